@@ -1,0 +1,21 @@
+// Projects by file name: `x.test.ts` is plain (`unit`), `x.<project>.test.ts` needs that project's real parts.
+const common = {
+  extensionsToTreatAsEsm: ['.ts'],
+  transform: {
+    '^.+\\.ts$': [
+      '@swc/jest',
+      { jsc: { parser: { syntax: 'typescript' }, target: 'es2022' }, module: { type: 'es6' }, sourceMaps: 'inline' },
+    ],
+  },
+  testEnvironment: 'node',
+};
+
+export default {
+  projects: [
+    { ...common, displayName: 'unit', testRegex: ['/test/(.*/)?[^./]+\\.test\\.ts$'] },
+    { ...common, displayName: 'engine', testMatch: ['<rootDir>/test/**/*.engine.test.ts'] },
+  ],
+  // Real engines, veths and child processes: two at once on two cores would only wait for each other.
+  maxWorkers: 2,
+  testTimeout: 60_000,
+};

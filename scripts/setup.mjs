@@ -1,0 +1,205 @@
+#!/usr/bin/env node
+/**
+ * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment the second time.
+ *   node scripts/setup.mjs [build|demo|test]
+ * Plain JavaScript with Node's own modules: it runs before anything is installed.
+ */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const profile = process.argv[2] ?? 'build';
+if (!['build', 'demo', 'test'].includes(profile)) fail(`unknown profile ${profile}: use build, demo or test`);
+
+checkNode();
+installSystemPackages();
+installNpmPackages();
+build();
+
+function checkNode() {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major < 20 || (major === 20 && minor < 19))
+    fail(`Node ${process.version} is too old: install Node 20.19 or newer`);
+  if (process.platform !== 'linux') fail('dpi-agent captures on Linux interfaces: run it on Linux');
+}
+
+function installSystemPackages() {
+  const command = (name) => () => onPath(name) !== undefined;
+  const header = () => existsSync('/usr/include/pcap/pcap.h') || existsSync('/usr/local/include/pcap/pcap.h');
+  const needed = [
+    ['libpcap-dev', header, 'builds and runs node-pcap'],
+    ['g++', command('g++'), 'builds node-pcap'],
+    ['make', command('make'), 'builds node-pcap'],
+    ['python3', command('python3'), 'runs node-gyp, which builds node-pcap'],
+  ];
+  if (profile !== 'build') {
+    needed.push(
+      ['iproute2', command('ip'), 'makes network namespaces'],
+      ['curl', command('curl'), "sends the demo's request"],
+      ['util-linux', command('setpriv'), 'takes rights from the engine'],
+    );
+    const engines =
+      profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
+    needed.push(['suricata', () => engines, 'is the engine where Snort 3 is not installed']);
+  }
+  const missing = needed.filter(([, present]) => !present());
+  if (missing.length === 0) return;
+  const names = missing.map(([name]) => name);
+  const reasons = missing.map(([name, , why]) => `  ${String(name).padEnd(12)} ${String(why)}`).join('\n');
+  if (onPath('apt-get') === undefined)
+    fail(`these packages are missing, and there is no apt-get to install them:\n${reasons}`);
+  if (process.getuid?.() !== 0) {
+    fail(`these packages are missing:\n${reasons}\nInstall them:  sudo apt-get install ${names.join(' ')}`);
+  }
+  say(`installing ${names.join(', ')}`);
+  const apt = (args) => run('apt-get', ['-qq', '-y', ...args], { DEBIAN_FRONTEND: 'noninteractive' });
+  apt(['update']);
+  const suite = names.includes('suricata') ? backportsForSuricata(apt) : undefined;
+  apt(['install', '--no-install-recommends', ...(suite === undefined ? [] : ['-t', suite]), ...names]);
+  if (names.includes('suricata') && existsSync('/run/systemd/system')) {
+    // The package starts a service that inspects eth0; only its binary is wanted.
+    spawnSync('systemctl', ['disable', '--now', 'suricata'], { stdio: 'ignore' });
+  }
+}
+
+/** Debian 12 has Suricata in its backports only: adds that suite with the URI and key of the main one. Returns its name. */
+function backportsForSuricata(apt) {
+  const policy = spawnSync('apt-cache', ['policy', 'suricata'], { encoding: 'utf8' }).stdout ?? '';
+  if (/Candidate: (?!\(none\))/.test(policy)) return undefined;
+  const codename = /^VERSION_CODENAME=(\S+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1] ?? '';
+  const suite = `${codename}-backports`;
+  const main = readSources().find((source) => source.suites.includes(codename));
+  if (main === undefined)
+    fail(
+      `this system's packages have no suricata, and no source of ${codename} was found to add ${suite} by: install Suricata 7`,
+    );
+  const stanza = [`Types: deb`, `URIs: ${main.uri}`, `Suites: ${suite}`, `Components: main`];
+  if (main.signedBy !== undefined) stanza.push(`Signed-By: ${main.signedBy}`);
+  writeFileSync(`/etc/apt/sources.list.d/${suite}-dpi-agent.sources`, `${stanza.join('\n')}\n`);
+  apt(['update']);
+  return suite;
+}
+
+/** The package sources of both formats: {uri, suites, signedBy}. */
+function readSources() {
+  const directory = '/etc/apt/sources.list.d';
+  const files = existsSync(directory) ? readdirSync(directory).map((name) => join(directory, name)) : [];
+  const sources = [];
+  for (const file of files.filter((name) => name.endsWith('.sources'))) {
+    for (const stanza of readFileSync(file, 'utf8').split(/\n\s*\n/)) {
+      const field = (name) => new RegExp(`^${name}:\\s*(.+)$`, 'm').exec(stanza)?.[1]?.trim();
+      const uri = field('URIs')?.split(/\s+/)[0];
+      if (uri !== undefined)
+        sources.push({ uri, suites: field('Suites')?.split(/\s+/) ?? [], signedBy: field('Signed-By') });
+    }
+  }
+  for (const file of ['/etc/apt/sources.list', ...files.filter((name) => name.endsWith('.list'))].filter(existsSync)) {
+    for (const match of readFileSync(file, 'utf8').matchAll(/^deb\s+(?:\[([^\]]*)\]\s+)?(\S+)\s+(\S+)/gm)) {
+      const signedBy = /signed-by=(\S+)/.exec(match[1] ?? '')?.[1];
+      sources.push({ uri: match[2], suites: [match[3]], signedBy });
+    }
+  }
+  return sources;
+}
+
+function installNpmPackages() {
+  const stamp = join(root, 'node_modules', '.dpi-agent-setup');
+  const lock = readFileSync(join(root, 'package-lock.json'));
+  // Native code is built for one version of Node's binary interface.
+  const wanted = createHash('sha256').update(lock).update(process.versions.modules).digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  say('installing npm packages');
+  run('npm', ['ci', '--no-progress', '--loglevel=error']);
+  const binding = join(root, 'node_modules/pcap/build/Release/pcap_binding.node');
+  if (!existsSync(binding)) run('npm', ['rebuild', 'pcap', '--loglevel=error']);
+  if (!existsSync(binding))
+    fail("npm did not build node-pcap's native code: run  npm rebuild pcap  and look at what it says");
+  writeFileSync(stamp, wanted);
+}
+
+function build() {
+  const stamp = join(root, 'dist', '.built');
+  const sources = [
+    'agent',
+    'scripts',
+    'bench',
+    'test/support',
+    'tsconfig.json',
+    'tsconfig.build.json',
+    'package-lock.json',
+  ];
+  const wanted = createHash('sha256')
+    .update(sources.flatMap((path) => fingerprint(join(root, path))).join('\n'))
+    .digest('hex');
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
+  say('building');
+  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);
+  mkdirSync(join(root, 'dist'), { recursive: true });
+  writeFileSync(stamp, wanted);
+}
+
+function fingerprint(path) {
+  if (!existsSync(path)) return [];
+  const stat = statSync(path);
+  if (!stat.isDirectory()) return [`${path} ${stat.size} ${stat.mtimeMs}`];
+  return readdirSync(path)
+    .sort()
+    .flatMap((name) => fingerprint(join(path, name)));
+}
+
+function isSnort3() {
+  const binary = onPath('snort');
+  if (binary === undefined) return false;
+  const { stdout, stderr } = spawnSync(binary, ['-V'], { encoding: 'utf8' });
+  return /Version 3\./.test(`${stdout}${stderr}`);
+}
+
+function onPath(name) {
+  const further =
+    name === 'snort' ? ['/usr/local/bin', '/usr/local/snort/bin', '/opt/snort/bin'] : ['/usr/sbin', '/sbin'];
+  return [...(process.env['PATH'] ?? '').split(delimiter), ...further]
+    .map((directory) => join(directory, name))
+    .find((path) => {
+      try {
+        accessSync(path, constants.X_OK);
+        return true;
+      } catch {
+        return false;
+      }
+    });
+}
+
+/** Runs a command quietly; what it printed is shown when it fails. */
+function run(program, args, env = {}) {
+  const { status, error, stdout, stderr } = spawnSync(program, args, {
+    cwd: root,
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    env: { ...process.env, ...env },
+  });
+  if (status === 0) return;
+  fail(
+    `${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ` with status ${status}`}\n${stdout ?? ''}${stderr ?? ''}`,
+  );
+}
+
+function say(what) {
+  process.stderr.write(`setup: ${what}\n`);
+}
+
+function fail(why) {
+  process.stderr.write(`setup: ${why}\n`);
+  process.exit(1);
+}
