@@ -1,0 +1,37 @@
+/** The endpoints that the configuration names, as the rest of the agent sees endpoints. */
+import { isIP } from 'node:net';
+import { DEFAULT_RESOURCE } from './schema.ts';
+import type { ConfigEndpoint } from './schema.ts';
+
+/** The same fields as the agent's `Endpoint`, which this folder may not import. */
+export interface StaticEndpoint {
+  id: string;
+  namespace: string;
+  name: string;
+  nameAggr: string;
+  interface: string;
+  labels: Record<string, string>;
+  addresses: string[];
+  resources: string[];
+}
+
+/**
+ * Maps `endpoints:`. A pod's id is `<namespace>/<pod>`, that of an interface without a pod its own name. IPv6 addresses
+ * come out in their canonical form (RFC 5952); resources without repetitions.
+ */
+export function staticEndpoints(config: { endpoints: ConfigEndpoint[] }): StaticEndpoint[] {
+  return config.endpoints.map((entry) => ({
+    id: entry.pod === undefined ? entry.interface : `${entry.namespace}/${entry.pod}`,
+    namespace: entry.namespace,
+    name: entry.pod ?? entry.interface,
+    nameAggr: entry.owner === undefined ? '-' : `${entry.owner}-*`,
+    interface: entry.interface,
+    labels: { ...entry.labels },
+    addresses: entry.addresses.map(canonical),
+    resources: [...new Set(entry.resources ?? [entry.resource ?? DEFAULT_RESOURCE])],
+  }));
+}
+
+function canonical(address: string): string {
+  return isIP(address) === 6 ? new URL(`http://[${address}]/`).hostname.slice(1, -1) : address;
+}

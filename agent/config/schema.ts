@@ -1,0 +1,330 @@
+/**
+ * The agent's configuration: one schema for the file, the environment and the flags, and for the tables in the documentation.
+ *
+ * A key's path gives its names: `engine.searchMethod` in YAML, `DPI_AGENT_ENGINE_SEARCH_METHOD`, `--engine.searchMethod`.
+ * Every key but `node` has its default here (or is optional); `node` gets its default where the environment is known.
+ */
+import { isIP } from 'node:net';
+import * as z from 'zod';
+import {
+  about,
+  boolean,
+  bytes,
+  formatSize,
+  integer,
+  label,
+  list,
+  millis,
+  qualified,
+  subdomain,
+  text,
+} from './leaves.ts';
+
+/** Static endpoints that name no resource report under this one. */
+export const DEFAULT_RESOURCE = 'default/dpi-agent';
+
+/** A rule between keys holds even while a neighbour is wrong, so that all errors come at once. */
+const ALWAYS = { when: () => true };
+
+const engine = z
+  .strictObject({
+    type: about(
+      z.enum(['auto', 'snort', 'suricata']).prefault('auto'),
+      'one of auto, snort, suricata',
+      'The inspection engine; auto takes Snort 3 where it is installed, else Suricata.',
+    ),
+    binary: about(
+      text().optional(),
+      'a path',
+      "The engine's executable; by default it is looked up in the folders of PATH.",
+    ),
+    output: about(
+      z.enum(['json', 'unified2']).prefault('json'),
+      'one of json, unified2',
+      'Format of the alerts that the engine writes; unified2 needs engine.type snort.',
+    ),
+    searchMethod: about(
+      z
+        .string()
+        .regex(/^[a-z0-9_]{1,64}$/)
+        .prefault('auto'),
+      'auto, or a name of a-z, 0-9 and _',
+      'The pattern matcher of the engine; auto takes the fastest that the engine was built with.',
+    ),
+    user: about(
+      z
+        .union([
+          z.preprocess(
+            (value) => (typeof value === 'string' && /^\d{1,10}$/.test(value) ? Number(value) : value),
+            z.int().min(0).max(4_294_967_294),
+          ),
+          z.string().regex(/^[a-z_][a-z0-9_-]{0,31}$/),
+        ])
+        .prefault('auto'),
+      'auto, the name of a user, or a uid',
+      'The user that the engine runs as; auto is uid 65534 when the agent runs as root, else its own user.',
+    ),
+    extraConfig: about(
+      text().optional(),
+      'a path',
+      "The operator's own overrides, in the engine's language; loaded last.",
+    ),
+    isolateNetwork: about(
+      boolean().prefault(true),
+      'true or false',
+      'Whether the engine runs in a network namespace of its own, without any interface.',
+    ),
+    arguments: about(
+      list(text()).prefault([]),
+      'a list of texts',
+      "Further arguments of the engine's command line, added last.",
+    ),
+  })
+  .superRefine((value, context) => {
+    if (value.output === 'unified2' && (value.type === 'auto' || value.type === 'suricata')) {
+      context.addIssue({
+        code: 'custom',
+        path: ['output'],
+        params: { other: ['engine', 'type'] },
+        message: `unified2 is written by Snort only: expected engine.type snort with it, got ${value.type}`,
+      });
+    }
+  }, ALWAYS);
+
+const RING = ['512KiB', '1GiB'] as const;
+const ringText = `a size from ${RING[0]} to ${RING[1]}, such as 4MiB`;
+
+const capture = z
+  .strictObject({
+    snaplen: about(
+      integer(65_535, 262_144).prefault(262_144),
+      'an integer from 65535 to 262144',
+      'Bytes of a packet that are captured; longer ones are truncated and counted.',
+    ),
+    ringSize: about(bytes(...RING).prefault('1536KiB'), ringText, "The kernel's ring buffer for each endpoint."),
+    maxRingSize: about(
+      bytes(...RING).prefault('64MiB'),
+      ringText,
+      'How far a ring may grow when its endpoint drops packets; at least capture.ringSize.',
+    ),
+    timeoutMillis: about(
+      millis(1, 1000).prefault(10),
+      'milliseconds from 1 to 1000, such as 10ms',
+      'How long the kernel may hold packets back to hand them over together.',
+    ),
+    filter: about(
+      text().optional(),
+      'a BPF expression, as tcpdump takes it',
+      'Packets that do not match are not inspected.',
+    ),
+    queueSize: about(
+      bytes('512KiB', '1GiB').prefault('4MiB'),
+      'a size from 512KiB to 1GiB, such as 4MiB',
+      'Packets that wait for the engine, for each lane; what does not fit is dropped and counted.',
+    ),
+    promiscuous: about(
+      boolean().prefault(false),
+      'true or false',
+      'Whether interfaces are put into promiscuous mode; the host side of a veth needs none.',
+    ),
+  })
+  .superRefine((value, context) => {
+    if (value.maxRingSize < value.ringSize) {
+      context.addIssue({
+        code: 'custom',
+        path: ['maxRingSize'],
+        params: { other: ['capture', 'ringSize'] },
+        message: `expected at least capture.ringSize, ${formatSize(value.ringSize)}`,
+      });
+    }
+  }, ALWAYS);
+
+const journal = z
+  .strictObject({
+    directory: about(
+      text().prefault('/var/log/calico/snort-alerts'),
+      'a path',
+      'Folder of the event log; one writer at a time.',
+    ),
+    segmentSize: about(
+      bytes('1MiB', '256MiB').prefault('64MiB'),
+      'a size from 1MiB to 256MiB',
+      'A file of the log is closed when it reaches this size.',
+    ),
+    maxSize: about(
+      bytes('2MiB', '1024GiB').prefault('1GiB'),
+      'a size from 2MiB to 1024GiB',
+      'Disk budget of the log; the oldest files are deleted and their events counted. At least twice journal.segmentSize.',
+    ),
+    fsync: about(
+      boolean().prefault(true),
+      'true or false',
+      'Whether events are on the disk before they count as read; false trades a power cut against speed.',
+    ),
+  })
+  .superRefine((value, context) => {
+    if (value.maxSize < 2 * value.segmentSize) {
+      context.addIssue({
+        code: 'custom',
+        path: ['maxSize'],
+        params: { other: ['journal', 'segmentSize'] },
+        message: `expected at least twice journal.segmentSize, ${formatSize(2 * value.segmentSize)}`,
+      });
+    }
+  }, ALWAYS);
+
+const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
+const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
+
+const endpoint = z
+  .strictObject({
+    interface: about(
+      z
+        .string()
+        .regex(/^[^\s/:\p{Cc}]+$/u)
+        .refine((name) => Buffer.byteLength(name) <= 15 && name !== '.' && name !== '..'),
+      'the name of an interface: 1 to 15 bytes, no "/", ":" or white space',
+      "The interface to inspect: the host side of the pod's veth.",
+    ),
+    namespace: about(label().prefault('default'), 'a name of a namespace (RFC 1123 label)', "The pod's namespace."),
+    pod: about(
+      subdomain().optional(),
+      'a name of a pod (RFC 1123 subdomain)',
+      "The pod's name; by default the interface's.",
+    ),
+    owner: about(
+      subdomain().optional(),
+      'a name (RFC 1123 subdomain)',
+      "The name of the pod's owner (its ReplicaSet); events then say `<owner>-*`.",
+    ),
+    labels: about(
+      z.record(z.string().regex(LABEL_KEY), z.string().regex(LABEL_VALUE)).prefault({}),
+      'Kubernetes labels: a mapping of names to texts (quote numbers and booleans)',
+      "The pod's labels.",
+    ),
+    addresses: about(
+      list(z.string().refine((address) => isIP(address) !== 0 && !address.includes('%'))).prefault([]),
+      'a list of IPv4 and IPv6 addresses',
+      "The workload's own addresses; they tell source from destination.",
+    ),
+    resource: about(
+      qualified().optional(),
+      '<namespace>/<name>',
+      `The DeepPacketInspection that its events name as their origin; by default \`${DEFAULT_RESOURCE}\`.`,
+    ),
+    resources: about(
+      list(qualified()).optional(),
+      'a list of <namespace>/<name>',
+      'The same, for more than one; each gets its own event.',
+    ),
+  })
+  .superRefine((value, context) => {
+    if (value.resource !== undefined && value.resources !== undefined) {
+      context.addIssue({ code: 'custom', path: ['resources'], message: 'expected resource or resources, not both' });
+    }
+    if (Array.isArray(value.resources) && value.resources.length === 0) {
+      context.addIssue({ code: 'custom', path: ['resources'], message: 'expected at least one resource' });
+    }
+  }, ALWAYS);
+
+/** `params.other` lets the loader say where the first of the two stands. */
+function repeated(context: z.RefinementCtx, index: number, key: string, other: number, what = `the ${key}`): void {
+  const message = `${what} is taken by endpoints[${other}]`;
+  context.addIssue({ code: 'custom', path: [index, key], params: { other: ['endpoints', other] }, message });
+}
+
+const endpoints = z
+  .array(endpoint)
+  .max(4093)
+  .prefault([])
+  .superRefine((entries, context) => {
+    const interfaces = new Map<string, number>();
+    const pods = new Map<string, number>();
+    for (const [index, entry] of entries.entries()) {
+      if (typeof entry?.interface !== 'string') continue;
+      const name = `${entry.namespace}/${entry.pod ?? entry.interface}`;
+      const key = entry.pod === undefined ? 'interface' : 'pod';
+      const sameInterface = interfaces.get(entry.interface);
+      const samePod = pods.get(name);
+      if (sameInterface !== undefined) repeated(context, index, 'interface', sameInterface);
+      if (samePod !== undefined && !(key === 'interface' && sameInterface !== undefined)) {
+        repeated(context, index, key, samePod, `the pod ${name}`);
+      }
+      interfaces.set(entry.interface, sameInterface ?? index);
+      pods.set(name, samePod ?? index);
+    }
+  }, ALWAYS);
+
+/** The whole configuration. Ids 1..4093 are for endpoints (VLAN tags), so there are no more of them than that. */
+export const schema = z.strictObject({
+  node: about(text(253), 'a name of 1 to 253 characters', "The node's name, as events and metrics give it."),
+  cluster: about(
+    z
+      .string()
+      .regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)
+      .prefault('cluster'),
+    'a name of a-z, 0-9, ".", "_" and "-", at most 100 characters',
+    'The name of the cluster: a part of the index name.',
+  ),
+  logLevel: about(
+    z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal']).prefault('info'),
+    'one of trace, debug, info, warn, error, fatal',
+    "The least level that the agent's log shows.",
+  ),
+  logFormat: about(
+    z.enum(['auto', 'json', 'pretty']).prefault('auto'),
+    'one of auto, json, pretty',
+    "Format of the agent's log; auto is pretty on a terminal, else JSON.",
+  ),
+  stateDirectory: about(
+    text().prefault('/var/lib/dpi-agent'),
+    'a path',
+    "Folder for the engine's configuration, its pipes and its output.",
+  ),
+  lanes: about(
+    integer(1, 64).prefault(1),
+    'an integer from 1 to 64',
+    'Capture and engine processes that share the endpoints.',
+  ),
+  rules: about(list(text()).prefault([]), 'a list of paths', "The operator's own rule files."),
+  ruleSets: about(
+    list(z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)).prefault(['kubernetes']),
+    'a list of names of rule sets',
+    'Built-in rule sets to load.',
+  ),
+  engine: engine.prefault({}),
+  capture: capture.prefault({}),
+  journal: journal.prefault({}),
+  alerts: z
+    .strictObject({
+      mergeMillis: about(
+        millis(0, 5000).prefault(100),
+        'milliseconds from 0 to 5000, such as 100ms',
+        'How long an alert waits for the same packet seen at its other end; 0 reports both.',
+      ),
+    })
+    .prefault({}),
+  evidence: z
+    .strictObject({
+      payload: about(
+        boolean().prefault(true),
+        'true or false',
+        'Whether events carry bytes of the packet that fired the rule.',
+      ),
+      maxBytes: about(
+        integer(0, 65_535).prefault(1024),
+        'an integer from 0 to 65535',
+        'At most this many bytes of it for each event.',
+      ),
+    })
+    .prefault({}),
+  endpoints: about(
+    endpoints,
+    'a list of mappings, at most 4093',
+    'Interfaces to inspect without Kubernetes; not settable by the environment.',
+  ),
+});
+
+/** A configuration that has passed every check; sizes in bytes, times in milliseconds. */
+export type Config = z.infer<typeof schema>;
+export type ConfigEndpoint = Config['endpoints'][number];
