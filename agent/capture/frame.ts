@@ -1,0 +1,541 @@
+/**
+ * Turns captured frames into pcap records of Ethernet frames whose outer 802.1Q tag names the endpoint.
+ *
+ * Invariants: nothing is allocated per frame; whatever the bytes are, nothing throws and no byte behind `caplen` is written.
+ *
+ * A hostile pod can put VLAN tags of its own into its frames. Snort reports the innermost id that it decodes; Suricata reports those
+ * of the innermost packet: a tunnel's content has none of the tags around the tunnel. So every further tag gets our id, in place
+ * (priority bits kept), wherever Snort 3 or Suricata 7 would decode one: directly stacked tags, and tags in LLC/SNAP, MPLS, PPPoE and PPP,
+ * Cisco metadata, FabricPath, ERSPAN II and III, GRE, VXLAN, Geneve, GTP-U, Teredo and IP in IP, and for Suricata VN-Tag,
+ * 802.1ah and NSH; in any nesting of up to `MAX_LAYERS` layers. `rewriteTags` follows the order and the conditions of
+ * Snort's codecs, and is laxer where it costs nothing.
+ *
+ * A fragment shows too little of a tunnel, and Snort decodes the datagram put together. So a fragmented tunnel is
+ * made opaque: its payload is inspected as data, what it carries is not decoded. An IP protocol that carries packets becomes
+ * 253 (for experiments, RFC 3692) in each fragment, a UDP port of a tunnel becomes 9 (discard) in the first one. Checksums are left
+ * as they are.
+ *
+ * Not covered: tunnels that only a changed Snort configuration decodes (`esp.decode_esp`, `udp.deep_teredo_inspection`, other
+ * ports in `udp.vxlan_ports` and the like, `mpls.payload_type`, other `vlan.extra_tpid_ether_types`; Suricata's ERSPAN I),
+ * overlapping IPv6 fragments that disagree about what follows an extension header, and FabricPath behind a tag or in GRE for
+ * Suricata, which begins its payload elsewhere than Snort.
+ */
+import { endianness } from 'node:os';
+
+export type LinkType = 'ethernet' | 'raw' | 'linux-sll' | 'linux-sll2' | 'null' | 'loop';
+
+const RECORD_HEADER = 16;
+const ETHERNET_ADDRESSES = 12;
+const TAG = 4;
+
+/** Bytes that `writeTaggedPrefix` writes at most: record header, addresses, tag, EtherType. */
+export const MAX_PREFIX = RECORD_HEADER + ETHERNET_ADDRESSES + TAG + 2;
+/** libpcap's limit of a record's captured length, and the snaplen in our file header. */
+export const MAX_RECORD_BYTES = 262_144;
+/** A frame with more captured bytes doesn't fit a record once it is tagged. */
+export const MAX_FRAME_BYTES = MAX_RECORD_BYTES - (MAX_PREFIX - RECORD_HEADER);
+
+/** From which offset on a frame's own bytes follow the prefix. */
+export const REST_OFFSET: Readonly<Record<LinkType, number>> = {
+  ethernet: ETHERNET_ADDRESSES,
+  raw: 0,
+  'linux-sll': 16,
+  'linux-sll2': 20,
+  null: 4,
+  loop: 4,
+};
+
+// As in https://www.tcpdump.org/linktypes.html; 12 and 14 are the DLT_RAW of the BSDs.
+const LINK_TYPES = new Map<number, LinkType>([
+  [0, 'null'],
+  [1, 'ethernet'],
+  [12, 'raw'],
+  [14, 'raw'],
+  [101, 'raw'],
+  [108, 'loop'],
+  [113, 'linux-sll'],
+  [276, 'linux-sll2'],
+]);
+
+const LINK_NAMES = new Map<string, LinkType>([
+  ['LINKTYPE_NULL', 'null'],
+  ['LINKTYPE_ETHERNET', 'ethernet'],
+  ['LINKTYPE_RAW', 'raw'],
+  ['LINKTYPE_LOOP', 'loop'],
+  ['LINKTYPE_LINUX_SLL', 'linux-sll'],
+  ['LINKTYPE_LINUX_SLL2', 'linux-sll2'],
+]);
+
+/** The link type of a capture file's number. `undefined`: not supported. */
+export function linkTypeFromDlt(dlt: number): LinkType | undefined {
+  return LINK_TYPES.get(dlt);
+}
+
+/** The link type of what node-pcap calls it: "LINKTYPE_ETHERNET", "Unknown linktype 276". `undefined`: not supported. */
+export function linkTypeFromName(name: string): LinkType | undefined {
+  const unknown = /^Unknown linktype (\d+)$/.exec(name);
+  return unknown ? linkTypeFromDlt(Number(unknown[1])) : LINK_NAMES.get(name);
+}
+
+/**
+ * The 24 bytes before the first record: classic pcap, microseconds, version 2.4, Ethernet, little-endian.
+ * Format: draft-ietf-opsawg-pcap.
+ */
+export function pcapFileHeader(): Buffer {
+  if (endianness() !== 'LE') throw new Error('only little-endian machines are supported');
+  const header = Buffer.alloc(24);
+  header.writeUInt32LE(0xa1b2_c3d4, 0);
+  header.writeUInt16LE(2, 4);
+  header.writeUInt16LE(4, 6);
+  header.writeUInt32LE(MAX_RECORD_BYTES, 16);
+  header.writeUInt32LE(1, 20);
+  return header;
+}
+
+/**
+ * Writes the record header and the tagged Ethernet header of a frame to `target` at `at`, and overwrites VLAN ids further inside
+ * the frame, in the frame itself. Behind the prefix belong the frame's bytes from `REST_OFFSET[link]` to `caplen`.
+ *
+ * @param target has `MAX_PREFIX` bytes from `at` on.
+ * @param caplen captured bytes, at most `frame.length`; the frame is truncated if it is less than `originalLength`.
+ * @param seconds 0..2^32-1
+ * @param micros 0..999999
+ * @param vlan 1..4094; RangeError otherwise.
+ * @returns the prefix's length. 0, and the frame is as it was: it is too short for its link header, longer than
+ *   `MAX_FRAME_BYTES`, or of a protocol that has no EtherType.
+ */
+export function writeTaggedPrefix(
+  target: Buffer,
+  at: number,
+  frame: Buffer,
+  caplen: number,
+  originalLength: number,
+  seconds: number,
+  micros: number,
+  link: LinkType,
+  vlan: number,
+): number {
+  if (!(vlan >= 1 && vlan <= 4094)) throw new RangeError(`VLAN id ${vlan} is not within 1..4094`);
+  if (caplen > MAX_FRAME_BYTES) return 0;
+  const restOffset = REST_OFFSET[link];
+  let position = at + RECORD_HEADER;
+  if (link === 'ethernet') {
+    if (caplen < ETHERNET_ADDRESSES + 2) return 0;
+    for (let index = 0; index < ETHERNET_ADDRESSES; index++) target[position++] = byteAt(frame, index);
+    position = writeTag(target, position, vlan);
+    rewriteTags(frame, caplen, behindTag(uint16(frame, ETHERNET_ADDRESSES)), ETHERNET_ADDRESSES + 2, vlan);
+  } else {
+    const etherType = cookedEtherType(frame, caplen, link);
+    if (etherType === 0) return 0;
+    target.fill(0, position, position + ETHERNET_ADDRESSES);
+    // The sender's address, if it is a MAC address: its length is at 4 (16 bits), and in version 2 at 11 (8 bits).
+    if (link === 'linux-sll' && uint16(frame, 4) === 6) frame.copy(target, position + 6, 6, 12);
+    if (link === 'linux-sll2' && byteAt(frame, 11) === 6) frame.copy(target, position + 6, 12, 18);
+    position = writeTag(target, position + ETHERNET_ADDRESSES, vlan);
+    target[position++] = etherType >>> 8;
+    target[position++] = etherType & 0xff;
+    rewriteTags(frame, caplen, behindTag(etherType), restOffset, vlan);
+  }
+  const prefixLength = position - at;
+  const added = prefixLength - RECORD_HEADER - restOffset;
+  writeUint32(target, at, seconds);
+  writeUint32(target, at + 4, micros);
+  writeUint32(target, at + 8, caplen + added);
+  writeUint32(target, at + 12, (originalLength < caplen ? caplen : originalLength) + added);
+  return prefixLength;
+}
+
+/** The EtherType of a frame without Ethernet header; 0: it has none. */
+function cookedEtherType(frame: Buffer, caplen: number, link: LinkType): number {
+  if (caplen < REST_OFFSET[link]) return 0;
+  switch (link) {
+    case 'raw': {
+      const version = caplen > 0 ? byteAt(frame, 0) >>> 4 : 0;
+      return version === 4 ? Protocol.ipv4 : version === 6 ? Protocol.ipv6 : 0;
+    }
+    case 'null':
+    case 'loop': {
+      // The family is in the byte order of the host that captured, or big-endian; it always fits 16 bits.
+      const big = uint16(frame, 0) === 0;
+      const family = big ? uint16(frame, 2) : byteAt(frame, 0) + (byteAt(frame, 1) << 8);
+      if (!big && uint16(frame, 2) !== 0) return 0;
+      if (family === 2) return Protocol.ipv4;
+      // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
+      return family === 10 || family === 24 || family === 28 || family === 30 ? Protocol.ipv6 : 0;
+    }
+    default: {
+      const protocol = uint16(frame, link === 'linux-sll' ? 14 : 0);
+      return protocol < MIN_ETHERTYPE ? 0 : protocol;
+    }
+  }
+}
+
+/** The most layers that Snort's `network.layers` can be set to. */
+const MAX_LAYERS = 255;
+const MIN_ETHERTYPE = 0x0600;
+
+/** IP protocols below 0x100, EtherTypes from 0x600 on, and between them numbers of ours for what has none. */
+const Protocol = {
+  hopOptions: 0,
+  ipInIp: 4,
+  tcp: 6,
+  udp: 17,
+  ipv6InIp: 41,
+  routing: 43,
+  fragment: 44,
+  gre: 47,
+  authentication: 51,
+  destinationOptions: 60,
+  mobility: 135,
+  mplsInIp: 137,
+  experiment: 253,
+  none: 0x0100,
+  teredo: 0x0101,
+  gtp: 0x0102,
+  ethernet: 0x0105,
+  llc: 0x0107,
+  vxlan: 0x0108,
+  geneve: 0x0109,
+  ipv4: 0x0800,
+  erspan3: 0x22eb,
+  bridge: 0x6558,
+  vlan: 0x8100,
+  ipv6: 0x86dd,
+  ppp: 0x880b,
+  mpls: 0x8847,
+  mplsMulticast: 0x8848,
+  pppoe: 0x8864,
+  providerVlan: 0x88a8,
+  erspan2: 0x88be,
+  macInMac: 0x88e7,
+  fabricPath: 0x8903,
+  ciscoMetadata: 0x8909,
+  vnTag: 0x8926,
+  nsh: 0x894f,
+  oldVlan1: 0x9100,
+  oldVlan2: 0x9200,
+  oldVlan3: 0x9300,
+} as const;
+
+const DISCARD_PORT = 9;
+
+/**
+ * Walks the layers from `protocol` at `offset` on, as Snort does, and gives every VLAN tag our id.
+ * `limit`: captured bytes.
+ */
+function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: number, vlan: number): void {
+  let ipv6End = 0;
+  for (let layer = 0; layer < MAX_LAYERS && offset < limit; layer++) {
+    switch (protocol) {
+      case Protocol.ipv4:
+      case Protocol.ipInIp: {
+        const first = byteAt(frame, offset);
+        if (first >>> 4 !== 4 || first < 0x45) return;
+        if ((uint16(frame, offset + 6) & 0x3fff) !== 0) return hideTunnelInIpv4Fragment(frame, limit, offset);
+        protocol = byteAt(frame, offset + 9);
+        offset += (first & 0x0f) * 4;
+        break;
+      }
+      case Protocol.tcp:
+        return;
+      case Protocol.ipv6:
+      case Protocol.ipv6InIp:
+        if (byteAt(frame, offset) >>> 4 !== 6) return;
+        ipv6End = offset + 40 + uint16(frame, offset + 4);
+        protocol = byteAt(frame, offset + 6);
+        offset += 40;
+        break;
+      case Protocol.udp:
+        protocol = udpTunnel(uint16(frame, offset), uint16(frame, offset + 2));
+        offset += 8;
+        break;
+
+      case Protocol.vlan:
+      case Protocol.providerVlan:
+      case Protocol.oldVlan1:
+      case Protocol.oldVlan2:
+      case Protocol.oldVlan3:
+        if (offset + 2 > limit) return;
+        frame[offset] = (byteAt(frame, offset) & 0xf0) | (vlan >>> 8);
+        frame[offset + 1] = vlan & 0xff;
+        protocol = behindTag(uint16(frame, offset + 2));
+        offset += 4;
+        break;
+
+      case Protocol.hopOptions:
+      case Protocol.destinationOptions:
+      case Protocol.routing:
+      case Protocol.mobility:
+      case Protocol.authentication: {
+        const length = extensionLength(frame, offset, protocol);
+        protocol = byteAt(frame, offset);
+        offset += length;
+        break;
+      }
+      case Protocol.fragment:
+        if ((uint16(frame, offset + 2) & 0xfff9) !== 0) {
+          return hideTunnelInIpv6Fragment(frame, Math.min(limit, ipv6End), offset);
+        }
+        protocol = byteAt(frame, offset);
+        offset += 8;
+        break;
+
+      case Protocol.gre: {
+        const length = greLength(frame, limit, offset);
+        if (length === 0) return;
+        protocol = etherTypeOrNone(uint16(frame, offset + 2));
+        offset += length;
+        break;
+      }
+      case Protocol.vxlan:
+        if ((byteAt(frame, offset) & 0x08) === 0) return;
+        protocol = Protocol.ethernet;
+        offset += 8;
+        break;
+      case Protocol.geneve: {
+        const first = byteAt(frame, offset);
+        if (first >>> 6 !== 0) return;
+        protocol = uint16(frame, offset + 2);
+        if (protocol === Protocol.bridge) protocol = Protocol.ethernet;
+        offset += 8 + (first & 0x3f) * 4;
+        break;
+      }
+      case Protocol.gtp: {
+        const length = gtpLength(frame, limit, offset);
+        if (length === 0) return;
+        offset += length;
+        const version = byteAt(frame, offset) >>> 4;
+        protocol = version === 4 ? Protocol.ipv4 : version === 6 ? Protocol.ipv6 : Protocol.none;
+        break;
+      }
+      case Protocol.teredo:
+        if (uint16(frame, offset) === 1) offset += 13 + byteAt(frame, offset + 2) + byteAt(frame, offset + 3);
+        if (uint16(frame, offset) === 0) offset += 8;
+        protocol = Protocol.ipv6;
+        break;
+
+      case Protocol.ethernet: {
+        const type = uint16(frame, offset + 12);
+        protocol = type <= MIN_ETHERTYPE ? Protocol.llc : type;
+        if (type !== Protocol.fabricPath) offset += 14;
+        break;
+      }
+      case Protocol.bridge:
+        protocol = etherTypeOrNone(uint16(frame, offset + 12));
+        offset += 14;
+        break;
+      case Protocol.fabricPath:
+        protocol = Protocol.ethernet;
+        offset += 16;
+        break;
+      case Protocol.llc:
+        // SNAP with an EtherType.
+        if (uint16(frame, offset) !== 0xaaaa || byteAt(frame, offset + 3) !== 0 || uint16(frame, offset + 4) !== 0)
+          return;
+        protocol = etherTypeOrNone(uint16(frame, offset + 6));
+        offset += 8;
+        break;
+      case Protocol.erspan2:
+        if (byteAt(frame, offset) >>> 4 !== 1) return;
+        protocol = Protocol.bridge;
+        offset += 8;
+        break;
+      case Protocol.erspan3:
+        if (byteAt(frame, offset) >>> 4 !== 2) return;
+        protocol = Protocol.bridge;
+        offset += 20;
+        break;
+      case Protocol.ciscoMetadata:
+        if (uint16(frame, offset) !== 0x0101) return;
+        protocol = etherTypeOrNone(uint16(frame, offset + 6));
+        offset += 8;
+        break;
+      case Protocol.vnTag:
+        protocol = uint16(frame, offset + 4);
+        offset += 6;
+        break;
+      case Protocol.macInMac:
+        protocol = uint16(frame, offset + 16);
+        offset += 18;
+        break;
+      case Protocol.nsh: {
+        const next = byteAt(frame, offset + 3);
+        protocol =
+          next === 1 ? Protocol.ipv4 : next === 2 ? Protocol.ipv6 : next === 3 ? Protocol.ethernet : Protocol.none;
+        // RFC 8300: at least 8 bytes.
+        offset += (byteAt(frame, offset + 1) & 0x3f) * 4;
+        break;
+      }
+      case Protocol.pppoe:
+        protocol = Protocol.ppp;
+        offset += 6;
+        break;
+      case Protocol.ppp: {
+        const isCompressed = (byteAt(frame, offset) & 1) === 1;
+        const pppProtocol = isCompressed ? byteAt(frame, offset) : uint16(frame, offset);
+        protocol = pppProtocol === 0x21 ? Protocol.ipv4 : pppProtocol === 0x57 ? Protocol.ipv6 : Protocol.none;
+        offset += isCompressed ? 1 : 2;
+        break;
+      }
+      case Protocol.mpls:
+      case Protocol.mplsMulticast:
+      case Protocol.mplsInIp: {
+        while (offset < limit && (byteAt(frame, offset + 2) & 1) === 0) offset += 4;
+        const label = (uint16(frame, offset) << 4) | (byteAt(frame, offset + 2) >>> 4);
+        offset += 4;
+        // Without an explicit label, the payload's first nibble decides.
+        const nibble = label === 0 ? 4 : label === 2 ? 6 : byteAt(frame, offset) >>> 4;
+        protocol = nibble === 4 ? Protocol.ipv4 : nibble === 6 ? Protocol.ipv6 : Protocol.bridge;
+        break;
+      }
+      default:
+        return;
+    }
+  }
+}
+
+/** What follows a VLAN tag: up to 1518 the field is a length. */
+function behindTag(type: number): number {
+  return type <= 1518 ? Protocol.llc : type;
+}
+
+function etherTypeOrNone(type: number): number {
+  return type < MIN_ETHERTYPE ? Protocol.none : type;
+}
+
+/** Which tunnel Snort looks for in a datagram: by either port, in this order. */
+function udpTunnel(source: number, destination: number): number {
+  if (isGtpPort(source) || isGtpPort(destination)) return Protocol.gtp;
+  if (source === 3544 || destination === 3544) return Protocol.teredo;
+  if (source === 4789 || destination === 4789) return Protocol.vxlan;
+  if (source === 6081 || destination === 6081) return Protocol.geneve;
+  return Protocol.none;
+}
+
+function isGtpPort(port: number): boolean {
+  return port === 2152 || port === 3386;
+}
+
+function isExtension(protocol: number): boolean {
+  return (
+    protocol === Protocol.hopOptions ||
+    protocol === Protocol.destinationOptions ||
+    protocol === Protocol.routing ||
+    protocol === Protocol.mobility ||
+    protocol === Protocol.authentication
+  );
+}
+
+function extensionLength(frame: Buffer, offset: number, protocol: number): number {
+  return 8 + byteAt(frame, offset + 1) * (protocol === Protocol.authentication ? 4 : 8);
+}
+
+/** Bytes of a GRE header (RFC 1701, 2784, 2637); 0: not one. */
+function greLength(frame: Buffer, limit: number, offset: number): number {
+  const flags = byteAt(frame, offset);
+  const version = byteAt(frame, offset + 1);
+  const sequence = (flags & 0x10) !== 0 ? 4 : 0;
+  if ((version & 0x07) === 1) return 8 + sequence + ((version & 0x80) !== 0 ? 4 : 0);
+  if (version !== 0 || (flags & 0x07) !== 0) return 0;
+  let length = 4 + ((flags & 0xc0) !== 0 ? 4 : 0) + ((flags & 0x20) !== 0 ? 4 : 0) + sequence;
+  if ((flags & 0x40) !== 0) {
+    // Source route entries: address family, offset, length, and a last one of zeros.
+    let entry = offset + length;
+    while (entry < limit && (uint16(frame, entry) !== 0 || byteAt(frame, entry + 3) !== 0)) {
+      entry += 4 + byteAt(frame, entry + 3);
+    }
+    length = entry + 4 - offset;
+  }
+  return length;
+}
+
+/** Bytes of a GTP-U header that carries a packet (3GPP TS 29.060 and 29.281); 0: not one. */
+function gtpLength(frame: Buffer, limit: number, offset: number): number {
+  const flags = byteAt(frame, offset);
+  if (byteAt(frame, offset + 1) !== 255 || (flags & 0x10) === 0) return 0;
+  if (flags >>> 5 === 0) return 20;
+  if (flags >>> 5 !== 1) return 0;
+  if ((flags & 0x07) === 0) return 8;
+  let length = 12;
+  while (offset + length < limit && byteAt(frame, offset + length - 1) !== 0) {
+    const extension = byteAt(frame, offset + length);
+    if (extension === 0) return 0;
+    length += extension * 4;
+  }
+  return length;
+}
+
+function hideTunnelInIpv4Fragment(frame: Buffer, limit: number, header: number): void {
+  const protocol = byteAt(frame, header + 9);
+  if (carriesPackets(protocol) || isExtension(protocol)) {
+    if (header + 9 < limit) frame[header + 9] = Protocol.experiment;
+  } else if (protocol === Protocol.udp && (uint16(frame, header + 6) & 0x1fff) === 0) {
+    hideUdpTunnel(frame, limit, header + (byteAt(frame, header) & 0x0f) * 4);
+  }
+}
+
+/**
+ * `end`: of the IPv6 packet; `offset`: of the fragment header. Extension headers behind it stay as they are, or a packet could hide
+ * behind one. What the last of them names is hidden if it is a tunnel, or may be one and is not in this fragment.
+ */
+function hideTunnelInIpv6Fragment(frame: Buffer, end: number, offset: number): void {
+  const isFirst = (uint16(frame, offset + 2) & 0xfff8) === 0;
+  let nameAt = offset;
+  let protocol = byteAt(frame, nameAt);
+  if (isFirst) {
+    let header = offset + 8;
+    // Snort cuts a fragment to a multiple of 8.
+    const dataEnd = header + ((end - header) & ~7);
+    while (isExtension(protocol) && header + 8 <= dataEnd) {
+      nameAt = header;
+      header += extensionLength(frame, header, protocol);
+      protocol = byteAt(frame, nameAt);
+    }
+    const isCut = header + 8 > dataEnd;
+    if (protocol === Protocol.udp && !isCut) return hideUdpTunnel(frame, end, header);
+    if (isCut && (isExtension(protocol) || protocol === Protocol.udp)) protocol = Protocol.fragment;
+  }
+  if (carriesPackets(protocol)) frame[nameAt] = Protocol.experiment;
+}
+
+function carriesPackets(protocol: number): boolean {
+  return (
+    protocol === Protocol.ipInIp ||
+    protocol === Protocol.ipv6InIp ||
+    protocol === Protocol.gre ||
+    protocol === Protocol.mplsInIp ||
+    protocol === Protocol.fragment
+  );
+}
+
+function hideUdpTunnel(frame: Buffer, limit: number, header: number): void {
+  for (let port = header; port <= header + 2 && port + 2 <= limit; port += 2) {
+    if (udpTunnel(uint16(frame, port), 0) === Protocol.none) continue;
+    frame[port] = 0;
+    frame[port + 1] = DISCARD_PORT;
+  }
+}
+
+/** Zero behind the end: short frames are refused where it matters, by `limit`. */
+function byteAt(buffer: Buffer, offset: number): number {
+  return buffer[offset] ?? 0;
+}
+
+function uint16(buffer: Buffer, offset: number): number {
+  return (byteAt(buffer, offset) << 8) | byteAt(buffer, offset + 1);
+}
+
+function writeUint32(target: Buffer, at: number, value: number): void {
+  target[at] = value;
+  target[at + 1] = value >>> 8;
+  target[at + 2] = value >>> 16;
+  target[at + 3] = value >>> 24;
+}
+
+function writeTag(target: Buffer, at: number, vlan: number): number {
+  target[at] = 0x81;
+  target[at + 1] = 0;
+  target[at + 2] = vlan >>> 8;
+  target[at + 3] = vlan & 0xff;
+  return at + TAG;
+}

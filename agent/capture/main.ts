@@ -1,0 +1,134 @@
+/**
+ * The capture process: node-pcap sessions of one lane, tagged and written to the engine's FIFO. Its only other contact with the
+ * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own because node-pcap can't run in a
+ * worker thread, and so that a crash in libpcap or in the binding leaves the agent alive.
+ */
+import { MAX_PREFIX, REST_OFFSET, writeTaggedPrefix } from './frame.ts';
+import { createOutput } from './output.ts';
+import type { CaptureSettings, Counters, FromCapture, ToCapture } from './protocol.ts';
+import { createSession, deadRings, hold, type Session } from './session.ts';
+
+/** How often the interfaces are compared with the sessions: a replaced veth is captured again within this. */
+const CHECK_MILLIS = 250;
+const STATS_MILLIS = 1_000;
+const CLOSE_GRACE_MILLIS = 1_000;
+
+// A full FIFO is an exception in Node, often; its stack trace costs more than the write.
+Error.stackTraceLimit = 0;
+
+const settings = JSON.parse(process.argv[2] ?? '{}') as CaptureSettings;
+const sessions = new Map<string, Session>();
+hold(process.argv[3] === 'held');
+
+function tell(message: FromCapture): void {
+  // Fails when the agent is gone; 'disconnect' ends this process.
+  if (process.connected) process.send?.(message, undefined, {}, () => undefined);
+}
+
+/** The VLAN id of frames that are the agent's own. */
+const OWN_VLAN = 4094;
+/** An Ethernet frame of the type that is set aside for local experiments (IEEE 802, 0x88b5). */
+const FIRST_FRAME = Buffer.concat([Buffer.alloc(12), Buffer.from([0x88, 0xb5]), Buffer.alloc(46)]);
+
+const output = createOutput(settings.queueSize, {
+  opened(path, behind) {
+    tell({ type: 'output-open', path });
+    if (behind) return;
+    // Suricata gives up when no packet comes within a minute of its start.
+    const prefix = Buffer.alloc(MAX_PREFIX);
+    const now = Date.now();
+    const { length } = FIRST_FRAME;
+    const seconds = Math.floor(now / 1000);
+    const micros = (now % 1000) * 1000;
+    const prefixLength = writeTaggedPrefix(
+      prefix,
+      0,
+      FIRST_FRAME,
+      length,
+      length,
+      seconds,
+      micros,
+      'ethernet',
+      OWN_VLAN,
+    );
+    output.write(prefix, prefixLength, FIRST_FRAME, REST_OFFSET.ethernet, length);
+    output.flush();
+  },
+  closed(path, reason, lost) {
+    for (const { spec, counters } of sessions.values()) {
+      const packets = lost.get(spec.vlan) ?? 0;
+      counters.forwarded -= packets;
+      counters.droppedEngineDown += packets;
+    }
+    tell({ type: 'output-closed', path, reason });
+  },
+});
+
+async function handle(message: ToCapture): Promise<void> {
+  switch (message.type) {
+    case 'attach': {
+      const session = createSession(message.spec, settings, output, tell);
+      sessions.get(message.spec.id)?.close();
+      sessions.set(message.spec.id, session);
+      session.check();
+      return;
+    }
+    case 'detach': {
+      const session = sessions.get(message.id);
+      if (session === undefined) return;
+      session.close();
+      sessions.delete(message.id);
+      tell({ type: 'detached', id: message.id, counters: session.counters, deadRings: deadRings() });
+      return;
+    }
+    case 'output':
+      if (message.path === undefined) await output.close(CLOSE_GRACE_MILLIS);
+      else output.open(message.path);
+      return;
+    case 'take-over':
+      output.open(message.path, true);
+      return;
+    case 'hand-over': {
+      const readUntil = Object.fromEntries([...sessions].map(([id, session]) => [id, session.drain()]));
+      hold(true);
+      await output.empty(CLOSE_GRACE_MILLIS);
+      tell({ type: 'handed-over', counters: allCounters(), readUntil });
+      process.disconnect();
+      process.exit(0);
+      return;
+    }
+    case 'resume':
+      for (const [id, until] of Object.entries(message.readUntil)) sessions.get(id)?.resume(until);
+      hold(false);
+      return;
+    case 'stop':
+      await stop();
+  }
+}
+
+async function stop(): Promise<void> {
+  for (const session of sessions.values()) session.close();
+  await output.close(CLOSE_GRACE_MILLIS);
+  sendStats();
+  if (process.connected) process.disconnect();
+  process.exit(0);
+}
+
+function sendStats(): void {
+  for (const session of sessions.values()) session.refresh();
+  tell({ type: 'stats', counters: allCounters(), deadRings: deadRings() });
+}
+
+function allCounters(): Record<string, Counters> {
+  return Object.fromEntries([...sessions].map(([id, session]) => [id, session.counters]));
+}
+
+process.on('message', (message: ToCapture) => void handle(message));
+process.on('disconnect', () => void stop());
+// The agent decides when to end, also when Ctrl-C reaches the whole process group.
+process.on('SIGINT', () => undefined);
+process.on('SIGTERM', () => undefined);
+setInterval(() => {
+  for (const session of sessions.values()) session.check();
+}, CHECK_MILLIS);
+setInterval(sendStats, STATS_MILLIS);

@@ -1,0 +1,99 @@
+/** What the agent and its capture process say to each other over Node's IPC channel. */
+
+/** An interface to capture on, with the VLAN id that marks its frames. */
+export interface AttachSpec {
+  id: string;
+  interface: string;
+  /** 1..4094 */
+  vlan: number;
+}
+
+export interface CaptureSettings {
+  /** Bytes of a frame that are captured, 65,535..262,144. */
+  snaplen: number;
+  /** Bytes of an endpoint's kernel ring at first. */
+  ringSize: number;
+  /** Bytes up to which a ring that dropped packets grows. */
+  maxRingSize: number;
+  /** Milliseconds after which the kernel hands over a block that is not full. */
+  timeoutMillis: number;
+  /** BPF expression, empty for all packets. */
+  filter: string;
+  /** Bytes held for an engine that does not read fast enough; beyond them frames are dropped and counted. */
+  queueSize: number;
+  promiscuous: boolean;
+}
+
+/** Packets of one endpoint since it was attached. `received` = the rest but `truncated`, plus what lies in the kernel's ring. */
+export interface Counters {
+  received: number;
+  receivedBytes: number;
+  /** Handed to the engine's FIFO, or waiting in the bounded queue before it. */
+  forwarded: number;
+  forwardedBytes: number;
+  /** Longer than the snaplen; forwarded all the same. */
+  truncated: number;
+  /** Lost: the kernel's ring was full, or was given up under overload. */
+  droppedKernel: number;
+  /** Lost before the ring, as the interface's driver counts them. Not part of `received`. */
+  droppedInterface: number;
+  /** Lost: the engine did not read fast enough and the queue was full. */
+  droppedQueue: number;
+  /** Lost: no engine was reading. */
+  droppedEngineDown: number;
+  /** Lost: in the ring when the endpoint was detached or its interface vanished. */
+  droppedDetached: number;
+  /** Not inspected: a link type or frame that neither engine reads. */
+  unsupported: number;
+}
+
+export const COUNTER_NAMES = [
+  'received',
+  'receivedBytes',
+  'forwarded',
+  'forwardedBytes',
+  'truncated',
+  'droppedKernel',
+  'droppedInterface',
+  'droppedQueue',
+  'droppedEngineDown',
+  'droppedDetached',
+  'unsupported',
+] as const satisfies readonly (keyof Counters)[];
+
+export function zeroCounters(): Counters {
+  return Object.fromEntries(COUNTER_NAMES.map((name) => [name, 0])) as unknown as Counters;
+}
+
+/** Adds `more` to `sum`, in place. */
+export function addCounters(sum: Counters, more: Counters): Counters {
+  for (const name of COUNTER_NAMES) sum[name] += more[name];
+  return sum;
+}
+
+export type ToCapture =
+  | { type: 'attach'; spec: AttachSpec }
+  | { type: 'detach'; id: string }
+  /** Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. */
+  | { type: 'output'; path: string | undefined }
+  /** To a process that was started `held`: opens the FIFO in the middle of its stream, behind another process. */
+  | { type: 'take-over'; path: string }
+  /** Reads and writes all that is there, says so, and ends: another process goes on. */
+  | { type: 'hand-over' }
+  /** Begins to read, behind these times (microseconds) by endpoint. */
+  | { type: 'resume'; readUntil: Record<string, number> }
+  | { type: 'stop' };
+
+export type FromCapture =
+  | { type: 'attached'; id: string; linkType: string; ifindex: number }
+  /** Nothing to capture on at present; it is tried again until detached. */
+  | { type: 'waiting'; id: string; reason: string }
+  | { type: 'detached'; id: string; counters: Counters; deadRings: number }
+  | { type: 'ring'; id: string; bytes: number }
+  | { type: 'output-open'; path: string }
+  /** The engine closed its end of the FIFO, or it could not be opened. */
+  | { type: 'output-closed'; path: string; reason: string }
+  /** `deadRings`: bytes that perhaps only the end of this process will free. */
+  | { type: 'stats'; counters: Record<string, Counters>; deadRings: number }
+  | { type: 'handed-over'; counters: Record<string, Counters>; readUntil: Record<string, number> }
+  | { type: 'warning'; message: string };

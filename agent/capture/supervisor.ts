@@ -1,0 +1,285 @@
+/**
+ * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and keeps the
+ * endpoints' counters over its deaths. What it had captured and not reported when it died, at most a second's packets, is not
+ * in the counters.
+ */
+import { fork, type ChildProcess } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import type { Logger } from 'pino';
+import {
+  addCounters,
+  zeroCounters,
+  type AttachSpec,
+  type CaptureSettings,
+  type Counters,
+  type FromCapture,
+  type ToCapture,
+} from './protocol.ts';
+
+const BACKOFF_FIRST_MILLIS = 100;
+const BACKOFF_LAST_MILLIS = 10_000;
+const HEALTHY_MILLIS = 60_000;
+/** A process that says nothing for this long, though it reports every second, hangs. */
+const SILENCE_MILLIS = 15_000;
+const STOP_MILLIS = 1_500;
+/** With so many bytes in rings that libpcap does not release, the process is replaced. */
+const MAX_DEAD_RINGS = 32 << 20;
+/** A successor must be ready, and the old process have handed over, within this; else things stay as they are. */
+const RENEW_MILLIS = 5_000;
+
+export type EndpointState =
+  { is: 'starting' } | { is: 'capturing'; ifindex: number; linkType: string } | { is: 'waiting'; reason: string };
+
+export interface CaptureEvents {
+  endpoint(id: string, state: EndpointState): void;
+  outputOpen(path: string): void;
+  /** Frames are dropped and counted until there is another output. `by`: whose end of the FIFO went first. */
+  outputClosed(path: string, reason: string, by: 'engine' | 'capture'): void;
+}
+
+export interface Capture {
+  attach(spec: AttachSpec): void;
+  /** Resolves with the endpoint's last counters when its capture has ended. */
+  detach(id: string): Promise<Counters>;
+  setOutput(path: string | undefined): void;
+  counters(): Map<string, Counters>;
+  states(): Map<string, EndpointState>;
+  pid(): number | undefined;
+  /** Ends the process; queued records are written first, for up to a second. */
+  stop(): Promise<void>;
+}
+
+export function superviseCapture(settings: CaptureSettings, events: CaptureEvents, log: Logger): Capture {
+  const specs = new Map<string, AttachSpec>();
+  const states = new Map<string, EndpointState>();
+  /** What dead processes counted. */
+  const before = new Map<string, Counters>();
+  const latest = new Map<string, Counters>();
+  const detaching = new Map<string, (counters: Counters) => void>();
+  let output: string | undefined;
+  /** Once a process has opened an output, another one can't go on in the middle of its stream. */
+  let outputUsed = false;
+  let child: ChildProcess | undefined;
+  let lastHeard = Date.now();
+  let stopping = false;
+  /** While a process is replaced: what was asked for meanwhile. */
+  let waiting: (() => void)[] | undefined;
+  let backoff = BACKOFF_FIRST_MILLIS;
+  const watchdog = setInterval(() => {
+    if (child !== undefined && Date.now() - lastHeard > SILENCE_MILLIS) {
+      log.error({ pid: child.pid, silentMillis: Date.now() - lastHeard }, 'capture process hangs and is killed');
+      child.kill('SIGKILL');
+    }
+  }, 1_000);
+
+  start();
+
+  function start(): void {
+    const started = launch();
+    child = started;
+    for (const spec of specs.values()) send({ type: 'attach', spec });
+    if (output !== undefined && !outputUsed) send({ type: 'output', path: output });
+  }
+
+  function launch(...args: string[]): ChildProcess {
+    const startedAt = Date.now();
+    lastHeard = startedAt;
+    const started = fork(fileURLToPath(new URL('./main.js', import.meta.url)), [JSON.stringify(settings), ...args], {
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      execArgv: [],
+    });
+    started.on('message', (message) => {
+      if (started === child) receive(message as FromCapture);
+    });
+    started.on('error', (error) => log.error({ err: error }, 'capture process'));
+    started.once('exit', (code, signal) => {
+      if (started === child) void restart(startedAt, code, signal);
+    });
+    return started;
+  }
+
+  /**
+   * Moves to a new process without losing a packet: its rings fill while the old one reads its own to their ends, and it goes on
+   * behind the last packet that the old one wrote.
+   */
+  async function renew(): Promise<void> {
+    const old = child;
+    const path = output;
+    if (old === undefined || stopping || waiting !== undefined || (path !== undefined && !outputUsed)) return;
+    waiting = [];
+    const next = launch('held');
+    try {
+      const seen = new Set<string>();
+      const attached = until(next, (message) => {
+        if (message.type === 'attached' || message.type === 'waiting') seen.add(message.id);
+        return seen.size === specs.size;
+      });
+      for (const spec of specs.values()) next.send({ type: 'attach', spec } satisfies ToCapture);
+      if (specs.size > 0) await attached;
+      if (path !== undefined) {
+        const open = until(next, (message) => message.type === 'output-open');
+        next.send({ type: 'take-over', path } satisfies ToCapture);
+        await open;
+      }
+      const handedOver = until(old, (message) => message.type === 'handed-over');
+      old.send({ type: 'hand-over' } satisfies ToCapture);
+      const last = await handedOver;
+      if (last.type !== 'handed-over') return;
+      child = next;
+      latest.clear();
+      for (const [id, counters] of Object.entries(last.counters)) {
+        if (specs.has(id)) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
+      }
+      next.send({ type: 'resume', readUntil: last.readUntil } satisfies ToCapture);
+      log.debug({ pid: next.pid, before: old.pid }, 'capture process was replaced');
+      if (next.exitCode !== null || next.signalCode !== null) void restart(Date.now(), next.exitCode, next.signalCode);
+    } catch (error) {
+      log.warn({ err: error }, 'capture process could not be replaced');
+      next.kill('SIGKILL');
+    } finally {
+      const late = waiting;
+      waiting = undefined;
+      for (const call of late) call();
+    }
+  }
+
+  /** The first message of a process that satisfies `test`. Rejects when it ends before, or takes too long. */
+  function until(process: ChildProcess, test: (message: FromCapture) => boolean): Promise<FromCapture> {
+    return new Promise((resolve, reject) => {
+      const timer = setTimeout(() => done(new Error('it took too long')), RENEW_MILLIS);
+      const onExit = (): void => done(new Error('it ended'));
+      const onMessage = (message: unknown): void => {
+        if (test(message as FromCapture)) done(message as FromCapture);
+      };
+      function done(result: FromCapture | Error): void {
+        clearTimeout(timer);
+        process.off('exit', onExit).off('message', onMessage);
+        if (result instanceof Error) reject(result);
+        else resolve(result);
+      }
+      process.on('exit', onExit).on('message', onMessage);
+    });
+  }
+
+  async function restart(startedAt: number, code: number | null, signal: string | null): Promise<void> {
+    child = undefined;
+    for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
+    latest.clear();
+    for (const [id, resolve] of detaching) resolve(before.get(id) ?? zeroCounters());
+    detaching.clear();
+    if (output !== undefined && outputUsed) {
+      const path = output;
+      output = undefined;
+      events.outputClosed(path, 'the capture process ended', 'capture');
+    }
+    if (stopping) return;
+    for (const id of specs.keys()) setState(id, { is: 'waiting', reason: 'the capture process starts again' });
+    if (Date.now() - startedAt > HEALTHY_MILLIS) backoff = BACKOFF_FIRST_MILLIS;
+    log.error({ code, signal, retryMillis: backoff }, 'capture process ended');
+    await sleep(backoff);
+    backoff = Math.min(backoff * 2, BACKOFF_LAST_MILLIS);
+    if (!stopping) start();
+  }
+
+  function receive(message: FromCapture): void {
+    lastHeard = Date.now();
+    switch (message.type) {
+      case 'attached':
+        if (!specs.has(message.id)) return;
+        return setState(message.id, { is: 'capturing', ifindex: message.ifindex, linkType: message.linkType });
+      case 'waiting':
+        if (!specs.has(message.id)) return;
+        return setState(message.id, { is: 'waiting', reason: message.reason });
+      case 'stats':
+        for (const [id, counters] of Object.entries(message.counters)) if (specs.has(id)) latest.set(id, counters);
+        if (message.deadRings > MAX_DEAD_RINGS) void renew();
+        return;
+      case 'handed-over':
+        return;
+      case 'detached': {
+        const total = addCounters(before.get(message.id) ?? zeroCounters(), message.counters);
+        detaching.get(message.id)?.(total);
+        detaching.delete(message.id);
+        if (message.deadRings > MAX_DEAD_RINGS) void renew();
+        return;
+      }
+      case 'ring':
+        return log.info({ endpoint: message.id, ringBytes: message.bytes }, 'ring was too small and grew');
+      case 'output-open':
+        if (message.path !== output) return;
+        outputUsed = true;
+        return events.outputOpen(message.path);
+      case 'output-closed':
+        if (message.path !== output) return;
+        output = undefined;
+        return events.outputClosed(message.path, message.reason, 'engine');
+      case 'warning':
+        return log.warn(message.message);
+    }
+  }
+
+  function send(message: ToCapture): void {
+    if (child?.connected === true) child.send(message, () => undefined);
+  }
+
+  function setState(id: string, state: EndpointState): void {
+    states.set(id, state);
+    events.endpoint(id, state);
+  }
+
+  function totals(id: string): Counters {
+    return addCounters(addCounters(zeroCounters(), before.get(id) ?? zeroCounters()), latest.get(id) ?? zeroCounters());
+  }
+
+  return {
+    attach(spec) {
+      if (waiting !== undefined) {
+        waiting.push(() => this.attach(spec));
+        return;
+      }
+      specs.set(spec.id, spec);
+      states.set(spec.id, { is: 'starting' });
+      send({ type: 'attach', spec });
+    },
+    async detach(id) {
+      const pending = waiting;
+      if (pending !== undefined) await new Promise<void>((resolve) => pending.push(resolve));
+      if (!specs.delete(id)) return zeroCounters();
+      states.delete(id);
+      const counters = await new Promise<Counters>((resolve) => {
+        if (child?.connected !== true) return resolve(totals(id));
+        detaching.set(id, resolve);
+        send({ type: 'detach', id });
+      });
+      before.delete(id);
+      latest.delete(id);
+      return counters;
+    },
+    setOutput(path) {
+      if (waiting !== undefined) {
+        waiting.push(() => this.setOutput(path));
+        return;
+      }
+      output = path;
+      outputUsed = false;
+      send({ type: 'output', path });
+    },
+    counters: () => new Map([...specs.keys()].map((id) => [id, totals(id)])),
+    states: () => new Map(states),
+    pid: () => child?.pid,
+    async stop() {
+      stopping = true;
+      const pending = waiting;
+      if (pending !== undefined) await new Promise<void>((resolve) => pending.push(resolve));
+      clearInterval(watchdog);
+      const running = child;
+      if (running === undefined) return;
+      const exited = new Promise((resolve) => running.once('exit', resolve));
+      send({ type: 'stop' });
+      const timer = setTimeout(() => running.kill('SIGKILL'), STOP_MILLIS);
+      await exited;
+      clearTimeout(timer);
+    },
+  };
+}

@@ -1,0 +1,17 @@
+/** An inspected workload: a pod, or an interface that somebody named in the configuration. */
+export interface Endpoint {
+  /** Unique on the node: `<namespace>/<pod>`, or the interface's name. */
+  id: string;
+  namespace: string;
+  /** The pod's name. */
+  name: string;
+  /** The owner's name with `-*` (`backend-7d4b-*`), `-` where unknown. */
+  nameAggr: string;
+  /** Host side of the pod's veth. */
+  interface: string;
+  labels: Record<string, string>;
+  /** The workload's own addresses, where known. */
+  addresses: string[];
+  /** Resources that select it, each `<namespace>/<name>`; at least one. */
+  resources: string[];
+}

@@ -1,0 +1,160 @@
+/**
+ * Leases VLAN ids to endpoints. The id in an alert, and the packet's time, tell whose alert it is.
+ *
+ * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed earlier or
+ * never used, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
+ * times more. Each change is on disk before it is used: a later agent reads the alerts that this one left.
+ */
+import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import type { Endpoint } from './endpoint.ts';
+
+const FIRST_ID = 1;
+/** 4094 is the canary's, 4095 is reserved by 802.1Q. */
+const LAST_ID = 4093;
+/** Past owners that are remembered for each id. */
+const HISTORY = 3;
+/** A packet may be older than its lease by this much: clocks of the capture and of the agent are read at different moments. */
+const SLACK_MICROS = 1_000_000;
+
+export interface Lease {
+  vlan: number;
+  endpoint: Endpoint;
+  /** Microseconds since the epoch; `until` is absent while the lease runs. */
+  since: number;
+  until?: number;
+}
+
+export interface Leases {
+  /** The endpoint's id, a new one when it has none. @throws Error when all 4,093 ids are in use, or the file can't be written. */
+  take(endpoint: Endpoint): number;
+  /** Replaces what is known of an endpoint that keeps its id (labels, resources). */
+  update(endpoint: Endpoint): void;
+  free(endpointId: string): void;
+  /** Whose packet had this id at this time (microseconds since the epoch). */
+  owner(vlan: number, timeMicros: number): Endpoint | undefined;
+  /** The endpoints that held an id at this time (microseconds since the epoch). */
+  at(timeMicros: number): Endpoint[];
+  /** The endpoints that hold an id now. */
+  active(): Endpoint[];
+}
+
+/**
+ * @param file Where the leases are kept; undefined: only in memory. Leases that were running in it are ended.
+ * @param now Microseconds since the epoch.
+ */
+export function openLeases(file: string | undefined, now: () => number = () => Date.now() * 1000): Leases {
+  const byVlan = new Map<number, Lease[]>();
+  const byEndpoint = new Map<string, Lease>();
+  /** Ids that were freed, the one that rests longest first. */
+  let resting: number[] = [];
+  let next = FIRST_ID;
+
+  for (const lease of file === undefined ? [] : readLeases(file)) {
+    remember({ ...lease, until: lease.until ?? now() });
+    next = Math.max(next, lease.vlan + 1);
+  }
+  // Ids below the highest that the file does not name rest too.
+  resting = Array.from({ length: next - FIRST_ID }, (_, index) => FIRST_ID + index).sort(
+    (a, b) => lastUse(a) - lastUse(b),
+  );
+
+  function lastUse(vlan: number): number {
+    return byVlan.get(vlan)?.at(-1)?.until ?? 0;
+  }
+
+  function remember(lease: Lease): void {
+    const past = byVlan.get(lease.vlan) ?? [];
+    past.push(lease);
+    byVlan.set(lease.vlan, past.slice(-(HISTORY + 1)));
+  }
+
+  function save(): void {
+    if (file === undefined) return;
+    mkdirSync(dirname(file), { recursive: true, mode: 0o711 });
+    const temporary = `${file}.new`;
+    const fd = openSync(temporary, 'w', 0o600);
+    try {
+      writeFileSync(fd, JSON.stringify([...byVlan.values()].flat()));
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    renameSync(temporary, file);
+  }
+
+  return {
+    take(endpoint) {
+      const held = byEndpoint.get(endpoint.id);
+      if (held !== undefined) {
+        held.endpoint = endpoint;
+        save();
+        return held.vlan;
+      }
+      const vlan = next <= LAST_ID ? next++ : resting.shift();
+      if (vlan === undefined) throw new Error(`all ${LAST_ID} VLAN ids are in use: ${endpoint.id} is not inspected`);
+      const lease: Lease = { vlan, endpoint, since: now() };
+      remember(lease);
+      byEndpoint.set(endpoint.id, lease);
+      save();
+      return vlan;
+    },
+    update(endpoint) {
+      const held = byEndpoint.get(endpoint.id);
+      if (held === undefined) return;
+      held.endpoint = endpoint;
+      save();
+    },
+    free(endpointId) {
+      const lease = byEndpoint.get(endpointId);
+      if (lease === undefined) return;
+      byEndpoint.delete(endpointId);
+      lease.until = now();
+      resting.push(lease.vlan);
+      save();
+    },
+    owner: (vlan, timeMicros) => heldAt(byVlan.get(vlan) ?? [], timeMicros),
+    at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
+    active: () => [...byEndpoint.values()].map((lease) => lease.endpoint),
+  };
+}
+
+/** Who held an id, of its leases in the order of their times. */
+function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefined {
+  const held = (slack: number): Lease | undefined =>
+    leases.findLast((l) => l.since - slack <= timeMicros && timeMicros <= (l.until ?? Infinity) + slack);
+  // Exactly first: the slack of a lease reaches into the one before.
+  return (held(0) ?? held(SLACK_MICROS))?.endpoint;
+}
+
+function readLeases(file: string): Lease[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    return [];
+  }
+  try {
+    const leases: unknown = JSON.parse(text);
+    return Array.isArray(leases) ? leases.filter(isLease).sort((a, b) => a.since - b.since) : [];
+  } catch {
+    // Written by rename, so a torn file can't be ours; without it, old alerts have no owner and are counted so.
+    return [];
+  }
+}
+
+function isLease(value: unknown): value is Lease {
+  const lease = value as Partial<Lease> | null;
+  return (
+    typeof lease === 'object' &&
+    lease !== null &&
+    Number.isInteger(lease.vlan) &&
+    Number(lease.vlan) >= FIRST_ID &&
+    Number(lease.vlan) <= LAST_ID &&
+    Number.isFinite(lease.since) &&
+    (lease.until === undefined || Number.isFinite(lease.until)) &&
+    typeof lease.endpoint?.id === 'string' &&
+    Array.isArray(lease.endpoint.resources) &&
+    Array.isArray(lease.endpoint.addresses)
+  );
+}

@@ -1,0 +1,295 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import * as fc from 'fast-check';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
+import { openLeases, type Leases } from '../../agent/endpoints/leases.ts';
+
+const SECOND = 1_000_000;
+const START = 1_700_000_000 * SECOND;
+const IDS = 4093;
+
+let folder: string;
+let file: string;
+let now: number;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'dpi-agent-leases-'));
+  file = join(folder, 'state', 'leases.json');
+  now = START;
+});
+
+afterEach(() => rmSync(folder, { recursive: true }));
+
+const clock = (): number => now;
+
+const endpoint = (id: string, resources = ['default/dpi']): Endpoint => ({
+  id,
+  namespace: 'default',
+  name: id,
+  nameAggr: '-',
+  interface: `cali-${id}`,
+  labels: {},
+  addresses: [],
+  resources,
+});
+
+/** Leases in memory, with every id held by `e<id>`. */
+function allHeld(): Leases {
+  const leases = openLeases(undefined, clock);
+  for (let id = 1; id <= IDS; id++) expect(leases.take(endpoint(`e${id}`))).toBe(id);
+  return leases;
+}
+
+describe('ids', () => {
+  test('are 1 to 4093, and then an error names the endpoint that gets none', () => {
+    const leases = allHeld();
+    expect(() => leases.take(endpoint('one-too-many'))).toThrow(
+      'all 4093 VLAN ids are in use: one-too-many is not inspected',
+    );
+    expect(leases.active()).toHaveLength(IDS);
+  });
+
+  test('stay with their endpoint, whose description is replaced', () => {
+    const leases = openLeases(undefined, clock);
+    expect(leases.take(endpoint('a'))).toBe(1);
+    expect(leases.take(endpoint('a', ['default/new']))).toBe(1);
+    expect(leases.active()).toEqual([endpoint('a', ['default/new'])]);
+    leases.update(endpoint('a', ['default/newer']));
+    expect(leases.owner(1, now)).toEqual(endpoint('a', ['default/newer']));
+  });
+
+  test('that were never used go first, then the one that rests longest', () => {
+    const leases = openLeases(undefined, clock);
+    for (const id of ['a', 'b', 'c']) leases.take(endpoint(id));
+    for (const id of ['b', 'a', 'c']) {
+      now += SECOND;
+      leases.free(id);
+    }
+    for (let id = 4; id <= IDS; id++) expect(leases.take(endpoint(`e${id}`))).toBe(id);
+    expect(['x', 'y', 'z'].map((id) => leases.take(endpoint(id)))).toEqual([2, 1, 3]);
+  });
+
+  test('of an endpoint that has none are not freed or changed', () => {
+    const leases = openLeases(undefined, clock);
+    leases.free('nobody');
+    leases.update(endpoint('nobody'));
+    expect(leases.active()).toEqual([]);
+    expect(leases.take(endpoint('a'))).toBe(1);
+  });
+});
+
+describe('owner', () => {
+  test('is whoever held the id at the time, a second before and behind included', () => {
+    const leases = openLeases(undefined, clock);
+    leases.take(endpoint('a'));
+    now += 10 * SECOND;
+    leases.free('a');
+    now += 10 * SECOND;
+    const name = (time: number) => leases.owner(1, START + time)?.id;
+    expect(name(-SECOND - 1)).toBeUndefined();
+    expect(name(-SECOND)).toBe('a');
+    expect(name(5 * SECOND)).toBe('a');
+    expect(name(11 * SECOND)).toBe('a');
+    expect(name(11 * SECOND + 1)).toBeUndefined();
+  });
+
+  test('of a running lease has no end', () => {
+    const leases = openLeases(undefined, clock);
+    leases.take(endpoint('a'));
+    expect(leases.owner(1, START + 1e12)?.id).toBe('a');
+  });
+
+  test('of an id that changed hands at once is the one of that moment, not the next one by its slack', () => {
+    const leases = allHeld();
+    now += 10 * SECOND;
+    leases.free('e5');
+    now += 10;
+    expect(leases.take(endpoint('next'))).toBe(5);
+    expect(leases.owner(5, now - 11)?.id).toBe('e5');
+    expect(leases.owner(5, now)?.id).toBe('next');
+  });
+
+  test('is remembered until the id was leased three times more', () => {
+    const leases = allHeld();
+    const middles: number[] = [];
+    for (let turn = 0; turn < 5; turn++) {
+      if (turn > 0) leases.take(endpoint(`turn${turn}`));
+      middles.push(now + 5 * SECOND);
+      now += 10 * SECOND;
+      leases.free(turn === 0 ? 'e1' : `turn${turn}`);
+      now += 10 * SECOND;
+      const known = middles.map((time) => leases.owner(1, time)?.id);
+      expect(known.slice(-4).every((id) => id !== undefined)).toBe(true);
+      expect(known.slice(0, -4).every((id) => id === undefined)).toBe(true);
+    }
+  });
+});
+
+describe('on disk', () => {
+  test('a later agent knows the owners, holds none of the ids, and leases others first', () => {
+    const leases = openLeases(file, clock);
+    leases.take(endpoint('a'));
+    leases.take(endpoint('b'));
+    now += 10 * SECOND;
+    leases.free('a');
+    now += 10 * SECOND;
+    const later = openLeases(file, clock);
+    expect(later.active()).toEqual([]);
+    expect(later.owner(1, START + SECOND)).toEqual(endpoint('a'));
+    expect(later.owner(1, START + 15 * SECOND)).toBeUndefined();
+    // Its lease was running: it ended when the file was opened.
+    expect(later.owner(2, START + 15 * SECOND)).toEqual(endpoint('b'));
+    now += 10 * SECOND;
+    expect(later.owner(2, now)).toBeUndefined();
+    expect(later.take(endpoint('b'))).toBe(3);
+  });
+
+  test('ids that earlier agents freed rest in the order in which they were freed', () => {
+    const written = Array.from({ length: IDS }, (_, index) => ({
+      vlan: index + 1,
+      endpoint: endpoint(`e${index}`),
+      since: START,
+      // 3 before 1, and the others later.
+      until: index === 2 ? START + 1 : index === 0 ? START + 2 : START + 100 + index,
+    }));
+    mkdirSync(join(folder, 'state'));
+    writeFileSync(file, JSON.stringify(written));
+    const later = openLeases(file, clock);
+    expect(['x', 'y', 'z'].map((id) => later.take(endpoint(id)))).toEqual([3, 1, 2]);
+  });
+
+  test('every change is there when the call returns, for its owner’s eyes only', () => {
+    const leases = openLeases(file, clock);
+    const stored = () => JSON.parse(readFileSync(file, 'utf8')) as unknown;
+    leases.take(endpoint('a'));
+    expect(stored()).toEqual([{ vlan: 1, endpoint: endpoint('a'), since: START }]);
+    leases.update(endpoint('a', ['default/new']));
+    expect(stored()).toMatchObject([{ endpoint: { resources: ['default/new'] } }]);
+    now += SECOND;
+    leases.free('a');
+    expect(stored()).toMatchObject([{ until: START + SECOND }]);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(existsSync(`${file}.new`)).toBe(false);
+  });
+
+  test('a change that can’t be written is an error, and leaves the file as it was', () => {
+    const leases = openLeases(file, clock);
+    leases.take(endpoint('a'));
+    const before = readFileSync(file, 'utf8');
+    mkdirSync(`${file}.new`);
+    expect(() => leases.take(endpoint('b'))).toThrow(/EISDIR/);
+    expect(readFileSync(file, 'utf8')).toBe(before);
+    rmSync(`${file}.new`, { recursive: true });
+    expect(leases.take(endpoint('b'))).toBe(2);
+    expect(openLeases(file, clock).owner(2, START)?.id).toBe('b');
+  });
+
+  test('what a writer that died left half written does not matter', () => {
+    const leases = openLeases(file, clock);
+    leases.take(endpoint('a'));
+    writeFileSync(`${file}.new`, '[{"vlan":');
+    const later = openLeases(file, clock);
+    expect(later.owner(1, START)?.id).toBe('a');
+    expect(later.take(endpoint('b'))).toBe(2);
+  });
+
+  const good = { vlan: 2, endpoint: endpoint('good'), since: START };
+  test.each([
+    ['empty', '', undefined],
+    ['torn', JSON.stringify([good]).slice(0, -5), undefined],
+    ['binary', '\0\u0001\ufffd', undefined],
+    ['an object', '{}', undefined],
+    ['null', 'null', undefined],
+    [
+      'of other things',
+      JSON.stringify([null, 1, 'x', [], {}, { vlan: 1 }, { vlan: 1, since: 1, endpoint: null }, good]),
+      'good',
+    ],
+    [
+      'of ids that are none',
+      JSON.stringify([0, -1, 1.5, 4094, 4095, 1e9, '7', null].map((vlan) => ({ ...good, vlan })).concat([good])),
+      'good',
+    ],
+    ['of times that are none', JSON.stringify([{ ...good, since: 'x' }, { ...good, until: 'y' }, good]), 'good'],
+  ])('a file that is %s gives no wrong lease', (_what, text, owner) => {
+    mkdirSync(join(folder, 'state'));
+    writeFileSync(file, text);
+    const leases = openLeases(file, clock);
+    expect(leases.active()).toEqual([]);
+    expect(leases.owner(2, START)?.id).toBe(owner);
+    const ids = Array.from({ length: 10 }, (_, index) => leases.take(endpoint(`e${index}`)));
+    expect(ids.every((id) => id >= 1 && id <= IDS)).toBe(true);
+    expect(new Set(ids).size).toBe(10);
+  });
+
+  test('ids that the file does not name are leased too', () => {
+    mkdirSync(join(folder, 'state'));
+    writeFileSync(file, JSON.stringify([{ vlan: IDS, endpoint: endpoint('last'), since: START, until: START + 1 }]));
+    const leases = openLeases(file, clock);
+    expect(leases.take(endpoint('a'))).toBe(1);
+  });
+});
+
+describe.each([
+  // All but two ids are held for good, so that ids change hands at once.
+  ['in memory, with two ids to share', false],
+  ['on disk, with restarts', true],
+])('whatever happens %s', (_where, isOnDisk) => {
+  const step = fc.record({
+    do: fc.constantFrom('take', 'take', 'free', 'reopen'),
+    who: fc.integer({ min: 0, max: 4 }),
+    /** Microseconds; often less than the slack. */
+    pause: fc.constantFrom(1, 400_000, 3 * SECOND),
+  });
+
+  test('no id has two holders, and a packet within a lease’s time finds its endpoint', () => {
+    fc.assert(
+      fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
+        now = START;
+        rmSync(file, { force: true });
+        let leases = openLeases(isOnDisk ? file : undefined, clock);
+        const others = isOnDisk ? 0 : IDS - 2;
+        for (let id = 0; id < others; id++) leases.take(endpoint(`other${id}`));
+        const held = new Map<string, { vlan: number; since: number }>();
+        const past: { vlan: number; id: string; since: number; until: number }[] = [];
+        const end = (id: string): void => {
+          const lease = held.get(id);
+          if (lease !== undefined) past.push({ ...lease, id, until: now });
+          held.delete(id);
+        };
+        for (const { do: action, who, pause } of steps) {
+          now += pause;
+          const id = `e${who}`;
+          if (action === 'take') {
+            if (!isOnDisk && held.size === 2 && !held.has(id)) {
+              expect(() => leases.take(endpoint(id))).toThrow('in use');
+              continue;
+            }
+            const vlan = leases.take(endpoint(id));
+            if (!held.has(id)) held.set(id, { vlan, since: now });
+            expect(held.get(id)?.vlan).toBe(vlan);
+          } else if (action === 'free') {
+            leases.free(id);
+            end(id);
+          } else if (isOnDisk) {
+            leases = openLeases(file, clock);
+            for (const other of held.keys()) end(other);
+          }
+          const vlans = [...held.values()].map(({ vlan }) => vlan);
+          expect(new Set(vlans).size).toBe(vlans.length);
+          expect(leases.active()).toHaveLength(others + held.size);
+          for (const [holder, { vlan, since }] of held) {
+            for (const time of [since, now]) expect(leases.owner(vlan, time)?.id).toBe(holder);
+          }
+          for (const { vlan, id: holder, since, until } of past) {
+            const later = [...past, ...held.values()].filter((other) => other.vlan === vlan && other.since >= until);
+            if (later.length <= 3) expect(leases.owner(vlan, (since + until) / 2)?.id).toBe(holder);
+          }
+        }
+      }),
+      { numRuns: 20 },
+    );
+  });
+});
