@@ -1,0 +1,68 @@
+/**
+ * What the agent asks of an inspection engine. Snort 3 and Suricata stand behind it.
+ *
+ * An engine runs as a sequence of generations: each is one child process with one FIFO to read packets from and one folder of
+ * output. A crash, or a change that the engine can't take while running, ends a generation and starts the next.
+ */
+import type { Decoder } from './alert.ts';
+
+export type EngineName = 'snort' | 'suricata';
+
+/** An engine found on this machine. */
+export interface EngineInstall {
+  name: EngineName;
+  /** Absolute path of the executable. */
+  binary: string;
+  /** As the engine prints it: "3.12.2.0", "7.0.10". */
+  version: string;
+  /** Snort: pattern matchers built in that are faster than the default, best first ("hyperscan"). */
+  searchMethods: string[];
+}
+
+/** What differs between one generation's command lines and files, and the next. */
+export interface GenerationInput {
+  /** `live`: alerts at once, packet by packet. `replay`: throughput first, the input ends. */
+  mode: 'live' | 'replay';
+  /** Size of a replay's input, where known: a pattern matcher that is slow to start pays off only on a large one. */
+  expectedBytes?: number;
+  /** FIFO of pcap records that the engine reads. */
+  fifo: string;
+  /** Folder for the engine's configuration, written by the agent, read by the engine. */
+  configDirectory: string;
+  /** Folder that the engine may write to. */
+  outputDirectory: string;
+  /** Rule files, in the engine's own syntax. */
+  ruleFiles: string[];
+  /** Format of the alerts; Suricata knows only `json`. */
+  output: 'json' | 'unified2';
+}
+
+/** A command to run, and how its alerts come out. */
+export interface EngineCommand {
+  arguments: string[];
+  /** Alert file's base name in the output folder; rotated files carry it as a prefix with `.<number>`. */
+  alertFile: string;
+  /** Whether the name in use carries a time stamp too, as unified2 does: then the newest is the live one. */
+  stamped: boolean;
+  createDecoder: () => Decoder;
+}
+
+export interface EngineDriver {
+  name: EngineName;
+  /** Writes the generation's configuration and says how to run it. */
+  prepare(install: EngineInstall, input: GenerationInput): Promise<EngineCommand>;
+  /** Arguments that only load the configuration and the rules, and exit. */
+  validateArguments(install: EngineInstall, input: GenerationInput): Promise<string[]>;
+  /** Makes errors of the engine's log readable: rule file, line, reason. At most `limit` of them. */
+  ruleErrors(log: string, limit: number): RuleError[];
+  /** Packets that the engine counted as analysed, from the summary it prints at its end. */
+  analysedPackets(log: string): number | undefined;
+}
+
+export interface RuleError {
+  file?: string;
+  /** From 1. */
+  line?: number;
+  sid?: number;
+  reason: string;
+}

@@ -1,0 +1,134 @@
+/**
+ * Starts a child with as few rights as this machine lets us give it: its own uid without groups and capabilities, and a network
+ * namespace of its own with nothing in it. The engine parses hostile bytes; a hole in it shall not be a hole in the node.
+ */
+import { execFile, execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+/** An unprivileged user that every Linux has. */
+const NOBODY = 65_534;
+
+export interface Sandbox {
+  /** Who the child runs as; undefined: as the agent itself, which is not root. */
+  uid: number | undefined;
+  gid: number | undefined;
+  isolateNetwork: boolean;
+  /** How setpriv empties the child's capability sets; undefined: it can't, and only uid and gid change. */
+  setpriv: string[] | undefined;
+  /** What could not be had, for the log. */
+  missing: string[];
+}
+
+/**
+ * @param user `auto` (nobody, when the agent is root), a user's name, or a uid.
+ * @throws Error when the named user does not exist, or the agent isn't root and so can't change to it.
+ */
+export async function planSandbox(user: string, isolateNetwork: boolean): Promise<Sandbox> {
+  const missing: string[] = [];
+  const isRoot = process.getuid?.() === 0;
+  let uid: number | undefined;
+  let gid: number | undefined;
+  if (user !== 'auto' && !isRoot) {
+    throw new Error(`engine.user: only root can start the engine as ${user}; run the agent as root or leave it out`);
+  }
+  if (!isRoot) {
+    missing.push('an own user (the agent is not root)');
+  } else if (user === 'auto') {
+    uid = gid = NOBODY;
+  } else {
+    uid = await idOf(user, '-u');
+    gid = await idOf(user, '-g');
+  }
+  const setpriv = isRoot ? await privileges(uid, gid) : undefined;
+  if (isRoot && setpriv === undefined)
+    missing.push('an emptied capability set (setpriv of util-linux does not work here)');
+  const namespace = setpriv !== undefined && isolateNetwork && (await works('unshare', ['--net', '--', 'true']));
+  if (isolateNetwork && !namespace) missing.push('a network namespace of its own (no right to make one)');
+  return { uid, gid, isolateNetwork: namespace, setpriv, missing };
+}
+
+/** Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed. */
+export function spawnSandboxed(sandbox: Sandbox, binary: string, args: string[], cwd: string): ChildProcess {
+  const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
+  const env = { PATH: process.env['PATH'] ?? '', LANG: 'C.UTF-8', TZ: 'UTC', ...libraryPath() };
+  if (sandbox.uid === undefined) return spawn(binary, args, { stdio, env, cwd });
+  if (sandbox.setpriv === undefined) {
+    return spawn(binary, args, {
+      stdio,
+      env,
+      cwd,
+      uid: sandbox.uid,
+      ...(sandbox.gid === undefined ? {} : { gid: sandbox.gid }),
+    });
+  }
+  const command = ['setpriv', ...sandbox.setpriv, binary, ...args];
+  if (sandbox.isolateNetwork) command.unshift('unshare', '--net', '--');
+  const [program, ...rest] = command;
+  return spawn(program ?? binary, rest, { stdio, env, cwd });
+}
+
+/** Whether this process has a capability in effect, by its number in capabilities(7). */
+export function hasCapability(bit: number): boolean {
+  const effective = /^CapEff:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'latin1'))?.[1] ?? '0';
+  return ((BigInt(`0x${effective}`) >> BigInt(bit)) & 1n) === 1n;
+}
+
+/** mkfifo(1): Node has no call for it. Readable by the engine's group only, writable by the agent only. */
+export function makeFifo(path: string): void {
+  execFileSync('mkfifo', ['-m', '0640', path]);
+}
+
+/** What Linux lets anybody ask for (fs.pipe-max-size). */
+const FIFO_BYTES = 1 << 20;
+/** Of fcntl(2). */
+const F_SETPIPE_SZ = 1031;
+
+/**
+ * Makes a FIFO that both ends have open larger than the 64 KiB it has: with room for several large frames, writer and reader need
+ * not wait for each other at each one. Node has no call for it; perl is a part of every Debian and Ubuntu. Without it the FIFO stays as it is.
+ */
+export function widenFifo(path: string): void {
+  const script = `open(F, "+<", $ARGV[0]) and fcntl(F, ${F_SETPIPE_SZ}, ${FIFO_BYTES})`;
+  execFile('perl', ['-e', script, path], { timeout: 5_000 }, () => undefined);
+}
+
+/** setpriv's arguments, the strictest that work here; the bounding set can be emptied with CAP_SETPCAP only. */
+async function privileges(uid: number | undefined, gid: number | undefined): Promise<string[] | undefined> {
+  const base = [
+    ...(uid === undefined ? [] : [`--reuid=${uid}`]),
+    ...(gid === undefined ? [] : [`--regid=${gid}`, '--clear-groups']),
+    '--no-new-privs',
+    '--inh-caps=-all',
+    '--ambient-caps=-all',
+  ];
+  for (const list of [[...base, '--bounding-set=-all'], base])
+    if (await works('setpriv', [...list, 'true'])) return list;
+  return undefined;
+}
+
+function libraryPath(): Record<string, string> {
+  const path = process.env['LD_LIBRARY_PATH'];
+  return path === undefined ? {} : { LD_LIBRARY_PATH: path };
+}
+
+async function idOf(user: string, flag: '-u' | '-g'): Promise<number> {
+  try {
+    const { stdout } = await run('id', [flag, '--', user]);
+    return Number(stdout.trim());
+  } catch {
+    if (/^\d+$/.test(user)) return Number(user);
+    throw new Error(`engine.user: there is no user ${user} on this machine`);
+  }
+}
+
+async function works(program: string, args: string[]): Promise<boolean> {
+  try {
+    await run(program, args, { timeout: 5_000 });
+    return true;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,138 @@
+/** Snort 3: its configuration, its command line, and what it says. */
+import { existsSync, realpathSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
+import { createAlertJsonDecoder } from '../readers/alert-json.ts';
+import { createUnified2Decoder } from '../readers/unified2.ts';
+
+/** Fields of alert_json that the decoder reads. */
+const FIELDS =
+  'timestamp seconds pkt_num vlan gid sid rev msg class priority proto src_addr src_port dst_addr dst_port ' +
+  'icmp_type icmp_code service b64_data tcp_seq dir pkt_gen';
+
+/** Alert files are rotated at this size, so that what was read can be deleted while Snort runs. */
+const ALERT_FILE_MEGABYTES = 64;
+
+/** Frames can be longer than this by their headers; Snort takes no larger snaplen. */
+const SNAPLEN = 65_535;
+
+/** Below this, compiling the patterns for hyperscan (seconds, with thousands of rules) takes longer than it saves. */
+const WORTH_COMPILING_BYTES = 32 << 20;
+
+export interface SnortSettings {
+  /** `auto`: the fastest that this build has, and Snort's default for small inputs. */
+  searchMethod: string;
+  /** A Lua file of the operator's, loaded last. */
+  extraConfig?: string;
+  arguments: string[];
+}
+
+export function createSnortDriver(settings: SnortSettings): EngineDriver {
+  async function writeConfig(install: EngineInstall, input: GenerationInput): Promise<string> {
+    const path = join(input.configDirectory, 'snort.lua');
+    await writeFile(path, snortLua(install, input, settings));
+    return path;
+  }
+
+  return {
+    name: 'snort',
+    async prepare(install, input): Promise<EngineCommand> {
+      const config = await writeConfig(install, input);
+      const json = input.output === 'json';
+      return {
+        arguments: [
+          ...common(install, config),
+          '-r',
+          input.fifo,
+          '-l',
+          input.outputDirectory,
+          '-s',
+          String(SNAPLEN),
+          // UTC and the year in time stamps.
+          '-U',
+          '-y',
+          // Live, a full batch of the default size could take for ever to come.
+          ...(input.mode === 'live' ? ['--daq-batch-size', '1'] : []),
+          ...settings.arguments,
+        ],
+        alertFile: json ? 'alert_json.txt' : 'unified2.log',
+        stamped: !json,
+        createDecoder: json ? createAlertJsonDecoder : createUnified2Decoder,
+      };
+    },
+    async validateArguments(install, input) {
+      const config = await writeConfig(install, input);
+      return [...common(install, config), '-T', ...settings.arguments];
+    },
+    ruleErrors,
+    analysedPackets: (log) => lastNumber(log, /^\s*analyzed:\s*(\d+)/gm),
+  };
+}
+
+function common(install: EngineInstall, config: string): string[] {
+  const modules = join(prefix(install.binary), 'lib', 'daq');
+  return ['-c', config, ...(existsSync(modules) ? ['--daq-dir', modules] : [])];
+}
+
+/** Where Snort is installed: its executable may be linked to from elsewhere. */
+function prefix(binary: string): string {
+  return resolve(dirname(realpathSync(binary)), '..');
+}
+
+function snortLua(install: EngineInstall, input: GenerationInput, settings: SnortSettings): string {
+  const isSmall = input.expectedBytes !== undefined && input.expectedBytes < WORTH_COMPILING_BYTES;
+  const fastest = isSmall ? undefined : install.searchMethods[0];
+  const method = settings.searchMethod === 'auto' ? fastest : settings.searchMethod;
+  const installed = installedConfig(install.binary);
+  const lines = [
+    '-- Written by dpi-agent for one generation of the engine; changes are lost.',
+    `include ${quote(installed)}`,
+    // Checksums of packets that never left the machine are not filled in.
+    `network = { checksum_eval = 'none' }`,
+    ...(method === undefined ? [] : [`search_engine = { search_method = ${quote(method)} }`]),
+    `ips = { variables = default_variables, enable_builtin_rules = false, rules = [[`,
+    ...input.ruleFiles.map((file) => `include ${file}`),
+    `]] }`,
+    input.output === 'json'
+      ? `alert_json = { file = true, limit = ${ALERT_FILE_MEGABYTES}, fields = ${quote(FIELDS)} }`
+      : // Time-stamped names: with one name a restart would truncate alerts that nobody has read.
+        `unified2 = { limit = ${ALERT_FILE_MEGABYTES}, nostamp = false, legacy_events = false }`,
+    ...(settings.extraConfig === undefined ? [] : [`include ${quote(resolve(settings.extraConfig))}`]),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** The configuration that came with this Snort. @throws Error when it is not where Snort installs it. */
+function installedConfig(binary: string): string {
+  const places = [join(prefix(binary), 'etc', 'snort', 'snort.lua'), '/etc/snort/snort.lua'];
+  const found = places.find((path) => existsSync(path));
+  if (found === undefined) {
+    throw new Error(`Snort's own snort.lua was not found (looked at ${places.join(', ')}): reinstall Snort 3`);
+  }
+  return found;
+}
+
+function quote(text: string): string {
+  return `'${text.replace(/[\\']/g, '\\$&').replaceAll('\n', '\\n')}'`;
+}
+
+/** Lines like `ERROR: /path/x.rules:12 unknown rule keyword: foo.` */
+function ruleErrors(log: string, limit: number): RuleError[] {
+  const errors: RuleError[] = [];
+  for (const match of log.matchAll(/^(?:ERROR|FATAL): (.*)$/gm)) {
+    if (errors.length >= limit) break;
+    const text = match[1] ?? '';
+    // The count of those above.
+    if (/^see prior \d+ errors/.test(text)) continue;
+    const place = /^([^:]+):(\d+):? (.*)$/.exec(text);
+    if (place === null) errors.push({ reason: text });
+    else errors.push({ file: place[1] ?? '', line: Number(place[2]), reason: place[3] ?? '' });
+  }
+  return errors;
+}
+
+function lastNumber(text: string, pattern: RegExp): number | undefined {
+  const last = [...text.matchAll(pattern)].at(-1)?.[1];
+  return last === undefined ? undefined : Number(last);
+}

@@ -1,0 +1,207 @@
+/** Suricata: its configuration, its command line, and what it says. */
+import { existsSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { stringify } from 'yaml';
+import type { EngineCommand, EngineDriver, GenerationInput, RuleError } from '../engine.ts';
+import { createEveDecoder } from '../readers/eve.ts';
+
+/** Where Debian, Ubuntu and the source installation put the files that come with Suricata. */
+const DATA_PLACES = ['/etc/suricata', '/usr/local/etc/suricata', '/usr/share/suricata'];
+
+const ALERT_FILE = 'eve.json';
+
+export interface SuricataSettings {
+  /** A YAML file of the operator's; its top-level keys take the place of ours. */
+  extraConfig?: string;
+  arguments: string[];
+}
+
+export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
+  async function writeConfig(input: GenerationInput): Promise<string> {
+    const path = join(input.configDirectory, 'suricata.yaml');
+    const include = settings.extraConfig === undefined ? {} : { include: [resolve(settings.extraConfig)] };
+    await writeFile(path, `%YAML 1.1\n---\n${stringify({ ...suricataConfig(input), ...include })}`);
+    return path;
+  }
+
+  return {
+    name: 'suricata',
+    async prepare(_install, input): Promise<EngineCommand> {
+      const config = await writeConfig(input);
+      return {
+        // A refused rule is an error, as it is with Snort: a rule that is silently left out protects nobody.
+        arguments: [
+          ...common(config, input),
+          '-r',
+          input.fifo,
+          '--runmode',
+          'single',
+          '--init-errors-fatal',
+          ...settings.arguments,
+        ],
+        alertFile: ALERT_FILE,
+        stamped: false,
+        createDecoder: createEveDecoder,
+      };
+    },
+    async validateArguments(_install, input) {
+      const config = await writeConfig(input);
+      return [...common(config, input), '-T', ...settings.arguments];
+    },
+    ruleErrors,
+    analysedPackets(log) {
+      // "i: pcap: read 1 file, 1234 packets, 567890 bytes"
+      const last = [...log.matchAll(/pcap: read \d+ files?, (\d+) packets/g)].at(-1)?.[1];
+      return last === undefined ? undefined : Number(last);
+    },
+  };
+}
+
+function common(config: string, input: GenerationInput): string[] {
+  return ['-c', config, '-l', input.outputDirectory, '-k', 'none'];
+}
+
+function suricataConfig(input: GenerationInput): Record<string, unknown> {
+  const data = (file: string): string | undefined =>
+    DATA_PLACES.map((place) => join(place, file)).find((path) => existsSync(path));
+  const classification = data('classification.config');
+  const reference = data('reference.config');
+  const enabled = { enabled: 'yes' };
+  return {
+    vars: {
+      'address-groups': {
+        HOME_NET: 'any',
+        EXTERNAL_NET: 'any',
+        ...Object.fromEntries(
+          ['HTTP', 'SMTP', 'SQL', 'DNS', 'TELNET', 'AIM', 'DC', 'SSH', 'FTP', 'SIP'].map((s) => [
+            `${s}_SERVERS`,
+            '$HOME_NET',
+          ]),
+        ),
+      },
+      'port-groups': {
+        HTTP_PORTS: 'any',
+        SHELLCODE_PORTS: '!80',
+        ORACLE_PORTS: '1024:',
+        SSH_PORTS: '22',
+        FTP_PORTS: '21',
+        SIP_PORTS: '5060:5061',
+        FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
+      },
+    },
+    'default-rule-path': input.configDirectory,
+    'rule-files': input.ruleFiles,
+    ...(classification === undefined ? {} : { 'classification-file': classification }),
+    ...(reference === undefined ? {} : { 'reference-config-file': reference }),
+    stats: { enabled: 'no' },
+    outputs: [
+      {
+        'eve-log': {
+          enabled: 'yes',
+          filetype: 'regular',
+          filename: ALERT_FILE,
+          types: [
+            { alert: { payload: 'yes', 'payload-buffer-size': '64kb', 'payload-printable': 'no', packet: 'no' } },
+          ],
+        },
+      },
+    ],
+    logging: { 'default-log-level': 'info', outputs: [{ console: { enabled: 'yes', type: 'regular' } }] },
+    'app-layer': {
+      protocols: {
+        ...Object.fromEntries(
+          [
+            'tls',
+            'ssh',
+            'ftp',
+            'smb',
+            'dcerpc',
+            'nfs',
+            'tftp',
+            'krb5',
+            'snmp',
+            'sip',
+            'mqtt',
+            'http2',
+            'quic',
+            'rdp',
+            'rfb',
+          ].map((protocol) => [protocol, enabled]),
+        ),
+        smtp: enabled,
+        imap: { enabled: 'detection-only' },
+        dns: { tcp: enabled, udp: enabled },
+        http: {
+          enabled: 'yes',
+          libhtp: {
+            'default-config': {
+              personality: 'IDS',
+              'request-body-limit': '1mb',
+              'response-body-limit': '1mb',
+              // What an alert waits for, at most, before a body is looked at.
+              'request-body-minimal-inspect-size': '0kb',
+              'request-body-inspect-window': '4kb',
+              'response-body-minimal-inspect-size': '0kb',
+              'response-body-inspect-window': '16kb',
+            },
+          },
+        },
+      },
+    },
+    vlan: { 'use-for-tracking': true },
+    'host-mode': 'sniffer-only',
+    'max-pending-packets': 1024,
+    'pcap-file': { 'checksum-checks': 'no' },
+    'default-packet-size': 1538,
+    defrag: { memcap: '32mb', 'hash-size': 65536, trackers: 65535, 'max-frags': 65535, prealloc: 'no', timeout: 60 },
+    flow: { memcap: '128mb', 'hash-size': 65536, prealloc: 1024 },
+    stream: {
+      memcap: '64mb',
+      'checksum-validation': 'no',
+      // A flow that was under way when its endpoint was attached is inspected from there on.
+      midstream: true,
+      'async-oneside': false,
+      reassembly: {
+        memcap: '256mb',
+        depth: '1mb',
+        'toserver-chunk-size': 2560,
+        'toclient-chunk-size': 2560,
+        'randomize-chunk-size': 'no',
+      },
+    },
+    detect: { profile: 'medium', 'sgh-mpm-context': 'auto' },
+    'mpm-algo': 'auto',
+    'spm-algo': 'auto',
+    // Landlock and the like are the agent's business: the engine runs without privileges.
+    security: { 'limit-noproc': true },
+  };
+}
+
+/** Lines like `E: detect: error parsing signature "…" from file x.rules at line 5`, with the reason in the line before. */
+function ruleErrors(log: string, limit: number): RuleError[] {
+  const errors: RuleError[] = [];
+  let reason = '';
+  for (const line of log.split('\n')) {
+    if (errors.length >= limit) break;
+    const text = /^(?:\S+ - )?E(?:rror)?: (.*)$/.exec(line)?.[1];
+    // The last line says only that there were errors.
+    if (text === undefined || text === 'suricata: Loading signatures failed.') continue;
+    const place = /^detect: error parsing signature "(.*)" from file (.+) at line (\d+)$/.exec(text);
+    if (place === null) {
+      if (reason !== '') errors.push({ reason });
+      reason = text.replace(/^detect[\w-]*: /, '');
+    } else {
+      const sid = /\bsid\s*:\s*(\d+)/.exec(place[1] ?? '')?.[1];
+      errors.push({
+        file: place[2] ?? '',
+        line: Number(place[3]),
+        ...(sid === undefined ? {} : { sid: Number(sid) }),
+        reason: reason === '' ? 'not a rule of this version' : reason,
+      });
+      reason = '';
+    }
+  }
+  if (reason !== '' && errors.length < limit) errors.push({ reason });
+  return errors;
+}

@@ -1,0 +1,465 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import pino from 'pino';
+import type { EngineDriver } from '../../agent/engine/engine.ts';
+import {
+  leftGenerations,
+  processesOf,
+  startGeneration,
+  unstage,
+  validateRules,
+  type Generation,
+  type GenerationOptions,
+} from '../../agent/engine/generation.ts';
+import type { Sandbox } from '../../agent/engine/sandbox.ts';
+import {
+  engineError,
+  superviseEngine,
+  type EngineError,
+  type EngineSupervisor,
+} from '../../agent/engine/supervisor.ts';
+
+const isRoot = process.getuid?.() === 0;
+const NOBODY = 65_534;
+/** As the agent's own user. */
+const plain: Sandbox = { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] };
+/** Another user, without the tools that take away more. */
+const asNobody: Sandbox = {
+  uid: NOBODY,
+  gid: NOBODY,
+  isolateNetwork: false,
+  setpriv: undefined,
+  missing: ['an emptied capability set'],
+};
+
+/** Waits for its FIFO and reads it to the end, as an engine does. */
+const READ_TO_END = 'exec < "$1"; cat > read.txt';
+
+let folder: string;
+let lane: string;
+let supervisors: EngineSupervisor[];
+let generations: Generation[];
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'dpi-agent-engine-'));
+  chmodSync(folder, 0o755);
+  lane = join(folder, 'lanes', 'lane0');
+  supervisors = [];
+  generations = [];
+});
+
+afterEach(async () => {
+  for (const generation of generations) generation.kill('SIGKILL');
+  await Promise.all(supervisors.map((supervisor) => supervisor.stop()));
+  await Promise.all(generations.map(({ exited }) => exited));
+  rmSync(folder, { recursive: true });
+});
+
+/** A driver for a shell script in the engine's place: $1 is the FIFO, $2 and the following ones are the rule files. */
+const driver: EngineDriver = {
+  name: 'snort',
+  prepare: (_install, { fifo, ruleFiles }) =>
+    Promise.resolve({
+      arguments: [fifo, ...ruleFiles],
+      alertFile: 'alerts.txt',
+      stamped: false,
+      createDecoder: () => ({ push: () => [], end: () => [] }),
+    }),
+  validateArguments: (_install, { ruleFiles }) => Promise.resolve(['-T', ...ruleFiles]),
+  ruleErrors: (log, limit) =>
+    [...log.matchAll(/^ERROR: (\S+):(\d+) (.*)$/gm)]
+      .slice(0, limit)
+      .map(([, file = '', line, reason = '']) => ({ file, line: Number(line), reason })),
+  analysedPackets: () => undefined,
+};
+
+let engines = 0;
+
+function options(script: string, more: Partial<GenerationOptions> = {}): GenerationOptions {
+  const binary = join(folder, `engine${engines++}`);
+  writeFileSync(binary, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  return {
+    lane: 'lane0',
+    laneDirectory: lane,
+    driver,
+    install: { name: 'snort', binary, version: '3.0', searchMethods: [] },
+    sandbox: plain,
+    ruleFiles: [],
+    output: 'json',
+    mode: 'live',
+    ...more,
+  };
+}
+
+async function start(script: string, more: Partial<GenerationOptions> = {}): Promise<Generation> {
+  const generation = await startGeneration(options(script, more));
+  generations.push(generation);
+  return generation;
+}
+
+interface Watched {
+  supervisor: EngineSupervisor;
+  started: Generation[];
+  ended: { name: string; error: EngineError | undefined }[];
+  log: Record<string, unknown>[];
+}
+
+function supervise(given: GenerationOptions, onStarted?: (generation: Generation) => void): Watched {
+  const started: Generation[] = [];
+  const ended: Watched['ended'] = [];
+  const log: Record<string, unknown>[] = [];
+  const logger = pino({}, { write: (line: string) => log.push(JSON.parse(line) as Record<string, unknown>) });
+  const supervisor = superviseEngine(
+    given,
+    {
+      started(generation) {
+        started.push(generation);
+        generations.push(generation);
+        onStarted?.(generation);
+      },
+      ended: ({ name }, error) => ended.push({ name, error }),
+    },
+    logger,
+  );
+  supervisors.push(supervisor);
+  return { supervisor, started, ended, log };
+}
+
+async function until<Value>(look: () => Value | undefined | false): Promise<Value> {
+  for (;;) {
+    const value = look();
+    if (value !== undefined && value !== false) return value;
+    await sleep(2);
+  }
+}
+
+/** It sleeps in the kernel, and the script's only reason to is the FIFO that nobody has opened for writing. */
+const isBlockedInOpen = (pid: number): boolean => /^State:\tS/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+
+const isReady = ({ outputDirectory }: Generation): boolean => existsSync(join(outputDirectory, 'ready'));
+
+describe('superviseEngine', () => {
+  test('an unexpected end is told with status, the engine’s reason and its output, and the next generation starts', async () => {
+    const rules = join(folder, 'my.rules');
+    writeFileSync(rules, 'alert');
+    const { started, ended, supervisor } = supervise(
+      options('echo "ERROR: $2:7 unknown keyword"; echo more >&2; exit 3', { ruleFiles: [rules] }),
+    );
+    const { name, error } = await until(() => ended[0]);
+    expect(name).toBe(started[0]?.name);
+    expect(error).toMatchObject({
+      name: 'EngineError',
+      message: `snort ended with status 3: ${rules}:7: unknown keyword`,
+      exit: { code: 3, signal: null, output: expect.stringContaining('more\n') },
+    });
+    expect(error?.exit.output).toContain(`ERROR: ${rules}:7`);
+    await until(() => started.length > 1);
+    expect(started[1]?.name).not.toBe(name);
+    expect(supervisor.restarts()).toBeGreaterThanOrEqual(1);
+  });
+
+  test('a signal is told as such', async () => {
+    const { ended } = supervise(options('kill -SEGV $$'));
+    const { error } = await until(() => ended[0]);
+    expect(error?.message).toBe('snort was ended by SIGSEGV');
+    expect(error?.exit).toMatchObject({ code: null, signal: 'SIGSEGV' });
+  });
+
+  test('an executable that is gone is told with the system’s reason', async () => {
+    const given = options('');
+    rmSync(given.install.binary);
+    const { ended } = supervise(given);
+    expect((await until(() => ended[0])).error?.exit.output).toContain('ENOENT');
+  });
+
+  test('the error has the first and the last 32 KiB of the output, and says how much is missing', async () => {
+    const { ended } = supervise(
+      options(`echo first; awk 'BEGIN { for (i = 0; i < 20000; i++) print "0123456789" }'; echo last; exit 1`),
+    );
+    const output = (await until(() => ended[0])).error?.exit.output ?? '';
+    const total = 'first\n'.length + 20_000 * 11 + 'last\n'.length;
+    expect(output).toMatch(/^first\n0123456789\n/);
+    expect(output).toMatch(/\n0123456789\nlast\n$/);
+    const [head = '', tail = ''] = output.split(/\n\[….*…\]\n/);
+    expect([head.length, tail.length]).toEqual([32_768, 32_768]);
+    expect(output).toContain(`[… ${total - 65_536} characters left out …]`);
+  });
+
+  test('the pauses between failures grow', async () => {
+    const failing = { ...driver, prepare: () => Promise.reject(new Error('no snort.lua')) };
+    const { log, started } = supervise(options('', { driver: failing }));
+    await until(() => log.length >= 3);
+    expect(log.slice(0, 3)).toMatchObject(
+      [200, 400, 800].map((retryMillis) => ({
+        retryMillis,
+        msg: 'engine cannot be started',
+        err: { message: 'no snort.lua' },
+      })),
+    );
+    expect(started).toEqual([]);
+    expect(readdirSync(lane)).toEqual([]);
+  });
+
+  test('stop ends it at once while it can’t start', async () => {
+    const failing = { ...driver, prepare: () => Promise.reject(new Error('no snort.lua')) };
+    const { log, supervisor } = supervise(options('', { driver: failing }));
+    await until(() => log.length >= 2);
+    await supervisor.stop();
+    expect(log).toHaveLength(2);
+  });
+
+  test('stop lets an engine that waits for its input’s writer end by itself', async () => {
+    const { started, ended, supervisor, log } = supervise(options(`echo > ready; ${READ_TO_END}; echo > done`));
+    const generation = await until(() => started.find(isReady));
+    expect(supervisor.pid()).toBe(generation.pid);
+    await until(() => isBlockedInOpen(generation.pid));
+    await supervisor.stop();
+    expect(existsSync(join(generation.outputDirectory, 'done'))).toBe(true);
+    expect(log).toEqual([]);
+    expect(ended).toEqual([{ name: generation.name, error: undefined }]);
+    expect(supervisor.pid()).toBeUndefined();
+    await expect(generation.exited).resolves.toMatchObject({ code: 0, signal: null });
+  });
+
+  test('stop ends one that ignores the end of its input and SIGTERM, also one that was just being started', async () => {
+    const deaf = `trap '' TERM; echo > ready; while :; do sleep 0.1; done`;
+    const running = supervise(options(deaf));
+    const generation = await until(() => running.started.find(isReady));
+
+    let release: () => void = () => undefined;
+    const gate = new Promise<void>((resolve) => (release = resolve));
+    const slow: EngineDriver = { ...driver, prepare: (...args) => gate.then(() => driver.prepare(...args)) };
+    const sleeper = new Int32Array(new SharedArrayBuffer(4));
+    // Up and deaf before the supervisor looks at it.
+    const starting = supervise(options(deaf, { driver: slow }), (started) => {
+      while (!isReady(started)) Atomics.wait(sleeper, 0, 0, 2);
+    });
+
+    const stopped = Promise.all([running.supervisor.stop(), starting.supervisor.stop()]);
+    release();
+    await stopped;
+    expect(running.ended).toEqual([{ name: generation.name, error: undefined }]);
+    expect(starting.ended).toMatchObject([{ error: undefined }]);
+    for (const { started, log } of [running, starting]) {
+      expect(log.map(({ signal }) => signal)).toEqual(['SIGTERM', 'SIGKILL']);
+      await expect(started[0]?.exited).resolves.toMatchObject({ code: null, signal: 'SIGKILL' });
+    }
+  });
+
+  test('replace ends it without an error, and the next one starts', async () => {
+    const { started, ended, supervisor } = supervise(options(`echo > ready; ${READ_TO_END}`));
+    const first = await until(() => started.find(isReady));
+    await supervisor.replace();
+    await until(() => started.length > 1);
+    expect(ended).toEqual([{ name: first.name, error: undefined }]);
+    expect(started[1]?.fifo).not.toBe(first.fifo);
+    expect(supervisor.restarts()).toBe(1);
+  });
+});
+
+describe('engineError', () => {
+  const about: Pick<GenerationOptions, 'install' | 'driver' | 'ruleFiles'> = {
+    driver,
+    install: { name: 'suricata', binary: '/x', version: '7', searchMethods: [] },
+    ruleFiles: ['/etc/rules/a b.rules', '/etc/rules/c.rules'],
+  };
+
+  test('names three errors at most, by the rule files’ own names', () => {
+    const lines = [1, 2, 3, 4].map((line) => `ERROR: /state/g/config/001-c.rules:${line} bad`);
+    const { message } = engineError(about, { code: 1, signal: null, output: lines.join('\n') });
+    expect(message).toBe(
+      'suricata ended with status 1: /etc/rules/c.rules:1: bad; /etc/rules/c.rules:2: bad; /etc/rules/c.rules:3: bad',
+    );
+  });
+
+  test('ends with the last lines of the output where the driver finds no error in it, and plainly where there is none', () => {
+    const message = (output: string) => engineError(about, { code: null, signal: 'SIGABRT', output }).message;
+    expect(message('a\nb\nc\nassertion failed\n')).toBe('suricata was ended by SIGABRT: b | c | assertion failed');
+    expect(message('\n')).toBe('suricata was ended by SIGABRT');
+  });
+
+  test('unstage puts back the name of each copy, and nothing else', () => {
+    const text =
+      'in "/s/g/config/000-a_b.rules" and /s/g/config/001-c.rules:3, not /s/g/config/002-c.rules or 001-c.rules';
+    expect(unstage(text, about.ruleFiles)).toBe(
+      'in "/etc/rules/a b.rules" and /etc/rules/c.rules:3, not /s/g/config/002-c.rules or 001-c.rules',
+    );
+  });
+
+  test('unstage takes a name as it is, whatever it means in a pattern or a replacement', () => {
+    expect(unstage('/s/config/000-_1.rules', ['/r/$1.rules'])).toBe('/r/$1.rules');
+    expect(unstage('/s/config/000-aXrules', ['/r/a.rules'])).toBe('/s/config/000-aXrules');
+  });
+});
+
+describe('a generation', () => {
+  test('has a name of its own, and generation.json is there before the engine runs', async () => {
+    const [first, second] = [await start(`cat ../generation.json > seen; ${READ_TO_END}`), await start(READ_TO_END)];
+    expect(first.name).toMatch(/^lane0-\d{8}T\d{6}Z-[0-9a-f]{6}$/);
+    expect(second.name).not.toBe(first.name);
+    const record = {
+      name: first.name,
+      engine: 'snort',
+      version: '3.0',
+      alertFile: 'alerts.txt',
+      stamped: false,
+      output: 'json',
+    };
+    closeSync(openSync(first.fifo, 'w'));
+    await first.exited;
+    expect(JSON.parse(readFileSync(join(first.outputDirectory, 'seen'), 'utf8'))).toEqual(record);
+  });
+
+  test('reads what is written to its FIFO', async () => {
+    const generation = await start(READ_TO_END);
+    writeFileSync(generation.fifo, 'packets');
+    await expect(generation.exited).resolves.toEqual({ code: 0, signal: null, output: '' });
+    expect(readFileSync(join(generation.outputDirectory, 'read.txt'), 'utf8')).toBe('packets');
+  });
+
+  test('uses copies of the rule files, each under another name, also for files that are called alike', async () => {
+    const files = ['a', 'b'].map((name) => join(folder, name, 'x y.rules'));
+    for (const file of files) {
+      mkdirSync(join(file, '..'));
+      writeFileSync(file, `rule of ${file}`);
+    }
+    const generation = await start(READ_TO_END, { ruleFiles: files });
+    const copies = generation.command.arguments.slice(1);
+    expect(copies.map((path) => basename(path))).toEqual(['000-x_y.rules', '001-x_y.rules']);
+    writeFileSync(files[0] ?? '', 'changed');
+    expect(copies.map((path) => readFileSync(path, 'utf8'))).toEqual(files.map((file) => `rule of ${file}`));
+  });
+
+  (isRoot ? test : test.skip)('can be read by the engine’s user and written only in output/', async () => {
+    const secret = join(folder, 'secret.rules');
+    writeFileSync(secret, 'alert', { mode: 0o600 });
+    const generation = await start(`cat "$2" > rules.txt; touch "$1"x "$2" ../state/x; ${READ_TO_END}`, {
+      sandbox: asNobody,
+      ruleFiles: [secret],
+    });
+    const mode = (path: string): [string, number, number] => {
+      const { mode: bits, uid, gid } = statSync(join(generation.directory, path));
+      return [(bits & 0o777).toString(8), uid, gid];
+    };
+    expect(mode('.')).toEqual(['711', 0, 0]);
+    expect(mode('packets.fifo')).toEqual(['640', 0, NOBODY]);
+    expect(mode('config')).toEqual(['755', 0, 0]);
+    expect(mode('config/000-secret.rules')).toEqual(['644', 0, 0]);
+    expect(mode('output')).toEqual(['700', NOBODY, NOBODY]);
+    expect(mode('state')).toEqual(['700', 0, 0]);
+    writeFileSync(generation.fifo, 'packets');
+    await generation.exited;
+    const read = (name: string) => readFileSync(join(generation.outputDirectory, name), 'utf8');
+    expect([read('rules.txt'), read('read.txt')]).toEqual(['alert', 'packets']);
+    expect(readdirSync(generation.directory).toSorted()).toEqual([
+      'config',
+      'generation.json',
+      'output',
+      'packets.fifo',
+      'state',
+    ]);
+  });
+
+  (isRoot ? test : test.skip)('says which folder the engine’s user can’t pass, and leaves nothing behind', async () => {
+    mkdirSync(lane, { recursive: true });
+    chmodSync(join(folder, 'lanes'), 0o700);
+    const refused = startGeneration(options(READ_TO_END, { sandbox: asNobody }));
+    await expect(refused).rejects.toThrow(
+      `the engine's user (uid ${NOBODY}) cannot pass through ${join(folder, 'lanes')}: run  chmod o+x ${join(folder, 'lanes')} `,
+    );
+    expect(readdirSync(lane)).toEqual([]);
+    chmodSync(join(folder, 'lanes'), 0o701);
+    await start(READ_TO_END, { sandbox: asNobody });
+  });
+
+  test('that can’t be made leaves nothing behind', async () => {
+    await expect(startGeneration(options('', { ruleFiles: [join(folder, 'missing.rules')] }))).rejects.toThrow(
+      /ENOENT/,
+    );
+    await expect(
+      startGeneration(options('', { driver: { ...driver, prepare: () => Promise.reject(new Error('no')) } })),
+    ).rejects.toThrow('no');
+    expect(readdirSync(lane)).toEqual([]);
+  });
+});
+
+describe('validateRules', () => {
+  test('runs the engine with what it needs to check the rules, gives its output with their names, and cleans up', async () => {
+    const rules = join(folder, 'my.rules');
+    writeFileSync(rules, 'alert');
+    const {
+      lane: _lane,
+      mode: _mode,
+      ...given
+    } = options('echo "$1: ERROR: $2:7 bad"; exit 1', { ruleFiles: [rules] });
+    await expect(validateRules(given)).resolves.toEqual({
+      code: 1,
+      signal: null,
+      output: `-T: ERROR: ${rules}:7 bad\n`,
+    });
+    expect(readdirSync(lane)).toEqual([]);
+  });
+
+  test('tells an engine that can’t be run', async () => {
+    const { lane: _lane, mode: _mode, ...given } = options('');
+    rmSync(given.install.binary);
+    await expect(validateRules(given)).resolves.toMatchObject({
+      code: null,
+      output: expect.stringContaining('ENOENT'),
+    });
+    expect(readdirSync(lane)).toEqual([]);
+  });
+});
+
+describe('what an earlier agent left', () => {
+  test('is nothing where there is no folder', async () => {
+    expect(await leftGenerations(join(folder, 'nowhere'))).toEqual([]);
+  });
+
+  test('are its generations, oldest first; unfinished ones are removed', async () => {
+    const record = { name: '?', engine: 'snort', version: '3', alertFile: 'a', stamped: false, output: 'json' };
+    const names = ['lane0-20260102T000000Z-aaaaaa', 'lane0-20260101T000000Z-bbbbbb'];
+    for (const name of names) {
+      mkdirSync(join(lane, name), { recursive: true });
+      writeFileSync(join(lane, name, 'generation.json'), JSON.stringify(record));
+    }
+    mkdirSync(join(lane, 'lane0-unfinished', 'output'), { recursive: true });
+    mkdirSync(join(lane, 'lane0-torn'));
+    writeFileSync(join(lane, 'lane0-torn', 'generation.json'), '{"name":');
+    expect(await leftGenerations(lane)).toEqual(
+      names.toReversed().map((name) => ({ ...record, name, directory: join(lane, name) })),
+    );
+    expect(readdirSync(lane).toSorted()).toEqual(names.toSorted());
+  });
+
+  test('are processes that were started for a generation, and no others', async () => {
+    const generation = await start(READ_TO_END);
+    const other = spawn('sleep', ['60'], { stdio: 'ignore' });
+    const found = await processesOf(generation.directory);
+    other.kill();
+    expect(found).toContain(generation.pid);
+    expect(found).not.toContain(process.pid);
+    expect(found).not.toContain(other.pid);
+    expect(await processesOf(`${generation.directory}x`)).toEqual([]);
+    expect(await processesOf(generation.directory.slice(0, -1))).toEqual([]);
+    closeSync(openSync(generation.fifo, 'w'));
+    await generation.exited;
+    expect(await processesOf(generation.directory)).toEqual([]);
+  });
+});
