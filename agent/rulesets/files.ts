@@ -1,0 +1,143 @@
+/**
+ * Finds rule files and reads them into one index.
+ *
+ * A folder is searched to any depth for `*.rules`. Names that start with a dot are left out: a mounted ConfigMap keeps its files a
+ * second time in such folders. A file that is reached by two ways counts once; links that lead back up end there.
+ */
+import { constants } from 'node:fs';
+import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { RuleInfo } from './rule.ts';
+import { parseRules } from './rule.ts';
+
+export interface Place {
+  file: string;
+  /** From 1. */
+  line: number;
+}
+
+export interface DuplicateRule {
+  gid: number;
+  sid: number;
+  /** The rule with the higher rev, or the first of equal ones. */
+  kept: Place & { rev: number };
+  dropped: Place & { rev: number };
+}
+
+/** Enabled rules by `ruleKey`. */
+export type RuleIndex = ReadonlyMap<string, RuleInfo>;
+
+export interface LoadedRules {
+  index: RuleIndex;
+  /** In the order in which they were found. */
+  duplicates: DuplicateRule[];
+  problems: (Place & { reason: string })[];
+  /** Problems beyond those listed. */
+  unlistedProblems: number;
+  /** Rules that are commented out. */
+  disabled: number;
+}
+
+/** The key of a rule in a `RuleIndex`: `gid:sid`. */
+export function ruleKey({ gid, sid }: { gid: number; sid: number }): string {
+  return `${gid}:${sid}`;
+}
+
+/**
+ * The file itself, or the rule files in a folder, sorted by path (by code units).
+ * Rejects with an Error that names the path if it is missing, unreadable, neither file nor folder, or a folder without rule files.
+ */
+export async function findRuleFiles(path: string): Promise<string[]> {
+  const found = new Map<string, string>();
+  await collect(path, { found, folders: new Set(), isRoot: true });
+  if (found.size === 0) throw new Error(`no rule files (*.rules) in ${path}`);
+  return [...found.values()].toSorted();
+}
+
+interface Search {
+  /** Real path of a file to the path by which it was found first. */
+  found: Map<string, string>;
+  /** Real paths of the folders seen. */
+  folders: Set<string>;
+  isRoot: boolean;
+}
+
+async function collect(path: string, search: Search): Promise<void> {
+  const { found, folders, isRoot } = search;
+  const isRules = path.endsWith('.rules');
+  let kind;
+  try {
+    kind = await stat(path);
+  } catch (error) {
+    // A link that leads nowhere, or round and round, hides no rules unless its name says so.
+    if (!isRoot && !isRules && ['ENOENT', 'ELOOP'].includes(errorCode(error))) return;
+    throw unreadable(path, error);
+  }
+  try {
+    const real = await realpath(path);
+    if (kind.isDirectory()) {
+      if (folders.has(real)) return;
+      folders.add(real);
+      const names = (await readdir(path)).filter((name) => !name.startsWith('.')).toSorted();
+      for (const name of names) await collect(join(path, name), { found, folders, isRoot: false });
+    } else if (kind.isFile()) {
+      if (!isRoot && !isRules) return;
+      await access(path, constants.R_OK);
+      if (!found.has(real)) found.set(real, path);
+    } else if (isRoot || isRules) {
+      throw new RuleFileError(`cannot read rules from ${path}: neither a file nor a folder`);
+    }
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+/** Reads rule files in the order given. Rejects with an Error that names a file that can't be read; damaged rules are listed. */
+export async function loadRules(files: readonly string[]): Promise<LoadedRules> {
+  const index = new Map<string, RuleInfo>();
+  const loaded: LoadedRules = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0 };
+  for (const file of files) {
+    const parsed = parseRules(await readText(file), { file });
+    for (const { line, reason } of parsed.problems) loaded.problems.push({ file, line, reason });
+    loaded.unlistedProblems += parsed.unlistedProblems;
+    for (const rule of parsed.rules) {
+      if (!rule.enabled) {
+        loaded.disabled += 1;
+        continue;
+      }
+      const key = ruleKey(rule);
+      const other = index.get(key);
+      const [kept, dropped] = other === undefined || rule.rev > other.rev ? [rule, other] : [other, rule];
+      index.set(key, kept);
+      if (dropped) loaded.duplicates.push({ gid: rule.gid, sid: rule.sid, kept: place(kept), dropped: place(dropped) });
+    }
+  }
+  return loaded;
+}
+
+function place({ file, line, rev }: RuleInfo): Place & { rev: number } {
+  return { file, line, rev };
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw unreadable(file, error);
+  }
+}
+
+class RuleFileError extends Error {}
+
+function unreadable(path: string, error: unknown): Error {
+  if (error instanceof RuleFileError) return error;
+  const reason = errorCode(error) || String(error);
+  const text =
+    { ENOENT: 'no such file or folder', EACCES: 'permission denied', ELOOP: 'links without end' }[reason] ?? reason;
+  return new RuleFileError(`cannot read rules from ${path}: ${text}`, { cause: error });
+}
+
+function errorCode(error: unknown): string {
+  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
+  return typeof code === 'string' ? code : '';
+}

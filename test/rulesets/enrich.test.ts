@@ -1,0 +1,70 @@
+import { describe, expect, test } from '@jest/globals';
+import type { Alert } from '../../agent/engine/alert.ts';
+import { ruleFacts, withRule } from '../../agent/rulesets/enrich.ts';
+import { parseRules, type RuleInfo } from '../../agent/rulesets/rule.ts';
+
+function rule(options: string): RuleInfo {
+  const [parsed] = parseRules(`alert tcp any any -> any any (${options} sid:1; rev:1;)`, { file: 'x.rules' }).rules;
+  if (parsed === undefined) throw new Error('no rule');
+  return parsed;
+}
+
+describe('withRule', () => {
+  const alert = { sid: 1, message: '', classification: '' } as Alert;
+  const known = rule('msg:"the rule"; classtype:trojan-activity;');
+
+  test('gives an alert without texts the rule’s', () => {
+    expect(withRule(alert, known)).toEqual({ ...alert, message: 'the rule', classification: 'trojan-activity' });
+  });
+
+  test('keeps what the engine said', () => {
+    expect(withRule({ ...alert, message: 'engine' }, known)).toMatchObject({
+      message: 'engine',
+      classification: 'trojan-activity',
+    });
+    expect(withRule({ ...alert, classification: 'A Trojan' }, known)).toMatchObject({
+      message: 'the rule',
+      classification: 'A Trojan',
+    });
+  });
+
+  test('leaves an alert alone that has both, or whose rule nobody knows', () => {
+    const whole = { ...alert, message: 'm', classification: 'c' };
+    expect(withRule(whole, known)).toBe(whole);
+    expect(withRule(alert, undefined)).toBe(alert);
+  });
+});
+
+describe('ruleFacts', () => {
+  test('of a rule that says nothing are empty', () => {
+    expect(ruleFacts(rule('msg:"m";'))).toEqual({ references: [], cves: [], mitreIds: [], mitigations: [] });
+  });
+
+  test('has all references, and the CVE ids among them, however they are written', () => {
+    const facts = ruleFacts(
+      rule(
+        'reference:cve,2021-44228; reference:CVE,cve-2014-6271; reference:cve,CVE-2017-0144; reference:url,example.test/a,b;',
+      ),
+    );
+    expect(facts.references).toEqual([
+      'cve,2021-44228',
+      'CVE,cve-2014-6271',
+      'cve,CVE-2017-0144',
+      'url,example.test/a,b',
+    ]);
+    expect(facts.cves).toEqual(['CVE-2021-44228', 'CVE-2014-6271', 'CVE-2017-0144']);
+  });
+
+  test('has techniques, the first tactic and mitigations of the metadata', () => {
+    const facts = ruleFacts(
+      rule(
+        'metadata:mitre_technique T1190, mitre_technique T1059, mitre_tactic Initial Access, mitre_tactic Execution, mitigation Patch it;',
+      ),
+    );
+    expect(facts).toMatchObject({
+      mitreIds: ['T1190', 'T1059'],
+      mitreTactic: 'Initial Access',
+      mitigations: ['Patch it'],
+    });
+  });
+});
