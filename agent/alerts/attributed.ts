@@ -1,0 +1,39 @@
+/** An alert with everything that is known about it: whose traffic, which resource asked, where it was read. */
+import type { Endpoint } from '../endpoints/endpoint.ts';
+import type { Alert } from '../engine/alert.ts';
+
+/** The workload at one end of a flow. */
+export type Peer = Pick<Endpoint, 'namespace' | 'name' | 'nameAggr'>;
+
+/** What the rule itself says, beyond what the engine repeats in an alert. */
+export interface RuleFacts {
+  /** `url,…`, `bugtraq,…` and the like, as the rule has them. */
+  references: string[];
+  /** `CVE-2021-44228`. */
+  cves: string[];
+  /** MITRE ATT&CK techniques: `T1190`. */
+  mitreIds: string[];
+  /** MITRE ATT&CK tactic: `Initial Access`. */
+  mitreTactic?: string;
+  /** What to do about it, a sentence each. */
+  mitigations: string[];
+}
+
+export interface AttributedAlert {
+  alert: Alert;
+  /** `<generation>:<offset of its first byte>` in the engine's output; a generation's name is at most 100 characters, without a colon. */
+  position: string;
+  /** Positions of further alerts, of the same packet, that went into this one. */
+  mergedPositions: string[];
+  /** The DeepPacketInspection that asked, `<namespace>/<name>`. An alert has one of these for each. */
+  resource: string;
+  /** Endpoints that saw the packet; at least one. */
+  seenAt: Endpoint[];
+  /** Absent where the address is nobody's that the agent knows. */
+  source?: Peer;
+  destination?: Peer;
+  engine: { name: string; version: string };
+  /** The node's name. */
+  node: string;
+  rule?: RuleFacts;
+}

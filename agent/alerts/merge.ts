@@ -1,0 +1,107 @@
+/**
+ * Merges the alerts of one packet that was seen at both ends of its flow, for the same resource, into one that names both.
+ *
+ * Alerts leave in the order in which they came, so that the journal's highest position covers all before it; one that waits for
+ * its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol, both addresses and
+ * both ports are the same, their packets' times lie within the window, and no endpoint saw both: the second packet that fires at
+ * one endpoint is another event.
+ */
+import type { AttributedAlert } from './attributed.ts';
+
+/** Twins are looked for among this many of a flow's alerts that wait; further ones do not wait. */
+const MAX_WAITING = 256;
+
+/** And with so many alerts held in all, no further one waits. */
+const MAX_HELD = 10_000;
+
+/** One event names so many further alerts at most, so that none of them is read again after a crash (see agent/events). */
+const MAX_MERGED = 64;
+
+interface Held {
+  attributed: AttributedAlert;
+  /** Milliseconds, on the caller's clock. */
+  due: number;
+  waits: boolean;
+}
+
+export interface Merger {
+  /** @returns `merged` when it joined one that waits. */
+  add(attributed: AttributedAlert, now: number): 'added' | 'merged';
+  /** Those that waited long enough, in order. */
+  take(now: number): AttributedAlert[];
+  /** All of them, in order: no more will come. */
+  takeAll(): AttributedAlert[];
+  /** When `take` will have something; undefined when nothing is held. */
+  nextDue(): number | undefined;
+}
+
+/**
+ * @param windowMillis 0 merges nothing.
+ * @param mayHaveTwin Whether another endpoint than those that saw it may have seen the packet; if not, it need not wait.
+ */
+export function createMerger(windowMillis: number, mayHaveTwin: (attributed: AttributedAlert) => boolean): Merger {
+  const held: Held[] = [];
+  const waiting = new Map<string, Held[]>();
+
+  function release(count: number): AttributedAlert[] {
+    const released = held.splice(0, count);
+    for (const entry of released) {
+      if (!entry.waits) continue;
+      // Alerts of one flow leave in the order in which they came: this one is the first.
+      const key = flowKey(entry.attributed);
+      const flow = waiting.get(key);
+      flow?.shift();
+      if (flow?.length === 0) waiting.delete(key);
+    }
+    return released.map((entry) => entry.attributed);
+  }
+
+  return {
+    add(attributed, now) {
+      const key = flowKey(attributed);
+      const flow = waiting.get(key) ?? [];
+      const twin = flow.find(({ attributed: first }) => areTwins(first, attributed, windowMillis));
+      if (twin !== undefined) {
+        const first = twin.attributed;
+        twin.attributed = {
+          ...first,
+          seenAt: [...first.seenAt, ...attributed.seenAt],
+          mergedPositions: [...first.mergedPositions, attributed.position],
+          ...(first.source === undefined && attributed.source !== undefined ? { source: attributed.source } : {}),
+          ...(first.destination === undefined && attributed.destination !== undefined
+            ? { destination: attributed.destination }
+            : {}),
+        };
+        if (!mayHaveTwin(twin.attributed)) twin.due = now;
+        return 'merged';
+      }
+      const waits = windowMillis > 0 && flow.length < MAX_WAITING && held.length < MAX_HELD && mayHaveTwin(attributed);
+      const entry: Held = { attributed, due: waits ? now + windowMillis : now, waits };
+      held.push(entry);
+      if (waits) {
+        flow.push(entry);
+        waiting.set(key, flow);
+      }
+      return 'added';
+    },
+    take(now) {
+      const first = held.findIndex((entry) => entry.due > now);
+      return release(first === -1 ? held.length : first);
+    },
+    takeAll: () => release(held.length),
+    nextDue: () => held[0]?.due,
+  };
+}
+
+function areTwins(first: AttributedAlert, second: AttributedAlert, windowMillis: number): boolean {
+  return (
+    Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
+    first.mergedPositions.length < MAX_MERGED &&
+    first.seenAt.every((endpoint) => second.seenAt.every((other) => other.id !== endpoint.id))
+  );
+}
+
+function flowKey({ resource, alert }: AttributedAlert): string {
+  const { gid, sid, rev, protocol, source, destination } = alert;
+  return JSON.stringify([resource, gid, sid, rev, protocol, source.ip, source.port, destination.ip, destination.port]);
+}

@@ -1,0 +1,237 @@
+/**
+ * An attributed alert as an `ee_event` document: a security event as Calico's Elasticsearch indices hold it.
+ *
+ * Format: https://docs.tigera.io/calico-enterprise/latest/threat/deeppacketinspection and the fields that Calico's own events have.
+ * What is ours is under `record`, beside Calico's three fields there.
+ *
+ * Pure and deterministic: the same alert gives the same document, with the same id. Whatever the alert holds, the document is valid
+ * JSON of less than 128 KiB, and no text in it has control characters or terminal escapes. Longer texts are cut; longer
+ * lists end early, `merged_positions` too: whoever merges has to stop at MAX_MERGED_POSITIONS.
+ */
+import { createHash } from 'node:crypto';
+import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
+import type { Address } from '../engine/alert.ts';
+import { stripControls } from '../text.ts';
+
+/** Further alerts that one event can stand for. */
+export const MAX_MERGED_POSITIONS = 64;
+
+/** A document's JSON is shorter than this, in bytes. */
+export const MAX_EVENT_BYTES = 128 << 10;
+
+export interface EeEvent {
+  type: 'deep_packet_inspection';
+  /** `dpi.<namespace>/<name>` of the resource. */
+  origin: string;
+  /** 0..100. */
+  severity: number;
+  attack_vector: 'Network';
+  description: string;
+  /** Capture time: seconds since the Unix epoch. */
+  time: number;
+  /** The node. */
+  host: string;
+  source_ip: string;
+  source_port?: number;
+  source_name: string;
+  source_name_aggr: string;
+  source_namespace: string;
+  dest_ip: string;
+  dest_port?: number;
+  dest_name: string;
+  dest_name_aggr: string;
+  dest_namespace: string;
+  mitre_ids?: string[];
+  mitre_tactic: string;
+  mitigations?: string[];
+  record: EventRecord;
+}
+
+export interface EventRecord {
+  snort_signature_id: string;
+  snort_signature_revision: string;
+  /** The line that Snort's alert_fast would print, in UTC. */
+  snort_alert: string;
+  /** The document's `_id`: 40 hexadecimal digits. */
+  event_id: string;
+  /** `<generation>:<offset of its first byte>` in the engine's output. */
+  position: string;
+  merged_positions?: string[];
+  /** Capture time, RFC 3339 with microseconds. */
+  timestamp: string;
+  generator_id: string;
+  message: string;
+  classification?: string;
+  /** 1 is the most severe; 0 when the engine gave none. */
+  priority: number;
+  protocol: string;
+  service?: string;
+  /** Of the packet in its file, from 1; only in replays. */
+  packet_number?: number;
+  references?: string[];
+  cves?: string[];
+  engine: { name: string; version: string };
+  seen_at: { namespace: string; name: string; interface: string }[];
+  /** Base64. */
+  payload?: string;
+  /** Length of the whole payload, also when less of it or nothing is here. */
+  payload_bytes?: number;
+  payload_truncated?: boolean;
+}
+
+export interface EventOptions {
+  /** Whether to put payload into events at all. */
+  payload: boolean;
+  /** At most this many bytes of it, before base64. */
+  maxPayloadBytes: number;
+}
+
+export function toEvent(attributed: AttributedAlert, options: EventOptions): EeEvent {
+  const { alert, rule } = attributed;
+  const message = clean(alert.message, 1024);
+  const classification = clean(alert.classification, 256);
+  const protocol = clean(alert.protocol, 32);
+  const source = createEnd(alert.source, attributed.source);
+  const destination = createEnd(alert.destination, attributed.destination);
+  const timestamp = rfc3339(alert.timeMicros);
+  const priority = integer(alert.priority);
+
+  const event: EeEvent = {
+    type: 'deep_packet_inspection',
+    origin: `dpi.${clean(attributed.resource, 320)}`,
+    severity: severity(priority),
+    attack_vector: 'Network',
+    description: 'Deep Packet Inspection found a matching snort rule(s) for some packets in your network',
+    time: Math.floor(integer(alert.timeMicros) / 1e6),
+    host: clean(attributed.node, 253),
+    source_ip: source.ip,
+    ...(source.port === undefined ? {} : { source_port: source.port }),
+    source_name: source.name,
+    source_name_aggr: source.nameAggr,
+    source_namespace: source.namespace,
+    dest_ip: destination.ip,
+    ...(destination.port === undefined ? {} : { dest_port: destination.port }),
+    dest_name: destination.name,
+    dest_name_aggr: destination.nameAggr,
+    dest_namespace: destination.namespace,
+    ...filled('mitre_ids', rule?.mitreIds, 32, 32),
+    mitre_tactic: clean(rule?.mitreTactic ?? '', 128) || 'n/a',
+    ...filled('mitigations', rule?.mitigations, 8, 512),
+    record: {
+      snort_signature_id: String(integer(alert.sid)),
+      snort_signature_revision: String(integer(alert.rev)),
+      // Snort 3, alert_fast with `-y` (the year in the date) and `-U` (UTC).
+      snort_alert:
+        `${alertFastTime(timestamp)} [**] [${integer(alert.gid)}:${integer(alert.sid)}:${integer(alert.rev)}] "${message}" [**] ` +
+        `${classification === '' ? '' : `[Classification: ${classification}] `}[Priority: ${priority}] ` +
+        `{${protocol}} ${source.text} -> ${destination.text}`,
+      event_id: eventId(attributed),
+      position: clean(attributed.position, 128),
+      ...filled('merged_positions', attributed.mergedPositions, MAX_MERGED_POSITIONS, 128),
+      timestamp,
+      generator_id: String(integer(alert.gid)),
+      message,
+      ...(classification === '' ? {} : { classification }),
+      priority,
+      protocol,
+      ...(alert.service === undefined ? {} : { service: clean(alert.service, 64) }),
+      ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
+      ...filled('references', rule?.references, 16, 256),
+      ...filled('cves', rule?.cves, 32, 32),
+      engine: { name: clean(attributed.engine.name, 32), version: clean(attributed.engine.version, 64) },
+      seen_at: attributed.seenAt.slice(0, 8).map((endpoint) => ({
+        namespace: clean(endpoint.namespace, 63),
+        name: clean(endpoint.name, 253),
+        interface: clean(endpoint.interface, 15),
+      })),
+    },
+  };
+  if (options.payload && alert.payload && alert.payload.length > 0) {
+    addPayload(event, alert.payload, options.maxPayloadBytes);
+  }
+  return event;
+}
+
+/** The document's id: the same for the same alert, resource and node, also when the agent reads the alert a second time. */
+export function eventId({ position, resource, node }: Pick<AttributedAlert, 'position' | 'resource' | 'node'>): string {
+  return createHash('sha256').update([position, resource, node].join('\0')).digest('hex').slice(0, 40);
+}
+
+function addPayload(event: EeEvent, payload: Buffer, maxBytes: number): void {
+  let length = Math.min(payload.length, Math.max(0, integer(maxBytes)));
+  // The texts' limits leave room for a small payload; a large one gets what room they really left.
+  if (length > 4096) {
+    const room = MAX_EVENT_BYTES - Buffer.byteLength(JSON.stringify(event)) - 128;
+    length = Math.min(length, Math.floor(room / 4) * 3);
+  }
+  if (length > 0) event.record.payload = payload.toString('base64', 0, length);
+  event.record.payload_bytes = payload.length;
+  if (length < payload.length) event.record.payload_truncated = true;
+}
+
+/** Priority 1 is 100, each further one 20 less, from 5 on 20. Without a priority: 50, so that it is neither first nor last. */
+function severity(priority: number): number {
+  return priority < 1 ? 50 : Math.max(20, 120 - 20 * priority);
+}
+
+interface End {
+  ip: string;
+  port?: number;
+  name: string;
+  nameAggr: string;
+  namespace: string;
+  /** As alert_fast prints it: `ip` or `ip:port`, for IPv6 too. */
+  text: string;
+}
+
+function createEnd(address: Address, peer: Peer | undefined): End {
+  const ip = clean(address.ip, 64);
+  const port = address.port === undefined ? undefined : integer(address.port);
+  return {
+    ip,
+    ...(port === undefined ? {} : { port }),
+    name: clean(peer?.name ?? '', 253) || '-',
+    nameAggr: clean(peer?.nameAggr ?? '', 255) || '-',
+    namespace: clean(peer?.namespace ?? '', 63) || '-',
+    text: port === undefined ? ip : `${ip}:${port}`,
+  };
+}
+
+/** `2024-09-27T08:24:10.080704Z`. */
+function rfc3339(timeMicros: number): string {
+  const micros = integer(timeMicros);
+  const seconds = Math.floor(micros / 1e6);
+  const fraction = String(micros - seconds * 1e6).padStart(6, '0');
+  return `${new Date(seconds * 1000).toISOString().slice(0, -5)}.${fraction}Z`;
+}
+
+/** `24/09/27-08:24:10.080704`. */
+function alertFastTime(timestamp: string): string {
+  return `${timestamp.slice(2, 10).replaceAll('-', '/')}-${timestamp.slice(11, -1)}`;
+}
+
+/** The field with its cleaned texts, or no field when there are none. */
+function filled<Key extends string>(
+  key: Key,
+  texts: readonly string[] | undefined,
+  maxTexts: number,
+  maxLength: number,
+): Partial<Record<Key, string[]>> {
+  const cleaned = (texts ?? [])
+    .slice(0, maxTexts)
+    .map((text) => clean(text, maxLength))
+    .filter((text) => text !== '');
+  const field: Partial<Record<Key, string[]>> = {};
+  if (cleaned.length > 0) field[key] = cleaned;
+  return field;
+}
+
+/** Counts and times are integers; what is none becomes 0. Adding 0 takes the sign from -0, which JSON doesn't have. */
+function integer(value: number): number {
+  return Number.isSafeInteger(value) ? value + 0 : 0;
+}
+
+/** At most `limit` UTF-16 code units. */
+function clean(text: string, limit: number): string {
+  return stripControls(text.slice(0, limit));
+}

@@ -1,0 +1,350 @@
+import * as fc from 'fast-check';
+import { describe, expect, test } from '@jest/globals';
+import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
+import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
+import type { Alert } from '../../agent/engine/alert.ts';
+import { eventId, MAX_EVENT_BYTES, MAX_MERGED_POSITIONS, toEvent } from '../../agent/events/event.ts';
+
+const backend: Endpoint = {
+  id: 'shop/backend-7d4b-x2x9z',
+  namespace: 'shop',
+  name: 'backend-7d4b-x2x9z',
+  nameAggr: 'backend-7d4b-*',
+  interface: 'cali0123456789a',
+  labels: { app: 'backend' },
+  addresses: ['192.168.142.9'],
+  resources: ['shop/backend'],
+};
+const client: Endpoint = {
+  ...backend,
+  id: 'shop/client',
+  name: 'client',
+  nameAggr: '-',
+  interface: 'caliba987654321',
+  addresses: ['192.168.142.8'],
+};
+
+const echo: Alert = {
+  timeMicros: Date.UTC(2024, 8, 27, 8, 24, 10) * 1000 + 80_704,
+  vlan: 7,
+  gid: 1,
+  sid: 408,
+  rev: 8,
+  message: 'PROTOCOL-ICMP Echo Reply',
+  classification: 'Misc activity',
+  priority: 3,
+  protocol: 'ICMP',
+  source: { ip: '8.8.8.8' },
+  destination: { ip: '192.168.142.9' },
+  packetNumber: 12,
+};
+
+const attributed = (changes: Partial<AttributedAlert> = {}, alert: Partial<Alert> = {}): AttributedAlert => ({
+  alert: { ...echo, ...alert },
+  position: 'lane0-20240927T000000Z-3f2a:4711',
+  mergedPositions: [],
+  resource: 'shop/backend',
+  seenAt: [backend],
+  destination: backend,
+  engine: { name: 'snort', version: '3.12.2.0' },
+  node: 'worker-1',
+  ...changes,
+});
+
+const evidence = { payload: true, maxPayloadBytes: 1024 };
+
+describe('a document', () => {
+  test('of an ICMP packet from outside has Calico’s fields and its line of Snort’s, and no ports', () => {
+    expect(toEvent(attributed(), evidence)).toEqual({
+      type: 'deep_packet_inspection',
+      origin: 'dpi.shop/backend',
+      severity: 60,
+      attack_vector: 'Network',
+      description: 'Deep Packet Inspection found a matching snort rule(s) for some packets in your network',
+      time: 1727425450,
+      host: 'worker-1',
+      source_ip: '8.8.8.8',
+      source_name: '-',
+      source_name_aggr: '-',
+      source_namespace: '-',
+      dest_ip: '192.168.142.9',
+      dest_name: 'backend-7d4b-x2x9z',
+      dest_name_aggr: 'backend-7d4b-*',
+      dest_namespace: 'shop',
+      mitre_tactic: 'n/a',
+      record: {
+        snort_signature_id: '408',
+        snort_signature_revision: '8',
+        snort_alert:
+          '24/09/27-08:24:10.080704 [**] [1:408:8] "PROTOCOL-ICMP Echo Reply" [**] [Classification: Misc activity] [Priority: 3] {ICMP} 8.8.8.8 -> 192.168.142.9',
+        event_id: '71417e0a49cc6cebcccac22701fcf36a42d65e4b',
+        position: 'lane0-20240927T000000Z-3f2a:4711',
+        timestamp: '2024-09-27T08:24:10.080704Z',
+        generator_id: '1',
+        message: 'PROTOCOL-ICMP Echo Reply',
+        classification: 'Misc activity',
+        priority: 3,
+        protocol: 'ICMP',
+        packet_number: 12,
+        engine: { name: 'snort', version: '3.12.2.0' },
+        seen_at: [{ namespace: 'shop', name: 'backend-7d4b-x2x9z', interface: 'cali0123456789a' }],
+      },
+    });
+  });
+
+  test('of a TCP packet seen at both ends names both, and says what the rule says', () => {
+    const alert: Partial<Alert> = {
+      sid: 21562,
+      rev: 12,
+      message: 'MALWARE-CNC Win.Trojan.Bredolab variant outbound connection',
+      classification: 'A Network Trojan was detected',
+      priority: 1,
+      protocol: 'TCP',
+      source: { ip: '192.168.142.8', port: 40512 },
+      destination: { ip: '192.168.142.9', port: 80 },
+      service: 'http',
+      payload: Buffer.from('POST / HTTP/1.1'),
+    };
+    const rule = {
+      references: ['url,example.org/bredolab'],
+      cves: ['CVE-2009-3129'],
+      mitreIds: ['T1071'],
+      mitreTactic: 'Command and Control',
+      mitigations: ['Isolate the pod.'],
+    };
+    const both = {
+      source: client,
+      seenAt: [client, backend],
+      mergedPositions: ['lane0-20240927T000000Z-3f2a:5000'],
+      rule,
+    };
+    expect(toEvent(attributed(both, alert), { payload: true, maxPayloadBytes: 6 })).toEqual({
+      type: 'deep_packet_inspection',
+      origin: 'dpi.shop/backend',
+      severity: 100,
+      attack_vector: 'Network',
+      description: 'Deep Packet Inspection found a matching snort rule(s) for some packets in your network',
+      time: 1727425450,
+      host: 'worker-1',
+      source_ip: '192.168.142.8',
+      source_port: 40512,
+      source_name: 'client',
+      source_name_aggr: '-',
+      source_namespace: 'shop',
+      dest_ip: '192.168.142.9',
+      dest_port: 80,
+      dest_name: 'backend-7d4b-x2x9z',
+      dest_name_aggr: 'backend-7d4b-*',
+      dest_namespace: 'shop',
+      mitre_ids: ['T1071'],
+      mitre_tactic: 'Command and Control',
+      mitigations: ['Isolate the pod.'],
+      record: {
+        snort_signature_id: '21562',
+        snort_signature_revision: '12',
+        snort_alert:
+          '24/09/27-08:24:10.080704 [**] [1:21562:12] "MALWARE-CNC Win.Trojan.Bredolab variant outbound connection" [**] [Classification: A Network Trojan was detected] [Priority: 1] {TCP} 192.168.142.8:40512 -> 192.168.142.9:80',
+        event_id: '71417e0a49cc6cebcccac22701fcf36a42d65e4b',
+        position: 'lane0-20240927T000000Z-3f2a:4711',
+        merged_positions: ['lane0-20240927T000000Z-3f2a:5000'],
+        timestamp: '2024-09-27T08:24:10.080704Z',
+        generator_id: '1',
+        message: 'MALWARE-CNC Win.Trojan.Bredolab variant outbound connection',
+        classification: 'A Network Trojan was detected',
+        priority: 1,
+        protocol: 'TCP',
+        packet_number: 12,
+        service: 'http',
+        references: ['url,example.org/bredolab'],
+        cves: ['CVE-2009-3129'],
+        engine: { name: 'snort', version: '3.12.2.0' },
+        seen_at: [
+          { namespace: 'shop', name: 'client', interface: 'caliba987654321' },
+          { namespace: 'shop', name: 'backend-7d4b-x2x9z', interface: 'cali0123456789a' },
+        ],
+        payload: 'UE9TVCAv',
+        payload_bytes: 15,
+        payload_truncated: true,
+      },
+    });
+  });
+
+  test('of an IPv6 packet with ports has them behind a colon in Snort’s line; a class that is unknown is not in it', () => {
+    const event = toEvent(
+      attributed(
+        {},
+        {
+          protocol: 'UDP',
+          classification: '',
+          priority: 0,
+          source: { ip: '2001:db8::1', port: 53 },
+          destination: { ip: 'fd00::9', port: 0 },
+        },
+      ),
+      evidence,
+    );
+    expect(event.record.snort_alert).toBe(
+      '24/09/27-08:24:10.080704 [**] [1:408:8] "PROTOCOL-ICMP Echo Reply" [**] [Priority: 0] {UDP} 2001:db8::1:53 -> fd00::9:0',
+    );
+    expect(event).toMatchObject({ source_port: 53, dest_port: 0, severity: 50 });
+    expect(event.record).not.toHaveProperty('classification');
+  });
+
+  test('has no control characters, terminal escapes or directional overrides from packets and rules', () => {
+    const hostile = 'a\u001B[2Jb\u001B]0;title\u0007c\r\nd\u0000\u007F\u009B31me\u202Ef\uD800g';
+    const event = toEvent(
+      attributed(
+        {
+          rule: {
+            references: [hostile, '\u0007'],
+            cves: [],
+            mitreIds: [hostile],
+            mitreTactic: '\u0000',
+            mitigations: [],
+          },
+        },
+        { message: hostile, classification: hostile, protocol: hostile, service: hostile, source: { ip: hostile } },
+      ),
+      evidence,
+    );
+    expect(event.record.message).toBe('abcdefg');
+    expect(event.record.references).toEqual(['abcdefg']);
+    expect(event).toMatchObject({ source_ip: 'abcdefg', mitre_ids: ['abcdefg'], mitre_tactic: 'n/a' });
+    expect(event.record.snort_alert).toContain(
+      '"abcdefg" [**] [Classification: abcdefg] [Priority: 3] {abcdefg} abcdefg ->',
+    );
+  });
+
+  test.each([
+    [0, 50],
+    [1, 100],
+    [2, 80],
+    [3, 60],
+    [4, 40],
+    [5, 20],
+    [255, 20],
+  ])('of priority %d has severity %d', (priority, severity) => {
+    expect(toEvent(attributed({}, { priority }), evidence).severity).toBe(severity);
+  });
+
+  test('carries payload only where asked, and says how much there was', () => {
+    const payload = Buffer.alloc(100, 'x');
+    const record = (options: Parameters<typeof toEvent>[1]) => toEvent(attributed({}, { payload }), options).record;
+    expect(record({ payload: false, maxPayloadBytes: 1024 })).not.toHaveProperty('payload_bytes');
+    expect(record(evidence)).toMatchObject({ payload: payload.toString('base64'), payload_bytes: 100 });
+    expect(record(evidence)).not.toHaveProperty('payload_truncated');
+    const none = record({ payload: true, maxPayloadBytes: 0 });
+    expect(none).toMatchObject({ payload_bytes: 100, payload_truncated: true });
+    expect(none).not.toHaveProperty('payload');
+  });
+
+  test('has an id of its position, resource and node', () => {
+    const id = eventId(attributed());
+    expect(id).toMatch(/^[0-9a-f]{40}$/);
+    expect(toEvent(attributed({}, { message: 'other' }), evidence).record.event_id).toBe(id);
+    const others = [{ position: 'x:1' }, { resource: 'shop/other' }, { node: 'worker-2' }].map((change) =>
+      eventId(attributed(change)),
+    );
+    expect(new Set([id, ...others]).size).toBe(4);
+  });
+});
+
+const text = fc.string({ unit: 'binary', maxLength: 3000 });
+const wide = fc.constantFrom('\uFFFD', '"', '\\', '\u{1F600}', '\u0001', '\uD83D').map((unit) => unit.repeat(5000));
+const anyText = fc.oneof(text, wide);
+const number = fc.oneof(fc.integer(), fc.double(), fc.maxSafeInteger());
+const address = fc.record({ ip: anyText, port: number }, { requiredKeys: ['ip'] });
+const anyAlert: fc.Arbitrary<Alert> = fc.record(
+  {
+    timeMicros: number,
+    vlan: number,
+    gid: number,
+    sid: number,
+    rev: number,
+    message: anyText,
+    classification: anyText,
+    priority: number,
+    protocol: anyText,
+    source: address,
+    destination: address,
+    packetNumber: number,
+    payload: fc.oneof(
+      fc.uint8Array({ maxLength: 2000 }).map((bytes) => Buffer.from(bytes)),
+      fc.constant(Buffer.alloc(65_535, 7)),
+    ),
+    service: anyText,
+  },
+  {
+    requiredKeys: [
+      'timeMicros',
+      'vlan',
+      'gid',
+      'sid',
+      'rev',
+      'message',
+      'classification',
+      'priority',
+      'protocol',
+      'source',
+      'destination',
+    ],
+  },
+);
+const texts = fc.oneof(
+  fc.array(anyText, { maxLength: 5 }),
+  wide.map((item) => Array<string>(200).fill(item)),
+);
+const anyAttributed: fc.Arbitrary<AttributedAlert> = fc.record({
+  alert: anyAlert,
+  position: anyText,
+  mergedPositions: texts,
+  resource: anyText,
+  seenAt: anyText.map((name) =>
+    Array.from({ length: 20 }, () => ({ ...backend, name, namespace: name, interface: name })),
+  ),
+  source: anyText.map((name) => ({ name, namespace: name, nameAggr: name })),
+  engine: fc.record({ name: anyText, version: anyText }),
+  node: anyText,
+  rule: fc.record({ references: texts, cves: texts, mitreIds: texts, mitreTactic: anyText, mitigations: texts }),
+});
+
+function textsOf(value: unknown): string[] {
+  const found: string[] = [];
+  JSON.stringify(value, (_, item: unknown) => {
+    if (typeof item === 'string') found.push(item);
+    return item;
+  });
+  return found;
+}
+
+test('whatever the alert, the document is bounded JSON without control characters, the same each time', () => {
+  fc.assert(
+    fc.property(anyAttributed, fc.integer({ min: 0, max: 65_535 }), (given, maxPayloadBytes) => {
+      const event = toEvent(given, { payload: true, maxPayloadBytes });
+      const json = JSON.stringify(event);
+      expect(Buffer.byteLength(json)).toBeLessThan(MAX_EVENT_BYTES);
+      expect(JSON.parse(Buffer.from(json).toString())).toEqual(event);
+      expect(JSON.stringify(toEvent(given, { payload: true, maxPayloadBytes }))).toBe(json);
+      expect(textsOf(event).filter((item) => /[\p{Cc}\p{Cs}\u2028\u2029\u202E]/u.test(item))).toEqual([]);
+      expect(event.record.event_id).toMatch(/^[0-9a-f]{40}$/);
+      expect(event.severity).toBeGreaterThanOrEqual(20);
+      expect(Number.isSafeInteger(event.time)).toBe(true);
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('the largest of everything still leaves room for most of the largest payload', () => {
+  const long = '\u4E2D'.repeat(5000);
+  const list = Array<string>(200).fill(long);
+  const event = toEvent(
+    attributed(
+      { mergedPositions: list, rule: { references: list, cves: list, mitreIds: list, mitigations: list }, node: long },
+      { message: long, classification: long, payload: Buffer.alloc(65_535) },
+    ),
+    { payload: true, maxPayloadBytes: 65_535 },
+  );
+  expect(Buffer.byteLength(JSON.stringify(event))).toBeLessThan(MAX_EVENT_BYTES);
+  expect(event.record.payload?.length).toBeGreaterThan(20_000);
+  expect(event.record.merged_positions).toHaveLength(MAX_MERGED_POSITIONS);
+});
