@@ -1,0 +1,290 @@
+/**
+ * Composes the pipeline; read top to bottom, it is the way of a packet and of its alert:
+ * endpoints → leases → lanes (capture → engine → reader) → attribution → merging → events → journal.
+ */
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Logger } from 'pino';
+import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
+import type { AttributedAlert } from './alerts/attributed.ts';
+import { createMerger } from './alerts/merge.ts';
+import type { Counters } from './capture/protocol.ts';
+import type { EndpointState } from './capture/supervisor.ts';
+import type { Config } from './config/load.ts';
+import type { Endpoint } from './endpoints/endpoint.ts';
+import { openLeases } from './endpoints/leases.ts';
+import type { Decoded } from './engine/alert.ts';
+import type { EngineDriver, EngineInstall } from './engine/engine.ts';
+import { leftGenerations } from './engine/generation.ts';
+import type { Sandbox } from './engine/sandbox.ts';
+import type { EngineError } from './engine/supervisor.ts';
+import { createDecoder } from './engine/readers/decoder.ts';
+import { toEvent, type EeEvent } from './events/event.ts';
+import { openJournal, scanConsumed, type EventLine } from './journal/journal.ts';
+import { startLane, type Lane } from './lane.ts';
+import type { RuleIndex } from './rulesets/files.ts';
+import { ruleFacts, withRule } from './rulesets/enrich.ts';
+
+const JOURNAL_RETRY_MILLIS = 1_000;
+
+export interface AgentOptions {
+  config: Config;
+  install: EngineInstall;
+  driver: EngineDriver;
+  sandbox: Sandbox;
+  ruleFiles: string[];
+  rules: RuleIndex;
+  log: Logger;
+  /** Called for each event once it is on disk. */
+  onEvent?: (event: EeEvent) => void;
+}
+
+/** `read + copies = journaled + merged + recovered + unparsable + unattributed`, once nothing is held any more. */
+export interface AlertCounts {
+  /** Alerts and pieces of damage in the engines' output. */
+  read: number;
+  /** Further events of alerts that several resources select. */
+  copies: number;
+  journaled: number;
+  /** The same packet seen at its other end. */
+  merged: number;
+  /** Read again after a crash, and already in the journal. */
+  recovered: number;
+  unparsable: number;
+  /** With a VLAN id that nobody held at the packet's time. */
+  unattributed: number;
+}
+
+export interface EndpointStatus {
+  endpoint: Endpoint;
+  lane: string;
+  state: EndpointState;
+  counters: Counters;
+}
+
+export interface Agent {
+  attach(endpoint: Endpoint): void;
+  /** @returns the endpoint's last counters. */
+  detach(endpointId: string): Promise<Counters | undefined>;
+  endpoints(): EndpointStatus[];
+  alerts(): AlertCounts;
+  /** Pids of the children, by lane. */
+  processes(): { lane: string; capture: number | undefined; engine: number | undefined }[];
+  /** Ends everything; what the engines had found is in the journal when it resolves. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Resolves when every lane's engine reads packets.
+ * @throws EngineError when an engine can't start, JournalError when the journal can't be written.
+ */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  const { config, install, log } = options;
+  const laneNames = Array.from({ length: config.lanes }, (_, index) => `lane${index}`);
+  const laneDirectory = (lane: string): string => join(config.stateDirectory, 'lanes', lane);
+
+  // What earlier agents left, and how far their alerts got.
+  const left = (await Promise.all(laneNames.map((lane) => leftGenerations(laneDirectory(lane))))).flat();
+  const journal = await openJournal(config.journal);
+  const consumed = await scanConsumed(
+    config.journal.directory,
+    left.map(({ name }) => name),
+  );
+
+  const leases = openLeases(join(config.stateDirectory, 'leases.json'));
+  const merger = createMerger(config.alerts.mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases));
+  const counts: AlertCounts = {
+    read: 0,
+    copies: 0,
+    journaled: 0,
+    merged: 0,
+    recovered: 0,
+    unparsable: 0,
+    unattributed: 0,
+  };
+  const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
+  const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
+  const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
+
+  /** A lane's alerts, in order, to attributed ones. */
+  async function takeAlerts(generation: string, items: Decoded[]): Promise<void> {
+    for (const item of items) {
+      counts.read++;
+      if (item.kind === 'damage') {
+        counts.unparsable++;
+        log.warn({ generation, offset: item.start, reason: item.reason }, 'engine output is not readable');
+        continue;
+      }
+      const rule = options.rules.get(`${item.alert.gid}:${item.alert.sid}`);
+      // A count of the engine's packets says nothing to anybody when it runs for ever.
+      const { packetNumber: _, ...alert } = withRule(item.alert, rule);
+      const attributed = attribute(alert, `${generation}:${item.start}`, leases, sensor);
+      if (attributed.length === 0) counts.unattributed++;
+      else counts.copies += attributed.length - 1;
+      for (const one of attributed) {
+        if (consumed.get(generation)?.merged.get(item.start)?.has(`dpi.${one.resource}`) === true) {
+          counts.recovered++;
+          continue;
+        }
+        const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule) };
+        if (merger.add(enriched, Date.now()) === 'merged') counts.merged++;
+      }
+    }
+    await release();
+  }
+
+  let releasing: Promise<void> = Promise.resolve();
+  let timer: NodeJS.Timeout | undefined;
+
+  /** What need not wait any longer goes to the journal, one batch after the other. */
+  function release(all = false): Promise<void> {
+    releasing = releasing.then(async () => {
+      await record(all ? merger.takeAll() : merger.take(Date.now()));
+      const due = merger.nextDue();
+      clearTimeout(timer);
+      if (due !== undefined) timer = setTimeout(() => void release(), Math.max(0, due - Date.now()));
+    });
+    return releasing;
+  }
+
+  async function record(alerts: AttributedAlert[]): Promise<void> {
+    if (alerts.length === 0) return;
+    const events: EeEvent[] = [];
+    const lines: EventLine[] = [];
+    const read = new Map<string, number>();
+    for (const attributed of alerts) {
+      const event = toEvent(attributed, evidence);
+      const [generation = '', offset = '0'] = attributed.position.split(':');
+      read.set(generation, Number(offset));
+      if (consumed.get(generation)?.ids.has(event.record.event_id) === true) {
+        counts.recovered++;
+        continue;
+      }
+      events.push(event);
+      lines.push({ position: attributed.position, json: JSON.stringify(event) });
+    }
+    await append(lines);
+    counts.journaled += lines.length;
+    for (const event of events) options.onEvent?.(event);
+    for (const [generation, offset] of read) {
+      for (const lane of lanes) await lane.consumed(generation, offset);
+    }
+  }
+
+  /** The engines' files are the buffer while the journal can't be written: nothing is read on until it can. */
+  async function append(lines: EventLine[]): Promise<void> {
+    if (lines.length === 0) return;
+    for (let failures = 0; ; failures++) {
+      try {
+        await journal.append(lines);
+        if (failures > 0) log.info('journal is written again');
+        return;
+      } catch (error) {
+        if (failures === 0) log.error({ err: error }, 'journal cannot be written; alerts wait');
+        await sleep(JOURNAL_RETRY_MILLIS);
+      }
+    }
+  }
+
+  const ready: Promise<void>[] = [];
+  const lanes: Lane[] = [];
+  for (const name of laneNames) {
+    let isReady: () => void = () => undefined;
+    let failed: (error: EngineError) => void = () => undefined;
+    ready.push(
+      new Promise((resolve, reject) => {
+        isReady = resolve;
+        failed = reject;
+      }),
+    );
+    lanes.push(
+      await startLane(
+        {
+          ...options,
+          lane: name,
+          laneDirectory: laneDirectory(name),
+          output: install.name === 'snort' ? config.engine.output : 'json',
+          capture: { ...config.capture, filter: config.capture.filter ?? '' },
+          resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
+          createDecoder,
+        },
+        {
+          alerts: takeAlerts,
+          finished: () => release(true),
+          endpoint: logEndpoint,
+          ready(generation) {
+            log.info({ lane: name, pid: generation.pid, generation: generation.name }, 'engine reads packets');
+            isReady();
+          },
+          engineFailed(error) {
+            log.error({ lane: name, output: error.exit.output.slice(-2000) }, error.message);
+            failed(error);
+          },
+        },
+        log,
+      ),
+    );
+  }
+
+  function logEndpoint(id: string, state: EndpointState): void {
+    const endpoint = attached.get(id)?.endpoint;
+    if (endpoint === undefined) return;
+    if (state.is === 'capturing') {
+      log.info({ endpoint: id, interface: endpoint.interface, linkType: state.linkType }, 'capturing');
+    } else if (state.is === 'waiting') {
+      log.warn({ endpoint: id, interface: endpoint.interface, reason: state.reason }, 'not capturing');
+    }
+  }
+
+  async function stop(): Promise<void> {
+    await Promise.all(lanes.map((lane) => lane.stop()));
+    await release(true);
+    clearTimeout(timer);
+    await journal.close();
+  }
+
+  try {
+    await Promise.all(ready);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+
+  return {
+    attach(endpoint) {
+      const vlan = leases.take(endpoint);
+      const lane = attached.get(endpoint.id)?.lane ?? leastLoaded(lanes, attached);
+      attached.set(endpoint.id, { endpoint, lane });
+      lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan });
+    },
+    async detach(endpointId) {
+      const entry = attached.get(endpointId);
+      if (entry === undefined) return undefined;
+      const counters = await entry.lane.capture.detach(endpointId);
+      attached.delete(endpointId);
+      leases.free(endpointId);
+      return counters;
+    },
+    endpoints() {
+      const states = new Map(
+        lanes.map((lane) => [lane.name, { states: lane.capture.states(), counters: lane.capture.counters() }]),
+      );
+      return [...attached.values()].flatMap(({ endpoint, lane }) => {
+        const counters = states.get(lane.name)?.counters.get(endpoint.id);
+        const state = states.get(lane.name)?.states.get(endpoint.id);
+        return counters === undefined || state === undefined ? [] : [{ endpoint, lane: lane.name, state, counters }];
+      });
+    },
+    alerts: () => ({ ...counts }),
+    processes: () => lanes.map((lane) => ({ lane: lane.name, capture: lane.capture.pid(), engine: lane.engine.pid() })),
+    stop,
+  };
+}
+
+/** Its endpoints share a lane's engine, so a new one goes where the fewest are. */
+function leastLoaded(lanes: Lane[], attached: Map<string, { lane: Lane }>): Lane {
+  const load = (lane: Lane): number => [...attached.values()].filter((entry) => entry.lane === lane).length;
+  const [first, ...rest] = lanes;
+  if (first === undefined) throw new Error('there is no lane');
+  return rest.reduce((best, lane) => (load(lane) < load(best) ? lane : best), first);
+}

@@ -1,0 +1,237 @@
+/** `dpi-agent check`: everything `run` needs, looked at without starting it. */
+import { existsSync } from 'node:fs';
+import { access, chmod, constants, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import type { Argv, CommandModule } from 'yargs';
+import { interfaceState } from '../capture/interfaces.ts';
+import { staticEndpoints } from '../config/endpoints.ts';
+import { loadConfig, type Config } from '../config/load.ts';
+import type { EngineInstall } from '../engine/engine.ts';
+import { findEngine } from '../engine/find.ts';
+import { validateRules } from '../engine/generation.ts';
+import { planSandbox } from '../engine/sandbox.ts';
+import { loadRules } from '../rulesets/files.ts';
+import { selectRuleFiles } from '../rulesets/select.ts';
+import { EXIT } from './exit.ts';
+import { coloursOf, grouped } from './print.ts';
+import { COMMON_FLAGS, configSources, createDriver, place } from './setup.ts';
+import { hasCapability } from '../engine/sandbox.ts';
+
+export interface Finding {
+  level: 'ok' | 'warning' | 'error';
+  /** What was looked at: configuration, engine, rules, rights, interface, folder. */
+  subject: string;
+  message: string;
+  /** What to do about it. */
+  remedy?: string;
+}
+
+const OWN = ['output', 'interface'];
+const CAP_NET_RAW = 13;
+/** Findings about rules that are listed; the rest is counted. */
+const MAX_RULE_FINDINGS = 20;
+
+interface CheckArgv {
+  output: string;
+  interface?: string[];
+}
+
+export const command: CommandModule<object, CheckArgv> = {
+  command: 'check',
+  builder: (args: Argv) =>
+    args
+      .options(COMMON_FLAGS)
+      .option('interface', {
+        alias: 'i',
+        type: 'string',
+        array: true,
+        nargs: 1,
+        describe: 'Interface to check too (repeatable)',
+      })
+      .option('output', {
+        alias: 'o',
+        choices: ['table', 'json'],
+        default: 'table',
+        describe: 'json: a list of findings',
+      })
+      .strict(false)
+      .example('$0 check --config dpi-agent.yaml', '')
+      .example('$0 check --rules my.rules -o json', 'findings for programs') as Argv<CheckArgv>,
+  async handler(argv) {
+    const findings = await check(argv);
+    print(findings, argv.output);
+    const worst = findings.some(({ level }) => level === 'error');
+    process.exitCode = worst ? EXIT.failed : EXIT.ok;
+  },
+};
+
+async function check(argv: CheckArgv): Promise<Finding[]> {
+  const loaded = loadConfig(configSources({ ...argv }, OWN));
+  if ('errors' in loaded) {
+    return loaded.errors.map(({ message }) => ({
+      level: 'error',
+      subject: 'configuration',
+      message,
+      remedy: 'correct it; docs/configuration.md lists all keys',
+    }));
+  }
+  const { config } = loaded;
+  const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
+  findings.push(...checkRights(), ...(await checkFolders(config)));
+  findings.push(
+    ...checkInterfaces([...staticEndpoints(config).map((endpoint) => endpoint.interface), ...(argv.interface ?? [])]),
+  );
+  const engine = await findEngine(config.engine.type, config.engine.binary);
+  if (engine.kind === 'missing') {
+    findings.push({
+      level: 'error',
+      subject: 'engine',
+      message: engine.reason,
+      remedy: 'install an engine or set engine.binary',
+    });
+    return findings;
+  }
+  const { install, why } = engine;
+  findings.push({
+    level: 'ok',
+    subject: 'engine',
+    message: `${install.name} ${install.version} at ${install.binary} (${why})`,
+  });
+  findings.push(...(await checkRules(config, install)));
+  return findings;
+}
+
+function checkRights(): Finding[] {
+  const subject = 'rights';
+  if (hasCapability(CAP_NET_RAW)) return [{ level: 'ok', subject, message: 'may capture packets (CAP_NET_RAW)' }];
+  return [
+    {
+      level: 'error',
+      subject,
+      message: 'may not capture packets: CAP_NET_RAW is missing',
+      remedy: 'run as root, or grant the capability NET_RAW',
+    },
+  ];
+}
+
+async function checkFolders(config: Config): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  for (const [key, path] of [
+    ['stateDirectory', config.stateDirectory],
+    ['journal.directory', config.journal.directory],
+  ] as const) {
+    try {
+      await access(existingPart(path), constants.W_OK | constants.X_OK);
+      findings.push({ level: 'ok', subject: 'folder', message: `${path} can be written (${key})` });
+    } catch (error) {
+      const message = `${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+      findings.push({
+        level: 'error',
+        subject: 'folder',
+        message,
+        remedy: `set ${key} to a folder that the agent may write`,
+      });
+    }
+  }
+  return findings;
+}
+
+/** The folder, or the nearest one above it that is there and in which it will be made. */
+function existingPart(path: string): string {
+  return existsSync(path) || path === dirname(path) ? path : existingPart(dirname(path));
+}
+
+function checkInterfaces(names: string[]): Finding[] {
+  const subject = 'interface';
+  if (names.length === 0) {
+    return [
+      {
+        level: 'warning',
+        subject,
+        message: 'nothing to inspect',
+        remedy: 'name endpoints in the configuration, or --interface',
+      },
+    ];
+  }
+  return [...new Set(names)].map((name): Finding => {
+    const state = interfaceState(name);
+    if (state.is === 'up') return { level: 'ok', subject, message: `${name} is up (ifindex ${state.ifindex})` };
+    const remedy = 'the agent waits for it; ip link shows the interfaces that there are';
+    return {
+      level: 'warning',
+      subject,
+      message: state.is === 'down' ? `${name} is down` : `there is no ${name}`,
+      remedy,
+    };
+  });
+}
+
+async function checkRules(config: Config, install: EngineInstall): Promise<Finding[]> {
+  const subject = 'rules';
+  try {
+    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+    const ruleFiles = await selectRuleFiles(config.ruleSets, config.rules, install.name);
+    if (ruleFiles.length === 0)
+      return [{ level: 'error', subject, message: 'no rules', remedy: 'name some with --rules or --rule-sets' }];
+    const findings: Finding[] = sandbox.missing.map((what) => ({
+      level: 'warning',
+      subject: 'rights',
+      message: `the engine runs without ${what}`,
+      remedy: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
+    }));
+    const rules = await loadRules(ruleFiles);
+    for (const { file, line, reason } of rules.problems.slice(0, MAX_RULE_FINDINGS)) {
+      findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
+    }
+    for (const { gid, sid, kept, dropped } of rules.duplicates.slice(0, MAX_RULE_FINDINGS)) {
+      const message = `${place(dropped)}: rule ${gid}:${sid} stands at ${place(kept)} too, which is the one that counts`;
+      findings.push({ level: 'warning', subject, message, remedy: 'keep one of them' });
+    }
+    const driver = createDriver(config, install);
+    const output = install.name === 'snort' ? config.engine.output : 'json';
+    const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-check-'));
+    await chmod(laneDirectory, 0o711);
+    const exit = await validateRules({ laneDirectory, driver, install, sandbox, ruleFiles, output }).finally(() =>
+      rm(laneDirectory, { recursive: true, force: true }),
+    );
+    const errors = driver.ruleErrors(exit.output, 1000);
+    for (const { file, line, reason } of errors.slice(0, MAX_RULE_FINDINGS)) {
+      const at = file === undefined ? '' : `${file}:${line ?? '?'}: `;
+      findings.push({
+        level: 'error',
+        subject,
+        message: `${at}${reason}`,
+        remedy: 'correct the rule or take it out',
+      });
+    }
+    if (errors.length > MAX_RULE_FINDINGS) {
+      findings.push({ level: 'error', subject, message: `and ${errors.length - MAX_RULE_FINDINGS} more errors` });
+    }
+    if (exit.code !== 0 && errors.length === 0) {
+      const message = `${install.name} refuses its configuration: ${exit.output.trimEnd().split('\n').at(-1) ?? ''}`;
+      findings.push({ level: 'error', subject, message, remedy: 'look at engine.extraConfig and engine.arguments' });
+    }
+    if (exit.code === 0) {
+      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of ${ruleFiles.length} files`;
+      findings.push({ level: 'ok', subject, message });
+    }
+    return findings;
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    return [{ level: 'error', subject, message, remedy: 'correct rules, ruleSets or engine.user' }];
+  }
+}
+
+function print(findings: Finding[], output: string): void {
+  if (output === 'json') {
+    process.stdout.write(`${JSON.stringify(findings, null, 2)}\n`);
+    return;
+  }
+  const colours = coloursOf(process.stdout);
+  const signs = { ok: colours.green('ok     '), warning: colours.yellow('warning'), error: colours.red('error  ') };
+  for (const { level, subject, message, remedy } of findings) {
+    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${message}\n`);
+    if (remedy !== undefined && level !== 'ok') process.stdout.write(`${' '.repeat(24)}→ ${remedy}\n`);
+  }
+}

@@ -1,0 +1,68 @@
+/** The command line: one file a command. */
+import yargs, { type CommandModule } from 'yargs';
+import { hideBin } from 'yargs/helpers';
+import { CommandError, EXIT } from './exit.ts';
+import { version } from './version.ts';
+
+/** Commands by name: what the list of them says, and where they are. Only the one that is asked for is loaded. */
+const COMMANDS = {
+  run: { describe: 'Inspect the traffic of interfaces until SIGTERM or SIGINT', load: () => import('./run.ts') },
+  replay: {
+    describe: 'Inspect recorded packets (pcap, pcapng, also gzip) and print the alerts',
+    load: () => import('./replay.ts'),
+  },
+  check: {
+    describe: 'Check configuration, engine, rules, rights and interfaces without starting',
+    load: () => import('./check.ts'),
+  },
+} as const;
+
+// The engine's user must be able to read what is made for it, whatever the shell's mask.
+process.umask(0o022);
+
+// yargs drops a lone dash.
+const words = hideBin(process.argv).map((word) => (word === '-' ? '/dev/stdin' : word));
+
+const parser = yargs(words)
+  .scriptName('dpi-agent')
+  // Keys of the configuration are flags with dots, and its schema converts their values.
+  .parserConfiguration({ 'dot-notation': false, 'parse-numbers': false, 'parse-positional-numbers': false })
+  .usage('$0 <command>\n\nInspects the traffic of chosen pods with Snort 3 or Suricata and writes security events.')
+  .demandCommand(1, 'Name a command; dpi-agent --help lists them.')
+  .strict()
+  .version(version())
+  .alias('h', 'help')
+  .alias('v', 'version')
+  .epilogue(
+    'Exit codes: 0 done, 1 done in part or failed, 2 wrong arguments, configuration or input.\n' +
+      'Every key of the configuration is also a flag (--capture.ringSize 4MiB) and an environment variable\n' +
+      '(DPI_AGENT_CAPTURE_RING_SIZE); docs/configuration.md lists them.',
+  )
+  .wrap(Math.min(110, process.stdout.columns ?? 110))
+  .exitProcess(false)
+  .fail((message, error) => {
+    throw error ?? new CommandError(`${message}\nSee dpi-agent --help.`);
+  });
+
+for (const [name, { describe, load }] of Object.entries(COMMANDS)) {
+  if (words.includes(name)) parser.command({ ...(await load()).command, describe } as CommandModule);
+  else parser.command(name, describe);
+}
+
+// `dpi-agent replay … | head` ends when head does.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+});
+
+try {
+  await parser.parseAsync();
+} catch (error) {
+  if (error instanceof CommandError) {
+    for (const line of error.message.split('\n')) process.stderr.write(`dpi-agent: ${line}\n`);
+    process.exitCode = error.exitCode;
+  } else {
+    process.stderr.write(`dpi-agent: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    process.exitCode = EXIT.failed;
+  }
+}

@@ -1,0 +1,183 @@
+/** `dpi-agent replay`: recorded packets through the live path. */
+import cliProgress from 'cli-progress';
+import type { Argv, CommandModule } from 'yargs';
+import { headOf, replay, STDIN, type Progress, type ReplaySummary } from '../replay.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { createLog } from './log.ts';
+import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
+import { COMMON_FLAGS, prepareInspection, readConfig } from './setup.ts';
+
+const OWN = ['files', 'output', 'summary', 'progress'];
+
+interface ReplayArgv {
+  files: string[];
+  output: string;
+  progress: boolean;
+}
+
+export const command: CommandModule<object, ReplayArgv> = {
+  command: 'replay <files..>',
+  builder: (args: Argv) =>
+    args
+      .positional('files', { type: 'string', array: true, demandOption: true, describe: 'Capture files; - is stdin' })
+      .options(COMMON_FLAGS)
+      .option('output', {
+        alias: 'o',
+        choices: ['table', 'json'],
+        default: 'table',
+        describe: 'json: one ee_event a line on stdout',
+      })
+      .option('progress', {
+        type: 'boolean',
+        default: true,
+        describe: 'Progress bar on stderr, where that is a terminal',
+      })
+      .strict(false)
+      .example('$0 replay capture.pcap', 'alerts as a table')
+      .example('$0 replay *.pcapng -o json | jq .record.snort_alert', 'alerts as NDJSON')
+      .example('tcpdump -w - -c 1000 | $0 replay - --rules my.rules', 'from stdin, with rules of your own'),
+  handler: run,
+};
+
+async function run(argv: ReplayArgv): Promise<void> {
+  const config = readConfig({ logLevel: 'warn', ...argv }, OWN);
+  const log = createLog(config);
+  const total = await checkFiles(argv.files.map(String));
+  const inspection = await prepareInspection(config, log);
+
+  const colours = coloursOf(process.stdout);
+  const bar = progressBar(argv, total);
+  const stop = new AbortController();
+  const interrupt = (): void => stop.abort();
+  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  let rows = 0;
+  const summary = await replay({
+    ...inspection,
+    output: config.engine.output,
+    ...(total === undefined ? {} : { expectedBytes: total }),
+    files: argv.files.map(String),
+    node: config.node,
+    evidence: { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes },
+    signal: stop.signal,
+    onProgress: bar.update,
+    onEvent(event) {
+      bar.aside(() => {
+        if (argv.output === 'json') {
+          process.stdout.write(`${JSON.stringify(event)}\n`);
+          return;
+        }
+        if (rows++ === 0) process.stdout.write(`${tableHeader(colours)}\n`);
+        process.stdout.write(`${tableRow(event, colours)}\n`);
+      });
+    },
+  });
+  bar.stop();
+  process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+  report(summary, argv.output, rows);
+  process.exitCode =
+    stop.signal.aborted || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
+}
+
+/** Bytes of all files, undefined with stdin among them. @throws CommandError for files that aren't there or are no captures. */
+async function checkFiles(files: string[]): Promise<number | undefined> {
+  const errors: string[] = [];
+  let total: number | undefined = 0;
+  if (files.filter((file) => file === STDIN).length > 1) errors.push('stdin: it can be read only once');
+  for (const file of files) {
+    if (file === STDIN) {
+      total = undefined;
+      continue;
+    }
+    try {
+      const head = await headOf(file);
+      if (head.kind === 'not-pcap') errors.push(`${file}: not a capture file: ${head.reason}`);
+      else if (total !== undefined) total = head.kind === 'gzip' ? undefined : total + head.size;
+    } catch (error) {
+      errors.push(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  if (errors.length > 0) throw new CommandError(errors.join('\n'));
+  return total;
+}
+
+interface Bar {
+  update: (progress: Progress) => void;
+  /** Prints to stdout without tearing the bar. */
+  aside(print: () => void): void;
+  stop(): void;
+}
+
+function progressBar(argv: ReplayArgv, total: number | undefined): Bar {
+  if (!argv.progress || !process.stderr.isTTY)
+    return { update: () => undefined, aside: (print) => print(), stop: () => undefined };
+  const bar = new cliProgress.SingleBar(
+    {
+      format:
+        total === undefined
+          ? 'replay {read} MB | {rate} packets/s | {alerts} alerts'
+          : 'replay {bar} {percentage}% | {read} MB | {rate} packets/s | {alerts} alerts',
+      stream: process.stderr,
+      hideCursor: true,
+      clearOnComplete: true,
+      linewrap: true,
+      etaBuffer: 1,
+    },
+    cliProgress.Presets.shades_classic,
+  );
+  const started = performance.now();
+  bar.start(Math.max(total ?? 1, 1), 0, { read: '0', rate: '0', alerts: '0' });
+  let latest: Progress = { bytes: 0, packets: 0, alerts: 0 };
+  return {
+    update(progress) {
+      latest = progress;
+      const seconds = Math.max((performance.now() - started) / 1000, 0.001);
+      bar.update(total === undefined ? 0 : Math.min(progress.bytes, total), {
+        read: grouped(Math.round(progress.bytes / 1e6)),
+        rate: grouped(Math.round(progress.packets / seconds)),
+        alerts: grouped(progress.alerts),
+      });
+    },
+    aside(print) {
+      if (process.stdout.isTTY) process.stderr.write('\r\x1b[K');
+      print();
+      if (process.stdout.isTTY) bar.update(Math.min(latest.bytes, total ?? 0));
+    },
+    stop() {
+      // stop() goes back to where the cursor was at the start, above the table, unless it is told of another place.
+      process.stderr.write('\r\x1b[K\x1b7');
+      bar.stop();
+    },
+  };
+}
+
+/** The summary goes to stderr with `-o json`, so that stdout is events only. */
+function report(summary: ReplaySummary, output: string, rows: number): void {
+  const stream = output === 'json' ? process.stderr : process.stdout;
+  const line = (text: string): boolean => stream.write(`${text}\n`);
+  const inspected = summary.inspected === undefined ? '' : `, ${grouped(summary.inspected)} inspected`;
+  const unsupported = summary.files.reduce((sum, file) => sum + file.unsupported, 0);
+  if (rows > 0) line('');
+  line(
+    `${grouped(summary.packets)} packets read${inspected}, ${grouped(summary.truncated)} truncated` +
+      `${unsupported > 0 ? `, ${grouped(unsupported)} of unsupported link types` : ''}, ${grouped(summary.alerts)} alerts`,
+  );
+  for (const { gid, sid, rev, message, count } of summary.signatures.slice(0, 50)) {
+    line(`${grouped(count).padStart(9)}  ${`${gid}:${sid}:${rev}`.padEnd(14)}  ${message}`);
+  }
+  if (summary.signatures.length > 50) line(`${' '.repeat(9)}  and ${summary.signatures.length - 50} more signatures`);
+  for (const file of summary.files) {
+    if (file.error !== undefined) process.stderr.write(`dpi-agent: ${file.file}: ${file.error}\n`);
+    for (const { offset, reason } of file.damages.slice(0, 10)) {
+      process.stderr.write(`dpi-agent: ${file.file}: damaged at offset ${offset}: ${reason}\n`);
+    }
+    if (file.damageCount > 10)
+      process.stderr.write(`dpi-agent: ${file.file}: ${grouped(file.damageCount - 10)} more damages\n`);
+  }
+  if (summary.unparsable > 0)
+    process.stderr.write(`dpi-agent: ${summary.unparsable} pieces of the engine's output were not readable\n`);
+  if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
+}
+
+function isDamaged(file: ReplaySummary['files'][number]): boolean {
+  return file.damageCount > 0 || file.error !== undefined;
+}

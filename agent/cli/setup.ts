@@ -1,0 +1,99 @@
+/** What every command that inspects has to put together first: configuration, engine, rights, rules. */
+import type { Logger } from 'pino';
+import { loadConfig, type Config, type ConfigSources } from '../config/load.ts';
+import type { EngineDriver, EngineInstall } from '../engine/engine.ts';
+import { findEngine } from '../engine/find.ts';
+import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
+import { createSnortDriver } from '../engine/snort/snort.ts';
+import { createSuricataDriver } from '../engine/suricata/suricata.ts';
+import { loadRules, type RuleIndex } from '../rulesets/files.ts';
+import { selectRuleFiles } from '../rulesets/select.ts';
+import { CommandError } from './exit.ts';
+
+/** Flags that are keys of the configuration, under the names that are quick to type. */
+export const COMMON_FLAGS = {
+  config: { alias: 'c', type: 'string', describe: 'Configuration file (YAML)', normalize: true },
+  engine: {
+    alias: 'e',
+    choices: ['auto', 'snort', 'suricata'],
+    describe: 'Inspection engine; auto takes Snort 3 where it is installed',
+  },
+  rules: {
+    alias: 'r',
+    type: 'string',
+    array: true,
+    nargs: 1,
+    describe: 'Rule file or folder, in the syntax of the engine (repeatable)',
+  },
+  'rule-sets': { type: 'string', describe: 'Built-in rule sets, separated by commas; empty for none' },
+  'log-level': {
+    choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal'],
+    describe: 'Least level of the log (stderr)',
+  },
+} as const;
+
+/** Of each kind; `dpi-agent check` lists them all. */
+const MAX_RULE_WARNINGS = 5;
+
+export const place = ({ file, line }: { file: string; line: number }): string => `${file}:${line}`;
+
+/** Names of flags that are not keys of the configuration, or are keys under another name. */
+const RENAMED: Record<string, string> = { engine: 'engine.type' };
+
+/** The sources of a command's configuration. `own`: flags that are not keys of it. */
+export function configSources(argv: Record<string, unknown>, own: readonly string[]): ConfigSources {
+  const flags: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(argv)) {
+    if (value === undefined || name === '_' || name === '$0' || name === 'config' || own.includes(name)) continue;
+    // yargs adds a camel-case twin of each name with dashes, and one letter for each alias.
+    if (name.length === 1 || name.includes('-')) continue;
+    flags[RENAMED[name] ?? name] = value;
+  }
+  return { ...(typeof argv['config'] === 'string' ? { file: argv['config'] } : {}), env: process.env, flags };
+}
+
+/** @throws CommandError that lists every error. */
+export function readConfig(argv: Record<string, unknown>, own: readonly string[]): Config {
+  const loaded = loadConfig(configSources(argv, own));
+  if ('errors' in loaded) throw new CommandError(loaded.errors.map((error) => error.message).join('\n'));
+  return loaded.config;
+}
+
+export function createDriver(config: Config, install: EngineInstall): EngineDriver {
+  const { searchMethod, extraConfig, arguments: args } = config.engine;
+  const shared = { arguments: args, ...(extraConfig === undefined ? {} : { extraConfig }) };
+  return install.name === 'snort' ? createSnortDriver({ ...shared, searchMethod }) : createSuricataDriver(shared);
+}
+
+export interface Inspection {
+  install: EngineInstall;
+  driver: EngineDriver;
+  sandbox: Sandbox;
+  ruleFiles: string[];
+  rules: RuleIndex;
+}
+
+/** @throws CommandError when there is no engine, a rule path does not exist, or the engine's user can't be had. */
+export async function prepareInspection(config: Config, log: Logger): Promise<Inspection> {
+  const found = await findEngine(config.engine.type, config.engine.binary);
+  if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
+  const { install, why } = found;
+  log.info({ engine: install.name, version: install.version, binary: install.binary, why }, 'engine');
+  try {
+    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+    if (sandbox.missing.length > 0)
+      log.warn({ missing: sandbox.missing }, 'the engine runs with more rights than it needs');
+    const ruleFiles = await selectRuleFiles(config.ruleSets, config.rules, install.name);
+    if (ruleFiles.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
+    const loaded = await loadRules(ruleFiles);
+    for (const { file, line, reason } of loaded.problems.slice(0, MAX_RULE_WARNINGS))
+      log.warn({ file, line, reason }, 'rule');
+    for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_RULE_WARNINGS)) {
+      log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
+    }
+    log.info({ rules: loaded.index.size, files: ruleFiles.length }, 'rules');
+    return { install, driver: createDriver(config, install), sandbox, ruleFiles, rules: loaded.index };
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
+}

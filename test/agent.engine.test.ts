@@ -1,0 +1,354 @@
+/** The whole agent on real veths: what is captured, whose it is, and what becomes of it when parts die. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
+import {
+  createWorkspace,
+  journaled,
+  MARKER,
+  payloadOf,
+  runAgent,
+  type RunningAgent,
+  type Workspace,
+} from './support/agent.ts';
+import { describeLive, inject, isAlive, send, serve } from './support/live.ts';
+import { ethernet, ipFragments, tcpConversation, udpExchange, udpPacket, type Frame } from './support/packets.ts';
+
+function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
+  return tcpConversation({
+    client,
+    server,
+    clientPort: port,
+    serverPort: 7777,
+    exchange: [{ from: 'client', data: text }],
+  });
+}
+
+const counters = (agent: RunningAgent, endpoint: string): Record<string, number> =>
+  agent.log.findLast((line) => line.msg === 'endpoint' && line['endpoint'] === endpoint) as unknown as Record<
+    string,
+    number
+  >;
+
+describeLive((engine) => {
+  let lab: Lab;
+  let workspace: Workspace;
+  let agent: RunningAgent | undefined;
+
+  beforeAll(() => {
+    lab = openLab(`dpi-t-${engine}-${process.pid}`);
+  });
+  afterAll(() => lab.close());
+  beforeEach(() => {
+    workspace = createWorkspace();
+  });
+  afterEach(async () => {
+    await agent?.stop('SIGKILL');
+    agent = undefined;
+    workspace.remove();
+  });
+
+  describe('what is captured', () => {
+    let backend: Pod;
+    let attacker: Pod;
+    beforeAll(async () => {
+      backend = lab.addPod({ name: 'backend', address: '10.65.1.2', address6: 'fd65::2' });
+      attacker = lab.addPod({ name: 'attacker', address: '10.65.1.3', address6: 'fd65::3' });
+      await serve(lab, backend.netns, 7777);
+    });
+
+    test('the tutorial request becomes an event of our rule set, in the journal and on stdout', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend], ruleSets: ['kubernetes'] });
+      const request =
+        'POST / HTTP/1.1\r\nHost: backend\r\nUser-Agent: Mozilla/4.0\r\nContent-Length: 8\r\n\r\nsmk=1234';
+      send(lab, attacker.netns, backend.address, 7777, request);
+      const event = await agent.event(({ record }) => record.snort_signature_id === '1000001');
+      expect(event).toMatchObject({
+        type: 'deep_packet_inspection',
+        origin: 'dpi.default/test',
+        host: 'test-node',
+        source_ip: attacker.address,
+        dest_ip: backend.address,
+        dest_port: 7777,
+        dest_name: 'backend',
+        dest_namespace: 'default',
+        record: { engine: { name: engine }, seen_at: [{ name: 'backend', interface: backend.interface }] },
+      });
+      expect(journaled(workspace)).toContainEqual(event);
+    });
+
+    test('IPv6 is inspected', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+      send(lab, attacker.netns, 'fd65::2', 7777, `${MARKER} six`);
+      expect(await agent.event((event) => payloadOf(event).includes('six'))).toMatchObject({
+        source_ip: 'fd65::3',
+        dest_ip: 'fd65::2',
+      });
+    });
+
+    test('frames of 60 KB are inspected to their ends and none is truncated', async () => {
+      for (const [netns, device] of [
+        [backend.netns, 'eth0'],
+        [attacker.netns, 'eth0'],
+        [lab.node, backend.interface],
+        [lab.node, attacker.interface],
+      ] as const) {
+        lab.exec(netns, 'ip', 'link', 'set', device, 'mtu', '65535');
+      }
+      agent = await runAgent({
+        lab,
+        engine,
+        workspace,
+        pods: [backend],
+        config: { evidence: { maxBytes: 65_535 }, capture: { ringSize: '8MiB' } },
+      });
+      send(lab, attacker.netns, backend.address, 7777, `${MARKER} large`, 900_000);
+      await agent.event((event) => payloadOf(event).includes('large'));
+      await agent.stop();
+      const { received = 0, receivedBytes = 0, truncated } = counters(agent, 'default/backend');
+      // More than 900,000 bytes in this few frames, acknowledgements included: they were large.
+      expect(receivedBytes).toBeGreaterThan(900_000);
+      expect(receivedBytes / received).toBeGreaterThan(10_000);
+      expect(truncated).toBe(0);
+    });
+
+    test('a frame that carries a tag already is inspected and attributed to its endpoint, whatever the tag says', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend, attacker] });
+      // Ids 1 and 2 are leased: a pod that tags its frames with the other's id must not shift the blame.
+      const frames = udpExchange({
+        client: '10.65.0.9',
+        server: '10.65.0.8',
+        exchange: [{ from: 'client', data: `${MARKER} tagged` }],
+        vlans: [{ id: 1 }, { id: 2 }],
+      });
+      inject(lab, workspace, attacker.netns, 'eth0', frames);
+      const event = await agent.event((e) => payloadOf(e).includes('tagged'));
+      expect(event.record.seen_at.map(({ name }) => name)).toEqual(['attacker']);
+    });
+
+    test('fragments are put together, IPv4 and IPv6', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+      const text = `${'x'.repeat(1000)} ${MARKER} fragments ${'y'.repeat(1000)}`;
+      for (const [source, destination] of [
+        ['10.65.0.9', '10.65.0.8'],
+        ['fd65::9', 'fd65::8'],
+      ] as const) {
+        // The marker lies across the border of two fragments: 8 of UDP's header and 1,000 bytes before it.
+        const packet = udpPacket({ source, destination, sourcePort: 5000, destinationPort: 6000, payload: text });
+        const frames = ipFragments(packet, 1016).map((data, index): Frame => ({
+          timeMicros: 1_700_000_000_000_000 + index,
+          data: ethernet(data),
+        }));
+        inject(lab, workspace, backend.netns, 'eth0', frames);
+        await agent.event((event) => event.source_ip === source);
+      }
+    });
+
+    test('one packet seen at both ends of its flow is one event that names both', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend, attacker] });
+      send(lab, attacker.netns, backend.address, 7777, `${MARKER} both`);
+      const event = await agent.event((e) => payloadOf(e).includes('both'));
+      expect(event.record.seen_at.map(({ name }) => name).toSorted()).toEqual(['attacker', 'backend']);
+      expect(event).toMatchObject({ source_name: 'attacker', dest_name: 'backend' });
+      await agent.stop();
+      expect(journaled(workspace)).toHaveLength(1);
+    });
+
+    if (engine === 'snort') {
+      test('alerts in unified2 become events too, with the texts of the rules', async () => {
+        agent = await runAgent({
+          lab,
+          engine,
+          workspace,
+          pods: [backend],
+          config: { engine: { type: 'snort', output: 'unified2' } },
+        });
+        send(lab, attacker.netns, backend.address, 7777, `${MARKER} binary`);
+        const event = await agent.event((e) => payloadOf(e).includes('binary'));
+        expect(event).toMatchObject({
+          dest_name: 'backend',
+          record: { message: 'TEST marker', seen_at: [{ name: 'backend' }] },
+        });
+      });
+    }
+
+    test('each resource that selects the endpoint gets an event', async () => {
+      agent = await runAgent({
+        lab,
+        engine,
+        workspace,
+        pods: [{ ...backend, resources: ['default/one', 'default/two'] }],
+      });
+      send(lab, attacker.netns, backend.address, 7777, `${MARKER} twice`);
+      await agent.event(({ origin }) => origin === 'dpi.default/two');
+      await agent.stop();
+      expect(
+        journaled(workspace)
+          .map(({ origin }) => origin)
+          .toSorted(),
+      ).toEqual(['dpi.default/one', 'dpi.default/two']);
+    });
+  });
+
+  describe('whose it is', () => {
+    test('two pods with the same address are told apart', async () => {
+      const twins = ['red', 'blue'].map((namespace) => lab.addPod({ name: 'web', namespace, address: '10.65.2.2' }));
+      agent = await runAgent({ lab, engine, workspace, pods: twins });
+      // The very same flow, at the same time, in both.
+      for (const pod of twins) {
+        inject(
+          lab,
+          workspace,
+          pod.netns,
+          'eth0',
+          conversation(`${MARKER} ${pod.namespace}`, 5000, '10.65.2.2', '10.65.2.9'),
+        );
+      }
+      for (const pod of twins) {
+        const event = await agent.event((e) => payloadOf(e).includes(pod.namespace));
+        expect(event).toMatchObject({ source_namespace: pod.namespace, source_name: 'web' });
+      }
+      await agent.stop();
+      expect(journaled(workspace)).toHaveLength(2);
+      for (const pod of twins) lab.removePod(pod);
+    });
+
+    test('one engine inspects twenty endpoints, and every alert is attributed right', async () => {
+      const pods = Array.from({ length: 20 }, (_, index) =>
+        lab.addPod({ name: `p${index}`, address: `10.65.3.${index + 1}` }),
+      );
+      agent = await runAgent({ lab, engine, workspace, pods });
+      for (let round = 0; round < 2; round++) {
+        for (const pod of pods) {
+          inject(
+            lab,
+            workspace,
+            pod.netns,
+            'eth0',
+            conversation(`${MARKER} <${pod.name}>`, 5000 + round, pod.address, '10.65.0.1'),
+          );
+        }
+      }
+      for (const pod of pods) await agent.event((event) => payloadOf(event).includes(`<${pod.name}>`));
+      expect(agent.children(engine)).toHaveLength(1);
+      await agent.stop();
+      const events = journaled(workspace);
+      expect(events).toHaveLength(40);
+      for (const event of events) expect(payloadOf(event)).toContain(`<${event.source_name}>`);
+      for (const pod of pods) lab.removePod(pod);
+    });
+  });
+
+  describe('what dies and comes again', () => {
+    let pod: Pod;
+    let peer: Pod;
+    beforeAll(async () => {
+      pod = lab.addPod({ name: 'victim', address: '10.65.4.2' });
+      peer = lab.addPod({ name: 'peer', address: '10.65.4.3' });
+      await serve(lab, pod.netns, 7777);
+    });
+
+    test('an engine killed under traffic is started again, what nobody read is counted, and the next alert arrives', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      const from = agent.log.length;
+      for (const pid of agent.children(engine)) process.kill(pid, 'SIGKILL');
+      for (let count = 0; count < 20; count++)
+        inject(lab, workspace, pod.netns, 'eth0', conversation('while it is away', 5100 + count));
+      await agent.logged(({ msg }) => msg === 'engine reads packets', from);
+      send(lab, peer.netns, pod.address, 7777, `${MARKER} after`);
+      await agent.event((event) => payloadOf(event).includes('after'));
+      await agent.stop();
+      expect(agent.log.some(({ msg }) => msg?.includes('was ended by SIGKILL'))).toBe(true);
+      const { received = 0, forwarded = 0, droppedEngineDown = 0 } = counters(agent, 'default/victim');
+      expect(droppedEngineDown).toBeGreaterThan(0);
+      expect(forwarded + droppedEngineDown).toBe(received);
+    });
+
+    test('a capture process that is killed is started again with its endpoints', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      const from = agent.log.length;
+      for (const pid of agent.children('capture/main.js')) process.kill(pid, 'SIGKILL');
+      await agent.logged(({ msg }) => msg === 'capturing', from);
+      await agent.logged(({ msg }) => msg === 'engine reads packets', from);
+      send(lab, peer.netns, pod.address, 7777, `${MARKER} again`);
+      await agent.event((event) => payloadOf(event).includes('again'));
+    });
+
+    test('a veth deleted and made again under its name is captured again', async () => {
+      const gone = { ...lab.addPod({ name: 'phoenix', address: '10.65.5.2' }) };
+      agent = await runAgent({ lab, engine, workspace, pods: [gone] });
+      const from = agent.log.length;
+      lab.removePod(gone);
+      await agent.logged((line) => line.msg === 'not capturing', from);
+      const back = lab.addPod({ name: 'phoenix', address: '10.65.5.2' });
+      expect(back.interface).toBe(gone.interface);
+      await agent.logged((line) => line.msg === 'capturing', from);
+      inject(lab, workspace, back.netns, 'eth0', conversation(`${MARKER} reborn`, 5000));
+      await agent.event((event) => payloadOf(event).includes('reborn'));
+      lab.removePod(back);
+    });
+
+    test('an interface that does not exist yet is waited for', async () => {
+      const late = {
+        name: 'late',
+        namespace: 'default',
+        netns: '',
+        interface: 'cali00000000000',
+        address: '10.65.6.2',
+      };
+      agent = await runAgent({ lab, engine, workspace, pods: [late, pod] });
+      expect(agent.log).toContainEqual(
+        expect.objectContaining({
+          msg: 'not capturing',
+          endpoint: 'default/late',
+          reason: 'there is no interface cali00000000000',
+        }),
+      );
+      lab.exec(lab.node, 'ip', 'link', 'add', late.interface, 'type', 'veth', 'peer', 'name', 'late-peer');
+      lab.exec(lab.node, 'ip', 'link', 'set', late.interface, 'up');
+      lab.exec(lab.node, 'ip', 'link', 'set', 'late-peer', 'up');
+      await agent.logged((line) => line.msg === 'capturing' && line['endpoint'] === 'default/late');
+      lab.exec(lab.node, 'ip', 'link', 'del', late.interface);
+    });
+
+    test('an agent killed with alerts unread goes on where it was: none lost, none twice', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [{ ...pod, resources: ['default/one', 'default/two'] }] });
+      const total = 60;
+      const frames = Array.from({ length: total }, (_, index) =>
+        conversation(`${MARKER} <${index}>`, 6000 + index),
+      ).flat();
+      inject(lab, workspace, pod.netns, 'eth0', frames);
+      // In the middle of it: some are in the journal, some in the engine's file, some not inspected yet.
+      await agent.event(() => true);
+      const children = agent.children('');
+      await agent.stop('SIGKILL');
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      await agent.stop();
+      expect(children.filter(isAlive)).toEqual([]);
+      const counts = new Map<string, number>();
+      for (const event of journaled(workspace)) {
+        const key = `${event.origin} ${/<(\d+)>/.exec(payloadOf(event))?.[1] ?? '?'}`;
+        counts.set(key, (counts.get(key) ?? 0) + 1);
+      }
+      expect([...counts.values()].filter((count) => count !== 1)).toEqual([]);
+      expect(counts.size).toBe(2 * total);
+    });
+  });
+
+  describe('how it ends', () => {
+    test.each(['SIGTERM', 'SIGINT'] as const)(
+      '%s ends it within 5 s with a summary when no packet flows, and leaves no child',
+      async (signal) => {
+        const pod = lab.addPod({ name: 'quiet', address: '10.65.7.2' });
+        agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+        const children = agent.children('');
+        expect(children).toHaveLength(2);
+        const { code, millis } = await agent.stop(signal);
+        expect(code).toBe(0);
+        expect(millis).toBeLessThan(5_000);
+        expect(agent.log.at(-1)?.msg).toMatch(/packets received, .* inspected, .* dropped, 0 events/);
+        expect(children.filter(isAlive)).toEqual([]);
+        lab.removePod(pod);
+      },
+    );
+  });
+});

@@ -1,0 +1,126 @@
+/** `dpi-agent check`, `run` and the command line itself, where they do not capture. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Finding } from '../../agent/cli/check.ts';
+import { createWorkspace, type Workspace } from '../support/agent.ts';
+import { runCli } from '../support/cli.ts';
+import { describeEngine } from '../support/engines.ts';
+
+let workspace: Workspace;
+beforeAll(() => {
+  workspace = createWorkspace();
+});
+afterAll(() => workspace.remove());
+
+const folders = (): string[] => [
+  '--stateDirectory',
+  join(workspace.directory, 'state'),
+  '--journal.directory',
+  workspace.journal,
+];
+
+describe('the command line', () => {
+  test('--help lists the commands, and each command shows examples', async () => {
+    const { stdout, code } = await runCli(['--help']);
+    for (const command of ['run', 'replay', 'check']) {
+      expect(stdout).toContain(`dpi-agent ${command}`);
+      expect((await runCli([command, '--help'])).stdout).toContain('Examples:');
+    }
+    expect(code).toBe(0);
+  });
+
+  test.each([
+    [[], 'Name a command'],
+    [['nonsense'], 'nonsense'],
+    [['run'], 'nothing to inspect'],
+    [['run', '-i', 'lo', '--engine.serchMethod', 'ac'], 'the nearest known one is engine.searchMethod'],
+    [['run', '-i', 'lo', '--lanes', '0'], 'flag --lanes: lanes: "0": expected an integer from 1 to 64'],
+    [['run', '-i', 'a/b'], 'the name of an interface'],
+    [['run', '-c', '/no/such.yaml'], '/no/such.yaml'],
+    [['run', '-i', 'lo', '--rules', '/no/such.rules'], '/no/such.rules'],
+    [['run', '-i', 'lo', '--rule-sets', 'kubernets'], 'there is no built-in rule set kubernets'],
+    [['run', '-i', 'lo', '--engine.binary', '/bin/true'], '/bin/true'],
+  ])('%j is refused with exit status 2 and says why', async (args, why) => {
+    const { code, stderr } = await runCli(args);
+    expect(stderr).toContain(why);
+    expect(stderr).not.toContain('    at ');
+    expect(code).toBe(2);
+  });
+
+  test('an unknown environment variable is an error that names the nearest', async () => {
+    const { code, stderr } = await runCli(['run', '-i', 'lo'], { env: { DPI_AGENT_CAPTURE_SNAPLENN: '1' } });
+    expect(stderr).toContain('DPI_AGENT_CAPTURE_SNAPLEN');
+    expect(code).toBe(2);
+  });
+});
+
+for (const engine of ['snort', 'suricata'] as const) {
+  describeEngine(engine, () => {
+    const check = async (...args: string[]): Promise<{ findings: Finding[]; code: number | null }> => {
+      const { stdout, code } = await runCli(['check', '-e', engine, '-o', 'json', ...folders(), ...args]);
+      return { findings: JSON.parse(stdout) as Finding[], code };
+    };
+
+    test('check finds nothing wrong where nothing is wrong', async () => {
+      const { findings, code } = await check('-i', 'lo');
+      expect(findings.filter(({ level }) => level === 'error')).toEqual([]);
+      expect(findings).toContainEqual(expect.objectContaining({ subject: 'rules', level: 'ok' }));
+      expect(findings).toContainEqual(
+        expect.objectContaining({ subject: 'interface', level: 'ok', message: 'lo is up (ifindex 1)' }),
+      );
+      expect(code).toBe(0);
+    });
+
+    test('check names each refused rule by file and line, and what to do', async () => {
+      const rules = join(workspace.directory, 'bad.rules');
+      writeFileSync(
+        rules,
+        'alert tcp any any -> any any ( msg:"good"; content:"a"; sid:1; )\nalert tcp any any -> any any ( msg:"bad"; contnt:"a"; sid:2; )\n',
+      );
+      const { findings, code } = await check('-i', 'lo', '--rules', rules);
+      const finding = findings.find(({ message }) => message.startsWith(`${rules}:2: `));
+      expect(finding).toMatchObject({ level: 'error', subject: 'rules', message: expect.stringContaining('contnt') });
+      expect(finding?.remedy).toBeDefined();
+      expect(code).toBe(1);
+    });
+
+    test('check warns of interfaces that are not there, and says that they are waited for', async () => {
+      const { findings, code } = await check('-i', 'cali0123456789a');
+      expect(findings).toContainEqual(
+        expect.objectContaining({ level: 'warning', subject: 'interface', message: 'there is no cali0123456789a' }),
+      );
+      expect(code).toBe(0);
+    });
+
+    test('check reports every error of the configuration with its place', async () => {
+      const config = join(workspace.directory, 'bad.yaml');
+      writeFileSync(config, 'lanes: 0\njurnal: {}\n');
+      const { findings, code } = await check('-c', config);
+      expect(findings.map(({ message }) => message)).toEqual([
+        expect.stringContaining(`${config}:2:1`),
+        expect.stringContaining(`${config}:1:`),
+      ]);
+      expect(code).toBe(1);
+    });
+
+    test('run with rules that the engine refuses ends at once with status 1 and names them', async () => {
+      const rules = join(workspace.directory, 'refused.rules');
+      writeFileSync(rules, 'alert tcp any any -> any any ( msg:"bad"; contnt:"a"; sid:2; )\n');
+      const { code, stderr } = await runCli([
+        'run',
+        '-e',
+        engine,
+        '-i',
+        'lo',
+        '--rule-sets',
+        '',
+        '--rules',
+        rules,
+        ...folders(),
+      ]);
+      expect(stderr).toContain(`${rules}:1`);
+      expect(code).toBe(1);
+    });
+  });
+}

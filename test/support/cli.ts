@@ -1,0 +1,29 @@
+/** Runs the command line as a user does. */
+import { spawn } from 'node:child_process';
+import { join } from 'node:path';
+import { PROJECT } from './project.ts';
+
+export interface CliResult {
+  code: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+export async function runCli(
+  args: string[],
+  options: { stdin?: Buffer; env?: NodeJS.ProcessEnv } = {},
+): Promise<CliResult> {
+  const child = spawn(process.execPath, [join(PROJECT, 'bin/dpi-agent.js'), ...args], {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    env: { ...process.env, ...options.env },
+  });
+  let stdout = '';
+  let stderr = '';
+  child.stdout.on('data', (chunk) => (stdout += String(chunk)));
+  child.stderr.on('data', (chunk) => (stderr += String(chunk)));
+  // A command that does not read its input closes it.
+  child.stdin.on('error', () => undefined);
+  child.stdin.end(options.stdin);
+  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  return { code, stdout, stderr };
+}

@@ -1,0 +1,70 @@
+/** Live tests: a real engine on real veths, or one line that says what is missing. */
+import { describe } from '@jest/globals';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { whyNoLab, type Lab } from '../../scripts/lab.ts';
+import type { Workspace } from './agent.ts';
+import { describeEngine } from './engines.ts';
+import { writePcap, type Frame } from './packets.ts';
+import { PROJECT } from './project.ts';
+
+/** Declares the tests once for each engine. `body` only declares tests and hooks. */
+export function describeLive(body: (engine: 'snort' | 'suricata') => void): void {
+  const missing = whyNoLab();
+  if (missing !== undefined) process.stderr.write(`skipped: ${missing}\n`);
+  for (const engine of ['snort', 'suricata'] as const) {
+    describeEngine(engine, () => {
+      if (missing === undefined) body(engine);
+      else describe.skip(missing, () => body(engine));
+    });
+  }
+}
+
+/** Sends frames out of an interface in a network namespace. */
+export function inject(
+  lab: Lab,
+  workspace: Workspace,
+  netns: string,
+  device: string,
+  frames: Frame[],
+  times = 1,
+): void {
+  const file = join(workspace.directory, 'inject.pcap');
+  writeFileSync(file, writePcap(frames));
+  lab.exec(netns, process.execPath, join(PROJECT, 'dist/test/support/inject.js'), device, file, String(times));
+}
+
+const SERVER = `
+const net = require('node:net');
+net.createServer((socket) => { socket.on('error', () => {}); socket.resume(); socket.on('end', () => socket.end('bye')); })
+  .listen(Number(process.argv[1]), '::', () => console.log('up'));`;
+
+/** A TCP server in a pod that takes whatever comes. */
+export async function serve(lab: Lab, netns: string, port: number): Promise<void> {
+  const child = lab.spawn(netns, process.execPath, ['-e', SERVER, String(port)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  await new Promise((resolve) => child.stdout?.once('data', resolve));
+}
+
+const CLIENT = `
+const net = require('node:net');
+const [address, port, size, text] = process.argv.slice(1);
+const socket = net.connect({ host: address, port: Number(port) }, () => socket.end(Buffer.concat([Buffer.alloc(Number(size), 'x'), Buffer.from(text)])));
+socket.resume();
+socket.on('close', () => process.exit(0));
+setTimeout(() => process.exit(1), 20000);`;
+
+/** Sends `size` bytes and then `text` over one real TCP connection. */
+export function send(lab: Lab, netns: string, address: string, port: number, text: string, size = 0): void {
+  lab.exec(netns, process.execPath, '-e', CLIENT, address, String(port), String(size), text);
+}
+
+/** Whether a process runs; one that ended and that nobody has waited for does not. */
+export function isAlive(pid: number): boolean {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+  } catch {
+    return false;
+  }
+}
