@@ -1,0 +1,151 @@
+/**
+ * A small network lab on real kernel parts: one namespace as the node, one for each pod, joined as Calico joins them: a veth
+ * whose host side is called cali…, a /32 route to the pod on the node, and 169.254.1.1 by proxy ARP as the pod's gateway.
+ * The machine's own network is not touched.
+ */
+import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { createHash } from 'node:crypto';
+
+export interface Pod {
+  name: string;
+  /** Kubernetes namespace. */
+  namespace: string;
+  /** Network namespace. */
+  netns: string;
+  /** Host side of its veth, in the node's network namespace. */
+  interface: string;
+  address: string;
+  address6?: string;
+}
+
+export interface PodOptions {
+  name: string;
+  namespace?: string;
+  address: string;
+  address6?: string;
+}
+
+export interface Lab {
+  /** The node's network namespace. */
+  node: string;
+  addPod(options: PodOptions): Pod;
+  /** Deletes the pod's namespace, and its veth with it. */
+  removePod(pod: Pod): void;
+  /** Runs a command in a network namespace and gives its output. @throws Error with what it said when it fails. */
+  exec(netns: string, command: string, ...args: string[]): string;
+  /** Starts one there; close() ends it. */
+  spawn(netns: string, command: string, args: string[], options?: SpawnOptions): ChildProcess;
+  close(): void;
+}
+
+/** Why this machine or user can't have a lab; undefined when it can. */
+export function whyNoLab(): string | undefined {
+  const name = `dpi-probe-${process.pid}`;
+  try {
+    execFileSync('ip', ['netns', 'add', name], { stdio: ['ignore', 'ignore', 'pipe'] });
+    execFileSync('ip', ['-n', name, 'link', 'add', 'probe0', 'type', 'veth', 'peer', 'name', 'probe1'], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    return undefined;
+  } catch (error) {
+    return `network namespaces with veths cannot be made here: ${reason(error)}`;
+  } finally {
+    try {
+      execFileSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
+    } catch {
+      // It was not made.
+    }
+  }
+}
+
+/** Calico's name for the host side of a pod's veth. */
+export function calicoInterface(namespace: string, pod: string): string {
+  return `cali${createHash('sha1').update(`${namespace}.${pod}`).digest('hex').slice(0, 11)}`;
+}
+
+/** @param prefix Names the namespaces; what an earlier lab of this name left is removed. */
+export function openLab(prefix: string): Lab {
+  const node = `${prefix}-node`;
+  const children = new Set<ChildProcess>();
+  removeLeftovers(prefix);
+  ip('netns', 'add', node);
+  ip('-n', node, 'link', 'set', 'lo', 'up');
+  exec(node, 'sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
+  // Proxy ARP answers only for what the node has a route to.
+  ip('-n', node, 'route', 'add', '169.254.1.1/32', 'dev', 'lo');
+
+  function exec(netns: string, command: string, ...args: string[]): string {
+    try {
+      return execFileSync('ip', ['netns', 'exec', netns, command, ...args], {
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+      });
+    } catch (error) {
+      throw new Error(`${command} ${args.join(' ')} in ${netns}: ${reason(error)}`, { cause: error });
+    }
+  }
+
+  function addPod({ name, namespace = 'default', address, address6 }: PodOptions): Pod {
+    const netns = `${prefix}-${namespace}-${name}`;
+    const hostSide = calicoInterface(namespace, name);
+    ip('netns', 'add', netns);
+    ip('-n', node, 'link', 'add', hostSide, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
+    ip('-n', netns, 'link', 'set', 'lo', 'up');
+    ip('-n', netns, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
+    ip('-n', netns, 'link', 'set', 'eth0', 'up');
+    ip('-n', netns, 'route', 'add', '169.254.1.1', 'dev', 'eth0', 'scope', 'link');
+    ip('-n', netns, 'route', 'add', 'default', 'via', '169.254.1.1', 'dev', 'eth0');
+    exec(node, 'sysctl', '-qw', `net.ipv4.conf.${hostSide}.proxy_arp=1`, `net.ipv4.neigh.${hostSide}.proxy_delay=0`);
+    ip('-n', node, 'link', 'set', hostSide, 'up');
+    // Overlapping addresses are for pods that only talk to the node.
+    ip('-n', node, 'route', 'append', `${address}/32`, 'dev', hostSide, 'scope', 'link');
+    if (address6 !== undefined) {
+      exec(node, 'sysctl', '-qw', `net.ipv6.conf.${hostSide}.proxy_ndp=1`);
+      ip('-n', node, '-6', 'addr', 'add', 'fe80::1/64', 'dev', hostSide, 'nodad');
+      ip('-n', netns, '-6', 'addr', 'add', `${address6}/128`, 'dev', 'eth0', 'nodad');
+      ip('-n', netns, '-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'eth0');
+      ip('-n', node, '-6', 'route', 'add', `${address6}/128`, 'dev', hostSide);
+    }
+    return { name, namespace, netns, interface: hostSide, address, ...(address6 === undefined ? {} : { address6 }) };
+  }
+
+  return {
+    node,
+    addPod,
+    removePod: (pod) => {
+      ip('-n', node, 'link', 'del', pod.interface);
+      ip('netns', 'del', pod.netns);
+    },
+    exec,
+    spawn(netns, command, args, options = {}) {
+      const child = spawn('ip', ['netns', 'exec', netns, command, ...args], options);
+      children.add(child);
+      child.once('exit', () => children.delete(child));
+      return child;
+    },
+    close() {
+      for (const child of children) child.kill('SIGKILL');
+      removeLeftovers(prefix);
+    },
+  };
+}
+
+function removeLeftovers(prefix: string): void {
+  for (const line of ip('netns', 'list').split('\n')) {
+    const name = line.split(' ')[0] ?? '';
+    if (name.startsWith(`${prefix}-`)) ip('netns', 'del', name);
+  }
+}
+
+function ip(...args: string[]): string {
+  try {
+    return execFileSync('ip', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  } catch (error) {
+    throw new Error(`ip ${args.join(' ')}: ${reason(error)}`, { cause: error });
+  }
+}
+
+function reason(error: unknown): string {
+  const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : '';
+  return said || (error instanceof Error ? error.message : String(error));
+}
