@@ -1,0 +1,311 @@
+/**
+ * CPU time for the same live packets: the agent in all (agent, capture, engine) against the engine capturing by itself with AF_PACKET.
+ *
+ * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends the load, and ends when it reports
+ * the last packet's alert. CPU time is taken between these two moments. The pace is halved when either side lost a packet.
+ */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Lab, Pod } from '../scripts/lab.ts';
+import { payloadOf, runAgent, type Workspace } from '../test/support/agent.ts';
+import { writePcap } from '../test/support/packets.ts';
+import { PROJECT } from '../test/support/project.ts';
+import { prepareAlone, RING_MEGABYTES, RULE_SETS } from './alone.ts';
+import { fixed, grouped, median, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import { cpuByName, cpuSeconds } from './processes.ts';
+import { END, markerPacket, writeTraffic, type Mix, type Traffic } from './traffic.ts';
+
+const ROUNDS = { full: 3, quick: 1 };
+const MARKERS = 50;
+const READY = '<ready>';
+const START_MILLIS = 60_000;
+const SETTLE_MILLIS = 1_000;
+const END_MILLIS = 60_000;
+const STOP_MILLIS = 10_000;
+const SLOWER_AT_MOST = 3;
+const TARGET = { atLeast: 1.1, aim: 0.6 };
+
+const LOADS = [
+  {
+    mix: 'small',
+    title: 'small packets',
+    full: { packets: 200_000 },
+    quick: { packets: 40_000 },
+    pace: { packetsPerSecond: 40_000 },
+  },
+  {
+    mix: 'large',
+    title: '60 KB frames',
+    full: { bytes: 1e9 },
+    quick: { bytes: 100e6 },
+    pace: { bytesPerSecond: 100e6 },
+  },
+] as const;
+
+interface Round {
+  /** Seconds. */
+  cpu: number;
+  parts: Record<string, number>;
+  received: number;
+  dropped: number;
+  alerts: number;
+  sender: Sent;
+}
+
+interface Sent {
+  packets: number;
+  bytes: number;
+  seconds: number;
+  cpu: number;
+}
+
+interface Subject {
+  pid: number;
+  /** Resolves once an alert with this text in its payload is reported. */
+  reported(text: string): Promise<void>;
+  /** Ends it, and says what it counted. */
+  stop(): Promise<{ received: number; dropped: number; alerts: number }>;
+}
+
+interface Place {
+  lab: Lab;
+  workspace: Workspace;
+  pod: Pod;
+}
+
+export async function benchCpu(setting: Setting): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const load of LOADS) {
+    results.push(
+      await withWorkspace(async (workspace) => {
+        setting.say(`cpu, ${load.title}: writing the load`);
+        const traffic = await writeTraffic(
+          join(workspace.directory, 'load.pcap'),
+          load.mix,
+          load[setting.quick ? 'quick' : 'full'],
+          MARKERS,
+        );
+        return await compare(setting, workspace, load, traffic);
+      }),
+    );
+  }
+  return results;
+}
+
+async function compare(
+  setting: Setting,
+  workspace: Workspace,
+  load: (typeof LOADS)[number],
+  traffic: Traffic,
+): Promise<Result> {
+  const rounds = setting.quick ? ROUNDS.quick : ROUNDS.full;
+  let rate =
+    'packetsPerSecond' in load.pace
+      ? load.pace.packetsPerSecond
+      : (load.pace.bytesPerSecond * traffic.packets) / traffic.bytes;
+  for (let slower = 0; ; slower++, rate /= 2) {
+    const runs = { agent: [] as Round[], alone: [] as Round[] };
+    for (let round = 1; round <= rounds; round++) {
+      for (const side of ['agent', 'alone'] as const) {
+        const who = side === 'agent' ? 'dpi-agent' : `${setting.engine.name} alone`;
+        setting.say(`cpu, ${load.title}, ${grouped(rate)} packets/s: round ${round} of ${rounds}, ${who}`);
+        runs[side].push(await runRound(setting, workspace, load.mix, traffic, rate, side));
+      }
+    }
+    const sum = (side: Round[], key: 'dropped' | 'received'): number =>
+      side.reduce((total, run) => total + run[key], 0);
+    const dropped = sum(runs.agent, 'dropped') + sum(runs.alone, 'dropped');
+    if (dropped > 0 && slower < SLOWER_AT_MOST) continue;
+    return toResult(setting, load.title, traffic, rate, runs, dropped);
+  }
+}
+
+function toResult(
+  setting: Setting,
+  title: string,
+  traffic: Traffic,
+  rate: number,
+  runs: { agent: Round[]; alone: Round[] },
+  dropped: number,
+): Result {
+  const cpu = (side: Round[]): number => median(side.map((run) => run.cpu));
+  const both = (value: (run: Round) => string | number): string =>
+    [runs.agent, runs.alone].map((side) => side.map(value).join(' ')).join(' : ');
+  const middle = runs.agent.toSorted((a, b) => a.cpu - b.cpu)[Math.floor((runs.agent.length - 1) / 2)];
+  const short = [...runs.agent, ...runs.alone].some(({ alerts }) => alerts < traffic.markers + traffic.deep);
+  return {
+    benchmark: 'cpu',
+    engine: setting.engine.name,
+    what: title,
+    agent: `${fixed(cpu(runs.agent))} s`,
+    alone: `${fixed(cpu(runs.alone))} s`,
+    value: cpu(runs.agent) / cpu(runs.alone),
+    unit: 'ratio',
+    target: TARGET,
+    details: {
+      load: `${grouped(traffic.packets)} packets, ${grouped(traffic.bytes / 1e6)} MB, ${grouped(rate)} packets/s`,
+      'agent by process': Object.entries(middle?.parts ?? {})
+        .map(([name, seconds]) => `${name} ${fixed(seconds)} s`)
+        .join(', '),
+      runs: both((run) => fixed(run.cpu)),
+      received: both((run) => run.received),
+      dropped: both((run) => run.dropped),
+      alerts: both((run) => run.alerts),
+      'CPU of the sender, with the copying into the ring': `${both((run) => fixed(run.sender.cpu))} s`,
+    },
+    ...(dropped > 0 ? { failure: `${dropped} packets were dropped, also at this pace` } : {}),
+    ...(short
+      ? {
+          failure: `not every one of ${traffic.markers + traffic.deep} alerts was reported: one side did not inspect everything`,
+        }
+      : {}),
+  };
+}
+
+async function runRound(
+  setting: Setting,
+  workspace: Workspace,
+  mix: Mix,
+  traffic: Traffic,
+  rate: number,
+  side: 'agent' | 'alone',
+): Promise<Round> {
+  return await withLab(async (lab) => {
+    const pod = lab.addPod({ name: 'target', address: '10.65.0.2' });
+    if (mix === 'large') {
+      lab.exec(pod.netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
+      lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'mtu', '65535');
+    }
+    const place = { lab, workspace, pod };
+    const subject = await (side === 'agent' ? startAgent(setting, place) : startAlone(setting, place));
+    try {
+      await untilReady(subject, place);
+      await sleep(SETTLE_MILLIS);
+      const before = cpuSeconds(subject.pid);
+      const partsBefore = cpuByName(subject.pid);
+      const sender = await send(place, traffic, rate);
+      await within(END_MILLIS, `the last packet's alert of ${side}`, subject.reported(END));
+      const cpu = cpuSeconds(subject.pid) - before;
+      const partsAfter = cpuByName(subject.pid);
+      const parts = Object.fromEntries(
+        Object.entries(partsAfter).map(([name, seconds]) => [name, seconds - (partsBefore[name] ?? 0)]),
+      );
+      return { cpu, parts, sender, ...(await subject.stop()) };
+    } catch (error) {
+      await subject.stop().catch(() => undefined);
+      throw error;
+    }
+  });
+}
+
+/** Packets from before an engine captures are nobody's: one is sent again and again until it is reported. */
+async function untilReady(subject: Subject, { lab, workspace, pod }: Place): Promise<void> {
+  const file = join(workspace.directory, 'ready.pcap');
+  writeFileSync(file, writePcap(markerPacket(0, READY)));
+  let ready = false;
+  const reported = subject.reported(READY).then(() => (ready = true));
+  reported.catch(() => undefined);
+  for (const deadline = Date.now() + START_MILLIS; !ready && Date.now() < deadline;) {
+    lab.exec(pod.netns, process.execPath, join(PROJECT, 'dist/test/support/inject.js'), 'eth0', file);
+    await Promise.race([reported, sleep(500)]);
+  }
+  if (!ready) throw new Error(`no packet was reported within ${START_MILLIS / 1000} s`);
+}
+
+async function send({ lab, pod }: Place, traffic: Traffic, rate: number): Promise<Sent> {
+  const args = [join(PROJECT, 'dist/bench/sender.js'), 'eth0', traffic.path, String(rate)];
+  const child = lab.spawn(pod.netns, process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
+  const millis = 60_000 + (2000 * traffic.packets) / rate;
+  const { code } = await within(millis, 'sending', watch(child));
+  if (code !== 0) throw new Error(`the sender ended with status ${code}`);
+  return JSON.parse(output) as Sent;
+}
+
+async function startAgent(setting: Setting, { lab, workspace, pod }: Place): Promise<Subject> {
+  const agent = await within(
+    START_MILLIS,
+    'the start of dpi-agent',
+    runAgent({
+      lab,
+      engine: setting.engine.name,
+      workspace,
+      pods: [pod],
+      ruleSets: RULE_SETS,
+      config: {
+        logLevel: 'info',
+        rules: [workspace.rules, ...setting.rules],
+        capture: { ringSize: `${RING_MEGABYTES}MiB`, maxRingSize: `${RING_MEGABYTES}MiB` },
+      },
+    }),
+  );
+  return {
+    pid: agent.pid,
+    reported: async (text) => void (await agent.event((event) => payloadOf(event).includes(text))),
+    async stop() {
+      await agent.stop();
+      const counts = agent.log.findLast((line) => line.msg === 'endpoint') ?? {};
+      const count = (name: string): number => Number(counts[name] ?? 0);
+      const received = count('received');
+      // What lay in the ring when it was closed came after the load: the last packet had been reported.
+      const dropped = ['droppedKernel', 'droppedInterface', 'droppedQueue', 'droppedEngineDown'].reduce(
+        (sum, name) => sum + count(name),
+        0,
+      );
+      return { received, dropped, alerts: agent.events.filter((event) => !payloadOf(event).includes(READY)).length };
+    },
+  };
+}
+
+async function startAlone(setting: Setting, { lab, workspace, pod }: Place): Promise<Subject> {
+  const name = `alone-${performance.now()}`;
+  const alone = await prepareAlone(setting, workspace, name, { interface: pod.interface });
+  const child = lab.spawn(lab.node, alone.binary, alone.arguments, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const exited = watch(child);
+  let ended = false;
+  let output = '';
+  const take = (chunk: Buffer): string => (output = (output + chunk.toString()).slice(-200_000));
+  child.stdout?.on('data', take);
+  child.stderr?.on('data', take);
+  const closed = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  exited.then(
+    () => (ended = true),
+    () => (ended = true),
+  );
+  const includes =
+    (text: string) =>
+    (alert: { payload?: Buffer }): boolean =>
+      alert.payload?.includes(text) === true;
+  return {
+    pid: child.pid ?? 0,
+    async reported(text) {
+      while (!alone.alerts().some(includes(text))) {
+        if (ended) throw new Error(`${alone.binary} ended:\n${output.slice(-4000)}`);
+        await sleep(20);
+      }
+    },
+    async stop() {
+      child.kill('SIGINT');
+      const timer = setTimeout(() => child.kill('SIGKILL'), STOP_MILLIS);
+      await closed;
+      clearTimeout(timer);
+      const counted = lossesOf(setting.engine.name, output);
+      if (counted === undefined)
+        throw new Error(`${alone.binary} did not say what it dropped:\n${output.slice(-4000)}`);
+      return { ...counted, alerts: alone.alerts().filter((alert) => !includes(READY)(alert)).length };
+    },
+  };
+}
+
+/** What an engine says at its end. Snort leaves out lines that would be 0. */
+function lossesOf(engine: 'snort' | 'suricata', output: string): { received: number; dropped: number } | undefined {
+  if (engine === 'suricata') {
+    const found = /: packets: (\d+), drops: (\d+)/.exec(output);
+    return found === null ? undefined : { received: Number(found[1]), dropped: Number(found[2]) };
+  }
+  const daq = /^daq$([^-]*)/m.exec(output)?.[1];
+  const count = (key: string): number => Number(new RegExp(`^\\s*${key}: (\\d+)`, 'm').exec(daq ?? '')?.[1] ?? 0);
+  return daq === undefined ? undefined : { received: count('received'), dropped: count('dropped') };
+}
