@@ -1,0 +1,46 @@
+import { describe, expect, test } from '@jest/globals';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
+import { BEGIN, END, PAGE, withKeys } from '../scripts/docs.ts';
+
+const ROOT = resolve(import.meta.dirname, '..');
+
+test('the table of keys in docs/configuration.md is what node dist/scripts/docs.js writes', () => {
+  const page = readFileSync(join(ROOT, PAGE), 'utf8');
+  expect(page).toBe(withKeys(page));
+});
+
+test('a page without its markers is refused', () => {
+  expect(() => withKeys(`${END}\n${BEGIN}\n`)).toThrow(/needs the lines/);
+});
+
+const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
+  name.endsWith('.md'),
+);
+
+describe.each(pages)('%s', (page) => {
+  test('links to files and headings that exist', () => {
+    const text = readFileSync(join(ROOT, page), 'utf8');
+    const broken = [...text.matchAll(/\]\(([^)\s]+)\)/g)]
+      .map((match) => match[1] ?? '')
+      .filter((link) => !/^[a-z]+:/.test(link) && !exists(page, link));
+    expect(broken).toEqual([]);
+  });
+});
+
+function exists(page: string, link: string): boolean {
+  const [path = '', heading] = link.split('#');
+  const target = path === '' ? join(ROOT, page) : join(ROOT, dirname(page), path);
+  if (!existsSync(target)) return false;
+  return heading === undefined || headings(readFileSync(target, 'utf8')).includes(heading);
+}
+
+/** Anchors as GitHub makes them of headings. */
+function headings(text: string): string[] {
+  return [...text.matchAll(/^#+ (.*)$/gm)].map((match) =>
+    (match[1] ?? '')
+      .toLowerCase()
+      .replaceAll(/[^\p{L}\p{N} _-]/gu, '')
+      .replaceAll(' ', '-'),
+  );
+}
