@@ -11,6 +11,7 @@ import {
   type Workspace,
 } from './support/agent.ts';
 import { describeLive, inject, isAlive, send, serve } from './support/live.ts';
+import { whyNoProc } from './support/proc.ts';
 import { ethernet, ipFragments, tcpConversation, udpExchange, udpPacket, type Frame } from './support/packets.ts';
 
 function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
@@ -102,7 +103,8 @@ describeLive((engine) => {
         config: { evidence: { maxBytes: 65_535 }, capture: { ringSize: '8MiB' } },
       });
       send(lab, attacker.netns, backend.address, 7777, `${MARKER} large`, 900_000);
-      await agent.event((event) => payloadOf(event).includes('large'));
+      // Which part of a long stream Suricata reports as the payload depends on where its segments were cut.
+      await agent.event((event) => event.dest_port === 7777 && event.record.message === 'TEST marker');
       await agent.stop();
       const { received = 0, receivedBytes = 0, truncated } = counters(agent, 'default/backend');
       // More than 900,000 bytes in this few frames, acknowledgements included: they were large.
@@ -229,7 +231,7 @@ describeLive((engine) => {
         }
       }
       for (const pod of pods) await agent.event((event) => payloadOf(event).includes(`<${pod.name}>`));
-      expect(agent.children(engine)).toHaveLength(1);
+      expect(agent.log.filter(({ msg }) => msg === 'engine reads packets')).toHaveLength(1);
       await agent.stop();
       const events = journaled(workspace);
       expect(events).toHaveLength(40);
@@ -250,7 +252,7 @@ describeLive((engine) => {
     test('an engine killed under traffic is started again, what nobody read is counted, and the next alert arrives', async () => {
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       const from = agent.log.length;
-      for (const pid of agent.children(engine)) process.kill(pid, 'SIGKILL');
+      for (const pid of agent.children('engine')) process.kill(pid, 'SIGKILL');
       for (let count = 0; count < 20; count++)
         inject(lab, workspace, pod.netns, 'eth0', conversation('while it is away', 5100 + count));
       await agent.logged(({ msg }) => msg === 'engine reads packets', from);
@@ -266,7 +268,7 @@ describeLive((engine) => {
     test('a capture process that is killed is started again with its endpoints', async () => {
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       const from = agent.log.length;
-      for (const pid of agent.children('capture/main.js')) process.kill(pid, 'SIGKILL');
+      for (const pid of agent.children('capture')) process.kill(pid, 'SIGKILL');
       await agent.logged(({ msg }) => msg === 'capturing', from);
       await agent.logged(({ msg }) => msg === 'engine reads packets', from);
       send(lab, peer.netns, pod.address, 7777, `${MARKER} again`);
@@ -319,11 +321,12 @@ describeLive((engine) => {
       inject(lab, workspace, pod.netns, 'eth0', frames);
       // In the middle of it: some are in the journal, some in the engine's file, some not inspected yet.
       await agent.event(() => true);
-      const children = agent.children('');
+      const children = agent.children();
       await agent.stop('SIGKILL');
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       await agent.stop();
-      expect(children.filter(isAlive)).toEqual([]);
+      // Orphans that nobody waits for look alive without /proc.
+      if (whyNoProc === undefined) expect(children.filter(isAlive)).toEqual([]);
       const counts = new Map<string, number>();
       for (const event of journaled(workspace)) {
         const key = `${event.origin} ${/<(\d+)>/.exec(payloadOf(event))?.[1] ?? '?'}`;
@@ -340,7 +343,7 @@ describeLive((engine) => {
       async (signal) => {
         const pod = lab.addPod({ name: 'quiet', address: '10.65.7.2' });
         agent = await runAgent({ lab, engine, workspace, pods: [pod] });
-        const children = agent.children('');
+        const children = agent.children();
         expect(children).toHaveLength(2);
         const { code, millis } = await agent.stop(signal);
         expect(code).toBe(0);

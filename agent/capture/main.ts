@@ -68,7 +68,7 @@ async function handle(message: ToCapture): Promise<void> {
   switch (message.type) {
     case 'attach': {
       const session = createSession(message.spec, settings, output, tell);
-      sessions.get(message.spec.id)?.close();
+      void sessions.get(message.spec.id)?.close();
       sessions.set(message.spec.id, session);
       session.check();
       return;
@@ -76,8 +76,8 @@ async function handle(message: ToCapture): Promise<void> {
     case 'detach': {
       const session = sessions.get(message.id);
       if (session === undefined) return;
-      session.close();
       sessions.delete(message.id);
+      await session.close();
       tell({ type: 'detached', id: message.id, counters: session.counters, deadRings: deadRings() });
       return;
     }
@@ -107,7 +107,7 @@ async function handle(message: ToCapture): Promise<void> {
 }
 
 async function stop(): Promise<void> {
-  for (const session of sessions.values()) session.close();
+  await Promise.all([...sessions.values()].map((session) => session.close()));
   await output.close(CLOSE_GRACE_MILLIS);
   sendStats();
   if (process.connected) process.disconnect();

@@ -3,18 +3,24 @@
  *
  * Two things of node-pcap shape this:
  * - dispatch reads until the kernel's ring is empty and only then gives the event loop back. A session that has read for
- *   MAX_DISPATCH_MILLIS without end is closed and opened anew; what lay in its ring is counted as lost.
+ *   MAX_DISPATCH_MILLIS without end gets a successor: a new ring on the same interface. The old one is read up to the packets
+ *   that the new one has too, and closed there. A ring that was too small is replaced in the same way. Neither loses a packet.
  * - close() only asks for the end; the socket and its ring are released by the next packet that arrives, which never comes on an
  *   interface that is idle or gone. Such handles stay, deaf, and `deadRings` counts them: when they are too many the agent
  *   moves to a new capture process. The native object is never let go, because its poll handle stays in libuv's list for ever.
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import pcap, { type PcapSession } from 'pcap';
 import { linkTypeFromName, MAX_PREFIX, REST_OFFSET, writeTaggedPrefix, type LinkType } from './frame.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { Output } from './output.ts';
 import { zeroCounters, type AttachSpec, type CaptureSettings, type Counters, type FromCapture } from './protocol.ts';
 
-const MAX_DISPATCH_MILLIS = 100;
+const MAX_DISPATCH_MILLIS = 250;
+/** How long a ring is read on for its successor to go on behind it; it ends sooner unless the clock was set back. */
+const MAX_RETIRING_MILLIS = 5_000;
+/** The kernel's timer is not exact. */
+const BLOCK_SLACK_MILLIS = 5;
 /** How many packets go by between two looks at the clock. */
 const CLOCK_EVERY = 512;
 /** A ring that dropped packets grows by this factor. */
@@ -51,8 +57,8 @@ export interface Session {
   drain(): number;
   /** Passes over packets up to this time: another process has read them. */
   resume(until: number): void;
-  /** Ends the capture. What is left in the ring is counted as dropped. */
-  close(): void;
+  /** Ends the capture, once the packets that were captured until now are read. */
+  close(): Promise<void>;
 }
 
 interface Opened {
@@ -69,8 +75,14 @@ interface Opened {
   lastReceived: number;
   lastDropped: number;
   lastInterfaceDropped: number;
-  /** Packets captured up to this time, in microseconds, were already read from the ring that this one replaced. */
+  /** Packets captured up to this time, in microseconds, were already read from the ring that this one replaced; 0: none. */
   seenUntil: number;
+  /** Set when it is to end: at the first packet captured after this time, in microseconds. */
+  stopAt?: number;
+  /** And when its ring is empty. */
+  endsEmpty: boolean;
+  /** On the clock of performance.now(): the latest end of either. */
+  deadline: number;
   failed: boolean;
   /** The native handle is gone and must not be touched. */
   released: boolean;
@@ -94,7 +106,7 @@ export function createSession(
   function check(): void {
     if (opened !== undefined) {
       if (!opened.failed && interfaceIdentity(spec.interface) === opened.identity) return;
-      release();
+      void release();
     }
     const state = interfaceState(spec.interface);
     if (state.is === 'absent') return wait(`there is no interface ${spec.interface}`);
@@ -111,7 +123,7 @@ export function createSession(
     // The name may have changed hands while it was opened.
     const now = interfaceState(spec.interface);
     if (now.is === 'absent' || now.ifindex !== ifindex) {
-      release();
+      void release();
       return wait(`${spec.interface} was replaced while it was opened`);
     }
     waitingFor = '';
@@ -144,6 +156,8 @@ export function createSession(
       lastDropped: 0,
       lastInterfaceDropped: 0,
       seenUntil: 0,
+      deadline: 0,
+      endsEmpty: false,
       failed: false,
       released: false,
     };
@@ -157,6 +171,7 @@ export function createSession(
       dispatchStarted = performance.now();
       const result = dispatch(packet, info);
       session.released = result === -2;
+      if (result === 0 && session.endsEmpty) retire(session);
       output.flush();
       return result;
     };
@@ -179,13 +194,21 @@ export function createSession(
     const micros = header[1] ?? 0;
     const length = header[3] ?? 0;
     const captured = Math.min(header[2] ?? 0, handle.buf.length);
-    session.delivered++;
-    if (session.seenUntil > 0 && seconds * 1e6 + micros <= session.seenUntil) {
-      // The ring before this one had it too.
-      counters.received--;
+    const time = seconds * 1e6 + micros;
+    if (session.stopAt !== undefined && (time > session.stopAt || isLate(session))) {
+      retire(session);
       return;
     }
-    lastTime = seconds * 1e6 + micros;
+    session.delivered++;
+    if (session.seenUntil > 0) {
+      if (time <= session.seenUntil && !isLate(session)) {
+        // The ring before this one had it too.
+        counters.received--;
+        return;
+      }
+      session.seenUntil = 0;
+    }
+    lastTime = time;
     counters.receivedBytes += length;
     if (captured < length) counters.truncated++;
     const { linkType } = session;
@@ -206,23 +229,41 @@ export function createSession(
     } else {
       counters.unsupported++;
     }
-    if (session.delivered % CLOCK_EVERY === 0 && performance.now() - dispatchStarted > MAX_DISPATCH_MILLIS) {
-      breakDispatch(session);
+    if (session.delivered % CLOCK_EVERY === 0 && session === opened) {
+      if (performance.now() - dispatchStarted > MAX_DISPATCH_MILLIS) succeed(session, ringSize);
     }
   }
 
-  /** Ends an endless dispatch: what is left in its ring is given up; a new ring takes over at once if it is still wanted. */
-  function breakDispatch(session: Opened): void {
-    if (session === opened) {
-      try {
-        opened = openHandle(session.ifindex, ringSize);
-      } catch {
-        // check() tries again.
-        opened = undefined;
-      }
+  /** Looks at the clock for the sake of a few packets only: it is asked while a ring is ending or beginning. */
+  function isLate(session: Opened): boolean {
+    return performance.now() > session.deadline;
+  }
+
+  /** Opens a new ring in place of one that then ends behind what the new one has too. @returns whether there was room for it. */
+  function succeed(old: Opened, size: number): boolean {
+    try {
+      opened = openHandle(old.ifindex, size);
+    } catch (error) {
+      tell({ type: 'warning', message: `${spec.id}: a new ring cannot be opened: ${String(error)}` });
+      dispatchStarted = performance.now();
+      return false;
     }
+    endSoon(old);
+    old.endsEmpty = true;
+    return true;
+  }
+
+  function endSoon(session: Opened): void {
+    // A millisecond more than the clock says: it shows whole ones.
+    session.stopAt = (Date.now() + 1) * 1000;
+    session.deadline = performance.now() + MAX_RETIRING_MILLIS;
+  }
+
+  /** The end of a ring that was read as far as it is wanted. What it has beyond that is its successor's, if there is one. */
+  function retire(session: Opened): void {
     refreshCounters(session);
-    counters.droppedKernel += inRing(session);
+    counters.received -= inRing(session);
+    if (opened !== undefined && opened !== session && lastTime > 0) resume(lastTime);
     close(session);
   }
 
@@ -232,21 +273,11 @@ export function createSession(
     if (dropped > 0 && opened.ringSize < settings.maxRingSize) grow(opened);
   }
 
-  /** Loses nothing: the new ring runs before the old one is read to its end. */
   function grow(old: Opened): void {
-    ringSize = Math.min(old.ringSize * RING_GROWTH, settings.maxRingSize);
-    let bigger: Opened;
-    try {
-      bigger = openHandle(old.ifindex, ringSize);
-    } catch (error) {
-      ringSize = old.ringSize;
-      tell({ type: 'warning', message: `${spec.id}: no room for a larger ring: ${String(error)}` });
-      return;
-    }
-    opened = bigger;
-    if (read(old) === 0) bigger.seenUntil = lastTime;
-    passOn(old);
-    close(old);
+    const size = Math.min(old.ringSize * RING_GROWTH, settings.maxRingSize);
+    if (!succeed(old, size)) return;
+    ringSize = size;
+    read(old);
     tell({ type: 'ring', id: spec.id, bytes: ringSize });
   }
 
@@ -275,48 +306,48 @@ export function createSession(
     return Math.max(0, ((session.lastReceived - session.lastDropped) >>> 0) - session.delivered);
   }
 
-  function release(): void {
+  async function release(): Promise<void> {
     if (opened === undefined) return;
     const session = opened;
     opened = undefined;
-    // What is there can still be read, unless the interface is gone and the socket says so.
-    if (!session.failed) read(session);
-    destroy(session);
-  }
-
-  function destroy(session: Opened): void {
-    if (session.released) return;
-    refreshCounters(session);
-    counters.droppedDetached += inRing(session);
-    close(session);
+    if (session.failed) {
+      // The interface is gone, and nothing can be read from its socket any more.
+      refreshCounters(session);
+      counters.droppedDetached += inRing(session);
+      close(session);
+      return;
+    }
+    endSoon(session);
+    // The kernel hands over a block that is not full only after this time.
+    await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+    session.endsEmpty = true;
+    read(session);
   }
 
   function close(session: Opened): void {
     session.handle.removeAllListeners();
     session.handle.session.read_callback = () => void read(session);
     session.handle.session.close();
+    delete session.stopAt;
+    session.endsEmpty = false;
     // No packet is put into it any more.
     session.handle.buf = NO_PACKET;
     closed.push(session);
   }
 
-  /** Reads all that is there, for another process to go on behind it. */
   function drain(): number {
     if (opened !== undefined && !opened.failed) {
+      endSoon(opened);
+      opened.endsEmpty = true;
       read(opened);
-      passOn(opened);
     }
     return lastTime;
   }
 
-  /** What came after the last read is in the successor's ring too, and is counted there. */
-  function passOn(session: Opened): void {
-    refreshCounters(session);
-    counters.received -= inRing(session);
-  }
-
   function resume(until: number): void {
-    if (opened !== undefined) opened.seenUntil = until;
+    if (opened === undefined) return;
+    opened.seenUntil = until;
+    opened.deadline = performance.now() + MAX_RETIRING_MILLIS;
   }
 
   return { spec, counters, check, refresh, drain, resume, close: release };

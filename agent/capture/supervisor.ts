@@ -89,6 +89,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
       execArgv: [],
     });
+    log.debug({ pid: started.pid }, 'capture process');
     started.on('message', (message) => {
       if (started === child) receive(message as FromCapture);
     });

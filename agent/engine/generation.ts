@@ -17,6 +17,7 @@ import {
   copyFileSync,
   mkdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   rmSync,
   statSync,
@@ -238,6 +239,8 @@ export async function leftGenerations(laneDirectory: string): Promise<(Generatio
 /** Processes that an earlier agent started for this generation and that still run. */
 export async function processesOf(directory: string): Promise<number[]> {
   const found: number[] = [];
+  // In a pid namespace with another one's /proc its numbers are not ours.
+  if (readlinkSync('/proc/self') !== String(process.pid)) return found;
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
     try {

@@ -24,8 +24,8 @@ export interface RunningAgent {
   event(test: (event: EeEvent) => boolean): Promise<EeEvent>;
   /** Likewise for lines of the log; `from`: index of the first line to look at. */
   logged(test: (line: LogLine) => boolean, from?: number): Promise<LogLine>;
-  /** Pids of the children whose command line contains `text`. */
-  children(text: string): number[];
+  /** Pids of the children that run, as the agent's log names them. */
+  children(kind?: 'engine' | 'capture'): number[];
   /** Sends the signal and gives exit code and milliseconds until the end. */
   stop(signal?: NodeJS.Signals): Promise<{ code: number | null; millis: number }>;
 }
@@ -158,25 +158,22 @@ function observe(child: ChildProcess): RunningAgent {
     log,
     event: (test) => first(events, test),
     logged: (test, from) => first(log, test, from),
-    children: (text) => childrenOf(pid).filter((other) => commandLine(other).includes(text)),
+    children(kind) {
+      const last = (test: (line: LogLine) => boolean): number[] => {
+        const found = log.findLast(test)?.['pid'];
+        return typeof found === 'number' ? [found] : [];
+      };
+      return [
+        ...(kind === 'engine' ? [] : last(({ msg }) => msg === 'capture process')),
+        ...(kind === 'capture' ? [] : last(({ msg }) => msg === 'engine reads packets')),
+      ];
+    },
     async stop(signal = 'SIGTERM') {
       const started = Date.now();
       child.kill(signal);
       return { code: await exited, millis: Date.now() - started };
     },
   };
-}
-
-function childrenOf(pid: number): number[] {
-  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
-}
-
-function commandLine(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').replaceAll('\0', ' ');
-  } catch {
-    return '';
-  }
 }
 
 /** The text of an event's payload. */

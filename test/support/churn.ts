@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { whyNoProc } from './proc.ts';
 import { superviseCapture } from '../../agent/capture/supervisor.ts';
 
 export interface ChurnResult {
@@ -88,6 +89,7 @@ await open;
 await attach('busy', busy, 7);
 let pid = capture.pid();
 const measure = (): [number, number] => {
+  if (whyNoProc !== undefined) return [0, 0];
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
   return [Number(resident) * 1024, readdirSync(`/proc/${pid}/fd`).length];
 };

@@ -6,6 +6,7 @@ import { whyNoLab, type Lab } from '../../scripts/lab.ts';
 import type { Workspace } from './agent.ts';
 import { describeEngine } from './engines.ts';
 import { writePcap, type Frame } from './packets.ts';
+import { whyNoProc } from './proc.ts';
 import { PROJECT } from './project.ts';
 
 /** Declares the tests once for each engine. `body` only declares tests and hooks. */
@@ -60,10 +61,11 @@ export function send(lab: Lab, netns: string, address: string, port: number, tex
   lab.exec(netns, process.execPath, '-e', CLIENT, address, String(port), String(size), text);
 }
 
-/** Whether a process runs; one that ended and that nobody has waited for does not. */
+/** Whether a process runs; where /proc tells, one that ended and that nobody has waited for does not. */
 export function isAlive(pid: number): boolean {
   try {
-    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
+    process.kill(pid, 0);
+    return whyNoProc !== undefined || !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
   } catch {
     return false;
   }
