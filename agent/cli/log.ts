@@ -1,6 +1,7 @@
 /** The agent's own log: JSON lines, or readable lines on a terminal; always on stderr, so that stdout is for results. */
 import { pino, type Logger } from 'pino';
 import pretty from 'pino-pretty';
+import { isTerminal } from './print.ts';
 import type { Config } from '../config/load.ts';
 
 export function createLog(config: Pick<Config, 'logLevel' | 'logFormat' | 'node'>): Logger {
@@ -13,7 +14,7 @@ export function createLog(config: Pick<Config, 'logLevel' | 'logFormat' | 'node'
       destination: 2,
       sync: true,
       singleLine: true,
-      colorize: process.stderr.isTTY,
+      colorize: isTerminal(process.stderr),
       ignore: 'pid,hostname,node',
       translateTime: 'HH:MM:ss.l',
     }),

@@ -4,9 +4,14 @@ import type { EeEvent } from '../events/event.ts';
 
 export type Colours = ReturnType<typeof picocolors.createColors>;
 
+/** Without a terminal isTTY is not false but undefined, which libraries take for: as the environment says. */
+export function isTerminal({ isTTY }: { isTTY?: boolean }): boolean {
+  return isTTY ?? false;
+}
+
 /** Colours of a stream: none without a terminal, or with NO_COLOR. */
 export function coloursOf(stream: NodeJS.WriteStream): Colours {
-  return picocolors.createColors(stream.isTTY && process.env['NO_COLOR'] === undefined);
+  return picocolors.createColors(isTerminal(stream) && process.env['NO_COLOR'] === undefined);
 }
 
 const COLUMNS = { time: 26, severity: 8, rule: 14, flow: 46 };
