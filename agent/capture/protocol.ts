@@ -33,7 +33,7 @@ export interface Counters {
   forwardedBytes: number;
   /** Longer than the snaplen; forwarded all the same. */
   truncated: number;
-  /** Lost: the kernel's ring was full, or was given up under overload. */
+  /** Lost: the kernel's ring was full. */
   droppedKernel: number;
   /** Lost before the ring, as the interface's driver counts them. Not part of `received`. */
   droppedInterface: number;
@@ -41,7 +41,7 @@ export interface Counters {
   droppedQueue: number;
   /** Lost: no engine was reading. */
   droppedEngineDown: number;
-  /** Lost: in the ring when the endpoint was detached or its interface vanished. */
+  /** Lost: in the ring when its interface vanished. */
   droppedDetached: number;
   /** Not inspected: a link type or frame that neither engine reads. */
   unsupported: number;
