@@ -68,8 +68,6 @@ export interface Agent {
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
   alerts(): AlertCounts;
-  /** Pids of the children, by lane. */
-  processes(): { lane: string; capture: number | undefined; engine: number | undefined }[];
   /** Ends everything; what the engines had found is in the journal when it resolves. */
   stop(): Promise<void>;
 }
@@ -276,7 +274,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       });
     },
     alerts: () => ({ ...counts }),
-    processes: () => lanes.map((lane) => ({ lane: lane.name, capture: lane.capture.pid(), engine: lane.engine.pid() })),
     stop,
   };
 }
