@@ -13,9 +13,14 @@ const common = {
 export default {
   projects: [
     { ...common, displayName: 'unit', testRegex: ['/test/(.*/)?[^./]+\\.test\\.ts$'] },
-    { ...common, displayName: 'engine', testMatch: ['<rootDir>/test/**/*.engine.test.ts'] },
+    ...['engine', 'network', 'kubernetes'].map((name) => ({
+      ...common,
+      displayName: name,
+      testMatch: [`<rootDir>/test/**/*.${name}.test.ts`],
+    })),
   ],
   // Real engines, veths and child processes: two at once on two cores would only wait for each other.
   maxWorkers: 2,
-  testTimeout: 60_000,
+  // No test is that slow here; a machine of a tenth of the speed may be.
+  testTimeout: 240_000,
 };

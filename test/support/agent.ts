@@ -12,6 +12,8 @@ import { PROJECT } from './project.ts';
 /** A rule that both engines read, and that fires on each packet or stream with this text. */
 export const MARKER = 'dpi-marker';
 export const MARKER_SID = 9_000_001;
+/** Nothing that a test waits for takes this long, on a slow machine either: it will not come. */
+const PATIENCE_MILLIS = 120_000;
 export const MARKER_RULE = `alert ip any any -> any any ( msg:"TEST marker"; content:"${MARKER}"; sid:${MARKER_SID}; rev:1; )\n`;
 
 export type LogLine = Record<string, unknown> & { msg?: string };
@@ -138,12 +140,17 @@ function observe(child: ChildProcess): RunningAgent {
 
   function first<T>(list: T[], test: (item: T) => boolean, from = 0): Promise<T> {
     return new Promise((resolve, reject) => {
+      const fail = (why: string): void => {
+        checks.delete(check);
+        reject(new Error(`${why}:\n${log.map((line) => JSON.stringify(line)).join('\n')}`));
+      };
+      const timer = setTimeout(() => fail(`what the test waits for did not come: ${test}`), PATIENCE_MILLIS);
       const check = (): void => {
         const found = list.slice(from).find(test);
         if (found === undefined && !ended) return;
         checks.delete(check);
-        if (found === undefined)
-          reject(new Error(`the agent ended:\n${log.map((line) => JSON.stringify(line)).join('\n')}`));
+        clearTimeout(timer);
+        if (found === undefined) fail('the agent ended');
         else resolve(found);
       };
       checks.add(check);
