@@ -2,47 +2,60 @@
 /**
  * Builds Kubernetes' own programs for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/kubernetes.mjs
- * They are in no package registry of a distribution, but their Go modules are in Go's. About four minutes on two cores, once; then a
- * moment. Plain JavaScript with Node's own modules: setup.mjs calls it.
+ * No distribution packages them, but their Go modules are public. Some minutes on two cores, once; then a moment. Plain JavaScript with Node's own modules: setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const KUBERNETES = 'v1.34.4';
 const ETCD = 'v3.6.4';
-const COMMANDS = ['kube-apiserver', 'kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubectl', 'kubelet'];
+/** Programs, and the packages that they are built from. */
+const PACKAGES = {
+  etcd: 'go.etcd.io/etcd/server/v3',
+  ...Object.fromEntries(
+    ['kube-apiserver', 'kube-controller-manager', 'kube-proxy', 'kube-scheduler', 'kubectl', 'kubelet'].map((name) => [
+      name,
+      `k8s.io/kubernetes/cmd/${name}`,
+    ]),
+  ),
+};
+/** What a test against an API server needs. */
+export const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kubectl'];
+/** What a node with pods needs. */
+export const CLUSTER = Object.keys(PACKAGES);
 
-/** Where the programs are, once built. */
+/** The folder whose `bin/` holds the programs, once built. */
 export function kubernetesDirectory() {
   const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
-  const recipe = createHash('sha256')
-    .update([KUBERNETES, ETCD, ...COMMANDS].join(' '))
-    .digest('hex');
-  return join(cache, 'dpi-agent', `kubernetes-${KUBERNETES}-${recipe.slice(0, 8)}`);
+  return join(cache, 'dpi-agent', `kubernetes-${KUBERNETES}-etcd-${ETCD}`);
 }
 
-/** Why they can't be built here; undefined when they can, or are built. */
-export function whyNoKubernetes() {
-  if (existsSync(join(kubernetesDirectory(), 'bin'))) return undefined;
+/** @returns those of the programs that are not built yet. */
+export function missingPrograms(programs = CONTROL_PLANE) {
+  return programs.filter((name) => !existsSync(join(kubernetesDirectory(), 'bin', name)));
+}
+
+/** Why the programs are not there and can't be built here; undefined when they are or can. */
+export function whyNoKubernetes(programs = CONTROL_PLANE) {
+  const missing = missingPrograms(programs);
+  if (missing.length === 0) return undefined;
   const { stdout, error } = spawnSync('go', ['version'], { encoding: 'utf8' });
-  if (error !== undefined) return 'Go is not installed, which builds kube-apiserver and etcd';
+  if (error !== undefined) return `Go is not installed, which builds ${missing.join(', ')}`;
   const [, minor = '0'] = /go1\.(\d+)/.exec(stdout) ?? [];
   // From 1.21 on, Go fetches the version that a module asks for.
-  return Number(minor) < 21
-    ? `${stdout.trim()} is too old to build kube-apiserver and etcd: Go 1.21 or newer`
-    : undefined;
+  return Number(minor) < 21 ? `${stdout.trim()} cannot build ${missing.join(', ')}: Go 1.21 or newer can` : undefined;
 }
 
-/** @throws Error with what Go said. */
-export function buildKubernetes() {
+/** Builds those of the programs that are missing. @throws Error with what Go said. */
+export function buildKubernetes(programs = CONTROL_PLANE) {
   const directory = kubernetesDirectory();
-  if (existsSync(join(directory, 'bin'))) return directory;
-  const work = `${directory}.${process.pid}`;
-  mkdirSync(work, { recursive: true });
+  const missing = missingPrograms(programs);
+  if (missing.length === 0) return;
+  mkdirSync(join(directory, 'bin'), { recursive: true });
+  const work = mkdtempSync(join(directory, 'build-'));
   try {
     writeFileSync(join(work, 'go.mod'), goModule(work));
     go(work, 'mod', 'tidy');
@@ -52,14 +65,15 @@ export function buildKubernetes() {
           `-X ${variables}.gitVersion=${KUBERNETES} -X ${variables}.gitMajor=1 -X ${variables}.gitMinor=34`,
       )
       .join(' ');
-    go(work, 'build', '-ldflags', `-s -w ${version}`, '-o', 'bin/', 'tool');
-    // etcd's module calls its program `v3`, or by its last element, as Go names programs.
-    if (existsSync(join(work, 'bin/server'))) renameSync(join(work, 'bin/server'), join(work, 'bin/etcd'));
-    renameSync(work, directory);
+    go(work, 'build', '-ldflags', `-s -w ${version}`, '-o', 'bin/', ...missing.map((name) => PACKAGES[name]));
+    // Go names etcd's program after its module's version, or the element before it.
+    for (const name of ['v3', 'server']) {
+      if (existsSync(join(work, 'bin', name))) renameSync(join(work, 'bin', name), join(work, 'bin/etcd'));
+    }
+    for (const name of missing) renameSync(join(work, 'bin', name), join(directory, 'bin', name));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return directory;
 }
 
 function goModule(work) {
@@ -74,8 +88,7 @@ function goModule(work) {
     `require k8s.io/kubernetes ${KUBERNETES}`,
     `require go.etcd.io/etcd/server/v3 ${ETCD}`,
     ...parts.map((name) => `replace ${name} => ${name} ${KUBERNETES.replace('v1', 'v0')}`),
-    ...COMMANDS.map((name) => `tool k8s.io/kubernetes/cmd/${name}`),
-    'tool go.etcd.io/etcd/server/v3',
+    ...Object.values(PACKAGES).map((name) => `tool ${name}`),
     '',
   ].join('\n');
 }
@@ -92,10 +105,11 @@ function go(directory, ...args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const why = whyNoKubernetes();
+  const why = whyNoKubernetes(CLUSTER);
   if (why !== undefined) {
     process.stderr.write(`${why}\n`);
     process.exit(1);
   }
-  process.stdout.write(`${buildKubernetes()}\n`);
+  buildKubernetes(CLUSTER);
+  process.stdout.write(`${kubernetesDirectory()}\n`);
 }

@@ -1,0 +1,215 @@
+/**
+ * Names of the workloads behind addresses that are not on this node: pods of other nodes, and Services.
+ *
+ * Invariants: an answer is never later than its deadline; nothing throws; the API server gets at most 2 requests for an address, for at
+ * most 20 addresses at once and then 5 a second, however many addresses an attacker sends from; memory is bounded. What is not found out is
+ * absent, and what was refused for these bounds is counted.
+ *
+ * A pod is named as Calico's flow logs name it. Calico has no name of its own for a Service as the end of a flow (it writes `-` and `pvt`, and
+ * the Service beside it): here, its name stands in both fields, as Calico writes an endpoint's name that nothing generated.
+ *
+ * Not promised: the second address of a dual-stack pod or Service (the API server can select by the first one only, as of Kubernetes 1.34),
+ * addresses of nodes and of pods in their network, load balancers' and external addresses. A name is up to a minute old: an address
+ * that goes from one pod to another within it has the former's name.
+ */
+import { BlockList, isIPv6 } from 'node:net';
+import type { Logger } from 'pino';
+import type { ApiClient, ApiList, ApiObject } from './api.ts';
+import { canonicalAddress, text, toPod, type ApiPod } from './pods.ts';
+
+const CACHED = 4096;
+/** How long a name is used, and for how long an address that has none is not asked for again. */
+const FOUND_MILLIS = 60_000;
+const NOT_FOUND_MILLIS = 30_000;
+/** Token bucket of lookups. */
+const BURST = 20;
+const PER_SECOND = 5;
+/** No lookups for this time after one failed. */
+const PAUSE_MILLIS = 5_000;
+/** A lookup that takes longer has failed. */
+const LOOKUP_MILLIS = 5_000;
+
+export interface Peer {
+  namespace: string;
+  name: string;
+  /** `backend-7d4b-*`, or `-`; a Service's name. */
+  nameAggr: string;
+}
+
+export interface PeerNamesOptions {
+  client: ApiClient;
+  /** Who has an address on this node. Asked first, each time. */
+  local: (ip: string) => Peer | undefined;
+  log?: Pick<Logger, 'warn'>;
+  /** Milliseconds of a clock that is never set back. */
+  now?: () => number;
+}
+
+export interface PeerNames {
+  /** What is known without asking, by address as given. */
+  lookup(ips: string[]): Map<string, Peer>;
+  /**
+   * Asks for those that are not known. Resolves after `deadlineMillis` (200 unless given) at the latest; what comes later is known to the next call.
+   * Never rejects.
+   */
+  resolve(ips: string[], deadlineMillis?: number): Promise<Map<string, Peer>>;
+  stats(): PeerNamesStats;
+  /** Asks no more; a request that is under way ends within 5 seconds. */
+  close(): void;
+}
+
+/** Counts of addresses since the start, but for `cached`. */
+export interface PeerNamesStats {
+  /** The API server was asked. */
+  asked: number;
+  /** Of these, it did not answer. */
+  failed: number;
+  /** Not asked, as too many were asked before, or as the API server failed a moment ago. */
+  refused: number;
+  /** Addresses in the cache now, with a name or without. */
+  cached: number;
+}
+
+/** Addresses that no pod or Service has: this network, loopback, link-local, multicast, reserved. */
+const NEVER = new BlockList();
+NEVER.addSubnet('0.0.0.0', 8, 'ipv4');
+NEVER.addSubnet('127.0.0.0', 8, 'ipv4');
+NEVER.addSubnet('169.254.0.0', 16, 'ipv4');
+NEVER.addSubnet('224.0.0.0', 3, 'ipv4');
+NEVER.addSubnet('fe80::', 10, 'ipv6');
+NEVER.addSubnet('ff00::', 8, 'ipv6');
+
+export function createPeerNames({ client, local, log, now = () => performance.now() }: PeerNamesOptions): PeerNames {
+  /** By canonical address, the longest unused first. */
+  const cache = new Map<string, { peer: Peer | undefined; until: number }>();
+  const asking = new Map<string, Promise<void>>();
+  let tokens = BURST;
+  let filledAt = now();
+  let pausedUntil = -Infinity;
+  let isFailing = false;
+  let isClosed = false;
+  const counts = { asked: 0, failed: 0, refused: 0 };
+
+  function known(address: string): { peer: Peer | undefined } | undefined {
+    const peer = local(address);
+    if (peer !== undefined) return { peer };
+    const cached = cache.get(address);
+    if (cached === undefined) return undefined;
+    cache.delete(address);
+    if (cached.until <= now()) return undefined;
+    cache.set(address, cached);
+    return cached;
+  }
+
+  function remember(address: string, peer: Peer | undefined): void {
+    cache.delete(address);
+    cache.set(address, { peer, until: now() + (peer === undefined ? NOT_FOUND_MILLIS : FOUND_MILLIS) });
+    const [oldest] = cache.keys();
+    if (cache.size > CACHED && oldest !== undefined) cache.delete(oldest);
+  }
+
+  function takeToken(): boolean {
+    const time = now();
+    tokens = Math.min(BURST, tokens + ((time - filledAt) * PER_SECOND) / 1000);
+    filledAt = time;
+    if (time < pausedUntil || tokens < 1 || isClosed) return false;
+    tokens--;
+    return true;
+  }
+
+  /** Undefined when it is refused. Never rejects. */
+  function ask(address: string): Promise<void> | undefined {
+    const running = asking.get(address);
+    if (running !== undefined) return running;
+    if (!takeToken()) {
+      counts.refused++;
+      return undefined;
+    }
+    counts.asked++;
+    const giveUp = new AbortController();
+    const timer = setTimeout(() => giveUp.abort(), LOOKUP_MILLIS);
+    const answer = find(client, address, giveUp.signal)
+      .then((peer) => {
+        isFailing = false;
+        remember(address, peer);
+      })
+      .catch((error: unknown) => {
+        if (isClosed) return;
+        counts.failed++;
+        pausedUntil = now() + PAUSE_MILLIS;
+        if (!isFailing) log?.warn({ err: error }, 'names of remote peers cannot be looked up: they are - in events');
+        isFailing = true;
+      })
+      .finally(() => {
+        clearTimeout(timer);
+        asking.delete(address);
+      });
+    asking.set(address, answer);
+    return answer;
+  }
+
+  function lookup(ips: string[]): Map<string, Peer> {
+    const found = new Map<string, Peer>();
+    for (const ip of ips) {
+      const address = canonicalAddress(ip);
+      const peer = address === undefined ? undefined : known(address)?.peer;
+      if (peer !== undefined) found.set(ip, peer);
+    }
+    return found;
+  }
+
+  return {
+    lookup,
+    async resolve(ips, deadlineMillis = 200) {
+      const unknown = new Set(ips.flatMap((ip) => canonicalAddress(ip) ?? []).filter((address) => isAskable(address)));
+      const answers = [...unknown].filter((address) => known(address) === undefined).flatMap((a) => ask(a) ?? []);
+      if (answers.length > 0) {
+        let timer: NodeJS.Timeout | undefined;
+        const deadline = new Promise((resolve) => (timer = setTimeout(resolve, deadlineMillis)));
+        await Promise.race([Promise.all(answers), deadline]);
+        clearTimeout(timer);
+      }
+      return lookup(ips);
+    },
+    stats: () => ({ ...counts, cached: cache.size }),
+    close() {
+      isClosed = true;
+    },
+  };
+}
+
+function isAskable(address: string): boolean {
+  // `::`, `::1`, and IPv4 in disguise; a BlockList would take the latter for IPv4.
+  return !address.startsWith('::') && !NEVER.check(address, isIPv6(address) ? 'ipv6' : 'ipv4');
+}
+
+/** @throws ApiError. */
+async function find(client: ApiClient, address: string, signal: AbortSignal): Promise<Peer | undefined> {
+  // Version 0 is what the API server has in its cache. A pod that has ended keeps its address in its status.
+  const query = { resourceVersion: '0', limit: 10 };
+  const isRunning = 'status.phase!=Succeeded,status.phase!=Failed';
+  const [pods, services] = await Promise.all([
+    client.get<ApiList<ApiPod>>(
+      '/api/v1/pods',
+      { ...query, fieldSelector: `status.podIP=${address},${isRunning}` },
+      signal,
+    ),
+    client.get<ApiList<ApiObject>>(
+      '/api/v1/services',
+      { ...query, fieldSelector: `spec.clusterIP=${address}` },
+      signal,
+    ),
+  ]);
+  const peers = [
+    ...pods.items.map(toPod).filter((pod) => !pod.hostNetwork),
+    ...services.items.map(({ metadata }) => ({
+      namespace: text(metadata.namespace),
+      name: text(metadata.name),
+      nameAggr: text(metadata.name),
+    })),
+  ];
+  // Two: whose packet it was, nobody can tell.
+  const [peer] = peers;
+  if (peer === undefined || peers.length > 1) return undefined;
+  return { namespace: peer.namespace, name: peer.name, nameAggr: peer.nameAggr };
+}

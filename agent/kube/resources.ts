@@ -1,0 +1,194 @@
+/**
+ * `DeepPacketInspection` resources: which of two API groups serves them, and what the agent keeps of one.
+ *
+ * Only one group is followed at a time, v3 where it is served: on Calico's clusters both serve the same resources. An error is no answer:
+ * what was known before holds. Does not notice at once that a group came or went: see followResourceApi.
+ */
+import type { Logger } from 'pino';
+import { ApiError, type ApiClient, type ApiObject } from './api.ts';
+import { list, record, text, texts } from './pods.ts';
+
+/** The API group and version that the agent follows: v3 where it is served. */
+export type ResourceApi = 'projectcalico.org/v3' | 'crd.projectcalico.org/v1';
+
+export interface DeepPacketInspection {
+  /** `<namespace>/<name>` */
+  key: string;
+  namespace: string;
+  name: string;
+  uid: string;
+  /** The text of `spec.selector`; it may be unparsable. */
+  selector: string;
+  annotations: Record<string, string>;
+}
+
+export interface ApiDeepPacketInspection extends ApiObject {
+  spec?: { selector?: unknown };
+  status?: ResourceStatus;
+}
+
+/** `status` of a resource. Each node's agent writes its own entry of `nodes`, and the sums. */
+export interface ResourceStatus {
+  nodes?: NodeStatus[];
+  /** Nodes whose entry is `active.success`. */
+  nodesActive?: number;
+  /** Sum of `podsCaptured` of all nodes. */
+  podsCaptured?: number;
+  /** Sum of error conditions of all nodes. */
+  errors?: number;
+}
+
+export interface NodeStatus {
+  node: string;
+  /** Times are RFC 3339, in seconds. */
+  active: { success: boolean; lastUpdated: string };
+  podsSelected: number;
+  podsCaptured: number;
+  /** How the interfaces were found, with the number of pods: `{ calico: 12, route: 1 }`. */
+  resolvers: Record<string, number>;
+  /** The newest 10, newest first. */
+  errorConditions: { message: string; timestamp: string }[];
+}
+
+const RESOURCE = 'deeppacketinspections';
+const APIS: readonly ResourceApi[] = ['projectcalico.org/v3', 'crd.projectcalico.org/v1'];
+
+/** A group that was followed and is gone is looked for once more after this time: servers of one cluster learn of CRDs one by one. */
+const CONFIRM_MILLIS = 2_000;
+/** Shortest time between two looks, however often the caller asks. */
+const RECHECK_MILLIS = 1_000;
+
+/** The path of a resource, of all of a namespace, or of all. */
+export function resourcePath(api: ResourceApi, namespace?: string, name?: string): string {
+  const inNamespace = namespace === undefined ? '' : `/namespaces/${encodeURIComponent(namespace)}`;
+  return `/apis/${api}${inNamespace}/${RESOURCE}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`;
+}
+
+/** What the agent keeps of a resource. Never throws: fields that are missing or of another type are empty. */
+export function toResource(api: ApiDeepPacketInspection): DeepPacketInspection {
+  const metadata = record(api.metadata);
+  const namespace = text(metadata['namespace']);
+  const name = text(metadata['name']);
+  return {
+    key: `${namespace}/${name}`,
+    namespace,
+    name,
+    uid: text(metadata['uid']),
+    selector: text(record(api.spec)['selector']),
+    annotations: texts(metadata['annotations']),
+  };
+}
+
+/**
+ * Which API the server has for the resources; undefined: none. One request where it is v3, otherwise two.
+ * @throws ApiError when the server does not say; then it is not known, not even whether the other one may be used.
+ */
+export async function discoverResourceApi(client: ApiClient, signal?: AbortSignal): Promise<ResourceApi | undefined> {
+  for (const api of APIS) {
+    if (await isServed(client, api, signal)) return api;
+  }
+  return undefined;
+}
+
+async function isServed(client: ApiClient, api: ResourceApi, signal?: AbortSignal): Promise<boolean> {
+  try {
+    const { resources } = record(await client.get(`/apis/${api}`, undefined, signal));
+    return list(resources).some((resource) => record(resource)['name'] === RESOURCE);
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return false;
+    throw error;
+  }
+}
+
+export interface FollowOptions {
+  client: ApiClient;
+  /** Called with the first answer, also when that is undefined, then with each other one. */
+  onChange: (api: ResourceApi | undefined) => void;
+  log?: Pick<Logger, 'warn'>;
+  /** Time between looks, in milliseconds and more or less by a tenth: while none is served, while v1 is, while v3 is. */
+  noneMillis?: number;
+  v1Millis?: number;
+  v3Millis?: number;
+  random?: () => number;
+}
+
+export interface FollowedResourceApi {
+  /** Looks now, within a second: for a caller whose list was answered by 404. */
+  recheck(): void;
+  /** Nothing is called any more. */
+  stop(): void;
+}
+
+/** Follows which API serves the resources: one that is installed later, a better one, one that is removed. Never throws. */
+export function followResourceApi(options: FollowOptions): FollowedResourceApi {
+  const {
+    client,
+    onChange,
+    log,
+    noneMillis = 10_000,
+    v1Millis = 20_000,
+    v3Millis = 600_000,
+    random = Math.random,
+  } = options;
+  const intervals = { none: noneMillis, 'crd.projectcalico.org/v1': v1Millis, 'projectcalico.org/v3': v3Millis };
+  const stopping = new AbortController();
+  /** Undefined before the first answer. */
+  let followed: ResourceApi | 'none' | undefined;
+  let missed = false;
+  let failures = 0;
+  let lookedAt = -Infinity;
+  let busy = false;
+  let again = false;
+
+  async function look(): Promise<void> {
+    busy = true;
+    again = false;
+    lookedAt = performance.now();
+    const answer = await discoverResourceApi(client, stopping.signal).then(
+      (found) => ({ found: found ?? ('none' as const) }),
+      (error: unknown) => ({ error }),
+    );
+    if (stopping.signal.aborted) return;
+    busy = false;
+    const wait = 'error' in answer ? fail(answer.error) : take(answer.found);
+    plan(again ? RECHECK_MILLIS : wait * (0.9 + 0.2 * random()));
+  }
+
+  /** @returns how long to wait for the next look, in milliseconds. */
+  function fail(error: unknown): number {
+    if (failures++ === 0) log?.warn({ err: error }, 'cannot find out which API serves DeepPacketInspections');
+    return Math.min(RECHECK_MILLIS * 2 ** (failures - 1), noneMillis);
+  }
+
+  function take(found: ResourceApi | 'none'): number {
+    failures = 0;
+    const gone = followed !== undefined && followed !== 'none' && found !== followed && found !== APIS[0];
+    if (gone && !missed) {
+      missed = true;
+      return CONFIRM_MILLIS;
+    }
+    missed = false;
+    if (found !== followed) {
+      followed = found;
+      onChange(found === 'none' ? undefined : found);
+    }
+    return intervals[found];
+  }
+
+  function plan(millis: number): void {
+    clearTimeout(timer);
+    if (!stopping.signal.aborted) timer = setTimeout(() => void look(), millis);
+  }
+
+  let timer = setTimeout(() => void look(), 0);
+  return {
+    recheck() {
+      again = true;
+      if (!busy) plan(Math.max(0, lookedAt + RECHECK_MILLIS - performance.now()));
+    },
+    stop() {
+      stopping.abort();
+      clearTimeout(timer);
+    },
+  };
+}

@@ -1,0 +1,319 @@
+/**
+ * Writes this node's entry into the status of resources, which the agents of all nodes share.
+ *
+ * Invariants: level-triggered: only the newest status given for a resource is written, however many came before. Each write is of the array that
+ * was read just before, with the version it was read at, so no other node's entry is lost or changed, whatever it holds; the sums are of all
+ * entries of the same write. A resource that was deleted, or deleted and made again (another UID), is never written to.
+ *
+ * An entry that says the same as the server's is not written; `active.lastUpdated` alone is no change. It is the time when `success`
+ * last changed, also over restarts of the agent. Calico's documentation says "time when the active field was updated":
+ * https://docs.tigera.io/calico-enterprise/latest/reference/resources/deeppacketinspection
+ *
+ * Not promised: that an entry comes back at once when somebody else removes it (it does with the next change), that a cluster's own schema
+ * keeps the fields that Calico does not have, and that anything is written before a deadline: a server that refuses is asked again later.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import type { Logger } from 'pino';
+import { plain } from '../config/text.ts';
+import { ApiError, type ApiClient, type ApiObject } from './api.ts';
+import { list, record } from './pods.ts';
+import { resourcePath, type NodeStatus, type ResourceApi, type ResourceStatus } from './resources.ts';
+
+const MAX_ERRORS = 10;
+/** Characters of an error's message. */
+const MAX_MESSAGE = 512;
+/** Resources that are written at the same time. */
+const PARALLEL = 8;
+/**
+ * First and longest wait after a conflict, in milliseconds, each wait between none and all of it: others write the same object. In a
+ * simulation, 200 nodes that begin at once, with requests of 10 ms, are all done after 8 s and some 10 requests each.
+ */
+const CONFLICT_MILLIS = [100, 5_000] as const;
+/** First and longest wait after another failure, each between half and all of it. */
+const FAILURE_MILLIS = [1_000, 60_000] as const;
+/** Longest wait while closing. */
+const CLOSING_MILLIS = 250;
+
+export interface StatusWriterOptions {
+  client: ApiClient;
+  /** This node's name: the key of its entries. */
+  node: string;
+  log?: Pick<Logger, 'info' | 'warn'>;
+  /** Shortest time between two writes of one resource; the first is at once. */
+  minIntervalMillis?: number;
+  /** How long close() goes on writing. */
+  closeMillis?: number;
+  /** Milliseconds of a clock that is never set back. */
+  now?: () => number;
+  random?: () => number;
+}
+
+export interface StatusResource {
+  namespace: string;
+  name: string;
+  uid: string;
+}
+
+export interface StatusWriter {
+  /**
+   * The status of a resource on this node from now on. Undefined: it has none, and an entry that is there (an earlier agent's, too) is removed.
+   * The newest 10 errors are taken, with their messages cut and made printable.
+   */
+  set(resource: StatusResource, api: ResourceApi, status: Omit<NodeStatus, 'node'> | undefined): void;
+  /** The resource is gone: nothing is written, nothing is remembered. */
+  forget(resource: StatusResource, api: ResourceApi): void;
+  /** Tries now to write all that waits. Resolves when each was written or refused; what was refused is tried again later. */
+  flush(): Promise<void>;
+  /** Writes what waits, for at most `closeMillis`, and then nothing any more. To remove this node's entries, set them to undefined before. */
+  close(): Promise<void>;
+}
+
+interface Entry {
+  resource: StatusResource;
+  api: ResourceApi;
+  /** Null: none. */
+  wanted: NodeStatus | null;
+  /** What the server has, as far as is known; undefined: not known. */
+  written: NodeStatus | null | undefined;
+  /** When to try; undefined when nothing is to be done. */
+  due: number | undefined;
+  running: boolean;
+  /** When a request was last sent. */
+  lastAttempt: number;
+  conflicts: number;
+  failures: number;
+  /** Called after the next attempt that is not a conflict. */
+  waiting: (() => void)[];
+}
+
+type Outcome = 'written' | 'conflict' | 'gone' | 'failed';
+
+export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
+  const { client, node, log, minIntervalMillis = 3_000, closeMillis = 5_000 } = options;
+  const { now = () => performance.now(), random = Math.random } = options;
+  const entries = new Map<string, Entry>();
+  const ended = new AbortController();
+  let running = 0;
+  let closing: Promise<void> | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  /** Starts what is due, and comes back for the next. */
+  function pump(): void {
+    clearTimeout(timer);
+    if (ended.signal.aborted) return;
+    const waiting = [...entries.values()]
+      .filter((entry) => !entry.running && entry.due !== undefined)
+      .sort((a, b) => (a.due ?? 0) - (b.due ?? 0));
+    for (const entry of waiting) {
+      if (running === PARALLEL) return;
+      const millis = (entry.due ?? 0) - now();
+      if (millis > 0) {
+        timer = setTimeout(pump, millis);
+        return;
+      }
+      void attempt(entry);
+    }
+  }
+
+  async function attempt(entry: Entry): Promise<void> {
+    entry.running = true;
+    entry.lastAttempt = now();
+    running++;
+    const { wanted } = entry;
+    let outcome: Outcome;
+    try {
+      outcome = await write(entry, wanted);
+    } catch (error) {
+      outcome = error instanceof ApiError && error.status === 409 ? 'conflict' : 'failed';
+      if (outcome === 'failed' && !ended.signal.aborted && entry.failures === 0)
+        log?.warn({ resource: keyOf(entry), err: error }, 'status cannot be written');
+    }
+    running--;
+    entry.running = false;
+    settle(entry, wanted, outcome);
+    pump();
+  }
+
+  function settle(entry: Entry, wanted: NodeStatus | null, outcome: Outcome): void {
+    switch (outcome) {
+      case 'conflict':
+        entry.due = now() + random() * backoff(CONFLICT_MILLIS, entry.conflicts++);
+        return;
+      case 'failed':
+        // The server may have written it all the same.
+        entry.written = undefined;
+        entry.due = now() + (0.5 + random() / 2) * backoff(FAILURE_MILLIS, entry.failures++);
+        break;
+      case 'gone':
+        if (entries.get(keyOf(entry)) === entry) entries.delete(keyOf(entry));
+        break;
+      case 'written':
+        if (entry.failures > 0) log?.info({ resource: keyOf(entry) }, 'status is written again');
+        entry.written = wanted;
+        entry.conflicts = 0;
+        entry.failures = 0;
+        if (!isSame(entry.wanted, wanted)) {
+          // It changed meanwhile. Who waits for it, waits on.
+          entry.due = entry.waiting.length > 0 ? now() : entry.lastAttempt + minIntervalMillis;
+          return;
+        }
+        entry.due = undefined;
+    }
+    release(entry);
+  }
+
+  function backoff([first, last]: readonly [number, number], times: number): number {
+    return Math.min(first * 2 ** times, closing === undefined ? last : CLOSING_MILLIS);
+  }
+
+  /** @throws ApiError. */
+  async function write({ resource, api }: Entry, wanted: NodeStatus | null): Promise<Outcome> {
+    const path = resourcePath(api, resource.namespace, resource.name);
+    const { signal } = ended;
+    try {
+      const { metadata, status } = await client.get<ApiObject & { status?: unknown }>(path, undefined, signal);
+      if (metadata.uid !== resource.uid) return 'gone';
+      const nodes = mergeNodes(record(status)['nodes'], node, wanted);
+      if (nodes === undefined) return 'written';
+      const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
+      await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
+        if (!isNotFound(error)) throw error;
+        // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the resource itself may be missing.
+        await client.get(path, undefined, signal);
+        return client.mergePatch(path, patch, signal);
+      });
+      return 'written';
+    } catch (error) {
+      if (isNotFound(error)) return 'gone';
+      throw error;
+    }
+  }
+
+  function pending(): Entry[] {
+    return [...entries.values()].filter((entry) => entry.due !== undefined);
+  }
+
+  async function flush(): Promise<void> {
+    if (ended.signal.aborted) return;
+    const attempts = pending().map((entry) => new Promise<void>((resolve) => entry.waiting.push(resolve)));
+    for (const entry of pending()) entry.due = now();
+    pump();
+    await Promise.all(attempts);
+  }
+
+  async function close(): Promise<void> {
+    const deadline = setTimeout(() => ended.abort(), closeMillis);
+    await flush();
+    while (pending().length > 0 && !ended.signal.aborted) {
+      await sleep(CLOSING_MILLIS, undefined, { signal: ended.signal }).catch(() => undefined);
+      await flush();
+    }
+    clearTimeout(deadline);
+    ended.abort();
+  }
+
+  ended.signal.addEventListener('abort', () => {
+    clearTimeout(timer);
+    for (const entry of entries.values()) release(entry);
+  });
+
+  return {
+    set(resource, api, status) {
+      if (closing !== undefined) return;
+      const wanted = status === undefined ? null : normalize(node, status);
+      const key = keyOf({ api, resource });
+      const entry = entries.get(key);
+      if (entry?.resource.uid !== resource.uid) {
+        // Whoever waits for the one that is gone waits for its successor.
+        const waiting = entry?.waiting.splice(0) ?? [];
+        entries.set(key, { ...NEW, resource, api, wanted, waiting, due: now() });
+      } else if (isSame(entry.wanted, wanted)) {
+        return;
+      } else {
+        entry.wanted = wanted;
+        if (!entry.running && isSame(entry.written, wanted)) {
+          entry.due = undefined;
+          release(entry);
+        } else {
+          entry.due ??= entry.lastAttempt + minIntervalMillis;
+        }
+      }
+      pump();
+    },
+    forget(resource, api) {
+      const entry = entries.get(keyOf({ api, resource }));
+      if (entry?.resource.uid !== resource.uid) return;
+      entries.delete(keyOf(entry));
+      release(entry);
+    },
+    flush,
+    close: () => (closing ??= close()),
+  };
+}
+
+const NEW = { written: undefined, running: false, lastAttempt: 0, conflicts: 0, failures: 0 } satisfies Partial<Entry>;
+
+function keyOf({ api, resource }: Pick<Entry, 'api' | 'resource'>): string {
+  return `${api}/${resource.namespace}/${resource.name}`;
+}
+
+function release(entry: Entry): void {
+  for (const resolve of entry.waiting.splice(0)) resolve();
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 404;
+}
+
+/** As it is written, but for `lastUpdated`. Calico names the time of an error `lastUpdated`, too. */
+function normalize(node: string, status: Omit<NodeStatus, 'node'>): NodeStatus {
+  return {
+    node,
+    ...status,
+    errorConditions: [...status.errorConditions]
+      .sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp))
+      .slice(0, MAX_ERRORS)
+      .map(({ message, timestamp }) => ({
+        message: plain(message.slice(0, MAX_MESSAGE * 4).replaceAll(/\s+/g, ' '), MAX_MESSAGE - 1),
+        timestamp,
+        lastUpdated: timestamp,
+      })),
+  };
+}
+
+/** Whether they say the same, whenever it was that they began to. */
+function isSame(a: NodeStatus | null | undefined, b: NodeStatus | null | undefined): boolean {
+  const timeless = (status: NodeStatus | null | undefined): unknown =>
+    status && { ...status, active: { ...record(status.active), lastUpdated: '' } };
+  return isDeepStrictEqual(timeless(a), timeless(b));
+}
+
+/** `status.nodes` with this node's entry, or without it; undefined when it is so already. What is no list counts as empty. */
+function mergeNodes(value: unknown, node: string, wanted: NodeStatus | null): unknown[] | undefined {
+  const nodes = list(value);
+  const isOwn = (entry: unknown): boolean => record(entry)['node'] === node;
+  const [own, ...further] = nodes.filter(isOwn);
+  if (wanted === null) return own === undefined ? undefined : nodes.filter((entry) => !isOwn(entry));
+  if (further.length === 0 && isSame(own as NodeStatus | undefined, wanted)) return undefined;
+
+  const { success, lastUpdated } = record(record(own)['active']);
+  const isUnchanged = (success ?? false) === wanted.active.success && Number.isFinite(Date.parse(String(lastUpdated)));
+  const active = isUnchanged ? { ...wanted.active, lastUpdated } : wanted.active;
+  const index = own === undefined ? nodes.length : nodes.indexOf(own);
+  return [
+    ...nodes.slice(0, index).filter((entry) => !isOwn(entry)),
+    { ...wanted, active },
+    ...nodes.slice(index).filter((entry) => !isOwn(entry)),
+  ];
+}
+
+function sums(nodes: unknown[]): Required<Omit<ResourceStatus, 'nodes'>> {
+  const entries = nodes.map(record);
+  const captured = entries.map(({ podsCaptured }) => (Number.isSafeInteger(podsCaptured) ? Number(podsCaptured) : 0));
+  return {
+    nodesActive: entries.filter(({ active }) => record(active)['success'] === true).length,
+    podsCaptured: captured.reduce((sum, count) => sum + Math.max(0, count), 0),
+    errors: entries.reduce((sum, { errorConditions }) => sum + list(errorConditions).length, 0),
+  };
+}
