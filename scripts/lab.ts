@@ -4,7 +4,7 @@
  * The machine's own network is not touched.
  */
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { calicoInterface } from '../agent/endpoints/resolve/calico-name.ts';
 
 export interface Pod {
   name: string;
@@ -56,11 +56,6 @@ export function whyNoLab(): string | undefined {
       // It was not made.
     }
   }
-}
-
-/** Calico's name for the host side of a pod's veth. */
-export function calicoInterface(namespace: string, pod: string): string {
-  return `cali${createHash('sha1').update(`${namespace}.${pod}`).digest('hex').slice(0, 11)}`;
 }
 
 /** @param prefix Names the namespaces; what an earlier lab of this name left is removed. */

@@ -3,9 +3,12 @@
  *
  * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed earlier or
  * never used, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
- * times more. Each change is on disk before it is used: a later agent reads the alerts that this one left.
+ * times more. Each change is in the file before it is used: a later agent reads the alerts that this one left.
+ *
+ * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones do not. It is
+ * written anew when it is opened and when most of its lines are old. Not promised: that a change survives a power cut.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import type { Endpoint } from './endpoint.ts';
 
@@ -14,6 +17,8 @@ const FIRST_ID = 1;
 const LAST_ID = 4093;
 /** Past owners that are remembered for each id. */
 const HISTORY = 3;
+/** The file is written anew when it has so many lines, and twice as many as there are leases. */
+const MAX_LINES = 10_000;
 /** A packet may be older than its lease by this much: clocks of the capture and of the agent are read at different moments. */
 const SLACK_MICROS = 1_000_000;
 
@@ -41,11 +46,16 @@ export interface Leases {
 
 /**
  * @param file Where the leases are kept; undefined: only in memory. Leases that were running in it are ended.
+ * @throws Error when the file can't be written.
  * @param now Microseconds since the epoch.
  */
 export function openLeases(file: string | undefined, now: () => number = () => Date.now() * 1000): Leases {
   const byVlan = new Map<number, Lease[]>();
   const byEndpoint = new Map<string, Lease>();
+  /** Of the file. */
+  let lines = 0;
+  /** A write failed, and may have left a part of its line. */
+  let isTorn = false;
   /** Ids that were freed, the one that rests longest first. */
   let resting: number[] = [];
   let next = FIRST_ID;
@@ -59,6 +69,8 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     (a, b) => lastUse(a) - lastUse(b),
   );
 
+  if (file !== undefined) rewrite(file);
+
   function lastUse(vlan: number): number {
     return byVlan.get(vlan)?.at(-1)?.until ?? 0;
   }
@@ -69,18 +81,22 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     byVlan.set(lease.vlan, past.slice(-(HISTORY + 1)));
   }
 
-  function save(): void {
+  function save(lease: Lease): void {
     if (file === undefined) return;
-    mkdirSync(dirname(file), { recursive: true, mode: 0o711 });
-    const temporary = `${file}.new`;
-    const fd = openSync(temporary, 'w', 0o600);
-    try {
-      writeFileSync(fd, JSON.stringify([...byVlan.values()].flat()));
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, file);
+    if (isTorn || lines > Math.max(MAX_LINES, 2 * byVlan.size * (HISTORY + 1))) return rewrite(file);
+    isTorn = true;
+    appendFileSync(file, `${JSON.stringify(lease)}\n`);
+    isTorn = false;
+    lines++;
+  }
+
+  function rewrite(path: string): void {
+    const leases = [...byVlan.values()].flat();
+    mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
+    writeFileSync(`${path}.new`, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''), { mode: 0o600 });
+    renameSync(`${path}.new`, path);
+    lines = leases.length;
+    isTorn = false;
   }
 
   return {
@@ -88,7 +104,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       const held = byEndpoint.get(endpoint.id);
       if (held !== undefined) {
         held.endpoint = endpoint;
-        save();
+        save(held);
         return held.vlan;
       }
       const vlan = next <= LAST_ID ? next++ : resting.shift();
@@ -96,14 +112,14 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       const lease: Lease = { vlan, endpoint, since: now() };
       remember(lease);
       byEndpoint.set(endpoint.id, lease);
-      save();
+      save(lease);
       return vlan;
     },
     update(endpoint) {
       const held = byEndpoint.get(endpoint.id);
       if (held === undefined) return;
       held.endpoint = endpoint;
-      save();
+      save(held);
     },
     free(endpointId) {
       const lease = byEndpoint.get(endpointId);
@@ -111,7 +127,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       byEndpoint.delete(endpointId);
       lease.until = now();
       resting.push(lease.vlan);
-      save();
+      save(lease);
     },
     owner: (vlan, timeMicros) => heldAt(byVlan.get(vlan) ?? [], timeMicros),
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
@@ -127,6 +143,7 @@ function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefi
   return (held(0) ?? held(SLACK_MICROS))?.endpoint;
 }
 
+/** In the order of their times. */
 function readLeases(file: string): Lease[] {
   let text: string;
   try {
@@ -134,13 +151,16 @@ function readLeases(file: string): Lease[] {
   } catch {
     return [];
   }
-  try {
-    const leases: unknown = JSON.parse(text);
-    return Array.isArray(leases) ? leases.filter(isLease).sort((a, b) => a.since - b.since) : [];
-  } catch {
-    // Written by rename, so a torn file can't be ours; without it, old alerts have no owner and are counted so.
-    return [];
+  const leases = new Map<string, Lease>();
+  for (const line of text.split('\n')) {
+    try {
+      const lease: unknown = JSON.parse(line);
+      if (isLease(lease)) leases.set(`${lease.vlan} ${lease.since}`, lease);
+    } catch {
+      // Torn: the agent that wrote it had not used it yet.
+    }
   }
+  return [...leases.values()].sort((a, b) => a.since - b.since);
 }
 
 function isLease(value: unknown): value is Lease {

@@ -1,6 +1,16 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
@@ -16,7 +26,7 @@ let now: number;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'dpi-agent-leases-'));
-  file = join(folder, 'state', 'leases.json');
+  file = join(folder, 'state', 'leases.ndjson');
   now = START;
 });
 
@@ -34,6 +44,8 @@ const endpoint = (id: string, resources = ['default/dpi']): Endpoint => ({
   addresses: [],
   resources,
 });
+
+const lines = (leases: unknown[]): string => leases.map((lease) => `${JSON.stringify(lease)}\n`).join('');
 
 /** Leases in memory, with every id held by `e<id>`. */
 function allHeld(): Leases {
@@ -155,33 +167,33 @@ describe('on disk', () => {
       until: index === 2 ? START + 1 : index === 0 ? START + 2 : START + 100 + index,
     }));
     mkdirSync(join(folder, 'state'));
-    writeFileSync(file, JSON.stringify(written));
+    writeFileSync(file, lines(written));
     const later = openLeases(file, clock);
     expect(['x', 'y', 'z'].map((id) => later.take(endpoint(id)))).toEqual([3, 1, 2]);
   });
 
   test('every change is there when the call returns, for its owner’s eyes only', () => {
     const leases = openLeases(file, clock);
-    const stored = () => JSON.parse(readFileSync(file, 'utf8')) as unknown;
+    const stored = (): unknown => JSON.parse(readFileSync(file, 'utf8').trimEnd().split('\n').at(-1) ?? '');
     leases.take(endpoint('a'));
-    expect(stored()).toEqual([{ vlan: 1, endpoint: endpoint('a'), since: START }]);
+    expect(stored()).toEqual({ vlan: 1, endpoint: endpoint('a'), since: START });
     leases.update(endpoint('a', ['default/new']));
-    expect(stored()).toMatchObject([{ endpoint: { resources: ['default/new'] } }]);
+    expect(stored()).toMatchObject({ endpoint: { resources: ['default/new'] } });
     now += SECOND;
     leases.free('a');
-    expect(stored()).toMatchObject([{ until: START + SECOND }]);
+    expect(stored()).toMatchObject({ until: START + SECOND });
     expect(statSync(file).mode & 0o777).toBe(0o600);
     expect(existsSync(`${file}.new`)).toBe(false);
   });
 
-  test('a change that can’t be written is an error, and leaves the file as it was', () => {
+  test('a change that can’t be written is an error, and goes through when it can', () => {
     const leases = openLeases(file, clock);
     leases.take(endpoint('a'));
-    const before = readFileSync(file, 'utf8');
-    mkdirSync(`${file}.new`);
+    renameSync(file, `${file}.away`);
+    mkdirSync(file);
     expect(() => leases.take(endpoint('b'))).toThrow(/EISDIR/);
-    expect(readFileSync(file, 'utf8')).toBe(before);
-    rmSync(`${file}.new`, { recursive: true });
+    rmSync(file, { recursive: true });
+    renameSync(`${file}.away`, file);
     expect(leases.take(endpoint('b'))).toBe(2);
     expect(openLeases(file, clock).owner(2, START)?.id).toBe('b');
   });
@@ -189,30 +201,43 @@ describe('on disk', () => {
   test('what a writer that died left half written does not matter', () => {
     const leases = openLeases(file, clock);
     leases.take(endpoint('a'));
-    writeFileSync(`${file}.new`, '[{"vlan":');
+    appendFileSync(file, '{"vlan":');
+    writeFileSync(`${file}.new`, '{"vlan":');
     const later = openLeases(file, clock);
     expect(later.owner(1, START)?.id).toBe('a');
     expect(later.take(endpoint('b'))).toBe(2);
+    expect(openLeases(file, clock).owner(2, START)?.id).toBe('b');
+  });
+
+  test('old lines do not pile up', () => {
+    const leases = openLeases(file, clock);
+    for (let round = 0; round < 12_000; round++) leases.take(endpoint('a', [`default/${round}`]));
+    expect(readFileSync(file, 'utf8').split('\n').length).toBeLessThan(10_000);
+    expect(openLeases(file, clock).owner(1, START)?.resources).toEqual(['default/11999']);
   });
 
   const good = { vlan: 2, endpoint: endpoint('good'), since: START };
   test.each([
     ['empty', '', undefined],
-    ['torn', JSON.stringify([good]).slice(0, -5), undefined],
+    ['torn', lines([good]).slice(0, -5), undefined],
     ['binary', '\0\u0001\ufffd', undefined],
     ['an object', '{}', undefined],
     ['null', 'null', undefined],
     [
       'of other things',
-      JSON.stringify([null, 1, 'x', [], {}, { vlan: 1 }, { vlan: 1, since: 1, endpoint: null }, good]),
+      lines([null, 1, 'x', [], {}, { vlan: 1 }, { vlan: 1, since: 1, endpoint: null }, good]),
       'good',
     ],
     [
       'of ids that are none',
-      JSON.stringify([0, -1, 1.5, 4094, 4095, 1e9, '7', null].map((vlan) => ({ ...good, vlan })).concat([good])),
+      lines([0, -1, 1.5, 4094, 4095, 1e9, '7', null].map((vlan) => ({ ...good, vlan })).concat([good])),
       'good',
     ],
-    ['of times that are none', JSON.stringify([{ ...good, since: 'x' }, { ...good, until: 'y' }, good]), 'good'],
+    [
+      'of times that are none',
+      lines([{ ...good, since: 'x' }, { ...good, until: 'y', since: START + 1 }, good]),
+      'good',
+    ],
   ])('a file that is %s gives no wrong lease', (_what, text, owner) => {
     mkdirSync(join(folder, 'state'));
     writeFileSync(file, text);
@@ -226,7 +251,7 @@ describe('on disk', () => {
 
   test('ids that the file does not name are leased too', () => {
     mkdirSync(join(folder, 'state'));
-    writeFileSync(file, JSON.stringify([{ vlan: IDS, endpoint: endpoint('last'), since: START, until: START + 1 }]));
+    writeFileSync(file, lines([{ vlan: IDS, endpoint: endpoint('last'), since: START, until: START + 1 }]));
     const leases = openLeases(file, clock);
     expect(leases.take(endpoint('a'))).toBe(1);
   });

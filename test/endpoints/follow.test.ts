@@ -1,0 +1,228 @@
+/** Rounds with capture and resolvers that are told what to say; test/agent.kubernetes.test.ts has the real ones. */
+import { afterEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
+import { followPods, type CaptureState, type Follower } from '../../agent/endpoints/follow.ts';
+import type { Resolution } from '../../agent/endpoints/resolve/resolve.ts';
+import type { Pod } from '../../agent/kube/pods.ts';
+import type { DeepPacketInspection, NodeStatus } from '../../agent/kube/resources.ts';
+import { aPod, aResource } from '../support/kube-objects.ts';
+
+const found = (name: string, ifindex: number): Resolution => ({
+  kind: 'found',
+  interface: name,
+  ifindex,
+  by: 'calico',
+});
+
+let follower: Follower | undefined;
+afterEach(() => follower?.stop());
+
+/** A node whose parts a test can set. `until` waits for what a round brings about. */
+function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: Record<string, Resolution>) {
+  const node = {
+    resources,
+    pods,
+    interfaces,
+    states: new Map<string, CaptureState>(),
+    /** What was done, in order: `+key`, `-key`, `=key` for new facts of one that is attached. */
+    done: [] as string[],
+    statuses: new Map<string, Omit<NodeStatus, 'node'> | undefined>(),
+    problems: [] as string[],
+    looks: 0,
+    synced: true,
+    /** Ends a detach that waits; by default they end at once. */
+    endDetach: undefined as undefined | (() => void),
+    holdDetach: false,
+    set(change: Partial<{ resources: DeepPacketInspection[]; pods: Pod[]; interfaces: Record<string, Resolution> }>) {
+      Object.assign(node, change);
+      follower?.changed();
+    },
+    capture(key: string, state: CaptureState['state']) {
+      const entry = node.states.get(key);
+      if (entry !== undefined) entry.state = state;
+      follower?.changed();
+    },
+    async until(isSo: () => boolean): Promise<void> {
+      while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));
+    },
+  };
+  follower = followPods({
+    synced: () => node.synced,
+    resources: () => node.resources,
+    pods: () => node.pods,
+    resolve(asked) {
+      node.looks++;
+      return new Map(
+        asked.map((pod) => [pod.key, node.interfaces[pod.key] ?? { kind: 'missing', reason: 'nothing there' }]),
+      );
+    },
+    capture: {
+      attach(endpoint: Endpoint) {
+        node.done.push(`${node.states.has(endpoint.id) ? '=' : '+'}${endpoint.id}`);
+        const resolution = node.interfaces[endpoint.id];
+        const ifindex = resolution?.kind === 'found' ? resolution.ifindex : 0;
+        node.states.set(endpoint.id, { endpoint, state: { is: 'capturing', ifindex } });
+      },
+      async detach(id: string) {
+        node.done.push(`-${id}`);
+        if (node.holdDetach) await new Promise<void>((resolve) => (node.endDetach = resolve));
+        node.states.delete(id);
+      },
+      endpoints: () => [...node.states.values()],
+      problems: () => node.problems,
+    },
+    report: (resource, status) => node.statuses.set(resource.key, status),
+    log: pino({ level: 'silent' }),
+  });
+  return node;
+}
+
+const dpi = aResource('shop/dpi', 'app == "backend"');
+const one = aPod('shop/one');
+
+describe('what is captured follows what is selected', () => {
+  test('a pod is attached by its interface, with its resources and addresses', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.done.length > 0);
+    expect(node.states.get('shop/one')?.endpoint).toEqual({
+      id: 'shop/one',
+      namespace: 'shop',
+      name: 'one',
+      nameAggr: '-',
+      interface: 'cali1',
+      labels: { app: 'backend' },
+      addresses: ['10.65.0.2'],
+      resources: ['shop/dpi'],
+    });
+  });
+
+  test('a label that no longer matches ends the capture, and a second resource does not double it', async () => {
+    const node = startNode([dpi, aResource('shop/all', 'all()')], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.done.length === 1);
+    node.set({ pods: [{ ...one, labels: { app: 'other' } }] });
+    await node.until(() => node.done.length === 2);
+    expect(node.states.get('shop/one')?.endpoint.resources).toEqual(['shop/all']);
+    node.set({ resources: [dpi] });
+    await node.until(() => node.done.length === 3);
+    expect(node.done).toEqual(['+shop/one', '=shop/one', '-shop/one']);
+  });
+
+  test('a pod made again under its name is attached again, when the old capture has ended', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.done.length === 1);
+    node.holdDetach = true;
+    node.set({ pods: [{ ...one, uid: 'another' }], interfaces: { 'shop/one': found('cali1', 8) } });
+    await node.until(() => node.endDetach !== undefined);
+    follower?.changed();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(node.done).toEqual(['+shop/one', '-shop/one']);
+    node.endDetach?.();
+    await node.until(() => node.done.length === 3);
+    expect(node.done[2]).toBe('+shop/one');
+  });
+
+  test('an interface that is not there yet is looked for until it is', async () => {
+    const node = startNode([dpi], [one], {});
+    await node.until(() => node.looks >= 2);
+    node.interfaces['shop/one'] = found('cali1', 7);
+    await node.until(() => node.done.length === 1);
+  });
+
+  test('two pods do not get one interface: the second one waits until the first is gone', async () => {
+    const two = aPod('shop/two');
+    const same = { 'shop/one': found('cali1', 7), 'shop/two': found('cali1', 7) };
+    const node = startNode([dpi], [one, two], same);
+    await node.until(() => node.looks >= 2);
+    expect(node.done).toEqual(['+shop/one']);
+    node.set({ pods: [two] });
+    await node.until(() => node.done.length === 3);
+    expect(node.done).toEqual(['+shop/one', '-shop/one', '+shop/two']);
+  });
+
+  test('an interface that became another one is attached instead', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('veth1', 7) });
+    await node.until(() => node.done.length === 1);
+    node.interfaces['shop/one'] = found('veth2', 9);
+    node.capture('shop/one', { is: 'waiting', reason: 'there is no interface veth1' });
+    await node.until(() => node.done.length === 3);
+    expect(node.done).toEqual(['+shop/one', '-shop/one', '+shop/one']);
+    expect(node.states.get('shop/one')?.endpoint.interface).toBe('veth2');
+  });
+});
+
+describe('status', () => {
+  test('tells how many pods are captured, and how their interfaces were found', async () => {
+    const node = startNode([dpi], [one, aPod('shop/two')], {
+      'shop/one': found('cali1', 7),
+      'shop/two': { kind: 'found', interface: 'veth2', ifindex: 8, by: 'route' },
+    });
+    await node.until(() => node.statuses.get('shop/dpi')?.podsCaptured === 2);
+    expect(node.statuses.get('shop/dpi')).toEqual({
+      active: { success: true, lastUpdated: expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/) },
+      podsSelected: 2,
+      podsCaptured: 2,
+      resolvers: { calico: 1, route: 1 },
+      errorConditions: [],
+    });
+  });
+
+  test('says what lasts: a pod without an interface, and no longer when it has one', async () => {
+    const node = startNode([dpi], [one], {});
+    await node.until(() => (node.statuses.get('shop/dpi')?.errorConditions.length ?? 0) > 0);
+    expect(node.statuses.get('shop/dpi')).toMatchObject({
+      active: { success: false },
+      podsSelected: 1,
+      podsCaptured: 0,
+      errorConditions: [{ message: 'pod shop/one: nothing there' }],
+    });
+    node.interfaces['shop/one'] = found('cali1', 7);
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+    expect(node.statuses.get('shop/dpi')?.errorConditions).toEqual([]);
+  });
+
+  test('says at once what is wrong with a selector', async () => {
+    const node = startNode([aResource('shop/bad', 'app =')], [one], {});
+    await node.until(() => node.statuses.has('shop/bad'));
+    expect(node.statuses.get('shop/bad')).toMatchObject({
+      active: { success: false },
+      errorConditions: [{ message: expect.stringContaining('column 5') }],
+    });
+  });
+
+  test('says that the engine does not run, for as long as it does not', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+    node.problems = ['snort ended with status 1'];
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    expect(node.statuses.get('shop/dpi')?.active.success).toBe(false);
+    node.problems = [];
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+  });
+
+  test('is not withdrawn, nor is a capture ended, before the caches are complete', async () => {
+    const node = startNode([dpi], [], { 'shop/one': found('cali1', 7) });
+    node.synced = false;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(node.statuses.has('shop/dpi')).toBe(false);
+    node.synced = true;
+    node.set({ pods: [one] });
+    await node.until(() => node.done.length === 1);
+  });
+
+  test('is withdrawn when nothing is selected any more', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi') !== undefined);
+    node.set({ pods: [] });
+    await node.until(() => node.statuses.get('shop/dpi') === undefined);
+  });
+
+  test('names the ten newest of many problems', async () => {
+    const pods = Array.from({ length: 25 }, (_, index) => aPod(`shop/p${index}`));
+    const node = startNode([dpi], pods, {});
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 10);
+    expect(node.statuses.get('shop/dpi')?.podsSelected).toBe(25);
+  });
+});
