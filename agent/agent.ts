@@ -8,6 +8,7 @@ import type { Logger } from 'pino';
 import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
 import { createMerger } from './alerts/merge.ts';
+import { createNamer, type Names } from './alerts/name.ts';
 import type { Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import type { Config } from './config/load.ts';
@@ -35,8 +36,14 @@ export interface AgentOptions {
   ruleFiles: string[];
   rules: RuleIndex;
   log: Logger;
+  /** Names the ends of flows that are no endpoints. */
+  names?: Names;
+  /** Ends the start: an engine that can't be started is tried again and again. */
+  signal?: AbortSignal;
   /** Called for each event once it is on disk. */
   onEvent?: (event: EeEvent) => void;
+  /** An endpoint's state changed, or that of an engine. */
+  onChange?: () => void;
 }
 
 /** `read + copies = journaled + merged + recovered + unparsable + unattributed`, once nothing is held any more. */
@@ -63,18 +70,21 @@ export interface EndpointStatus {
 }
 
 export interface Agent {
+  /** An endpoint that is attached gets its new labels and resources, and keeps its interface. @throws Error when no VLAN id is free. */
   attach(endpoint: Endpoint): void;
   /** @returns the endpoint's last counters. */
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
   alerts(): AlertCounts;
+  /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
+  problems(): string[];
   /** Ends everything; what the engines had found is in the journal when it resolves. */
   stop(): Promise<void>;
 }
 
 /**
  * Resolves when every lane's engine reads packets.
- * @throws EngineError when an engine can't start, JournalError when the journal can't be written.
+ * @throws EngineError when an engine can't start, JournalError when the journal can't be written, the signal's reason when it is aborted.
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { config, install, log } = options;
@@ -89,7 +99,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     left.map(({ name }) => name),
   );
 
-  const leases = openLeases(join(config.stateDirectory, 'leases.json'));
+  const leases = openLeases(join(config.stateDirectory, 'leases.ndjson'));
   const merger = createMerger(config.alerts.mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases));
   const counts: AlertCounts = {
     read: 0,
@@ -100,6 +110,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     unparsable: 0,
     unattributed: 0,
   };
+  const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
   const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
   const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
@@ -125,6 +136,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           continue;
         }
         const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule) };
+        namer.expect(enriched);
         if (merger.add(enriched, Date.now()) === 'merged') counts.merged++;
       }
     }
@@ -137,7 +149,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   /** What need not wait any longer goes to the journal, one batch after the other. */
   function release(all = false): Promise<void> {
     releasing = releasing.then(async () => {
-      await record(all ? merger.takeAll() : merger.take(Date.now()));
+      for await (const named of namer.name(all ? merger.takeAll() : merger.take(Date.now()))) await record(named);
       const due = merger.nextDue();
       clearTimeout(timer);
       if (due !== undefined) timer = setTimeout(() => void release(), Math.max(0, due - Date.now()));
@@ -184,6 +196,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
+  /** By lane. */
+  const problems = new Map<string, string>();
   const ready: Promise<void>[] = [];
   const lanes: Lane[] = [];
   for (const name of laneNames) {
@@ -212,10 +226,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           endpoint: logEndpoint,
           ready(generation) {
             log.info({ lane: name, pid: generation.pid, generation: generation.name }, 'engine reads packets');
+            problems.delete(name);
             isReady();
+            options.onChange?.();
           },
           engineFailed(error) {
             log.error({ lane: name, output: error.exit.output.slice(-2000) }, error.message);
+            problems.set(name, error.message);
+            options.onChange?.();
             failed(error);
           },
         },
@@ -232,6 +250,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     } else if (state.is === 'waiting') {
       log.warn({ endpoint: id, interface: endpoint.interface, reason: state.reason }, 'not capturing');
     }
+    options.onChange?.();
   }
 
   async function stop(): Promise<void> {
@@ -242,7 +261,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 
   try {
-    await Promise.all(ready);
+    await Promise.race([Promise.all(ready), aborted(options.signal)]);
   } catch (error) {
     await stop();
     throw error;
@@ -251,7 +270,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   return {
     attach(endpoint) {
       const vlan = leases.take(endpoint);
-      const lane = attached.get(endpoint.id)?.lane ?? leastLoaded(lanes, attached);
+      const before = attached.get(endpoint.id);
+      if (before !== undefined) {
+        before.endpoint = { ...endpoint, interface: before.endpoint.interface };
+        return;
+      }
+      const lane = leastLoaded(lanes, attached);
       attached.set(endpoint.id, { endpoint, lane });
       lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan });
     },
@@ -274,8 +298,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       });
     },
     alerts: () => ({ ...counts }),
+    problems: () => [...problems.values()],
     stop,
   };
+}
+
+/** Rejects when it is aborted. */
+function aborted(signal: AbortSignal | undefined): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal?.aborted === true) reject(signal.reason as Error);
+    signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true });
+  });
 }
 
 /** Its endpoints share a lane's engine, so a new one goes where the fewest are. */

@@ -10,19 +10,9 @@ import {
   type RunningAgent,
   type Workspace,
 } from './support/agent.ts';
-import { describeLive, inject, isAlive, send, serve } from './support/live.ts';
+import { conversation, describeLive, inject, isAlive, send, serve } from './support/live.ts';
 import { whyNoProc } from './support/proc.ts';
-import { ethernet, ipFragments, tcpConversation, udpExchange, udpPacket, type Frame } from './support/packets.ts';
-
-function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
-  return tcpConversation({
-    client,
-    server,
-    clientPort: port,
-    serverPort: 7777,
-    exchange: [{ from: 'client', data: text }],
-  });
-}
+import { ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
 
 const counters = (agent: RunningAgent, endpoint: string): Record<string, number> =>
   agent.log.findLast((line) => line.msg === 'endpoint' && line['endpoint'] === endpoint) as unknown as Record<

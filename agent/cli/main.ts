@@ -6,7 +6,10 @@ import { version } from './version.ts';
 
 /** Commands by name: what the list of them says, and where they are. Only the one that is asked for is loaded. */
 const COMMANDS = {
-  run: { describe: 'Inspect the traffic of interfaces until SIGTERM or SIGINT', load: () => import('./run.ts') },
+  run: {
+    describe: 'Inspect the traffic of pods or interfaces until SIGTERM or SIGINT',
+    load: () => import('./run.ts'),
+  },
   replay: {
     describe: 'Inspect recorded packets (pcap, pcapng, also gzip) and print the alerts',
     load: () => import('./replay.ts'),
@@ -14,6 +17,10 @@ const COMMANDS = {
   check: {
     describe: 'Check configuration, engine, rules, rights and interfaces without starting',
     load: () => import('./check.ts'),
+  },
+  explain: {
+    describe: 'Show which pods a selector would inspect, and why not the others',
+    load: () => import('./explain.ts'),
   },
 } as const;
 

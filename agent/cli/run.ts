@@ -1,15 +1,23 @@
 /** `dpi-agent run`: live capture until SIGTERM or SIGINT. */
+import { once } from 'node:events';
+import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
 import { zeroCounters, addCounters } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import type { Config } from '../config/load.ts';
+import { followPods } from '../endpoints/follow.ts';
+import type { EngineInstall } from '../engine/engine.ts';
 import { EngineError } from '../engine/supervisor.ts';
+import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
+import { createMetrics } from '../observe/metrics.ts';
+import { serve, type ObserveServer } from '../observe/server.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
-import { COMMON_FLAGS, prepareInspection, readConfig } from './setup.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, connect, prepareInspection, readConfig } from './setup.ts';
+import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
 
@@ -22,7 +30,7 @@ export const command: CommandModule<object, RunArgv> = {
   command: 'run',
   builder: (args: Argv) =>
     args
-      .options(COMMON_FLAGS)
+      .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
       .option('interface', {
         alias: 'i',
         type: 'string',
@@ -38,6 +46,7 @@ export const command: CommandModule<object, RunArgv> = {
       .strict(false)
       .example('$0 run --interface veth0', 'inspect one interface')
       .example('$0 run --config dpi-agent.yaml', 'the endpoints that the file names')
+      .example('$0 run --kubeconfig admin.conf --node worker-1', 'the pods of this node that resources select')
       .example(
         '$0 run -i veth0 -o json --journal.directory /tmp/journal',
         'events on stdout as NDJSON',
@@ -47,51 +56,104 @@ export const command: CommandModule<object, RunArgv> = {
 
 async function run(argv: RunArgv): Promise<void> {
   const config = withInterfaces(readConfig({ ...argv }, OWN), argv.interface ?? []);
-  if (config.endpoints.length === 0) {
+  const follows = followsCluster(config);
+  if (config.endpoints.length === 0 && !follows) {
     throw new CommandError(
-      'nothing to inspect: name an interface (--interface veth0), or endpoints in a configuration file',
+      'nothing to inspect: name an interface (--interface veth0), endpoints in a configuration file, or a cluster (--kubeconfig)',
     );
   }
   const log = createLog(config);
+  const client = follows ? await connect(config) : undefined;
   const inspection = await prepareInspection(config, log);
-  const output = argv.output ?? (process.stdout.isTTY ? 'table' : 'none');
-  const colours = coloursOf(process.stdout);
-  const stopRequested = new Promise<NodeJS.Signals>((resolve) => {
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => resolve(signal));
-  });
-
-  let rows = 0;
+  const print = createPrinter(argv.output ?? (process.stdout.isTTY ? 'table' : 'none'));
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
   const startedAt = Date.now();
+
+  let changed = (): void => undefined;
+  // The caches fill while the engine starts.
+  const cluster =
+    client === undefined
+      ? undefined
+      : (await import('../kube/cluster.ts')).followCluster({
+          client,
+          node: config.node,
+          onChange: () => changed(),
+          log,
+        });
   let agent: Agent | undefined;
+  const server = await observe(config, inspection.install, () => agent, log);
   try {
-    const starting = startAgent({
+    const running = await startAgent({
       ...inspection,
       config,
       log,
-      onEvent(event) {
-        if (output === 'json') process.stdout.write(`${JSON.stringify(event)}\n`);
-        if (output !== 'table') return;
-        if (rows++ === 0) process.stdout.write(`${tableHeader(colours)}\n`);
-        process.stdout.write(`${tableRow(event, colours)}\n`);
-      },
+      signal: stopping.signal,
+      onEvent: print,
+      onChange: () => changed(),
+      ...(cluster === undefined ? {} : { names: cluster.names }),
     });
-    agent = await Promise.race([starting, stopRequested.then(() => undefined)]);
-    if (agent === undefined) {
-      // Asked to end before an engine was ready.
-      await starting.then((late) => late.stop());
-      return;
-    }
-  } catch (error) {
-    if (error instanceof EngineError) throw new CommandError(error.message, EXIT.failed);
-    if (error instanceof JournalError) throw new CommandError(error.message, EXIT.failed);
-    throw error;
-  }
-  for (const endpoint of staticEndpoints(config)) agent.attach(endpoint);
+    agent = running;
+    for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
+    const follower = cluster === undefined ? undefined : followPods({ ...cluster, capture: running, log });
+    if (follower !== undefined) changed = follower.changed;
 
-  const signal = await stopRequested;
-  log.info({ signal }, 'ending');
-  await agent.stop();
-  summarise(agent, Date.now() - startedAt, log);
+    if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
+    log.info({ signal: stopping.signal.reason as string }, 'ending');
+    follower?.stop();
+    await Promise.all([running.stop(), cluster?.stop()]);
+    summarise(running, Date.now() - startedAt, log);
+  } catch (error) {
+    await cluster?.stop();
+    if (stopping.signal.aborted && error === stopping.signal.reason) return;
+    if (error instanceof EngineError || error instanceof JournalError)
+      throw new CommandError(error.message, EXIT.failed);
+    throw error;
+  } finally {
+    server?.close();
+  }
+}
+
+/** In a pod the environment names the API server. */
+function followsCluster({ kubernetes: { follow, kubeconfig } }: Config): boolean {
+  if (follow !== 'auto') return follow === 'on';
+  return kubeconfig !== undefined || process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
+}
+
+/** Serves probes and metrics; an address that is taken is no reason not to inspect. */
+async function observe(
+  { http: { port, address }, node }: Config,
+  install: EngineInstall,
+  agent: () => Agent | undefined,
+  log: Logger,
+): Promise<ObserveServer | undefined> {
+  if (port === 0) return undefined;
+  const metrics = createMetrics(
+    { endpoints: () => agent()?.endpoints() ?? [], alerts: () => ({ ...agent()?.alerts() }) },
+    { version: version(), engine: install, node },
+  );
+  try {
+    return await serve({
+      port,
+      ...(address === undefined ? {} : { address }),
+      metrics,
+      problems: () => agent()?.problems() ?? ['the engine is starting'],
+    });
+  } catch (error) {
+    log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');
+    return undefined;
+  }
+}
+
+function createPrinter(output: string): (event: EeEvent) => void {
+  const colours = coloursOf(process.stdout);
+  let rows = 0;
+  return (event) => {
+    if (output === 'json') process.stdout.write(`${JSON.stringify(event)}\n`);
+    if (output !== 'table') return;
+    if (rows++ === 0) process.stdout.write(`${tableHeader(colours)}\n`);
+    process.stdout.write(`${tableRow(event, colours)}\n`);
+  };
 }
 
 /** `--interface` as endpoints of the configuration. */

@@ -8,6 +8,7 @@ import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
 import { loadRules, type RuleIndex } from '../rulesets/files.ts';
 import { selectRuleFiles } from '../rulesets/select.ts';
+import type { ApiClient } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
 
 /** Flags that are keys of the configuration, under the names that are quick to type. */
@@ -32,13 +33,26 @@ export const COMMON_FLAGS = {
   },
 } as const;
 
+/** Flags of the commands that talk to an API server. */
+export const CLUSTER_FLAGS = {
+  kubeconfig: {
+    type: 'string',
+    describe: "File with the API server's address and credentials; default: those of the pod",
+  },
+  context: { type: 'string', describe: "The kubeconfig's context; default: its current one" },
+} as const;
+
 /** Of each kind; `dpi-agent check` lists them all. */
 const MAX_RULE_WARNINGS = 5;
 
 export const place = ({ file, line }: { file: string; line: number }): string => `${file}:${line}`;
 
 /** Names of flags that are not keys of the configuration, or are keys under another name. */
-const RENAMED: Record<string, string> = { engine: 'engine.type' };
+const RENAMED: Record<string, string> = {
+  engine: 'engine.type',
+  kubeconfig: 'kubernetes.kubeconfig',
+  context: 'kubernetes.context',
+};
 
 /** The sources of a command's configuration. `own`: flags that are not keys of it. */
 export function configSources(argv: Record<string, unknown>, own: readonly string[]): ConfigSources {
@@ -57,6 +71,20 @@ export function readConfig(argv: Record<string, unknown>, own: readonly string[]
   const loaded = loadConfig(configSources(argv, own));
   if ('errors' in loaded) throw new CommandError(loaded.errors.map((error) => error.message).join('\n'));
   return loaded.config;
+}
+
+/** Loaded only where it is used: the Kubernetes client takes 80 MB of memory. @throws CommandError when there are no credentials. */
+export async function connect(config: Config): Promise<ApiClient> {
+  const { createClient } = await import('../kube/client.ts');
+  const { kubeconfig, context } = config.kubernetes;
+  try {
+    return createClient({
+      ...(kubeconfig === undefined ? {} : { kubeconfig }),
+      ...(context === undefined ? {} : { context }),
+    });
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
 }
 
 export function createDriver(config: Config, install: EngineInstall): EngineDriver {

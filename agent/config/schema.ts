@@ -173,6 +173,24 @@ const journal = z
     }
   }, ALWAYS);
 
+const kubernetes = z.strictObject({
+  follow: about(
+    z.enum(['auto', 'on', 'off']).prefault('auto'),
+    'one of auto, on, off',
+    'Whether DeepPacketInspection resources and the pods of this node are followed; auto does in a pod, or with a kubeconfig.',
+  ),
+  kubeconfig: about(
+    text().optional(),
+    'a path',
+    "File with the API server's address and credentials; by default those that a pod has.",
+  ),
+  context: about(
+    text(253).optional(),
+    "a name of one of the file's contexts",
+    "The kubeconfig's context; by default its current one.",
+  ),
+});
+
 const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 
@@ -315,6 +333,24 @@ export const schema = z.strictObject({
         integer(0, 65_535).prefault(1024),
         'an integer from 0 to 65535',
         'At most this many bytes of it for each event.',
+      ),
+    })
+    .prefault({}),
+  kubernetes: kubernetes.prefault({}),
+  http: z
+    .strictObject({
+      port: about(
+        integer(0, 65_535).prefault(9097),
+        'an integer from 0 to 65535',
+        'Port of /health, /readiness and /metrics; 0 serves none.',
+      ),
+      address: about(
+        z
+          .string()
+          .refine((address) => isIP(address) !== 0)
+          .optional(),
+        'an IPv4 or IPv6 address',
+        'The address that it listens on; by default all of the machine.',
       ),
     })
     .prefault({}),

@@ -1,11 +1,14 @@
 /** `dpi-agent check`, `run` and the command line itself, where they do not capture. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding } from '../../agent/cli/check.ts';
 import { createWorkspace, type Workspace } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
+import { PROJECT } from '../support/project.ts';
 
 let workspace: Workspace;
 beforeAll(() => {
@@ -23,7 +26,7 @@ const folders = (): string[] => [
 describe('the command line', () => {
   test('--help lists the commands, and each command shows examples', async () => {
     const { stdout, code } = await runCli(['--help']);
-    for (const command of ['run', 'replay', 'check']) {
+    for (const command of ['run', 'replay', 'check', 'explain']) {
       expect(stdout).toContain(`dpi-agent ${command}`);
       expect((await runCli([command, '--help'])).stdout).toContain('Examples:');
     }
@@ -121,6 +124,32 @@ for (const engine of ['snort', 'suricata'] as const) {
       ]);
       expect(stderr).toContain(`${rules}:1`);
       expect(code).toBe(1);
+    });
+
+    const isRoot = process.getuid?.() === 0;
+    if (!isRoot) process.stderr.write('skipped: taking a right from the agent needs root\n');
+    (isRoot ? test : test.skip)('run ends when asked to while its engine cannot be started', async () => {
+      // Without this right the engine can't become another user.
+      const command = [
+        process.execPath,
+        join(PROJECT, 'bin/dpi-agent.js'),
+        'run',
+        '-i',
+        'lo',
+        '-e',
+        engine,
+        ...folders(),
+      ];
+      const child = spawn('setpriv', ['--bounding-set=-setuid', ...command, '--http.port', '0'], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      });
+      let said = '';
+      for await (const chunk of child.stderr) {
+        said += String(chunk);
+        if (said.includes('engine cannot be started') && !child.killed) child.kill('SIGTERM');
+      }
+      if (child.exitCode === null) await once(child, 'exit');
+      expect(child.exitCode).toBe(0);
     });
   });
 }

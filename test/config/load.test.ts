@@ -57,6 +57,8 @@ const DEFAULTS: Config = {
   journal: { directory: '/var/log/calico/snort-alerts', segmentSize: 67108864, maxSize: 1073741824, fsync: true },
   alerts: { mergeMillis: 100 },
   evidence: { payload: true, maxBytes: 1024 },
+  kubernetes: { follow: 'auto' },
+  http: { port: 9097 },
   endpoints: [],
 };
 

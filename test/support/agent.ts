@@ -111,7 +111,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     new Set(
       agent.log.filter(({ msg }) => msg === 'capturing' || msg === 'not capturing').map((line) => line['endpoint']),
     );
-  await agent.logged(() => states().size === options.pods.length);
+  if (options.pods.length === 0) await agent.logged(({ msg }) => msg === 'engine reads packets');
+  else await agent.logged(() => states().size === options.pods.length);
   return agent;
 }
 
@@ -144,7 +145,7 @@ function observe(child: ChildProcess): RunningAgent {
         checks.delete(check);
         reject(new Error(`${why}:\n${log.map((line) => JSON.stringify(line)).join('\n')}`));
       };
-      const timer = setTimeout(() => fail(`what the test waits for did not come: ${test}`), PATIENCE_MILLIS);
+      const timer = setTimeout(() => fail(`what the test waits for did not come: ${test.toString()}`), PATIENCE_MILLIS);
       const check = (): void => {
         const found = list.slice(from).find(test);
         if (found === undefined && !ended) return;

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { whyNoLab, type Lab } from '../../scripts/lab.ts';
 import type { Workspace } from './agent.ts';
 import { describeEngine } from './engines.ts';
-import { writePcap, type Frame } from './packets.ts';
+import { tcpConversation, writePcap, type Frame } from './packets.ts';
 import { whyNoProc } from './proc.ts';
 import { PROJECT } from './project.ts';
 
@@ -33,6 +33,37 @@ export function inject(
   const file = join(workspace.directory, 'inject.pcap');
   writeFileSync(file, writePcap(frames));
   lab.exec(netns, process.execPath, join(PROJECT, 'dist/test/support/inject.js'), device, file, String(times));
+}
+
+/** One TCP conversation in which the client says `text`. */
+export function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
+  return tcpConversation({
+    client,
+    server,
+    clientPort: port,
+    serverPort: 7777,
+    exchange: [{ from: 'client', data: text }],
+  });
+}
+
+const SENDER = `
+import socket, sys
+for line in open(sys.argv[1]):
+    device, frame = line.split()
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
+        out.bind((device, 0))
+        out.send(bytes.fromhex(frame))`;
+
+/** Sends one frame out of each of many interfaces; quicker for that than `inject`. */
+export function sendFrames(
+  lab: Lab,
+  workspace: Workspace,
+  netns: string,
+  frames: [device: string, frame: Buffer][],
+): void {
+  const file = join(workspace.directory, 'frames.txt');
+  writeFileSync(file, frames.map(([device, frame]) => `${device} ${frame.toString('hex')}\n`).join(''));
+  lab.exec(netns, 'python3', '-c', SENDER, file);
 }
 
 const SERVER = `

@@ -1,0 +1,236 @@
+/** `dpi-agent explain`: which pods a selector selects, and what would come of it, without inspecting anything. */
+import { readFileSync } from 'node:fs';
+import { parseAllDocuments } from 'yaml';
+import type { Argv, CommandModule } from 'yargs';
+import { mismatch } from '../endpoints/mismatch.ts';
+import { readHost } from '../endpoints/resolve/host.ts';
+import { resolveInterface } from '../endpoints/resolve/resolve.ts';
+import { selectorOf, whyNotInspected } from '../endpoints/select.ts';
+import type { ApiClient, ApiList } from '../kube/api.ts';
+import { ApiError } from '../kube/api.ts';
+import { selectorLabels, toPod, type ApiPod, type Pod } from '../kube/pods.ts';
+import {
+  discoverResourceApi,
+  resourcePath,
+  toResource,
+  type ApiDeepPacketInspection,
+  type DeepPacketInspection,
+} from '../kube/resources.ts';
+import { SelectorError } from '../kube/selector/selector.ts';
+import { stripControls } from '../text.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { coloursOf, grouped } from './print.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, connect, readConfig } from './setup.ts';
+
+const PAGE = 500;
+
+/** What would become of one pod. */
+export interface Explanation {
+  namespace: string;
+  pod: string;
+  /** Empty while it is not scheduled. */
+  node: string;
+  selected: boolean;
+  inspected: boolean;
+  /** Only on this node. */
+  interface?: string;
+  /** How the interface was found: calico, route, bridge, netns. */
+  by?: string;
+  /** Why it is not inspected, or what is not known here. */
+  why?: string;
+}
+
+interface ExplainArgv {
+  selector?: string;
+  namespace?: string;
+  file?: string;
+  output: string;
+}
+
+const OWN = ['output', 'selector', 'namespace', 'file'];
+
+export const command: CommandModule<object, ExplainArgv> = {
+  command: 'explain',
+  builder: (args: Argv) =>
+    args
+      .options({ config: COMMON_FLAGS.config, ...CLUSTER_FLAGS })
+      .option('selector', { alias: 's', type: 'string', describe: 'A selector to try' })
+      .option('namespace', { alias: 'n', type: 'string', describe: 'Its namespace [default]' })
+      .option('file', {
+        alias: 'f',
+        type: 'string',
+        describe: 'A file with DeepPacketInspection resources (YAML or JSON)',
+      })
+      .option('output', {
+        alias: 'o',
+        choices: ['table', 'json'],
+        default: 'table',
+        describe: 'json: one object a pod and line',
+      })
+      .conflicts('selector', 'file')
+      .strict(false)
+      .example(`$0 explain --selector 'app == "backend"' -n shop`, 'what this selector would inspect')
+      .example('$0 explain -f dpi.yaml', 'the same for the resources of a file')
+      .example('$0 explain -n shop', 'the resources that the cluster has there') as Argv<ExplainArgv>,
+  handler: run,
+};
+
+async function run(argv: ExplainArgv): Promise<void> {
+  const config = readConfig({ ...argv }, OWN);
+  const client = await connect(config);
+  try {
+    const resources = await asked(argv, client);
+    const pods = new Map<string, Pod[]>();
+    for (const resource of resources) {
+      const known = pods.get(resource.namespace) ?? (await listPods(client, resource.namespace));
+      pods.set(resource.namespace, known);
+      print(resource, explain(resource, known, config.node), argv.output);
+    }
+  } catch (error) {
+    if (error instanceof ApiError) throw new CommandError(error.message, EXIT.failed);
+    throw error;
+  }
+}
+
+/** The resources to explain: of the command line, of a file, or those that the cluster has. */
+async function asked({ selector, namespace, file }: ExplainArgv, client: ApiClient): Promise<DeepPacketInspection[]> {
+  if (selector !== undefined) return [checked(resourceOf('selector', namespace ?? 'default', selector), '--selector')];
+  if (file !== undefined) return readResources(file, namespace);
+  const api = await discoverResourceApi(client);
+  if (api === undefined) {
+    throw new CommandError(
+      `${client.server} serves no DeepPacketInspection resources: apply deploy/crds/projectcalico.org, or name a selector (--selector)`,
+      EXIT.failed,
+    );
+  }
+  const list = await client.get<ApiList<ApiDeepPacketInspection>>(resourcePath(api, namespace));
+  if (list.items.length === 0) {
+    const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
+    throw new CommandError(
+      `there is no DeepPacketInspection in ${where}: name a selector (--selector) or a file (-f)`,
+      EXIT.failed,
+    );
+  }
+  return list.items.map(toResource);
+}
+
+function readResources(file: string, namespace: string | undefined): DeepPacketInspection[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (error) {
+    throw new CommandError(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  const documents = parseAllDocuments(text);
+  if (!Array.isArray(documents)) throw new CommandError(`${file} is empty`);
+  const resources = documents.flatMap((document, index) => {
+    const [problem] = document.errors;
+    if (problem !== undefined) throw new CommandError(`${file}: ${problem.message.split('\n')[0] ?? 'not YAML'}`);
+    const object = document.toJS() as Partial<ApiDeepPacketInspection> & { items?: Partial<ApiDeepPacketInspection>[] };
+    return (object?.items ?? [object])
+      .filter((item) => item?.kind === 'DeepPacketInspection')
+      .map((item) => {
+        const where = `${file}, document ${index + 1}`;
+        const name = item.metadata?.name ?? 'unnamed';
+        const written = item.spec?.selector;
+        if (typeof written !== 'string') throw new CommandError(`${where}: spec.selector of ${name} is not a text`);
+        return checked(
+          resourceOf(name, item.metadata?.namespace ?? namespace ?? 'default', written),
+          `${where}: spec.selector`,
+        );
+      });
+  });
+  if (resources.length === 0) throw new CommandError(`${file} has no DeepPacketInspection`);
+  return resources;
+}
+
+function resourceOf(name: string, namespace: string, selector: string): DeepPacketInspection {
+  return { key: `${namespace}/${name}`, namespace, name, uid: '', selector, annotations: {} };
+}
+
+/** @throws CommandError with the place in the selector. */
+function checked(resource: DeepPacketInspection, where: string): DeepPacketInspection {
+  try {
+    selectorOf(resource);
+    return resource;
+  } catch (error) {
+    if (!(error instanceof SelectorError)) throw error;
+    const line = stripControls(resource.selector);
+    const pointer = line.length <= 200 ? `\n  ${line}\n  ${' '.repeat(error.position)}^` : '';
+    throw new CommandError(`${where}: ${error.message}${pointer}`);
+  }
+}
+
+async function listPods(client: ApiClient, namespace: string): Promise<Pod[]> {
+  const pods: Pod[] = [];
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
+  let token: string | undefined;
+  do {
+    const page: ApiList<ApiPod> = await client.get(path, {
+      limit: PAGE,
+      ...(token === undefined ? {} : { continue: token }),
+    });
+    pods.push(...page.items.map(toPod));
+    token = page.metadata.continue === '' ? undefined : page.metadata.continue;
+  } while (token !== undefined);
+  return pods;
+}
+
+/** @returns those that are selected first, each group by name. */
+function explain(resource: DeepPacketInspection, pods: Pod[], node: string): Explanation[] {
+  const selector = selectorOf(resource);
+  const host = readHost();
+  const explanations = pods.map((pod): Explanation => {
+    const about = { namespace: pod.namespace, pod: pod.name, node: pod.node };
+    const unmatched = mismatch(selector, selectorLabels(pod));
+    if (unmatched !== undefined) return { ...about, selected: false, inspected: false, why: unmatched };
+    const why = whyNotInspected(pod);
+    if (why !== undefined) return { ...about, selected: true, inspected: false, why };
+    if (pod.node !== node) return { ...about, selected: true, inspected: true, why: `by the agent on ${pod.node}` };
+    const found = resolveInterface(pod, host);
+    if (found.kind !== 'found') return { ...about, selected: true, inspected: false, why: found.reason };
+    return { ...about, selected: true, inspected: true, interface: found.interface, by: found.by };
+  });
+  return explanations.sort((a, b) => Number(b.selected) - Number(a.selected) || a.pod.localeCompare(b.pod));
+}
+
+function print(resource: DeepPacketInspection, explanations: Explanation[], output: string): void {
+  if (output === 'json') {
+    for (const one of explanations) process.stdout.write(`${JSON.stringify({ resource: resource.key, ...one })}\n`);
+    return;
+  }
+  const colours = coloursOf(process.stdout);
+  const selected = explanations.filter((one) => one.selected).length;
+  const inspected = explanations.filter((one) => one.inspected).length;
+  process.stdout.write(
+    `${colours.bold(resource.key)}  ${stripControls(resource.selector)}\n` +
+      `selects ${grouped(selected)} of ${grouped(explanations.length)} pods in ${resource.namespace}; ${grouped(inspected)} can be inspected\n`,
+  );
+  if (explanations.length === 0) return;
+  const rows = [
+    ['POD', 'NODE', 'INSPECTED', 'INTERFACE', 'WHY'],
+    ...explanations.map((one) => [
+      one.pod,
+      one.node || '-',
+      one.inspected ? 'yes' : 'no',
+      one.interface === undefined ? '-' : `${one.interface} (${one.by})`,
+      one.why ?? '',
+    ]),
+  ];
+  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  for (const [index, row] of rows.entries()) {
+    const line = row
+      .map((cell, column) => stripControls(cell).padEnd(widths[column] ?? 0))
+      .join('  ')
+      .trimEnd();
+    const paint =
+      index === 0
+        ? colours.bold
+        : row[2] === 'yes'
+          ? colours.green
+          : row[4]?.startsWith('not ')
+            ? colours.dim
+            : colours.yellow;
+    process.stdout.write(`${paint(line)}\n`);
+  }
+}
