@@ -1,11 +1,13 @@
-// Runs jest on ES modules, with this process's arguments.
+// Runs jest on ES modules, with this process's arguments. The tests on a whole cluster run only when they are asked for.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 
 const jest = createRequire(import.meta.url).resolve('jest/bin/jest');
+const args = process.argv.slice(2);
+if (!args.some((arg) => arg.startsWith('--selectProjects'))) args.push('--ignoreProjects', 'cluster');
 const { status } = spawnSync(
   process.execPath,
-  ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest, ...process.argv.slice(2)],
+  ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest, ...args],
   { stdio: 'inherit', env: { ...process.env, NODE_ENV: 'test' } },
 );
 process.exit(status ?? 1);

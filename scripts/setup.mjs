@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment the second time.
- *   node scripts/setup.mjs [build|demo|test]
+ *   node scripts/setup.mjs [build|demo|test|cluster]
  * Plain JavaScript with Node's own modules: it runs before anything is installed.
  */
 import { spawnSync } from 'node:child_process';
@@ -18,15 +18,18 @@ import {
 } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const profile = process.argv[2] ?? 'build';
-if (!['build', 'demo', 'test'].includes(profile)) fail(`unknown profile ${profile}: use build, demo or test`);
+if (!['build', 'demo', 'test', 'cluster'].includes(profile))
+  fail(`unknown profile ${profile}: use build, demo, test or cluster`);
 
 checkNode();
 installSystemPackages();
 installNpmPackages();
 build();
+if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -50,12 +53,16 @@ function installSystemPackages() {
       ['curl', command('curl'), "sends the demo's request"],
       ['util-linux', command('setpriv'), 'takes rights from the engine'],
     );
+    if (profile === 'cluster') needed.push(...clusterPackages(command));
     const engines =
       profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
-    needed.push(['suricata', () => engines, 'is the engine where Snort 3 is not installed']);
+    // A cluster's engine is in its image.
+    if (profile !== 'cluster') needed.push(['suricata', () => engines, 'is the engine where Snort 3 is not installed']);
   }
   const missing = needed.filter(([, present]) => !present());
   if (missing.length === 0) return;
+  // Its tests say themselves what is missing.
+  if (profile === 'cluster' && (onPath('apt-get') === undefined || process.getuid?.() !== 0)) return;
   const names = missing.map(([name]) => name);
   const reasons = missing.map(([name, , why]) => `  ${String(name).padEnd(12)} ${String(why)}`).join('\n');
   if (onPath('apt-get') === undefined)
@@ -68,10 +75,26 @@ function installSystemPackages() {
   apt(['update']);
   const suite = names.includes('suricata') ? backportsForSuricata(apt) : undefined;
   apt(['install', '--no-install-recommends', ...(suite === undefined ? [] : ['-t', suite]), ...names]);
-  if (names.includes('suricata') && existsSync('/run/systemd/system')) {
-    // The package starts a service that inspects eth0; only its binary is wanted.
-    spawnSync('systemctl', ['disable', '--now', 'suricata'], { stdio: 'ignore' });
+  for (const service of ['suricata', 'containerd']) {
+    // Only the programs are wanted, not the services that the packages start.
+    if (names.includes(service) && existsSync('/run/systemd/system'))
+      spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });
   }
+}
+
+/** What a node runs, and what builds its images. */
+function clusterPackages(command) {
+  const cni = () =>
+    ['/usr/lib/cni', '/opt/cni/bin', '/usr/libexec/cni'].some((folder) => existsSync(join(folder, 'ptp')));
+  return [
+    ['containerd', command('containerd'), 'runs the pods'],
+    ['runc', command('runc'), 'runs their containers'],
+    ['containernetworking-plugins', cni, "makes the pods' network"],
+    ['iptables', command('iptables'), 'is what kube-proxy sets'],
+    ['procps', command('pgrep'), 'finds processes on the node'],
+    ['buildah', command('buildah'), 'builds the image'],
+    ['mmdebstrap', command('mmdebstrap'), 'makes the image that it is built on'],
+  ];
 }
 
 /** Debian 12 has Suricata in its backports only: adds that suite with the URI and key of the main one. Returns its name. */
@@ -148,6 +171,18 @@ function build() {
   run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);
   mkdirSync(join(root, 'dist'), { recursive: true });
   writeFileSync(stamp, wanted);
+}
+
+/** Tests against an API server say themselves what is missing where these can't be built. */
+function buildKubernetesPrograms() {
+  const programs = profile === 'cluster' ? CLUSTER : CONTROL_PLANE;
+  if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
+  say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
+  try {
+    buildKubernetes(programs);
+  } catch (error) {
+    fail(error.message);
+  }
 }
 
 function fingerprint(path) {
