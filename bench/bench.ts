@@ -6,7 +6,7 @@ import { createWorkspace, type Workspace } from '../test/support/agent.ts';
 import { openLab, type Lab } from '../scripts/lab.ts';
 import { DEEP_RULE } from './traffic.ts';
 
-export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency'] as const;
+export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency', 'kubernetes'] as const;
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
 export interface Setting {
@@ -28,7 +28,7 @@ export interface Result {
   alone: string;
   /** Smaller is better. */
   value: number;
-  unit: 'ratio' | 'MB' | 'ms';
+  unit: 'ratio' | 'MB' | 'ms' | '%' | 'a minute';
   target?: { atLeast: number; aim: number };
   details: Record<string, string | number>;
   /** Why the number is worth nothing. */

@@ -7,6 +7,7 @@ import { whyNoLab } from '../scripts/lab.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { BENCHMARKS, type BenchmarkName, type Result, type Setting } from './bench.ts';
 import { benchCpu } from './cpu.ts';
+import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchReplay } from './replay.ts';
@@ -21,7 +22,7 @@ const HELP = `npm run bench -- [options]
   -o, --output table|json       default: table
   --write                       puts the tables into docs/performance.md
 
-Needs root for network namespaces (all but replay). Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
+Needs root for network namespaces (all but replay), and kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it). Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;
 
 const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
@@ -29,6 +30,7 @@ const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
   cpu: benchCpu,
   memory: benchMemory,
   latency: benchLatency,
+  kubernetes: benchKubernetes,
 };
 
 for (const [signal, code] of [
