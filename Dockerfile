@@ -5,7 +5,7 @@
 #
 # Who runs as what: the container starts as root, because capture needs CAP_NET_RAW and only root can give the engine a user of its
 # own. The engine, which parses hostile bytes, runs as nobody (65534) without capabilities, in a network namespace without interfaces.
-# Started with another user (`--user`), everything runs as that one: `check`, `events` and `replay` need no more.
+# Started with another user (`--user`), everything runs as that one: `check`, `explain` and `replay` need no more.
 ARG ALPINE_NODE=node:24-alpine3.22
 ARG ALPINE=alpine:3.22
 ARG DEBIAN_NODE=node:24-bookworm-slim
@@ -16,20 +16,11 @@ FROM ${ALPINE_NODE} AS build-alpine
 RUN apk add --no-cache g++ libpcap-dev linux-headers make python3
 WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
-# The headers that this Node came with, instead of a download.
-RUN npm_config_nodedir="$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")" npm ci --no-audit --no-fund \
- && test -f node_modules/pcap/build/Release/pcap_binding.node
+COPY scripts/image-app.sh scripts/
+RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
-RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json --sourceMap false \
- && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
- && mv node_modules/pcap/build/Release/pcap_binding.node /tmp/ \
- && rm -rf node_modules/pcap/build node_modules/nan node_modules/.bin node_modules/.package-lock.json \
- && find node_modules -type f '(' -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' ')' -delete \
- && mkdir -p node_modules/pcap/build/Release \
- && mv /tmp/pcap_binding.node node_modules/pcap/build/Release/ \
- && strip node_modules/pcap/build/Release/pcap_binding.node \
- && rm -rf agent package-lock.json tsconfig.json tsconfig.build.json
+RUN sh scripts/image-app.sh compile
 COPY bin bin
 COPY rules rules
 COPY LICENSE ./
@@ -40,19 +31,11 @@ RUN apt-get update -qq \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
-RUN npm_config_nodedir="$(dirname "$(dirname "$(readlink -f "$(command -v node)")")")" npm ci --no-audit --no-fund \
- && test -f node_modules/pcap/build/Release/pcap_binding.node
+COPY scripts/image-app.sh scripts/
+RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
-RUN node node_modules/typescript/bin/tsc -p tsconfig.build.json --sourceMap false \
- && npm prune --omit=dev --ignore-scripts --no-audit --no-fund \
- && mv node_modules/pcap/build/Release/pcap_binding.node /tmp/ \
- && rm -rf node_modules/pcap/build node_modules/nan node_modules/.bin node_modules/.package-lock.json \
- && find node_modules -type f '(' -name '*.map' -o -name '*.d.ts' -o -name '*.d.mts' -o -name '*.d.cts' ')' -delete \
- && mkdir -p node_modules/pcap/build/Release \
- && mv /tmp/pcap_binding.node node_modules/pcap/build/Release/ \
- && strip node_modules/pcap/build/Release/pcap_binding.node \
- && rm -rf agent package-lock.json tsconfig.json tsconfig.build.json
+RUN sh scripts/image-app.sh compile
 COPY bin bin
 COPY rules rules
 COPY LICENSE ./

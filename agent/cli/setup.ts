@@ -37,7 +37,7 @@ export const COMMON_FLAGS = {
 export const CLUSTER_FLAGS = {
   kubeconfig: {
     type: 'string',
-    describe: "File with the API server's address and credentials; default: those of the pod",
+    describe: "File with the API server's address and credentials; default: the pod's, else as kubectl finds them",
   },
   context: { type: 'string', describe: "The kubeconfig's context; default: its current one" },
 } as const;
@@ -73,12 +73,12 @@ export function readConfig(argv: Record<string, unknown>, own: readonly string[]
   return loaded.config;
 }
 
-/** Loaded only where it is used: the Kubernetes client takes 80 MB of memory. @throws CommandError when there are no credentials. */
+/** Loaded only where it is used. @throws CommandError when there are no credentials. */
 export async function connect(config: Config): Promise<ApiClient> {
   const { createClient } = await import('../kube/client.ts');
   const { kubeconfig, context } = config.kubernetes;
   try {
-    return createClient({
+    return await createClient({
       ...(kubeconfig === undefined ? {} : { kubeconfig }),
       ...(context === undefined ? {} : { context }),
     });

@@ -182,7 +182,7 @@ const kubernetes = z.strictObject({
   kubeconfig: about(
     text().optional(),
     'a path',
-    "File with the API server's address and credentials; by default those that a pod has.",
+    "File with the API server's address and credentials; by default those that a pod has, else those that kubectl takes.",
   ),
   context: about(
     text(253).optional(),
