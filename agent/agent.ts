@@ -242,13 +242,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     );
   }
 
+  /** Endpoints that were captured at some time. */
+  const captured = new Set<string>();
+
   function logEndpoint(id: string, state: EndpointState): void {
     const endpoint = attached.get(id)?.endpoint;
     if (endpoint === undefined) return;
+    const about = { endpoint: id, interface: endpoint.interface };
     if (state.is === 'capturing') {
-      log.info({ endpoint: id, interface: endpoint.interface, linkType: state.linkType }, 'capturing');
+      captured.add(id);
+      log.info({ ...about, linkType: state.linkType }, 'capturing');
     } else if (state.is === 'waiting') {
-      log.warn({ endpoint: id, interface: endpoint.interface, reason: state.reason }, 'not capturing');
+      // Interfaces go when their pods end.
+      log[captured.has(id) ? 'info' : 'warn']({ ...about, reason: state.reason }, 'not capturing');
     }
     options.onChange?.();
   }
@@ -284,6 +290,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       if (entry === undefined) return undefined;
       const counters = await entry.lane.capture.detach(endpointId);
       attached.delete(endpointId);
+      captured.delete(endpointId);
       leases.free(endpointId);
       return counters;
     },

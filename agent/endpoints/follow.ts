@@ -240,6 +240,8 @@ export function followPods(options: FollowOptions): Follower {
           resolvers[by] = (resolvers[by] ?? 0) + 1;
           continue;
         }
+        // The network of a pod that ends goes before the pod does.
+        if (selection.pods.get(key)?.pod.terminating === true) continue;
         const reason =
           unresolved.get(key)?.reason ?? (state?.is === 'waiting' ? state.reason : 'its capture is starting');
         messages.push(`pod ${key}: ${reason}`);

@@ -181,6 +181,13 @@ describe('status', () => {
     expect(node.statuses.get('shop/dpi')?.errorConditions).toEqual([]);
   });
 
+  test('does not complain of a pod that ends, whose network is gone already', async () => {
+    const ending = aPod('shop/ending', { terminating: true });
+    const node = startNode([dpi], [one, ending], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.looks >= 6);
+    expect(node.statuses.get('shop/dpi')).toMatchObject({ podsSelected: 2, podsCaptured: 1, errorConditions: [] });
+  });
+
   test('says at once what is wrong with a selector', async () => {
     const node = startNode([aResource('shop/bad', 'app =')], [one], {});
     await node.until(() => node.statuses.has('shop/bad'));
