@@ -23,6 +23,11 @@ import { resourcePath, type NodeStatus, type ResourceApi, type ResourceStatus } 
 const MAX_ERRORS = 10;
 /** Characters of an error's message. */
 const MAX_MESSAGE = 512;
+/**
+ * A resource's interval grows by this for each node with an entry: every write reaches the agents of all nodes, so all together shall write ten
+ * times a second at most, however many they are.
+ */
+const NODE_MILLIS = 100;
 /** Resources that are written at the same time. */
 const PARALLEL = 8;
 /**
@@ -40,7 +45,7 @@ export interface StatusWriterOptions {
   /** This node's name: the key of its entries. */
   node: string;
   log?: Pick<Logger, 'info' | 'warn'>;
-  /** Shortest time between two writes of one resource; the first is at once. */
+  /** Shortest time between two writes of one resource, longer where it has many nodes; the first is at once. */
   minIntervalMillis?: number;
   /** How long close() goes on writing. */
   closeMillis?: number;
@@ -81,6 +86,8 @@ interface Entry {
   running: boolean;
   /** When a request was last sent. */
   lastAttempt: number;
+  /** Nodes that had an entry when the resource was last read. */
+  nodes: number;
   conflicts: number;
   failures: number;
   /** Called after the next attempt that is not a conflict. */
@@ -155,7 +162,7 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
         entry.failures = 0;
         if (!isSame(entry.wanted, wanted)) {
           // It changed meanwhile. Who waits for it, waits on.
-          entry.due = entry.waiting.length > 0 ? now() : entry.lastAttempt + minIntervalMillis;
+          entry.due = entry.waiting.length > 0 ? now() : nextWrite(entry);
           return;
         }
         entry.due = undefined;
@@ -163,18 +170,25 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
     release(entry);
   }
 
+  function nextWrite({ lastAttempt, nodes }: Entry): number {
+    return lastAttempt + Math.max(minIntervalMillis, nodes * NODE_MILLIS);
+  }
+
   function backoff([first, last]: readonly [number, number], times: number): number {
     return Math.min(first * 2 ** times, closing === undefined ? last : CLOSING_MILLIS);
   }
 
   /** @throws ApiError. */
-  async function write({ resource, api }: Entry, wanted: NodeStatus | null): Promise<Outcome> {
+  async function write(entry: Entry, wanted: NodeStatus | null): Promise<Outcome> {
+    const { resource, api } = entry;
     const path = resourcePath(api, resource.namespace, resource.name);
     const { signal } = ended;
     try {
       const { metadata, status } = await client.get<ApiObject & { status?: unknown }>(path, undefined, signal);
       if (metadata.uid !== resource.uid) return 'gone';
-      const nodes = mergeNodes(record(status)['nodes'], node, wanted);
+      const before = record(status)['nodes'];
+      entry.nodes = list(before).length;
+      const nodes = mergeNodes(before, node, wanted);
       if (nodes === undefined) return 'written';
       const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
       await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
@@ -236,7 +250,7 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
           entry.due = undefined;
           release(entry);
         } else {
-          entry.due ??= entry.lastAttempt + minIntervalMillis;
+          entry.due ??= nextWrite(entry);
         }
       }
       pump();
@@ -252,7 +266,14 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
   };
 }
 
-const NEW = { written: undefined, running: false, lastAttempt: 0, conflicts: 0, failures: 0 } satisfies Partial<Entry>;
+const NEW = {
+  written: undefined,
+  running: false,
+  lastAttempt: 0,
+  nodes: 0,
+  conflicts: 0,
+  failures: 0,
+} satisfies Partial<Entry>;
 
 function keyOf({ api, resource }: Pick<Entry, 'api' | 'resource'>): string {
   return `${api}/${resource.namespace}/${resource.name}`;

@@ -208,6 +208,17 @@ describe('writes', () => {
     expect(writes()).toHaveLength(2);
   });
 
+  test('come the rarer, the more nodes write the same resource', async () => {
+    object.status = { nodes: Array.from({ length: 200 }, (_, index) => ({ node: `other-${index}` })) };
+    writer.set(RESOURCE, V3, status(1));
+    await pass(0);
+    writer.set(RESOURCE, V3, status(2));
+    await pass(19_999);
+    expect(writes()).toHaveLength(1);
+    await pass(1);
+    expect(writes()).toHaveLength(2);
+  });
+
   test('of what changes while it is written follow after the interval', async () => {
     faults = [
       (request) => {
