@@ -6,10 +6,14 @@ import { openLab, type Lab } from '../../scripts/lab.ts';
 import { createWorkspace, MARKER, MARKER_SID, runAgent, type Workspace } from '../support/agent.ts';
 import { describeLive, inject, isAlive } from '../support/live.ts';
 import { udpExchange } from '../support/packets.ts';
+import { whyNoProc } from '../support/proc.ts';
 import { containerOf, daemonSetOf, read } from './support.ts';
 
 const ALL = containerOf(daemonSetOf(read('daemonset.yaml'))).securityContext.capabilities.add;
 const FEWER = ALL.filter((name) => name !== 'SYS_ADMIN' && name !== 'SYS_PTRACE');
+
+if (whyNoProc !== undefined) process.stderr.write(`skipped: ${whyNoProc}\n`);
+const withProc = whyNoProc === undefined ? test : test.skip;
 
 /** What a container with these capabilities and `allowPrivilegeEscalation: false` has, for a command. */
 function limited(capabilities: string[]): string[] {
@@ -33,7 +37,7 @@ describeLive((engine) => {
     { what: 'the capabilities of the DaemonSet', capabilities: ALL, isolated: true },
     { what: 'those of fewer-rights', capabilities: FEWER, isolated: false },
   ])('with $what', ({ capabilities, isolated }) => {
-    test('it inspects, gives the engine no right that it can be spared, and ends one that hangs', async () => {
+    withProc('it inspects, gives the engine no right that it can be spared, and ends one that hangs', async () => {
       const pod = lab.addPod({ name: 'backend', address: '10.66.0.2' });
       const [command = '', ...args] = limited(capabilities);
       const limitedLab: Lab = {
