@@ -66,7 +66,8 @@ describeKubernetes(() => {
       namespace = cluster().namespace();
     });
     afterEach(async () => {
-      await agent.stop('SIGKILL');
+      // Not every test starts one.
+      await (agent as RunningAgent | undefined)?.stop('SIGKILL');
       kubectl('delete', `pods,${RESOURCES}`, '--all', '--grace-period=0', '--force', '--wait=false');
       workspace.remove();
     });
@@ -75,6 +76,8 @@ describeKubernetes(() => {
       const file = join(PROJECT, `deploy/crds/${group}/deeppacketinspections.yaml`);
       cluster().kubectl('apply', '-f', file);
       cluster().kubectl('wait', '--for=condition=Established', `crd/deeppacketinspections.${group}`);
+      // For a moment it is established and refuses requests; kubectl asks again.
+      cluster().kubectl('get', `deeppacketinspections.${group}`, '-A');
     }
 
     async function start(): Promise<void> {
@@ -310,6 +313,40 @@ describeKubernetes(() => {
       expect(agent.log.filter(({ level }) => level === 'error')).toEqual([]);
       expect(agent.events).toHaveLength(500);
     }, 600_000);
+
+    test('check asks the API server what run would ask', () => {
+      const check = (...args: string[]): string => {
+        const command = [
+          process.execPath,
+          join(PROJECT, 'bin/dpi-agent.js'),
+          'check',
+          '-e',
+          engine,
+          '-o',
+          'json',
+          ...args,
+        ];
+        const folders = [
+          '--stateDirectory',
+          join(workspace.directory, 'state'),
+          '--journal.directory',
+          workspace.journal,
+        ];
+        const { stdout } = spawnSync('ip', ['netns', 'exec', lab.node, ...command, ...folders], { encoding: 'utf8' });
+        return (JSON.parse(stdout) as { level: string; subject: string; message: string }[])
+          .filter(({ subject }) => subject === 'cluster')
+          .map(({ level, message }) => `${level}: ${message}`)
+          .join('\n');
+      };
+      announce('one', '10.66.0.2');
+      const server = cluster().server.replaceAll('.', '\\.');
+      expect(check('--kubeconfig', kubeconfig, '--node', NODE)).toMatch(
+        new RegExp(`^ok: ${server} has \\d+ resources of projectcalico\\.org/v3\nok: node ${NODE} has \\d+ pods$`),
+      );
+      expect(check('--kubeconfig', kubeconfig, '--node', 'nowhere')).toContain('warning: no pod is on a node nowhere');
+      const { kubeconfig: powerless } = cluster().serviceAccount(namespace, 'nobody');
+      expect(check('--kubeconfig', powerless)).toMatch(/^error: .*deeppacketinspections.* forbidden/);
+    });
 
     describe('explain', () => {
       function explain(...args: string[]): { status: number | null; stdout: string; stderr: string } {

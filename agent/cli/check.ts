@@ -7,6 +7,8 @@ import type { Argv, CommandModule } from 'yargs';
 import { interfaceState } from '../capture/interfaces.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { loadConfig, type Config } from '../config/load.ts';
+import type { ApiList, ApiObject } from '../kube/api.ts';
+import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { validateRules } from '../engine/generation.ts';
@@ -15,12 +17,12 @@ import { loadRules } from '../rulesets/files.ts';
 import { selectRuleFiles } from '../rulesets/select.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
-import { COMMON_FLAGS, configSources, createDriver, place } from './setup.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, createDriver, followsCluster, place } from './setup.ts';
 import { hasCapability } from '../engine/sandbox.ts';
 
 export interface Finding {
   level: 'ok' | 'warning' | 'error';
-  /** What was looked at: configuration, engine, rules, rights, interface, folder. */
+  /** What was looked at: configuration, engine, rules, rights, cluster, interface, folder. */
   subject: string;
   message: string;
   /** What to do about it. */
@@ -41,7 +43,7 @@ export const command: CommandModule<object, CheckArgv> = {
   command: 'check',
   builder: (args: Argv) =>
     args
-      .options(COMMON_FLAGS)
+      .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
       .option('interface', {
         alias: 'i',
         type: 'string',
@@ -79,9 +81,9 @@ async function check(argv: CheckArgv): Promise<Finding[]> {
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
   findings.push(...checkRights(), ...(await checkFolders(config)));
-  findings.push(
-    ...checkInterfaces([...staticEndpoints(config).map((endpoint) => endpoint.interface), ...(argv.interface ?? [])]),
-  );
+  const interfaces = [...staticEndpoints(config).map((endpoint) => endpoint.interface), ...(argv.interface ?? [])];
+  if (followsCluster(config)) findings.push(...(await checkCluster(config)));
+  if (interfaces.length > 0 || !followsCluster(config)) findings.push(...checkInterfaces(interfaces));
   const engine = await findEngine(config.engine.type, config.engine.binary);
   if (engine.kind === 'missing') {
     findings.push({
@@ -150,7 +152,7 @@ function checkInterfaces(names: string[]): Finding[] {
         level: 'warning',
         subject,
         message: 'nothing to inspect',
-        remedy: 'name endpoints in the configuration, or --interface',
+        remedy: 'name endpoints in the configuration, --interface, or a cluster (--kubeconfig)',
       },
     ];
   }
@@ -165,6 +167,49 @@ function checkInterfaces(names: string[]): Finding[] {
       remedy,
     };
   });
+}
+
+/** What `run` asks of the API server, asked once. */
+async function checkCluster(config: Config): Promise<Finding[]> {
+  const subject = 'cluster';
+  const findings: Finding[] = [];
+  try {
+    const client = await connect(config);
+    const api = await discoverResourceApi(client);
+    if (api === undefined) {
+      findings.push({
+        level: 'error',
+        subject,
+        message: `${client.server} serves no DeepPacketInspection resources`,
+        remedy: 'kubectl apply -k deploy/crds/projectcalico.org; docs/kubernetes.md has the variants',
+      });
+    } else {
+      const { items } = await client.get<ApiList<ApiObject>>(resourcePath(api));
+      findings.push({ level: 'ok', subject, message: `${client.server} has ${items.length} resources of ${api}` });
+    }
+    const pods = await client.get<ApiList<ApiObject>>('/api/v1/pods', {
+      fieldSelector: `spec.nodeName=${config.node}`,
+    });
+    if (pods.items.length > 0) {
+      findings.push({ level: 'ok', subject, message: `node ${config.node} has ${pods.items.length} pods` });
+    } else {
+      findings.push({
+        level: 'warning',
+        subject,
+        message: `no pod is on a node ${config.node}`,
+        remedy: "set NODE_NAME, or node, to the node's name in the cluster",
+      });
+    }
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    findings.push({
+      level: 'error',
+      subject,
+      message,
+      remedy: 'docs/kubernetes.md lists the rights that the agent needs',
+    });
+  }
+  return findings;
 }
 
 async function checkRules(config: Config, install: EngineInstall): Promise<Finding[]> {

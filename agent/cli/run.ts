@@ -16,7 +16,7 @@ import { serve, type ObserveServer } from '../observe/server.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
-import { CLUSTER_FLAGS, COMMON_FLAGS, connect, prepareInspection, readConfig } from './setup.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, prepareInspection, readConfig } from './setup.ts';
 import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
@@ -112,12 +112,6 @@ async function run(argv: RunArgv): Promise<void> {
   } finally {
     server?.close();
   }
-}
-
-/** In a pod the environment names the API server. */
-function followsCluster({ kubernetes: { follow, kubeconfig } }: Config): boolean {
-  if (follow !== 'auto') return follow === 'on';
-  return kubeconfig !== undefined || process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
 }
 
 /** Serves probes and metrics; an address that is taken is no reason not to inspect. */

@@ -73,6 +73,12 @@ export function readConfig(argv: Record<string, unknown>, own: readonly string[]
   return loaded.config;
 }
 
+/** Whether resources and pods of a cluster are followed. In a pod the environment names the API server. */
+export function followsCluster({ kubernetes: { follow, kubeconfig } }: Config): boolean {
+  if (follow !== 'auto') return follow === 'on';
+  return kubeconfig !== undefined || process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
+}
+
 /** Loaded only where it is used. @throws CommandError when there are no credentials. */
 export async function connect(config: Config): Promise<ApiClient> {
   const { createClient } = await import('../kube/client.ts');
