@@ -1,6 +1,6 @@
 /**
  * Composes the pipeline; read top to bottom, it is the way of a packet and of its alert:
- * endpoints → leases → lanes (capture → engine → reader) → attribution → merging → events → journal.
+ * endpoints → leases → lanes (capture → engine → reader) → attribution → merging → naming → events → journal.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -275,12 +275,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   return {
     attach(endpoint) {
-      const vlan = leases.take(endpoint);
       const before = attached.get(endpoint.id);
       if (before !== undefined) {
         before.endpoint = { ...endpoint, interface: before.endpoint.interface };
+        leases.update(before.endpoint);
         return;
       }
+      const vlan = leases.take(endpoint);
       const lane = leastLoaded(lanes, attached);
       attached.set(endpoint.id, { endpoint, lane });
       lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan });

@@ -431,6 +431,9 @@ describeKubernetes(() => {
         await cluster().controlPlane().apiServer.start();
         kubectl('label', 'pod', 'one', 'app=frontend', '--overwrite');
         await logged('capture ends', 'one', from);
+        for (const what of ['pods of this node', 'resources of projectcalico.org/v3']) {
+          await agent.logged((line) => line.msg === 'the API server answers again' && line['what'] === what, from);
+        }
         lab.removePod(pod);
       });
 

@@ -63,6 +63,9 @@ interface Attached {
   by: string;
 }
 
+/** By endpoint id, as they were when the round began. */
+type States = ReadonlyMap<string, CaptureState['state']>;
+
 type Found = Extract<Resolution, { kind: 'found' }>;
 
 /** A pod whose interface is looked for again. */
@@ -116,8 +119,10 @@ export function followPods(options: FollowOptions): Follower {
     for (const [key, { uid }] of unresolved) {
       if (selection.pods.get(key)?.pod.uid !== uid) unresolved.delete(key);
     }
-    find(selection);
-    report(selection);
+    const known = capture.endpoints();
+    const states: States = new Map(known.map(({ endpoint, state }) => [endpoint.id, state]));
+    find(selection, known, states);
+    report(selection, states);
   }
 
   function detach(key: string, why: string): void {
@@ -133,9 +138,7 @@ export function followPods(options: FollowOptions): Follower {
   }
 
   /** Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost. */
-  function find(selection: Selection): void {
-    const known = capture.endpoints();
-    const states = new Map(known.map(({ endpoint, state }) => [endpoint.id, state]));
+  function find(selection: Selection, known: CaptureState[], states: States): void {
     const now = Date.now();
     const lookFor: Pod[] = [];
     for (const [key, { pod, resources }] of selection.pods) {
@@ -215,9 +218,8 @@ export function followPods(options: FollowOptions): Follower {
   }
 
   /** Each resource's status, of what is so now. */
-  function report(selection: Selection): void {
+  function report(selection: Selection, states: States): void {
     const now = Date.now();
-    const states = new Map(capture.endpoints().map(({ endpoint, state }) => [endpoint.id, state]));
     const problems = capture.problems();
     const lasting = new Map<string, number>();
     for (const resource of options.resources()) {

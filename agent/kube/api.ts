@@ -1,6 +1,6 @@
 /** What the rest of `agent/kube/` asks of an API server, and what it says when it can't. */
 
-export type Verb = 'get' | 'list' | 'watch' | 'create' | 'patch' | 'update' | 'delete';
+export type Verb = 'get' | 'list' | 'watch' | 'patch';
 
 export interface Query {
   labelSelector?: string;

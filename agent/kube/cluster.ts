@@ -50,12 +50,17 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
   /** Keys of resources that this agent gave a status. */
   const reported = new Set<string>();
 
+  /** Made when it is asked for, and again after a change. */
+  let podsByAddress: Map<string, Pod[]> | undefined;
   const pods = reflect<ApiPod, Pod>({
     client,
     path: '/api/v1/pods',
     query: { fieldSelector: `spec.nodeName=${node}` },
     convert: toPod,
-    onChange,
+    onChange() {
+      podsByAddress = undefined;
+      onChange();
+    },
     onState: logState('pods of this node'),
   });
 
@@ -82,6 +87,7 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
   });
 
   function followResources(followed: ResourceApi): Reflector<Known> {
+    const logChange = logState(`resources of ${followed}`);
     const reflector = reflect<ApiDeepPacketInspection, Known>({
       client,
       path: resourcePath(followed),
@@ -99,7 +105,7 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
       },
       onState: (state) => {
         if (state.failure?.status === 404) discovery.recheck();
-        logState(`resources of ${followed}`)(state);
+        logChange(state);
       },
     });
     void reflector.synced.then(() => {
@@ -126,8 +132,9 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
     log,
     client,
     local(address) {
-      const owners = pods.list().filter((pod) => !pod.hostNetwork && pod.addresses.includes(address));
-      return owners.length === 1 ? owners[0] : undefined;
+      podsByAddress ??= byAddress(pods.list());
+      const owners = podsByAddress.get(address);
+      return owners?.length === 1 ? owners[0] : undefined;
     },
   });
 
@@ -159,4 +166,14 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
       await status.close();
     },
   };
+}
+
+/** Pods in the node's network have its addresses, not their own. */
+function byAddress(pods: Pod[]): Map<string, Pod[]> {
+  const owners = new Map<string, Pod[]>();
+  for (const pod of pods) {
+    if (pod.hostNetwork) continue;
+    for (const address of pod.addresses) owners.set(address, [...(owners.get(address) ?? []), pod]);
+  }
+  return owners;
 }

@@ -45,8 +45,9 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     labelNames: ['state'],
     registers: [],
     collect() {
+      const states = observed.endpoints().map((entry) => entry.state.is);
       for (const state of ['starting', 'capturing', 'waiting']) {
-        this.set({ state }, observed.endpoints().filter((entry) => entry.state.is === state).length);
+        this.set({ state }, states.filter((is) => is === state).length);
       }
     },
   });
