@@ -2,42 +2,59 @@
  * The node's event log: append-only segments of NDJSON. It is the log that people read with tail and jq, the spool that sinks
  * read, and the checkpoint of the agent's own input.
  *
- * On disk: `snort-alerts-<sequence, 8 digits>.ndjson`, one JSON object a line, each line ended by `\n`. Only the segment with the highest
+ * On disk: `<name>-<number of events before its first, 12 digits>.ndjson`, one JSON object a line, each line ended by `\n`. Every
+ * complete line counts as one event, damaged ones too; numbers begin at 0 and are never used twice. Only the segment with the highest
  * number grows. An event's line says which bytes of an engine's output it came from (`record.position`) and its id
- * (`record.event_id`). `journal.lock` names the writer.
+ * (`record.event_id`); see consumed.ts. `journal.lock` names the writer.
  *
  * Writing: a batch is one write and one fdatasync; `append` resolves when the batch is durable, and rejects when none of it counts:
  * what a failed write left is cut off before the next. A batch is never split over two segments, and a segment is synced before the next
- * one is created, so that only the last can be damaged by a crash.
+ * one is created, so that only the last can be damaged by a crash. A segment is closed by its size, or by the age of its first event.
  *
  * Recovery, on opening: the last segment is cut at the first line with a NUL byte (a part that never reached the disk), and
  * otherwise behind its last line that is a complete JSON object. With fsync, nothing that `append` confirmed is behind such a
  * place, unless the disk itself lost it. What was cut off is in `recovered`; its alerts are read again from the engine's output.
+ * While running: a segment that somebody deleted, moved or changed is left as it is, and a new one begun by the next append, with
+ * the folder and the lock if they are gone too. Numbers go on.
  *
- * Retention: beyond `maxSize`, the oldest segments are deleted and their events counted. The one being written always stays.
+ * Retention: beyond `maxSize`, and when the last write is older than `maxAge`, the oldest segments are deleted and their events counted.
+ * The one being written always stays; too old, it is closed first.
  *
  * Not promised: with `fsync: false`, that confirmed events survive a power cut (they survive a kill of the agent). Protection from
- * writers that ignore the lock: a segment that somebody deleted or changed is left as it is, and a new one begun. Repair of
- * damage in older segments: readers skip such lines and count them. That a generation's positions outlive eviction: an alert whose
- * lines were all evicted is read again after a restart if the engine's output still has it, and gets the same id.
+ * writers that ignore the lock. Repair of damage in older segments: readers get such lines as damage. That a generation's positions
+ * outlive eviction: an alert whose lines were all evicted is read again after a restart if the engine's output still has it, and
+ * gets the same id. That numbers outlive the folder: deleted while no agent runs, the journal begins at 0 again. Exact ages: they are
+ * by the wall clock, so one that jumps ahead by more than `maxAge` evicts, and a file's first write in an earlier run is its birth.
  */
+import type { Stats } from 'node:fs';
 import { mkdir, open, stat, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { errorCode, JournalError, journalError } from './error.ts';
 import { lockDirectory } from './lock.ts';
 import type { Cursor } from './read.ts';
-import { listSegments, MAX_LINE_BYTES, parseLine, readLines, segmentPath } from './segment.ts';
+import { EVENT_JOURNAL, listSegments, MAX_LINE_BYTES, parseLine, readLines, segmentPath } from './segment.ts';
 
+export { foldKey, isConsumed, scanConsumed } from './consumed.ts';
+export type { Consumed, Skipped } from './consumed.ts';
 export { JournalError } from './error.ts';
-export { readJournal, scanConsumed } from './read.ts';
-export type { Consumed, Cursor, JournalLine, Skipped } from './read.ts';
+export { readJournal } from './read.ts';
+export type { Cursor, JournalLine, ReadOptions } from './read.ts';
+
+/** How often age is looked at without appends. */
+const TICK_MILLIS = 60_000;
 
 export interface JournalOptions {
   directory: string;
+  /** What segments are called: `snort-alerts` without it. */
+  name?: string;
   /** Bytes; a batch that would make a segment longer goes into the next one. A batch alone may be longer. */
   segmentSize: number;
   /** Bytes of all segments together; exceeded by at most the last batch, or by the last segment if that alone is larger. */
   maxSize: number;
+  /** Milliseconds; a segment is closed when its first event is that old. */
+  segmentAge: number;
+  /** Milliseconds; segments without a write for longer are deleted. 0: never. */
+  maxAge: number;
   fsync: boolean;
 }
 
@@ -49,6 +66,7 @@ export interface EventLine {
 }
 
 export interface SegmentInfo {
+  /** Events before it. */
   sequence: number;
   path: string;
   /** Bytes. */
@@ -66,12 +84,18 @@ export interface Recovered {
 }
 
 export interface JournalStatus {
+  /** Events since the journal began. */
+  total: number;
+  bytes: number;
+  segments: number;
+  /** Wall clock, ms since the epoch: first write of the oldest segment. Absent in an empty journal. */
+  oldest?: number;
   /** Events appended since opening. */
   appended: number;
   /** Events deleted by retention since opening. */
   evicted: number;
   evictedSegments: number;
-  /** Segments that somebody else deleted or changed while they were being written. */
+  /** Segments that somebody else deleted, moved or changed while they were being written. */
   replacedSegments: number;
   /** Why retention could not delete a segment the last time it tried. */
   retentionError?: JournalError;
@@ -84,11 +108,13 @@ export interface Journal {
    * RangeError when a line is too long or has a line break.
    */
   append(lines: readonly EventLine[]): Promise<void>;
+  /** @param listener called after each durable batch. @returns the function that ends that. */
+  onAppend(listener: () => void): () => void;
   /** What opening cut off. */
   readonly recovered: Recovered | undefined;
   /** Oldest first. */
   segments(): SegmentInfo[];
-  /** Behind the last durable event. */
+  /** Behind the last durable event; its `event` is the number of all that were ever journaled. */
   end(): Cursor;
   status(): JournalStatus;
   /** Waits for appends under way, and gives the lock back. */
@@ -97,12 +123,15 @@ export interface Journal {
 
 /** What of the file system tests make fail. */
 export interface JournalIo {
+  /** A new file. */
+  create(file: string): Promise<FileHandle>;
   write(handle: FileHandle, buffer: Buffer, offset: number, position: number): Promise<number>;
   sync(handle: FileHandle): Promise<void>;
   truncate(handle: FileHandle, length: number): Promise<void>;
 }
 
 const systemIo: JournalIo = {
+  create: (file) => open(file, 'wx+', 0o640),
   write: async (handle, buffer, offset, position) =>
     (await handle.write(buffer, offset, buffer.length - offset, position)).bytesWritten,
   sync: (handle) => handle.datasync(),
@@ -112,21 +141,39 @@ const systemIo: JournalIo = {
 interface Segment {
   sequence: number;
   size: number;
-  /** Unknown for segments of an earlier run until they are evicted. */
-  lines?: number;
+  /** Wall clock, ms since the epoch; of no meaning while it is empty. */
+  firstWrite: number;
+  lastWrite: number;
 }
 
-/** Opens a journal for writing; creates its folder (0750) where needed. @throws JournalError */
-export async function openJournal(options: JournalOptions, io: JournalIo = systemIo): Promise<Journal> {
+/** The segment that grows. */
+interface Active {
+  segment: Segment;
+  handle: FileHandle;
+  /** Complete lines in it. */
+  lines: number;
+  /** The file, to tell it from another one of the same name. */
+  file: Pick<Stats, 'dev' | 'ino'>;
+  /** Somebody else deleted, moved or changed it: nothing is written to it any more. */
+  replaced: boolean;
+}
+
+/**
+ * Opens a journal for writing; creates its folder (0750) where needed.
+ * @param now the wall clock, ms since the epoch.
+ * @throws JournalError
+ */
+export async function openJournal(
+  options: JournalOptions,
+  io: JournalIo = systemIo,
+  now: () => number = Date.now,
+  tickMillis = TICK_MILLIS,
+): Promise<Journal> {
   const { directory } = options;
-  try {
-    await mkdir(directory, { recursive: true, mode: 0o750 });
-  } catch (error) {
-    throw journalError('create the folder', directory, error);
-  }
+  await makeDirectory(directory);
   const unlock = lockDirectory(directory);
   try {
-    return await openLocked(options, io, unlock);
+    return await openLocked(options, io, now, tickMillis, unlock);
   } catch (error) {
     unlock();
     throw journalError('open the journal in', directory, error);
@@ -134,81 +181,135 @@ export async function openJournal(options: JournalOptions, io: JournalIo = syste
 }
 
 async function openLocked(
-  { directory, segmentSize, maxSize, fsync }: JournalOptions,
+  { directory, name = EVENT_JOURNAL, segmentSize, maxSize, segmentAge, maxAge, fsync }: JournalOptions,
   io: JournalIo,
-  unlock: () => void,
+  now: () => number,
+  tickMillis: number,
+  givenLock: () => void,
 ): Promise<Journal> {
-  const pathOf = (segment: Segment): string => segmentPath(directory, segment.sequence);
-  const segments: Segment[] = [];
-  for (const sequence of await listSegments(directory)) {
-    segments.push({ sequence, size: (await stat(segmentPath(directory, sequence))).size });
+  const pathOf = ({ sequence }: Segment): string => segmentPath(directory, sequence, name);
+  /** Oldest first; the last one is the active one, unless somebody deleted that. */
+  let segments: Segment[] = [];
+  for (const sequence of await listSegments(directory, name)) {
+    const { size, mtimeMs, birthtimeMs } = await stat(segmentPath(directory, sequence, name));
+    // A file system that doesn't know births says 0.
+    segments.push({ sequence, size, firstWrite: Math.min(birthtimeMs || mtimeMs, mtimeMs), lastWrite: mtimeMs });
   }
-  const status: JournalStatus = { appended: 0, evicted: 0, evictedSegments: 0, replacedSegments: 0 };
-  let recovered: Recovered | undefined;
-  let active: Segment;
-  let handle: FileHandle;
-  /** Whether bytes behind `active.size` may be left from a failed write. */
+  const counts = { appended: 0, evicted: 0, evictedSegments: 0, replacedSegments: 0 };
+  let retentionError: JournalError | undefined;
+  const listeners = new Set<() => void>();
+  /** Absent while it could not be taken again. */
+  let unlock: (() => void) | undefined = givenLock;
+  /** Whether bytes behind the active segment's size may be left from a failed write. */
   let torn = false;
   let closed = false;
   let queue: Promise<unknown> = Promise.resolve();
 
   const last = segments.at(-1);
-  if (last === undefined) {
-    ({ active, handle } = await create(1));
-  } else {
-    active = last;
-    const { kept, lines, reason } = await inspect(pathOf(active));
-    handle = await open(pathOf(active), 'r+');
-    if (reason !== undefined) {
-      recovered = { path: pathOf(active), kept, cut: active.size - kept, reason };
-      try {
+  const opened = last === undefined ? { active: await create(0), recovered: undefined } : await recover(last);
+  const { recovered } = opened;
+  let active = opened.active;
+  await retain();
+  const timer = setInterval(() => void enqueue(tick), tickMillis).unref();
+
+  async function recover(segment: Segment): Promise<{ active: Active; recovered: Recovered | undefined }> {
+    const path = pathOf(segment);
+    const { kept, lines, reason } = await inspect(path);
+    const handle = await open(path, 'r+');
+    try {
+      let cut: Recovered | undefined;
+      if (reason !== undefined) {
+        cut = { path, kept, cut: segment.size - kept, reason };
         await handle.truncate(kept);
         await handle.sync();
-      } catch (error) {
-        await handle.close();
-        throw error;
       }
-    }
-    active.size = kept;
-    active.lines = lines;
-  }
-  await retain();
-
-  async function create(sequence: number): Promise<{ active: Segment; handle: FileHandle }> {
-    const segment: Segment = { sequence, size: 0, lines: 0 };
-    const created = await open(pathOf(segment), 'wx+', 0o640);
-    try {
-      await syncDirectory(directory);
+      segment.size = kept;
+      return { active: { segment, handle, lines, file: await stat(path), replaced: false }, recovered: cut };
     } catch (error) {
-      await created.close();
-      await unlink(pathOf(segment));
+      await handle.close();
       throw error;
     }
-    segments.push(segment);
-    return { active: segment, handle: created };
   }
 
-  async function rotate(): Promise<void> {
-    await io.sync(handle);
-    const previous = handle;
-    ({ active, handle } = await create(active.sequence + 1));
+  /** @param sequence the next higher one when somebody else's file has it. */
+  async function create(sequence: number): Promise<Active> {
+    const time = now();
+    const segment: Segment = { sequence, size: 0, firstWrite: time, lastWrite: time };
+    let handle: FileHandle;
+    try {
+      handle = await io.create(pathOf(segment));
+    } catch (error) {
+      if (errorCode(error) === 'EEXIST') return create(sequence + 1);
+      throw error;
+    }
+    try {
+      await syncDirectory(directory);
+      const file = await stat(pathOf(segment));
+      segments.push(segment);
+      return { segment, handle, lines: 0, file, replaced: false };
+    } catch (error) {
+      await handle.close();
+      await unlink(pathOf(segment)).catch(() => undefined);
+      throw error;
+    }
+  }
+
+  /** @param lines of the active segment. When this fails, the active one stays. */
+  async function rotate(lines: number): Promise<void> {
+    await io.sync(active.handle);
+    const previous = active.handle;
+    active = await create(active.segment.sequence + lines);
     await previous.close();
   }
 
-  async function write(batch: Buffer, count: number): Promise<void> {
+  /** Sees to it that the active segment is the journal's own, of its age, and has room. @param bytes that will be written. */
+  async function prepare(bytes: number): Promise<void> {
     if (torn) await cutBack();
-    const { size, nlink } = await handle.stat();
-    const foreign = nlink === 0 || size !== active.size;
-    if (foreign) {
-      active.size = size;
-      if (nlink === 0) segments.splice(segments.indexOf(active), 1);
-      status.replacedSegments += 1;
+    const { segment, lines, file } = active;
+    const there = await statIfThere(pathOf(segment));
+    if (there === undefined || there.ino !== file.ino || there.dev !== file.dev || there.size !== segment.size) {
+      if (!active.replaced) counts.replacedSegments += 1;
+      active.replaced = true;
     }
-    if (foreign || (active.size > 0 && active.size + batch.length > segmentSize)) await rotate();
+    if (active.replaced) {
+      if (there === undefined) await makeAgain();
+      else segment.size = there.size;
+      await rotate(Math.max(lines, there === undefined ? 0 : await countLines(pathOf(segment))));
+    } else if (segment.size > 0 && (segment.size + bytes > segmentSize || tooOld())) {
+      await rotate(lines);
+    }
+  }
+
+  /** The folder and the lock may be gone with the segment. */
+  async function makeAgain(): Promise<void> {
+    await makeDirectory(directory);
+    unlock?.();
+    unlock = undefined;
+    unlock = lockDirectory(directory);
+    const left = new Set(await listSegments(directory, name));
+    segments = segments.filter(({ sequence }) => left.has(sequence));
+  }
+
+  /** Whether the active segment has to be closed for its age. */
+  function tooOld(): boolean {
+    const { segment } = active;
+    const time = now();
+    // A clock that jumped back: the age counts from there.
+    segment.firstWrite = Math.min(segment.firstWrite, time);
+    return time - segment.firstWrite >= segmentAge || expired(segment, time);
+  }
+
+  function expired({ lastWrite }: Segment, time: number): boolean {
+    return maxAge > 0 && time - lastWrite > maxAge;
+  }
+
+  async function write(batch: Buffer, count: number): Promise<void> {
+    await prepare(batch.length);
+    const { segment, handle } = active;
     torn = true;
     try {
       for (let written = 0; written < batch.length;) {
-        const bytes = await io.write(handle, batch, written, active.size + written);
+        const bytes = await io.write(handle, batch, written, segment.size + written);
         if (bytes === 0) throw new Error('the file system took no bytes');
         written += bytes;
       }
@@ -219,34 +320,44 @@ async function openLocked(
       throw error;
     }
     torn = false;
-    active.size += batch.length;
-    active.lines = (active.lines ?? 0) + count;
-    status.appended += count;
+    const time = now();
+    if (segment.size === 0) segment.firstWrite = time;
+    segment.lastWrite = time;
+    segment.size += batch.length;
+    active.lines += count;
+    counts.appended += count;
   }
 
   async function cutBack(): Promise<void> {
-    await io.truncate(handle, active.size);
+    await io.truncate(active.handle, active.segment.size);
     torn = false;
+  }
+
+  /** What age asks for. */
+  async function tick(): Promise<void> {
+    // What fails here fails in the next append too, which says so.
+    if (tooOld()) await prepare(0).catch(() => undefined);
+    await retain();
   }
 
   /** Failing to delete must not fail the append that caused it: it is in `status`, and tried again with the next. */
   async function retain(): Promise<void> {
+    const time = now();
     for (;;) {
-      const total = segments.reduce((sum, { size }) => sum + size, 0);
-      const [oldest] = segments;
-      if (total <= maxSize || oldest === undefined || oldest === active) return;
+      const [oldest, next] = segments;
+      if (oldest === undefined || next === undefined || oldest === active.segment) return;
+      if (bytesOf(segments) <= maxSize && !expired(oldest, time)) return;
       try {
-        const lines = oldest.lines ?? (await countLines(pathOf(oldest)));
         await unlink(pathOf(oldest));
-        status.evicted += lines;
-        status.evictedSegments += 1;
+        counts.evicted += next.sequence - oldest.sequence;
+        counts.evictedSegments += 1;
       } catch (error) {
         if (errorCode(error) !== 'ENOENT') {
-          status.retentionError = journalError('delete the old segment', pathOf(oldest), error);
+          retentionError = journalError('delete the old segment', pathOf(oldest), error);
           return;
         }
       }
-      delete status.retentionError;
+      retentionError = undefined;
       segments.shift();
     }
   }
@@ -256,6 +367,8 @@ async function openLocked(
     queue = result.catch(() => undefined);
     return result;
   }
+
+  const total = (): number => active.segment.sequence + active.lines;
 
   return {
     recovered,
@@ -267,31 +380,70 @@ async function openLocked(
         try {
           await write(batch, lines.length);
         } catch (error) {
-          throw journalError('append to', pathOf(active), error);
+          throw journalError('append to', pathOf(active.segment), error);
         }
+        // Apart from the append, which must not fail any more.
+        for (const listener of listeners) queueMicrotask(listener);
         await retain();
       });
     },
+    onAppend(listener) {
+      listeners.add(listener);
+      return () => void listeners.delete(listener);
+    },
     segments: () =>
       segments.map((segment) => ({ sequence: segment.sequence, path: pathOf(segment), size: segment.size })),
-    end: () => ({ segment: active.sequence, offset: active.size }),
-    status: () => ({ ...status }),
+    end: () => ({ segment: active.segment.sequence, offset: active.segment.size, event: total() }),
+    status() {
+      const [oldest] = segments;
+      return {
+        ...counts,
+        ...(retentionError === undefined ? {} : { retentionError }),
+        total: total(),
+        bytes: bytesOf(segments),
+        segments: segments.length,
+        ...(oldest === undefined || oldest.size === 0 ? {} : { oldest: oldest.firstWrite }),
+      };
+    },
     async close() {
       if (closed) return;
       closed = true;
+      clearInterval(timer);
       await enqueue(async () => {
         try {
           if (torn) await cutBack();
-          await io.sync(handle);
+          await io.sync(active.handle);
         } catch (error) {
-          throw journalError('close', pathOf(active), error);
+          throw journalError('close', pathOf(active.segment), error);
         } finally {
-          await handle.close();
-          unlock();
+          await active.handle.close();
+          unlock?.();
         }
       });
     },
   };
+}
+
+/** @throws JournalError */
+async function makeDirectory(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o750 });
+  } catch (error) {
+    throw journalError('create the folder', directory, error);
+  }
+}
+
+async function statIfThere(file: string): Promise<Stats | undefined> {
+  try {
+    return await stat(file);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function bytesOf(segments: Segment[]): number {
+  return segments.reduce((sum, { size }) => sum + size, 0);
 }
 
 function encode(lines: readonly EventLine[]): Buffer {

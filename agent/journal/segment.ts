@@ -7,24 +7,31 @@ export const MAX_LINE_BYTES = 1 << 20;
 const CHUNK_BYTES = 1 << 18;
 const NEWLINE = 0x0a;
 
-/** `snort-alerts-00000042.ndjson`; numbers start at 1, are never used twice, and sort like the names up to 99,999,999. */
-export function segmentName(sequence: number): string {
-  return `snort-alerts-${String(sequence).padStart(8, '0')}.ndjson`;
+/** Name of the journal of events; other journals have another. */
+export const EVENT_JOURNAL = 'snort-alerts';
+
+/**
+ * `snort-alerts-000000000042.ndjson`, as Kafka numbers its segments: the number of events before the segment's first one since the
+ * journal began. Numbers are never used twice, and sort like the names below 10^12.
+ */
+function segmentName(sequence: number, name: string): string {
+  return `${name}-${String(sequence).padStart(12, '0')}.ndjson`;
 }
 
 /** Sequence numbers of the segments in a folder, oldest first; other files are ignored. */
-export async function listSegments(directory: string): Promise<number[]> {
+export async function listSegments(directory: string, name = EVENT_JOURNAL): Promise<number[]> {
   const entries = await readdir(directory, { withFileTypes: true });
   return entries
     .flatMap((entry) => {
-      const sequence = Number(/^snort-alerts-(\d{8,15})\.ndjson$/.exec(entry.name)?.[1]);
-      return entry.isFile() && segmentName(sequence) === entry.name ? [sequence] : [];
+      if (!entry.isFile() || !entry.name.startsWith(`${name}-`)) return [];
+      const sequence = Number(/^(\d{12,15})\.ndjson$/.exec(entry.name.slice(name.length + 1))?.[1]);
+      return segmentName(sequence, name) === entry.name ? [sequence] : [];
     })
     .toSorted((a, b) => a - b);
 }
 
-export function segmentPath(directory: string, sequence: number): string {
-  return path.join(directory, segmentName(sequence));
+export function segmentPath(directory: string, sequence: number, name = EVENT_JOURNAL): string {
+  return path.join(directory, segmentName(sequence, name));
 }
 
 export interface Line {

@@ -2,7 +2,7 @@ import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { scanConsumed } from '../../agent/journal/journal.ts';
+import { foldKey, isConsumed, scanConsumed } from '../../agent/journal/journal.ts';
 import type { EventLine } from '../../agent/journal/journal.ts';
 import { eventLine } from './fixtures/lines.ts';
 
@@ -12,14 +12,39 @@ beforeEach(async () => {
 });
 afterEach(() => rm(directory, { recursive: true }));
 
-/** Writes segments 1, 2, … */
+/** Writes segments, oldest first. */
 async function segments(...contents: EventLine[][]): Promise<void> {
-  for (const [index, lines] of contents.entries()) {
-    await writeFile(name(index + 1), lines.map(({ json }) => `${json}\n`).join(''));
+  let sequence = 0;
+  for (const lines of contents) {
+    await writeFile(name(sequence), lines.map(({ json }) => `${json}\n`).join(''));
+    sequence += lines.length;
   }
 }
 
-const name = (sequence: number): string => path.join(directory, `snort-alerts-0000000${sequence}.ndjson`);
+const name = (sequence: number): string =>
+  path.join(directory, `snort-alerts-${String(sequence).padStart(12, '0')}.ndjson`);
+
+const KEY = foldKey('dpi.shop/web', 1, '2001', 'shop/web-7d4b-x');
+
+/** A line for many alerts of KEY. */
+const fold = (generation: string, from: number, until: number, more: Record<string, unknown> = {}): EventLine =>
+  eventLine(generation, from, {
+    record: {
+      count: 7,
+      last_position: `${generation}:${until}`,
+      generator_id: '1',
+      snort_signature_id: '2001',
+      seen_at: [
+        { namespace: 'shop', name: 'web-7d4b-x', interface: 'cali1' },
+        { namespace: 'shop', name: 'api', interface: 'cali2' },
+      ],
+      ...more,
+    },
+  });
+
+/** A line that was written while alerts from `checkpoint` on were held. */
+const held = (generation: string, offset: number, checkpoint: number): EventLine =>
+  eventLine(generation, offset, { record: { checkpoint: `${generation}:${checkpoint}` } });
 
 describe('what a restarting reader has consumed', () => {
   test('is the highest position of each generation, with the ids at it', async () => {
@@ -31,8 +56,8 @@ describe('what a restarting reader has consumed', () => {
     ]);
     expect(await scanConsumed(directory, ['lane0-x', 'lane1-y', 'lane2-z'])).toEqual(
       new Map([
-        ['lane1-y', { offset: 900, ids: new Set(['y1']), merged: new Map() }],
-        ['lane0-x', { offset: 250, ids: new Set(['web', 'api']), merged: new Map() }],
+        ['lane1-y', { offset: 900, ids: new Set(['y1']), merged: new Map(), folds: new Map() }],
+        ['lane0-x', { offset: 250, ids: new Set(['web', 'api']), merged: new Map(), folds: new Map() }],
       ]),
     );
   });
@@ -51,11 +76,13 @@ describe('what a restarting reader has consumed', () => {
         [300, new Set(['dpi.shop/web', 'dpi.shop/api'])],
         [900, new Set(['dpi.shop/web'])],
       ]),
+      folds: new Map(),
     });
     expect(consumed.get('other')).toEqual({
       offset: 0,
       ids: new Set(),
       merged: new Map([[40, new Set(['dpi.shop/web'])]]),
+      folds: new Map(),
     });
   });
 
@@ -76,6 +103,7 @@ describe('what a restarting reader has consumed', () => {
       offset: 60,
       ids: new Set(['web', 'api']),
       merged: new Map([[70, new Set(['dpi.shop/web'])]]),
+      folds: new Map(),
     });
   });
 
@@ -106,9 +134,9 @@ describe('what a restarting reader has consumed', () => {
       { position: '', json: '{"record":{"position":"gg:95"}}' },
       { position: '', json: '["g:94"]' },
     ]);
-    await appendFile(name(1), '{"record":{"position":"g:96","event_id":"torn"}}');
+    await appendFile(name(0), '{"record":{"position":"g:96","event_id":"torn"}}');
     expect(await scanConsumed(directory, ['g'], ({ bytes }) => skipped.push(bytes))).toEqual(
-      new Map([['g', { offset: 10, ids: new Set(['g-10']), merged: new Map() }]]),
+      new Map([['g', { offset: 10, ids: new Set(['g-10']), merged: new Map(), folds: new Map() }]]),
     );
     expect(skipped).toEqual([29, (2 << 20) + 1, 9]);
   });
@@ -117,5 +145,155 @@ describe('what a restarting reader has consumed', () => {
     expect(await scanConsumed(directory, ['g'])).toEqual(new Map());
     await segments([eventLine('g', 10)]);
     expect(await scanConsumed(directory, [])).toEqual(new Map());
+  });
+});
+
+describe('with flood control', () => {
+  test("a checkpoint takes the place of its line's position, and ids are those of all lines from there on", async () => {
+    await segments([
+      eventLine('g', 100),
+      held('g', 200, 150),
+      eventLine('g', 150, { id: 'late' }),
+      held('g', 300, 180),
+    ]);
+    expect(await scanConsumed(directory, ['g'])).toEqual(
+      new Map([['g', { offset: 180, ids: new Set(['g-200', 'g-300']), merged: new Map(), folds: new Map() }]]),
+    );
+  });
+
+  test('the alert at the checkpoint itself is consumed only when a line, a merge or a fold says so', async () => {
+    await segments([held('g', 300, 200)]);
+    const consumed = (await scanConsumed(directory, ['g'])).get('g');
+    expect(isConsumed(consumed, { offset: 200, id: 'g-200', origin: 'dpi.shop/web', key: KEY })).toBe(false);
+    expect(isConsumed(consumed, { offset: 300, id: 'g-300', origin: 'dpi.shop/web', key: KEY })).toBe(true);
+  });
+
+  test('a fold claims nothing for the offset, unless it has a checkpoint', async () => {
+    await segments([
+      eventLine('g', 100),
+      fold('g', 110, 900),
+      fold('h', 10, 20),
+      fold('i', 10, 50, { checkpoint: 'i:40' }),
+    ]);
+    const consumed = await scanConsumed(directory, ['g', 'h', 'i']);
+    expect(consumed.get('g')).toEqual({
+      offset: 100,
+      ids: new Set(['g-100', 'g-110']),
+      merged: new Map(),
+      folds: new Map([[KEY, [{ from: 110, until: 900 }]]]),
+    });
+    expect(consumed.get('h')).toMatchObject({ offset: 0, folds: new Map([[KEY, [{ from: 10, until: 20 }]]]) });
+    expect(consumed.get('i')).toMatchObject({
+      offset: 40,
+      ids: new Set(),
+      folds: new Map([[KEY, [{ from: 10, until: 50 }]]]),
+    });
+  });
+
+  test('folds are kept while their last alert is at the offset or behind it, wherever they begin', async () => {
+    await segments([fold('g', 10, 199), fold('g', 20, 200), fold('g', 30, 300), eventLine('g', 200)]);
+    expect((await scanConsumed(directory, ['g'])).get('g')?.folds).toEqual(
+      new Map([
+        [
+          KEY,
+          [
+            { from: 20, until: 200 },
+            { from: 30, until: 300 },
+          ],
+        ],
+      ]),
+    );
+  });
+
+  test('a count of 1, and a last position that is none or of another generation, make no fold', async () => {
+    await segments([
+      eventLine('g', 10),
+      fold('g', 20, 90, { last_position: 'other:90' }),
+      fold('g', 30, 90, { last_position: 90 }),
+      fold('g', 40, 90, { count: 1 }),
+    ]);
+    expect((await scanConsumed(directory, ['g'])).get('g')).toEqual({
+      offset: 40,
+      ids: new Set(['g-40']),
+      merged: new Map(),
+      folds: new Map(),
+    });
+  });
+
+  test('a checkpoint that is not readable claims nothing', async () => {
+    await segments([eventLine('g', 10), eventLine('g', 90, { record: { checkpoint: 'g:x' } })]);
+    expect((await scanConsumed(directory, ['g'])).get('g')).toMatchObject({
+      offset: 10,
+      ids: new Set(['g-10', 'g-90']),
+    });
+  });
+
+  test('an alert is consumed by its id, by a merge for its resource, or by a fold of its key around it', async () => {
+    await segments([eventLine('g', 100, { merged: ['g:500'] }), fold('g', 200, 400), held('g', 300, 150)]);
+    const consumed = (await scanConsumed(directory, ['g'])).get('g');
+    const alert = { offset: 250, id: 'unknown', origin: 'dpi.shop/web', key: 'other' };
+    expect(isConsumed(consumed, alert)).toBe(false);
+    expect(isConsumed(undefined, alert)).toBe(false);
+    expect(isConsumed(consumed, { ...alert, id: 'g-300' })).toBe(true);
+    expect(isConsumed(consumed, { ...alert, offset: 500 })).toBe(true);
+    expect(isConsumed(consumed, { ...alert, offset: 500, origin: 'dpi.shop/api' })).toBe(false);
+    const folded = [199, 200, 300, 400, 401].map((offset) => isConsumed(consumed, { ...alert, offset, key: KEY }));
+    expect(folded).toEqual([false, true, true, true, false]);
+  });
+
+  test('lines behind the offset are found behind segments that other generations filled', async () => {
+    await segments(
+      [eventLine('g', 50), held('g', 200, 100)],
+      [eventLine('other', 1)],
+      [eventLine('other', 2)],
+      [held('g', 300, 100)],
+    );
+    expect((await scanConsumed(directory, ['g', 'other'])).get('g')?.ids).toEqual(new Set(['g-200', 'g-300']));
+  });
+
+  test('an offset is looked for behind segments that only have folds, and segments that have nothing', async () => {
+    await segments([eventLine('g', 700)], [eventLine('other', 1)], [fold('g', 10, 20)], [fold('g', 30, 800)]);
+    expect((await scanConsumed(directory, ['g'])).get('g')).toEqual({
+      offset: 700,
+      ids: new Set(['g-700']),
+      merged: new Map(),
+      folds: new Map([[KEY, [{ from: 30, until: 800 }]]]),
+    });
+  });
+
+  test('an offset is looked for behind segments that only have merged alerts of the generation', async () => {
+    await segments([eventLine('g', 30)], [eventLine('other', 1)], [eventLine('other', 2, { merged: ['g:40'] })]);
+    expect((await scanConsumed(directory, ['g'])).get('g')).toMatchObject({ offset: 30, ids: new Set(['g-30']) });
+  });
+
+  test('lines that a fold reaches over are found behind segments that other generations filled', async () => {
+    await segments([held('g', 150, 40)], [eventLine('other', 1)], [eventLine('g', 100), fold('g', 50, 200)]);
+    expect((await scanConsumed(directory, ['g'])).get('g')?.ids).toEqual(new Set(['g-100', 'g-150']));
+  });
+
+  test('the search ends at a segment with nothing but lines from before the offset', async () => {
+    await segments(
+      [eventLine('g', 9000, { id: 'never read' })],
+      [eventLine('g', 10), fold('g', 5, 9)],
+      [eventLine('other', 1)],
+      [held('g', 300, 100)],
+    );
+    expect((await scanConsumed(directory, ['g'])).get('g')).toMatchObject({ offset: 100, ids: new Set(['g-300']) });
+  });
+
+  test('a segment with nothing but old folds does not end it', async () => {
+    await segments([held('g', 200, 100)], [fold('g', 5, 9)], [held('g', 300, 100)]);
+    expect((await scanConsumed(directory, ['g'])).get('g')?.ids).toEqual(new Set(['g-200', 'g-300']));
+  });
+
+  test('of very many lines, those before the offset are left out', async () => {
+    const lines = Array.from({ length: 20_000 }, (_, index) =>
+      index % 3 === 0 ? fold('g', index, index + 1) : held('g', index, Math.max(0, index - 10)),
+    );
+    await segments(lines);
+    const consumed = (await scanConsumed(directory, ['g'])).get('g');
+    expect(consumed?.offset).toBe(19_989);
+    expect(consumed?.ids).toEqual(new Set(Array.from({ length: 11 }, (_, index) => `g-${19_989 + index}`)));
+    expect(consumed?.folds.get(KEY)?.map(({ until }) => until)).toEqual([19_990, 19_993, 19_996, 19_999]);
   });
 });

@@ -29,9 +29,17 @@ test('a writer that is killed again and again leaves whole lines, nothing twice,
       confirmed = printed.at(-1) ?? 0;
     }
 
-    const journal = await openJournal({ directory, segmentSize: 20_000, maxSize: 1e9, fsync: true });
+    const journal = await openJournal({
+      directory,
+      segmentSize: 20_000,
+      maxSize: 1e9,
+      segmentAge: 1e9,
+      maxAge: 0,
+      fsync: true,
+    });
     const positions: string[] = [];
     for (const segment of journal.segments()) {
+      expect(segment.sequence).toBe(positions.length);
       const lines = (await readFile(segment.path, 'utf8')).split('\n');
       expect(lines.pop()).toBe('');
       for (const line of lines) positions.push(JSON.parse(line).record.position);
