@@ -25,6 +25,10 @@ export interface AttributedAlert {
   position: string;
   /** Positions of further alerts, of the same packet, that went into this one. */
   mergedPositions: string[];
+  /** What the flood control folded into this one, which is the first of them; absent where it stands for itself only. */
+  fold?: { count: number; lastPosition: string; lastTimeMicros: number };
+  /** `<generation>:<offset>`: alerts from there on were still held when this one was journaled. */
+  checkpoint?: string;
   /** The DeepPacketInspection that asked, `<namespace>/<name>`. An alert has one of these for each. */
   resource: string;
   /** Endpoints that saw the packet; at least one. */

@@ -3,7 +3,7 @@
  *
  * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed earlier or
  * never used, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
- * times more. Each change is in the file before it is used: a later agent reads the alerts that this one left.
+ * times more. Where the clock was set while a lease ran, it has an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts that this one left.
  *
  * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones do not. It is
  * written anew when it is opened and when most of its lines are old. Not promised: that a change survives a power cut.
@@ -36,6 +36,8 @@ export interface Leases {
   /** Replaces what is known of an endpoint that keeps its id (labels, resources). */
   update(endpoint: Endpoint): void;
   free(endpointId: string): void;
+  /** The clock was set: packets of running leases may now be older than their beginning. */
+  clockMoved(): void;
   /** Whose packet had this id at this time (microseconds since the epoch). */
   owner(vlan: number, timeMicros: number): Endpoint | undefined;
   /** The endpoints that held an id at this time (microseconds since the epoch). */
@@ -61,7 +63,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   let next = FIRST_ID;
 
   for (const lease of file === undefined ? [] : readLeases(file)) {
-    remember({ ...lease, until: lease.until ?? now() });
+    remember({ ...lease, until: lease.until ?? Math.max(now(), lease.since) });
     next = Math.max(next, lease.vlan + 1);
   }
   // Ids below the highest that the file does not name rest too.
@@ -125,9 +127,21 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       const lease = byEndpoint.get(endpointId);
       if (lease === undefined) return;
       byEndpoint.delete(endpointId);
-      lease.until = now();
+      // The clock may have been set back since it was taken.
+      lease.until = Math.max(now(), lease.since);
       resting.push(lease.vlan);
       save(lease);
+    },
+    clockMoved() {
+      for (const [id, lease] of byEndpoint) {
+        const renewed = { ...lease, since: now() };
+        // The entry for before: with a step back, it is of a time that is yet to come.
+        lease.until = Math.max(lease.since, renewed.since);
+        save(lease);
+        remember(renewed);
+        byEndpoint.set(id, renewed);
+        save(renewed);
+      }
     },
     owner: (vlan, timeMicros) => heldAt(byVlan.get(vlan) ?? [], timeMicros),
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
@@ -135,7 +149,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   };
 }
 
-/** Who held an id, of its leases in the order of their times. */
+/** Who held an id, of its leases in the order in which they were taken. */
 function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefined {
   const held = (slack: number): Lease | undefined =>
     leases.findLast((l) => l.since - slack <= timeMicros && timeMicros <= (l.until ?? Infinity) + slack);
@@ -143,7 +157,7 @@ function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefi
   return (held(0) ?? held(SLACK_MICROS))?.endpoint;
 }
 
-/** In the order of their times. */
+/** In the order of their lines: by time, but for a clock that was set. */
 function readLeases(file: string): Lease[] {
   let text: string;
   try {
@@ -160,7 +174,7 @@ function readLeases(file: string): Lease[] {
       // Torn: the agent that wrote it had not used it yet.
     }
   }
-  return [...leases.values()].sort((a, b) => a.since - b.since);
+  return [...leases.values()];
 }
 
 function isLease(value: unknown): value is Lease {

@@ -57,6 +57,14 @@ export interface EventRecord {
   /** `<generation>:<offset of its first byte>` in the engine's output. */
   position: string;
   merged_positions?: string[];
+  /** Alerts from this position on may have no line yet behind this one; absent where only those behind its own position may. */
+  checkpoint?: string;
+  /** Alerts that the event stands for, where the flood control folded more than one: this one is the first. */
+  count?: number;
+  /** Of the last of them, as `position`. */
+  last_position?: string;
+  /** Of the last of them, as `timestamp`. */
+  last_timestamp?: string;
   /** Capture time, RFC 3339 with microseconds. */
   timestamp: string;
   generator_id: string;
@@ -128,6 +136,14 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
       event_id: eventId(attributed),
       position: clean(attributed.position, 128),
       ...filled('merged_positions', attributed.mergedPositions, MAX_MERGED_POSITIONS, 128),
+      ...(attributed.checkpoint === undefined ? {} : { checkpoint: clean(attributed.checkpoint, 128) }),
+      ...(attributed.fold === undefined
+        ? {}
+        : {
+            count: integer(attributed.fold.count),
+            last_position: clean(attributed.fold.lastPosition, 128),
+            last_timestamp: rfc3339(attributed.fold.lastTimeMicros),
+          }),
       timestamp,
       generator_id: String(integer(alert.gid)),
       message,

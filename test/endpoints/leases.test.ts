@@ -318,3 +318,50 @@ describe.each([
     );
   });
 });
+
+describe('a clock that is set', () => {
+  const HOUR = 3600 * SECOND;
+
+  test('back by an hour: packets of a running lease, before and after, find its owner', () => {
+    const leases = openLeases(file, clock);
+    const vlan = leases.take(endpoint('a'));
+    now += 10 * SECOND;
+    const before = now;
+    now -= HOUR;
+    expect(leases.owner(vlan, now)).toBeUndefined();
+    leases.clockMoved();
+    now += SECOND;
+    expect(leases.owner(vlan, now)?.id).toBe('a');
+    expect(leases.at(now).map(({ id }) => id)).toEqual(['a']);
+    expect(leases.owner(vlan, before)?.id).toBe('a');
+    expect(leases.active().map(({ id }) => id)).toEqual(['a']);
+  });
+
+  test('back and forth again, then freed: nobody is found behind the end, and the same one before it', () => {
+    const leases = openLeases(file, clock);
+    const vlan = leases.take(endpoint('a'));
+    now -= HOUR;
+    leases.clockMoved();
+    now += HOUR;
+    leases.clockMoved();
+    now += 60 * SECOND;
+    leases.free('a');
+    expect(leases.owner(vlan, now - 30 * SECOND)?.id).toBe('a');
+    expect(leases.owner(vlan, now + 30 * SECOND)).toBeUndefined();
+    expect(leases.active()).toEqual([]);
+  });
+
+  test('back while leases run: what is changed later, and freed, is in the file for the next agent', () => {
+    const leases = openLeases(file, clock);
+    const vlan = leases.take(endpoint('a'));
+    now -= HOUR;
+    leases.clockMoved();
+    now += 60 * SECOND;
+    leases.update(endpoint('a', ['default/changed']));
+    now += 60 * SECOND;
+    const later = openLeases(file, clock);
+    expect(later.owner(vlan, now - 90 * SECOND)?.resources).toEqual(['default/changed']);
+    expect(later.owner(vlan, START)?.id).toBe('a');
+    expect(later.active()).toEqual([]);
+  });
+});

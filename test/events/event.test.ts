@@ -348,3 +348,16 @@ test('the largest of everything still leaves room for most of the largest payloa
   expect(event.record.payload?.length).toBeGreaterThan(20_000);
   expect(event.record.merged_positions).toHaveLength(MAX_MERGED_POSITIONS);
 });
+
+test('a folded alert says for how many it stands, and until when', () => {
+  const fold = { count: 1234, lastPosition: 'lane0-x:99', lastTimeMicros: 1_727_425_450_080_704 };
+  const { record } = toEvent(attributed({ fold, checkpoint: 'lane0-x:7' }), { payload: true, maxPayloadBytes: 100 });
+  expect(record).toMatchObject({
+    count: 1234,
+    last_position: 'lane0-x:99',
+    last_timestamp: '2024-09-27T08:24:10.080704Z',
+    checkpoint: 'lane0-x:7',
+  });
+  expect(record.event_id).toBe(eventId(attributed()));
+  expect(toEvent(attributed(), { payload: true, maxPayloadBytes: 100 }).record).not.toHaveProperty('count');
+});

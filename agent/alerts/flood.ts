@@ -1,0 +1,137 @@
+/**
+ * Flood control: of each signature at each endpoint, for each resource, a token bucket lets so many alerts pass that become an event each.
+ * When it is empty, alerts are folded into one for a while: the first of them, with their exact count.
+ *
+ * Before the merging of twins, so that a fold has one endpoint. While a fold is open, every alert of its kind goes into it, and a fold
+ * never spans generations of an engine: so what a journaled fold stands for can be told from its first and last position alone, after a crash
+ * too. Alerts of a generation come in the order of their positions.
+ *
+ * Bounded: beyond MAX_KINDS, the bucket that was used least recently is forgotten (its kind has a full one again), and folds that opened
+ * first are due at once.
+ */
+import type { AttributedAlert } from './attributed.ts';
+
+export const MAX_KINDS = 65_536;
+
+export interface FloodLimit {
+  /** Alerts of one kind that pass at once; 0 lets all pass. */
+  burst: number;
+  /** How many do in the long run. */
+  ratePerSecond: number;
+  /** How long a fold is open. */
+  foldMillis: number;
+}
+
+export interface FloodControl {
+  /** @param now Milliseconds on a monotonic clock, as in all of these. */
+  take(attributed: AttributedAlert, now: number): 'passed' | 'folded';
+  /** Closes the folds that were open for long enough, in the order of their opening. */
+  due(now: number): AttributedAlert[];
+  /** No more will come, or somebody waits for what is there. */
+  closeAll(): AttributedAlert[];
+  /** When `due` will have something; undefined when no fold is open. */
+  nextDue(): number | undefined;
+  /** The lowest offset in a generation's output of an alert in an open fold. */
+  held(generation: string): number | undefined;
+}
+
+interface Bucket {
+  tokens: number;
+  /** When there were so many. */
+  at: number;
+}
+
+interface Fold {
+  first: AttributedAlert;
+  offset: number;
+  bucket: Bucket;
+  count: number;
+  lastPosition: string;
+  lastTimeMicros: number;
+  due: number;
+}
+
+export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLimit): FloodControl {
+  /** Of kinds without an open fold; the one that was used least recently is first. */
+  const idle = new Map<string, Bucket>();
+  /** By generation, then kind, in the order of their opening, which is that of their offsets and of their ends. */
+  const open = new Map<string, Map<string, Fold>>();
+  let folds = 0;
+
+  function useToken(kind: string, now: number): Bucket | undefined {
+    const bucket = idle.get(kind) ?? { tokens: burst, at: now };
+    bucket.tokens = Math.min(burst, bucket.tokens + ((now - bucket.at) * ratePerSecond) / 1000);
+    bucket.at = now;
+    idle.delete(kind);
+    if (bucket.tokens < 1) return bucket;
+    bucket.tokens -= 1;
+    keep(kind, bucket);
+    return undefined;
+  }
+
+  function keep(kind: string, bucket: Bucket): void {
+    idle.set(kind, bucket);
+    if (idle.size <= MAX_KINDS) return;
+    for (const oldest of idle.keys()) return void idle.delete(oldest);
+  }
+
+  function close(isDue: (fold: Fold) => boolean): AttributedAlert[] {
+    const closed: Fold[] = [];
+    for (const [generation, kinds] of open) {
+      for (const [kind, fold] of kinds) {
+        if (!isDue(fold) && folds <= MAX_KINDS) break;
+        kinds.delete(kind);
+        folds--;
+        keep(kind, fold.bucket);
+        closed.push(fold);
+      }
+      if (kinds.size === 0) open.delete(generation);
+    }
+    return closed.map(({ first, count, lastPosition, lastTimeMicros }) =>
+      count === 1 ? first : { ...first, fold: { count, lastPosition, lastTimeMicros } },
+    );
+  }
+
+  return {
+    take(attributed, now) {
+      if (burst === 0) return 'passed';
+      const { alert, position, resource, seenAt } = attributed;
+      const [generation = '', offset = '0'] = position.split(':');
+      const kind = `${resource} ${seenAt[0]?.id ?? ''} ${alert.gid}:${alert.sid}`;
+      const kinds = open.get(generation) ?? new Map<string, Fold>();
+      const fold = kinds.get(kind);
+      if (fold !== undefined) {
+        fold.count++;
+        fold.lastPosition = position;
+        fold.lastTimeMicros = Math.max(fold.lastTimeMicros, alert.timeMicros);
+        return 'folded';
+      }
+      const bucket = useToken(kind, now);
+      if (bucket === undefined) return 'passed';
+      open.set(generation, kinds);
+      kinds.set(kind, {
+        first: attributed,
+        offset: Number(offset),
+        bucket,
+        count: 1,
+        lastPosition: position,
+        lastTimeMicros: alert.timeMicros,
+        due: now + foldMillis,
+      });
+      folds++;
+      return 'folded';
+    },
+    due: (now) => close((fold) => fold.due <= now),
+    closeAll: () => close(() => true),
+    nextDue() {
+      const dues = [...open.values()].flatMap((kinds) => firstOf(kinds)?.due ?? []);
+      return dues.length === 0 ? undefined : Math.min(...dues);
+    },
+    held: (generation) => firstOf(open.get(generation) ?? new Map<string, Fold>())?.offset,
+  };
+}
+
+function firstOf(kinds: Map<string, Fold>): Fold | undefined {
+  for (const fold of kinds.values()) return fold;
+  return undefined;
+}
