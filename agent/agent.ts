@@ -1,12 +1,13 @@
 /**
  * Composes the pipeline; read top to bottom, it is the way of a packet and of its alert:
- * endpoints → leases → lanes (capture → engine → reader) → attribution → merging → naming → events → journal.
+ * endpoints → leases → lanes (capture → engine → reader) → attribution → flood control → merging → naming → events → journal → sinks.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
+import { createFloodControl } from './alerts/flood.ts';
 import { createMerger } from './alerts/merge.ts';
 import { createNamer, type Names } from './alerts/name.ts';
 import type { Counters } from './capture/protocol.ts';
@@ -20,13 +21,31 @@ import { leftGenerations } from './engine/generation.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
-import { toEvent, type EeEvent } from './events/event.ts';
-import { openJournal, scanConsumed, type EventLine } from './journal/journal.ts';
+import { eventId, toEvent, type EeEvent } from './events/event.ts';
+import {
+  foldKey,
+  isConsumed,
+  JournalError,
+  openJournal,
+  scanConsumed,
+  type EventLine,
+  type Journal,
+  type JournalStatus,
+} from './journal/journal.ts';
 import { startLane, type Lane } from './lane.ts';
 import type { RuleIndex } from './rulesets/files.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
+import { createDestinations } from './ship/destinations.ts';
+import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
 const JOURNAL_RETRY_MILLIS = 1_000;
+/** What a disk may get over by itself; all else at the start is a mistake in the configuration. */
+const PASSING = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
+/** A difference between the wall clock and the monotonic one that is no drift. */
+const CLOCK_STEP_MILLIS = 500;
+const CLOCK_CHECK_MILLIS = 10_000;
+/** What the sinks may take to confirm what they are sending when the agent ends. */
+const SINK_GRACE_MILLIS = 3_000;
 
 export interface AgentOptions {
   config: Config;
@@ -44,6 +63,8 @@ export interface AgentOptions {
   onEvent?: (event: EeEvent) => void;
   /** An endpoint's state changed, or that of an engine. */
   onChange?: () => void;
+  /** Called before the agent is there, with what its start waits for. */
+  onWaiting?: (problem: string) => void;
 }
 
 /** `read + copies = journaled + merged + recovered + unparsable + unattributed`, once nothing is held any more. */
@@ -53,7 +74,7 @@ export interface AlertCounts {
   /** Further events of alerts that several resources select. */
   copies: number;
   journaled: number;
-  /** The same packet seen at its other end. */
+  /** The same packet seen at its other end, or folded into another's event by the flood control. */
   merged: number;
   /** Read again after a crash, and already in the journal. */
   recovered: number;
@@ -76,6 +97,10 @@ export interface Agent {
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
   alerts(): AlertCounts;
+  /** Those of `merged` that the flood control folded. */
+  folded(): number;
+  journal(): JournalStatus;
+  sinks(): SinkStatus[];
   /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
   problems(): string[];
   /** Ends everything; what the engines had found is in the journal when it resolves. */
@@ -84,7 +109,8 @@ export interface Agent {
 
 /**
  * Resolves when every lane's engine reads packets.
- * @throws EngineError when an engine can't start, JournalError when the journal can't be written, the signal's reason when it is aborted.
+ * Waits while the journal's disk is full or read-only.
+ * @throws EngineError when an engine can't start, JournalError when the journal can't be opened, the signal's reason when it is aborted.
  */
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const { config, install, log } = options;
@@ -93,13 +119,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   // What earlier agents left, and how far their alerts got.
   const left = (await Promise.all(laneNames.map((lane) => leftGenerations(laneDirectory(lane))))).flat();
-  const journal = await openJournal(config.journal);
+  const journal = await openJournalOnceItCan(options);
   const consumed = await scanConsumed(
     config.journal.directory,
     left.map(({ name }) => name),
   );
 
   const leases = openLeases(join(config.stateDirectory, 'leases.ndjson'));
+  const flood = createFloodControl({
+    burst: config.alerts.burst,
+    ratePerSecond: config.alerts.ratePerSecond,
+    foldMillis: config.alerts.foldMillis,
+  });
   const merger = createMerger(config.alerts.mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases));
   const counts: AlertCounts = {
     read: 0,
@@ -110,6 +141,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     unparsable: 0,
     unattributed: 0,
   };
+  let folded = 0;
   const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
   const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
@@ -117,6 +149,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   /** A lane's alerts, in order, to attributed ones. */
   async function takeAlerts(generation: string, items: Decoded[]): Promise<void> {
+    checkClock();
+    const done = consumed.get(generation);
     for (const item of items) {
       counts.read++;
       if (item.kind === 'damage') {
@@ -131,28 +165,56 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       if (attributed.length === 0) counts.unattributed++;
       else counts.copies += attributed.length - 1;
       for (const one of attributed) {
-        if (consumed.get(generation)?.merged.get(item.start)?.has(`dpi.${one.resource}`) === true) {
+        if (done !== undefined && isConsumed(done, asJournaled(one, item.start))) {
           counts.recovered++;
           continue;
         }
         const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule) };
+        const now = performance.now();
+        if (flood.take(enriched, now) === 'folded') continue;
         namer.expect(enriched);
-        if (merger.add(enriched, Date.now()) === 'merged') counts.merged++;
+        if (merger.add(enriched, now) === 'merged') counts.merged++;
       }
     }
     await release();
   }
 
+  /** The wall clock ahead of the monotonic one, when last looked at. */
+  let clockOffset = Date.now() - performance.now();
+
+  /** Packets bear the time of the wall clock, and so do leases. */
+  function checkClock(): void {
+    const offset = Date.now() - performance.now();
+    if (Math.abs(offset - clockOffset) > CLOCK_STEP_MILLIS) {
+      log.warn({ seconds: Math.round((offset - clockOffset) / 1000) }, 'the clock was set');
+      leases.clockMoved();
+    }
+    clockOffset = offset;
+  }
+  // Often enough that what the clocks drift apart is no step.
+  const clockTimer = setInterval(checkClock, CLOCK_CHECK_MILLIS).unref();
+
+  /** Why alerts are not found or not kept, by lane, `journal` or `state`. */
+  const problems = new Map<string, string>();
   let releasing: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
 
   /** What need not wait any longer goes to the journal, one batch after the other. */
   function release(all = false): Promise<void> {
     releasing = releasing.then(async () => {
-      for await (const named of namer.name(all ? merger.takeAll() : merger.take(Date.now()))) await record(named);
-      const due = merger.nextDue();
+      const now = performance.now();
+      const folds = all ? flood.closeAll() : flood.due(now);
+      for (const fold of folds) {
+        namer.expect(fold);
+        folded += (fold.fold?.count ?? 1) - 1;
+        counts.merged += (fold.fold?.count ?? 1) - 1;
+      }
+      // Folds first: the lines behind them no longer say that they are held.
+      const alerts = [...folds, ...(all ? merger.takeAll() : merger.take(now))];
+      for await (const named of namer.name(alerts)) await record(named);
+      const due = Math.min(merger.nextDue() ?? Infinity, flood.nextDue() ?? Infinity);
       clearTimeout(timer);
-      if (due !== undefined) timer = setTimeout(() => void release(), Math.max(0, due - Date.now()));
+      if (due < Infinity) timer = setTimeout(() => void release(), Math.max(0, due - performance.now()));
     });
     return releasing;
   }
@@ -163,21 +225,30 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const lines: EventLine[] = [];
     const read = new Map<string, number>();
     for (const attributed of alerts) {
-      const event = toEvent(attributed, evidence);
-      const [generation = '', offset = '0'] = attributed.position.split(':');
-      read.set(generation, Number(offset));
-      if (consumed.get(generation)?.ids.has(event.record.event_id) === true) {
-        counts.recovered++;
-        continue;
-      }
+      const { generation, offset } = parsePosition(attributed.position);
+      const held = flood.held(generation);
+      const checkpoint = held !== undefined && held < offset ? `${generation}:${held}` : undefined;
+      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, evidence);
+      if (attributed.fold === undefined) read.set(generation, Math.min(offset, held ?? offset));
       events.push(event);
       lines.push({ position: attributed.position, json: JSON.stringify(event) });
     }
     await append(lines);
     counts.journaled += lines.length;
     for (const event of events) options.onEvent?.(event);
-    for (const [generation, offset] of read) {
+    for (const [generation, offset] of read) await forget(generation, offset);
+  }
+
+  /** What is journaled need not stay in the engine's files. Failing to delete it is no reason not to read on. */
+  async function forget(generation: string, offset: number): Promise<void> {
+    try {
       for (const lane of lanes) await lane.consumed(generation, offset);
+      if (problems.delete('state')) options.onChange?.();
+    } catch (error) {
+      if (problems.has('state')) return;
+      log.error({ err: error, generation }, "the engine's files cannot be deleted; tried again with the next events");
+      problems.set('state', error instanceof Error ? error.message : String(error));
+      options.onChange?.();
     }
   }
 
@@ -187,17 +258,36 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     for (let failures = 0; ; failures++) {
       try {
         await journal.append(lines);
-        if (failures > 0) log.info('journal is written again');
+        if (failures > 0) {
+          log.info('journal is written again');
+          problems.delete('journal');
+          options.onChange?.();
+        }
         return;
       } catch (error) {
-        if (failures === 0) log.error({ err: error }, 'journal cannot be written; alerts wait');
+        if (failures === 0) {
+          log.error({ err: error }, 'journal cannot be written; alerts wait');
+          problems.set('journal', error instanceof Error ? error.message : String(error));
+          options.onChange?.();
+        }
         await sleep(JOURNAL_RETRY_MILLIS);
       }
     }
   }
 
-  /** By lane. */
-  const problems = new Map<string, string>();
+  // What earlier agents left to deliver need not wait for the engines.
+  const sinks = (await createDestinations(config, log)).map(({ name, destination }) =>
+    startSink({
+      name,
+      stateDirectory: config.stateDirectory,
+      journal: { ...journal, directory: config.journal.directory },
+      destination,
+      batch: config.sinks[name],
+      deadLetterSize: config.sinks.deadLetterSize,
+      log: log.child({ sink: name }),
+    }),
+  );
+
   const ready: Promise<void>[] = [];
   const lanes: Lane[] = [];
   for (const name of laneNames) {
@@ -263,7 +353,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await Promise.all(lanes.map((lane) => lane.stop()));
     await release(true);
     clearTimeout(timer);
+    clearInterval(clockTimer);
+    await drain();
+    await Promise.all(sinks.map((sink) => sink.stop(SINK_GRACE_MILLIS)));
     await journal.close();
+  }
+
+  /** What was just journaled goes out too, where sinks take it; the rest waits for the next agent. */
+  async function drain(): Promise<void> {
+    const isSending = (sink: Sink): boolean => sink.status().pending > 0 && sink.status().circuit === 'closed';
+    for (const end = performance.now() + SINK_GRACE_MILLIS; performance.now() < end && sinks.some(isSending);) {
+      await sleep(20);
+    }
   }
 
   try {
@@ -281,6 +382,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         leases.update(before.endpoint);
         return;
       }
+      checkClock();
       const vlan = leases.take(endpoint);
       const lane = leastLoaded(lanes, attached);
       attached.set(endpoint.id, { endpoint, lane });
@@ -306,9 +408,47 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       });
     },
     alerts: () => ({ ...counts }),
+    folded: () => folded,
+    journal: () => journal.status(),
+    sinks: () => sinks.map((sink) => sink.status()),
     problems: () => [...problems.values()],
     stop,
   };
+}
+
+/** As it would be in the journal, had it been read before. */
+function asJournaled(attributed: AttributedAlert, offset: number): Parameters<typeof isConsumed>[1] {
+  const { alert, seenAt, resource } = attributed;
+  const origin = `dpi.${resource}`;
+  const endpoint = seenAt[0];
+  const name = endpoint === undefined ? '' : `${endpoint.namespace}/${endpoint.name}`;
+  return {
+    offset,
+    id: eventId(attributed),
+    origin,
+    key: foldKey(origin, String(alert.gid), String(alert.sid), name),
+  };
+}
+
+/** `<generation>:<offset>` */
+function parsePosition(position: string): { generation: string; offset: number } {
+  const [generation = '', offset = '0'] = position.split(':');
+  return { generation, offset: Number(offset) };
+}
+
+async function openJournalOnceItCan({ config, log, onWaiting, signal }: AgentOptions): Promise<Journal> {
+  for (let failures = 0; ; failures++) {
+    try {
+      return await openJournal(config.journal);
+    } catch (error) {
+      if (!(error instanceof JournalError) || !PASSING.has(error.code)) throw error;
+      if (failures === 0) log.error({ err: error }, 'journal cannot be opened; nothing is inspected until it can');
+      onWaiting?.(error.message);
+      await sleep(JOURNAL_RETRY_MILLIS, undefined, { signal }).catch(() => {
+        throw signal?.reason as Error;
+      });
+    }
+  }
 }
 
 /** Rejects when it is aborted. */

@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -30,6 +31,7 @@ installSystemPackages();
 installNpmPackages();
 build();
 if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
+if (profile === 'test') fetchElasticsearchServer();
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -54,6 +56,7 @@ function installSystemPackages() {
       ['util-linux', command('setpriv'), 'takes rights from the engine'],
     );
     if (profile === 'cluster') needed.push(...clusterPackages(command));
+    if (profile === 'test' && !process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
     const engines =
       profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
     // A cluster's engine is in its image.
@@ -94,6 +97,16 @@ function clusterPackages(command) {
     ['procps', command('pgrep'), 'finds processes on the node'],
     ['buildah', command('buildah'), 'builds the image'],
     ['mmdebstrap', command('mmdebstrap'), 'makes the image that it is built on'],
+  ];
+}
+
+/** What a real Elasticsearch is fetched with, and what runs it. */
+function elasticsearchPackages(command) {
+  const fetched = (present) => () => isElasticsearchThere() || present();
+  return [
+    ['default-jre-headless', () => javaHome() !== undefined, 'runs Elasticsearch'],
+    ['maven', fetched(command('mvn')), 'fetches Elasticsearch'],
+    ['unzip', fetched(command('unzip')), 'unpacks Elasticsearch'],
   ];
 }
 
@@ -182,6 +195,17 @@ function buildKubernetesPrograms() {
     buildKubernetes(programs);
   } catch (error) {
     fail(error.message);
+  }
+}
+
+/** Its tests say themselves that it is missing, and are skipped. */
+function fetchElasticsearchServer() {
+  if (process.env['ELASTICSEARCH_URL'] || isElasticsearchThere() || whyNoElasticsearchProgram() !== undefined) return;
+  say('fetching Elasticsearch, once');
+  try {
+    fetchElasticsearch();
+  } catch (error) {
+    say(`Elasticsearch is not fetched, its tests will be skipped: ${error.message}`);
   }
 }
 

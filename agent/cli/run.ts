@@ -65,7 +65,7 @@ async function run(argv: RunArgv): Promise<void> {
   const log = createLog(config);
   const client = follows ? await connect(config) : undefined;
   const inspection = await prepareInspection(config, log);
-  const print = createPrinter(argv.output ?? (process.stdout.isTTY ? 'table' : 'none'));
+  const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
   const startedAt = Date.now();
@@ -82,7 +82,8 @@ async function run(argv: RunArgv): Promise<void> {
           log,
         });
   let agent: Agent | undefined;
-  const server = await observe(config, inspection.install, () => agent, log);
+  let waiting = 'the engine is starting';
+  const server = await observe(config, inspection.install, () => agent ?? waiting, log);
   try {
     const running = await startAgent({
       ...inspection,
@@ -91,6 +92,7 @@ async function run(argv: RunArgv): Promise<void> {
       signal: stopping.signal,
       onEvent: print,
       onChange: () => changed(),
+      onWaiting: (problem) => (waiting = problem),
       ...(cluster === undefined ? {} : { names: cluster.names }),
     });
     agent = running;
@@ -118,12 +120,23 @@ async function run(argv: RunArgv): Promise<void> {
 async function observe(
   { http: { port, address }, node }: Config,
   install: EngineInstall,
-  agent: () => Agent | undefined,
+  /** The agent, or what its start waits for. */
+  agentOrProblem: () => Agent | string,
   log: Logger,
 ): Promise<ObserveServer | undefined> {
   if (port === 0) return undefined;
+  const agent = (): Agent | undefined => {
+    const found = agentOrProblem();
+    return typeof found === 'string' ? undefined : found;
+  };
   const metrics = createMetrics(
-    { endpoints: () => agent()?.endpoints() ?? [], alerts: () => ({ ...agent()?.alerts() }) },
+    {
+      endpoints: () => agent()?.endpoints() ?? [],
+      alerts: () => ({ ...agent()?.alerts() }),
+      folded: () => agent()?.folded() ?? 0,
+      journal: () => agent()?.journal(),
+      sinks: () => agent()?.sinks() ?? [],
+    },
     { version: version(), engine: install, node },
   );
   try {
@@ -131,7 +144,10 @@ async function observe(
       port,
       ...(address === undefined ? {} : { address }),
       metrics,
-      problems: () => agent()?.problems() ?? ['the engine is starting'],
+      problems() {
+        const found = agentOrProblem();
+        return typeof found === 'string' ? [found] : found.problems();
+      },
     });
   } catch (error) {
     log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');

@@ -32,10 +32,10 @@ export function formatSize(bytes: number): string {
   return String(bytes);
 }
 
-const DURATION = /^(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h)$/;
-const MILLIS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
+const DURATION = /^(\d{1,12}(?:\.\d{1,6})?)\s*(ms|s|m|h|d)$/;
+const MILLIS: Record<string, number> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
-/** Milliseconds in `250ms`, `10s`, `5m`, `1h`, `250`, 250. Undefined when it is none of these. */
+/** Milliseconds in `250ms`, `10s`, `5m`, `1h`, `7d`, `250`, 250. Undefined when it is none of these. */
 export function parseDuration(value: unknown): number | undefined {
   if (typeof value === 'number') return value;
   if (typeof value !== 'string') return undefined;

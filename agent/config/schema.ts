@@ -156,6 +156,16 @@ const journal = z
       'a size from 2MiB to 1024GiB',
       'Disk budget of the log; the oldest files are deleted and their events counted. At least twice journal.segmentSize.',
     ),
+    segmentAge: about(
+      millis(60_000, 2_592_000_000).prefault('1d'),
+      'a time from 1m to 30d, such as 6h',
+      'A file of the log is closed when its first event is as old as this.',
+    ),
+    maxAge: about(
+      millis(0, 315_360_000_000).prefault('30d'),
+      'a time up to 3650d, such as 7d',
+      'Files whose last event is as old as this are deleted and their events counted; 0 keeps them.',
+    ),
     fsync: about(
       boolean().prefault(true),
       'true or false',
@@ -172,6 +182,157 @@ const journal = z
       });
     }
   }, ALWAYS);
+
+/** How a sink gathers events into batches. */
+const batch = {
+  batchEvents: about(
+    integer(1, 10_000).prefault(1000),
+    'an integer from 1 to 10000',
+    'At most this many events are sent together.',
+  ),
+  batchSize: about(
+    bytes('64KiB', '64MiB').prefault('5MiB'),
+    'a size from 64KiB to 64MiB',
+    'At most this much is sent together, before compression; an event that is larger goes alone.',
+  ),
+  batchMillis: about(
+    millis(0, 60_000).prefault(200),
+    'milliseconds from 0 to 60000, such as 200ms',
+    'How long an event waits at most for others to be sent with it.',
+  ),
+};
+
+const caFile = about(
+  text().optional(),
+  'a path',
+  'PEM file of the authorities that are trusted, instead of those that Node.js knows; read again when it changes.',
+);
+
+const elasticsearch = z
+  .strictObject({
+    nodes: about(
+      list(
+        z.string().refine((value) => {
+          const url = URL.canParse(value) ? new URL(value) : undefined;
+          return (
+            (url?.protocol === 'https:' || url?.protocol === 'http:') && url.username === '' && url.password === ''
+          );
+        }),
+      ).prefault([]),
+      'a list of URLs (https://host:9200) without user and password',
+      'Elasticsearch nodes; with none, nothing is sent there.',
+    ),
+    apiKeyFile: about(
+      text().optional(),
+      'a path',
+      'File with an API key, encoded or as `<id>:<key>`; read again when it changes.',
+    ),
+    username: about(text(256).optional(), 'a name', 'User for basic authentication.'),
+    usernameFile: about(text().optional(), 'a path', 'File with that user; read again when it changes.'),
+    passwordFile: about(text().optional(), 'a path', 'File with the password; read again when it changes.'),
+    caFile,
+    verifyTls: about(
+      boolean().prefault(true),
+      'true or false',
+      'Whether the certificate is checked; false sends events, and credentials, to whoever answers.',
+    ),
+    manageTemplate: about(
+      boolean().prefault(true),
+      'true or false',
+      'Whether index template, index and alias are created, and put back when somebody changes them.',
+    ),
+    timeoutMillis: about(
+      millis(1000, 600_000).prefault(30_000),
+      'milliseconds from 1000 to 600000, such as 30s',
+      'How long an answer may take.',
+    ),
+    ...batch,
+  })
+  .superRefine((value, context) => {
+    const conflict = (path: string, message: string): void => {
+      context.addIssue({ code: 'custom', path: [path], message });
+    };
+    if (value.apiKeyFile !== undefined && (value.username ?? value.usernameFile ?? value.passwordFile) !== undefined) {
+      conflict('apiKeyFile', 'expected an API key or a user with a password, not both');
+    }
+    if (value.username !== undefined && value.usernameFile !== undefined) {
+      conflict('usernameFile', 'expected username or usernameFile, not both');
+    }
+    if (((value.username ?? value.usernameFile) !== undefined) !== (value.passwordFile !== undefined)) {
+      conflict('passwordFile', 'expected both a user (username or usernameFile) and passwordFile, or neither');
+    }
+  }, ALWAYS);
+
+/** RFC 5424, 6.2.1: by their codes, from 0. */
+const FACILITIES = [
+  'kern',
+  'user',
+  'mail',
+  'daemon',
+  'auth',
+  'syslog',
+  'lpr',
+  'news',
+  'uucp',
+  'cron',
+  'authpriv',
+  'ftp',
+  'ntp',
+  'audit',
+  'alert',
+  'clock',
+  'local0',
+  'local1',
+  'local2',
+  'local3',
+  'local4',
+  'local5',
+  'local6',
+  'local7',
+] as const;
+
+const syslog = z.strictObject({
+  address: about(
+    z
+      .string()
+      .refine(
+        (value) =>
+          /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):([1-9]\d{0,4})$/.test(value) &&
+          Number(value.split(':').at(-1)) < 65_536,
+      )
+      .optional(),
+    '<host>:<port>, such as syslog.example.com:514 or [2001:db8::1]:514',
+    'Where events are sent in the format of RFC 5424; without it, nothing is.',
+  ),
+  protocol: about(
+    z.enum(['tcp', 'udp', 'tls']).prefault('tcp'),
+    'one of tcp, udp, tls',
+    'The transport: TCP with octet counting (RFC 6587), UDP (RFC 5426) or TLS (RFC 5425).',
+  ),
+  facility: about(z.enum(FACILITIES).prefault('local4'), `one of ${FACILITIES.join(', ')}`, "The messages' facility."),
+  caFile,
+  ...batch,
+});
+
+const sinks = z.strictObject({
+  elasticsearch: elasticsearch.prefault({}),
+  syslog: syslog.prefault({}),
+  stdout: z
+    .strictObject({
+      enabled: about(
+        boolean().prefault(false),
+        'true or false',
+        'Whether events are written to standard output as NDJSON, each once, also after a restart.',
+      ),
+      ...batch,
+    })
+    .prefault({}),
+  deadLetterSize: about(
+    bytes('1MiB', '1024GiB').prefault('64MiB'),
+    'a size from 1MiB to 1024GiB',
+    'Disk budget, for each sink, of events that it refused for good; the oldest are deleted and counted.',
+  ),
+});
 
 const kubernetes = z.strictObject({
   follow: about(
@@ -313,12 +474,28 @@ export const schema = z.strictObject({
   engine: engine.prefault({}),
   capture: capture.prefault({}),
   journal: journal.prefault({}),
+  sinks: sinks.prefault({}),
   alerts: z
     .strictObject({
       mergeMillis: about(
         millis(0, 5000).prefault(100),
         'milliseconds from 0 to 5000, such as 100ms',
         'How long an alert waits for the same packet seen at its other end; 0 reports both.',
+      ),
+      burst: about(
+        integer(0, 1_000_000).prefault(1000),
+        'an integer from 0 to 1000000',
+        'Alerts of one signature at one endpoint that become an event each, at once, before they are folded into one; 0 never folds.',
+      ),
+      ratePerSecond: about(
+        integer(1, 1_000_000).prefault(10),
+        'an integer from 1 to 1000000',
+        'How many of them do so in the long run, for each second.',
+      ),
+      foldMillis: about(
+        millis(1000, 600_000).prefault(10_000),
+        'milliseconds from 1000 to 600000, such as 10s',
+        'How long alerts are folded into one event with their count.',
       ),
     })
     .prefault({}),

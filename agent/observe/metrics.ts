@@ -2,11 +2,18 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { Counters } from '../capture/protocol.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
+import type { JournalStatus } from '../journal/journal.ts';
+import type { SinkStatus } from '../ship/sink.ts';
 
 export interface Observed {
   endpoints(): { endpoint: Endpoint; state: { is: string }; counters: Counters }[];
   /** Alerts by what became of them. */
   alerts(): Record<string, number>;
+  /** Alerts that the flood control folded into others' events. */
+  folded(): number;
+  /** Undefined until it is open. */
+  journal(): JournalStatus | undefined;
+  sinks(): SinkStatus[];
 }
 
 export interface Facts {
@@ -28,56 +35,154 @@ const PACKETS: [keyof Counters, string][] = [
   ['droppedDetached', 'dropped_detached'],
 ];
 
+type Sample = [labels: Record<string, string>, value: number];
+
 /** @returns a function that gives the text of a scrape. */
 export function createMetrics(observed: Observed, { version, engine, node }: Facts): () => Promise<string> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_' });
-  const info = new Gauge({
-    name: 'dpi_agent_info',
-    help: 'The agent and its engine; always 1.',
-    labelNames: ['version', 'engine', 'engine_version', 'node'],
-    registers: [],
+
+  /** Its samples are read at each scrape; those that are no longer given are gone. */
+  function add(
+    Metric: typeof Counter | typeof Gauge,
+    name: string,
+    labelNames: string[],
+    help: string,
+    samples: () => Sample[],
+  ): void {
+    const metric = new Metric({
+      name: `dpi_agent_${name}`,
+      help,
+      labelNames,
+      registers: [],
+      collect() {
+        this.reset();
+        for (const [labels, value] of samples()) this.inc(labels, value);
+      },
+    });
+    registry.registerMetric(metric);
+  }
+
+  const info = { version, engine: engine.name, engine_version: engine.version, node };
+  add(Gauge, 'info', Object.keys(info), 'The agent and its engine; always 1.', () => [[info, 1]]);
+  add(Gauge, 'endpoints', ['state'], 'Endpoints by the state of their capture.', () => {
+    const states = observed.endpoints().map((entry) => entry.state.is);
+    return ['starting', 'capturing', 'waiting'].map((state) => [{ state }, states.filter((is) => is === state).length]);
   });
-  info.set({ version, engine: engine.name, engine_version: engine.version, node }, 1);
-  const endpoints = new Gauge({
-    name: 'dpi_agent_endpoints',
-    help: 'Endpoints by the state of their capture.',
-    labelNames: ['state'],
-    registers: [],
-    collect() {
-      const states = observed.endpoints().map((entry) => entry.state.is);
-      for (const state of ['starting', 'capturing', 'waiting']) {
-        this.set({ state }, states.filter((is) => is === state).length);
-      }
-    },
-  });
-  const packets = new Counter({
-    name: 'dpi_agent_packets_total',
-    help: "Packets of an endpoint by what became of them; gone with the endpoint's capture.",
-    labelNames: ['namespace', 'endpoint', 'outcome'],
-    registers: [],
-    collect() {
-      this.reset();
-      for (const { endpoint, counters } of observed.endpoints()) {
-        for (const [name, outcome] of PACKETS) {
-          this.inc({ namespace: endpoint.namespace, endpoint: endpoint.name, outcome }, counters[name]);
-        }
-      }
-    },
-  });
-  const alerts = new Counter({
-    name: 'dpi_agent_alerts_total',
-    help: 'Alerts of the engine by what became of them.',
-    labelNames: ['outcome'],
-    registers: [],
-    collect() {
-      this.reset();
-      for (const [outcome, count] of Object.entries(observed.alerts())) this.inc({ outcome }, count);
-    },
-  });
-  registry.registerMetric(info);
-  registry.registerMetric(endpoints);
-  registry.registerMetric(packets);
-  registry.registerMetric(alerts);
+  add(
+    Counter,
+    'packets_total',
+    ['namespace', 'endpoint', 'outcome'],
+    "Packets of an endpoint by what became of them; gone with the endpoint's capture.",
+    () =>
+      observed
+        .endpoints()
+        .flatMap(({ endpoint, counters }) =>
+          PACKETS.map(([name, outcome]): Sample => [
+            { namespace: endpoint.namespace, endpoint: endpoint.name, outcome },
+            counters[name],
+          ]),
+        ),
+  );
+  add(Counter, 'alerts_total', ['outcome'], 'Alerts of the engine by what became of them.', () =>
+    Object.entries(observed.alerts()).map(([outcome, count]) => [{ outcome }, count]),
+  );
+  add(
+    Counter,
+    'alerts_folded_total',
+    [],
+    "Alerts that the flood control folded into another alert's event; they are among the merged ones.",
+    () => [[{}, observed.folded()]],
+  );
+
+  const ofJournal = (value: (status: JournalStatus) => number) => (): Sample[] => {
+    const status = observed.journal();
+    return status === undefined ? [] : [[{}, value(status)]];
+  };
+  add(
+    Counter,
+    'journal_events_total',
+    [],
+    'Events journaled since the journal began, by earlier agents too.',
+    ofJournal(({ total }) => total),
+  );
+  add(
+    Counter,
+    'journal_evicted_events_total',
+    [],
+    'Events that retention deleted since the agent started.',
+    ofJournal(({ evicted }) => evicted),
+  );
+  add(
+    Gauge,
+    'journal_size_bytes',
+    [],
+    "The journal's files together.",
+    ofJournal(({ bytes }) => bytes),
+  );
+  add(
+    Gauge,
+    'journal_segments',
+    [],
+    "Number of the journal's files.",
+    ofJournal(({ segments }) => segments),
+  );
+
+  add(
+    Counter,
+    'sink_events_total',
+    ['sink', 'outcome'],
+    'Events that a sink is done with since the journal began; with the pending ones, all that were journaled.',
+    () =>
+      observed.sinks().flatMap(({ name, delivered, deadLettered, evicted }): Sample[] => [
+        [{ sink: name, outcome: 'delivered' }, delivered],
+        [{ sink: name, outcome: 'dead_lettered' }, deadLettered],
+        [{ sink: name, outcome: 'evicted' }, evicted],
+      ]),
+  );
+  add(Counter, 'sink_failures_total', ['sink', 'reason'], 'Sends that failed since the agent started, by reason.', () =>
+    observed
+      .sinks()
+      .flatMap(({ name, failures }) =>
+        Object.entries(failures).map(([reason, count]): Sample => [{ sink: name, reason }, count]),
+      ),
+  );
+  const ofSinks = (value: (status: SinkStatus) => number) => (): Sample[] =>
+    observed.sinks().map((status) => [{ sink: status.name }, value(status)]);
+  add(
+    Counter,
+    'sink_duplicates_total',
+    ['sink'],
+    'Delivered events that the sink had already.',
+    ofSinks(({ duplicates }) => duplicates),
+  );
+  add(
+    Counter,
+    'sink_retries_total',
+    ['sink'],
+    'Events that were sent again since the agent started.',
+    ofSinks(({ retries }) => retries),
+  );
+  add(
+    Counter,
+    'sink_dead_letters_evicted_total',
+    ['sink'],
+    'Dead letters that were deleted since the agent started, because there were too many.',
+    ofSinks(({ deadLettersEvicted }) => deadLettersEvicted),
+  );
+  add(
+    Gauge,
+    'sink_pending_events',
+    ['sink'],
+    'Journaled events that the sink is not done with.',
+    ofSinks(({ pending }) => pending),
+  );
+  add(
+    Gauge,
+    'sink_circuit_open',
+    ['sink'],
+    '1 while the sink only probes, because nothing goes through.',
+    ofSinks(({ circuit }) => (circuit === 'open' ? 1 : 0)),
+  );
   return () => registry.metrics();
 }

@@ -36,6 +36,8 @@ function errors(given: Given): string[] {
   return 'errors' in loaded ? loaded.errors.map(({ message }) => message.replaceAll(folder, '')) : [];
 }
 
+const BATCH = { batchEvents: 1000, batchSize: 5242880, batchMillis: 200 };
+
 const DEFAULTS: Config = {
   node: 'a-machine',
   cluster: 'cluster',
@@ -54,8 +56,21 @@ const DEFAULTS: Config = {
     queueSize: 4194304,
     promiscuous: false,
   },
-  journal: { directory: '/var/log/calico/snort-alerts', segmentSize: 67108864, maxSize: 1073741824, fsync: true },
-  alerts: { mergeMillis: 100 },
+  journal: {
+    directory: '/var/log/calico/snort-alerts',
+    segmentSize: 67108864,
+    maxSize: 1073741824,
+    segmentAge: 86_400_000,
+    maxAge: 30 * 86_400_000,
+    fsync: true,
+  },
+  sinks: {
+    elasticsearch: { nodes: [], verifyTls: true, manageTemplate: true, timeoutMillis: 30_000, ...BATCH },
+    syslog: { protocol: 'tcp', facility: 'local4', ...BATCH },
+    stdout: { enabled: false, ...BATCH },
+    deadLetterSize: 67108864,
+  },
+  alerts: { mergeMillis: 100, burst: 1000, ratePerSecond: 10, foldMillis: 10_000 },
   evidence: { payload: true, maxBytes: 1024 },
   kubernetes: { follow: 'auto' },
   http: { port: 9097 },
@@ -220,7 +235,7 @@ describe('errors', () => {
         '/agent.yaml:11:24: endpoints[0].labels.version: 1: expected Kubernetes labels: a mapping of names to texts (quote numbers and booleans)',
         'environment variable DPI_AGENT_EVIDENCE_PAYLOAD: evidence.payload: "maybe": expected true or false',
         'environment variable DPI_AGENT_LANE is unknown; the nearest known one is DPI_AGENT_LANES',
-        'flag --bogus: bogus: unknown key; the nearest known one is node',
+        'flag --bogus: bogus: unknown key; the nearest known one is sinks.elasticsearch.nodes',
         'flag --log-level: logLevel: "loud": expected one of trace, debug, info, warn, error, fatal',
       ].toSorted(),
     );
@@ -366,7 +381,7 @@ describe('the file', () => {
     [
       'with a forged prototype',
       '__proto__: { lanes: 3 }',
-      '/agent.yaml:1:1: __proto__: unknown key; the nearest known one is capture',
+      '/agent.yaml:1:1: __proto__: unknown key; the nearest known one is sinks.syslog.protocol',
     ],
   ])('%s is refused', (_, yaml, message) => {
     expect(errors({ yaml })).toEqual([message]);
@@ -406,5 +421,32 @@ describe('the file', () => {
       const found = loadConfig({ file: path.join(folder, name ?? ''), env: {}, flags: {} });
       expect('errors' in found && found.errors[0]?.message).toContain(`${name} ${problem}`);
     }
+  });
+});
+
+describe('sinks', () => {
+  test.each([
+    ['nodes: [es:9200]', 'sinks.elasticsearch.nodes[0]: "es:9200": expected a list of URLs (https://host:9200)'],
+    ['nodes: ["https://u:p@es:9200"]', 'expected a list of URLs (https://host:9200) without user and password'],
+    ['username: agent', 'expected both a user (username or usernameFile) and passwordFile, or neither'],
+    ['{ passwordFile: /p }', 'expected both a user (username or usernameFile) and passwordFile, or neither'],
+    ['{ apiKeyFile: /k, username: u, passwordFile: /p }', 'expected an API key or a user with a password, not both'],
+    ['{ username: u, usernameFile: /u, passwordFile: /p }', 'expected username or usernameFile, not both'],
+  ])('elasticsearch: %s is refused', (yaml, message) => {
+    const text = yaml.startsWith('{') ? yaml : `{ ${yaml} }`;
+    expect(errors({ yaml: `sinks: { elasticsearch: ${text} }` }).join()).toContain(message);
+  });
+
+  test.each(['syslog', 'syslog:0', 'syslog:65536', 'a b:514', '2001:db8::1:514x'])(
+    'syslog at %s is refused',
+    (address) => {
+      expect(errors({ yaml: `sinks: { syslog: { address: "${address}" } }` }).join()).toContain(
+        'expected <host>:<port>',
+      );
+    },
+  );
+
+  test.each(['syslog.example.com:514', '[2001:db8::1]:6514', '10.0.0.1:1'])('syslog at %s is taken', (address) => {
+    expect(config({ yaml: `sinks: { syslog: { address: "${address}" } }` }).sinks.syslog.address).toBe(address);
   });
 });

@@ -28,6 +28,30 @@ beforeEach(async () => {
       {
         endpoints: () => [{ endpoint, state: { is: 'capturing' }, counters: { ...zeroCounters(), received: 12 } }],
         alerts: () => ({ journaled: 3 }),
+        folded: () => 5,
+        journal: () => ({
+          total: 7,
+          evicted: 2,
+          bytes: 100,
+          segments: 1,
+          appended: 7,
+          evictedSegments: 1,
+          replacedSegments: 0,
+        }),
+        sinks: () => [
+          {
+            name: 'elasticsearch',
+            pending: 1,
+            delivered: 3,
+            duplicates: 1,
+            deadLettered: 1,
+            deadLettersEvicted: 8,
+            evicted: 2,
+            retries: 4,
+            failures: { timeout: 6 },
+            circuit: 'open',
+          },
+        ],
       },
       { version: '1.2.3', engine: { name: 'snort', version: '3.1' }, node: 'n' },
     ),
@@ -56,6 +80,12 @@ describe('probes and metrics', () => {
     expect(text).toContain('dpi_agent_endpoints{state="capturing"} 1\n');
     expect(text).toContain('dpi_agent_packets_total{namespace="shop",endpoint="one\\"\\n",outcome="received"} 12\n');
     expect(text).toContain('dpi_agent_alerts_total{outcome="journaled"} 3\n');
+    expect(text).toContain('dpi_agent_alerts_folded_total 5\n');
+    expect(text).toContain('dpi_agent_journal_events_total 7\n');
+    expect(text).toContain('dpi_agent_sink_events_total{sink="elasticsearch",outcome="dead_lettered"} 1\n');
+    expect(text).toContain('dpi_agent_sink_failures_total{sink="elasticsearch",reason="timeout"} 6\n');
+    expect(text).toContain('dpi_agent_sink_dead_letters_evicted_total{sink="elasticsearch"} 8\n');
+    expect(text).toContain('dpi_agent_sink_circuit_open{sink="elasticsearch"} 1\n');
     // A second scrape does not add to the first.
     expect(await (await get('/metrics')).text()).toContain('dpi_agent_alerts_total{outcome="journaled"} 3\n');
   });

@@ -1,0 +1,98 @@
+/**
+ * How far a sink is: `<sink>.cursor.json`, `{ version: 1, cursor, delivered, duplicates, deadLettered, evicted }`.
+ *
+ * Invariant: `cursor.event = delivered + deadLettered + evicted`; `duplicates` are a part of `delivered`.
+ *
+ * Written to a temporary file, synced, renamed, its folder synced: after a crash it is the old one or the new one.
+ *
+ * Recovery: without the file, the sink begins at the journal's oldest event. A file that makes no sense is kept aside as
+ * `<sink>.cursor.json.damaged`, and the same happens. A cursor behind the journal's end is one of another journal, or the journal was
+ * cut back: the sink begins at the oldest event too, with all counters at 0. The destination sees some events twice then.
+ *
+ * Not promised: that another journal is noticed when it has at least as many events as the one before.
+ */
+import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import path from 'node:path';
+import { errorCode } from '../journal/error.ts';
+import type { Cursor } from '../journal/journal.ts';
+import { isRecord } from '../journal/segment.ts';
+
+export interface Progress {
+  /** Behind the last event that was settled with all before it. */
+  cursor: Cursor;
+  delivered: number;
+  /** Of those delivered, how many the destination had already. */
+  duplicates: number;
+  deadLettered: number;
+  evicted: number;
+}
+
+export function noProgress(): Progress {
+  return { cursor: { segment: 0, offset: 0, event: 0 }, delivered: 0, duplicates: 0, deadLettered: 0, evicted: 0 };
+}
+
+/** @returns the reason when the sink begins anew. @throws the system's error when the file can't be read or moved. */
+export async function loadProgress(file: string, end: Cursor): Promise<{ progress: Progress; reason?: string }> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if (errorCode(error) !== 'ENOENT') throw error;
+    return { progress: noProgress(), reason: 'there is no cursor yet' };
+  }
+  const progress = parse(text);
+  if (progress === undefined) {
+    await rename(file, `${file}.damaged`);
+    return { progress: noProgress(), reason: `the cursor is damaged; it is kept as ${file}.damaged` };
+  }
+  if (progress.cursor.event > end.event) {
+    const reason = `the cursor is at event ${progress.cursor.event}, but the journal ends at ${end.event}: it was deleted or cut back`;
+    return { progress: noProgress(), reason };
+  }
+  return { progress };
+}
+
+/** Creates the folder (0750) where needed. @throws the system's error; then the old file is still there. */
+export async function saveProgress(file: string, progress: Progress): Promise<void> {
+  const directory = path.dirname(file);
+  await mkdir(directory, { recursive: true, mode: 0o750 });
+  const temporary = `${file}.tmp`;
+  const handle = await open(temporary, 'w', 0o640);
+  try {
+    await handle.writeFile(`${JSON.stringify({ version: 1, ...progress })}\n`);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+  await rename(temporary, file);
+  await syncDirectory(directory);
+}
+
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function parse(text: string): Progress | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  if (!isRecord(value) || value.version !== 1 || !isRecord(value.cursor)) return undefined;
+  const { segment, offset, event } = value.cursor;
+  const { delivered, duplicates, deadLettered, evicted } = value;
+  if (!isCount(segment) || !isCount(offset) || !isCount(event)) return undefined;
+  if (!isCount(delivered) || !isCount(duplicates) || !isCount(deadLettered) || !isCount(evicted)) return undefined;
+  if (event !== delivered + deadLettered + evicted || duplicates > delivered || segment > event) return undefined;
+  return { cursor: { segment, offset, event }, delivered, duplicates, deadLettered, evicted };
+}
+
+function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && Number(value) >= 0;
+}

@@ -1,0 +1,229 @@
+/**
+ * Events that a sink's destination refused for good, until somebody sends them again (`dpi-agent events redrive`).
+ *
+ * A folder for each sink is a journal of its own, `dead-letters-<number>.ndjson`: one DeadLetter a line. It is opened for each batch and
+ * closed again, so that redrive can take the lock in between. Beyond the disk budget the oldest are deleted and counted.
+ *
+ * Redrive moves the segments to `redriving/<time>-<pid>/` and deletes them when all were sent or put back; what an interrupted one left
+ * there is found by the next.
+ *
+ * Recovery: a letter is on the disk before the sink's cursor moves over its event. After a crash between the two the same letters come
+ * again: those that are in the last segments already are left out.
+ *
+ * Not promised: that a letter is there once when redrive took it just between such a crash and the restart. That an event of
+ * nearly 1 MiB (the agent's own are below 128 KiB) is kept: of a letter that would be longer than a line may be, the length remains.
+ */
+import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { errorCode } from '../journal/error.ts';
+import { openJournal, readJournal } from '../journal/journal.ts';
+import { lockDirectory } from '../journal/lock.ts';
+import { isRecord, MAX_LINE_BYTES } from '../journal/segment.ts';
+import { stripControls } from '../text.ts';
+import { syncDirectory } from './cursor.ts';
+
+const NAME = 'dead-letters';
+const SEGMENT_BYTES = 4 << 20;
+const MAX_REASON_BYTES = 1024;
+const LOCK_MILLIS = 5000;
+const DAY_MILLIS = 86_400_000;
+
+export interface DeadLetter {
+  /** When it was refused; RFC 3339. */
+  time: string;
+  /** Events before it in the journal that it came from. */
+  number: number;
+  reason: string;
+  /** The destination's code, where it gave one. */
+  status?: number;
+  /** How often it was sent. */
+  attempts: number;
+  event?: Record<string, unknown>;
+  /** In place of the event: length in bytes of a line that was none, or too long to keep. */
+  raw?: number;
+}
+
+/** `<stateDirectory>/sinks/<sink>-dead-letters`. */
+export function deadLetterDirectory(stateDirectory: string, sink: string): string {
+  return path.join(stateDirectory, 'sinks', `${sink}-dead-letters`);
+}
+
+export interface AppendOptions {
+  directory: string;
+  /** Bytes of all segments together. */
+  maxSize: number;
+  letters: readonly DeadLetter[];
+  /** How long to wait for another holder of the lock. */
+  lockMillis?: number;
+}
+
+/**
+ * Durable when it resolves. @returns how many old letters had to go for these.
+ * @throws JournalError; ELOCKED when another process kept the folder locked.
+ */
+export async function appendDeadLetters(options: AppendOptions): Promise<{ evicted: number }> {
+  const { directory, maxSize, letters } = options;
+  const deadline = performance.now() + (options.lockMillis ?? LOCK_MILLIS);
+  const journal = await retryLocked(deadline, () =>
+    openJournal({
+      directory,
+      name: NAME,
+      segmentSize: Math.min(SEGMENT_BYTES, Math.floor(maxSize / 2)),
+      maxSize,
+      // A year, and no age at which letters go: only their size counts.
+      segmentAge: 365 * DAY_MILLIS,
+      maxAge: 0,
+      fsync: true,
+    }),
+  );
+  try {
+    const wanted = new Map(letters.map((letter) => [letter.number, letter]));
+    const present = new Set<DeadLetter>();
+    // A batch may be spread over the last segments; before them there is none of it.
+    for (const [index, { sequence: segment }] of journal.segments().toReversed().entries()) {
+      const before = present.size;
+      const bounds = {
+        from: { segment, offset: 0, event: segment },
+        to: { segment, offset: Infinity, event: Infinity },
+      };
+      for await (const line of readJournal({ directory, name: NAME, ...bounds })) {
+        if (line.kind !== 'event' || typeof line.event.number !== 'number') continue;
+        const letter = wanted.get(line.event.number);
+        if (letter !== undefined && contentOf(line.event) === contentOf(letter)) present.add(letter);
+      }
+      if (index > 0 && present.size === before) break;
+    }
+    const lines = letters.filter((letter) => !present.has(letter)).map(toLine);
+    // A batch is never split over two segments; one that is larger than a segment would be one too large.
+    for (let start = 0; start < lines.length;) {
+      let size = 0;
+      let end = start;
+      while (end < lines.length && (end === start || size + byteLength(lines[end]) <= SEGMENT_BYTES / 4)) {
+        size += byteLength(lines[end]);
+        end += 1;
+      }
+      await journal.append(lines.slice(start, end));
+      start = end;
+    }
+    return { evicted: journal.status().evicted };
+  } finally {
+    await journal.close();
+  }
+}
+
+export interface TakenLetters {
+  /** Oldest first; lines that are no dead letters are left out. */
+  letters: AsyncIterable<DeadLetter>;
+  /** Deletes them for good, and gives the lock back. */
+  done(): Promise<void>;
+  /** Leaves them for the next redrive, and gives the lock back. */
+  release(): void;
+}
+
+/** Takes all letters out of a sink's folder. @throws JournalError; ELOCKED while another redrive runs or the folder stays locked. */
+export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLIS): Promise<TakenLetters> {
+  const redriving = path.join(directory, 'redriving');
+  await mkdir(redriving, { recursive: true, mode: 0o750 });
+  const deadline = performance.now() + lockMillis;
+  const release = await retryLocked(deadline, () => lockDirectory(redriving));
+  try {
+    const unlock = await retryLocked(deadline, () => lockDirectory(directory));
+    try {
+      const names = (await readdir(directory)).filter((name) => /^dead-letters-\d+\.ndjson$/.test(name));
+      if (names.length > 0) {
+        const folder = path.join(redriving, `${new Date().toISOString().replaceAll(':', '')}-${process.pid}`);
+        await mkdir(folder, { mode: 0o750 });
+        for (const name of names) await rename(path.join(directory, name), path.join(folder, name));
+        for (const changed of [folder, redriving, directory]) await syncDirectory(changed);
+      }
+    } finally {
+      unlock();
+    }
+    const folders = (await readdir(redriving, { withFileTypes: true }))
+      .filter((entry) => entry.isDirectory())
+      .map((entry) => path.join(redriving, entry.name))
+      .toSorted();
+    return {
+      letters: lettersOf(folders),
+      async done() {
+        for (const folder of folders) await rm(folder, { recursive: true });
+        release();
+      },
+      release,
+    };
+  } catch (error) {
+    release();
+    throw error;
+  }
+}
+
+async function* lettersOf(folders: readonly string[]): AsyncGenerator<DeadLetter> {
+  for (const directory of folders) {
+    for await (const line of readJournal({ directory, name: NAME })) {
+      const letter = line.kind === 'event' ? parseLetter(line.event) : undefined;
+      if (letter !== undefined) yield letter;
+    }
+  }
+}
+
+function parseLetter({
+  time,
+  number,
+  reason,
+  status,
+  attempts,
+  event,
+  raw,
+}: Record<string, unknown>): DeadLetter | undefined {
+  if (typeof time !== 'string' || typeof reason !== 'string') return undefined;
+  if (typeof number !== 'number' || typeof attempts !== 'number') return undefined;
+  const letter: DeadLetter = { time, number, reason: cleanReason(reason), attempts };
+  if (typeof status === 'number') letter.status = status;
+  if (isRecord(event)) letter.event = event;
+  else if (typeof raw === 'number') letter.raw = raw;
+  else return undefined;
+  return letter;
+}
+
+function toLine({ time, number, reason, status, attempts, event, raw }: DeadLetter): {
+  position: string;
+  json: string;
+} {
+  const head = { time, number, reason: cleanReason(reason), ...(status === undefined ? {} : { status }), attempts };
+  const position = `dead-letter:${number}`;
+  const json = JSON.stringify({ ...head, ...(event === undefined ? { raw } : { event }) });
+  if (event === undefined || Buffer.byteLength(json) <= MAX_LINE_BYTES) return { position, json };
+  return { position, json: JSON.stringify({ ...head, raw: Buffer.byteLength(JSON.stringify(event)) }) };
+}
+
+/** What tells letters of the same number apart, when they are of different journals. */
+function contentOf({ event, raw }: { event?: unknown; raw?: unknown }): string {
+  return JSON.stringify(event ?? raw);
+}
+
+/** Without control characters, at most 1 KiB of UTF-8. */
+export function cleanReason(reason: string): string {
+  const clean = stripControls(reason.slice(0, 4 * MAX_REASON_BYTES));
+  if (Buffer.byteLength(clean) <= MAX_REASON_BYTES) return clean;
+  // A character that is cut in two becomes U+FFFD, which is taken off.
+  return Buffer.from(clean)
+    .subarray(0, MAX_REASON_BYTES)
+    .toString()
+    .replace(/\uFFFD+$/u, '');
+}
+
+function byteLength(line: { json: string } | undefined): number {
+  return line === undefined ? 0 : Buffer.byteLength(line.json) + 1;
+}
+
+async function retryLocked<T>(deadline: number, take: () => T | Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await take();
+    } catch (error) {
+      if (errorCode(error) !== 'ELOCKED' || performance.now() >= deadline) throw error;
+      await delay(50);
+    }
+  }
+}

@@ -1,0 +1,51 @@
+/** What a sink delivers to. The sink reads the journal, keeps its cursor and tries again; a destination only sends. */
+
+/** An event of the journal. */
+export interface Item {
+  /** Events before it since the journal began. */
+  number: number;
+  /** `record.event_id`. */
+  id: string;
+  /** The journal's line, without the newline. */
+  json: string;
+}
+
+/** What became of one item. */
+export type Outcome =
+  /** `duplicate`: it had been there already. */
+  | { is: 'delivered'; duplicate?: boolean }
+  /** It may go through later. `throttled`: the destination asks for patience, so that it isn't the item's fault. */
+  | { is: 'retry'; reason: string; throttled?: boolean }
+  /** It will never go through. `status`: the destination's code, where it has one. */
+  | { is: 'rejected'; reason: string; status?: number };
+
+export type SendFailure =
+  | 'unreachable'
+  | 'timeout'
+  | 'tls'
+  | 'unauthorized'
+  | 'throttled'
+  | 'too_large'
+  | 'refused'
+  | 'server_error'
+  | 'incomplete';
+
+/**
+ * Nothing is known of the whole batch. `too_large` and `refused` may be the fault of single items: the sink tries smaller batches;
+ * all others are tried again as they are. The message is for an operator: what, where, what to do; never a credential.
+ */
+export class SendError extends Error {
+  override readonly name = 'SendError';
+  readonly failure: SendFailure;
+
+  constructor(failure: SendFailure, message: string, cause?: unknown) {
+    super(message, { cause });
+    this.failure = failure;
+  }
+}
+
+export interface Destination {
+  /** An outcome for each item, in order. @throws SendError when nothing is known of any. The reason of the signal when it is aborted. */
+  send(items: readonly Item[], signal: AbortSignal): Promise<Outcome[]>;
+  close(): Promise<void>;
+}

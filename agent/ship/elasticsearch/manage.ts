@@ -1,0 +1,115 @@
+/**
+ * Keeps template, index, mapping and alias as this agent needs them: what is missing is made, what was changed is put back and logged.
+ * Agents of all nodes do so at once; each step may find that another agent was first. What isn't permitted is logged once, and events are sent all the same.
+ */
+import type { Logger } from 'pino';
+import { get, reasonOf } from './classify.ts';
+import { differences, indexBody, TEMPLATE_VERSION, templateBody, templateDifferences, type Names } from './template.ts';
+
+export interface Answer {
+  status: number;
+  body: unknown;
+}
+
+/** Answers 400, 403 and 404 too. @throws SendError for all else. */
+export type Ask = (method: 'GET' | 'PUT', path: string, body?: object) => Promise<Answer>;
+
+type Log = Pick<Logger, 'info' | 'warn'>;
+
+/** @returns one round; it throws only what `ask` throws. */
+export function createManager(names: Names, log: Log): (ask: Ask) => Promise<void> {
+  /** What was said of a step and has not mended since. */
+  const said = new Map<string, string>();
+
+  return async (ask) => {
+    await keepTemplate(ask);
+    await keepIndex(ask);
+  };
+
+  async function keepTemplate(ask: Ask): Promise<void> {
+    const path = `/_index_template/${names.template}`;
+    const found = await ask('GET', path);
+    if (found.status !== 404 && failed('look at index template', names.template, found)) return;
+    const list = get(found.body, 'index_templates');
+    const template = Array.isArray(list) ? get(list[0], 'index_template') : undefined;
+    const version = Number(get(get(template, '_meta'), 'template_version'));
+    if (version > TEMPLATE_VERSION) {
+      return once('template version', `${version}`, () =>
+        log.info({ template: names.template, version }, "index template is a newer agent's: left as it is"),
+      );
+    }
+    const wanted = templateBody(names);
+    const changed = template === undefined ? [] : templateDifferences(wanted, template);
+    if (template !== undefined && changed.length === 0) return;
+    if (failed('write index template', names.template, await ask('PUT', path, wanted))) return;
+    if (template === undefined) log.info({ template: names.template }, 'index template is made');
+    else log.warn({ template: names.template, changed: few(changed) }, 'index template was changed: put back');
+  }
+
+  async function keepIndex(ask: Ask): Promise<void> {
+    const wanted = indexBody(names);
+    let found = await ask('GET', `/${names.index}`);
+    if (found.status === 404) {
+      const made = await ask('PUT', `/${names.index}`, wanted);
+      const there = get(get(made.body, 'error'), 'type') === 'resource_already_exists_exception';
+      if (!there) {
+        if (failed('make index', names.index, made)) return;
+        log.info({ index: names.index, alias: names.alias }, 'index is made');
+        return;
+      }
+      found = await ask('GET', `/${names.index}`);
+    }
+    if (failed('look at index', names.index, found)) return;
+    // Where the name is an alias itself, the indices behind it.
+    for (const [index, state] of Object.entries(found.body ?? {})) {
+      await keepMapping(ask, index, wanted.mappings, get(state, 'mappings'));
+      if (get(get(state, 'aliases'), names.alias) !== undefined) continue;
+      if (failed('add alias to', index, await ask('PUT', `/${index}/_alias/${names.alias}`))) continue;
+      log.warn({ index, alias: names.alias }, 'alias was missing: put back');
+    }
+  }
+
+  async function keepMapping(ask: Ask, index: string, wanted: object, found: unknown): Promise<void> {
+    const changed = differences(wanted, found, false);
+    if (changed.length === 0) return;
+    const answer = await ask('PUT', `/${index}/_mapping`, wanted);
+    if (answer.status === 400) {
+      return once(`mapping of ${index}`, few(changed).join(), () =>
+        log.warn(
+          { index, changed: few(changed), reason: reasonOf(get(answer.body, 'error')) },
+          "the index maps fields otherwise than events need, which can't be changed in place: some searches won't find events. " +
+            'To mend it, copy the index by _reindex, delete it (it is made again as it should be), and copy it back',
+        ),
+      );
+    }
+    if (failed('change mapping of', index, answer)) return;
+    log.warn({ index, changed: few(changed) }, 'mapping was changed: put back');
+  }
+
+  function failed(step: string, what: string, { status, body }: Answer): boolean {
+    const key = `${step} ${what}`;
+    if (status < 300) {
+      said.delete(key);
+      return false;
+    }
+    const reason = reasonOf(get(body, 'error'));
+    once(key, String(status), () =>
+      log.warn(
+        { status, reason },
+        `${status === 403 ? 'not permitted to' : "can't"} ${step} ${what}: events are sent all the same. ` +
+          'Give the user that right, or set sinks.elasticsearch.manageTemplate to false',
+      ),
+    );
+    return true;
+  }
+
+  function once(key: string, state: string, say: () => void): void {
+    if (said.get(key) === state) return;
+    said.set(key, state);
+    say();
+  }
+}
+
+function few(paths: readonly string[]): string[] {
+  return paths.length <= 10 ? [...paths] : [...paths.slice(0, 10), `and ${paths.length - 10} more`];
+}

@@ -1,0 +1,137 @@
+/**
+ * Names of index, alias and template, and how events are mapped.
+ *
+ * `dynamic: false` everywhere: what is not named here is kept but not indexed, so that no text from a packet becomes a field. What has a
+ * form (addresses, times, numbers) has `ignore_malformed`, so that an event is never refused for it. Capture times are `date_nanos`:
+ * `date` would lose microseconds, by which events of one millisecond are ordered.
+ */
+import { get } from './classify.ts';
+
+/** Raise it with each change here: an agent leaves the template of a newer one alone. */
+export const TEMPLATE_VERSION = 1;
+
+export interface Names {
+  index: string;
+  alias: string;
+  template: string;
+}
+
+export function namesOf(cluster: string): Names {
+  return {
+    index: `tigera_secure_ee_events.${cluster}.lma`,
+    alias: `tigera_secure_ee_events.${cluster}.`,
+    template: `dpi-agent-events.${cluster}`,
+  };
+}
+
+const keyword = (maxLength = 512): object => ({ type: 'keyword', ignore_above: maxLength });
+const lenient = (type: string, more: object = {}): object => ({ type, ignore_malformed: true, ...more });
+const object = (properties: object): object => ({ dynamic: false, properties });
+
+const MAPPINGS = object({
+  type: keyword(),
+  origin: keyword(),
+  severity: lenient('integer'),
+  attack_vector: keyword(),
+  description: keyword(1024),
+  time: lenient('date', { format: 'epoch_second' }),
+  host: keyword(),
+  source_ip: lenient('ip'),
+  source_port: lenient('integer'),
+  source_name: keyword(),
+  source_name_aggr: keyword(),
+  source_namespace: keyword(),
+  dest_ip: lenient('ip'),
+  dest_port: lenient('integer'),
+  dest_name: keyword(),
+  dest_name_aggr: keyword(),
+  dest_namespace: keyword(),
+  mitre_ids: keyword(),
+  mitre_tactic: keyword(),
+  mitigations: keyword(1024),
+  record: object({
+    snort_signature_id: keyword(),
+    snort_signature_revision: keyword(),
+    snort_alert: { type: 'text' },
+    event_id: keyword(),
+    position: keyword(),
+    last_position: keyword(),
+    merged_positions: keyword(),
+    checkpoint: { type: 'object', enabled: false },
+    count: lenient('long'),
+    timestamp: lenient('date_nanos'),
+    last_timestamp: lenient('date_nanos'),
+    generator_id: keyword(),
+    message: { type: 'text', fields: { keyword: keyword(1024) } },
+    classification: keyword(),
+    priority: lenient('integer'),
+    protocol: keyword(),
+    service: keyword(),
+    packet_number: lenient('long'),
+    references: keyword(),
+    cves: keyword(),
+    engine: object({ name: keyword(), version: keyword() }),
+    seen_at: object({ namespace: keyword(), name: keyword(), interface: keyword() }),
+    // Only to be looked at; up to 87 KB, more than a term may have.
+    payload: { type: 'keyword', index: false, doc_values: false },
+    payload_bytes: lenient('long'),
+    payload_truncated: { type: 'boolean' },
+  }),
+});
+
+/** What an index is made with. */
+export function indexBody({ alias }: Names): { settings: object; mappings: object; aliases: object } {
+  return {
+    settings: {
+      index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 200 } } },
+    },
+    mappings: MAPPINGS,
+    aliases: { [alias]: {} },
+  };
+}
+
+export function templateBody(names: Names): object {
+  return {
+    index_patterns: [`${names.index}*`],
+    priority: 500,
+    _meta: { managed_by: 'dpi-agent', template_version: TEMPLATE_VERSION },
+    template: indexBody(names),
+  };
+}
+
+/**
+ * Paths at which `found` differs from `wanted`, sorted. Elasticsearch gives numbers and booleans back as texts at times, lists of one as their
+ * element, and settings with or without `index.`: none of this counts.
+ * @param further Whether more than what is wanted counts too.
+ */
+export function differences(wanted: unknown, found: unknown, further: boolean): string[] {
+  const want = flatten(wanted);
+  const have = flatten(found);
+  const paths = new Set([...want.keys(), ...(further ? have.keys() : [])]);
+  return [...paths].filter((path) => want.get(path) !== have.get(path)).sort();
+}
+
+/** Of a template, only what an agent sets. */
+export function templateDifferences(wanted: object, found: unknown): string[] {
+  const keys = Object.keys(wanted);
+  // Components would change the mapping too; without any, Elasticsearch gives an empty list.
+  const components = get(found, 'composed_of');
+  const relevant = Object.fromEntries(keys.map((key) => [key, get(found, key)]));
+  if (Array.isArray(components) && components.length > 0) relevant['composed_of'] = components;
+  return differences(wanted, relevant, true);
+}
+
+/** Leaves by their path. */
+function flatten(value: unknown, path = '', leaves = new Map<string, string>()): Map<string, string> {
+  if (value === undefined || value === null) return leaves;
+  if (typeof value === 'string') return leaves.set(path, value);
+  if (typeof value !== 'object') return leaves.set(path, JSON.stringify(value));
+  if (Array.isArray(value)) return leaves.set(path, value.map(String).sort().join(','));
+  const entries = Object.entries(value);
+  if (entries.length === 0) return leaves.set(path, '{}');
+  for (const [key, inner] of entries) {
+    const below = path === '' ? key : `${path}.${key}`;
+    flatten(inner, below.replace(/(^|\.)settings\.(?!index\.|index$)/, '$1settings.index.'), leaves);
+  }
+  return leaves;
+}
