@@ -22,6 +22,10 @@ const COMMANDS = {
     describe: 'Show which pods a selector would inspect, and why not the others',
     load: () => import('./explain.ts'),
   },
+  events: {
+    describe: 'Search the journal and follow it; send again what a sink refused',
+    load: () => import('./events.ts'),
+  },
 } as const;
 
 // The engine's user must be able to read what is made for it, whatever the shell's mask.

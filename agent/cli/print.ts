@@ -26,6 +26,7 @@ export function tableHeader(colours: Colours): string {
 /** `2026-11-22 00:41:07.123456  100  1:1000000:1  10.0.0.2:40000 → default/backend:80  KUBERNETES …` */
 export function tableRow(event: EeEvent, colours: Colours): string {
   const { record } = event;
+  const { count = 1 } = record;
   const time = record.timestamp.replace('T', ' ').replace('Z', '');
   const colour = event.severity >= 100 ? colours.red : event.severity >= 80 ? colours.yellow : colours.cyan;
   const flow = `${end(event, 'source')} → ${end(event, 'dest')}`;
@@ -34,7 +35,7 @@ export function tableRow(event: EeEvent, colours: Colours): string {
     colour(String(event.severity).padEnd(COLUMNS.severity)),
     `${record.generator_id}:${record.snort_signature_id}:${record.snort_signature_revision}`.padEnd(COLUMNS.rule),
     flow.padEnd(COLUMNS.flow),
-    colour(record.message || '(no text)'),
+    colour(`${record.message || '(no text)'}${count > 1 ? ` (×${grouped(count)})` : ''}`),
   ].join('  ');
 }
 

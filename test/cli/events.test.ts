@@ -1,0 +1,294 @@
+/** `dpi-agent events`, from its source as a process of its own; `events redrive` with a made-up destination. */
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { once } from 'node:events';
+import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { redriveLetters, type Redriven } from '../../agent/cli/events.ts';
+import { segmentPath } from '../../agent/journal/segment.ts';
+import { appendDeadLetters, takeDeadLetters, type DeadLetter } from '../../agent/ship/dead-letter.ts';
+import { SendError, type Item, type Outcome } from '../../agent/ship/destination.ts';
+import { foundEvent } from '../journal/fixtures/events.ts';
+import { PROJECT } from '../support/project.ts';
+
+let directory: string;
+beforeEach(async () => {
+  directory = await mkdtemp(path.join(tmpdir(), 'events-'));
+});
+afterEach(() => rm(directory, { recursive: true, force: true }));
+
+function start(...args: string[]): ChildProcessWithoutNullStreams {
+  const loader = path.join(PROJECT, 'test/journal/fixtures/typescript.mjs');
+  return spawn(process.execPath, [
+    '--import',
+    loader,
+    path.join(PROJECT, 'agent/cli/main.ts'),
+    'events',
+    '--journal.directory',
+    directory,
+    ...args,
+  ]);
+}
+
+async function events(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
+  const child = start(...args);
+  let stdout = '';
+  let stderr = '';
+  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
+  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
+  const [code] = (await once(child, 'close')) as unknown[];
+  return { code, stdout, stderr };
+}
+
+const segment = (sequence: number): string => segmentPath(directory, sequence);
+const lines = (...all: string[]): string => all.map((line) => `${line}\n`).join('');
+
+describe('events', () => {
+  test("prints the journal's lines as they are, the newest first, as many as the limit says", async () => {
+    await writeFile(segment(0), lines(foundEvent(0), foundEvent(1), foundEvent(2)));
+    expect(await events('--limit', '2')).toEqual({
+      code: 0,
+      stdout: lines(foundEvent(2), foundEvent(1)),
+      stderr: '',
+    });
+    expect((await events('--order', 'oldest', '--limit', '1')).stdout).toBe(lines(foundEvent(0)));
+    expect(await events('--ip', '10.9.9.9')).toEqual({ code: 0, stdout: '', stderr: '' });
+  });
+
+  test('flags select, and repeated ones widen what they select', async () => {
+    const all = [
+      foundEvent(0, {}, { snort_signature_id: '7' }),
+      foundEvent(1, {}, { snort_signature_id: '8' }),
+      foundEvent(2, { source_ip: '2001:db8::1' }),
+    ];
+    await writeFile(segment(0), lines(...all));
+    const { stdout } = await events(
+      '--signature',
+      '7',
+      '--signature',
+      '1:8:1',
+      '--order',
+      'oldest',
+      '--severity',
+      '60',
+    );
+    expect(stdout).toBe(lines(...all.slice(0, 2)));
+    expect((await events('--ip', '2001:DB8:0::1', '--since', '2026-11-24T00:00:00Z')).stdout).toBe(
+      lines(foundEvent(2, { source_ip: '2001:db8::1' })),
+    );
+  });
+
+  test('the table obeys no terminal escapes of a foreign line, shows what an event stands for, and damage is counted', async () => {
+    await writeFile(
+      segment(0),
+      lines(
+        foundEvent(
+          0,
+          { dest_name: '\u001B]0;title\u0007web', dest_namespace: 'shop' },
+          { message: '\u001B[2Jfirst\nsecond' },
+        ),
+        'damage',
+        foundEvent(1, {}, { message: 'many', count: 1234, last_timestamp: '2026-11-24T00:00:10.000000Z' }),
+      ),
+    );
+    const { code, stdout, stderr } = await events('-o', 'table', '--order', 'oldest');
+    const [header, first, second, ...more] = stdout.split('\n');
+    expect(header).toMatch(/^TIME/);
+    expect(first).toContain(' → shop/web:80 ');
+    expect(first).toMatch(/ firstsecond$/);
+    expect(second).toMatch(/ many \(×1,234\)$/);
+    expect(more).toEqual(['']);
+    expect(stderr).toBe(`dpi-agent: 1 damaged lines in ${directory} were passed over\n`);
+    expect(code).toBe(0);
+  });
+
+  test('every wrong value is named with its flag and what is expected', async () => {
+    const wrong = {
+      since: 'yesterday',
+      until: '250',
+      signature: 'x',
+      pod: 'web',
+      resource: 'a/b/c',
+      ip: '10.0.0',
+      severity: '101',
+      limit: '-1',
+      order: 'newest',
+    };
+    const flags = Object.entries(wrong).flatMap(([flag, value]) => [`--${flag}`, value]);
+    const { code, stdout, stderr } = await events(...flags, '-f');
+    for (const [flag, value] of Object.entries(wrong)) {
+      expect(stderr).toContain(`dpi-agent: flag --${flag}: "${value}": expected `);
+    }
+    expect(stdout).toBe('');
+    expect(code).toBe(2);
+  });
+
+  test('a folder that is not there is an error with advice', async () => {
+    await rm(directory, { recursive: true });
+    const { code, stderr } = await events();
+    expect(stderr).toContain(`can't read the journal in ${directory}: it does not exist: name the folder`);
+    expect(code).toBe(2);
+  });
+
+  test.each(['SIGINT', 'SIGTERM'] as const)(
+    '--follow gives the last ones and what comes over a rotation, and ends with status 0 on %s',
+    async (signal) => {
+      await writeFile(segment(0), lines(...Array.from({ length: 12 }, (_, number) => foundEvent(number))));
+      const child = start('--follow');
+      const numbers: number[] = [];
+      let rest = '';
+      const closed = once(child, 'close');
+      for await (const text of child.stdout.setEncoding('utf8')) {
+        const parts = (rest + String(text)).split('\n');
+        rest = parts.pop() ?? '';
+        for (const line of parts) {
+          const { record } = JSON.parse(line) as { record: { number: number } };
+          numbers.push(record.number);
+          if (record.number === 11) {
+            await appendFile(segment(0), lines(foundEvent(12)));
+            await writeFile(segment(13), lines(foundEvent(13)));
+          }
+          if (record.number === 13) child.kill(signal);
+        }
+      }
+      expect(numbers).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+      expect(await closed).toEqual([0, null]);
+    },
+  );
+
+  test('--follow ends with status 0 when its reader is gone', async () => {
+    await writeFile(segment(0), lines(foundEvent(0)));
+    const child = start('--follow');
+    const closed = once(child, 'close');
+    await once(child.stdout, 'data');
+    child.stdout.destroy();
+    await appendFile(segment(0), lines(foundEvent(1), foundEvent(2)));
+    expect(await closed).toEqual([0, null]);
+  });
+});
+
+describe('redrive', () => {
+  const letter = (number: number): DeadLetter => ({
+    time: '2026-11-24T00:00:00.000Z',
+    number,
+    reason: 'mapping',
+    status: 400,
+    attempts: 1,
+    event: JSON.parse(foundEvent(number)) as Record<string, unknown>,
+  });
+  const put = (...letters: DeadLetter[]): Promise<unknown> =>
+    appendDeadLetters({ directory, maxSize: 1 << 26, letters });
+  async function left(): Promise<DeadLetter[]> {
+    const taken = await takeDeadLetters(directory);
+    const all = [];
+    for await (const one of taken.letters) all.push(one);
+    taken.release();
+    return all;
+  }
+  function redrive(
+    send: (items: readonly Item[]) => Outcome[],
+    signal = new AbortController().signal,
+  ): Promise<Redriven> {
+    return redriveLetters({
+      directory,
+      maxSize: 1 << 26,
+      destination: { send: async (items) => send(items), close: async () => undefined },
+      signal,
+      pauses: [1, 1],
+      now: () => Date.UTC(2026, 10, 25),
+    });
+  }
+  const delivered = (items: readonly Item[]): Outcome[] => items.map(() => ({ is: 'delivered' }));
+  const none = { duplicates: 0, refused: 0, left: 0, evicted: 0 };
+
+  test('sends all letters in batches, as the lines they were, and they are gone', async () => {
+    const letters = Array.from({ length: 1201 }, (_, number) => letter(number));
+    await put(...letters);
+    const sizes: number[] = [];
+    const items: Item[] = [];
+    const counts = await redrive((batch) => {
+      sizes.push(batch.length);
+      items.push(...batch);
+      return delivered(batch);
+    });
+    expect(counts).toEqual({ ...none, letters: 1201, delivered: 1201 });
+    expect(sizes).toEqual([500, 500, 201]);
+    expect(items[7]).toEqual({ number: 7, id: '7'.padStart(40, '0'), json: foundEvent(7) });
+    expect(await left()).toEqual([]);
+  });
+
+  test('what is refused again is put back with one attempt more and the new reason; the rest is gone', async () => {
+    await put(letter(0), letter(1), letter(2));
+    const counts = await redrive(() => [
+      { is: 'delivered', duplicate: true },
+      { is: 'rejected', reason: 'still wrong', status: 422 },
+      { is: 'delivered' },
+    ]);
+    expect(counts).toEqual({ ...none, letters: 3, delivered: 2, duplicates: 1, refused: 1 });
+    expect(await left()).toEqual([
+      { ...letter(1), time: '2026-11-25T00:00:00.000Z', reason: 'still wrong', status: 422, attempts: 2 },
+    ]);
+  });
+
+  test('only what is to be tried again is, and what is too much at once goes in halves', async () => {
+    await put(letter(0), letter(1), letter(2), letter(3));
+    const calls: number[][] = [];
+    const counts = await redrive((items) => {
+      const numbers = items.map(({ number }) => number);
+      calls.push(numbers);
+      if (numbers.includes(3)) throw new SendError('too_large', 'too large');
+      return items.map(({ number }) =>
+        number === 2 && calls.length < 6 ? { is: 'retry', reason: 'busy' } : { is: 'delivered' },
+      );
+    });
+    expect(calls).toEqual([[0, 1, 2, 3], [0, 1], [2, 3], [2], [3], [2]]);
+    expect(counts).toEqual({ ...none, letters: 4, delivered: 3, refused: 1 });
+    expect((await left()).map(({ number, reason }) => ({ number, reason }))).toEqual([
+      { number: 3, reason: 'too large' },
+    ]);
+  });
+
+  test('after a few tries the rest is put back as it was, and nothing more is sent', async () => {
+    const letters = Array.from({ length: 600 }, (_, number) => letter(number));
+    await put(...letters);
+    let calls = 0;
+    const counts = await redrive(() => {
+      calls += 1;
+      throw new SendError('unreachable', 'nobody there');
+    });
+    expect(calls).toBe(3);
+    expect(counts).toEqual({ ...none, letters: 600, delivered: 0, left: 600, problem: 'nobody there' });
+    expect(await left()).toEqual(letters);
+  });
+
+  test('one that ends in the middle leaves all for the next', async () => {
+    await put(letter(0), letter(1));
+    const broken = redrive(() => {
+      throw new TypeError('a fault of the program');
+    });
+    await expect(broken).rejects.toThrow('a fault of the program');
+    await put(letter(2));
+    const numbers: number[] = [];
+    const counts = await redrive((items) => {
+      numbers.push(...items.map(({ number }) => number));
+      return delivered(items);
+    });
+    expect(numbers.toSorted((a, b) => a - b)).toEqual([0, 1, 2]);
+    expect(counts).toEqual({ ...none, letters: 3, delivered: 3 });
+  });
+
+  test('when it is interrupted, nothing is sent and everything is put back', async () => {
+    await put(letter(0));
+    const counts = await redrive(delivered, AbortSignal.abort());
+    expect(counts).toMatchObject({ letters: 1, delivered: 0, left: 1 });
+    expect(await left()).toEqual([letter(0)]);
+  });
+
+  test('a letter without its event stays as it is', async () => {
+    const { event: _event, ...bare } = letter(0);
+    await put({ ...bare, raw: 2_000_000 });
+    expect(await redrive(delivered)).toMatchObject({ letters: 1, delivered: 0, refused: 1 });
+    expect(await left()).toEqual([{ ...bare, raw: 2_000_000 }]);
+  });
+});
