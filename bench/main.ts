@@ -7,22 +7,27 @@ import { whyNoLab } from '../scripts/lab.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { BENCHMARKS, type BenchmarkName, type Result, type Setting } from './bench.ts';
 import { benchCpu } from './cpu.ts';
+import { benchDelivery, deliveryTable, type DeliveryResult } from './delivery.ts';
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, writeInto } from './report.ts';
 
+/** In no table of docs/performance.md that --write makes, and only done when it is named: it needs Elasticsearch. */
+const DELIVERY = 'delivery' as const;
+
 const HELP = `npm run bench -- [options]
 
   --engine snort|suricata|both  default: those that are installed
-  --only NAMES                  of ${BENCHMARKS.join(',')}; default: all
+  --only NAMES                  of ${BENCHMARKS.join(',')},${DELIVERY}; default: all but ${DELIVERY}
   --quick                       small loads: shows that everything works; the numbers say little
   --rules PATH                  adds rules, in the syntax of the engine (repeatable)
   -o, --output table|json       default: table
   --write                       puts the tables into docs/performance.md
 
-Needs root for network namespaces (all but replay), and kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it). Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
+Needs root for network namespaces (all but replay), and kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it), and
+Elasticsearch for delivery (node scripts/elasticsearch.mjs fetches it). Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;
 
 const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
@@ -44,21 +49,24 @@ for (const [signal, code] of [
 const options = readOptions();
 const engines = await chooseEngines(options.engine);
 const chosen = BENCHMARKS.filter((name) => options.only.includes(name));
-const noLab = chosen.every((name) => name === 'replay') ? undefined : whyNoLab();
+const withDelivery = options.only.includes(DELIVERY);
+const noLab = chosen.every((name) => name === 'replay') && !withDelivery ? undefined : whyNoLab();
 if (noLab !== undefined) fail(noLab, 1);
 
 const results: Result[] = [];
+const deliveries: DeliveryResult[] = [];
 let failed = false;
 for (const engine of engines) {
-  for (const name of chosen) {
+  const setting: Setting = {
+    engine,
+    quick: options.quick,
+    rules: options.rules,
+    say: (text) => say(`${engine.name}: ${text}`),
+  };
+  for (const name of withDelivery ? [...chosen, DELIVERY] : chosen) {
     try {
-      const setting = {
-        engine,
-        quick: options.quick,
-        rules: options.rules,
-        say: (text: string) => say(`${engine.name}: ${text}`),
-      };
-      results.push(...(await RUN[name](setting)));
+      if (name === DELIVERY) deliveries.push(...(await benchDelivery(setting)));
+      else results.push(...(await RUN[name](setting)));
     } catch (error) {
       failed = true;
       say('');
@@ -75,8 +83,11 @@ const report = createReport(
   engines.map(({ name, version }) => `${name === 'snort' ? 'Snort' : 'Suricata'} ${version}`),
   results,
 );
-process.stdout.write(options.output === 'json' ? `${JSON.stringify(report, null, 2)}\n` : `${toMarkdown(report)}\n`);
-if (options.write) writeInto(join(PROJECT, 'docs/performance.md'), toMarkdown(report));
+const tables = deliveries.length > 0 ? `${toMarkdown(report)}\n\n${deliveryTable(deliveries)}` : toMarkdown(report);
+process.stdout.write(
+  options.output === 'json' ? `${JSON.stringify({ ...report, deliveries }, null, 2)}\n` : `${tables}\n`,
+);
+if (options.write && chosen.length > 0) writeInto(join(PROJECT, 'docs/performance.md'), toMarkdown(report));
 process.exitCode = failed || results.some(({ failure }) => failure !== undefined) ? 1 : 0;
 
 function readOptions() {
@@ -97,8 +108,9 @@ function readOptions() {
       process.exit(0);
     }
     const only = values.only.split(',').map((name) => name.trim());
-    const unknown = only.filter((name) => !(BENCHMARKS as readonly string[]).includes(name));
-    if (unknown.length > 0) fail(`--only: ${unknown.join(', ')} is none of ${BENCHMARKS.join(', ')}`, 2);
+    const names: readonly string[] = [...BENCHMARKS, DELIVERY];
+    const unknown = only.filter((name) => !names.includes(name));
+    if (unknown.length > 0) fail(`--only: ${unknown.join(', ')} is none of ${names.join(', ')}`, 2);
     const { engine, output } = values;
     if (!['installed', 'both', 'snort', 'suricata'].includes(engine))
       fail(`--engine: ${engine} is none of snort, suricata, both`, 2);

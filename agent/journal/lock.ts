@@ -82,7 +82,7 @@ function read(file: string): string | undefined {
 /** What tells a process from any other that has, or had, its pid; empty when it is not running. */
 function identity(pid: number): string {
   // proc(5): the command's name is in parentheses and may hold any character; behind it come the state and, 20th, the start time.
-  const stat = read(`/proc/${pid}/stat`);
+  const stat = read(`/proc/${pid === process.pid ? 'self' : pid}/stat`);
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
   const [state, start] = [fields[0], fields[19]];
   if (start === undefined || state === 'Z' || state === 'X') return '';
