@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { loadConfig } from '../../agent/config/load.ts';
 import { MAX_SELECTOR_LENGTH } from '../../agent/kube/selector/selector.ts';
 import { PROJECT } from '../support/project.ts';
-import { COMPONENTS, containerOf, daemonSetOf, DEPLOY, one, read, type Manifest } from './support.ts';
+import { COMPONENTS, containerOf, daemonSetOf, DEPLOY, objects, one, read, type Manifest } from './support.ts';
 
 const daemonSet = daemonSetOf(read('daemonset.yaml'));
 const { spec } = daemonSet.spec.template;
@@ -125,6 +125,38 @@ test('the page names each component', () => {
   for (const name of COMPONENTS) expect(page).toContain(`components/${name}`);
 });
 
+test('the component elasticsearch sets what the agent reads, in files of a Secret that need not be there', () => {
+  const { patches } = read('components/elasticsearch/kustomization.yaml')[0] as unknown as {
+    patches: { patch: string }[];
+  };
+  const values = (objects(patches[0]?.patch ?? '')[0] as unknown as { path: string; value: Added }[]).map(
+    ({ value }) => value,
+  );
+  const env = Object.fromEntries(values.flatMap(({ name, value }) => (value === undefined ? [] : [[name, value]])));
+  const loaded = loadConfig({ env: { ...env, NODE_NAME: 'node-1' }, flags: {} });
+  expect(loaded).toMatchObject({
+    config: {
+      sinks: {
+        elasticsearch: {
+          nodes: ['https://elasticsearch-es-http.elastic.svc:9200'],
+          apiKeyFile: '/etc/dpi-agent-elasticsearch/apiKey',
+          caFile: '/etc/dpi-agent-elasticsearch/ca.crt',
+          verifyTls: true,
+        },
+      },
+    },
+  });
+  expect(values).toContainEqual({
+    name: 'elasticsearch',
+    mountPath: '/etc/dpi-agent-elasticsearch',
+    readOnly: true,
+  });
+  expect(values).toContainEqual({
+    name: 'elasticsearch',
+    secret: { secretName: 'dpi-agent-elasticsearch', optional: true, defaultMode: 0o400 },
+  });
+});
+
 test('the two CRDs differ in their group and version only, and take selectors as long as the agent does', () => {
   const [ours, other] = ['projectcalico.org', 'crd.projectcalico.org'].map((group) => {
     const crd = one(read(`crds/${group}/deeppacketinspections.yaml`), 'CustomResourceDefinition');
@@ -136,6 +168,12 @@ test('the two CRDs differ in their group and version only, and take selectors as
   );
   expect(ours).toContain(`"maxLength":${MAX_SELECTOR_LENGTH}`);
 });
+
+/** Of an environment variable, a mount or a volume. */
+interface Added {
+  name: string;
+  value?: string;
+}
 
 /** The first column of the table below a heading of the page, without its code marks. */
 function section(heading: string): string[] {

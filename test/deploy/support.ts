@@ -6,7 +6,13 @@ import { parseAllDocuments, stringify } from 'yaml';
 import { PROJECT } from '../support/project.ts';
 
 export const DEPLOY = join(PROJECT, 'deploy');
-export const COMPONENTS = ['calico-api-server', 'calico-enterprise', 'fewer-rights', 'pod-monitor'] as const;
+export const COMPONENTS = [
+  'calico-api-server',
+  'calico-enterprise',
+  'elasticsearch',
+  'fewer-rights',
+  'pod-monitor',
+] as const;
 
 export interface Manifest {
   apiVersion: string;
