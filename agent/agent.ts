@@ -181,15 +181,17 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   /** The wall clock ahead of the monotonic one, when last looked at. */
   let clockOffset = Date.now() - performance.now();
+  let checkedAt = performance.now();
 
   /** Packets bear the time of the wall clock, and so do leases. */
   function checkClock(): void {
     const offset = Date.now() - performance.now();
     if (Math.abs(offset - clockOffset) > CLOCK_STEP_MILLIS) {
       log.warn({ seconds: Math.round((offset - clockOffset) / 1000) }, 'the clock was set');
-      leases.clockMoved();
+      leases.clockMoved(1000 * (performance.now() - checkedAt));
     }
     clockOffset = offset;
+    checkedAt = performance.now();
   }
   // Often enough that what the clocks drift apart is no step.
   const clockTimer = setInterval(checkClock, CLOCK_CHECK_MILLIS).unref();

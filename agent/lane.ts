@@ -149,7 +149,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   }
 
   async function endOrphans(directory: string): Promise<void> {
-    for (const deadline = Date.now() + ORPHAN_MILLIS; Date.now() < deadline; await sleep(50)) {
+    for (const deadline = performance.now() + ORPHAN_MILLIS; performance.now() < deadline; await sleep(50)) {
       if ((await processesOf(directory)).length === 0) return;
     }
     for (const pid of await processesOf(directory)) {

@@ -56,6 +56,7 @@ function installSystemPackages() {
       ['util-linux', command('setpriv'), 'takes rights from the engine'],
     );
     if (profile === 'cluster') needed.push(...clusterPackages(command));
+    if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
     if (profile === 'test' && !process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
     const engines =
       profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
@@ -98,6 +99,11 @@ function clusterPackages(command) {
     ['buildah', command('buildah'), 'builds the image'],
     ['mmdebstrap', command('mmdebstrap'), 'makes the image that it is built on'],
   ];
+}
+
+function hasFaketime() {
+  const libraries = readdirSync('/usr/lib').filter((name) => name.endsWith('-linux-gnu'));
+  return libraries.some((name) => existsSync(join('/usr/lib', name, 'faketime', 'libfaketime.so.1')));
 }
 
 /** What a real Elasticsearch is fetched with, and what runs it. */

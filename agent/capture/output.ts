@@ -216,8 +216,8 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
   async function empty(graceMillis: number): Promise<void> {
     flush();
     const emptied = state;
-    const deadline = Date.now() + graceMillis;
-    while (isOpen() && state === emptied && queue.length > 0 && Date.now() < deadline) {
+    const deadline = performance.now() + graceMillis;
+    while (isOpen() && state === emptied && queue.length > 0 && performance.now() < deadline) {
       await new Promise((resolve) => setTimeout(resolve, RETRY_MILLIS));
       drain();
     }

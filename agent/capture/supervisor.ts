@@ -61,14 +61,17 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   /** Once a process has opened an output, another one can't go on in the middle of its stream. */
   let outputUsed = false;
   let child: ChildProcess | undefined;
-  let lastHeard = Date.now();
+  let lastHeard = performance.now();
   let stopping = false;
   /** While a process is replaced: what was asked for meanwhile. */
   let waiting: (() => void)[] | undefined;
   let backoff = BACKOFF_FIRST_MILLIS;
   const watchdog = setInterval(() => {
-    if (child !== undefined && Date.now() - lastHeard > SILENCE_MILLIS) {
-      log.error({ pid: child.pid, silentMillis: Date.now() - lastHeard }, 'capture process hangs and is killed');
+    if (child !== undefined && performance.now() - lastHeard > SILENCE_MILLIS) {
+      log.error(
+        { pid: child.pid, silentMillis: Math.round(performance.now() - lastHeard) },
+        'capture process hangs and is killed',
+      );
       child.kill('SIGKILL');
     }
   }, 1_000);
@@ -83,7 +86,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   }
 
   function launch(...args: string[]): ChildProcess {
-    const startedAt = Date.now();
+    const startedAt = performance.now();
     lastHeard = startedAt;
     const started = fork(fileURLToPath(new URL('./main.js', import.meta.url)), [JSON.stringify(settings), ...args], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
@@ -134,7 +137,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       }
       next.send({ type: 'resume', readUntil: last.readUntil } satisfies ToCapture);
       log.debug({ pid: next.pid, before: old.pid }, 'capture process was replaced');
-      if (next.exitCode !== null || next.signalCode !== null) void restart(Date.now(), next.exitCode, next.signalCode);
+      if (next.exitCode !== null || next.signalCode !== null)
+        void restart(performance.now(), next.exitCode, next.signalCode);
     } catch (error) {
       log.warn({ err: error }, 'capture process could not be replaced');
       next.kill('SIGKILL');
@@ -176,7 +180,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     }
     if (stopping) return;
     for (const id of specs.keys()) setState(id, { is: 'waiting', reason: 'the capture process starts again' });
-    if (Date.now() - startedAt > HEALTHY_MILLIS) backoff = BACKOFF_FIRST_MILLIS;
+    if (performance.now() - startedAt > HEALTHY_MILLIS) backoff = BACKOFF_FIRST_MILLIS;
     log.error({ code, signal, retryMillis: backoff }, 'capture process ended');
     await sleep(backoff);
     backoff = Math.min(backoff * 2, BACKOFF_LAST_MILLIS);
@@ -184,7 +188,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   }
 
   function receive(message: FromCapture): void {
-    lastHeard = Date.now();
+    lastHeard = performance.now();
     switch (message.type) {
       case 'attached':
         if (!specs.has(message.id)) return;

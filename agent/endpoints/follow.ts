@@ -93,7 +93,7 @@ export function followPods(options: FollowOptions): Follower {
   let stopped = false;
 
   function schedule(millis: number): void {
-    const at = Date.now() + millis;
+    const at = performance.now() + millis;
     if (stopped || (timer !== undefined && at >= dueAt)) return;
     clearTimeout(timer);
     dueAt = at;
@@ -139,7 +139,7 @@ export function followPods(options: FollowOptions): Follower {
 
   /** Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost. */
   function find(selection: Selection, known: CaptureState[], states: States): void {
-    const now = Date.now();
+    const now = performance.now();
     const lookFor: Pod[] = [];
     for (const [key, { pod, resources }] of selection.pods) {
       const entry = attached.get(key);
@@ -213,7 +213,7 @@ export function followPods(options: FollowOptions): Follower {
     const before = unresolved.get(pod.key);
     const attempts = (before?.attempts ?? 0) + 1;
     const wait = Math.min(RETRY_FIRST_MILLIS * 2 ** Math.min(attempts - 1, 10), RETRY_LAST_MILLIS);
-    unresolved.set(pod.key, { uid: pod.uid, reason, attempts, retryAt: Date.now() + wait });
+    unresolved.set(pod.key, { uid: pod.uid, reason, attempts, retryAt: performance.now() + wait });
     if (reason !== undefined && reason !== before?.reason) log.debug({ endpoint: pod.key, reason }, 'not attached');
   }
 
@@ -279,7 +279,7 @@ export function followPods(options: FollowOptions): Follower {
   /** Milliseconds until something is due by itself. */
   function nextDue(): number {
     const now = Date.now();
-    const retries = [...unresolved.values()].map(({ retryAt }) => retryAt - now);
+    const retries = [...unresolved.values()].map(({ retryAt }) => retryAt - performance.now());
     const graces = [...conditions.values()].map((since) => since + GRACE_MILLIS - now).filter((millis) => millis > 0);
     return Math.max(COALESCE_MILLIS, Math.min(IDLE_MILLIS, ...retries, ...graces));
   }

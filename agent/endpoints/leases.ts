@@ -36,8 +36,8 @@ export interface Leases {
   /** Replaces what is known of an endpoint that keeps its id (labels, resources). */
   update(endpoint: Endpoint): void;
   free(endpointId: string): void;
-  /** The clock was set: packets of running leases may now be older than their beginning. */
-  clockMoved(): void;
+  /** The clock was set, at most so many microseconds ago: packets of running leases may now be older than their beginning. */
+  clockMoved(ago: number): void;
   /** Whose packet had this id at this time (microseconds since the epoch). */
   owner(vlan: number, timeMicros: number): Endpoint | undefined;
   /** The endpoints that held an id at this time (microseconds since the epoch). */
@@ -54,6 +54,8 @@ export interface Leases {
 export function openLeases(file: string | undefined, now: () => number = () => Date.now() * 1000): Leases {
   const byVlan = new Map<number, Lease[]>();
   const byEndpoint = new Map<string, Lease>();
+  /** Leases that ran when an earlier agent ended. When it did is not known, and the clock may have been set since. */
+  const left = new WeakSet<Lease>();
   /** Of the file. */
   let lines = 0;
   /** A write failed, and may have left a part of its line. */
@@ -62,8 +64,10 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   let resting: number[] = [];
   let next = FIRST_ID;
 
-  for (const lease of file === undefined ? [] : readLeases(file)) {
-    remember({ ...lease, until: lease.until ?? Math.max(now(), lease.since) });
+  for (const found of file === undefined ? [] : readLeases(file)) {
+    const lease = { ...found, until: found.until ?? Math.max(now(), found.since) };
+    if (found.until === undefined) left.add(lease);
+    remember(lease);
     next = Math.max(next, lease.vlan + 1);
   }
   // Ids below the highest that the file does not name rest too.
@@ -132,9 +136,9 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       resting.push(lease.vlan);
       save(lease);
     },
-    clockMoved() {
+    clockMoved(ago) {
       for (const [id, lease] of byEndpoint) {
-        const renewed = { ...lease, since: now() };
+        const renewed = { ...lease, since: now() - ago };
         // The entry for before: with a step back, it is of a time that is yet to come.
         lease.until = Math.max(lease.since, renewed.since);
         save(lease);
@@ -143,7 +147,11 @@ export function openLeases(file: string | undefined, now: () => number = () => D
         save(renewed);
       }
     },
-    owner: (vlan, timeMicros) => heldAt(byVlan.get(vlan) ?? [], timeMicros),
+    owner(vlan, timeMicros) {
+      const leases = byVlan.get(vlan) ?? [];
+      const last = leases.at(-1);
+      return heldAt(leases, timeMicros) ?? (last !== undefined && left.has(last) ? last.endpoint : undefined);
+    },
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
     active: () => [...byEndpoint.values()].map((lease) => lease.endpoint),
   };

@@ -57,6 +57,7 @@ export interface Generation {
   stateDirectory: string;
   command: EngineCommand;
   pid: number;
+  /** Milliseconds, monotonic. */
   startedAt: number;
   exited: Promise<EngineExit>;
   kill: (signal: NodeJS.Signals) => void;
@@ -114,7 +115,7 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
     stateDirectory: join(directory, 'state'),
     command,
     pid: child.pid ?? 0,
-    startedAt: Date.now(),
+    startedAt: performance.now(),
     exited,
     kill: (signal) => child.kill(signal),
   };

@@ -66,7 +66,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
       }
       const exit = await current.exited;
       const error = stopping || replacing ? undefined : engineError(options, exit);
-      const healthy = Date.now() - current.startedAt >= HEALTHY_MILLIS;
+      const healthy = performance.now() - current.startedAt >= HEALTHY_MILLIS;
       const ended = current;
       current = undefined;
       events.ended(ended, error);

@@ -103,7 +103,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
       try {
         version ??= await list();
         await watch(version, () => {
-          opened = Date.now();
+          opened = performance.now();
           report({ synced: true });
         });
       } catch (error) {
@@ -111,7 +111,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
           error instanceof ApiError ? error : new ApiError(String(error), undefined, 'Failed', { cause: error });
       }
       if (signal.aborted) break;
-      const age = opened === undefined ? 0 : Date.now() - opened;
+      const age = opened === undefined ? 0 : performance.now() - opened;
       if (age >= backoff.healthyMillis) pause = backoff.firstMillis;
       if (failure !== undefined) react(failure, opened !== undefined);
       // The server ends watches from time to time. One that ends them at once is not asked at once again.

@@ -1,6 +1,6 @@
 /**
  * Events as syslog messages (RFC 5424):
- * `<PRI>1 TIMESTAMP HOSTNAME dpi-agent PROCID ee_event [origin software="dpi-agent" swVersion="…"] JSON`
+ * `<PRI>1 TIMESTAMP HOSTNAME dpi-agent PROCID ee_event [origin software="dpi-agent"] JSON`
  *
  * TIMESTAMP is the packet's, HOSTNAME the event's node. The JSON is UTF-8 without a byte order mark, so it counts as MSG-ANY.
  * Severity, from the event's: 100 is alert (1), from 80 critical (2), from 60 error (3), from 40 warning (4), from 20 notice (5), else
@@ -63,8 +63,6 @@ export interface SyslogOptions extends Pick<Config['sinks']['syslog'], 'protocol
   /** `host:port` or `[IPv6]:port`. */
   address: string;
   caFile?: string | undefined;
-  /** The agent's. */
-  version?: string;
   /** How long connecting, and sending a batch, may take, in milliseconds. */
   timeoutMillis?: number;
 }
@@ -247,9 +245,8 @@ function toDatagram(target: Target, json: string): Buffer | undefined {
 
 function toMessage(target: Target, event: Record<string, unknown>, json: string): string {
   const priority = FACILITY[target.facility] * 8 + severityOf(Number(event.severity));
-  const version = target.version === undefined ? '' : ` swVersion="${target.version.replace(/["\\\]]/g, '\\$&')}"`;
-  const origin = `[origin software="dpi-agent"${version}]`;
-  return `<${priority}>1 ${timestampOf(event)} ${hostnameOf(event.host)} dpi-agent ${process.pid} ee_event ${origin} ${json}`;
+  const header = `<${priority}>1 ${timestampOf(event)} ${hostnameOf(event.host)} dpi-agent ${process.pid} ee_event`;
+  return `${header} [origin software="dpi-agent"] ${json}`;
 }
 
 function severityOf(severity: number): number {

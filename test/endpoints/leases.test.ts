@@ -154,7 +154,9 @@ describe('on disk', () => {
     // Its lease was running: it ended when the file was opened.
     expect(later.owner(2, START + 15 * SECOND)).toEqual(endpoint('b'));
     now += 10 * SECOND;
-    expect(later.owner(2, now)).toBeUndefined();
+    // Whose id nobody has had since.
+    expect(later.owner(2, now)).toEqual(endpoint('b'));
+    expect(later.at(now)).toEqual([]);
     expect(later.take(endpoint('b'))).toBe(3);
   });
 
@@ -329,7 +331,7 @@ describe('a clock that is set', () => {
     const before = now;
     now -= HOUR;
     expect(leases.owner(vlan, now)).toBeUndefined();
-    leases.clockMoved();
+    leases.clockMoved(0);
     now += SECOND;
     expect(leases.owner(vlan, now)?.id).toBe('a');
     expect(leases.at(now).map(({ id }) => id)).toEqual(['a']);
@@ -341,9 +343,9 @@ describe('a clock that is set', () => {
     const leases = openLeases(file, clock);
     const vlan = leases.take(endpoint('a'));
     now -= HOUR;
-    leases.clockMoved();
+    leases.clockMoved(0);
     now += HOUR;
-    leases.clockMoved();
+    leases.clockMoved(0);
     now += 60 * SECOND;
     leases.free('a');
     expect(leases.owner(vlan, now - 30 * SECOND)?.id).toBe('a');
@@ -355,7 +357,7 @@ describe('a clock that is set', () => {
     const leases = openLeases(file, clock);
     const vlan = leases.take(endpoint('a'));
     now -= HOUR;
-    leases.clockMoved();
+    leases.clockMoved(0);
     now += 60 * SECOND;
     leases.update(endpoint('a', ['default/changed']));
     now += 60 * SECOND;
@@ -363,5 +365,25 @@ describe('a clock that is set', () => {
     expect(later.owner(vlan, now - 90 * SECOND)?.resources).toEqual(['default/changed']);
     expect(later.owner(vlan, START)?.id).toBe('a');
     expect(later.active()).toEqual([]);
+  });
+
+  test('back while no agent ran: alerts that the earlier one left find their owner until its id is leased again', () => {
+    const vlan = openLeases(file, clock).take(endpoint('a'));
+    now += 60 * SECOND;
+    const packet = now;
+    now -= HOUR;
+    const later = openLeases(file, clock);
+    expect(later.owner(vlan, packet)?.id).toBe('a');
+    expect(later.at(packet)).toEqual([]);
+  });
+
+  test('some time before it was noticed: packets since then find their owner', () => {
+    const leases = openLeases(file, clock);
+    const vlan = leases.take(endpoint('a'));
+    now -= HOUR;
+    const packet = now;
+    now += 9 * SECOND;
+    leases.clockMoved(9 * SECOND);
+    expect(leases.owner(vlan, packet)?.id).toBe('a');
   });
 });

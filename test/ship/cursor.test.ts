@@ -8,8 +8,11 @@ let root: string;
 let file: string;
 const end = { segment: 0, offset: 900, event: 9 };
 const progress = {
-  ...{ cursor: { segment: 0, offset: 500, event: 5 }, delivered: 3, duplicates: 2 },
-  ...{ deadLettered: 1, evicted: 1 },
+  cursor: { segment: 0, offset: 500, event: 5 },
+  delivered: 3,
+  duplicates: 2,
+  deadLettered: 1,
+  evicted: 1,
 };
 
 beforeEach(async () => {

@@ -17,7 +17,11 @@ beforeEach(async () => {
 afterEach(() => rm(root, { recursive: true, force: true }));
 
 const letter = (number: number, padding = 0): DeadLetter => ({
-  ...{ time: '2026-01-02T03:04:05.000Z', number, reason: 'bad', status: 400, attempts: 1 },
+  time: '2026-01-02T03:04:05.000Z',
+  number,
+  reason: 'bad',
+  status: 400,
+  attempts: 1,
   event: { id: `e${number}`, padding: 'x'.repeat(padding) },
 });
 const append = (letters: DeadLetter[], maxSize = 64 << 20): Promise<{ evicted: number }> =>

@@ -54,7 +54,11 @@ test('events are sent in order, in batches of at most so many, and the cursor fo
   ]);
   expect(await saved(world)).toEqual({
     version: 1,
-    ...{ cursor: world.journal.end(), delivered: 25, duplicates: 0, deadLettered: 0, evicted: 0 },
+    cursor: world.journal.end(),
+    delivered: 25,
+    duplicates: 0,
+    deadLettered: 0,
+    evicted: 0,
   });
   await world.append(1);
   await idle(sink);
@@ -135,10 +139,10 @@ test('nobody is set aside while nothing goes through, nor while the destination 
   world.clock.run();
   let patience = true;
   const sink = world.start((items) => {
-    if (world.sends.length <= 30) return items.map(() => later);
+    if (world.sends.length <= 120) return items.map(() => later);
     return items.map(({ number }) => (number === 3 && patience ? { ...later, throttled: true } : ok));
   });
-  await until(() => world.sends.length > 60);
+  await until(() => world.sends.length > 150);
   expect(sink.status()).toMatchObject({ deadLettered: 0, delivered: 3 });
   patience = false;
   await idle(sink);
@@ -378,7 +382,7 @@ test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   async (seed) => {
     const random = seeded(seed);
     const evicting = seed % 2 === 0;
-    const world = await create(evicting ? { segmentSize: 3000, maxSize: 30_000 } : {});
+    const world = await create(evicting ? { segmentSize: 1500, maxSize: 4000 } : {});
     world.clock.run();
     const store = new Set<number>();
     let crashed = false;

@@ -48,7 +48,11 @@ export async function createWorld(options: Partial<JournalOptions> = {}): Promis
     (...args: unknown[]): void =>
       void logged.push(`${level} ${String(args.at(-1))}`);
   return {
-    ...{ root, journal, clock, logged, sends },
+    root,
+    journal,
+    clock,
+    logged,
+    sends,
     async append(count, padding = 0) {
       const first = journal.end().event;
       const lines = Array.from({ length: count }, (_, index) => {
