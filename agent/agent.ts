@@ -32,7 +32,7 @@ import {
   type Journal,
   type JournalStatus,
 } from './journal/journal.ts';
-import { startLane, type Lane } from './lane.ts';
+import { startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleIndex } from './rulesets/files.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import { createDestinations } from './ship/destinations.ts';
@@ -96,6 +96,7 @@ export interface Agent {
   /** @returns the endpoint's last counters. */
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
+  lanes(): LaneStatus[];
   alerts(): AlertCounts;
   /** Those of `merged` that the flood control folded. */
   folded(): number;
@@ -409,6 +410,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         return counters === undefined || state === undefined ? [] : [{ endpoint, lane: lane.name, state, counters }];
       });
     },
+    lanes: () => lanes.map((lane) => lane.status()),
     alerts: () => ({ ...counts }),
     folded: () => folded,
     journal: () => journal.status(),

@@ -45,12 +45,22 @@ export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
   createDecoder(record: Pick<GenerationRecord, 'engine' | 'output'>): Decoder;
 }
 
+export interface LaneStatus {
+  lane: string;
+  /** `since`: when it began to read packets, in milliseconds since the epoch; undefined while it does not. */
+  engine: { pid?: number; since?: number; restarts: number };
+  capture: { pid?: number };
+  /** When the endpoints' counters were last reported, in milliseconds since the epoch. */
+  countedAt?: number;
+}
+
 export interface Lane {
   readonly name: string;
   readonly capture: Capture;
   readonly engine: EngineSupervisor;
   /** Deletes what was read up to this offset of the generation's alerts, as far as the engine has put it aside. */
   consumed(generation: string, offset: number): Promise<void>;
+  status(): LaneStatus;
   /** Ends capture and engine, and resolves when their last alert was given out. */
   stop(): Promise<void>;
 }
@@ -60,6 +70,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   const left = await leftGenerations(options.laneDirectory);
   const tails = new Map<string, { tail: Tail; done: Promise<void> }>();
   let running: Generation | undefined;
+  let readingSince: number | undefined;
   let stopping = false;
 
   const capture = superviseCapture(
@@ -69,6 +80,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       outputOpen() {
         if (running === undefined) return;
         widenFifo(running.fifo);
+        readingSince = Date.now();
         events.ready(running);
       },
       outputClosed(path, reason, by) {
@@ -96,6 +108,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       },
       ended(generation, error) {
         running = undefined;
+        readingSince = undefined;
         if (!stopping) capture.setOutput(undefined);
         tails.get(generation.name)?.tail.finish();
         if (error !== undefined) events.engineFailed(error);
@@ -165,6 +178,20 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     engine,
     async consumed(generation, offset) {
       await tails.get(generation)?.tail.deleteConsumed(offset);
+    },
+    status() {
+      const pids = { engine: engine.pid(), capture: capture.pid() };
+      const countedAt = capture.countedAt();
+      return {
+        lane: options.lane,
+        engine: {
+          ...(pids.engine === undefined ? {} : { pid: pids.engine }),
+          ...(readingSince === undefined ? {} : { since: readingSince }),
+          restarts: engine.restarts(),
+        },
+        capture: pids.capture === undefined ? {} : { pid: pids.capture },
+        ...(countedAt === undefined ? {} : { countedAt }),
+      };
     },
     async stop() {
       stopping = true;

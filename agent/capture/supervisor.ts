@@ -45,6 +45,8 @@ export interface Capture {
   setOutput(path: string | undefined): void;
   counters(): Map<string, Counters>;
   states(): Map<string, EndpointState>;
+  /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
+  countedAt(): number | undefined;
   pid(): number | undefined;
   /** Ends the process; queued records are written first, for up to a second. */
   stop(): Promise<void>;
@@ -62,6 +64,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   let outputUsed = false;
   let child: ChildProcess | undefined;
   let lastHeard = performance.now();
+  let countedAt: number | undefined;
   let stopping = false;
   /** While a process is replaced: what was asked for meanwhile. */
   let waiting: (() => void)[] | undefined;
@@ -197,6 +200,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         if (!specs.has(message.id)) return;
         return setState(message.id, { is: 'waiting', reason: message.reason });
       case 'stats':
+        countedAt = Date.now();
         for (const [id, counters] of Object.entries(message.counters)) if (specs.has(id)) latest.set(id, counters);
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
@@ -272,6 +276,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     },
     counters: () => new Map([...specs.keys()].map((id) => [id, totals(id)])),
     states: () => new Map(states),
+    countedAt: () => countedAt,
     pid: () => child?.pid,
     async stop() {
       stopping = true;

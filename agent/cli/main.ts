@@ -10,6 +10,10 @@ const COMMANDS = {
     describe: 'Inspect the traffic of pods or interfaces until SIGTERM or SIGINT',
     load: () => import('./run.ts'),
   },
+  status: {
+    describe: 'Show what a running agent inspects, at what rates, and what is wrong',
+    load: () => import('./status.ts'),
+  },
   replay: {
     describe: 'Inspect recorded packets (pcap, pcapng, also gzip) and print the alerts',
     load: () => import('./replay.ts'),

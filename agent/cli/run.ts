@@ -7,16 +7,25 @@ import { zeroCounters, addCounters } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import type { Config } from '../config/load.ts';
 import { followPods } from '../endpoints/follow.ts';
-import type { EngineInstall } from '../engine/engine.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
 import { createMetrics } from '../observe/metrics.ts';
-import { serve, type ObserveServer } from '../observe/server.ts';
+import { serve, serveSocket, type Answers } from '../observe/server.ts';
+import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
-import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, prepareInspection, readConfig } from './setup.ts';
+import {
+  CLUSTER_FLAGS,
+  COMMON_FLAGS,
+  connect,
+  followsCluster,
+  prepareInspection,
+  readConfig,
+  socketOf,
+  type Inspection,
+} from './setup.ts';
 import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
@@ -83,7 +92,22 @@ async function run(argv: RunArgv): Promise<void> {
         });
   let agent: Agent | undefined;
   let waiting = 'the engine is starting';
-  const server = await observe(config, inspection.install, () => agent ?? waiting, log);
+  const close = await observe({
+    config,
+    inspection,
+    startedAt,
+    agent: () => agent ?? waiting,
+    cluster: () =>
+      cluster === undefined || client === undefined
+        ? undefined
+        : {
+            server: client.server,
+            synced: cluster.synced(),
+            resources: cluster.resources().length,
+            pods: cluster.pods().length,
+          },
+    log,
+  });
   try {
     const running = await startAgent({
       ...inspection,
@@ -112,47 +136,71 @@ async function run(argv: RunArgv): Promise<void> {
       throw new CommandError(error.message, EXIT.failed);
     throw error;
   } finally {
-    server?.close();
+    close();
   }
 }
 
-/** Serves probes and metrics; an address that is taken is no reason not to inspect. */
-async function observe(
-  { http: { port, address }, node }: Config,
-  install: EngineInstall,
+interface Observation {
+  config: Config;
+  inspection: Inspection;
+  /** Milliseconds since the epoch. */
+  startedAt: number;
   /** The agent, or what its start waits for. */
-  agentOrProblem: () => Agent | string,
-  log: Logger,
-): Promise<ObserveServer | undefined> {
-  if (port === 0) return undefined;
-  const agent = (): Agent | undefined => {
-    const found = agentOrProblem();
+  agent: () => Agent | string;
+  cluster: () => Snapshot['cluster'];
+  log: Logger;
+}
+
+/**
+ * Serves probes, metrics and status; what can't be served is no reason not to inspect.
+ * @returns what ends it.
+ */
+async function observe({ config, inspection, startedAt, agent, cluster, log }: Observation): Promise<() => void> {
+  const { http, node, ruleSets } = config;
+  const { install, ruleFiles, rules } = inspection;
+  const running = (): Agent | undefined => {
+    const found = agent();
     return typeof found === 'string' ? undefined : found;
   };
-  const metrics = createMetrics(
-    {
-      endpoints: () => agent()?.endpoints() ?? [],
-      alerts: () => ({ ...agent()?.alerts() }),
-      folded: () => agent()?.folded() ?? 0,
-      journal: () => agent()?.journal(),
-      sinks: () => agent()?.sinks() ?? [],
+  const facts = {
+    agent: { version: version(), pid: process.pid, node, startedAt },
+    engine: install,
+    rules: { sets: ruleSets, files: ruleFiles, loaded: rules.size },
+    journalDirectory: config.journal.directory,
+  };
+  const answers: Answers = {
+    problems() {
+      const found = agent();
+      return typeof found === 'string' ? [found] : found.problems();
     },
-    { version: version(), engine: install, node },
-  );
-  try {
-    return await serve({
-      port,
-      ...(address === undefined ? {} : { address }),
-      metrics,
-      problems() {
-        const found = agentOrProblem();
-        return typeof found === 'string' ? [found] : found.problems();
+    metrics: createMetrics(
+      {
+        endpoints: () => running()?.endpoints() ?? [],
+        alerts: () => ({ ...running()?.alerts() }),
+        folded: () => running()?.folded() ?? 0,
+        journal: () => running()?.journal(),
+        sinks: () => running()?.sinks() ?? [],
       },
-    });
-  } catch (error) {
-    log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');
-    return undefined;
+      { version: version(), engine: install, node },
+    ),
+    status: () => takeSnapshot(facts, agent(), cluster(), Date.now()),
+  };
+  const ends: (() => void)[] = [];
+  const { port, address } = http;
+  if (port !== 0) {
+    try {
+      const server = await serve({ port, ...(address === undefined ? {} : { address }), ...answers });
+      ends.push(() => server.close());
+    } catch (error) {
+      log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');
+    }
   }
+  try {
+    ends.push(await serveSocket(socketOf(config), answers));
+  } catch (error) {
+    log.error({ err: error }, 'status is not served');
+  }
+  return () => ends.forEach((end) => end());
 }
 
 function createPrinter(output: string): (event: EeEvent) => void {

@@ -1,4 +1,5 @@
 /** What every command that inspects has to put together first: configuration, engine, rights, rules. */
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { loadConfig, type Config, type ConfigSources } from '../config/load.ts';
 import type { EngineDriver, EngineInstall } from '../engine/engine.ts';
@@ -77,6 +78,11 @@ export function readConfig(argv: Record<string, unknown>, own: readonly string[]
 export function followsCluster({ kubernetes: { follow, kubeconfig } }: Config): boolean {
   if (follow !== 'auto') return follow === 'on';
   return kubeconfig !== undefined || process.env['KUBERNETES_SERVICE_HOST'] !== undefined;
+}
+
+/** Where the agent of this configuration answers `dpi-agent status`. */
+export function socketOf({ http, stateDirectory }: Pick<Config, 'http' | 'stateDirectory'>): string {
+  return resolve(http.socket ?? join(stateDirectory, 'agent.sock'));
 }
 
 /** Loaded only where it is used. @throws CommandError when there are no credentials. */

@@ -519,7 +519,7 @@ export const schema = z.strictObject({
       port: about(
         integer(0, 65_535).prefault(9097),
         'an integer from 0 to 65535',
-        'Port of /health, /readiness and /metrics; 0 serves none.',
+        'Port of /health, /readiness and /metrics, and for this machine of /status; 0 serves none.',
       ),
       address: about(
         z
@@ -528,6 +528,11 @@ export const schema = z.strictObject({
           .optional(),
         'an IPv4 or IPv6 address',
         'The address that it listens on; by default all of the machine.',
+      ),
+      socket: about(
+        text().optional(),
+        'a path',
+        'Unix socket that dpi-agent status asks; by default agent.sock in stateDirectory.',
       ),
     })
     .prefault({}),

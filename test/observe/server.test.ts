@@ -1,7 +1,23 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createMetrics } from '../../agent/observe/metrics.ts';
-import { serve, type ObserveServer } from '../../agent/observe/server.ts';
+import { serve, serveSocket, type Answers, type ObserveServer } from '../../agent/observe/server.ts';
+import { askStatus } from '../../agent/observe/ask.ts';
+import { takeSnapshot, type SnapshotFacts } from '../../agent/observe/snapshot.ts';
 import { zeroCounters } from '../../agent/capture/protocol.ts';
+
+const facts: SnapshotFacts = {
+  agent: { version: '1.2.3', pid: 4, node: 'n', startedAt: 1000 },
+  engine: { name: 'snort', version: '3.1', binary: '/snort', searchMethods: [] },
+  rules: { sets: [], files: [], loaded: 0 },
+  journalDirectory: '/journal',
+};
+const status: Answers['status'] = () => takeSnapshot(facts, 'the engine is starting', undefined, 2000);
+
+const answers: Answers = { problems: () => [], metrics: () => Promise.resolve(''), status };
 
 let problems: string[];
 let server: ObserveServer;
@@ -24,6 +40,7 @@ beforeEach(async () => {
     port: 0,
     address: '127.0.0.1',
     problems: () => problems,
+    status,
     metrics: createMetrics(
       {
         endpoints: () => [{ endpoint, state: { is: 'capturing' }, counters: { ...zeroCounters(), received: 12 } }],
@@ -96,8 +113,76 @@ describe('probes and metrics', () => {
   });
 
   test('an address that is taken is an error that the caller can tell', async () => {
-    await expect(
-      serve({ port: server.port, address: '127.0.0.1', problems: () => [], metrics: () => Promise.resolve('') }),
-    ).rejects.toThrow(/EADDRINUSE/);
+    await expect(serve({ ...answers, port: server.port, address: '127.0.0.1' })).rejects.toThrow(/EADDRINUSE/);
+  });
+});
+
+describe('status', () => {
+  let directory: string;
+  const ends: (() => void)[] = [];
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'dpi-socket-'));
+  });
+  afterEach(() => {
+    for (const end of ends.splice(0)) end();
+    rmSync(directory, { recursive: true, force: true });
+  });
+  const open = async (path: string): Promise<void> => void ends.push(await serveSocket(path, answers));
+
+  test('is given to loopback addresses', async () => {
+    expect(await askStatus({ url: `http://127.0.0.1:${server.port}` }, 10_000)).toEqual(status());
+  });
+
+  test('is refused to all others, and says where to ask', async () => {
+    const own = Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .find(({ internal, family }) => !internal && family === 'IPv4')?.address;
+    // A machine without a network has no other address to ask from.
+    if (own === undefined) return;
+    const everywhere = await serve({ ...answers, port: 0 });
+    ends.push(() => everywhere.close());
+    await expect(askStatus({ url: `http://${own}:${everywhere.port}` }, 10_000)).rejects.toThrow(
+      /403: only for this machine/,
+    );
+  });
+
+  test('is given on a socket that only its user may open, in a folder that is made', async () => {
+    const socket = join(directory, 'state/agent.sock');
+    await open(socket);
+    expect(statSync(socket).mode & 0o777).toBe(0o600);
+    expect(await askStatus({ socket }, 10_000)).toEqual(status());
+    ends.pop()?.();
+    expect(existsSync(socket)).toBe(false);
+  });
+
+  test('the socket of an agent that was killed is replaced', async () => {
+    const socket = join(directory, 'agent.sock');
+    const script = `require('node:net').createServer().listen(${JSON.stringify(socket)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    spawnSync(process.execPath, ['-e', script]);
+    expect(statSync(socket).isSocket()).toBe(true);
+    await open(socket);
+    expect(await askStatus({ socket }, 10_000)).toEqual(status());
+  });
+
+  test('the socket of an agent that runs, and a file that is no socket, are left alone', async () => {
+    const socket = join(directory, 'agent.sock');
+    await open(socket);
+    await expect(open(socket)).rejects.toThrow(/another agent answers/);
+    expect(await askStatus({ socket }, 10_000)).toEqual(status());
+    const file = join(directory, 'file');
+    writeFileSync(file, 'kept');
+    await expect(open(file)).rejects.toThrow(/is no socket/);
+    expect(existsSync(file)).toBe(true);
+  });
+
+  test('a path that no socket can have is an error that names the setting', async () => {
+    await expect(open(join(directory, 'x'.repeat(100)))).rejects.toThrow(/107 bytes.*http\.socket/);
+  });
+
+  test('what answers otherwise is not taken for an agent', async () => {
+    await expect(askStatus({ socket: join(directory, 'none') }, 10_000)).rejects.toMatchObject({ code: 'ENOENT' });
+    const other = await serve({ ...answers, port: 0, status: () => ({ time: 1 }) as never });
+    ends.push(() => other.close());
+    await expect(askStatus({ url: `http://127.0.0.1:${other.port}` }, 10_000)).rejects.toThrow(/no status/);
   });
 });

@@ -1,0 +1,196 @@
+/** `dpi-agent status`: a running agent at a glance. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Argv, CommandModule } from 'yargs';
+import { askStatus, type Address } from '../observe/ask.ts';
+import type { Snapshot } from '../observe/snapshot.ts';
+import { stripControls } from '../text.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { coloursOf, isTerminal } from './print.ts';
+import { COMMON_FLAGS, readConfig, socketOf } from './setup.ts';
+import { statusLines } from './status-view.ts';
+
+const TIMEOUT_MILLIS = 5_000;
+/** The agent's counters come each second: two looks this far apart are of different ones. */
+const SAMPLE_MILLIS = 1_200;
+
+const ALTERNATE_SCREEN = '\u001B[?1049h\u001B[?25l';
+const ORIGINAL_SCREEN = '\u001B[?25h\u001B[?1049l';
+/** In raw mode Ctrl-C and Ctrl-D are keys like others. */
+const ENDING_KEYS = ['q', 'Q', '\u0003', '\u0004'];
+const HOME = '\u001B[H';
+const REST_OF_LINE = '\u001B[K';
+const REST_OF_SCREEN = '\u001B[J';
+
+interface StatusArgv {
+  socket?: string;
+  url?: string;
+  watch: boolean;
+  interval: number;
+  output: string;
+}
+
+const OWN = ['socket', 'url', 'watch', 'interval', 'output'];
+
+export const command: CommandModule<object, StatusArgv> = {
+  command: 'status',
+  builder: (args: Argv) =>
+    args
+      .options({ config: COMMON_FLAGS.config })
+      .option('socket', {
+        type: 'string',
+        describe: "The agent's socket [as the configuration says: agent.sock in stateDirectory]",
+        normalize: true,
+      })
+      .option('url', { type: 'string', describe: 'Address of its probes instead, such as http://127.0.0.1:9097' })
+      .option('watch', { alias: 'w', type: 'boolean', default: false, describe: 'Refresh until Ctrl-C or q' })
+      .option('interval', {
+        type: 'number',
+        default: 2,
+        describe: 'Seconds between refreshes, at least 1',
+        coerce: (value: unknown) => {
+          const seconds = Number(value);
+          if (!(seconds >= 1 && seconds <= 3600)) throw new CommandError('--interval: expected 1 to 3600 seconds');
+          return seconds;
+        },
+      })
+      .option('output', {
+        alias: 'o',
+        choices: ['table', 'json'],
+        default: 'table',
+        describe: 'json: the whole snapshot; with --watch one a line',
+      })
+      .conflicts('socket', 'url')
+      .strict(false)
+      .example('$0 status', 'the agent of this machine')
+      .example('$0 status --watch', 'the same, like top')
+      .example("$0 status -o json | jq '.endpoints[] | {id, state}'", 'for programs')
+      .example('kubectl exec -n tigera-dpi <pod> -- $0 status', 'of a node of a cluster') as Argv<StatusArgv>,
+  async handler(argv) {
+    const address = addressOf(argv);
+    if (argv.watch) await watch(address, argv);
+    else await show(address, argv.output);
+  },
+};
+
+function addressOf(argv: StatusArgv): Address {
+  const config = readConfig({ ...argv }, OWN);
+  if (argv.socket !== undefined) return { socket: argv.socket };
+  if (argv.url === undefined) return { socket: socketOf(config) };
+  if (!/^https?:$/.test(URL.canParse(argv.url) ? new URL(argv.url).protocol : '')) {
+    throw new CommandError(`--url: ${JSON.stringify(argv.url)} is no URL such as http://127.0.0.1:9097`);
+  }
+  return { url: argv.url };
+}
+
+async function show(address: Address, output: string): Promise<void> {
+  const first = await ask(address);
+  if (output === 'json') {
+    process.stdout.write(`${JSON.stringify(first, null, 2)}\n`);
+    return;
+  }
+  let second = first;
+  if (first.endpoints.length > 0) {
+    await sleep(SAMPLE_MILLIS);
+    second = await ask(address);
+  }
+  const width = isTerminal(process.stdout) ? { columns: process.stdout.columns } : {};
+  const lines = statusLines(second, first, { colours: coloursOf(process.stdout), ...width });
+  process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+async function watch(address: Address, { output, interval }: StatusArgv): Promise<void> {
+  const { stdout, stdin } = process;
+  const full = isTerminal(stdout) && output === 'table';
+  const colours = coloursOf(stdout);
+  const ended = new AbortController();
+  const end = (): void => ended.abort();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
+  let before: Snapshot | undefined;
+  let newest: Snapshot | undefined;
+  let problem: string | undefined;
+
+  function draw(): void {
+    if (output === 'json') {
+      if (newest !== undefined) stdout.write(`${JSON.stringify(newest)}\n`);
+      return;
+    }
+    const said = problem === undefined ? [] : [colours.red(problem.slice(0, full ? stdout.columns : undefined))];
+    const view = { colours, ...(full ? { columns: stdout.columns, rows: stdout.rows - said.length } : {}) };
+    const lines = [...said, ...(newest === undefined ? [] : statusLines(newest, before, view))];
+    if (!full) stdout.write(`${lines.join('\n')}\n\n`);
+    else stdout.write(`${HOME}${lines.map((line) => `${line}${REST_OF_LINE}`).join('\r\n')}${REST_OF_SCREEN}`);
+  }
+
+  // The first answer decides whether there is anything to watch.
+  newest = await ask(address);
+  const restore = (): void => {
+    stdout.write(ORIGINAL_SCREEN);
+  };
+  const keys = full && isTerminal(stdin);
+  if (full) {
+    stdout.write(ALTERNATE_SCREEN);
+    process.once('exit', restore);
+    stdout.on('resize', draw);
+  }
+  if (keys) {
+    stdin.setRawMode(true);
+    stdin.on('data', (data: Buffer) => {
+      if (ENDING_KEYS.some((key) => data.includes(key))) end();
+    });
+  }
+  try {
+    for (;;) {
+      draw();
+      await sleep(problem === undefined && before === undefined ? SAMPLE_MILLIS : interval * 1000, undefined, {
+        signal: ended.signal,
+      }).catch(() => undefined);
+      if (ended.signal.aborted) break;
+      try {
+        const next = await ask(address);
+        before = newest;
+        newest = next;
+        problem = undefined;
+      } catch (error) {
+        if (!(error instanceof CommandError)) throw error;
+        if (output === 'json' && problem === undefined) process.stderr.write(`dpi-agent: ${error.message}\n`);
+        problem = error.message;
+        before = undefined;
+        newest = output === 'json' ? undefined : newest;
+      }
+    }
+  } finally {
+    if (keys) {
+      stdin.setRawMode(false);
+      stdin.pause();
+    }
+    if (full) {
+      stdout.off('resize', draw);
+      process.off('exit', restore);
+      restore();
+    }
+  }
+}
+
+/** Without control characters in any of its texts. @throws CommandError when no agent answers. */
+async function ask(address: Address): Promise<Snapshot> {
+  try {
+    return clean(await askStatus(address, TIMEOUT_MILLIS)) as Snapshot;
+  } catch (error) {
+    const where = 'socket' in address ? address.socket : address.url;
+    const { code, message } = error as NodeJS.ErrnoException;
+    const hint = {
+      ENOENT:
+        'there is no such socket: is the agent running? Name its configuration (--config), its socket (--socket) or its address (--url)',
+      ECONNREFUSED: 'nobody listens: is the agent running?',
+      EACCES: "the socket is its user's: run this as the agent's user, mostly root",
+    }[code ?? ''];
+    throw new CommandError(`no agent answers at ${where}: ${stripControls(hint ?? message)}`, EXIT.failed);
+  }
+}
+
+function clean(value: unknown): unknown {
+  if (typeof value === 'string') return stripControls(value);
+  if (Array.isArray(value)) return value.map(clean);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [stripControls(key), clean(item)]));
+}

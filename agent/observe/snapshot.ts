@@ -1,0 +1,105 @@
+/** The agent at one moment, as JSON: what `/status` gives, and `dpi-agent status` shows. */
+import type { Counters } from '../capture/protocol.ts';
+import type { EndpointState } from '../capture/supervisor.ts';
+import type { Endpoint } from '../endpoints/endpoint.ts';
+import type { EngineInstall } from '../engine/engine.ts';
+import type { JournalStatus } from '../journal/journal.ts';
+import type { SinkStatus } from '../ship/sink.ts';
+
+/** All times are milliseconds since the epoch. */
+export interface Snapshot {
+  time: number;
+  agent: { version: string; pid: number; node: string; startedAt: number };
+  /** `impaired`: something keeps packets from being inspected; `problems` says what. */
+  state: 'starting' | 'inspecting' | 'impaired';
+  problems: string[];
+  engine: Pick<EngineInstall, 'name' | 'version' | 'binary' | 'searchMethods'>;
+  rules: { sets: string[]; files: string[]; loaded: number };
+  lanes: LaneSnapshot[];
+  endpoints: EndpointSnapshot[];
+  /** Alerts by what became of them. */
+  alerts: Record<string, number>;
+  journal?: JournalStatus & { directory: string };
+  sinks: SinkStatus[];
+  /** Where a cluster is followed. */
+  cluster?: { server: string; synced: boolean; resources: number; pods: number };
+}
+
+export interface LaneSnapshot {
+  lane: string;
+  /** `since`: when it began to read packets; absent while it does not. */
+  engine: { pid?: number; since?: number; restarts: number };
+  capture: { pid?: number };
+  /** When the counters of its endpoints were last reported. */
+  countedAt?: number;
+}
+
+export interface EndpointSnapshot {
+  id: string;
+  namespace: string;
+  name: string;
+  interface: string;
+  addresses: string[];
+  resources: string[];
+  lane: string;
+  state: EndpointState;
+  counters: Counters;
+}
+
+/** What a running agent tells. */
+export interface Inspecting {
+  problems(): string[];
+  lanes(): LaneSnapshot[];
+  endpoints(): { endpoint: Endpoint; lane: string; state: EndpointState; counters: Counters }[];
+  alerts(): object;
+  journal(): JournalStatus;
+  sinks(): SinkStatus[];
+}
+
+export interface SnapshotFacts {
+  agent: Snapshot['agent'];
+  engine: EngineInstall;
+  rules: Snapshot['rules'];
+  journalDirectory: string;
+}
+
+/** @param agent The agent, or what its start waits for. */
+export function takeSnapshot(
+  { agent: about, engine, rules, journalDirectory }: SnapshotFacts,
+  agent: Inspecting | string,
+  cluster: Snapshot['cluster'],
+  now: number,
+): Snapshot {
+  const { name, version, binary, searchMethods } = engine;
+  const facts = {
+    time: now,
+    agent: about,
+    engine: { name, version, binary, searchMethods },
+    rules,
+    ...(cluster === undefined ? {} : { cluster }),
+  };
+  if (typeof agent === 'string') {
+    return { ...facts, state: 'starting', problems: [agent], lanes: [], endpoints: [], alerts: {}, sinks: [] };
+  }
+  const problems = agent.problems();
+  return {
+    ...facts,
+    state: problems.length === 0 ? 'inspecting' : 'impaired',
+    problems,
+    lanes: agent.lanes(),
+    endpoints: agent.endpoints().map(({ endpoint, lane, state, counters }) => ({
+      id: endpoint.id,
+      namespace: endpoint.namespace,
+      name: endpoint.name,
+      interface: endpoint.interface,
+      addresses: endpoint.addresses,
+      resources: endpoint.resources,
+      lane,
+      state,
+      counters,
+    })),
+    alerts: { ...agent.alerts() },
+    journal: { ...agent.journal(), directory: journalDirectory },
+    sinks: agent.sinks(),
+  };
+}

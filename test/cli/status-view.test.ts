@@ -1,0 +1,213 @@
+import { describe, expect, test } from '@jest/globals';
+import picocolors from 'picocolors';
+import { zeroCounters, type Counters } from '../../agent/capture/protocol.ts';
+import type { EndpointState } from '../../agent/capture/supervisor.ts';
+import { duration, size, statusLines } from '../../agent/cli/status-view.ts';
+import { takeSnapshot, type Inspecting, type Snapshot } from '../../agent/observe/snapshot.ts';
+
+const plain = picocolors.createColors(false);
+const painted = picocolors.createColors(true);
+const START = 1_700_000_000_000;
+
+interface Given {
+  at?: number;
+  countedAt?: number;
+  endpoints?: { name: string; state?: EndpointState; counters?: Partial<Counters> }[];
+  agent?: Partial<Inspecting>;
+}
+
+function snapshot({ at = START + 60_000, countedAt = at, endpoints = [], agent = {} }: Given = {}): Snapshot {
+  return takeSnapshot(
+    {
+      agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
+      engine: { name: 'snort', version: '3.12.2', binary: '/opt/snort', searchMethods: ['hyperscan'] },
+      rules: { sets: ['kubernetes'], files: ['/a', '/b'], loaded: 4087 },
+      journalDirectory: '/journal',
+    },
+    {
+      problems: () => [],
+      lanes: () => [{ lane: 'lane0', engine: { pid: 8, since: START, restarts: 0 }, capture: { pid: 9 }, countedAt }],
+      endpoints: () =>
+        endpoints.map(({ name, state, counters }) => ({
+          endpoint: {
+            id: `shop/${name}`,
+            namespace: 'shop',
+            name,
+            nameAggr: '-',
+            interface: 'cali1',
+            labels: {},
+            addresses: [],
+            resources: [],
+          },
+          lane: 'lane0',
+          state: state ?? { is: 'capturing', ifindex: 1, linkType: 'LINKTYPE_ETHERNET' },
+          counters: { ...zeroCounters(), ...counters },
+        })),
+      alerts: () => ({ read: 3, journaled: 2, merged: 1, unparsable: 0, unattributed: 0 }),
+      journal: () => ({
+        total: 1234,
+        evicted: 0,
+        bytes: 2048,
+        segments: 1,
+        appended: 0,
+        evictedSegments: 0,
+        replacedSegments: 0,
+      }),
+      sinks: () => [],
+      ...agent,
+    },
+    undefined,
+    at,
+  );
+}
+
+const lines = (now: Snapshot, before?: Snapshot, columns?: number, rows?: number): string[] =>
+  statusLines(now, before, {
+    colours: plain,
+    ...(columns === undefined ? {} : { columns }),
+    ...(rows === undefined ? {} : { rows }),
+  });
+
+/** The cells of the line that begins with a word; columns are two spaces apart at least. */
+const cells = (all: string[], first: string): string[] =>
+  all.find((line) => line.startsWith(`${first} `))?.split(/ {2,}/) ?? [];
+
+describe('a snapshot as lines', () => {
+  test('tells node, engine, rules, lanes and journal', () => {
+    expect(lines(snapshot())).toEqual([
+      'node-1  dpi-agent 0.1.0, pid 7, up 1m00s',
+      'state    inspecting',
+      'engine   snort 3.12.2 (hyperscan)  /opt/snort',
+      'rules    4,087 rules, 2 files, sets kubernetes',
+      'alerts   3 read, 2 journaled, 1 merged',
+      'journal  1,234 events, 2.0 KiB in 1 file  /journal',
+      '',
+      'LANE   ENGINE  CAPTURE  READS FOR  RESTARTS  ENDPOINTS',
+      'lane0  pid 8   pid 9    1m00s             0          0',
+      '',
+      'no endpoints',
+    ]);
+  });
+
+  test('rates are of the time between two reports of the capture, not between two looks', () => {
+    const before = snapshot({
+      countedAt: 1_000,
+      endpoints: [{ name: 'a', counters: { received: 100, receivedBytes: 1000 } }],
+    });
+    const now = snapshot({
+      countedAt: 3_000,
+      endpoints: [{ name: 'a', counters: { received: 700, receivedBytes: 5096 } }],
+    });
+    expect(cells(lines(now, before), 'shop/a').slice(3, 6)).toEqual(['700', '300', '2.0 KiB']);
+    // One report only, another agent, a new endpoint: no rate is known.
+    for (const other of [
+      snapshot({ countedAt: 3_000, endpoints: [{ name: 'a' }] }),
+      { ...before, agent: { ...before.agent, startedAt: START - 1 } },
+      snapshot({ countedAt: 1_000 }),
+    ]) {
+      expect(cells(lines(now, other), 'shop/a').slice(3, 6)).toEqual(['700', '-', '-']);
+    }
+  });
+
+  test('what is not captured comes first, with its reason, then the busiest', () => {
+    const endpoints = (bytes: number): NonNullable<Given['endpoints']> => [
+      { name: 'idle' },
+      { name: 'busy', counters: { receivedBytes: bytes } },
+      { name: 'gone', state: { is: 'waiting', reason: 'there is no interface cali1' } },
+    ];
+    const shown = lines(
+      snapshot({ countedAt: 2, endpoints: endpoints(9) }),
+      snapshot({ countedAt: 1, endpoints: endpoints(0) }),
+    );
+    expect(shown.slice(-3).map((line) => line.split(' ')[0])).toEqual(['shop/gone', 'shop/busy', 'shop/idle']);
+    expect(shown.at(-3)).toContain('there is no interface cali1');
+  });
+
+  test('lost packets are given with their share', () => {
+    const counters = { received: 1000, droppedKernel: 7, droppedQueue: 3, truncated: 5, droppedInterface: 99 };
+    expect(lines(snapshot({ endpoints: [{ name: 'a', counters }] })).at(-1)).toContain('10 (1.0%)');
+  });
+
+  test('problems, and what a sink waits for, are said', () => {
+    const shown = lines(
+      snapshot({
+        agent: {
+          problems: () => ['lane0: the engine does not run'],
+          lanes: () => [{ lane: 'lane0', engine: { restarts: 3 }, capture: {} }],
+          sinks: () => [
+            {
+              name: 'syslog',
+              pending: 5,
+              delivered: 1,
+              duplicates: 0,
+              deadLettered: 0,
+              deadLettersEvicted: 0,
+              evicted: 0,
+              retries: 0,
+              failures: {},
+              circuit: 'open',
+              lastError: 'nobody listens',
+            },
+          ],
+        },
+      }),
+    );
+    expect(shown.slice(1, 3)).toEqual(['state    impaired', 'problem  lane0: the engine does not run']);
+    expect(cells(shown, 'lane0')).toEqual(['lane0', 'not running', 'not running', 'not yet', '3', '0']);
+    expect(cells(shown, 'syslog')).toEqual(['syslog', 'stalled', '1', '5', '0', '0', 'nobody listens']);
+  });
+
+  test('lines are cut to the width and their number to the height, colours or not', () => {
+    const now = snapshot({ endpoints: Array.from({ length: 50 }, (_, index) => ({ name: `pod-${index}` })) });
+    for (const colours of [plain, painted]) {
+      const shown = statusLines(now, undefined, { colours, columns: 30, rows: 20 });
+      // eslint-disable-next-line no-control-regex
+      const bare = shown.map((line) => line.replaceAll(/\u001B\[\d+m/g, ''));
+      expect(bare).toHaveLength(20);
+      expect(Math.max(...bare.map((line) => line.length))).toBe(30);
+      expect(bare.at(-1)).toBe('… and 42 more');
+    }
+  });
+
+  test('control characters of hostile names are not printed', () => {
+    const shown = lines(snapshot({ endpoints: [{ name: '\u001B[2Jevil\r\n\u009B1mname' }] }));
+    expect(shown.at(-1)).toMatch(/^shop\/evilname /);
+  });
+
+  test('an agent that starts says what it waits for', () => {
+    const starting = takeSnapshot(
+      {
+        agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
+        engine: { name: 'suricata', version: '7', binary: '/suricata', searchMethods: [] },
+        rules: { sets: [], files: ['/a'], loaded: 1 },
+        journalDirectory: '/journal',
+      },
+      'the engine is starting',
+      { server: 'https://api', synced: false, resources: 0, pods: 1 },
+      START,
+    );
+    expect(lines(starting)).toEqual(
+      expect.arrayContaining([
+        'state    starting',
+        'problem  the engine is starting',
+        'cluster  https://api  0 resources, 1 pod on this node  not read to the end yet',
+      ]),
+    );
+  });
+});
+
+test.each([
+  [0, '0s'],
+  [59_400, '59s'],
+  [61_000, '1m01s'],
+  [3_723_000, '1h02m'],
+  [90_000_000, '1d01h'],
+])('%d ms are %s', (millis, text) => expect(duration(millis)).toBe(text));
+
+test.each([
+  [0, '0 B'],
+  [999, '999 B'],
+  [1000, '1.0 KiB'],
+  [15_360, '15 KiB'],
+  [5 * 2 ** 40, '5 TiB'],
+])('%d bytes are %s', (bytes, text) => expect(size(bytes)).toBe(text));
