@@ -18,6 +18,7 @@ import { openLeases } from './endpoints/leases.ts';
 import type { Decoded } from './engine/alert.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import { leftGenerations } from './engine/generation.ts';
+import type { StagedFile } from './engine/rules.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
@@ -33,8 +34,8 @@ import {
   type JournalStatus,
 } from './journal/journal.ts';
 import { startLane, type Lane, type LaneStatus } from './lane.ts';
-import type { RuleIndex } from './rulesets/files.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
+import type { RuleIndex } from './rulesets/sets.ts';
 import { createDestinations } from './ship/destinations.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
@@ -52,7 +53,7 @@ export interface AgentOptions {
   install: EngineInstall;
   driver: EngineDriver;
   sandbox: Sandbox;
-  ruleFiles: string[];
+  ruleFiles: StagedFile[];
   rules: RuleIndex;
   log: Logger;
   /** Names the ends of flows that are no endpoints. */

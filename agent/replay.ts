@@ -18,7 +18,7 @@ import { createTail } from './engine/readers/tail.ts';
 import { engineError } from './engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from './events/event.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
-import type { RuleIndex } from './rulesets/files.ts';
+import type { RuleIndex } from './rulesets/sets.ts';
 
 /** Stands for standard input, whatever it is. */
 export const STDIN = '/dev/stdin';

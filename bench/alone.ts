@@ -3,9 +3,10 @@ import { mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { Alert } from '../agent/engine/alert.ts';
+import type { EngineName } from '../agent/engine/engine.ts';
 import { createSnortDriver } from '../agent/engine/snort/snort.ts';
 import { createSuricataDriver } from '../agent/engine/suricata/suricata.ts';
-import { selectRuleFiles } from '../agent/rulesets/select.ts';
+import { findSets, loadSets, stageSets } from '../agent/rulesets/sets.ts';
 import type { Workspace } from '../test/support/agent.ts';
 import type { Setting } from './bench.ts';
 
@@ -18,6 +19,21 @@ export interface Alone {
   arguments: string[];
   /** The alerts written so far, in order. */
   alerts(): Alert[];
+}
+
+/** The rules that the agent has with `RULE_SETS` and these paths. */
+async function writeRules(engine: EngineName, paths: string[], directory: string): Promise<string[]> {
+  const sets = await findSets({ rulesDirectory: directory, paths, engine });
+  const used = new Set([...RULE_SETS, 'custom']);
+  const { index } = await loadSets(
+    [...sets.values()].filter(({ name }) => used.has(name)),
+    engine,
+  );
+  return stageSets(index, used).map(({ name, text }) => {
+    const path = join(directory, name);
+    writeFileSync(path, text);
+    return path;
+  });
 }
 
 /** `source`: a capture file, or an interface that the engine itself captures on by AF_PACKET. */
@@ -46,7 +62,7 @@ export async function prepareAlone(
     fifo,
     configDirectory,
     outputDirectory,
-    ruleFiles: await selectRuleFiles(RULE_SETS, [workspace.rules, ...rules], engine.name),
+    ruleFiles: await writeRules(engine.name, [workspace.rules, ...rules], configDirectory),
     output: 'json',
   });
   const at = command.arguments.indexOf(fifo);

@@ -13,11 +13,19 @@ import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { validateRules } from '../engine/generation.ts';
 import { planSandbox } from '../engine/sandbox.ts';
-import { loadRules } from '../rulesets/files.ts';
-import { selectRuleFiles } from '../rulesets/select.ts';
+import { stageSets } from '../rulesets/sets.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
-import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, createDriver, followsCluster, place } from './setup.ts';
+import {
+  CLUSTER_FLAGS,
+  COMMON_FLAGS,
+  configSources,
+  connect,
+  createDriver,
+  followsCluster,
+  loadConfiguredSets,
+  place,
+} from './setup.ts';
 import { hasCapability } from '../engine/sandbox.ts';
 
 export interface Finding {
@@ -216,16 +224,15 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
   const subject = 'rules';
   try {
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
-    const ruleFiles = await selectRuleFiles(config.ruleSets, config.rules, install.name);
-    if (ruleFiles.length === 0)
-      return [{ level: 'error', subject, message: 'no rules', remedy: 'name some with --rules or --rule-sets' }];
+    const rules = await loadConfiguredSets(config, install.name);
+    const sets = new Set([...rules.index.values()].flatMap((rule) => rule.sets));
+    const ruleFiles = stageSets(rules.index, sets);
     const findings: Finding[] = sandbox.missing.map((what) => ({
       level: 'warning',
       subject: 'rights',
       message: `the engine runs without ${what}`,
       remedy: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
     }));
-    const rules = await loadRules(ruleFiles);
     for (const { file, line, reason } of rules.problems.slice(0, MAX_RULE_FINDINGS)) {
       findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
     }
@@ -258,7 +265,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       findings.push({ level: 'error', subject, message, remedy: 'look at engine.extraConfig and engine.arguments' });
     }
     if (exit.code === 0) {
-      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of ${ruleFiles.length} files`;
+      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of the sets ${[...sets].join(', ')}`;
       findings.push({ level: 'ok', subject, message });
     }
     return findings;

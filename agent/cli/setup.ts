@@ -7,8 +7,16 @@ import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
-import { loadRules, type RuleIndex } from '../rulesets/files.ts';
-import { selectRuleFiles } from '../rulesets/select.ts';
+import type { StagedFile } from '../engine/rules.ts';
+import {
+  defaultSets,
+  findSets,
+  loadSets,
+  stageSets,
+  unknownSet,
+  type LoadedSets,
+  type RuleIndex,
+} from '../rulesets/sets.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
 
@@ -25,9 +33,12 @@ export const COMMON_FLAGS = {
     type: 'string',
     array: true,
     nargs: 1,
-    describe: 'Rule file or folder, in the syntax of the engine (repeatable)',
+    describe: 'Rule file or folder, for the set custom (repeatable)',
   },
-  'rule-sets': { type: 'string', describe: 'Built-in rule sets, separated by commas; empty for none' },
+  'rule-sets': {
+    type: 'string',
+    describe: 'Rule sets to load, separated by commas; custom is added where there is one',
+  },
   'log-level': {
     choices: ['trace', 'debug', 'info', 'warn', 'error', 'fatal'],
     describe: 'Least level of the log (stderr)',
@@ -109,8 +120,20 @@ export interface Inspection {
   install: EngineInstall;
   driver: EngineDriver;
   sandbox: Sandbox;
-  ruleFiles: string[];
+  ruleFiles: StagedFile[];
   rules: RuleIndex;
+}
+
+/** @throws Error that says which set there is not, or that there are no rules. */
+export async function loadConfiguredSets(config: Config, engine: EngineInstall['name']): Promise<LoadedSets> {
+  const sets = await findSets({ rulesDirectory: config.rulesDirectory, paths: config.rules, engine });
+  const used = defaultSets(config.ruleSets, sets).map((name) => {
+    const set = sets.get(name);
+    if (set === undefined) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
+    return set;
+  });
+  if (used.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
+  return loadSets(used, engine);
 }
 
 /** @throws CommandError when there is no engine, a rule path does not exist, or the engine's user can't be had. */
@@ -123,15 +146,15 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
     if (sandbox.missing.length > 0)
       log.warn({ missing: sandbox.missing }, 'the engine runs with more rights than it needs');
-    const ruleFiles = await selectRuleFiles(config.ruleSets, config.rules, install.name);
-    if (ruleFiles.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
-    const loaded = await loadRules(ruleFiles);
+    const loaded = await loadConfiguredSets(config, install.name);
     for (const { file, line, reason } of loaded.problems.slice(0, MAX_RULE_WARNINGS))
       log.warn({ file, line, reason }, 'rule');
     for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_RULE_WARNINGS)) {
       log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
     }
-    log.info({ rules: loaded.index.size, files: ruleFiles.length }, 'rules');
+    const sets = new Set([...loaded.index.values()].flatMap((rule) => rule.sets));
+    log.info({ rules: loaded.index.size, sets: [...sets] }, 'rules');
+    const ruleFiles = stageSets(loaded.index, sets);
     return { install, driver: createDriver(config, install), sandbox, ruleFiles, rules: loaded.index };
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error));

@@ -465,11 +465,20 @@ export const schema = z.strictObject({
     'an integer from 1 to 64',
     'Capture and engine processes that share the endpoints.',
   ),
-  rules: about(list(text()).prefault([]), 'a list of paths', "The operator's own rule files."),
+  rules: about(
+    list(text()).prefault([]),
+    'a list of paths',
+    "The operator's own rule files and folders: the set custom, with the files directly in rulesDirectory.",
+  ),
+  rulesDirectory: about(
+    text().prefault('/usr/etc/snort/rules'),
+    'a path',
+    'Folder of rule sets, each a folder; it may be missing.',
+  ),
   ruleSets: about(
-    list(z.string().regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/)).prefault(['kubernetes']),
+    list(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/)).prefault(['kubernetes']),
     'a list of names of rule sets',
-    'Built-in rule sets to load.',
+    'Rule sets of resources that name none; custom is always one of them where it has files.',
   ),
   engine: engine.prefault({}),
   capture: capture.prefault({}),

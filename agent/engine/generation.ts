@@ -3,7 +3,7 @@
  *
  *   <lane folder>/<generation>/           root's, 0711
  *     packets.fifo                        the agent writes, the engine's group reads
- *     config/                             the engine's configuration and a copy of every rule file
+ *     config/                             the engine's configuration and its rules
  *     output/                             the engine's: alerts
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
@@ -11,21 +11,11 @@
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  chmodSync,
-  chownSync,
-  copyFileSync,
-  mkdirSync,
-  readFileSync,
-  readlinkSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chownSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
+import { unstage, type StagedFile } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
 
 /** How much of a child's first and last output an error carries. */
@@ -69,7 +59,7 @@ export interface GenerationOptions {
   driver: EngineDriver;
   install: EngineInstall;
   sandbox: Sandbox;
-  ruleFiles: readonly string[];
+  ruleFiles: readonly StagedFile[];
   output: 'json' | 'unified2';
   mode: 'live' | 'replay';
   expectedBytes?: number;
@@ -172,13 +162,10 @@ function fillIn(options: Parameters<typeof layOut>[0], directory: string): Gener
     chownSync(fifo, 0, gid);
     chownSync(outputDirectory, uid, gid);
   }
-  // Copies: the originals may lie where the engine's user can't read, and may change while it starts.
-  const ruleFiles = options.ruleFiles.map((file, index) => {
-    const staged = join(configDirectory, stagedName(file, index));
-    copyFileSync(file, staged);
-    // The copy has the original's mode, which may be its owner's only.
-    chmodSync(staged, 0o644);
-    return staged;
+  const ruleFiles = options.ruleFiles.map(({ name, text }) => {
+    const path = join(configDirectory, name);
+    writeFileSync(path, text, { mode: 0o644 });
+    return path;
   });
   const { mode, output, expectedBytes } = options;
   const input: GenerationInput = { mode, fifo, configDirectory, outputDirectory, ruleFiles, output };
@@ -199,20 +186,6 @@ function assertReachable(directory: string, uid: number): void {
       );
     }
   });
-}
-
-function stagedName(file: string, index: number): string {
-  return `${String(index).padStart(3, '0')}-${basename(file).replace(/[^\w.-]/g, '_')}`;
-}
-
-/** Puts the original names back into what the engine says of the copies. */
-export function unstage(text: string, ruleFiles: readonly string[]): string {
-  let result = text;
-  ruleFiles.forEach((file, index) => {
-    const staged = stagedName(file, index).replace(/[.]/g, '\\.');
-    result = result.replace(new RegExp(`/[^\\s"]*/config/${staged}`, 'g'), () => file);
-  });
-  return result;
 }
 
 /** Generations that earlier agents left in a lane's folder, oldest first. */

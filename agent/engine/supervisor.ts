@@ -5,7 +5,8 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { startGeneration, unstage, type EngineExit, type Generation, type GenerationOptions } from './generation.ts';
+import { startGeneration, type EngineExit, type Generation, type GenerationOptions } from './generation.ts';
+import { unstage } from './rules.ts';
 
 const BACKOFF_FIRST_MILLIS = 200;
 const BACKOFF_LAST_MILLIS = 30_000;

@@ -1,5 +1,5 @@
 /**
- * Finds rule files and reads them into one index.
+ * Finds rule files, and reads them.
  *
  * A folder is searched to any depth for `*.rules`. Names that start with a dot are left out: a mounted ConfigMap keeps its files a
  * second time in such folders. A file that is reached by two ways counts once; links that lead back up end there.
@@ -8,34 +8,14 @@ import { constants } from 'node:fs';
 import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { RuleInfo } from './rule.ts';
-import { parseRules } from './rule.ts';
+
+/** Far beyond any rule set there is: 4,004 community rules are 2 MB. */
+const MAX_FILE_BYTES = 64 << 20;
 
 export interface Place {
   file: string;
   /** From 1. */
   line: number;
-}
-
-export interface DuplicateRule {
-  gid: number;
-  sid: number;
-  /** The rule with the higher rev, or the first of equal ones. */
-  kept: Place & { rev: number };
-  dropped: Place & { rev: number };
-}
-
-/** Enabled rules by `ruleKey`. */
-export type RuleIndex = ReadonlyMap<string, RuleInfo>;
-
-export interface LoadedRules {
-  index: RuleIndex;
-  /** In the order in which they were found. */
-  duplicates: DuplicateRule[];
-  problems: (Place & { reason: string })[];
-  /** Problems beyond those listed. */
-  unlistedProblems: number;
-  /** Rules that are commented out. */
-  disabled: number;
 }
 
 /** The key of a rule in a `RuleIndex`: `gid:sid`. */
@@ -92,35 +72,20 @@ async function collect(path: string, search: Search): Promise<void> {
   }
 }
 
-/** Reads rule files in the order given. Rejects with an Error that names a file that can't be read; damaged rules are listed. */
-export async function loadRules(files: readonly string[]): Promise<LoadedRules> {
-  const index = new Map<string, RuleInfo>();
-  const loaded: LoadedRules = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0 };
-  for (const file of files) {
-    const parsed = parseRules(await readText(file), { file });
-    for (const { line, reason } of parsed.problems) loaded.problems.push({ file, line, reason });
-    loaded.unlistedProblems += parsed.unlistedProblems;
-    for (const rule of parsed.rules) {
-      if (!rule.enabled) {
-        loaded.disabled += 1;
-        continue;
-      }
-      const key = ruleKey(rule);
-      const other = index.get(key);
-      const [kept, dropped] = other === undefined || rule.rev > other.rev ? [rule, other] : [other, rule];
-      index.set(key, kept);
-      if (dropped) loaded.duplicates.push({ gid: rule.gid, sid: rule.sid, kept: place(kept), dropped: place(dropped) });
-    }
-  }
-  return loaded;
-}
-
-function place({ file, line, rev }: RuleInfo): Place & { rev: number } {
+export function place({ file, line, rev }: RuleInfo): Place & { rev: number } {
   return { file, line, rev };
 }
 
-async function readText(file: string): Promise<string> {
+/** @throws Error that names a file that can't be read, or is larger than any list of rules. */
+export async function readRuleFile(file: string): Promise<string> {
   try {
+    const { size } = await stat(file);
+    if (size > MAX_FILE_BYTES) {
+      const megabytes = Math.round(size / (1 << 20));
+      throw new RuleFileError(
+        `cannot read rules from ${file}: ${megabytes} MB, at most ${MAX_FILE_BYTES >> 20} are read`,
+      );
+    }
     return await readFile(file, 'utf8');
   } catch (error) {
     throw unreadable(file, error);
@@ -137,7 +102,7 @@ function unreadable(path: string, error: unknown): Error {
   return new RuleFileError(`cannot read rules from ${path}: ${text}`, { cause: error });
 }
 
-function errorCode(error: unknown): string {
+export function errorCode(error: unknown): string {
   const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
   return typeof code === 'string' ? code : '';
 }

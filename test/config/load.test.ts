@@ -46,6 +46,7 @@ const DEFAULTS: Config = {
   stateDirectory: '/var/lib/dpi-agent',
   lanes: 1,
   rules: [],
+  rulesDirectory: '/usr/etc/snort/rules',
   ruleSets: ['kubernetes'],
   engine: { type: 'auto', output: 'json', searchMethod: 'auto', user: 'auto', isolateNetwork: true, arguments: [] },
   capture: {

@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import type { EngineDriver } from '../../agent/engine/engine.ts';
@@ -23,11 +23,11 @@ import {
   leftGenerations,
   processesOf,
   startGeneration,
-  unstage,
   validateRules,
   type Generation,
   type GenerationOptions,
 } from '../../agent/engine/generation.ts';
+import { unstage, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';
 import {
   engineError,
@@ -156,14 +156,26 @@ const withProc = whyNoProc === undefined ? test : test.skip;
 /** It sleeps in the kernel, and the script's only reason to is the FIFO that nobody has opened for writing. */
 const isBlockedInOpen = (pid: number): boolean => /^State:\tS/m.test(readFileSync(`/proc/${pid}/status`, 'latin1'));
 
+/** A staged file whose rules are the same lines of the operator's. */
+const staged = (name: string, file: string, lines: number): StagedFile => ({
+  name: `${name}.rules`,
+  sets: ['custom'],
+  text: 'alert\n'.repeat(lines),
+  origins: Array.from({ length: lines }, (_, index) => ({
+    line: index + 1,
+    endLine: index + 1,
+    file,
+    fileLine: index + 1,
+  })),
+});
+
 const isReady = ({ outputDirectory }: Generation): boolean => existsSync(join(outputDirectory, 'ready'));
 
 describe('superviseEngine', () => {
   test('an unexpected end is told with status, the engine’s reason and its output, and the next generation starts', async () => {
-    const rules = join(folder, 'my.rules');
-    writeFileSync(rules, 'alert');
+    const rules = '/etc/rules/my.rules';
     const { started, ended, supervisor } = supervise(
-      options('echo "ERROR: $2:7 unknown keyword"; echo more >&2; exit 3', { ruleFiles: [rules] }),
+      options('echo "ERROR: $2:7 unknown keyword"; echo more >&2; exit 3', { ruleFiles: [staged('a', rules, 7)] }),
     );
     const { name, error } = await until(() => ended[0]);
     expect(name).toBe(started[0]?.name);
@@ -281,7 +293,7 @@ describe('engineError', () => {
   const about: Pick<GenerationOptions, 'install' | 'driver' | 'ruleFiles'> = {
     driver,
     install: { name: 'suricata', binary: '/x', version: '7', searchMethods: [] },
-    ruleFiles: ['/etc/rules/a b.rules', '/etc/rules/c.rules'],
+    ruleFiles: [staged('000-a', '/etc/rules/a b.rules', 9), staged('001-c', '/etc/rules/c.rules', 9)],
   };
 
   test('names three errors at most, by the rule files’ own names', () => {
@@ -297,19 +309,25 @@ describe('engineError', () => {
     expect(message('a\nb\nc\nassertion failed\n')).toBe('suricata was ended by SIGABRT: b | c | assertion failed');
     expect(message('\n')).toBe('suricata was ended by SIGABRT');
   });
+});
 
-  test('unstage puts back the name of each copy, and nothing else', () => {
-    const text =
-      'in "/s/g/config/000-a_b.rules" and /s/g/config/001-c.rules:3, not /s/g/config/002-c.rules or 001-c.rules';
-    expect(unstage(text, about.ruleFiles)).toBe(
-      'in "/etc/rules/a b.rules" and /etc/rules/c.rules:3, not /s/g/config/002-c.rules or 001-c.rules',
-    );
-  });
+describe('unstage', () => {
+  const file = (name: string, origins: StagedFile['origins']): StagedFile => ({ name, sets: [], text: '', origins });
+  const rules = file('000-a.rules', [
+    { line: 1, endLine: 1, file: '/r/$1 a.rules', fileLine: 10 },
+    { line: 2, endLine: 4, file: '/r/b.rules', fileLine: 3 },
+  ]);
 
-  test('unstage takes a name as it is, whatever it means in a pattern or a replacement', () => {
-    expect(unstage('/s/config/000-_1.rules', ['/r/$1.rules'])).toBe('/r/$1.rules');
-    expect(unstage('/s/config/000-aXrules', ['/r/a.rules'])).toBe('/s/config/000-aXrules');
-  });
+  test.each([
+    ['ERROR: /s/config/000-a.rules:1 bad', 'ERROR: /r/$1 a.rules:10 bad'],
+    ['from file /s/config/000-a.rules at line 4', 'from file /r/b.rules at line 3'],
+    ['"/s/config/000-a.rules:3"', '"/r/b.rules:3"'],
+  ])('%s is %s', (said, expected) => expect(unstage(said, [rules])).toBe(expected));
+
+  test.each(['/s/config/000-a.rules:5', '/s/config/000-a.rules', '/s/000-aXrules:1', '000-a.rules:1'])(
+    'leaves %s as it is',
+    (said) => expect(unstage(said, [rules])).toBe(said),
+  );
 });
 
 describe('a generation', () => {
@@ -337,25 +355,17 @@ describe('a generation', () => {
     expect(readFileSync(join(generation.outputDirectory, 'read.txt'), 'utf8')).toBe('packets');
   });
 
-  test('uses copies of the rule files, each under another name, also for files that are called alike', async () => {
-    const files = ['a', 'b'].map((name) => join(folder, name, 'x y.rules'));
-    for (const file of files) {
-      mkdirSync(join(file, '..'));
-      writeFileSync(file, `rule of ${file}`);
-    }
-    const generation = await start(READ_TO_END, { ruleFiles: files });
-    const copies = generation.command.arguments.slice(1);
-    expect(copies.map((path) => basename(path))).toEqual(['000-x_y.rules', '001-x_y.rules']);
-    writeFileSync(files[0] ?? '', 'changed');
-    expect(copies.map((path) => readFileSync(path, 'utf8'))).toEqual(files.map((file) => `rule of ${file}`));
+  test('has its rules in files of its own', async () => {
+    const generation = await start(READ_TO_END, { ruleFiles: [staged('a', '/r/x', 1), staged('b', '/r/y', 2)] });
+    const files = generation.command.arguments.slice(1);
+    expect(files).toEqual(['a', 'b'].map((name) => join(generation.directory, 'config', `${name}.rules`)));
+    expect(files.map((path) => readFileSync(path, 'utf8'))).toEqual(['alert\n', 'alert\nalert\n']);
   });
 
   (isRoot ? test : test.skip)('can be read by the engine’s user and written only in output/', async () => {
-    const secret = join(folder, 'secret.rules');
-    writeFileSync(secret, 'alert', { mode: 0o600 });
     const generation = await start(`cat "$2" > rules.txt; touch "$1"x "$2" ../state/x; ${READ_TO_END}`, {
       sandbox: asNobody,
-      ruleFiles: [secret],
+      ruleFiles: [staged('a', '/r/x', 1)],
     });
     const mode = (path: string): [string, number, number] => {
       const { mode: bits, uid, gid } = statSync(join(generation.directory, path));
@@ -364,13 +374,13 @@ describe('a generation', () => {
     expect(mode('.')).toEqual(['711', 0, 0]);
     expect(mode('packets.fifo')).toEqual(['640', 0, NOBODY]);
     expect(mode('config')).toEqual(['755', 0, 0]);
-    expect(mode('config/000-secret.rules')).toEqual(['644', 0, 0]);
+    expect(mode('config/a.rules')).toEqual(['644', 0, 0]);
     expect(mode('output')).toEqual(['700', NOBODY, NOBODY]);
     expect(mode('state')).toEqual(['700', 0, 0]);
     writeFileSync(generation.fifo, 'packets');
     await generation.exited;
     const read = (name: string) => readFileSync(join(generation.outputDirectory, name), 'utf8');
-    expect([read('rules.txt'), read('read.txt')]).toEqual(['alert', 'packets']);
+    expect([read('rules.txt'), read('read.txt')]).toEqual(['alert\n', 'packets']);
     expect(readdirSync(generation.directory).toSorted()).toEqual([
       'config',
       'generation.json',
@@ -393,9 +403,8 @@ describe('a generation', () => {
   });
 
   test('that can’t be made leaves nothing behind', async () => {
-    await expect(startGeneration(options('', { ruleFiles: [join(folder, 'missing.rules')] }))).rejects.toThrow(
-      /ENOENT/,
-    );
+    const nowhere = { ...staged('a', '/r/x', 1), name: 'missing/a.rules' };
+    await expect(startGeneration(options('', { ruleFiles: [nowhere] }))).rejects.toThrow(/ENOENT/);
     await expect(
       startGeneration(options('', { driver: { ...driver, prepare: () => Promise.reject(new Error('no')) } })),
     ).rejects.toThrow('no');
@@ -405,13 +414,12 @@ describe('a generation', () => {
 
 describe('validateRules', () => {
   test('runs the engine with what it needs to check the rules, gives its output with their names, and cleans up', async () => {
-    const rules = join(folder, 'my.rules');
-    writeFileSync(rules, 'alert');
+    const rules = '/etc/rules/my.rules';
     const {
       lane: _lane,
       mode: _mode,
       ...given
-    } = options('echo "$1: ERROR: $2:7 bad"; exit 1', { ruleFiles: [rules] });
+    } = options('echo "$1: ERROR: $2:7 bad"; exit 1', { ruleFiles: [staged('a', rules, 7)] });
     await expect(validateRules(given)).resolves.toEqual({
       code: 1,
       signal: null,

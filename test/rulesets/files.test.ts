@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { chmod, mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { findRuleFiles, loadRules, ruleKey } from '../../agent/rulesets/files.ts';
+import { findRuleFiles, readRuleFile } from '../../agent/rulesets/files.ts';
 
 let folder: string;
 
@@ -15,8 +15,6 @@ afterEach(async () => {
 });
 
 const at = (path: string) => join(folder, path);
-const rule = (sid: number, rev = 1, message = 'm') =>
-  `alert tcp any any -> any any (msg:"${message}"; sid:${sid}; rev:${rev};)\n`;
 
 async function write(path: string, text = ''): Promise<string> {
   await mkdir(join(at(path), '..'), { recursive: true });
@@ -95,46 +93,16 @@ describe('findRuleFiles', () => {
   });
 });
 
-describe('loadRules', () => {
-  test('keeps the highest revision, and lists the others with both places', async () => {
-    const one = await write('1.rules', `\n${rule(1, 2, 'first')}${rule(2, 1, 'low')}${rule(3)}`);
-    const two = await write('2.rules', `${rule(1, 2, 'again')}${rule(2, 5, 'high')}`);
-    const loaded = await loadRules([one, two]);
-    expect([...loaded.index.keys()]).toEqual(['1:1', '1:2', '1:3']);
-    expect(loaded.index.get(ruleKey({ gid: 1, sid: 1 }))).toMatchObject({ message: 'first', file: one });
-    expect(loaded.index.get(ruleKey({ gid: 1, sid: 2 }))).toMatchObject({ message: 'high', file: two });
-    expect(loaded.duplicates).toEqual([
-      { gid: 1, sid: 1, kept: { file: one, line: 2, rev: 2 }, dropped: { file: two, line: 1, rev: 2 } },
-      { gid: 1, sid: 2, kept: { file: two, line: 2, rev: 5 }, dropped: { file: one, line: 3, rev: 1 } },
-    ]);
-  });
-
-  test('tells the same sid of two generators apart', async () => {
-    const path = await write('1.rules', rule(1) + rule(1).replace('sid', 'gid:3; sid'));
-    const { index, duplicates } = await loadRules([path]);
-    expect([...index.keys()]).toEqual(['1:1', '3:1']);
-    expect(duplicates).toEqual([]);
-  });
-
-  test('only counts rules that are commented out', async () => {
-    const path = await write('1.rules', `${rule(1)}#${rule(1, 9)}#${rule(2)}`);
-    const { index, duplicates, disabled } = await loadRules([path]);
-    expect(index.get('1:1')).toMatchObject({ rev: 1 });
-    expect({ size: index.size, duplicates, disabled }).toEqual({ size: 1, duplicates: [], disabled: 2 });
-  });
-
-  test('says where the problems are', async () => {
-    const one = await write('1.rules', rule(1));
-    const two = await write('2.rules', `${rule(2)}nonsense\n${'x\n'.repeat(1001)}`);
-    const { index, problems, unlistedProblems } = await loadRules([one, two]);
-    expect(index.size).toBe(2);
-    expect(problems[0]).toEqual({ file: two, line: 2, reason: 'not a rule: "nonsense"' });
-    expect({ listed: problems.length, unlistedProblems }).toEqual({ listed: 1000, unlistedProblems: 2 });
-  });
-
+describe('readRuleFile', () => {
   test('names a file that it cannot read', async () => {
-    await expect(loadRules([at('none')])).rejects.toThrow(
+    await expect(readRuleFile(at('none'))).rejects.toThrow(
       `cannot read rules from ${at('none')}: no such file or folder`,
     );
+  });
+
+  test('does not read what is larger than any list of rules', async () => {
+    const path = await write('huge.rules');
+    await truncate(path, (64 << 20) + 1);
+    await expect(readRuleFile(path)).rejects.toThrow(`cannot read rules from ${path}: 64 MB, at most 64 are read`);
   });
 });

@@ -1,0 +1,47 @@
+/** Rules as an engine gets them: text that was made of the operator's files, and where each line of it came from. */
+
+/** Where a rule of a staged file came from. */
+export interface Origin {
+  /** In the staged text, from 1. */
+  line: number;
+  endLine: number;
+  /** The operator's file, and the rule's first line there. */
+  file: string;
+  fileLine: number;
+}
+
+export interface StagedFile {
+  /** Base name, of word characters, `.` and `-`. */
+  name: string;
+  /** The rule sets that have its rules: all rules in it are in all of them, and in no other. */
+  sets: readonly string[];
+  text: string;
+  /** In the order of their lines. */
+  origins: readonly Origin[];
+}
+
+/** Puts the operator's files and lines into what an engine says of staged ones, in whatever folder they lie. */
+export function unstage(text: string, files: readonly StagedFile[]): string {
+  let result = text;
+  for (const { name, origins } of files) {
+    const pattern = new RegExp(`[^\\s"]*/${name.replaceAll('.', '\\.')}(?:(:| at line )(\\d+))?`, 'g');
+    result = result.replace(pattern, (whole, between: string | undefined, line: string | undefined) => {
+      const origin = line === undefined ? undefined : originOf(origins, Number(line));
+      return origin === undefined ? whole : `${origin.file}${between}${origin.fileLine}`;
+    });
+  }
+  return result;
+}
+
+/** Whose line it is, of origins in order. */
+function originOf(origins: readonly Origin[], line: number): Origin | undefined {
+  let low = 0;
+  let high = origins.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((origins[middle]?.endLine ?? 0) < line) low = middle + 1;
+    else high = middle;
+  }
+  const found = origins[low];
+  return found !== undefined && found.line <= line ? found : undefined;
+}

@@ -1,0 +1,247 @@
+/**
+ * Rule sets: folders of rule files. Finds them, reads them into one index, and makes the text of which an engine is to load them.
+ *
+ *   built-in                     rules/<set>/ of this package: `kubernetes`
+ *   <rulesDirectory>/<set>/      the operator's own; one of a built-in set's name takes its place
+ *   <rulesDirectory>/*.rules     and the paths of `rules:` are the set `custom`
+ *
+ * Invariants: a signature (`gid:sid`) is one rule, that with the highest rev, whatever sets have it; an engine gets rules only, one behind
+ * the other, and nothing else of a file: an `include` leads nowhere.
+ */
+import { existsSync } from 'node:fs';
+import { readdir } from 'node:fs/promises';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { EngineName } from '../engine/engine.ts';
+import type { Origin, StagedFile } from '../engine/rules.ts';
+import { errorCode, findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
+import { parseRules, type RuleInfo } from './rule.ts';
+
+/** The set of what lies in no folder of its own. */
+export const CUSTOM = 'custom';
+/** What a folder must be called to be a set. */
+export const SET_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+/** In whose language a file is written; `either`: its name does not say. */
+export type Syntax = EngineName | 'either';
+
+export interface SetFile {
+  path: string;
+  syntax: Syntax;
+}
+
+export interface RuleSet {
+  name: string;
+  /** In the order in which they are loaded. */
+  files: SetFile[];
+}
+
+export interface SetSources {
+  rulesDirectory: string;
+  /** Further files and folders of the set `custom`. */
+  paths: readonly string[];
+  engine: EngineName;
+}
+
+/** A rule that is loaded: what it says of itself, the sets that have it, and the text that the engine gets. */
+export type IndexedRule = RuleInfo & { sets: readonly string[]; staged: string };
+
+/** Rules that are loaded, by `ruleKey`. */
+export type RuleIndex = ReadonlyMap<string, IndexedRule>;
+
+export interface DuplicateRule {
+  gid: number;
+  sid: number;
+  /** The rule with the higher rev, or the first of equal ones. */
+  kept: Place & { rev: number };
+  dropped: Place & { rev: number };
+}
+
+export interface LoadedSets {
+  index: RuleIndex;
+  /** In the order in which they were found. */
+  duplicates: DuplicateRule[];
+  problems: (Place & { set: string; reason: string })[];
+  /** Problems beyond those listed. */
+  unlistedProblems: number;
+  /** Rules that are commented out, or turned off. */
+  disabled: number;
+  /** Rules that the engine can't be given, and why. */
+  refused: (Place & { set: string; gid: number; sid: number; reason: string })[];
+}
+
+/** What rules go through between a file and the engine; pure functions. */
+export interface RuleHooks {
+  /** Turns rules on and off, and changes them. Gets those that are commented out too. */
+  modify?: (rule: RuleInfo) => RuleInfo;
+  /** A rule in Snort's syntax as Suricata takes it, or why there is none that means the same. */
+  translate?: (rule: RuleInfo) => { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
+}
+
+/** rules/ of the package, from agent/rulesets/ as well as from dist/agent/rulesets/. */
+function builtInDirectory(): string {
+  const places = ['../../rules/', '../../../rules/'].map((up) => fileURLToPath(new URL(up, import.meta.url)));
+  return places.find((path) => existsSync(join(path, 'kubernetes'))) ?? places[0] ?? 'rules';
+}
+
+/**
+ * All sets that there are, by name.
+ * @throws Error that names what can't be read: a path of `custom`, or a folder; a missing `rulesDirectory` has no sets.
+ */
+export async function findSets({ rulesDirectory, paths, engine }: SetSources): Promise<Map<string, RuleSet>> {
+  const sets = new Map<string, RuleSet>();
+  const add = (name: string, found: string[]): void => {
+    const files = forEngine(found, engine);
+    if (files.length > 0) sets.set(name, { name, files });
+  };
+  const custom: string[] = [];
+  for (const directory of [builtInDirectory(), rulesDirectory]) {
+    for (const entry of await entriesOf(directory)) {
+      const path = join(directory, entry);
+      // A folder by that name is one of files of the set.
+      if (entry === CUSTOM || (directory === rulesDirectory && entry.endsWith('.rules'))) custom.push(path);
+      else if (SET_NAME.test(entry)) add(entry, await findRuleFiles(path).catch(noFiles));
+    }
+  }
+  const files = (await Promise.all(custom.map((path) => findRuleFiles(path).catch(noFiles)))).flat();
+  add(CUSTOM, files);
+  for (const path of paths) {
+    const found = await findRuleFiles(path);
+    // A file that was named is taken whatever it is called.
+    const taken =
+      found.length === 1 && found[0] === path ? [{ path, syntax: syntaxOf(path) }] : forEngine(found, engine);
+    const set = sets.get(CUSTOM) ?? { name: CUSTOM, files: [] };
+    const known = new Set(set.files.map((file) => file.path));
+    set.files.push(...taken.filter((file) => !known.has(file.path)));
+    if (set.files.length > 0) sets.set(CUSTOM, set);
+  }
+  return sets;
+}
+
+/** Sets that those get whose resource names none: the configured ones, and `custom` where it has files, as they were put there to be used. */
+export function defaultSets(configured: readonly string[], sets: ReadonlyMap<string, RuleSet>): string[] {
+  return [...new Set([...configured, ...(sets.has(CUSTOM) ? [CUSTOM] : [])])];
+}
+
+/** Why a set that somebody names is not loaded. */
+export function unknownSet(name: string, sets: ReadonlyMap<string, RuleSet>): string {
+  return `there is no rule set ${name}; there is: ${[...sets.keys()].join(', ') || 'none'}`;
+}
+
+async function entriesOf(directory: string): Promise<string[]> {
+  try {
+    return (await readdir(directory)).filter((name) => !name.startsWith('.')).toSorted();
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw new Error(`cannot read rule sets from ${directory}: ${String(error)}`, { cause: error });
+  }
+}
+
+/** A file that is no rule file, or a folder without any, is no set. */
+function noFiles(error: unknown): string[] {
+  if (error instanceof Error && /^no rule files|neither a file nor a folder$/.test(error.message)) return [];
+  throw error;
+}
+
+/** `snort.rules`, `….snort.rules` and `snort3-….rules` are Snort's, and likewise for Suricata. */
+function syntaxOf(file: string): Syntax {
+  const name = basename(file);
+  const owner = /(?:^|\.)(snort|suricata)\.rules$/.exec(name)?.[1] ?? /^(snort)3[-_.]/.exec(name)?.[1];
+  return owner === 'snort' || owner === 'suricata' ? owner : 'either';
+}
+
+/** Snort's files are Suricata's too, translated, but where the same rules are there in its own syntax. Nothing translates the other way. */
+function forEngine(files: readonly string[], engine: EngineName): SetFile[] {
+  const all = new Set(files);
+  return files
+    .map((path) => ({ path, syntax: syntaxOf(path) }))
+    .filter(({ path, syntax }) => {
+      if (syntax === 'either' || syntax === engine) return true;
+      return (
+        engine === 'suricata' &&
+        !(path.endsWith('snort.rules') && all.has(path.replace(/snort\.rules$/, 'suricata.rules')))
+      );
+    });
+}
+
+/** Reads sets in the order given. @throws Error that names a file that can't be read; damaged rules are listed. */
+export async function loadSets(
+  sets: Iterable<RuleSet>,
+  engine: EngineName,
+  hooks: RuleHooks = {},
+): Promise<LoadedSets> {
+  const index = new Map<string, IndexedRule>();
+  const loaded: LoadedSets = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0, refused: [] };
+  for (const set of sets) {
+    for (const { path, syntax } of set.files) {
+      const text = await readRuleFile(path);
+      const parsed = parseRules(text, { file: path });
+      for (const { line, reason } of parsed.problems) loaded.problems.push({ file: path, line, set: set.name, reason });
+      loaded.unlistedProblems += parsed.unlistedProblems;
+      const translate =
+        engine === 'suricata' && (syntax === 'either' ? looksLikeSnort(text) : syntax) === 'snort'
+          ? hooks.translate
+          : undefined;
+      for (const original of parsed.rules) {
+        const rule = hooks.modify?.(original) ?? original;
+        if (!rule.enabled) {
+          loaded.disabled += 1;
+          continue;
+        }
+        const translated = translate?.(rule) ?? { kind: 'rule', text: rule.text };
+        if (translated.kind === 'refused') {
+          const { gid, sid, file, line } = rule;
+          loaded.refused.push({ set: set.name, gid, sid, file, line, reason: translated.reason });
+          continue;
+        }
+        keep({ ...rule, sets: [set.name], staged: translated.text }, index, loaded.duplicates);
+      }
+    }
+  }
+  return loaded;
+}
+
+function keep(rule: IndexedRule, index: Map<string, IndexedRule>, duplicates: DuplicateRule[]): void {
+  const key = ruleKey(rule);
+  const other = index.get(key);
+  if (other === undefined) {
+    index.set(key, rule);
+    return;
+  }
+  const [kept, dropped] = rule.rev > other.rev ? [rule, other] : [other, rule];
+  index.set(key, { ...kept, sets: [...new Set([...other.sets, ...rule.sets])] });
+  // A set may well repeat another's rules.
+  if (other.sets.includes(rule.sets[0] ?? '') || other.rev !== rule.rev)
+    duplicates.push({ gid: rule.gid, sid: rule.sid, kept: place(kept), dropped: place(dropped) });
+}
+
+/** Options that only Snort 3 has, or that it alone writes so. */
+function looksLikeSnort(text: string): EngineName | 'either' {
+  return /[(;]\s*(?:service\s*:|rem\s*:|content\s*:\s*!?"(?:[^"\\\n]|\\.)*"\s*,)/.test(text) ? 'snort' : 'either';
+}
+
+/**
+ * The files that an engine is to load, one for all rules that are in the same sets: so each policy has each of its rules once.
+ * @param sets Those that are used; rules of no other are left out.
+ */
+export function stageSets(index: RuleIndex, sets: ReadonlySet<string>): StagedFile[] {
+  const groups = new Map<string, { sets: string[]; rules: IndexedRule[] }>();
+  for (const rule of index.values()) {
+    const used = rule.sets.filter((name) => sets.has(name)).toSorted();
+    if (used.length === 0) continue;
+    const group = groups.get(used.join()) ?? { sets: used, rules: [] };
+    group.rules.push(rule);
+    groups.set(used.join(), group);
+  }
+  return [...groups.values()].map(({ sets: members, rules }, number) => {
+    const origins: Origin[] = [];
+    let line = 1;
+    for (const rule of rules) {
+      const endLine = line + rule.staged.split('\n').length - 1;
+      origins.push({ line, endLine, file: rule.file, fileLine: rule.line });
+      line = endLine + 1;
+    }
+    const name = `${String(number).padStart(3, '0')}-${members.join('+').slice(0, 100).replaceAll('+', '.')}.rules`;
+    return { name, sets: members, text: rules.map(({ staged }) => `${staged}\n`).join(''), origins };
+  });
+}
