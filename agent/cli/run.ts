@@ -157,7 +157,8 @@ interface Observation {
  */
 async function observe({ config, inspection, startedAt, agent, cluster, log }: Observation): Promise<() => void> {
   const { http, node, ruleSets } = config;
-  const { install, ruleFiles, rules } = inspection;
+  const { install, rules } = inspection;
+  const files = [...new Set([...rules.values()].map(({ file }) => file))];
   const running = (): Agent | undefined => {
     const found = agent();
     return typeof found === 'string' ? undefined : found;
@@ -165,7 +166,7 @@ async function observe({ config, inspection, startedAt, agent, cluster, log }: O
   const facts = {
     agent: { version: version(), pid: process.pid, node, startedAt },
     engine: install,
-    rules: { sets: ruleSets, files: ruleFiles, loaded: rules.size },
+    rules: { sets: ruleSets, files, loaded: rules.size },
     journalDirectory: config.journal.directory,
   };
   const answers: Answers = {
