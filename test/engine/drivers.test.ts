@@ -199,6 +199,12 @@ describe('suricata.yaml', () => {
     });
   });
 
+  test('says each setting where it belongs: Suricata passes over aliases', async () => {
+    const { text } = await prepare();
+    expect(text).not.toMatch(/: [&*]/);
+    expect(text).toMatch(/^ {4}smtp:\n {6}enabled: yes$/m);
+  });
+
   test('keeps names with quotes, colons and hashes as they are', async () => {
     const ruleFiles = [`/r/it's "a" rule.rules`, '/r/a: b #c.rules', '/r/- [x].rules'];
     const extraConfig = `/etc/it's: "mine".yaml`;

@@ -9,7 +9,34 @@ import { createEveDecoder } from '../readers/eve.ts';
 /** Where Debian, Ubuntu and the source installation put the files that come with Suricata. */
 const DATA_PLACES = ['/etc/suricata', '/usr/local/etc/suricata', '/usr/share/suricata'];
 
+/** Suricata's reader passes over an alias: what it stands for would be missing. */
+const NO_ALIASES = { aliasDuplicateObjects: false };
+
 const ALERT_FILE = 'eve.json';
+
+/** What rules may name: the variables of Suricata's own configuration file and of Snort's. */
+export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Record<string, string> } = {
+  addresses: {
+    HOME_NET: 'any',
+    EXTERNAL_NET: 'any',
+    ...Object.fromEntries(
+      ['HTTP', 'SMTP', 'SQL', 'DNS', 'TELNET', 'AIM', 'DC', 'SSH', 'FTP', 'SIP'].map((s) => [
+        `${s}_SERVERS`,
+        '$HOME_NET',
+      ]),
+    ),
+  },
+  ports: {
+    HTTP_PORTS: 'any',
+    SHELLCODE_PORTS: '!80',
+    ORACLE_PORTS: '1024:',
+    SSH_PORTS: '22',
+    FTP_PORTS: '[21,2100,3535]',
+    SIP_PORTS: '[5060,5061,5600]',
+    MAIL_PORTS: '[110,143]',
+    FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
+  },
+};
 
 export interface SuricataSettings {
   /** A YAML file of the operator's; its top-level keys take the place of ours. */
@@ -21,7 +48,7 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
   async function writeConfig(input: GenerationInput): Promise<string> {
     const path = join(input.configDirectory, 'suricata.yaml');
     const include = settings.extraConfig === undefined ? {} : { include: [resolve(settings.extraConfig)] };
-    await writeFile(path, `%YAML 1.1\n---\n${stringify({ ...suricataConfig(input), ...include })}`);
+    await writeFile(path, `%YAML 1.1\n---\n${stringify({ ...suricataConfig(input), ...include }, NO_ALIASES)}`);
     return path;
   }
 
@@ -69,27 +96,7 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
   const reference = data('reference.config');
   const enabled = { enabled: 'yes' };
   return {
-    vars: {
-      'address-groups': {
-        HOME_NET: 'any',
-        EXTERNAL_NET: 'any',
-        ...Object.fromEntries(
-          ['HTTP', 'SMTP', 'SQL', 'DNS', 'TELNET', 'AIM', 'DC', 'SSH', 'FTP', 'SIP'].map((s) => [
-            `${s}_SERVERS`,
-            '$HOME_NET',
-          ]),
-        ),
-      },
-      'port-groups': {
-        HTTP_PORTS: 'any',
-        SHELLCODE_PORTS: '!80',
-        ORACLE_PORTS: '1024:',
-        SSH_PORTS: '22',
-        FTP_PORTS: '21',
-        SIP_PORTS: '5060:5061',
-        FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
-      },
-    },
+    vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
     'default-rule-path': input.configDirectory,
     'rule-files': input.ruleFiles,
     ...(classification === undefined ? {} : { 'classification-file': classification }),
