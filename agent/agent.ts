@@ -64,6 +64,8 @@ export interface AgentOptions {
   onEvent?: (event: EeEvent) => void;
   /** An endpoint's state changed, or that of an engine. */
   onChange?: () => void;
+  /** A lane's canary came back after so many seconds. */
+  onCanary?: (lane: string, seconds: number) => void;
   /** Called before the agent is there, with what its start waits for. */
   onWaiting?: (problem: string) => void;
 }
@@ -150,7 +152,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
 
   /** A lane's alerts, in order, to attributed ones. */
-  async function takeAlerts(generation: string, items: Decoded[]): Promise<void> {
+  async function takeAlerts(generation: string, items: Decoded[], passed?: number): Promise<void> {
     checkClock();
     const done = consumed.get(generation);
     for (const item of items) {
@@ -179,6 +181,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       }
     }
     await release();
+    // With nothing held, what was passed over need not be read again; else a quiet node's file would grow for ever.
+    if (passed !== undefined && merger.nextDue() === undefined && flood.nextDue() === undefined)
+      await forget((lane) => lane.passed(generation, passed), generation);
   }
 
   /** The wall clock ahead of the monotonic one, when last looked at. */
@@ -240,13 +245,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await append(lines);
     counts.journaled += lines.length;
     for (const event of events) options.onEvent?.(event);
-    for (const [generation, offset] of read) await forget(generation, offset);
+    for (const [generation, offset] of read) await forget((lane) => lane.consumed(generation, offset), generation);
   }
 
   /** What is journaled need not stay in the engine's files. Failing to delete it is no reason not to read on. */
-  async function forget(generation: string, offset: number): Promise<void> {
+  async function forget(consume: (lane: Lane) => Promise<void>, generation: string): Promise<void> {
     try {
-      for (const lane of lanes) await lane.consumed(generation, offset);
+      for (const lane of lanes) await consume(lane);
       if (problems.delete('state')) options.onChange?.();
     } catch (error) {
       if (problems.has('state')) return;
@@ -311,6 +316,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           laneDirectory: laneDirectory(name),
           output: install.name === 'snort' ? config.engine.output : 'json',
           capture: { ...config.capture, filter: config.capture.filter ?? '' },
+          canaryMillis: config.canary.interval,
           resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
           createDecoder,
         },
@@ -329,6 +335,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
             problems.set(name, error.message);
             options.onChange?.();
             failed(error);
+          },
+          canaryReturned: (seconds) => options.onCanary?.(name, seconds),
+          canaryChanged({ is }) {
+            const problem = `canary/${name}`;
+            if (is === 'missing') {
+              const text = `${name} does not inspect: of its frames to itself none came back for ${(3 * config.canary.interval) / 1000} s`;
+              log.error({ lane: name }, 'canary is missing');
+              problems.set(problem, text);
+            } else if (problems.delete(problem)) {
+              log.info({ lane: name }, 'canary is back');
+            }
+            options.onChange?.();
           },
         },
         log,

@@ -4,13 +4,15 @@
  * A FIFO is written by one capture process only: when that dies, its generation of the engine ends too, because another process
  * can't go on in the middle of a record. When the engine dies, the capture goes on and counts what nobody reads.
  */
-import { rm } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { superviseCapture, type Capture, type EndpointState } from './capture/supervisor.ts';
 import type { CaptureSettings } from './capture/protocol.ts';
 import type { Decoded, Decoder } from './engine/alert.ts';
+import { readCanary } from './engine/canary.ts';
 import {
   leftGenerations,
   processesOf,
@@ -21,6 +23,7 @@ import {
 import { widenFifo } from './engine/sandbox.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
+import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
 
 /** An engine that closed its input but does not end is ended after this. */
 const HANGING_MILLIS = 5_000;
@@ -28,18 +31,27 @@ const HANGING_MILLIS = 5_000;
 const ORPHAN_MILLIS = 5_000;
 
 export interface LaneEvents {
-  /** Alerts and damage of one generation, in order. The next ones are read when the promise resolves. */
-  alerts(generation: string, items: Decoded[]): Promise<void>;
+  /**
+   * Alerts and damage of one generation, in order; those of the canary are not among them. The next ones are read when the promise resolves.
+   * `passed`: the end of what was read, where alerts of the canary were left out.
+   */
+  alerts(generation: string, items: Decoded[], passed?: number): Promise<void>;
   endpoint: (id: string, state: EndpointState) => void;
   /** The engine reads packets. */
   ready(generation: Generation): void;
   /** All alerts of the generation were given out and taken; resolves when they are on disk, and its folder can go. */
   finished(generation: string): Promise<void>;
   engineFailed(error: EngineError): void;
+  /** The canary came back after so many seconds. */
+  canaryReturned(seconds: number): void;
+  /** The canary is missing, or back again. */
+  canaryChanged(status: CanaryStatus): void;
 }
 
 export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
   capture: CaptureSettings;
+  /** Milliseconds between two canaries; 0 for none. */
+  canaryMillis: number;
   /** Offset to go on at in the alerts of a generation that an earlier agent left, from what the journal says. */
   resumeAt(generation: string): number;
   createDecoder(record: Pick<GenerationRecord, 'engine' | 'output'>): Decoder;
@@ -50,6 +62,7 @@ export interface LaneStatus {
   /** `since`: when it began to read packets, in milliseconds since the epoch; undefined while it does not. */
   engine: { pid?: number; since?: number; restarts: number };
   capture: { pid?: number };
+  canary: CanaryStatus;
   /** When the endpoints' counters were last reported, in milliseconds since the epoch. */
   countedAt?: number;
 }
@@ -58,9 +71,12 @@ export interface Lane {
   readonly name: string;
   readonly capture: Capture;
   readonly engine: EngineSupervisor;
+  readonly canary: Pick<Canary, 'prove' | 'status'>;
   /** Deletes what was read up to this offset of the generation's alerts, as far as the engine has put it aside. */
   consumed(generation: string, offset: number): Promise<void>;
   status(): LaneStatus;
+  /** Likewise, where no event stands for what was read up to there: after a crash it is not read again. */
+  passed(generation: string, offset: number): Promise<void>;
   /** Ends capture and engine, and resolves when their last alert was given out. */
   stop(): Promise<void>;
 }
@@ -68,7 +84,7 @@ export interface Lane {
 export async function startLane(options: LaneOptions, events: LaneEvents, log: Logger): Promise<Lane> {
   // Before a generation of our own is in the folder.
   const left = await leftGenerations(options.laneDirectory);
-  const tails = new Map<string, { tail: Tail; done: Promise<void> }>();
+  const tails = new Map<string, { tail: Tail; directory: string; done: Promise<void> }>();
   let running: Generation | undefined;
   let readingSince: number | undefined;
   let stopping = false;
@@ -81,6 +97,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
         if (running === undefined) return;
         widenFifo(running.fifo);
         readingSince = Date.now();
+        if (running.token !== undefined) canary.started(running.token);
         events.ready(running);
       },
       outputClosed(path, reason, by) {
@@ -94,6 +111,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
         const timer = setTimeout(() => kill('SIGKILL'), HANGING_MILLIS);
         void running.exited.then(() => clearTimeout(timer));
       },
+      injected: (number, accepted) => canary.injected(number, accepted),
     },
     log,
   );
@@ -117,6 +135,13 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     log,
   );
 
+  const canary = createCanary({
+    intervalMillis: options.canaryMillis,
+    inject: (number, payload) => capture.inject(number, payload),
+    returned: (seconds) => events.canaryReturned(seconds),
+    changed: (status) => events.canaryChanged(status),
+  });
+
   const recovered = recover();
 
   function follow(
@@ -133,13 +158,17 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       decoder,
       from,
     });
-    tails.set(generation.name, { tail, done: readAll(generation.name, tail, directory) });
+    tails.set(generation.name, { tail, directory, done: readAll(generation.name, tail, directory) });
     return tail;
   }
 
   async function readAll(generation: string, tail: Tail, directory: string): Promise<void> {
     try {
-      for await (const batch of tail) await events.alerts(generation, batch);
+      for await (const batch of tail) {
+        const others = batch.filter((item) => !takeCanary(item));
+        const passed = others.length < batch.length ? batch.at(-1)?.end : undefined;
+        await events.alerts(generation, others, passed);
+      }
       await events.finished(generation);
       await rm(directory, { recursive: true, force: true });
     } catch (error) {
@@ -149,12 +178,19 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     tails.delete(generation);
   }
 
+  /** @returns whether the alert is of a frame of the agent's own. */
+  function takeCanary(item: Decoded): boolean {
+    const returned = item.kind === 'alert' ? readCanary(item.alert) : undefined;
+    if (returned !== undefined) canary.returned(returned);
+    return returned !== undefined;
+  }
+
   /** Reads what earlier agents left, once their engines are gone. */
   async function recover(): Promise<void> {
     for (const record of left) {
       const { name, directory } = record;
       await endOrphans(directory);
-      const from = options.resumeAt(name);
+      const from = Math.max(options.resumeAt(name), readPassed(directory));
       log.info({ lane: options.lane, generation: name, from }, 'reading the alerts that an earlier agent left');
       follow({ name, command: record }, directory, options.createDecoder(record), from).finish();
       await tails.get(name)?.done;
@@ -176,6 +212,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     name: options.lane,
     capture,
     engine,
+    canary,
     async consumed(generation, offset) {
       await tails.get(generation)?.tail.deleteConsumed(offset);
     },
@@ -190,15 +227,41 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
           restarts: engine.restarts(),
         },
         capture: pids.capture === undefined ? {} : { pid: pids.capture },
+        canary: canary.status(),
         ...(countedAt === undefined ? {} : { countedAt }),
       };
     },
+    async passed(generation, offset) {
+      const reading = tails.get(generation);
+      if (reading === undefined) return;
+      await writePassed(reading.directory, offset);
+      await reading.tail.deleteConsumed(offset);
+    },
     async stop() {
       stopping = true;
+      canary.stop();
       // Together: the engine must know that its input ends on purpose.
       await Promise.all([capture.stop(), engine.stop()]);
       await recovered;
       await Promise.all([...tails.values()].map(({ done }) => done));
     },
   };
+}
+
+const passedFile = (directory: string): string => join(directory, 'state', 'passed');
+
+async function writePassed(directory: string, offset: number): Promise<void> {
+  const path = passedFile(directory);
+  await writeFile(`${path}.new`, String(offset));
+  await rename(`${path}.new`, path);
+}
+
+/** 0 where nothing was passed over: then the journal alone says how far alerts got. */
+function readPassed(directory: string): number {
+  try {
+    const offset = Number(readFileSync(passedFile(directory), 'latin1'));
+    return Number.isSafeInteger(offset) && offset > 0 ? offset : 0;
+  } catch {
+    return 0;
+  }
 }

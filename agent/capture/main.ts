@@ -3,8 +3,8 @@
  * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own because node-pcap can't run in a
  * worker thread, and so that a crash in libpcap or in the binding leaves the agent alive.
  */
-import { MAX_PREFIX, REST_OFFSET, writeTaggedPrefix } from './frame.ts';
-import { createOutput } from './output.ts';
+import { createOutput, type Accepted } from './output.ts';
+import { FIRST_FRAME, OWN_VLAN, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, Counters, FromCapture, ToCapture } from './protocol.ts';
 import { createSession, deadRings, hold, type Session } from './session.ts';
 
@@ -25,36 +25,24 @@ function tell(message: FromCapture): void {
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }
 
-/** The VLAN id of frames that are the agent's own. */
-const OWN_VLAN = 4094;
-/** An Ethernet frame of the type that is set aside for local experiments (IEEE 802, 0x88b5). */
-const FIRST_FRAME = Buffer.concat([Buffer.alloc(12), Buffer.from([0x88, 0xb5]), Buffer.alloc(46)]);
+/** Of the agent's own frames, those that were handed to the engine. */
+let own = 0;
+
+function sendOwn(frame: Buffer): Accepted {
+  const accepted = writeOwn(output, frame);
+  if (accepted === 'accepted') own++;
+  return accepted;
+}
 
 const output = createOutput(settings.queueSize, {
   opened(path, behind) {
     tell({ type: 'output-open', path });
     if (behind) return;
     // Suricata gives up when no packet comes within a minute of its start.
-    const prefix = Buffer.alloc(MAX_PREFIX);
-    const now = Date.now();
-    const { length } = FIRST_FRAME;
-    const seconds = Math.floor(now / 1000);
-    const micros = (now % 1000) * 1000;
-    const prefixLength = writeTaggedPrefix(
-      prefix,
-      0,
-      FIRST_FRAME,
-      length,
-      length,
-      seconds,
-      micros,
-      'ethernet',
-      OWN_VLAN,
-    );
-    output.write(prefix, prefixLength, FIRST_FRAME, REST_OFFSET.ethernet, length);
-    output.flush();
+    sendOwn(FIRST_FRAME);
   },
   closed(path, reason, lost) {
+    own -= lost.get(OWN_VLAN) ?? 0;
     for (const { spec, counters } of sessions.values()) {
       const packets = lost.get(spec.vlan) ?? 0;
       counters.forwarded -= packets;
@@ -85,6 +73,9 @@ async function handle(message: ToCapture): Promise<void> {
       if (message.path === undefined) await output.close(CLOSE_GRACE_MILLIS);
       else output.open(message.path);
       return;
+    case 'inject':
+      tell({ type: 'injected', number: message.number, accepted: sendOwn(udpFrame(message.payload, message.number)) });
+      return;
     case 'take-over':
       output.open(message.path, true);
       return;
@@ -92,7 +83,7 @@ async function handle(message: ToCapture): Promise<void> {
       const readUntil = Object.fromEntries([...sessions].map(([id, session]) => [id, session.drain()]));
       hold(true);
       await output.empty(CLOSE_GRACE_MILLIS);
-      tell({ type: 'handed-over', counters: allCounters(), readUntil });
+      tell({ type: 'handed-over', counters: allCounters(), own, readUntil });
       process.disconnect();
       process.exit(0);
       return;
@@ -116,7 +107,7 @@ async function stop(): Promise<void> {
 
 function sendStats(): void {
   for (const session of sessions.values()) session.refresh();
-  tell({ type: 'stats', counters: allCounters(), deadRings: deadRings() });
+  tell({ type: 'stats', counters: allCounters(), own, deadRings: deadRings() });
 }
 
 function allCounters(): Record<string, Counters> {

@@ -1,4 +1,5 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
+import type { Accepted } from './output.ts';
 
 /** An interface to capture on, with the VLAN id that marks its frames. */
 export interface AttachSpec {
@@ -76,6 +77,8 @@ export type ToCapture =
   | { type: 'detach'; id: string }
   /** Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. */
   | { type: 'output'; path: string | undefined }
+  /** Writes a frame of the agent's own with this payload. */
+  | { type: 'inject'; number: number; payload: string }
   /** To a process that was started `held`: opens the FIFO in the middle of its stream, behind another process. */
   | { type: 'take-over'; path: string }
   /** Reads and writes all that is there, says so, and ends: another process goes on. */
@@ -93,7 +96,9 @@ export type FromCapture =
   | { type: 'output-open'; path: string }
   /** The engine closed its end of the FIFO, or it could not be opened. */
   | { type: 'output-closed'; path: string; reason: string }
-  /** `deadRings`: bytes that perhaps only the end of this process will free. */
-  | { type: 'stats'; counters: Record<string, Counters>; deadRings: number }
-  | { type: 'handed-over'; counters: Record<string, Counters>; readUntil: Record<string, number> }
+  /** What became of an `inject`. */
+  | { type: 'injected'; number: number; accepted: Accepted }
+  /** `own`: frames of the agent's own that were forwarded. `deadRings`: bytes that perhaps only the end of this process will free. */
+  | { type: 'stats'; counters: Record<string, Counters>; own: number; deadRings: number }
+  | { type: 'handed-over'; counters: Record<string, Counters>; own: number; readUntil: Record<string, number> }
   | { type: 'warning'; message: string };

@@ -7,6 +7,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
+import type { Accepted } from './output.ts';
 import {
   addCounters,
   zeroCounters,
@@ -36,6 +37,8 @@ export interface CaptureEvents {
   outputOpen(path: string): void;
   /** Frames are dropped and counted until there is another output. `by`: whose end of the FIFO went first. */
   outputClosed(path: string, reason: string, by: 'engine' | 'capture'): void;
+  /** What became of a frame of the agent's own. Not called when the process died with it. */
+  injected(number: number, accepted: Accepted): void;
 }
 
 export interface Capture {
@@ -43,7 +46,11 @@ export interface Capture {
   /** Resolves with the endpoint's last counters when its capture has ended. */
   detach(id: string): Promise<Counters>;
   setOutput(path: string | undefined): void;
+  /** Writes a frame of the agent's own, a UDP datagram with this payload. */
+  inject(number: number, payload: string): void;
   counters(): Map<string, Counters>;
+  /** The agent's own frames that were forwarded. */
+  ownFrames(): number;
   states(): Map<string, EndpointState>;
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
@@ -58,6 +65,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   /** What dead processes counted. */
   const before = new Map<string, Counters>();
   const latest = new Map<string, Counters>();
+  /** Likewise, of the agent's own frames. */
+  const own = { before: 0, latest: 0 };
   const detaching = new Map<string, (counters: Counters) => void>();
   let output: string | undefined;
   /** Once a process has opened an output, another one can't go on in the middle of its stream. */
@@ -135,6 +144,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       if (last.type !== 'handed-over') return;
       child = next;
       latest.clear();
+      own.before += last.own;
+      own.latest = 0;
       for (const [id, counters] of Object.entries(last.counters)) {
         if (specs.has(id)) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
       }
@@ -174,6 +185,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     child = undefined;
     for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
     latest.clear();
+    own.before += own.latest;
+    own.latest = 0;
     for (const [id, resolve] of detaching) resolve(before.get(id) ?? zeroCounters());
     detaching.clear();
     if (output !== undefined && outputUsed) {
@@ -202,10 +215,13 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       case 'stats':
         countedAt = Date.now();
         for (const [id, counters] of Object.entries(message.counters)) if (specs.has(id)) latest.set(id, counters);
+        own.latest = message.own;
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
       case 'handed-over':
         return;
+      case 'injected':
+        return events.injected(message.number, message.accepted);
       case 'detached': {
         const total = addCounters(before.get(message.id) ?? zeroCounters(), message.counters);
         detaching.get(message.id)?.(total);
@@ -274,6 +290,14 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       outputUsed = false;
       send({ type: 'output', path });
     },
+    inject(number, payload) {
+      if (waiting !== undefined) {
+        waiting.push(() => this.inject(number, payload));
+        return;
+      }
+      send({ type: 'inject', number, payload });
+    },
+    ownFrames: () => own.before + own.latest,
     counters: () => new Map([...specs.keys()].map((id) => [id, totals(id)])),
     states: () => new Map(states),
     countedAt: () => countedAt,

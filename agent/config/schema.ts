@@ -522,6 +522,17 @@ export const schema = z.strictObject({
       ),
     })
     .prefault({}),
+  canary: z
+    .strictObject({
+      interval: about(
+        millis(0, 600_000)
+          .refine((value) => value === 0 || value >= 100)
+          .prefault('10s'),
+        '0, or milliseconds from 100 to 600000, such as 10s',
+        "How often a frame of the agent's own goes through each lane, to prove that it inspects; 0 sends none.",
+      ),
+    })
+    .prefault({}),
   kubernetes: kubernetes.prefault({}),
   http: z
     .strictObject({

@@ -33,6 +33,8 @@ export interface GenerationInput {
   outputDirectory: string;
   /** Rule files, in the engine's own syntax. */
   ruleFiles: string[];
+  /** The rule that fires on the agent's own frames, a file too; none in a replay. */
+  canaryFile?: string;
   /** Format of the alerts; Suricata knows only `json`. */
   output: 'json' | 'unified2';
 }

@@ -14,6 +14,7 @@ import { randomBytes } from 'node:crypto';
 import { chownSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { CANARY_FILE, canaryRule, createToken } from './canary.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
 import { unstage, type StagedFile } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
@@ -46,6 +47,8 @@ export interface Generation {
   outputDirectory: string;
   stateDirectory: string;
   command: EngineCommand;
+  /** What its canary's rule fires on; a replay has none. */
+  token: string | undefined;
   pid: number;
   /** Milliseconds, monotonic. */
   startedAt: number;
@@ -70,8 +73,13 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
   const stamp = new Date().toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z');
   const name = `${options.lane}-${stamp}-${randomBytes(3).toString('hex')}`;
   const { directory, input } = layOut(options, name);
+  const token = options.mode === 'live' ? createToken() : undefined;
   let command: EngineCommand;
   try {
+    if (token !== undefined) {
+      input.canaryFile = join(input.configDirectory, CANARY_FILE);
+      writeFileSync(input.canaryFile, canaryRule(token));
+    }
     command = await options.driver.prepare(options.install, input);
   } catch (error) {
     rmSync(directory, { recursive: true, force: true });
@@ -104,6 +112,7 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
     outputDirectory: input.outputDirectory,
     stateDirectory: join(directory, 'state'),
     command,
+    token,
     pid: child.pid ?? 0,
     startedAt: performance.now(),
     exited,

@@ -75,6 +75,7 @@ const capture = superviseCapture(
     },
     outputOpen: () => opened(),
     outputClosed: () => undefined,
+    injected: () => undefined,
   },
   pino({ level: 'warn' }, pino.destination(2)),
 );

@@ -92,7 +92,9 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
     `network = { checksum_eval = 'none' }`,
     ...(method === undefined ? [] : [`search_engine = { search_method = ${quote(method)} }`]),
     `ips = { variables = default_variables, enable_builtin_rules = false, rules = [[`,
-    ...input.ruleFiles.map((file) => `include ${file}`),
+    ...[...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])].map(
+      (file) => `include ${file}`,
+    ),
     `]] }`,
     input.output === 'json'
       ? `alert_json = { file = true, limit = ${ALERT_FILE_MEGABYTES}, fields = ${quote(FIELDS)} }`

@@ -98,7 +98,7 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
   return {
     vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
     'default-rule-path': input.configDirectory,
-    'rule-files': input.ruleFiles,
+    'rule-files': [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])],
     ...(classification === undefined ? {} : { 'classification-file': classification }),
     ...(reference === undefined ? {} : { 'reference-config-file': reference }),
     stats: { enabled: 'no' },

@@ -1,0 +1,95 @@
+/** The canary of the whole agent: through a real engine, and what is said when it stops. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
+import {
+  createWorkspace,
+  journaled,
+  MARKER,
+  payloadOf,
+  runAgent,
+  type RunningAgent,
+  type Workspace,
+} from '../support/agent.ts';
+import { conversation, describeLive, inject } from '../support/live.ts';
+import { poll } from '../support/poll.ts';
+
+const PORT = 9597;
+
+describeLive((engine) => {
+  let lab: Lab;
+  let pod: Pod;
+  let workspace: Workspace;
+  let agent: RunningAgent | undefined;
+
+  beforeAll(() => {
+    lab = openLab(`dpi-y-${engine}-${process.pid}`);
+    pod = lab.addPod({ name: 'web', address: '10.65.8.2' });
+  });
+  afterAll(() => lab.close());
+  beforeEach(() => {
+    workspace = createWorkspace();
+  });
+  afterEach(async () => {
+    await agent?.stop('SIGKILL');
+    agent = undefined;
+    workspace.remove();
+  });
+
+  const start = (config: Record<string, unknown> = {}): Promise<RunningAgent> =>
+    runAgent({
+      lab,
+      engine,
+      workspace,
+      pods: [pod],
+      config: { canary: { interval: '200ms' }, http: { port: PORT, address: '127.0.0.1' }, ...config },
+    });
+
+  const get = (path: string): { status: number; text: string } => {
+    const ask = `curl -s -w '\\n%{http_code}' http://127.0.0.1:${PORT}${path} || true`;
+    const [, text = '', status = '0'] = /^(.*)\n(\d+)$/s.exec(lab.exec(lab.node, 'sh', '-c', ask)) ?? [];
+    return { status: Number(status), text };
+  };
+
+  test('an engine that stops is unready after three misses, and ready again when it goes on', async () => {
+    agent = await start();
+    await poll(() => get('/readiness').status === 200);
+    const [pid] = agent.children('engine');
+    if (pid === undefined) throw new Error('no engine');
+    const from = agent.log.length;
+    process.kill(pid, 'SIGSTOP');
+    await poll(() => get('/readiness').status === 503);
+    expect(get('/readiness').text).toContain('lane0 does not inspect');
+    expect(get('/health').status).toBe(200);
+    process.kill(pid, 'SIGCONT');
+    await poll(() => get('/readiness').status === 200);
+    await agent.logged(({ msg }) => msg === 'canary is back', from);
+    expect(agent.log.slice(from).filter(({ msg }) => msg?.startsWith('canary'))).toMatchObject([
+      { msg: 'canary is missing', lane: 'lane0' },
+      { msg: 'canary is back', lane: 'lane0' },
+    ]);
+    // Through all of it, an endpoint's alerts are the only ones that count.
+    inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} only`, 5000));
+    await agent.event((event) => payloadOf(event).includes('only'));
+    await agent.stop();
+    expect(journaled(workspace)).toHaveLength(1);
+    expect(agent.log.at(-1)).toMatchObject({ alerts: { read: 1, journaled: 1, unattributed: 0, unparsable: 0 } });
+  });
+
+  test('after a kill -9 it is not read as an alert', async () => {
+    agent = await start();
+    await poll(() => get('/readiness').status === 200);
+    inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} before`, 5000));
+    await agent.event(() => true);
+    await agent.stop('SIGKILL');
+    agent = await start();
+    await poll(() => get('/readiness').status === 200);
+    inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} after`, 5001));
+    await agent.event((event) => payloadOf(event).includes('after'));
+    await agent.stop();
+    expect(journaled(workspace).map((event) => /before|after/.exec(payloadOf(event))?.[0])).toEqual([
+      'before',
+      'after',
+    ]);
+    expect(agent.log.at(-1)).toMatchObject({ alerts: { journaled: 1, unattributed: 0, unparsable: 0 } });
+  });
+});
