@@ -29,6 +29,6 @@ const { status } = spawnSync(
     'test/faults/',
     ...args,
   ],
-  { stdio: 'inherit', env: { ...process.env, DPI_AGENT_FAULTS: 'full', DPI_AGENT_FAULTS_SEED: seed } },
+  { stdio: 'inherit', env: { ...process.env, DPI_AGENT_TEST_FAULTS: 'full', DPI_AGENT_TEST_FAULTS_SEED: seed } },
 );
 process.exit(status ?? 1);

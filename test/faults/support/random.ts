@@ -1,7 +1,7 @@
 /** How long the campaign is, and the seed of its moments: from the environment, as scripts/faults.mjs sets it. */
 
-export const SEED = Number(process.env['DPI_AGENT_FAULTS_SEED'] ?? 1);
-export const IS_FULL = process.env['DPI_AGENT_FAULTS'] === 'full';
+export const SEED = Number(process.env['DPI_AGENT_TEST_FAULTS_SEED'] ?? 1);
+export const IS_FULL = process.env['DPI_AGENT_TEST_FAULTS'] === 'full';
 process.stderr.write(`faults: ${IS_FULL ? 'full' : 'short'} campaign, seed ${SEED}\n`);
 
 /** The number for the short campaign, or for the full one. */
