@@ -1,6 +1,6 @@
 /**
  * Composes the pipeline; read top to bottom, it is the way of a packet and of its alert:
- * endpoints → leases → lanes (capture → engine → reader) → attribution → flood control → merging → naming → events → journal → sinks.
+ * endpoints → leases → lanes (capture → engine → reader) → attribution → policy → flood control → merging → naming → events → journal → sinks.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,6 +9,8 @@ import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
 import { createFloodControl } from './alerts/flood.ts';
 import { createMerger } from './alerts/merge.ts';
+import { followPolicy } from './alerts/policy-file.ts';
+import { createPolicy, type Policy } from './alerts/policy.ts';
 import { createNamer, type Names } from './alerts/name.ts';
 import type { Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
@@ -34,6 +36,7 @@ import {
   type JournalStatus,
 } from './journal/journal.ts';
 import { startLane, type Lane, type LaneStatus } from './lane.ts';
+import type { RuleVocabulary } from './rulesets/classes.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import type { RuleIndex } from './rulesets/sets.ts';
 import { createDestinations } from './ship/destinations.ts';
@@ -47,6 +50,8 @@ const CLOCK_STEP_MILLIS = 500;
 const CLOCK_CHECK_MILLIS = 10_000;
 /** What the sinks may take to confirm what they are sending when the agent ends. */
 const SINK_GRACE_MILLIS = 3_000;
+/** Reasons that are counted by their names; what policies of hundreds of names give beyond is `other`. */
+const MAX_REASONS = 256;
 
 export interface AgentOptions {
   config: Config;
@@ -55,6 +60,8 @@ export interface AgentOptions {
   sandbox: Sandbox;
   ruleFiles: StagedFile[];
   rules: RuleIndex;
+  /** What classes and types of references mean. */
+  vocabulary: RuleVocabulary;
   log: Logger;
   /** Names the ends of flows that are no endpoints. */
   names?: Names;
@@ -70,7 +77,7 @@ export interface AgentOptions {
   onWaiting?: (problem: string) => void;
 }
 
-/** `read + copies = journaled + merged + recovered + unparsable + unattributed`, once nothing is held any more. */
+/** `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed`, once nothing is held any more. */
 export interface AlertCounts {
   /** Alerts and pieces of damage in the engines' output. */
   read: number;
@@ -79,11 +86,22 @@ export interface AlertCounts {
   journaled: number;
   /** The same packet seen at its other end, or folded into another's event by the flood control. */
   merged: number;
+  /** By the operator's policy. */
+  suppressed: number;
   /** Read again after a crash, and already in the journal. */
   recovered: number;
   unparsable: number;
   /** With a VLAN id that nobody held at the packet's time. */
   unattributed: number;
+}
+
+export interface PolicyStatus {
+  file: string;
+  /** Entries in use. */
+  suppressions: number;
+  thresholds: number;
+  /** What is wrong with the file as it is now; then the entries in use are those of before. */
+  errors: string[];
 }
 
 export interface EndpointStatus {
@@ -103,6 +121,10 @@ export interface Agent {
   alerts(): AlertCounts;
   /** Those of `merged` that the flood control folded. */
   folded(): number;
+  /** Those that the policy suppressed, by the names of its entries. */
+  suppressed(): ReadonlyMap<string, number>;
+  /** Undefined without a policy file. */
+  policy(): PolicyStatus | undefined;
   journal(): JournalStatus;
   sinks(): SinkStatus[];
   /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
@@ -141,11 +163,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     copies: 0,
     journaled: 0,
     merged: 0,
+    suppressed: 0,
     recovered: 0,
     unparsable: 0,
     unattributed: 0,
   };
   let folded = 0;
+  const suppressed = new Map<string, number>();
+  /** Of each generation, the last alert that was suppressed and after which nothing was journaled yet. */
+  const suppressedUpTo = new Map<string, number>();
+  const policy = usePolicy(config, log);
   const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
   const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
@@ -164,16 +191,25 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       }
       const rule = options.rules.get(`${item.alert.gid}:${item.alert.sid}`);
       // A count of the engine's packets says nothing to anybody when it runs for ever.
-      const { packetNumber: _, ...alert } = withRule(item.alert, rule);
+      const { packetNumber: _, ...alert } = withRule(item.alert, rule, options.vocabulary);
       const attributed = attribute(alert, `${generation}:${item.start}`, leases, sensor);
       if (attributed.length === 0) counts.unattributed++;
       else counts.copies += attributed.length - 1;
       for (const one of attributed) {
+        const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule, options.vocabulary) };
+        // Judged also where it is in the journal: it counts for thresholds.
+        const reason = policy.judge(enriched, () => mayBeSeenTwice(enriched, leases));
         if (done !== undefined && isConsumed(done, asJournaled(one, item.start))) {
           counts.recovered++;
           continue;
         }
-        const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule) };
+        if (reason !== undefined) {
+          counts.suppressed++;
+          const name = suppressed.has(reason) || suppressed.size < MAX_REASONS ? reason : 'other';
+          suppressed.set(name, (suppressed.get(name) ?? 0) + 1);
+          suppressedUpTo.set(generation, item.start);
+          continue;
+        }
         const now = performance.now();
         if (flood.take(enriched, now) === 'folded') continue;
         namer.expect(enriched);
@@ -221,6 +257,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       // Folds first: the lines behind them no longer say that they are held.
       const alerts = [...folds, ...(all ? merger.takeAll() : merger.take(now))];
       for await (const named of namer.name(alerts)) await record(named);
+      await forgetSuppressed();
       const due = Math.min(merger.nextDue() ?? Infinity, flood.nextDue() ?? Infinity);
       clearTimeout(timer);
       if (due < Infinity) timer = setTimeout(() => void release(), Math.max(0, due - performance.now()));
@@ -246,6 +283,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     counts.journaled += lines.length;
     for (const event of events) options.onEvent?.(event);
     for (const [generation, offset] of read) await forget((lane) => lane.consumed(generation, offset), generation);
+  }
+
+  /** What is suppressed has no line in the journal; its bytes can go once nothing before them is held. */
+  async function forgetSuppressed(): Promise<void> {
+    if (merger.nextDue() !== undefined) return;
+    for (const [generation, offset] of suppressedUpTo) {
+      const held = flood.held(generation);
+      await forget((lane) => lane.consumed(generation, Math.min(offset, held ?? offset)), generation);
+      if (held === undefined) suppressedUpTo.delete(generation);
+    }
   }
 
   /** What is journaled need not stay in the engine's files. Failing to delete it is no reason not to read on. */
@@ -374,6 +421,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   async function stop(): Promise<void> {
     await Promise.all(lanes.map((lane) => lane.stop()));
     await release(true);
+    policy.stop();
     clearTimeout(timer);
     clearInterval(clockTimer);
     await drain();
@@ -432,11 +480,48 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     lanes: () => lanes.map((lane) => lane.status()),
     alerts: () => ({ ...counts }),
     folded: () => folded,
+    suppressed: () => new Map(suppressed),
+    policy: policy.status,
     journal: () => journal.status(),
     sinks: () => sinks.map((sink) => sink.status()),
     problems: () => [...problems.values()],
     stop,
   };
+}
+
+interface UsedPolicy {
+  judge: Policy['judge'];
+  status: () => PolicyStatus | undefined;
+  stop: () => void;
+}
+
+/** The policy of the configured file, as it is at any time. A file that is none is no reason not to inspect. */
+function usePolicy({ alerts: { policy: file, mergeMillis } }: Config, log: Logger): UsedPolicy {
+  if (file === undefined) return { judge: () => undefined, status: () => undefined, stop: () => undefined };
+  const nothing = { suppress: [], threshold: [] };
+  let current = createPolicy(nothing, mergeMillis);
+  let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
+  const { stop } = followPolicy(file, {
+    loaded(policy) {
+      for (const { name, place } of policy.expired)
+        log.warn({ name, place }, 'an entry of the policy is over: take it out');
+      status = { file, suppressions: policy.suppress.length, thresholds: policy.threshold.length, errors: [] };
+      current = createPolicy(policy, mergeMillis, (name, reason) => {
+        status.errors.push(`${name}: ${reason}`);
+        log.error({ name, reason }, 'an entry of the policy is not used');
+      });
+      log.info(status, 'policy of alerts');
+    },
+    refused(errors) {
+      status = { ...status, errors };
+      for (const error of errors) log.error({ file }, `policy of alerts: ${error}`);
+      log.error(
+        { file, suppressions: status.suppressions, thresholds: status.thresholds },
+        'the policy of before stays',
+      );
+    },
+  });
+  return { judge: (...alert) => current.judge(...alert), status: () => status, stop };
 }
 
 /** As it would be in the journal, had it been read before. */

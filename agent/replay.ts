@@ -17,6 +17,7 @@ import { startGeneration, type EngineExit, type Generation, type GenerationOptio
 import { createTail } from './engine/readers/tail.ts';
 import { engineError } from './engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from './events/event.ts';
+import type { RuleVocabulary } from './rulesets/classes.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import type { RuleIndex } from './rulesets/sets.ts';
 
@@ -32,6 +33,8 @@ export interface ReplayOptions extends Omit<GenerationOptions, 'lane' | 'laneDir
   node: string;
   evidence: EventOptions;
   rules: RuleIndex;
+  /** What classes and types of references mean. */
+  vocabulary: RuleVocabulary;
   onEvent(event: EeEvent): void;
   onProgress(progress: Progress): void;
   /** Ends it early: what was read until then is inspected to the end. */
@@ -120,14 +123,17 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
         const index = fileOf(item.alert);
         const endpoint = endpoints[index];
         const rule = options.rules.get(`${item.alert.gid}:${item.alert.sid}`);
-        const alert = numberWithin(withRule(item.alert, rule), firstPacket[index], files[index]);
+        const alert = numberWithin(withRule(item.alert, rule, options.vocabulary), firstPacket[index], files[index]);
         const owners = { owner: () => endpoint, at: () => [] };
         const sensor = { engine: { name: options.install.name, version: options.install.version }, node: options.node };
         for (const attributed of attribute(alert, `${generation.name}:${item.start}`, owners, sensor)) {
           progress.alerts++;
           count(signatures, alert);
           options.onEvent(
-            toEvent(rule === undefined ? attributed : { ...attributed, rule: ruleFacts(rule) }, options.evidence),
+            toEvent(
+              rule === undefined ? attributed : { ...attributed, rule: ruleFacts(rule, options.vocabulary) },
+              options.evidence,
+            ),
           );
         }
       }

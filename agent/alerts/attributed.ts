@@ -7,14 +7,20 @@ export type Peer = Pick<Endpoint, 'namespace' | 'name' | 'nameAggr'>;
 
 /** What the rule itself says, beyond what the engine repeats in an alert. */
 export interface RuleFacts {
+  /** Short name of the class: `trojan-activity`; empty where the rule has none. */
+  classtype: string;
   /** `url,…`, `bugtraq,…` and the like, as the rule has them. */
   references: string[];
+  /** Those of them that have one, as URLs. */
+  links: string[];
   /** `CVE-2021-44228`. */
   cves: string[];
   /** MITRE ATT&CK techniques: `T1190`. */
   mitreIds: string[];
   /** MITRE ATT&CK tactic: `Initial Access`. */
   mitreTactic?: string;
+  /** Whether the rule states techniques and tactic, or they follow from its class. */
+  mitreSource?: 'rule' | 'class';
   /** What to do about it, a sentence each. */
   mitigations: string[];
 }

@@ -179,6 +179,8 @@ async function observe({ config, inspection, startedAt, agent, cluster, log }: O
         endpoints: () => running()?.endpoints() ?? [],
         alerts: () => ({ ...running()?.alerts() }),
         folded: () => running()?.folded() ?? 0,
+        suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
+        policy: () => running()?.policy(),
         journal: () => running()?.journal(),
         sinks: () => running()?.sinks() ?? [],
       },
@@ -231,11 +233,11 @@ function summarise(agent: Agent, millis: number, log: ReturnType<typeof createLo
     addCounters(total, counters);
     log.info({ endpoint: endpoint.id, ...counters }, 'endpoint');
   }
-  const { journaled, merged } = agent.alerts();
+  const { journaled, merged, suppressed } = agent.alerts();
   const dropped = total.droppedKernel + total.droppedQueue + total.droppedEngineDown + total.droppedDetached;
   log.info(
     { seconds: Math.round(millis / 1000), ...total, alerts: agent.alerts() },
     `${grouped(total.received)} packets received, ${grouped(total.forwarded)} inspected, ${grouped(dropped)} dropped, ` +
-      `${grouped(journaled)} events${merged > 0 ? `, ${grouped(merged)} merged` : ''}`,
+      `${grouped(journaled)} events${merged > 0 ? `, ${grouped(merged)} merged` : ''}${suppressed > 0 ? `, ${grouped(suppressed)} suppressed` : ''}`,
   );
 }

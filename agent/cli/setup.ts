@@ -1,5 +1,6 @@
 /** What every command that inspects has to put together first: configuration, engine, rights, rules. */
-import { join, resolve } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { loadConfig, type Config, type ConfigSources } from '../config/load.ts';
 import type { EngineDriver, EngineInstall } from '../engine/engine.ts';
@@ -8,6 +9,7 @@ import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
 import type { StagedFile } from '../engine/rules.ts';
+import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import {
   defaultSets,
   findSets,
@@ -122,6 +124,12 @@ export interface Inspection {
   sandbox: Sandbox;
   ruleFiles: StagedFile[];
   rules: RuleIndex;
+  vocabulary: RuleVocabulary;
+}
+
+/** Where the engine's own reference.config and classification.config are, if anywhere. */
+export function engineFolder({ name, binary }: EngineInstall): string {
+  return name === 'suricata' ? '/etc/suricata' : join(dirname(realpathSync(binary)), '..', 'etc', 'snort');
 }
 
 /** @throws Error that says which set there is not, or that there are no rules. */
@@ -154,8 +162,14 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
     }
     const sets = new Set([...loaded.index.values()].flatMap((rule) => rule.sets));
     log.info({ rules: loaded.index.size, sets: [...sets] }, 'rules');
-    const ruleFiles = stageSets(loaded.index, sets);
-    return { install, driver: createDriver(config, install), sandbox, ruleFiles, rules: loaded.index };
+    return {
+      install,
+      driver: createDriver(config, install),
+      sandbox,
+      ruleFiles: stageSets(loaded.index, sets),
+      rules: loaded.index,
+      vocabulary: loadVocabulary(engineFolder(install), [config.rulesDirectory]),
+    };
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   }

@@ -506,6 +506,11 @@ export const schema = z.strictObject({
         'milliseconds from 1000 to 600000, such as 10s',
         'How long alerts are folded into one event with their count.',
       ),
+      policy: about(
+        text().optional(),
+        'a path',
+        'File of what is suppressed and of thresholds (docs/rule-tuning.md); read again when it changes.',
+      ),
     })
     .prefault({}),
   evidence: z

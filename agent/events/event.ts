@@ -76,7 +76,13 @@ export interface EventRecord {
   service?: string;
   /** Of the packet in its file, from 1; only in replays. */
   packet_number?: number;
+  /** The class's short name. */
+  classtype?: string;
   references?: string[];
+  /** The references as URLs. */
+  links?: string[];
+  /** Whether the rule states `mitre_ids` and `mitre_tactic`, or they follow from its class. */
+  mitre_source?: 'rule' | 'class';
   cves?: string[];
   engine: { name: string; version: string };
   seen_at: { namespace: string; name: string; interface: string }[];
@@ -152,7 +158,10 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
       protocol,
       ...(alert.service === undefined ? {} : { service: clean(alert.service, 64) }),
       ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
+      ...(clean(rule?.classtype ?? '', 64) === '' ? {} : { classtype: clean(rule?.classtype ?? '', 64) }),
       ...filled('references', rule?.references, 16, 256),
+      ...filled('links', rule?.links, 16, 512),
+      ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),
       ...filled('cves', rule?.cves, 32, 32),
       engine: { name: clean(attributed.engine.name, 32), version: clean(attributed.engine.version, 64) },
       seen_at: attributed.seenAt.slice(0, 8).map((endpoint) => ({

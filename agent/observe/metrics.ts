@@ -11,6 +11,10 @@ export interface Observed {
   alerts(): Record<string, number>;
   /** Alerts that the flood control folded into others' events. */
   folded(): number;
+  /** Alerts that the operator's policy suppressed, by the names of its entries; boundedly many. */
+  suppressed(): ReadonlyMap<string, number>;
+  /** Undefined without a policy file. */
+  policy(): { errors: readonly string[] } | undefined;
   /** Undefined until it is open. */
   journal(): JournalStatus | undefined;
   sinks(): SinkStatus[];
@@ -94,6 +98,18 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     "Alerts that the flood control folded into another alert's event; they are among the merged ones.",
     () => [[{}, observed.folded()]],
   );
+
+  add(
+    Counter,
+    'alerts_suppressed_total',
+    ['reason'],
+    "Alerts that the policy suppressed, by the name of the policy's entry.",
+    () => [...observed.suppressed()].map(([reason, count]): Sample => [{ reason }, count]),
+  );
+  add(Gauge, 'alert_policy_valid', [], '1 where the policy file is in use as it is, 0 where an earlier one is.', () => {
+    const policy = observed.policy();
+    return policy === undefined ? [] : [[{}, policy.errors.length === 0 ? 1 : 0]];
+  });
 
   const ofJournal = (value: (status: JournalStatus) => number) => (): Sample[] => {
     const status = observed.journal();

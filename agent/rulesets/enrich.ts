@@ -1,33 +1,55 @@
 /** What a rule's text knows and an engine's alert does not say. */
 import type { Alert } from '../engine/alert.ts';
+import { attackFacts, type AttackFacts } from './attack.ts';
+import { BUILT_IN_VOCABULARY, linkOf, type RuleVocabulary } from './classes.ts';
 import type { RuleInfo } from './rule.ts';
 
-/** Texts of the rule for formats without any, such as unified2. */
-export function withRule(alert: Alert, rule: RuleInfo | undefined): Alert {
-  if (rule === undefined || (alert.message !== '' && alert.classification !== '')) return alert;
+/** The rule's texts and its priority for formats without any, such as unified2. */
+export function withRule(alert: Alert, rule: RuleInfo | undefined, vocabulary = BUILT_IN_VOCABULARY): Alert {
+  if (rule === undefined || (alert.message !== '' && alert.classification !== '' && alert.priority > 0)) return alert;
+  const known = vocabulary.classes.get(rule.classtype.toLowerCase());
   return {
     ...alert,
     message: alert.message === '' ? rule.message : alert.message,
-    classification: alert.classification === '' ? rule.classtype : alert.classification,
+    classification: alert.classification === '' ? (known?.text ?? rule.classtype) : alert.classification,
+    priority: alert.priority > 0 ? alert.priority : priorityOf(rule, vocabulary),
   };
 }
 
-/** References, CVE ids and the MITRE ATT&CK keys `mitre_technique` and `mitre_tactic` of the rule's metadata. */
-export function ruleFacts(rule: RuleInfo): {
-  references: string[];
-  cves: string[];
-  mitreIds: string[];
-  mitreTactic?: string;
-  mitigations: string[];
-} {
-  const [mitreTactic] = rule.metadata['mitre_tactic'] ?? [];
-  return {
-    references: rule.references.map(({ type, id }) => `${type},${id}`),
-    cves: rule.references
-      .filter(({ type }) => type.toLowerCase() === 'cve')
-      .map(({ id }) => (/^cve-/i.test(id) ? id.toUpperCase() : `CVE-${id}`)),
-    mitreIds: [...(rule.metadata['mitre_technique'] ?? [])],
-    ...(mitreTactic === undefined ? {} : { mitreTactic }),
-    mitigations: [...(rule.metadata['mitigation'] ?? [])],
-  };
+/** 1 is the most severe; 0 where neither the rule nor its class says. */
+export function priorityOf(rule: Pick<RuleInfo, 'priority' | 'classtype'>, { classes }: RuleVocabulary): number {
+  return rule.priority ?? classes.get(rule.classtype.toLowerCase())?.priority ?? 0;
 }
+
+export interface RuleFacts extends AttackFacts {
+  classtype: string;
+  references: string[];
+  /** References as URLs, of the types that have any; each once. */
+  links: string[];
+  cves: string[];
+}
+
+/** References with their links, CVE ids, MITRE ATT&CK and mitigations. Made once for a rule. */
+export function ruleFacts(rule: RuleInfo, vocabulary: RuleVocabulary = BUILT_IN_VOCABULARY): RuleFacts {
+  const before = made.get(rule);
+  if (before?.vocabulary === vocabulary) return before.facts;
+  const cves = [
+    ...new Set(
+      rule.references
+        .filter(({ type }) => type.toLowerCase() === 'cve')
+        .map(({ id }) => (/^cve-/i.test(id) ? id.toUpperCase() : `CVE-${id}`)),
+    ),
+  ];
+  const facts: RuleFacts = {
+    classtype: rule.classtype,
+    references: rule.references.map(({ type, id }) => `${type},${id}`),
+    links: [...new Set(rule.references.flatMap((reference) => linkOf(reference, vocabulary) ?? []))],
+    cves,
+    ...attackFacts(rule, cves),
+  };
+  made.set(rule, { vocabulary, facts });
+  return facts;
+}
+
+/** A rule fires again and again. */
+const made = new WeakMap<RuleInfo, { vocabulary: RuleVocabulary; facts: RuleFacts }>();

@@ -106,10 +106,13 @@ describe('a document', () => {
       payload: Buffer.from('POST / HTTP/1.1'),
     };
     const rule = {
+      classtype: 'trojan-activity',
       references: ['url,example.org/bredolab'],
+      links: ['http://example.org/bredolab'],
       cves: ['CVE-2009-3129'],
       mitreIds: ['T1071'],
       mitreTactic: 'Command and Control',
+      mitreSource: 'rule' as const,
       mitigations: ['Isolate the pod.'],
     };
     const both = {
@@ -155,7 +158,10 @@ describe('a document', () => {
         protocol: 'TCP',
         packet_number: 12,
         service: 'http',
+        classtype: 'trojan-activity',
         references: ['url,example.org/bredolab'],
+        links: ['http://example.org/bredolab'],
+        mitre_source: 'rule',
         cves: ['CVE-2009-3129'],
         engine: { name: 'snort', version: '3.12.2.0' },
         seen_at: [
@@ -196,7 +202,9 @@ describe('a document', () => {
       attributed(
         {
           rule: {
+            classtype: hostile,
             references: [hostile, '\u0007'],
+            links: [hostile],
             cves: [],
             mitreIds: [hostile],
             mitreTactic: '\u0000',
@@ -208,7 +216,7 @@ describe('a document', () => {
       evidence,
     );
     expect(event.record.message).toBe('abcdefg');
-    expect(event.record.references).toEqual(['abcdefg']);
+    expect(event.record).toMatchObject({ references: ['abcdefg'], links: ['abcdefg'], classtype: 'abcdefg' });
     expect(event).toMatchObject({ source_ip: 'abcdefg', mitre_ids: ['abcdefg'], mitre_tactic: 'n/a' });
     expect(event.record.snort_alert).toContain(
       '"abcdefg" [**] [Classification: abcdefg] [Priority: 3] {abcdefg} abcdefg ->',
@@ -305,7 +313,15 @@ const anyAttributed: fc.Arbitrary<AttributedAlert> = fc.record({
   source: anyText.map((name) => ({ name, namespace: name, nameAggr: name })),
   engine: fc.record({ name: anyText, version: anyText }),
   node: anyText,
-  rule: fc.record({ references: texts, cves: texts, mitreIds: texts, mitreTactic: anyText, mitigations: texts }),
+  rule: fc.record({
+    classtype: anyText,
+    references: texts,
+    links: texts,
+    cves: texts,
+    mitreIds: texts,
+    mitreTactic: anyText,
+    mitigations: texts,
+  }),
 });
 
 function textsOf(value: unknown): string[] {
@@ -339,7 +355,11 @@ test('the largest of everything still leaves room for most of the largest payloa
   const list = Array<string>(200).fill(long);
   const event = toEvent(
     attributed(
-      { mergedPositions: list, rule: { references: list, cves: list, mitreIds: list, mitigations: list }, node: long },
+      {
+        mergedPositions: list,
+        rule: { classtype: long, references: list, links: list, cves: list, mitreIds: list, mitigations: list },
+        node: long,
+      },
       { message: long, classification: long, payload: Buffer.alloc(65_535) },
     ),
     { payload: true, maxPayloadBytes: 65_535 },

@@ -46,6 +46,8 @@ beforeEach(async () => {
         endpoints: () => [{ endpoint, state: { is: 'capturing' }, counters: { ...zeroCounters(), received: 12 } }],
         alerts: () => ({ journaled: 3 }),
         folded: () => 5,
+        suppressed: () => new Map([['scanner', 4]]),
+        policy: () => ({ errors: [] }),
         journal: () => ({
           total: 7,
           evicted: 2,

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { Alert } from '../../agent/engine/alert.ts';
+import { BUILT_IN_VOCABULARY, parseClasses } from '../../agent/rulesets/classes.ts';
 import { ruleFacts, withRule } from '../../agent/rulesets/enrich.ts';
 import { parseRules, type RuleInfo } from '../../agent/rulesets/rule.ts';
 
@@ -10,17 +11,21 @@ function rule(options: string): RuleInfo {
 }
 
 describe('withRule', () => {
-  const alert = { sid: 1, message: '', classification: '' } as Alert;
+  const alert = { sid: 1, message: '', classification: '', priority: 2 } as Alert;
   const known = rule('msg:"the rule"; classtype:trojan-activity;');
 
   test('gives an alert without texts the rule’s', () => {
-    expect(withRule(alert, known)).toEqual({ ...alert, message: 'the rule', classification: 'trojan-activity' });
+    expect(withRule(alert, known)).toEqual({
+      ...alert,
+      message: 'the rule',
+      classification: 'A Network Trojan was detected',
+    });
   });
 
   test('keeps what the engine said', () => {
     expect(withRule({ ...alert, message: 'engine' }, known)).toMatchObject({
       message: 'engine',
-      classification: 'trojan-activity',
+      classification: 'A Network Trojan was detected',
     });
     expect(withRule({ ...alert, classification: 'A Trojan' }, known)).toMatchObject({
       message: 'the rule',
@@ -35,9 +40,41 @@ describe('withRule', () => {
   });
 });
 
+describe('priority', () => {
+  const alert = { message: 'm', classification: 'c', priority: 0 } as Alert;
+  test.each([
+    ['classtype:misc-activity; priority:2;', 2],
+    ['classtype:Misc-Activity;', 3],
+    ['classtype:own;', 0],
+    ['msg:"m";', 0],
+  ])('of an alert without one is that of %s', (options, priority) => {
+    expect(withRule(alert, rule(options)).priority).toBe(priority);
+  });
+
+  test('is that of the operator’s own classes', () => {
+    const classes = parseClasses('config classification: own,Our own,1\n');
+    expect(
+      withRule({ ...alert, classification: '' }, rule('classtype:own;'), { ...BUILT_IN_VOCABULARY, classes }),
+    ).toEqual({
+      ...alert,
+      classification: 'Our own',
+      priority: 1,
+    });
+  });
+});
+
 describe('ruleFacts', () => {
   test('of a rule that says nothing are empty', () => {
-    expect(ruleFacts(rule('msg:"m";'))).toEqual({ references: [], cves: [], mitreIds: [], mitigations: [] });
+    expect(ruleFacts(rule('msg:"m";'))).toEqual({
+      classtype: '',
+      references: [],
+      links: [],
+      cves: [],
+      mitreIds: [],
+      mitigations: [],
+    });
+    const known = rule('msg:"m";');
+    expect(ruleFacts(known)).toBe(ruleFacts(known));
   });
 
   test('has all references, and the CVE ids among them, however they are written', () => {

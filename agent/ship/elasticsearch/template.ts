@@ -8,7 +8,7 @@
 import { get } from './classify.ts';
 
 /** Raise it with each change here: an agent leaves the template of a newer one alone. */
-export const TEMPLATE_VERSION = 1;
+export const TEMPLATE_VERSION = 2;
 
 export interface Names {
   index: string;
@@ -68,7 +68,10 @@ const MAPPINGS = object({
     protocol: keyword(),
     service: keyword(),
     packet_number: lenient('long'),
+    classtype: keyword(),
     references: keyword(),
+    links: keyword(1024),
+    mitre_source: keyword(),
     cves: keyword(),
     engine: object({ name: keyword(), version: keyword() }),
     seen_at: object({ namespace: keyword(), name: keyword(), interface: keyword() }),

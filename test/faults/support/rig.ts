@@ -369,7 +369,10 @@ export const sinkMetric = (outcome: string): string =>
 export function checkBalance(metrics: Map<string, number>): void {
   const alerts = (outcome: string): number => metrics.get(alertsMetric(outcome)) ?? Number.NaN;
   expect(alerts('read') + alerts('copies')).toBe(
-    ['journaled', 'merged', 'recovered', 'unparsable', 'unattributed'].reduce((sum, name) => sum + alerts(name), 0),
+    ['journaled', 'merged', 'suppressed', 'recovered', 'unparsable', 'unattributed'].reduce(
+      (sum, name) => sum + alerts(name),
+      0,
+    ),
   );
   expect(metrics.get('dpi_agent_journal_events_total')).toBe(
     ['delivered', 'dead_lettered', 'evicted'].reduce(

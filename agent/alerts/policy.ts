@@ -1,0 +1,210 @@
+/**
+ * What becomes of an alert by the operator's policy: it passes, or is suppressed for a reason that has a name and a count.
+ *
+ * After the engine and before the flood control, so that both engines behave alike, and a suppressed alert neither uses up what others of its
+ * kind may do nor is folded with them. Each copy of an alert, for each resource that selects its endpoint, is judged by itself.
+ *
+ * Of `suppress`, any entry that matches suppresses. Of `threshold`, the first one that matches counts: for each resource and signature, and for each
+ * value of what it tracks, windows of `seconds` that begin with an alert, by the packets' times.
+ * - `limit`: the first `count` alerts of a window pass.
+ * - `threshold`: each `count`th alert of a window passes.
+ * - `both`: the `count`th alert of a window passes, and no other.
+ *
+ * A packet that is seen at its other end too counts once, and both of its alerts share one fate: so they are merged as ever.
+ *
+ * Bounded: MAX_TRACKED windows, of which the one used least recently is forgotten, and MAX_TWINS alerts that may have one. Windows are in memory: a
+ * restart of the agent begins new ones.
+ */
+import type { BlockList } from 'node:net';
+import { isIP } from 'node:net';
+import { PatternError, type Pattern } from '../pattern.ts';
+import type { AttributedAlert } from './attributed.ts';
+
+export const MAX_TRACKED = 65_536;
+export const MAX_TWINS = 10_000;
+/** Texts of rules that a pattern's answer is remembered for. */
+const MAX_REMEMBERED = 10_000;
+
+/** All that are given have to hold; of several values of one, any. */
+export interface Match {
+  /** Without `gid`: of any generator. */
+  signatures?: readonly { gid?: number; sid: number }[];
+  /** Short names (`misc-activity`) or the class's text ("Misc activity"), in lower case. */
+  classes?: readonly string[];
+  message?: Pattern;
+  /** The pod at which it was seen. */
+  pods?: readonly { namespace: (text: string) => boolean; name: (text: string) => boolean }[];
+  labels?: (labels: Readonly<Record<string, string>>) => boolean;
+  source?: BlockList;
+  destination?: BlockList;
+  /** Whether it applies at a time: milliseconds since the epoch. */
+  when?: (millis: number) => boolean;
+}
+
+export type ThresholdType = 'limit' | 'threshold' | 'both';
+export type Track = 'by_source' | 'by_pod' | 'by_rule';
+
+export interface Suppression {
+  /** The reason, in counts. */
+  name: string;
+  match: Match;
+}
+
+export interface Threshold extends Suppression {
+  count: number;
+  seconds: number;
+  track: Track;
+  type: ThresholdType;
+}
+
+export interface PolicyRules {
+  suppress: readonly Suppression[];
+  threshold: readonly Threshold[];
+}
+
+export interface Policy {
+  /** Name of what suppresses it; undefined when it passes. @param mayHaveTwin Whether another endpoint may have seen the same packet. */
+  judge(attributed: AttributedAlert, mayHaveTwin: () => boolean): string | undefined;
+}
+
+interface Window {
+  startMicros: number;
+  seen: number;
+}
+
+interface Fate {
+  endpoint: string;
+  timeMicros: number;
+  reason: string | undefined;
+}
+
+/**
+ * @param twinMillis How far the two times of a packet that is seen twice may lie apart.
+ * @param onProblem Called once for each pattern that takes too long: its entry no longer matches anything.
+ */
+export function createPolicy(
+  rules: PolicyRules,
+  twinMillis: number,
+  onProblem: (name: string, reason: string) => void = () => undefined,
+): Policy {
+  const suppress = rules.suppress.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
+  const threshold = rules.threshold.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
+  /** Those used least recently are first. */
+  const windows = new Map<string, Window>();
+  const twins = new Map<string, Fate[]>();
+
+  function count(entry: Threshold, attributed: AttributedAlert): boolean {
+    const { alert, resource, seenAt } = attributed;
+    const tracked = { by_source: alert.source.ip, by_pod: seenAt[0]?.id ?? '', by_rule: '' }[entry.track];
+    const key = `${entry.name} ${resource} ${alert.gid}:${alert.sid} ${tracked}`;
+    const length = entry.seconds * 1e6;
+    let window = windows.get(key);
+    windows.delete(key);
+    // Also begins anew where a clock was set back.
+    if (window === undefined || Math.abs(alert.timeMicros - window.startMicros) >= length) {
+      window = { startMicros: alert.timeMicros, seen: 0 };
+    }
+    windows.set(key, window);
+    if (windows.size > MAX_TRACKED) forgetFirst(windows);
+    window.seen++;
+    if (entry.type === 'limit') return window.seen <= entry.count;
+    if (entry.type === 'both') return window.seen === entry.count;
+    return window.seen % entry.count === 0;
+  }
+
+  function judgeThreshold(entry: Threshold, attributed: AttributedAlert, mayHaveTwin: () => boolean) {
+    const decide = (): string | undefined => (count(entry, attributed) ? undefined : entry.name);
+    if (twinMillis === 0 || !mayHaveTwin()) return decide();
+    const { alert, resource, seenAt } = attributed;
+    const { gid, sid, rev, protocol, source, destination, timeMicros } = alert;
+    const endpoint = seenAt[0]?.id ?? '';
+    const key = JSON.stringify([resource, gid, sid, rev, protocol, source, destination]);
+    const fates = (twins.get(key) ?? []).filter((fate) => Math.abs(timeMicros - fate.timeMicros) <= twinMillis * 1000);
+    const index = fates.findIndex((fate) => fate.endpoint !== endpoint);
+    const [twin] = index === -1 ? [] : fates.splice(index, 1);
+    const reason = twin === undefined ? decide() : twin.reason;
+    if (twin === undefined && fates.length < MAX_FATES) fates.push({ endpoint, timeMicros, reason });
+    twins.delete(key);
+    if (fates.length > 0) twins.set(key, fates);
+    if (twins.size > MAX_TWINS) forgetFirst(twins);
+    return reason;
+  }
+
+  return {
+    judge(attributed, mayHaveTwin) {
+      const suppressed = suppress.find(({ matches }) => matches(attributed));
+      if (suppressed !== undefined) return suppressed.name;
+      const entry = threshold.find(({ matches }) => matches(attributed));
+      return entry === undefined ? undefined : judgeThreshold(entry, attributed, mayHaveTwin);
+    },
+  };
+}
+
+/** Alerts of one flow and signature that wait for their twins. */
+const MAX_FATES = 64;
+
+function forgetFirst(map: Map<string, unknown>): void {
+  for (const first of map.keys()) return void map.delete(first);
+}
+
+function createMatcher(
+  { name, match }: Suppression,
+  onProblem: (name: string, reason: string) => void,
+): (attributed: AttributedAlert) => boolean {
+  const { signatures, classes, pods, labels, source, destination, when } = match;
+  const message = match.message === undefined ? undefined : remembered(match.message, name, onProblem);
+  return ({ alert, rule, seenAt }) => {
+    if (signatures?.some(({ gid = alert.gid, sid }) => sid === alert.sid && gid === alert.gid) === false) return false;
+    if (
+      classes !== undefined &&
+      !classes.includes(alert.classification.toLowerCase()) &&
+      !classes.includes((rule?.classtype ?? '').toLowerCase())
+    ) {
+      return false;
+    }
+    const [endpoint] = seenAt;
+    if (
+      pods !== undefined &&
+      (endpoint === undefined || !pods.some((pod) => pod.namespace(endpoint.namespace) && pod.name(endpoint.name)))
+    ) {
+      return false;
+    }
+    if (labels !== undefined && (endpoint === undefined || !labels(endpoint.labels))) return false;
+    if (source !== undefined && !contains(source, alert.source.ip)) return false;
+    if (destination !== undefined && !contains(destination, alert.destination.ip)) return false;
+    if (message?.(alert.message) === false) return false;
+    return when?.(alert.timeMicros / 1000) !== false;
+  };
+}
+
+function contains(list: BlockList, ip: string): boolean {
+  const family = isIP(ip);
+  return family !== 0 && list.check(ip, family === 4 ? 'ipv4' : 'ipv6');
+}
+
+/** Messages are those of the rules: the same ones again and again. */
+function remembered(
+  pattern: Pattern,
+  name: string,
+  onProblem: (name: string, reason: string) => void,
+): (message: string) => boolean {
+  const answers = new Map<string, boolean>();
+  let broken = false;
+  return (message) => {
+    if (broken) return false;
+    let answer = answers.get(message);
+    if (answer === undefined) {
+      try {
+        answer = pattern.matching([message]).length > 0;
+      } catch (error) {
+        if (!(error instanceof PatternError)) throw error;
+        broken = true;
+        onProblem(name, `the expression ${error.message}`);
+        return false;
+      }
+      if (answers.size >= MAX_REMEMBERED) answers.clear();
+      answers.set(message, answer);
+    }
+    return answer;
+  };
+}
