@@ -1,5 +1,5 @@
 /**
- * A real cluster of one node: etcd, kube-apiserver, controller-manager, scheduler, containerd, kubelet, kube-proxy and CNI's plug-ins, in
+ * A real cluster of one node: etcd, kube-apiserver, controller-manager, scheduler, containerd, kubelet, kube-proxy, CoreDNS and CNI's plug-ins, in
  * namespaces of its own (network, mounts, processes, cgroups, host name). The machine's network, containerd, kubelet and folders are not
  * touched: /run, /var/lib and /var/log are the node's own there. Images are kept in memory, some 2 GB.
  *
@@ -27,6 +27,9 @@ import { cacheDirectory, isOnPath, whyNoImages, WORKLOAD_IMAGE } from './image.t
 export const NODE = 'node-1';
 const NODE_ADDRESS = '10.90.0.1';
 const SERVICES = '10.96.0.0/16';
+/** The Service of that address is CoreDNS on the node. */
+const DNS_ADDRESS = '10.96.0.10';
+const DNS_PORT = 5353;
 const PODS = '10.88.0.0/24';
 /** Where distributions put CNI's plug-ins. */
 const CNI_FOLDERS = ['/usr/lib/cni', '/opt/cni/bin', '/usr/libexec/cni'];
@@ -193,12 +196,14 @@ export async function openCluster({ cni, binaries, say = () => undefined }: Clus
         'system:kube-controller-manager': [],
         'system:kube-scheduler': [],
         'system:kube-proxy': [],
+        // May list what CoreDNS looks up, and much more: nobody but this node reaches it.
+        coredns: ['system:masters'],
       },
       apiServerArgs: ['--kubelet-preferred-address-types=InternalIP'],
     });
     controlPlane = plane;
 
-    say('starting containerd, kubelet, kube-controller-manager, kube-scheduler, kube-proxy');
+    say('starting containerd, kubelet, kube-controller-manager, kube-scheduler, kube-proxy, CoreDNS');
     start('containerd', '--config', path('containerd.toml'));
     start(
       join(binaries, 'kube-controller-manager'),
@@ -230,6 +235,18 @@ export async function openCluster({ cni, binaries, say = () => undefined }: Clus
       '--proxy-mode=iptables',
       '--conntrack-max-per-core=0',
     );
+    writeFileSync(
+      path('Corefile'),
+      `.:${DNS_PORT} {
+  bind ${NODE_ADDRESS}
+  kubernetes cluster.local {
+    kubeconfig ${plane.user('coredns')}
+  }
+}
+`,
+    );
+    start(join(binaries, 'coredns'), '-conf', path('Corefile'));
+    plane.apply(...dnsService());
     await until(
       'the node',
       () =>
@@ -274,6 +291,28 @@ export async function openCluster({ cni, binaries, say = () => undefined }: Clus
     await close();
     throw error;
   }
+}
+
+/** CoreDNS is a process of the node, not a pod: so its Service has no selector, and its endpoint is written here. */
+function dnsService(): object[] {
+  const metadata = { name: 'kube-dns', namespace: 'kube-system' };
+  const ports = (['UDP', 'TCP'] as const).map((protocol) => ({ name: `dns-${protocol.toLowerCase()}`, protocol }));
+  return [
+    {
+      apiVersion: 'v1',
+      kind: 'Service',
+      metadata,
+      spec: { clusterIP: DNS_ADDRESS, ports: ports.map((port) => ({ ...port, port: 53, targetPort: DNS_PORT })) },
+    },
+    {
+      apiVersion: 'discovery.k8s.io/v1',
+      kind: 'EndpointSlice',
+      metadata: { ...metadata, labels: { 'kubernetes.io/service-name': 'kube-dns' } },
+      addressType: 'IPv4',
+      ports: ports.map((port) => ({ ...port, port: DNS_PORT })),
+      endpoints: [{ addresses: [NODE_ADDRESS], conditions: { ready: true } }],
+    },
+  ];
 }
 
 /** The node's first process: it holds the namespaces and buries the dead. */
@@ -380,6 +419,8 @@ function writeConfiguration(cni: ClusterOptions['cni'], directory: string): void
       failCgroupV1: false,
       failSwapOn: false,
       resolvConf: '/run/resolv.conf',
+      clusterDNS: [DNS_ADDRESS],
+      clusterDomain: 'cluster.local',
       // The machine's disk may be fuller than a node's should be.
       evictionHard: {
         'imagefs.available': '0%',

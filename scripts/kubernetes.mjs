@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 
 const KUBERNETES = 'v1.34.4';
 const ETCD = 'v3.6.4';
+const COREDNS = 'v1.12.4';
 /** Programs, and the packages that they are built from. */
 const PACKAGES = {
   etcd: 'go.etcd.io/etcd/server/v3',
@@ -24,8 +25,10 @@ const PACKAGES = {
 };
 /** What a test against an API server needs. */
 export const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kubectl'];
+/** Built from a module of its own: it asks for other versions of Kubernetes' modules. */
+const DNS = { coredns: 'github.com/coredns/coredns' };
 /** What a node with pods needs. */
-export const CLUSTER = Object.keys(PACKAGES);
+export const CLUSTER = [...Object.keys(PACKAGES), ...Object.keys(DNS)];
 
 /** The folder whose `bin/` holds the programs, once built. */
 export function kubernetesDirectory() {
@@ -55,25 +58,45 @@ export function buildKubernetes(programs = CONTROL_PLANE) {
   const missing = missingPrograms(programs);
   if (missing.length === 0) return;
   mkdirSync(join(directory, 'bin'), { recursive: true });
+  build(
+    missing.filter((name) => name in PACKAGES),
+    goModule,
+    PACKAGES,
+    `-s -w ${versionFlags()}`,
+  );
+  build(
+    missing.filter((name) => name in DNS),
+    () => `module tools\ngo 1.24.0\nrequire ${DNS.coredns} ${COREDNS}\ntool ${DNS.coredns}\n`,
+    DNS,
+    '-s -w',
+  );
+}
+
+/** @param module Gives the text of go.mod for a folder. */
+function build(names, module, packages, linkerFlags) {
+  if (names.length === 0) return;
+  const directory = kubernetesDirectory();
   const work = mkdtempSync(join(directory, 'build-'));
   try {
-    writeFileSync(join(work, 'go.mod'), goModule(work));
+    writeFileSync(join(work, 'go.mod'), module(work));
     go(work, 'mod', 'tidy');
-    const version = ['k8s.io/component-base/version', 'k8s.io/client-go/pkg/version']
-      .map(
-        (variables) =>
-          `-X ${variables}.gitVersion=${KUBERNETES} -X ${variables}.gitMajor=1 -X ${variables}.gitMinor=34`,
-      )
-      .join(' ');
-    go(work, 'build', '-ldflags', `-s -w ${version}`, '-o', 'bin/', ...missing.map((name) => PACKAGES[name]));
+    go(work, 'build', '-ldflags', linkerFlags, '-o', 'bin/', ...names.map((name) => packages[name]));
     // Go names etcd's program after its module's version, or the element before it.
     for (const name of ['v3', 'server']) {
       if (existsSync(join(work, 'bin', name))) renameSync(join(work, 'bin', name), join(work, 'bin/etcd'));
     }
-    for (const name of missing) renameSync(join(work, 'bin', name), join(directory, 'bin', name));
+    for (const name of names) renameSync(join(work, 'bin', name), join(directory, 'bin', name));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
+}
+
+function versionFlags() {
+  return ['k8s.io/component-base/version', 'k8s.io/client-go/pkg/version']
+    .map(
+      (variables) => `-X ${variables}.gitVersion=${KUBERNETES} -X ${variables}.gitMajor=1 -X ${variables}.gitMinor=34`,
+    )
+    .join(' ');
 }
 
 function goModule(work) {
