@@ -4,6 +4,7 @@ import { access, chmod, constants, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
+import { readPolicy } from '../alerts/policy-file.ts';
 import { interfaceState } from '../capture/interfaces.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { loadConfig, type Config } from '../config/load.ts';
@@ -17,6 +18,7 @@ import { stageSets } from '../rulesets/sets.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
 import {
+  changeWarnings,
   CLUSTER_FLAGS,
   COMMON_FLAGS,
   configSources,
@@ -88,7 +90,7 @@ async function check(argv: CheckArgv): Promise<Finding[]> {
   }
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
-  findings.push(...checkRights(), ...(await checkFolders(config)));
+  findings.push(...checkRights(), ...(await checkFolders(config)), ...checkPolicy(config));
   const interfaces = [...staticEndpoints(config).map((endpoint) => endpoint.interface), ...(argv.interface ?? [])];
   if (followsCluster(config)) findings.push(...(await checkCluster(config)));
   if (interfaces.length > 0 || !followsCluster(config)) findings.push(...checkInterfaces(interfaces));
@@ -145,6 +147,23 @@ async function checkFolders(config: Config): Promise<Finding[]> {
     }
   }
   return findings;
+}
+
+function checkPolicy({ alerts: { policy: file } }: Config): Finding[] {
+  if (file === undefined) return [];
+  const subject = 'policy';
+  const policy = readPolicy(file);
+  if ('errors' in policy) {
+    const remedy = 'correct it; docs/rule-tuning.md describes it';
+    return policy.errors.map((message) => ({ level: 'error', subject, message, remedy }));
+  }
+  const { suppress, threshold, expired } = policy;
+  return [
+    { level: 'ok', subject, message: `${file}: ${suppress.length} suppressions, ${threshold.length} thresholds` },
+    ...expired.map(({ name, place: at }): Finding => {
+      return { level: 'warning', subject, message: `${at}: ${name} is over`, remedy: 'take it out' };
+    }),
+  ];
 }
 
 /** The folder, or the nearest one above it that is there and in which it will be made. */
@@ -239,6 +258,14 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     for (const { gid, sid, kept, dropped } of rules.duplicates.slice(0, MAX_RULE_FINDINGS)) {
       const message = `${place(dropped)}: rule ${gid}:${sid} stands at ${place(kept)} too, which is the one that counts`;
       findings.push({ level: 'warning', subject, message, remedy: 'keep one of them' });
+    }
+    for (const { line, reason } of changeWarnings(rules, config.ruleChanges).slice(0, MAX_RULE_FINDINGS)) {
+      findings.push({
+        level: 'warning',
+        subject,
+        message: `${line}: ${reason}`,
+        remedy: 'correct the line or take it out',
+      });
     }
     const driver = createDriver(config, install);
     const output = install.name === 'snort' ? config.engine.output : 'json';

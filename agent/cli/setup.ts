@@ -9,7 +9,9 @@ import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
 import type { StagedFile } from '../engine/rules.ts';
+import { readChanges } from '../rulesets/changes.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
+import { createModifier, type Modifier } from '../rulesets/modify.ts';
 import {
   defaultSets,
   findSets,
@@ -17,7 +19,9 @@ import {
   stageSets,
   unknownSet,
   type LoadedSets,
+  type RuleHooks,
   type RuleIndex,
+  type RuleSet,
 } from '../rulesets/sets.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
@@ -132,16 +136,54 @@ export function engineFolder({ name, binary }: EngineInstall): string {
   return name === 'suricata' ? '/etc/suricata' : join(dirname(realpathSync(binary)), '..', 'etc', 'snort');
 }
 
-/** @throws Error that says which set there is not, or that there are no rules. */
-export async function loadConfiguredSets(config: Config, engine: EngineInstall['name']): Promise<LoadedSets> {
+export interface ConfiguredSets extends LoadedSets {
+  changes: Pick<Modifier, 'touched' | 'problems'>;
+}
+
+/** All sets that there are, and the names of those that are used. @throws Error that says which set there is not. */
+export async function findConfiguredSets(
+  config: Pick<Config, 'rulesDirectory' | 'rules' | 'ruleSets'>,
+  engine: EngineInstall['name'],
+): Promise<{ sets: Map<string, RuleSet>; used: string[] }> {
   const sets = await findSets({ rulesDirectory: config.rulesDirectory, paths: config.rules, engine });
-  const used = defaultSets(config.ruleSets, sets).map((name) => {
-    const set = sets.get(name);
-    if (set === undefined) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
-    return set;
-  });
+  const used = defaultSets(config.ruleSets, sets);
+  for (const name of used) if (!sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
+  return { sets, used };
+}
+
+/** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong with those. */
+export async function loadWithChanges(
+  config: Pick<Config, 'ruleChanges'>,
+  engine: EngineInstall['name'],
+  sets: readonly RuleSet[],
+  seen?: RuleHooks['seen'],
+): Promise<ConfiguredSets> {
+  const changes = createModifier(await readChanges(config.ruleChanges));
+  const hooks: RuleHooks = { modify: (rules, set) => changes.modify(rules, set) };
+  if (seen !== undefined) hooks.seen = seen;
+  return { ...(await loadSets(sets, engine, hooks)), changes };
+}
+
+/** @throws Error that says which set there is not, that there are no rules, or what is wrong with the changes. */
+export async function loadConfiguredSets(config: Config, engine: EngineInstall['name']): Promise<ConfiguredSets> {
+  const { sets, used } = await findConfiguredSets(config, engine);
   if (used.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
-  return loadSets(used, engine);
+  return loadWithChanges(
+    config,
+    engine,
+    used.flatMap((name) => sets.get(name) ?? []),
+  );
+}
+
+/** What the operator should know of the changes: what could not be done, and lines that change nothing. */
+export function changeWarnings({ changes }: ConfiguredSets, file: string): { line: string; reason: string }[] {
+  return [
+    ...changes.problems().map(({ line, reason }) => ({ line: `${file}:${line}`, reason })),
+    ...changes
+      .touched()
+      .filter(({ rules }) => rules === 0)
+      .map(({ line }) => ({ line: `${file}:${line}`, reason: 'changes no rule' })),
+  ];
 }
 
 /** @throws CommandError when there is no engine, a rule path does not exist, or the engine's user can't be had. */
@@ -159,6 +201,9 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
       log.warn({ file, line, reason }, 'rule');
     for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_RULE_WARNINGS)) {
       log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
+    }
+    for (const warning of changeWarnings(loaded, config.ruleChanges).slice(0, MAX_RULE_WARNINGS)) {
+      log.warn(warning, 'change of rules');
     }
     const sets = new Set([...loaded.index.values()].flatMap((rule) => rule.sets));
     log.info({ rules: loaded.index.size, sets: [...sets] }, 'rules');

@@ -480,6 +480,11 @@ export const schema = z.strictObject({
     'a list of names of rule sets',
     'Rule sets of resources that name none; custom is always one of them where it has files.',
   ),
+  ruleChanges: about(
+    text().prefault('/etc/dpi-agent/rule-changes.conf'),
+    'a path',
+    'File of rules that are turned on, turned off or changed (docs/rule-tuning.md); it may be missing.',
+  ),
   engine: engine.prefault({}),
   capture: capture.prefault({}),
   journal: journal.prefault({}),

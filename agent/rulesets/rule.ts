@@ -47,6 +47,8 @@ export interface RuleInfo {
   endLine: number;
   /** False for a rule that is commented out. */
   enabled: boolean;
+  /** Lines of the operator's changes that changed it; absent where none did. */
+  changes?: readonly number[];
   /** As it stands in the file, from the action (of a rule that is commented out: from its `#`) to the closing parenthesis. */
   text: string;
 }

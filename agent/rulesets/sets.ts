@@ -72,10 +72,18 @@ export interface LoadedSets {
 
 /** What rules go through between a file and the engine; pure functions. */
 export interface RuleHooks {
-  /** Turns rules on and off, and changes them. Gets those that are commented out too. */
-  modify?: (rule: RuleInfo) => RuleInfo;
+  /** Turns the rules of a file on and off, and changes them: as many, in their order. Gets those that are commented out too. */
+  modify?: (rules: readonly RuleInfo[], set: string) => RuleInfo[];
   /** A rule in Snort's syntax as Suricata takes it, or why there is none that means the same. */
   translate?: (rule: RuleInfo) => { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
+  /** Told of each rule of each file, also of those that are not loaded. */
+  seen?: (rule: SeenRule) => void;
+}
+
+export interface SeenRule {
+  set: string;
+  rule: RuleInfo;
+  outcome: { kind: 'enabled'; staged: string } | { kind: 'disabled' } | { kind: 'refused'; reason: string };
 }
 
 /** rules/ of the package, from agent/rulesets/ as well as from dist/agent/rulesets/. */
@@ -182,18 +190,20 @@ export async function loadSets(
         engine === 'suricata' && (syntax === 'either' ? looksLikeSnort(text) : syntax) === 'snort'
           ? hooks.translate
           : undefined;
-      for (const original of parsed.rules) {
-        const rule = hooks.modify?.(original) ?? original;
+      for (const rule of hooks.modify?.(parsed.rules, set.name) ?? parsed.rules) {
         if (!rule.enabled) {
           loaded.disabled += 1;
+          hooks.seen?.({ set: set.name, rule, outcome: { kind: 'disabled' } });
           continue;
         }
         const translated = translate?.(rule) ?? { kind: 'rule', text: rule.text };
         if (translated.kind === 'refused') {
           const { gid, sid, file, line } = rule;
           loaded.refused.push({ set: set.name, gid, sid, file, line, reason: translated.reason });
+          hooks.seen?.({ set: set.name, rule, outcome: translated });
           continue;
         }
+        hooks.seen?.({ set: set.name, rule, outcome: { kind: 'enabled', staged: translated.text } });
         keep({ ...rule, sets: [set.name], staged: translated.text }, index, loaded.duplicates);
       }
     }

@@ -47,6 +47,7 @@ const DEFAULTS: Config = {
   lanes: 1,
   rules: [],
   rulesDirectory: '/usr/etc/snort/rules',
+  ruleChanges: '/etc/dpi-agent/rule-changes.conf',
   ruleSets: ['kubernetes'],
   engine: { type: 'auto', output: 'json', searchMethod: 'auto', user: 'auto', isolateNetwork: true, arguments: [] },
   capture: {

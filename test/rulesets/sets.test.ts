@@ -160,7 +160,9 @@ describe('loadSets', () => {
   test('rules go through modify, those that are commented out too', async () => {
     const { index } = await load(
       { 'a/1.rules': `${rule(1)}\n#${rule(2)}` },
-      { modify: (r) => ({ ...r, enabled: !r.enabled, text: r.text.replace(/^#/, '') }) },
+      {
+        modify: (rules) => rules.map((r) => ({ ...r, enabled: !r.enabled, text: r.text.replace(/^#/, '') })),
+      },
     );
     expect([...index].map(([key, { staged }]) => [key, staged])).toEqual([['1:2', rule(2)]]);
   });

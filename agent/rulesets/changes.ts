@@ -1,0 +1,69 @@
+/** The file of the operator's changes to rules (its language: modify.ts): reading it, and adding to it without disturbing what is there. */
+import { readFile, realpath, rename, stat, writeFile } from 'node:fs/promises';
+import { errorCode } from './files.ts';
+import { parseChanges, type Change } from './modify.ts';
+
+const MAX_FILE_BYTES = 1 << 20;
+
+/** The changes of a file; none where there is no such file. @throws Error that lists each error as `file:line: what`. */
+export async function readChanges(file: string): Promise<Change[]> {
+  const parsed = parseChanges(await readText(file));
+  if ('changes' in parsed) return parsed.changes;
+  throw new Error(parsed.problems.map(({ line, reason }) => `${file}:${line}: ${reason}`).join('\n'));
+}
+
+async function readText(file: string): Promise<string> {
+  try {
+    const { size } = await stat(file);
+    if (size > MAX_FILE_BYTES) throw new Error(`${file} is too large: expected at most ${MAX_FILE_BYTES} bytes`);
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw errorCode(error) === '' ? error : new Error(`cannot read ${file}: ${errorCode(error)}`, { cause: error });
+  }
+}
+
+/**
+ * The text with the change as its last line. Other lines that turn the same condition on or off go: the last one counts, and its comment
+ * stays. All else is kept as it is.
+ * @param condition As a line has it; it is put into quotes where it must be.
+ */
+export function withChange(text: string, action: 'enable' | 'disable', condition: string): string {
+  const word = /[\s"#]/.test(condition) ? `"${condition.replaceAll('"', String.raw`\"`)}"` : condition;
+  let comment = '';
+  const lines = text === '' ? [] : text.replace(/\n$/, '').split('\n');
+  const kept = lines.filter((line) => {
+    const match = /^\s*(?:enable|disable)\s+(.*?)\s*\r?$/.exec(line);
+    const rest = match?.[1] ?? '';
+    if (rest !== word && !(rest.startsWith(word) && /^\s+#/.test(rest.slice(word.length)))) return true;
+    comment = rest.slice(word.length);
+    return false;
+  });
+  return `${[...kept, `${action} ${word}${comment}`].join('\n')}\n`;
+}
+
+/** Adds a change to the file, which is made where there is none. @returns whether anything changed. @throws Error that says why it can't be written. */
+export async function writeChange(file: string, action: 'enable' | 'disable', condition: string): Promise<boolean> {
+  const before = await readText(file);
+  const after = withChange(before, action, condition);
+  if (after === before) return false;
+  try {
+    // A link stays one.
+    const path = await realpath(file).catch(() => file);
+    const mode = await stat(path).then(
+      (found) => found.mode & 0o777,
+      () => 0o644,
+    );
+    await writeFile(`${path}.new`, after, { mode });
+    await rename(`${path}.new`, path);
+  } catch (error) {
+    const code = errorCode(error);
+    const advice: Record<string, string> = {
+      ENOENT: 'its folder does not exist: make it, or name another file with --ruleChanges',
+      EROFS: 'it is read-only: change what it is mounted from (a ConfigMap)',
+      EACCES: 'permission denied',
+    };
+    throw new Error(`cannot write ${file}: ${advice[code] ?? (code || String(error))}`, { cause: error });
+  }
+  return true;
+}
