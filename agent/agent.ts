@@ -37,6 +37,7 @@ import {
 } from './journal/journal.ts';
 import { startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
+import { createCoverage, type EndpointCoverage } from './observe/coverage.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import type { RuleIndex } from './rulesets/sets.ts';
 import { createDestinations } from './ship/destinations.ts';
@@ -48,6 +49,8 @@ const PASSING = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']
 /** A difference between the wall clock and the monotonic one that is no drift. */
 const CLOCK_STEP_MILLIS = 500;
 const CLOCK_CHECK_MILLIS = 10_000;
+/** How often the directions that endpoints are seen to use are looked at. */
+const COVERAGE_MILLIS = 5_000;
 /** What the sinks may take to confirm what they are sending when the agent ends. */
 const SINK_GRACE_MILLIS = 3_000;
 /** Reasons that are counted by their names; what policies of hundreds of names give beyond is `other`. */
@@ -109,6 +112,7 @@ export interface EndpointStatus {
   lane: string;
   state: EndpointState;
   counters: Counters;
+  coverage: EndpointCoverage;
 }
 
 export interface Agent {
@@ -401,6 +405,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     );
   }
 
+  const coverage = createCoverage(config.coverage.windowMillis);
+
+  function checkCoverage(): void {
+    const endpoints = captureStates();
+    const changes = coverage.update(endpoints);
+    for (const { id, oneWay } of changes) {
+      const device = attached.get(id)?.endpoint.interface;
+      if (oneWay === undefined) log.info({ endpoint: id, interface: device }, 'both directions are seen again');
+      else log.warn({ endpoint: id, interface: device, oneWay }, 'only one direction is seen');
+    }
+    if (changes.length > 0) options.onChange?.();
+  }
+  const coverageTimer = setInterval(checkCoverage, Math.min(COVERAGE_MILLIS, config.coverage.windowMillis / 4)).unref();
+
   /** Endpoints that were captured at some time. */
   const captured = new Set<string>();
 
@@ -418,12 +436,24 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     options.onChange?.();
   }
 
+  function captureStates(): Omit<EndpointStatus, 'coverage'>[] {
+    const states = new Map(
+      lanes.map((lane) => [lane.name, { states: lane.capture.states(), counters: lane.capture.counters() }]),
+    );
+    return [...attached.values()].flatMap(({ endpoint, lane }) => {
+      const counters = states.get(lane.name)?.counters.get(endpoint.id);
+      const state = states.get(lane.name)?.states.get(endpoint.id);
+      return counters === undefined || state === undefined ? [] : [{ endpoint, lane: lane.name, state, counters }];
+    });
+  }
+
   async function stop(): Promise<void> {
     await Promise.all(lanes.map((lane) => lane.stop()));
     await release(true);
     policy.stop();
     clearTimeout(timer);
     clearInterval(clockTimer);
+    clearInterval(coverageTimer);
     await drain();
     await Promise.all(sinks.map((sink) => sink.stop(SINK_GRACE_MILLIS)));
     await journal.close();
@@ -456,7 +486,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const vlan = leases.take(endpoint);
       const lane = leastLoaded(lanes, attached);
       attached.set(endpoint.id, { endpoint, lane });
-      lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan });
+      lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan, addresses: endpoint.addresses });
     },
     async detach(endpointId) {
       const entry = attached.get(endpointId);
@@ -467,16 +497,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       leases.free(endpointId);
       return counters;
     },
-    endpoints() {
-      const states = new Map(
-        lanes.map((lane) => [lane.name, { states: lane.capture.states(), counters: lane.capture.counters() }]),
-      );
-      return [...attached.values()].flatMap(({ endpoint, lane }) => {
-        const counters = states.get(lane.name)?.counters.get(endpoint.id);
-        const state = states.get(lane.name)?.states.get(endpoint.id);
-        return counters === undefined || state === undefined ? [] : [{ endpoint, lane: lane.name, state, counters }];
-      });
-    },
+    endpoints: () => captureStates().map((entry) => ({ ...entry, coverage: coverage.of(entry.endpoint.id) })),
     lanes: () => lanes.map((lane) => lane.status()),
     alerts: () => ({ ...counts }),
     folded: () => folded,

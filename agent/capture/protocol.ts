@@ -7,6 +7,8 @@ export interface AttachSpec {
   interface: string;
   /** 1..4094 */
   vlan: number;
+  /** The workload's own, where known: they tell what it sends from what it receives. */
+  addresses?: readonly string[];
 }
 
 export interface CaptureSettings {
@@ -25,7 +27,10 @@ export interface CaptureSettings {
   promiscuous: boolean;
 }
 
-/** Packets of one endpoint since it was attached. `received` = the rest but `truncated`, plus what lies in the kernel's ring. */
+/**
+ * Packets of one endpoint since it was attached. `received` = `forwarded` + `unsupported` + what was dropped but by the interface
+ * + what lies in the kernel's ring.
+ */
 export interface Counters {
   received: number;
   receivedBytes: number;
@@ -46,6 +51,13 @@ export interface Counters {
   droppedDetached: number;
   /** Not inspected: a link type or frame that neither engine reads. */
   unsupported: number;
+  /** Seconds in which the endpoint was seen to send, and to receive. */
+  sentSeconds: number;
+  receivedSeconds: number;
+  /** Of the TCP flows that were looked at, at most one a second: both directions were seen, or only one though there were both. */
+  flowsBothWays: number;
+  flowsSentOnly: number;
+  flowsReceivedOnly: number;
 }
 
 export const COUNTER_NAMES = [
@@ -60,6 +72,11 @@ export const COUNTER_NAMES = [
   'droppedEngineDown',
   'droppedDetached',
   'unsupported',
+  'sentSeconds',
+  'receivedSeconds',
+  'flowsBothWays',
+  'flowsSentOnly',
+  'flowsReceivedOnly',
 ] as const satisfies readonly (keyof Counters)[];
 
 export function zeroCounters(): Counters {

@@ -12,6 +12,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import pcap, { type PcapSession } from 'pcap';
 import { linkTypeFromName, MAX_PREFIX, REST_OFFSET, writeTaggedPrefix, type LinkType } from './frame.ts';
+import { watchDirections } from './directions.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { Output } from './output.ts';
 import { zeroCounters, type AttachSpec, type CaptureSettings, type Counters, type FromCapture } from './protocol.ts';
@@ -51,7 +52,7 @@ export interface Session {
   readonly counters: Counters;
   /** Compares with the kernel and opens, closes or reopens. Cheap enough for four times a second. */
   check(): void;
-  /** Takes the kernel's counters in, and grows a ring that overflowed. */
+  /** Each second: takes the kernel's counters in, and grows a ring that overflowed. */
   refresh(): void;
   /** Reads the ring to its end. @returns the capture time of the last packet, in microseconds. */
   drain(): number;
@@ -95,6 +96,7 @@ export function createSession(
   tell: (message: FromCapture) => void,
 ): Session {
   const counters = zeroCounters();
+  const directions = watchDirections(spec.addresses ?? [], settings.filter === '', counters);
   const prefix = Buffer.alloc(MAX_PREFIX);
   let opened: Opened | undefined;
   let ringSize = settings.ringSize;
@@ -212,6 +214,7 @@ export function createSession(
     counters.receivedBytes += length;
     if (captured < length) counters.truncated++;
     const { linkType } = session;
+    if (directions?.curious === true && linkType !== undefined) directions.look(handle.buf, captured, linkType);
     const prefixLength =
       linkType === undefined
         ? 0
@@ -268,6 +271,7 @@ export function createSession(
   }
 
   function refresh(): void {
+    directions?.tick();
     if (opened === undefined || opened.failed) return;
     const dropped = refreshCounters(opened);
     if (dropped > 0 && opened.ringSize < settings.maxRingSize) grow(opened);

@@ -10,6 +10,7 @@ import { followPods } from '../endpoints/follow.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
+import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
 import { createMetrics } from '../observe/metrics.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
 import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
@@ -80,6 +81,8 @@ async function run(argv: RunArgv): Promise<void> {
   const startedAt = Date.now();
 
   let changed = (): void => undefined;
+  /** Pods by the resource of the cluster that selects them. */
+  let selected = (): ReadonlyMap<string, readonly string[]> => new Map();
   // The caches fill while the engine starts.
   const cluster =
     client === undefined
@@ -97,6 +100,7 @@ async function run(argv: RunArgv): Promise<void> {
     inspection,
     startedAt,
     agent: () => agent ?? waiting,
+    coverage: () => coverResources(withStatic(selected(), config), agent?.endpoints() ?? []),
     cluster: () =>
       cluster === undefined || client === undefined
         ? undefined
@@ -122,7 +126,7 @@ async function run(argv: RunArgv): Promise<void> {
     agent = running;
     for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
     const follower = cluster === undefined ? undefined : followPods({ ...cluster, capture: running, log });
-    if (follower !== undefined) changed = follower.changed;
+    if (follower !== undefined) ({ changed, selected } = follower);
 
     if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
     log.info({ signal: stopping.signal.reason as string }, 'ending');
@@ -147,6 +151,7 @@ interface Observation {
   startedAt: number;
   /** The agent, or what its start waits for. */
   agent: () => Agent | string;
+  coverage: () => ResourceCoverage[];
   cluster: () => Snapshot['cluster'];
   log: Logger;
 }
@@ -155,7 +160,15 @@ interface Observation {
  * Serves probes, metrics and status; what can't be served is no reason not to inspect.
  * @returns what ends it.
  */
-async function observe({ config, inspection, startedAt, agent, cluster, log }: Observation): Promise<() => void> {
+async function observe({
+  config,
+  inspection,
+  startedAt,
+  agent,
+  coverage,
+  cluster,
+  log,
+}: Observation): Promise<() => void> {
   const { http, node, ruleSets } = config;
   const { install, rules } = inspection;
   const files = [...new Set([...rules.values()].map(({ file }) => file))];
@@ -183,10 +196,11 @@ async function observe({ config, inspection, startedAt, agent, cluster, log }: O
         policy: () => running()?.policy(),
         journal: () => running()?.journal(),
         sinks: () => running()?.sinks() ?? [],
+        coverage,
       },
       { version: version(), engine: install, node },
     ),
-    status: () => takeSnapshot(facts, agent(), cluster(), Date.now()),
+    status: () => takeSnapshot(facts, agent(), coverage(), cluster(), Date.now()),
   };
   const ends: (() => void)[] = [];
   const { port, address } = http;
@@ -204,6 +218,15 @@ async function observe({ config, inspection, startedAt, agent, cluster, log }: O
     log.error({ err: error }, 'status is not served');
   }
   return () => ends.forEach((end) => end());
+}
+
+/** With the endpoints of the configuration, which select themselves. */
+function withStatic(selected: ReadonlyMap<string, readonly string[]>, config: Config): Map<string, string[]> {
+  const all = new Map([...selected].map(([resource, pods]) => [resource, [...pods]]));
+  for (const { id, resources } of staticEndpoints(config)) {
+    for (const resource of resources) all.set(resource, [...(all.get(resource) ?? []), id]);
+  }
+  return all;
 }
 
 function createPrinter(output: string): (event: EeEvent) => void {

@@ -1,5 +1,6 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
 import type { Counters } from '../capture/protocol.ts';
+import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
 import { grouped, type Colours } from './print.ts';
@@ -20,7 +21,15 @@ const LOST = ['droppedKernel', 'droppedQueue', 'droppedEngineDown', 'droppedDeta
 
 /** @param before The same agent's snapshot some time earlier. */
 export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, options: ViewOptions): string[] {
-  const lines = [...head(snapshot), [], ...lanes(snapshot), ...sinks(snapshot), [], ...endpoints(snapshot, before)];
+  const lines = [
+    ...head(snapshot),
+    [],
+    ...lanes(snapshot),
+    ...sinks(snapshot),
+    ...resources(snapshot),
+    [],
+    ...endpoints(snapshot, before),
+  ];
   const { rows = Infinity, columns = Infinity, colours } = options;
   const left = lines.length - rows;
   const shown = left <= 0 ? lines : [...lines.slice(0, rows - 1), [dim(`… and ${grouped(left + 1)} more`)]];
@@ -116,6 +125,22 @@ function sinks({ sinks: all, time }: Snapshot): Line[] {
   ];
 }
 
+function resources({ resources: all }: Snapshot): Line[] {
+  if (all.length === 0) return [];
+  return [
+    [],
+    ...table(
+      ['RESOURCE', '>SELECTED', '>CAPTURING', '>SENDING', '>RECEIVING', '>BOTH'],
+      all.map(({ resource, selected, capturing, sending, receiving, both }) => [
+        resource,
+        grouped(selected),
+        capturing < selected ? { text: grouped(capturing), paint: 'yellow' } : grouped(capturing),
+        ...[sending, receiving, both].map(grouped),
+      ]),
+    ),
+  ];
+}
+
 function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
   const all = snapshot.endpoints.map((endpoint) => ({ endpoint, rates: ratesOf(endpoint, snapshot, before) }));
   if (all.length === 0) return [[dim('no endpoints')]];
@@ -128,8 +153,8 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       a.endpoint.id.localeCompare(b.endpoint.id),
   );
   return table(
-    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>DROPPED', 'STATE'],
-    all.map(({ endpoint: { id, interface: device, lane, state, counters }, rates }) => [
+    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>DROPPED', 'SEEN', 'STATE'],
+    all.map(({ endpoint: { id, interface: device, lane, state, counters, coverage }, rates }) => [
       id,
       device,
       lane,
@@ -137,6 +162,7 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       rates === undefined ? '-' : rate(rates.received),
       rates === undefined ? '-' : size(rates.receivedBytes),
       dropped(counters),
+      seen(coverage),
       state.is === 'capturing'
         ? { text: 'capturing', paint: 'green' }
         : { text: state.is === 'waiting' ? state.reason : state.is, paint: 'yellow' },
@@ -149,6 +175,11 @@ function dropped(counters: Counters): Cell {
   if (lost === 0) return '0';
   const percent = (100 * lost) / Math.max(counters.received, lost);
   return { text: `${grouped(lost)} (${percent < 0.1 ? '<0.1' : percent.toFixed(1)}%)`, paint: 'red' };
+}
+
+function seen({ sending, receiving, oneWay }: EndpointCoverage): Cell {
+  if (oneWay !== undefined) return { text: `only ${oneWay}`, paint: 'red' };
+  return sending && receiving ? 'both' : sending ? 'sending' : receiving ? 'receiving' : '-';
 }
 
 type Rates = Pick<Counters, 'received' | 'receivedBytes'>;

@@ -518,6 +518,15 @@ export const schema = z.strictObject({
       ),
     })
     .prefault({}),
+  coverage: z
+    .strictObject({
+      windowMillis: about(
+        millis(1000, 86_400_000).prefault('5m'),
+        'a time from 1s to 1d, such as 5m',
+        'How long ago a pod may last have been seen to send, or to receive, to count as that.',
+      ),
+    })
+    .prefault({}),
   evidence: z
     .strictObject({
       payload: about(

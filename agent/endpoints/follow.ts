@@ -27,6 +27,8 @@ const MAX_CONDITIONS = 10;
 export interface CaptureState {
   endpoint: Endpoint;
   state: { is: 'starting' } | { is: 'capturing'; ifindex: number } | { is: 'waiting'; reason: string };
+  /** `oneWay`: only what it sends, or receives, passes its interface. */
+  coverage?: { oneWay?: 'sending' | 'receiving' };
 }
 
 export interface FollowOptions {
@@ -52,6 +54,8 @@ export interface FollowOptions {
 export interface Follower {
   /** Something may have changed: resources, pods, an endpoint's state. */
   changed: () => void;
+  /** The pods that each resource selects on this node, by its key, as of the last round. */
+  selected: () => ReadonlyMap<string, readonly string[]>;
   /** Ends rounds, and leaves what is attached. */
   stop: () => void;
 }
@@ -64,7 +68,7 @@ interface Attached {
 }
 
 /** By endpoint id, as they were when the round began. */
-type States = ReadonlyMap<string, CaptureState['state']>;
+type States = ReadonlyMap<string, CaptureState>;
 
 type Found = Extract<Resolution, { kind: 'found' }>;
 
@@ -88,6 +92,7 @@ export function followPods(options: FollowOptions): Follower {
   /** When each condition of a resource began, milliseconds since the epoch. */
   let conditions = new Map<string, number>();
   const successes = new Map<string, { success: boolean; since: number }>();
+  let selected = new Map<string, readonly string[]>();
   let timer: NodeJS.Timeout | undefined;
   let dueAt = 0;
   let stopped = false;
@@ -119,8 +124,9 @@ export function followPods(options: FollowOptions): Follower {
     for (const [key, { uid }] of unresolved) {
       if (selection.pods.get(key)?.pod.uid !== uid) unresolved.delete(key);
     }
+    selected = new Map([...selection.resources].map(([key, { pods }]) => [key, pods]));
     const known = capture.endpoints();
-    const states: States = new Map(known.map(({ endpoint, state }) => [endpoint.id, state]));
+    const states: States = new Map(known.map((entry) => [entry.endpoint.id, entry]));
     find(selection, known, states);
     report(selection, states);
   }
@@ -156,7 +162,7 @@ export function followPods(options: FollowOptions): Follower {
         attached.set(key, { ...entry, pod, endpoint });
         if (!isDeepStrictEqual(endpoint, entry.endpoint)) capture.attach(endpoint);
       }
-      const state = states.get(key);
+      const state = states.get(key)?.state;
       if (state?.is === 'waiting' || (state?.is === 'capturing' && state.ifindex !== entry.ifindex)) {
         if (isDue) lookFor.push(pod);
       } else {
@@ -223,9 +229,9 @@ export function followPods(options: FollowOptions): Follower {
     const problems = capture.problems();
     const lasting = new Map<string, number>();
     for (const resource of options.resources()) {
-      const selected = selection.resources.get(resource.key);
-      if (selected === undefined) continue;
-      const { pods, error } = selected;
+      const found = selection.resources.get(resource.key);
+      if (found === undefined) continue;
+      const { pods, error } = found;
       if (pods.length === 0 && error === undefined) {
         successes.delete(resource.key);
         options.report(resource, undefined);
@@ -235,11 +241,12 @@ export function followPods(options: FollowOptions): Follower {
       const resolvers: Record<string, number> = {};
       let captured = 0;
       for (const key of pods) {
-        const state = states.get(key);
-        const by = attached.get(key)?.by;
+        const { state, coverage } = states.get(key) ?? {};
+        const { by, endpoint } = attached.get(key) ?? {};
         if (by !== undefined && state?.is === 'capturing') {
           captured++;
           resolvers[by] = (resolvers[by] ?? 0) + 1;
+          if (coverage?.oneWay !== undefined) messages.push(oneWay(key, endpoint?.interface, coverage.oneWay));
           continue;
         }
         // The network of a pod that ends goes before the pod does.
@@ -291,6 +298,7 @@ export function followPods(options: FollowOptions): Follower {
   changed();
   return {
     changed,
+    selected: () => selected,
     stop() {
       stopped = true;
       clearTimeout(timer);
@@ -310,6 +318,15 @@ function createEndpoint(pod: Pod, resources: string[], name: string): Endpoint {
     addresses: pod.addresses,
     resources,
   };
+}
+
+/** What is missing, why, and what to do. */
+function oneWay(key: string, device = 'its interface', seen: 'sending' | 'receiving'): string {
+  const [sees, misses] = seen === 'sending' ? ['sends', 'receives'] : ['receives', 'sends'];
+  return (
+    `pod ${key}: only what it ${sees} passes ${device}, what it ${misses} is not inspected: an eBPF data plane moves packets past ` +
+    "the host's interface. Calico: set bpfRedirectToPeer to Disabled in the FelixConfiguration; Cilium: set bpf.hostLegacyRouting to true"
+  );
 }
 
 /** RFC 3339, in seconds. */

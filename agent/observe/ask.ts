@@ -63,6 +63,6 @@ function isSnapshot(value: unknown): value is Snapshot {
     typeof snapshot.engine === 'object' &&
     typeof snapshot.rules === 'object' &&
     typeof snapshot.alerts === 'object' &&
-    [snapshot.problems, snapshot.lanes, snapshot.endpoints, snapshot.sinks].every(Array.isArray)
+    [snapshot.problems, snapshot.lanes, snapshot.endpoints, snapshot.resources, snapshot.sinks].every(Array.isArray)
   );
 }

@@ -4,6 +4,7 @@ import type { Counters } from '../capture/protocol.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { SinkStatus } from '../ship/sink.ts';
+import type { ResourceCoverage } from './coverage.ts';
 
 export interface Observed {
   endpoints(): { endpoint: Endpoint; state: { is: string }; counters: Counters }[];
@@ -18,6 +19,8 @@ export interface Observed {
   /** Undefined until it is open. */
   journal(): JournalStatus | undefined;
   sinks(): SinkStatus[];
+  /** One for each resource. */
+  coverage(): ResourceCoverage[];
 }
 
 export interface Facts {
@@ -110,6 +113,17 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     const policy = observed.policy();
     return policy === undefined ? [] : [[{}, policy.errors.length === 0 ? 1 : 0]];
   });
+  add(
+    Gauge,
+    'coverage_pods',
+    ['namespace', 'resource', 'state'],
+    'Pods of this node that a resource selects, and how many of them are captured, seen to send, to receive, and both lately.',
+    () =>
+      observed.coverage().flatMap(({ resource, ...states }) => {
+        const [namespace = '', name = ''] = resource.split('/');
+        return Object.entries(states).map(([state, pods]): Sample => [{ namespace, resource: name, state }, pods]);
+      }),
+  );
 
   const ofJournal = (value: (status: JournalStatus) => number) => (): Sample[] => {
     const status = observed.journal();

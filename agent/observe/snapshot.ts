@@ -5,6 +5,7 @@ import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { SinkStatus } from '../ship/sink.ts';
+import type { EndpointCoverage, ResourceCoverage } from './coverage.ts';
 
 /** All times are milliseconds since the epoch. */
 export interface Snapshot {
@@ -17,6 +18,8 @@ export interface Snapshot {
   rules: { sets: string[]; files: string[]; loaded: number };
   lanes: LaneSnapshot[];
   endpoints: EndpointSnapshot[];
+  /** Of each resource, how many of its pods on this node are captured, and seen. */
+  resources: ResourceCoverage[];
   /** Alerts by what became of them. */
   alerts: Record<string, number>;
   journal?: JournalStatus & { directory: string };
@@ -44,13 +47,20 @@ export interface EndpointSnapshot {
   lane: string;
   state: EndpointState;
   counters: Counters;
+  coverage: EndpointCoverage;
 }
 
 /** What a running agent tells. */
 export interface Inspecting {
   problems(): string[];
   lanes(): LaneSnapshot[];
-  endpoints(): { endpoint: Endpoint; lane: string; state: EndpointState; counters: Counters }[];
+  endpoints(): {
+    endpoint: Endpoint;
+    lane: string;
+    state: EndpointState;
+    counters: Counters;
+    coverage: EndpointCoverage;
+  }[];
   alerts(): object;
   journal(): JournalStatus;
   sinks(): SinkStatus[];
@@ -67,6 +77,7 @@ export interface SnapshotFacts {
 export function takeSnapshot(
   { agent: about, engine, rules, journalDirectory }: SnapshotFacts,
   agent: Inspecting | string,
+  resources: ResourceCoverage[],
   cluster: Snapshot['cluster'],
   now: number,
 ): Snapshot {
@@ -76,6 +87,7 @@ export function takeSnapshot(
     agent: about,
     engine: { name, version, binary, searchMethods },
     rules,
+    resources,
     ...(cluster === undefined ? {} : { cluster }),
   };
   if (typeof agent === 'string') {
@@ -87,7 +99,7 @@ export function takeSnapshot(
     state: problems.length === 0 ? 'inspecting' : 'impaired',
     problems,
     lanes: agent.lanes(),
-    endpoints: agent.endpoints().map(({ endpoint, lane, state, counters }) => ({
+    endpoints: agent.endpoints().map(({ endpoint, lane, state, counters, coverage }) => ({
       id: endpoint.id,
       namespace: endpoint.namespace,
       name: endpoint.name,
@@ -97,6 +109,7 @@ export function takeSnapshot(
       lane,
       state,
       counters,
+      coverage,
     })),
     alerts: { ...agent.alerts() },
     journal: { ...agent.journal(), directory: journalDirectory },

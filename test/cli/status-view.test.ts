@@ -3,6 +3,7 @@ import picocolors from 'picocolors';
 import { zeroCounters, type Counters } from '../../agent/capture/protocol.ts';
 import type { EndpointState } from '../../agent/capture/supervisor.ts';
 import { duration, size, statusLines } from '../../agent/cli/status-view.ts';
+import type { EndpointCoverage, ResourceCoverage } from '../../agent/observe/coverage.ts';
 import { takeSnapshot, type Inspecting, type Snapshot } from '../../agent/observe/snapshot.ts';
 
 const plain = picocolors.createColors(false);
@@ -12,11 +13,23 @@ const START = 1_700_000_000_000;
 interface Given {
   at?: number;
   countedAt?: number;
-  endpoints?: { name: string; state?: EndpointState; counters?: Partial<Counters> }[];
+  endpoints?: {
+    name: string;
+    state?: EndpointState;
+    counters?: Partial<Counters>;
+    coverage?: EndpointCoverage;
+  }[];
+  resources?: ResourceCoverage[];
   agent?: Partial<Inspecting>;
 }
 
-function snapshot({ at = START + 60_000, countedAt = at, endpoints = [], agent = {} }: Given = {}): Snapshot {
+function snapshot({
+  at = START + 60_000,
+  countedAt = at,
+  endpoints = [],
+  resources = [],
+  agent = {},
+}: Given = {}): Snapshot {
   return takeSnapshot(
     {
       agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
@@ -28,7 +41,7 @@ function snapshot({ at = START + 60_000, countedAt = at, endpoints = [], agent =
       problems: () => [],
       lanes: () => [{ lane: 'lane0', engine: { pid: 8, since: START, restarts: 0 }, capture: { pid: 9 }, countedAt }],
       endpoints: () =>
-        endpoints.map(({ name, state, counters }) => ({
+        endpoints.map(({ name, state, counters, coverage }) => ({
           endpoint: {
             id: `shop/${name}`,
             namespace: 'shop',
@@ -42,6 +55,7 @@ function snapshot({ at = START + 60_000, countedAt = at, endpoints = [], agent =
           lane: 'lane0',
           state: state ?? { is: 'capturing', ifindex: 1, linkType: 'LINKTYPE_ETHERNET' },
           counters: { ...zeroCounters(), ...counters },
+          coverage: coverage ?? { sending: false, receiving: false },
         })),
       alerts: () => ({ read: 3, journaled: 2, merged: 1, unparsable: 0, unattributed: 0 }),
       journal: () => ({
@@ -56,6 +70,7 @@ function snapshot({ at = START + 60_000, countedAt = at, endpoints = [], agent =
       sinks: () => [],
       ...agent,
     },
+    resources,
     undefined,
     at,
   );
@@ -128,6 +143,27 @@ describe('a snapshot as lines', () => {
     expect(lines(snapshot({ endpoints: [{ name: 'a', counters }] })).at(-1)).toContain('10 (1.0%)');
   });
 
+  test('which directions are seen, by endpoint and by resource', () => {
+    const shown = lines(
+      snapshot({
+        endpoints: [
+          { name: 'a', coverage: { sending: true, receiving: true } },
+          { name: 'b', coverage: { sending: true, receiving: false } },
+          { name: 'c', coverage: { sending: true, receiving: true, oneWay: 'sending' } },
+          { name: 'd' },
+        ],
+        resources: [{ resource: 'shop/all', selected: 5, capturing: 4, sending: 3, receiving: 2, both: 2 }],
+      }),
+    );
+    expect(['a', 'b', 'c', 'd'].map((name) => cells(shown, `shop/${name}`)[7])).toEqual([
+      'both',
+      'sending',
+      'only sending',
+      '-',
+    ]);
+    expect(cells(shown, 'shop/all')).toEqual(['shop/all', '5', '4', '3', '2', '2']);
+  });
+
   test('problems, and what a sink waits for, are said', () => {
     const shown = lines(
       snapshot({
@@ -183,6 +219,7 @@ describe('a snapshot as lines', () => {
         journalDirectory: '/journal',
       },
       'the engine is starting',
+      [],
       { server: 'https://api', synced: false, resources: 0, pods: 1 },
       START,
     );

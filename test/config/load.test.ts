@@ -73,6 +73,7 @@ const DEFAULTS: Config = {
     deadLetterSize: 67108864,
   },
   alerts: { mergeMillis: 100, burst: 1000, ratePerSecond: 10, foldMillis: 10_000 },
+  coverage: { windowMillis: 300_000 },
   evidence: { payload: true, maxBytes: 1024 },
   canary: { interval: 10_000 },
   kubernetes: { follow: 'auto' },

@@ -209,6 +209,24 @@ describe('status', () => {
     await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
   });
 
+  test('says of which pod only one direction is seen and what to do, and no longer when both are', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+    const state = node.states.get('shop/one');
+    if (state !== undefined) node.states.set('shop/one', { ...state, coverage: { oneWay: 'sending' } });
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    const status = node.statuses.get('shop/dpi');
+    expect(status).toMatchObject({ active: { success: true }, podsCaptured: 1 });
+    const message = status?.errorConditions[0]?.message ?? '';
+    expect(message).toContain('pod shop/one: only what it sends passes cali1, what it receives is not inspected');
+    expect(message).toContain('bpfRedirectToPeer');
+    if (state !== undefined) node.states.set('shop/one', state);
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 0);
+    expect(follower?.selected()).toEqual(new Map([['shop/dpi', ['shop/one']]]));
+  });
+
   test('is not withdrawn, nor is a capture ended, before the caches are complete', async () => {
     const node = startNode([dpi], [], { 'shop/one': found('cali1', 7) });
     node.synced = false;

@@ -15,7 +15,7 @@ const facts: SnapshotFacts = {
   rules: { sets: [], files: [], loaded: 0 },
   journalDirectory: '/journal',
 };
-const status: Answers['status'] = () => takeSnapshot(facts, 'the engine is starting', undefined, 2000);
+const status: Answers['status'] = () => takeSnapshot(facts, 'the engine is starting', [], undefined, 2000);
 
 const answers: Answers = { problems: () => [], metrics: () => Promise.resolve(''), status };
 
@@ -48,6 +48,7 @@ beforeEach(async () => {
         folded: () => 5,
         suppressed: () => new Map([['scanner', 4]]),
         policy: () => ({ errors: [] }),
+        coverage: () => [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 1, receiving: 1, both: 0 }],
         journal: () => ({
           total: 7,
           evicted: 2,
@@ -101,6 +102,7 @@ describe('probes and metrics', () => {
     expect(text).toContain('dpi_agent_alerts_total{outcome="journaled"} 3\n');
     expect(text).toContain('dpi_agent_alerts_folded_total 5\n');
     expect(text).toContain('dpi_agent_journal_events_total 7\n');
+    expect(text).toContain('dpi_agent_coverage_pods{namespace="shop",resource="all",state="capturing"} 2\n');
     expect(text).toContain('dpi_agent_sink_events_total{sink="elasticsearch",outcome="dead_lettered"} 1\n');
     expect(text).toContain('dpi_agent_sink_failures_total{sink="elasticsearch",reason="timeout"} 6\n');
     expect(text).toContain('dpi_agent_sink_dead_letters_evicted_total{sink="elasticsearch"} 8\n');
