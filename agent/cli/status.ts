@@ -25,7 +25,7 @@ interface StatusArgv {
   socket?: string;
   url?: string;
   watch: boolean;
-  interval: number;
+  interval: string;
   output: string;
 }
 
@@ -44,14 +44,9 @@ export const command: CommandModule<object, StatusArgv> = {
       .option('url', { type: 'string', describe: 'Address of its probes instead, such as http://127.0.0.1:9097' })
       .option('watch', { alias: 'w', type: 'boolean', default: false, describe: 'Refresh until Ctrl-C or q' })
       .option('interval', {
-        type: 'number',
-        default: 2,
+        type: 'string',
+        default: '2',
         describe: 'Seconds between refreshes, at least 1',
-        coerce: (value: unknown) => {
-          const seconds = Number(value);
-          if (!(seconds >= 1 && seconds <= 3600)) throw new CommandError('--interval: expected 1 to 3600 seconds');
-          return seconds;
-        },
       })
       .option('output', {
         alias: 'o',
@@ -67,7 +62,9 @@ export const command: CommandModule<object, StatusArgv> = {
       .example('kubectl exec -n tigera-dpi <pod> -- $0 status', 'of a node of a cluster') as Argv<StatusArgv>,
   async handler(argv) {
     const address = addressOf(argv);
-    if (argv.watch) await watch(address, argv);
+    const interval = Number(argv.interval);
+    if (!(interval >= 1 && interval <= 3600)) throw new CommandError('--interval: expected 1 to 3600 seconds');
+    if (argv.watch) await watch(address, argv.output, interval);
     else await show(address, argv.output);
   },
 };
@@ -98,7 +95,7 @@ async function show(address: Address, output: string): Promise<void> {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-async function watch(address: Address, { output, interval }: StatusArgv): Promise<void> {
+async function watch(address: Address, output: string, interval: number): Promise<void> {
   const { stdout, stdin } = process;
   const full = isTerminal(stdout) && output === 'table';
   const colours = coloursOf(stdout);
