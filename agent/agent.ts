@@ -17,10 +17,10 @@ import type { EndpointState } from './capture/supervisor.ts';
 import type { Config } from './config/load.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
 import { openLeases } from './endpoints/leases.ts';
+import { createCombinations } from './endpoints/combinations.ts';
 import type { Decoded } from './engine/alert.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
-import { leftGenerations } from './engine/generation.ts';
-import type { StagedFile } from './engine/rules.ts';
+import { leftGenerations, ruleFolders } from './engine/generation.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
@@ -39,7 +39,9 @@ import { startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
 import { createCoverage, type EndpointCoverage } from './observe/coverage.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
-import type { RuleIndex } from './rulesets/sets.ts';
+import { ruleKey } from './rulesets/files.ts';
+import type { LiveRules, RulesStatus } from './rulesets/live.ts';
+import { isWanted, readStates, type RuleState } from './rulesets/membership.ts';
 import { createDestinations } from './ship/destinations.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
@@ -55,14 +57,15 @@ const COVERAGE_MILLIS = 5_000;
 const SINK_GRACE_MILLIS = 3_000;
 /** Reasons that are counted by their names; what policies of hundreds of names give beyond is `other`. */
 const MAX_REASONS = 256;
+/** How long an engine keeps the rules of sets that no endpoint has any more. */
+const TRIM_MILLIS = 60_000;
 
 export interface AgentOptions {
   config: Config;
   install: EngineInstall;
   driver: EngineDriver;
   sandbox: Sandbox;
-  ruleFiles: StagedFile[];
-  rules: RuleIndex;
+  rules: LiveRules;
   /** What classes and types of references mean. */
   vocabulary: RuleVocabulary;
   log: Logger;
@@ -94,7 +97,7 @@ export interface AlertCounts {
   /** Read again after a crash, and already in the journal. */
   recovered: number;
   unparsable: number;
-  /** With a VLAN id that nobody held at the packet's time. */
+  /** With a VLAN id that nobody held at the packet's time, or of a rule that none of the endpoint's resources asked for. */
   unattributed: number;
 }
 
@@ -133,6 +136,9 @@ export interface Agent {
   sinks(): SinkStatus[];
   /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
   problems(): string[];
+  /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. Empty when all is well. */
+  ruleConditions(named: readonly string[] | undefined): string[];
+  rules(): RulesStatus;
   /** Ends everything; what the engines had found is in the journal when it resolves. */
   stop(): Promise<void>;
 }
@@ -156,6 +162,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   );
 
   const leases = openLeases(join(config.stateDirectory, 'leases.ndjson'));
+  const combinations = createCombinations(options.rules.defaults);
+  /** What rules generations had that earlier agents left. */
+  const formerRules = new Map(
+    left.map(({ name, directory }) => [name, () => readStates(ruleFolders(directory))] as const),
+  );
+  const formerStates = new Map<string, RuleState[]>();
   const flood = createFloodControl({
     burst: config.alerts.burst,
     ratePerSecond: config.alerts.ratePerSecond,
@@ -193,10 +205,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log.warn({ generation, offset: item.start, reason: item.reason }, 'engine output is not readable');
         continue;
       }
-      const rule = options.rules.get(`${item.alert.gid}:${item.alert.sid}`);
+      const key = ruleKey(item.alert);
+      const rule = options.rules.index().get(key);
       // A count of the engine's packets says nothing to anybody when it runs for ever.
       const { packetNumber: _, ...alert } = withRule(item.alert, rule, options.vocabulary);
-      const attributed = attribute(alert, `${generation}:${item.start}`, leases, sensor);
+      const attributed = attribute(alert, `${generation}:${item.start}`, leases, sensor, (named) =>
+        isWanted(statesOf(generation), key, alert.timeMicros, named),
+      );
       if (attributed.length === 0) counts.unattributed++;
       else counts.copies += attributed.length - 1;
       for (const one of attributed) {
@@ -224,6 +239,15 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     // With nothing held, what was passed over need not be read again; else a quiet node's file would grow for ever.
     if (passed !== undefined && merger.nextDue() === undefined && flood.nextDue() === undefined)
       await forget((lane) => lane.passed(generation, passed), generation);
+  }
+
+  /** The rules by which a generation inspected. */
+  function statesOf(generation: string): readonly RuleState[] {
+    const read = formerRules.get(generation);
+    if (read === undefined) return options.rules.states();
+    const known = formerStates.get(generation) ?? read();
+    formerStates.set(generation, known);
+    return known;
   }
 
   /** The wall clock ahead of the monotonic one, when last looked at. */
@@ -363,6 +387,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await startLane(
         {
           ...options,
+          engineRules: options.rules.engineRules,
           lane: name,
           laneDirectory: laneDirectory(name),
           output: install.name === 'snort' ? config.engine.output : 'json',
@@ -373,7 +398,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         },
         {
           alerts: takeAlerts,
-          finished: () => release(true),
+          finished(generation) {
+            formerStates.delete(generation);
+            return release(true);
+          },
           endpoint: logEndpoint,
           ready(generation) {
             log.info({ lane: name, pid: generation.pid, generation: generation.name }, 'engine reads packets');
@@ -448,6 +476,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 
   async function stop(): Promise<void> {
+    unfollow();
+    clearTimeout(trimming);
     await Promise.all(lanes.map((lane) => lane.stop()));
     await release(true);
     policy.stop();
@@ -474,19 +504,50 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     throw error;
   }
 
+  const unfollow = options.rules.follow({ lanes: () => lanes, policies: combinations.list });
+  let trimming: NodeJS.Timeout | undefined;
+
+  /** The sets that any of its resources names. */
+  function setsOf({ resources, ruleSets }: Endpoint): string[] {
+    return [...new Set(resources.flatMap((key) => ruleSets?.[key] ?? options.rules.defaults()))];
+  }
+
+  /** An engine keeps rules that nobody asks for any more only for a while. */
+  function trimLater(): void {
+    clearTimeout(trimming);
+    trimming = setTimeout(() => {
+      const held = [...attached.keys()].flatMap((id) => leases.idOf(id) ?? []);
+      if (combinations.trim(held)) void options.rules.changed();
+    }, TRIM_MILLIS).unref();
+  }
+
   return {
     attach(endpoint) {
+      checkClock();
       const before = attached.get(endpoint.id);
       if (before !== undefined) {
         before.endpoint = { ...endpoint, interface: before.endpoint.interface };
         leases.update(before.endpoint);
+        const vlan = leases.idOf(endpoint.id);
+        if (vlan === undefined || !combinations.move(vlan, setsOf(endpoint))) return;
+        trimLater();
+        void options.rules.changed().then(options.onChange);
         return;
       }
-      checkClock();
-      const vlan = leases.take(endpoint);
+      const sets = setsOf(endpoint);
+      const accepted = combinations.accepts(sets);
+      const isNew = !leases.spare().some(accepted);
+      if (isNew) combinations.claim(leases.spare(), sets);
+      const vlan = leases.take(endpoint, accepted);
       const lane = leastLoaded(lanes, attached);
-      attached.set(endpoint.id, { endpoint, lane });
-      lane.capture.attach({ id: endpoint.id, interface: endpoint.interface, vlan, addresses: endpoint.addresses });
+      const entry = { endpoint, lane };
+      attached.set(endpoint.id, entry);
+      const spec = { id: endpoint.id, interface: endpoint.interface, vlan, addresses: endpoint.addresses };
+      if (!isNew) return lane.capture.attach(spec);
+      log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
+      void options.rules.changed().then(() => {
+        if (attached.get(endpoint.id) === entry) lane.capture.attach(spec);
+      });
     },
     async detach(endpointId) {
       const entry = attached.get(endpointId);
@@ -495,6 +556,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       attached.delete(endpointId);
       captured.delete(endpointId);
       leases.free(endpointId);
+      if (combinations.list().length > 0) trimLater();
       return counters;
     },
     endpoints: () => captureStates().map((entry) => ({ ...entry, coverage: coverage.of(entry.endpoint.id) })),
@@ -506,6 +568,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     journal: () => journal.status(),
     sinks: () => sinks.map((sink) => sink.status()),
     problems: () => [...problems.values()],
+    ruleConditions: options.rules.conditions,
+    rules: options.rules.status,
     stop,
   };
 }

@@ -20,6 +20,7 @@ import {
   type GenerationOptions,
   type GenerationRecord,
 } from './engine/generation.ts';
+import type { EngineRules } from './engine/rules.ts';
 import { widenFifo } from './engine/sandbox.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
@@ -75,6 +76,14 @@ export interface Lane {
   /** Deletes what was read up to this offset of the generation's alerts, as far as the engine has put it aside. */
   consumed(generation: string, offset: number): Promise<void>;
   status(): LaneStatus;
+  /**
+   * Makes the engine inspect by other rules. Packets that are captured wait meanwhile, none is lost.
+   * @param proofMillis How long it may take until the canary proves it.
+   * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next start.
+   */
+  reload(rules: EngineRules, proofMillis: number): Promise<string | undefined>;
+  /** Starts the engine anew, with the rules that it was last told. Packets that nobody reads meanwhile are counted. */
+  restart(): Promise<void>;
   /** Likewise, where no event stands for what was read up to there: after a crash it is not read again. */
   passed(generation: string, offset: number): Promise<void>;
   /** Ends capture and engine, and resolves when their last alert was given out. */
@@ -87,6 +96,8 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   const tails = new Map<string, { tail: Tail; directory: string; done: Promise<void> }>();
   let running: Generation | undefined;
   let readingSince: number | undefined;
+  /** What the engine was last told to inspect by, where it was. */
+  let told: EngineRules | undefined;
   let stopping = false;
 
   const capture = superviseCapture(
@@ -117,7 +128,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   );
 
   const engine = superviseEngine(
-    { ...options, mode: 'live' },
+    { ...options, engineRules: () => told ?? options.engineRules(), mode: 'live' },
     {
       started(generation) {
         running = generation;
@@ -230,6 +241,33 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
         canary: canary.status(),
         ...(countedAt === undefined ? {} : { countedAt }),
       };
+    },
+    async reload(rules, proofMillis) {
+      told = rules;
+      const generation = running;
+      if (generation === undefined) return undefined;
+      // Told before it reads packets, it may not listen yet.
+      if (readingSince === undefined) return 'its engine is starting';
+      const givenUp = new AbortController();
+      try {
+        const staged = generation.stage(rules);
+        const proof = canary.prove(staged.token, proofMillis, givenUp.signal);
+        const refused = staged.apply().then(
+          () => new Promise<never>(() => undefined),
+          (error: unknown) => (error instanceof Error ? error.message : String(error)),
+        );
+        const ended = generation.exited.then(() => 'its engine ended');
+        const proven = proof.then((is) => (is ? undefined : 'its canary does not prove the new rules'));
+        return await Promise.race([refused, ended, proven]);
+      } catch (error) {
+        return error instanceof Error ? error.message : String(error);
+      } finally {
+        givenUp.abort();
+      }
+    },
+    async restart() {
+      capture.setOutput(undefined);
+      await engine.replace();
     },
     async passed(generation, offset) {
       const reading = tails.get(generation);

@@ -49,19 +49,22 @@ export async function prepareAlone(
   mkdirSync(configDirectory, { recursive: true });
   mkdirSync(outputDirectory);
   const fifo = join(directory, 'packets.fifo');
-  const extraConfig = join(configDirectory, 'capture.yaml');
+  const overridesFile = join(configDirectory, 'capture.yaml');
   const live = 'interface' in source;
-  if (live) writeFileSync(extraConfig, suricataCapture(source.interface));
+  if (live) writeFileSync(overridesFile, suricataCapture(source.interface));
   const driver =
     engine.name === 'snort'
       ? createSnortDriver({ searchMethod: 'auto', arguments: [] })
-      : createSuricataDriver({ arguments: [], ...(live ? { extraConfig } : {}) });
+      : createSuricataDriver({ arguments: [] });
   const command = await driver.prepare(engine, {
     // As the agent replays; and alone, Snort takes packets in batches also when it captures.
     mode: 'replay',
     fifo,
     configDirectory,
     outputDirectory,
+    rulesDirectory: configDirectory,
+    policies: [],
+    ...(live ? { overridesFile } : {}),
     ruleFiles: await writeRules(engine.name, [workspace.rules, ...rules], configDirectory),
     output: 'json',
   });

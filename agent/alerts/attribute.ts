@@ -11,19 +11,24 @@ export interface Owners {
   at(timeMicros: number): Endpoint[];
 }
 
-/** One attributed alert for each resource that selects the endpoint; none when the id has no owner. */
+/**
+ * One attributed alert for each resource that selects the endpoint and asks for the signature; none when the id has no owner.
+ * @param asks Whether a resource does, by the rule sets that it names; undefined: the default ones.
+ */
 export function attribute(
   alert: Alert,
   position: string,
   owners: Owners,
   sensor: Pick<AttributedAlert, 'engine' | 'node'>,
+  asks: (ruleSets: readonly string[] | undefined) => boolean = () => true,
 ): AttributedAlert[] {
   const endpoint = owners.owner(alert.vlan, alert.timeMicros);
   if (endpoint === undefined) return [];
   const others = owners.at(alert.timeMicros);
   const source = peer(alert.source.ip, endpoint, others);
   const destination = peer(alert.destination.ip, endpoint, others);
-  return endpoint.resources.map((resource) => ({
+  const asking = endpoint.resources.filter((resource) => asks(endpoint.ruleSets?.[resource]));
+  return asking.map((resource) => ({
     alert,
     position,
     mergedPositions: [],

@@ -14,7 +14,6 @@ import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { validateRules } from '../engine/generation.ts';
 import { planSandbox } from '../engine/sandbox.ts';
-import { stageSets } from '../rulesets/sets.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
 import {
@@ -25,6 +24,7 @@ import {
   connect,
   createDriver,
   followsCluster,
+  engineRulesOf,
   loadConfiguredSets,
   place,
 } from './setup.ts';
@@ -244,8 +244,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
   try {
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
     const rules = await loadConfiguredSets(config, install.name);
-    const sets = new Set([...rules.index.values()].flatMap((rule) => rule.sets));
-    const ruleFiles = stageSets(rules.index, sets);
+    const engineRules = await engineRulesOf(config, rules);
     const findings: Finding[] = sandbox.missing.map((what) => ({
       level: 'warning',
       subject: 'rights',
@@ -271,9 +270,14 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     const output = install.name === 'snort' ? config.engine.output : 'json';
     const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-check-'));
     await chmod(laneDirectory, 0o711);
-    const exit = await validateRules({ laneDirectory, driver, install, sandbox, ruleFiles, output }).finally(() =>
-      rm(laneDirectory, { recursive: true, force: true }),
-    );
+    const exit = await validateRules({
+      laneDirectory,
+      driver,
+      install,
+      sandbox,
+      engineRules: () => engineRules,
+      output,
+    }).finally(() => rm(laneDirectory, { recursive: true, force: true }));
     const errors = driver.ruleErrors(exit.output, 1000);
     for (const { file, line, reason } of errors.slice(0, MAX_RULE_FINDINGS)) {
       const at = file === undefined ? '' : `${file}:${line ?? '?'}: `;
@@ -292,7 +296,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       findings.push({ level: 'error', subject, message, remedy: 'look at engine.extraConfig and engine.arguments' });
     }
     if (exit.code === 0) {
-      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of the sets ${[...sets].join(', ')}`;
+      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of the sets ${engineRules.defaults.join(', ')}`;
       findings.push({ level: 'ok', subject, message });
     }
     return findings;

@@ -5,7 +5,7 @@ import { headOf, replay, STDIN, type Progress, type ReplaySummary } from '../rep
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
-import { COMMON_FLAGS, prepareInspection, readConfig } from './setup.ts';
+import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig } from './setup.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
 
@@ -44,6 +44,7 @@ async function run(argv: ReplayArgv): Promise<void> {
   const log = createLog(config);
   const total = await checkFiles(argv.files.map(String));
   const inspection = await prepareInspection(config, log);
+  const { index, engineRules } = await loadRulesOnce(config, inspection.install.name, log);
 
   const colours = coloursOf(process.stdout);
   const bar = progressBar(argv, total);
@@ -53,6 +54,8 @@ async function run(argv: ReplayArgv): Promise<void> {
   let rows = 0;
   const summary = await replay({
     ...inspection,
+    rules: index,
+    engineRules: () => engineRules,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
     files: argv.files.map(String),

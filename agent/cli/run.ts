@@ -11,6 +11,7 @@ import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
+import type { LiveRules } from '../rulesets/live.ts';
 import { createMetrics } from '../observe/metrics.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
 import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
@@ -22,6 +23,7 @@ import {
   COMMON_FLAGS,
   connect,
   followsCluster,
+  openLiveRules,
   prepareInspection,
   readConfig,
   socketOf,
@@ -75,6 +77,7 @@ async function run(argv: RunArgv): Promise<void> {
   const log = createLog(config);
   const client = follows ? await connect(config) : undefined;
   const inspection = await prepareInspection(config, log);
+  const rules = await openLiveRules(config, inspection, log);
   const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
@@ -98,6 +101,7 @@ async function run(argv: RunArgv): Promise<void> {
   const close = await observe({
     config,
     inspection,
+    rules,
     startedAt,
     agent: () => agent ?? waiting,
     coverage: () => coverResources(withStatic(selected(), config), agent?.endpoints() ?? []),
@@ -115,6 +119,7 @@ async function run(argv: RunArgv): Promise<void> {
   try {
     const running = await startAgent({
       ...inspection,
+      rules,
       config,
       log,
       signal: stopping.signal,
@@ -147,6 +152,7 @@ async function run(argv: RunArgv): Promise<void> {
 interface Observation {
   config: Config;
   inspection: Inspection;
+  rules: LiveRules;
   /** Milliseconds since the epoch. */
   startedAt: number;
   /** The agent, or what its start waits for. */
@@ -163,23 +169,27 @@ interface Observation {
 async function observe({
   config,
   inspection,
+  rules,
   startedAt,
   agent,
   coverage,
   cluster,
   log,
 }: Observation): Promise<() => void> {
-  const { http, node, ruleSets } = config;
-  const { install, rules } = inspection;
-  const files = [...new Set([...rules.values()].map(({ file }) => file))];
+  const { http, node } = config;
+  const { install } = inspection;
   const running = (): Agent | undefined => {
     const found = agent();
     return typeof found === 'string' ? undefined : found;
   };
+  const about = (): Snapshot['rules'] => {
+    const index = rules.index();
+    const files = [...new Set([...index.values()].map(({ file }) => file))];
+    return { sets: rules.status().sets.map(({ name }) => name), files, loaded: index.size };
+  };
   const facts = {
     agent: { version: version(), pid: process.pid, node, startedAt },
     engine: install,
-    rules: { sets: ruleSets, files, loaded: rules.size },
     journalDirectory: config.journal.directory,
   };
   const answers: Answers = {
@@ -197,10 +207,11 @@ async function observe({
         journal: () => running()?.journal(),
         sinks: () => running()?.sinks() ?? [],
         coverage,
+        rules: rules.status,
       },
       { version: version(), engine: install, node },
     ),
-    status: () => takeSnapshot(facts, agent(), coverage(), cluster(), Date.now()),
+    status: () => takeSnapshot({ ...facts, rules: about() }, agent(), coverage(), cluster(), Date.now()),
   };
   const ends: (() => void)[] = [];
   const { port, address } = http;

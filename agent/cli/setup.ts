@@ -1,5 +1,6 @@
 /** What every command that inspects has to put together first: configuration, engine, rights, rules. */
 import { realpathSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { loadConfig, type Config, type ConfigSources } from '../config/load.ts';
@@ -8,10 +9,13 @@ import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
-import type { StagedFile } from '../engine/rules.ts';
 import { readChanges } from '../rulesets/changes.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import { createModifier, type Modifier } from '../rulesets/modify.ts';
+import { validateRules, type Validation } from '../engine/generation.ts';
+import type { EngineRules } from '../engine/rules.ts';
+import type { Verdict } from '../rulesets/admit.ts';
+import { openRules, readOverrides, validationBytes, type LiveRules } from '../rulesets/live.ts';
 import {
   defaultSets,
   findSets,
@@ -22,6 +26,7 @@ import {
   type RuleHooks,
   type RuleIndex,
   type RuleSet,
+  type SetSources,
 } from '../rulesets/sets.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
@@ -117,23 +122,39 @@ export async function connect(config: Config): Promise<ApiClient> {
 }
 
 export function createDriver(config: Config, install: EngineInstall): EngineDriver {
-  const { searchMethod, extraConfig, arguments: args } = config.engine;
-  const shared = { arguments: args, ...(extraConfig === undefined ? {} : { extraConfig }) };
-  return install.name === 'snort' ? createSnortDriver({ ...shared, searchMethod }) : createSuricataDriver(shared);
+  const { searchMethod, arguments: args } = config.engine;
+  return install.name === 'snort'
+    ? createSnortDriver({ searchMethod, arguments: args })
+    : createSuricataDriver({ arguments: args });
 }
 
 export interface Inspection {
   install: EngineInstall;
   driver: EngineDriver;
   sandbox: Sandbox;
-  ruleFiles: StagedFile[];
-  rules: RuleIndex;
   vocabulary: RuleVocabulary;
 }
 
 /** Where the engine's own reference.config and classification.config are, if anywhere. */
 export function engineFolder({ name, binary }: EngineInstall): string {
   return name === 'suricata' ? '/etc/suricata' : join(dirname(realpathSync(binary)), '..', 'etc', 'snort');
+}
+
+/** @throws CommandError when there is no engine, or the engine's user can't be had. */
+export async function prepareInspection(config: Config, log: Logger): Promise<Inspection> {
+  const found = await findEngine(config.engine.type, config.engine.binary);
+  if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
+  const { install, why } = found;
+  log.info({ engine: install.name, version: install.version, binary: install.binary, why }, 'engine');
+  try {
+    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+    if (sandbox.missing.length > 0)
+      log.warn({ missing: sandbox.missing }, 'the engine runs with more rights than it needs');
+    const vocabulary = loadVocabulary(engineFolder(install), [config.rulesDirectory]);
+    return { install, driver: createDriver(config, install), sandbox, vocabulary };
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
 }
 
 export interface ConfiguredSets extends LoadedSets {
@@ -145,7 +166,7 @@ export async function findConfiguredSets(
   config: Pick<Config, 'rulesDirectory' | 'rules' | 'ruleSets'>,
   engine: EngineInstall['name'],
 ): Promise<{ sets: Map<string, RuleSet>; used: string[] }> {
-  const sets = await findSets({ rulesDirectory: config.rulesDirectory, paths: config.rules, engine });
+  const sets = await findSets(sourcesOf(config, engine));
   const used = defaultSets(config.ruleSets, sets);
   for (const name of used) if (!sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
   return { sets, used };
@@ -186,17 +207,26 @@ export function changeWarnings({ changes }: ConfiguredSets, file: string): { lin
   ];
 }
 
-/** @throws CommandError when there is no engine, a rule path does not exist, or the engine's user can't be had. */
-export async function prepareInspection(config: Config, log: Logger): Promise<Inspection> {
-  const found = await findEngine(config.engine.type, config.engine.binary);
-  if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
-  const { install, why } = found;
-  log.info({ engine: install.name, version: install.version, binary: install.binary, why }, 'engine');
+/** What an engine gets of rules that do not change. @throws Error that names an overrides file that can't be read. */
+export async function engineRulesOf(config: Config, { index }: LoadedSets): Promise<EngineRules> {
+  const defaults = [...new Set([...index.values()].flatMap((rule) => rule.sets))];
+  const overrides = await readOverrides(config.engine.extraConfig);
+  return {
+    files: stageSets(index, new Set(defaults)),
+    defaults,
+    policies: [],
+    ...(overrides === undefined ? {} : { overrides }),
+  };
+}
+
+/** The rules of a command that does not follow their files; it logs what is wrong with them. @throws CommandError */
+export async function loadRulesOnce(
+  config: Config,
+  engine: EngineInstall['name'],
+  log: Logger,
+): Promise<{ index: RuleIndex; engineRules: EngineRules }> {
   try {
-    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
-    if (sandbox.missing.length > 0)
-      log.warn({ missing: sandbox.missing }, 'the engine runs with more rights than it needs');
-    const loaded = await loadConfiguredSets(config, install.name);
+    const loaded = await loadConfiguredSets(config, engine);
     for (const { file, line, reason } of loaded.problems.slice(0, MAX_RULE_WARNINGS))
       log.warn({ file, line, reason }, 'rule');
     for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_RULE_WARNINGS)) {
@@ -205,17 +235,74 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
     for (const warning of changeWarnings(loaded, config.ruleChanges).slice(0, MAX_RULE_WARNINGS)) {
       log.warn(warning, 'change of rules');
     }
-    const sets = new Set([...loaded.index.values()].flatMap((rule) => rule.sets));
-    log.info({ rules: loaded.index.size, sets: [...sets] }, 'rules');
-    return {
-      install,
-      driver: createDriver(config, install),
-      sandbox,
-      ruleFiles: stageSets(loaded.index, sets),
-      rules: loaded.index,
-      vocabulary: loadVocabulary(engineFolder(install), [config.rulesDirectory]),
-    };
+    const engineRules = await engineRulesOf(config, loaded);
+    log.info({ rules: loaded.index.size, sets: engineRules.defaults }, 'rules');
+    return { index: loaded.index, engineRules };
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error));
   }
+}
+
+/** Rules that follow their files. @throws CommandError when there are none that the engine takes, or a set or path does not exist. */
+export async function openLiveRules(
+  config: Config,
+  { install, driver, sandbox }: Inspection,
+  log: Logger,
+): Promise<LiveRules> {
+  const output = install.name === 'snort' ? config.engine.output : 'json';
+  const laneDirectory = join(config.stateDirectory, 'validate');
+  const overridesFile = config.engine.extraConfig;
+  try {
+    await rm(laneDirectory, { recursive: true, force: true });
+    return await openRules({
+      sources: sourcesOf(config, install.name),
+      ruleSets: config.ruleSets,
+      alsoUsed: config.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
+      ...(overridesFile === undefined ? {} : { overridesFile }),
+      leaveOut: config.rulesLeaveOut,
+      async hooks() {
+        const changes = await readChanges(config.ruleChanges);
+        const modifier = createModifier(changes);
+        return {
+          hooks: { modify: (rules, set) => modifier.modify(rules, set) },
+          hash: JSON.stringify(changes),
+          files: [config.ruleChanges],
+        };
+      },
+      directory: join(config.stateDirectory, 'rules'),
+      engine: `${install.name} ${install.version}`,
+      async validate(rules) {
+        const limits = { millis: VALIDATION_MILLIS, bytes: validationBytes() };
+        const exit = await validateRules(
+          { laneDirectory, driver, install, sandbox, output, engineRules: () => rules },
+          limits,
+        );
+        return verdictOf(exit, driver);
+      },
+      log,
+    });
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** Longest time that an engine may take to check rules. */
+const VALIDATION_MILLIS = 120_000;
+
+function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
+  if (exit.code === 0 && exit.stopped === undefined) return { is: 'accepted' };
+  const found = driver.ruleErrors(exit.output, 10_000);
+  const errors = found.flatMap(({ file, line, reason }) =>
+    file === undefined || line === undefined ? [] : [{ file, line, reason }],
+  );
+  const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
+  const reason =
+    exit.stopped ??
+    found.map((error) => error.reason)[0] ??
+    `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
+  return { is: 'refused', reason, errors: exit.stopped === undefined ? errors : [] };
+}
+
+function sourcesOf(config: Pick<Config, 'rulesDirectory' | 'rules'>, engine: EngineInstall['name']): SetSources {
+  return { rulesDirectory: config.rulesDirectory, paths: config.rules, engine };
 }

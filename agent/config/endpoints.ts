@@ -13,6 +13,7 @@ export interface StaticEndpoint {
   labels: Record<string, string>;
   addresses: string[];
   resources: string[];
+  ruleSets?: Record<string, string[]>;
 }
 
 /**
@@ -20,16 +21,21 @@ export interface StaticEndpoint {
  * come out in their canonical form (RFC 5952); resources without repetitions.
  */
 export function staticEndpoints(config: { endpoints: ConfigEndpoint[] }): StaticEndpoint[] {
-  return config.endpoints.map((entry) => ({
-    id: entry.pod === undefined ? entry.interface : `${entry.namespace}/${entry.pod}`,
-    namespace: entry.namespace,
-    name: entry.pod ?? entry.interface,
-    nameAggr: entry.owner === undefined ? '-' : `${entry.owner}-*`,
-    interface: entry.interface,
-    labels: { ...entry.labels },
-    addresses: entry.addresses.map(canonical),
-    resources: [...new Set(entry.resources ?? [entry.resource ?? DEFAULT_RESOURCE])],
-  }));
+  return config.endpoints.map((entry) => {
+    const resources = [...new Set(entry.resources ?? [entry.resource ?? DEFAULT_RESOURCE])];
+    const { ruleSets } = entry;
+    return {
+      id: entry.pod === undefined ? entry.interface : `${entry.namespace}/${entry.pod}`,
+      namespace: entry.namespace,
+      name: entry.pod ?? entry.interface,
+      nameAggr: entry.owner === undefined ? '-' : `${entry.owner}-*`,
+      interface: entry.interface,
+      labels: { ...entry.labels },
+      addresses: entry.addresses.map(canonical),
+      resources,
+      ...(ruleSets === undefined ? {} : { ruleSets: Object.fromEntries(resources.map((key) => [key, ruleSets])) }),
+    };
+  });
 }
 
 function canonical(address: string): string {

@@ -26,6 +26,9 @@ export const DEFAULT_RESOURCE = 'default/dpi-agent';
 /** A rule between keys holds even while a neighbour is wrong, so that all errors come at once. */
 const ALWAYS = { when: () => true };
 
+/** The name of a rule set, which is a folder's. */
+const setName = () => z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
+
 const engine = z
   .strictObject({
     type: about(
@@ -67,7 +70,7 @@ const engine = z
     extraConfig: about(
       text().optional(),
       'a path',
-      "The operator's own overrides, in the engine's language; loaded last.",
+      "The operator's own overrides, in the engine's language; loaded last, and again when the file changes.",
     ),
     isolateNetwork: about(
       boolean().prefault(true),
@@ -396,6 +399,11 @@ const endpoint = z
       'a list of <namespace>/<name>',
       'The same, for more than one; each gets its own event.',
     ),
+    ruleSets: about(
+      list(setName()).optional(),
+      'a list of names of rule sets',
+      'The rule sets that it is inspected by; by default those of the key of this name above.',
+    ),
   })
   .superRefine((value, context) => {
     if (value.resource !== undefined && value.resources !== undefined) {
@@ -476,7 +484,7 @@ export const schema = z.strictObject({
     'Folder of rule sets, each a folder; it may be missing.',
   ),
   ruleSets: about(
-    list(z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/)).prefault(['kubernetes']),
+    list(setName()).prefault(['kubernetes']),
     'a list of names of rule sets',
     'Rule sets of resources that name none; custom is always one of them where it has files.',
   ),
@@ -484,6 +492,11 @@ export const schema = z.strictObject({
     text().prefault('/etc/dpi-agent/rule-changes.conf'),
     'a path',
     'File of rules that are turned on, turned off or changed (docs/rule-tuning.md); it may be missing.',
+  ),
+  rulesLeaveOut: about(
+    boolean().prefault(true),
+    'true or false',
+    'Whether a rule that the engine refuses is left out, so that the rest loads; false refuses its set as a whole.',
   ),
   engine: engine.prefault({}),
   capture: capture.prefault({}),

@@ -14,4 +14,6 @@ export interface Endpoint {
   addresses: string[];
   /** Resources that select it, each `<namespace>/<name>`; at least one. */
   resources: string[];
+  /** Rule sets of resources that name some, by their keys; the others have the default sets. */
+  ruleSets?: Record<string, string[]>;
 }

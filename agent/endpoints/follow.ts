@@ -8,7 +8,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Pod } from '../kube/pods.ts';
-import type { DeepPacketInspection, NodeStatus } from '../kube/resources.ts';
+import { ruleSetsOf, type DeepPacketInspection, type NodeStatus } from '../kube/resources.ts';
 import type { Endpoint } from './endpoint.ts';
 import { resolveInterfaces, type Resolution } from './resolve/resolve.ts';
 import { createSelect, type Selection } from './select.ts';
@@ -45,6 +45,8 @@ export interface FollowOptions {
     endpoints(): CaptureState[];
     /** What is wrong with inspection as a whole, such as an engine that does not run. */
     problems(): string[];
+    /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. */
+    ruleConditions(named: readonly string[] | undefined): string[];
   };
   /** Takes this node's entry of a resource's status; undefined: it has none. Called each round, also when nothing changed. */
   report(resource: DeepPacketInspection, status: Omit<NodeStatus, 'node'> | undefined): void;
@@ -93,6 +95,8 @@ export function followPods(options: FollowOptions): Follower {
   let conditions = new Map<string, number>();
   const successes = new Map<string, { success: boolean; since: number }>();
   let selected = new Map<string, readonly string[]>();
+  /** Of resources that name some, by their keys. */
+  let ruleSets = new Map<string, string[]>();
   let timer: NodeJS.Timeout | undefined;
   let dueAt = 0;
   let stopped = false;
@@ -115,7 +119,14 @@ export function followPods(options: FollowOptions): Follower {
 
   function reconcile(): void {
     if (!options.synced()) return;
-    const selection = select(options.resources(), options.pods());
+    const resources = options.resources();
+    ruleSets = new Map(
+      resources.flatMap((resource) => {
+        const named = ruleSetsOf(resource);
+        return named === undefined ? [] : [[resource.key, named]];
+      }),
+    );
+    const selection = select(resources, options.pods());
     for (const [key, { pod }] of attached) {
       const wanted = selection.pods.get(key);
       if (wanted === undefined) detach(key, 'no resource selects it');
@@ -156,12 +167,16 @@ export function followPods(options: FollowOptions): Follower {
         else lookFor.push(pod);
         continue;
       }
-      // The cache gives a pod that did not change as the same object.
-      if (pod !== entry.pod || resources.join() !== entry.endpoint.resources.join()) {
-        const endpoint = createEndpoint(pod, resources, entry.endpoint.interface);
-        attached.set(key, { ...entry, pod, endpoint });
-        if (!isDeepStrictEqual(endpoint, entry.endpoint)) capture.attach(endpoint);
+      const endpoint = createEndpoint(pod, resources, ruleSets, entry.endpoint.interface);
+      if (!isDeepStrictEqual(endpoint, entry.endpoint)) {
+        try {
+          capture.attach(endpoint);
+        } catch (error) {
+          retry(pod, error instanceof Error ? error.message : String(error));
+          continue;
+        }
       }
+      attached.set(key, { ...entry, pod, endpoint });
       const state = states.get(key)?.state;
       if (state?.is === 'waiting' || (state?.is === 'capturing' && state.ifindex !== entry.ifindex)) {
         if (isDue) lookFor.push(pod);
@@ -193,7 +208,7 @@ export function followPods(options: FollowOptions): Follower {
       // The configuration names it, or the other pod is gone and its deletion not known yet, or a stale route led here: it will show.
       return retry(pod, `its interface ${name} (by ${by}) is inspected as ${other} already`);
     }
-    const endpoint = createEndpoint(pod, resources, name);
+    const endpoint = createEndpoint(pod, resources, ruleSets, name);
     try {
       capture.attach(endpoint);
     } catch (error) {
@@ -237,7 +252,11 @@ export function followPods(options: FollowOptions): Follower {
         options.report(resource, undefined);
         continue;
       }
-      const messages = [...(error === undefined ? [] : [error]), ...problems];
+      const messages = [
+        ...(error === undefined ? [] : [error]),
+        ...problems,
+        ...capture.ruleConditions(ruleSets.get(resource.key)),
+      ];
       const resolvers: Record<string, number> = {};
       let captured = 0;
       for (const key of pods) {
@@ -306,9 +325,19 @@ export function followPods(options: FollowOptions): Follower {
   };
 }
 
-/** @param resources In order. */
-function createEndpoint(pod: Pod, resources: string[], name: string): Endpoint {
+/** @param resources In order. @param ruleSets Of resources that name some. */
+function createEndpoint(
+  pod: Pod,
+  resources: string[],
+  ruleSets: ReadonlyMap<string, string[]>,
+  name: string,
+): Endpoint {
+  const named = resources.flatMap((key) => {
+    const sets = ruleSets.get(key);
+    return sets === undefined ? [] : [[key, sets] as const];
+  });
   return {
+    ...(named.length === 0 ? {} : { ruleSets: Object.fromEntries(named) }),
     id: pod.key,
     namespace: pod.namespace,
     name: pod.name,

@@ -2,7 +2,7 @@
  * Leases VLAN ids to endpoints. The id in an alert, and the packet's time, tell whose alert it is.
  *
  * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed earlier or
- * never used, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
+ * never used, of those that the endpoint may have, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
  * times more. Where the clock was set while a lease ran, it has an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts that this one left.
  *
  * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones do not. It is
@@ -10,6 +10,7 @@
  */
 import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Endpoint } from './endpoint.ts';
 
 const FIRST_ID = 1;
@@ -31,9 +32,16 @@ export interface Lease {
 }
 
 export interface Leases {
-  /** The endpoint's id, a new one when it has none. @throws Error when all 4,093 ids are in use, or the file can't be written. */
-  take(endpoint: Endpoint): number;
-  /** Replaces what is known of an endpoint that keeps its id (labels, resources). */
+  /**
+   * The endpoint's id, a new one when it has none.
+   * @param accepted Whether an id may be leased to it. @throws Error when all 4,093 ids are in use, none is accepted, or the file can't be written.
+   */
+  take(endpoint: Endpoint, accepted?: (vlan: number) => boolean): number;
+  /** Ids that nobody holds, in the order in which they should be leased. */
+  spare(): number[];
+  /** Of an endpoint that has one. */
+  idOf(endpointId: string): number | undefined;
+  /** Replaces what is known of an endpoint that keeps its id (labels, resources); what its resources asked for until now stays known. */
   update(endpoint: Endpoint): void;
   free(endpointId: string): void;
   /** The clock was set, at most so many microseconds ago: packets of running leases may now be older than their beginning. */
@@ -63,6 +71,8 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   /** Ids that were freed, the one that rests longest first. */
   let resting: number[] = [];
   let next = FIRST_ID;
+  /** Ids below `next` that were never used. */
+  const skipped = new Set<number>();
 
   for (const found of file === undefined ? [] : readLeases(file)) {
     const lease = { ...found, until: found.until ?? Math.max(now(), found.since) };
@@ -105,25 +115,56 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     isTorn = false;
   }
 
+  function spare(): number[] {
+    const unused = Array.from({ length: LAST_ID - next + 1 }, (_, index) => next + index);
+    return [...skipped, ...unused, ...resting];
+  }
+
+  function occupy(vlan: number): void {
+    if (vlan >= next) {
+      for (let id = next; id < vlan; id++) skipped.add(id);
+      next = vlan + 1;
+    }
+    skipped.delete(vlan);
+    resting = resting.filter((id) => id !== vlan);
+  }
+
+  /** Ends a lease's entry and begins another of the same id. */
+  function renew(lease: Lease, endpoint: Endpoint, since: number): void {
+    const renewed: Lease = { vlan: lease.vlan, endpoint, since };
+    // The entry for before: with a clock that was set back, it is of a time that is yet to come.
+    lease.until = Math.max(lease.since, since);
+    save(lease);
+    remember(renewed);
+    byEndpoint.set(endpoint.id, renewed);
+    save(renewed);
+  }
+
   return {
-    take(endpoint) {
+    take(endpoint, accepted = () => true) {
       const held = byEndpoint.get(endpoint.id);
       if (held !== undefined) {
         held.endpoint = endpoint;
         save(held);
         return held.vlan;
       }
-      const vlan = next <= LAST_ID ? next++ : resting.shift();
-      if (vlan === undefined) throw new Error(`all ${LAST_ID} VLAN ids are in use: ${endpoint.id} is not inspected`);
+      const free = spare();
+      if (free.length === 0) throw new Error(`all ${LAST_ID} VLAN ids are in use: ${endpoint.id} is not inspected`);
+      const vlan = free.find(accepted);
+      if (vlan === undefined) throw new Error(`no VLAN id is free for its rule sets: ${endpoint.id} is not inspected`);
+      occupy(vlan);
       const lease: Lease = { vlan, endpoint, since: now() };
       remember(lease);
       byEndpoint.set(endpoint.id, lease);
       save(lease);
       return vlan;
     },
+    spare,
+    idOf: (endpointId) => byEndpoint.get(endpointId)?.vlan,
     update(endpoint) {
       const held = byEndpoint.get(endpoint.id);
       if (held === undefined) return;
+      if (!isDeepStrictEqual(held.endpoint.ruleSets, endpoint.ruleSets)) return renew(held, endpoint, now());
       held.endpoint = endpoint;
       save(held);
     },
@@ -137,15 +178,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
       save(lease);
     },
     clockMoved(ago) {
-      for (const [id, lease] of byEndpoint) {
-        const renewed = { ...lease, since: now() - ago };
-        // The entry for before: with a step back, it is of a time that is yet to come.
-        lease.until = Math.max(lease.since, renewed.since);
-        save(lease);
-        remember(renewed);
-        byEndpoint.set(id, renewed);
-        save(renewed);
-      }
+      for (const lease of byEndpoint.values()) renew(lease, lease.endpoint, now() - ago);
     },
     owner(vlan, timeMicros) {
       const leases = byVlan.get(vlan) ?? [];

@@ -31,12 +31,25 @@ export interface GenerationInput {
   configDirectory: string;
   /** Folder that the engine may write to. */
   outputDirectory: string;
-  /** Rule files, in the engine's own syntax. */
+  /** Folder within, where this state of the rules is; a later one has another. */
+  rulesDirectory: string;
+  /** Rule files, in the engine's own syntax, for all VLAN ids that no policy names. */
   ruleFiles: string[];
+  policies: PolicyInput[];
+  /** The operator's overrides, a copy that the engine can read. */
+  overridesFile?: string;
   /** The rule that fires on the agent's own frames, a file too; none in a replay. */
   canaryFile?: string;
   /** Format of the alerts; Suricata knows only `json`. */
   output: 'json' | 'unified2';
+}
+
+/** Rules for some VLAN ids in place of the others. */
+export interface PolicyInput {
+  /** From 2. */
+  id: number;
+  vlans: readonly number[];
+  ruleFiles: string[];
 }
 
 /** A command to run, and how its alerts come out. */
@@ -53,6 +66,17 @@ export interface EngineDriver {
   name: EngineName;
   /** Writes the generation's configuration and says how to run it. */
   prepare(install: EngineInstall, input: GenerationInput): Promise<EngineCommand>;
+  /**
+   * Makes a process that runs go on with another state of its rules, without losing a packet. Resolves when it was told, or has done so: whether
+   * it did, only the canary tells. Packets must come meanwhile. @throws Error when it can't, or refuses.
+   * @param before What it was started or last reloaded with.
+   */
+  reload(
+    install: EngineInstall,
+    before: GenerationInput,
+    input: GenerationInput,
+    kill: (signal: NodeJS.Signals) => void,
+  ): Promise<void>;
   /** Arguments that only load the configuration and the rules, and exit. */
   validateArguments(install: EngineInstall, input: GenerationInput): Promise<string[]>;
   /** Makes errors of the engine's log readable: rule file, line, reason. At most `limit` of them. */

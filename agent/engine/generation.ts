@@ -3,7 +3,8 @@
  *
  *   <lane folder>/<generation>/           root's, 0711
  *     packets.fifo                        the agent writes, the engine's group reads
- *     config/                             the engine's configuration and its rules
+ *     config/                             the engine's configuration
+ *     config/rules-<number>/              its rules; a reload makes another one of these
  *     output/                             the engine's: alerts
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
@@ -11,16 +12,28 @@
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */
 import { randomBytes } from 'node:crypto';
-import { chownSync, mkdirSync, readFileSync, readlinkSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CANARY_FILE, canaryRule, createToken } from './canary.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
-import { unstage, type StagedFile } from './rules.ts';
+import { filesOf, unstage, type EngineRules } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
 
 /** How much of a child's first and last output an error carries. */
 const OUTPUT_BYTES = 32 * 1024;
+/** Former rules of a generation whose alerts a later agent may still read. */
+const KEPT_RULES = 4;
 
 export interface EngineExit {
   code: number | null;
@@ -54,6 +67,18 @@ export interface Generation {
   startedAt: number;
   exited: Promise<EngineExit>;
   kill: (signal: NodeJS.Signals) => void;
+  /** What it inspects by, as far as it was told. */
+  rules: () => EngineRules;
+  /** Writes other rules beside those in use. */
+  stage(rules: EngineRules): StagedRules;
+}
+
+/** Rules that a generation can go over to. */
+export interface StagedRules {
+  /** What its canary's rule fires on once they inspect. */
+  token: string;
+  /** @throws Error when the engine can't go over to them while it runs, or refuses them. */
+  apply(): Promise<void>;
 }
 
 export interface GenerationOptions {
@@ -62,7 +87,8 @@ export interface GenerationOptions {
   driver: EngineDriver;
   install: EngineInstall;
   sandbox: Sandbox;
-  ruleFiles: readonly StagedFile[];
+  /** What the next generation is to inspect by. */
+  engineRules: () => EngineRules;
   output: 'json' | 'unified2';
   mode: 'live' | 'replay';
   expectedBytes?: number;
@@ -72,14 +98,14 @@ export interface GenerationOptions {
 export async function startGeneration(options: GenerationOptions): Promise<Generation> {
   const stamp = new Date().toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z');
   const name = `${options.lane}-${stamp}-${randomBytes(3).toString('hex')}`;
-  const { directory, input } = layOut(options, name);
+  let rules = options.engineRules();
+  const laidOut = layOut(options, rules, name);
+  const { directory } = laidOut;
+  let { input } = laidOut;
   const token = options.mode === 'live' ? createToken() : undefined;
   let command: EngineCommand;
   try {
-    if (token !== undefined) {
-      input.canaryFile = join(input.configDirectory, CANARY_FILE);
-      writeFileSync(input.canaryFile, canaryRule(token));
-    }
+    if (token !== undefined) addCanary(input, token);
     command = await options.driver.prepare(options.install, input);
   } catch (error) {
     rmSync(directory, { recursive: true, force: true });
@@ -98,6 +124,8 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
   writeFileSync(`${recordFile}.new`, JSON.stringify(record));
   renameSync(`${recordFile}.new`, recordFile);
   const child = spawnSandboxed(options.sandbox, options.install.binary, command.arguments, input.outputDirectory);
+  /** Of its rules. */
+  let revision = 0;
   const output = boundedOutput();
   child.stdout?.on('data', output.add);
   child.stderr?.on('data', output.add);
@@ -117,37 +145,111 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
     startedAt: performance.now(),
     exited,
     kill: (signal) => child.kill(signal),
+    rules: () => rules,
+    stage(next) {
+      const newToken = createToken();
+      const staged = stageRules(input, next, ++revision);
+      addCanary(staged, newToken);
+      return {
+        token: newToken,
+        async apply() {
+          const before = input;
+          // Told or not, it is what it may inspect by from now on.
+          input = staged;
+          rules = next;
+          await options.driver.reload(options.install, before, staged, (signal) => child.kill(signal));
+          await forgetRules(staged.configDirectory, revision);
+        },
+      };
+    },
   };
 }
 
+function addCanary(input: GenerationInput, token: string): void {
+  input.canaryFile = join(input.rulesDirectory, CANARY_FILE);
+  writeFileSync(input.canaryFile, canaryRule(token));
+}
+
+/** What checking rules may cost. */
+export interface ValidationLimits {
+  millis: number;
+  /** Resident memory of the process. */
+  bytes: number;
+}
+
+/** How a validation ended; `stopped`: it was ended by a limit, and which. */
+export type Validation = EngineExit & { stopped?: string };
+
+/** An address space is several times what is resident of it; this only stops what grows faster than it is looked at. */
+const ADDRESS_SPACE_FACTOR = 8;
+const LOOK_MILLIS = 50;
+/** Of the last ones that are let through, in an engine that checks rules: an error for each of many rules. */
+const VALIDATION_OUTPUT_BYTES = 1 << 20;
+
 /** Loads configuration and rules in a process of its own, and says what the engine has against them. Leaves nothing behind. */
-export async function validateRules(options: Omit<GenerationOptions, 'lane' | 'mode'>): Promise<EngineExit> {
+export async function validateRules(
+  options: Omit<GenerationOptions, 'lane' | 'mode'>,
+  limits: ValidationLimits = { millis: 300_000, bytes: Infinity },
+): Promise<Validation> {
   const name = `validate-${process.pid}-${randomBytes(3).toString('hex')}`;
-  const { directory, input } = layOut({ ...options, mode: 'live' }, name);
+  const rules = options.engineRules();
+  const { directory, input } = layOut({ ...options, mode: 'live' }, rules, name);
   try {
     const args = await options.driver.validateArguments(options.install, input);
-    const child = spawnSandboxed(options.sandbox, options.install.binary, args, input.outputDirectory);
-    const output = boundedOutput();
+    const cap = limits.bytes === Infinity ? undefined : limits.bytes * ADDRESS_SPACE_FACTOR;
+    const child = spawnSandboxed(options.sandbox, options.install.binary, args, input.outputDirectory, cap);
+    const output = boundedOutput(VALIDATION_OUTPUT_BYTES);
     child.stdout?.on('data', output.add);
     child.stderr?.on('data', output.add);
-    return await new Promise<EngineExit>((resolve) => {
+    let stopped: string | undefined;
+    const stop = (why: string): void => {
+      stopped ??= why;
+      child.kill('SIGKILL');
+    };
+    const timer = setTimeout(() => stop(`it took more than ${Math.round(limits.millis / 1000)} s`), limits.millis);
+    const watch = setInterval(() => {
+      if (residentBytes(child.pid) > limits.bytes) stop(`it took more than ${limits.bytes >> 20} MB of memory`);
+    }, LOOK_MILLIS);
+    preferForKill(child.pid);
+    const exit = await new Promise<EngineExit>((resolve) => {
       child.once('error', (error) => resolve({ code: null, signal: null, output: String(error) }));
-      child.once('close', (code, signal) =>
-        resolve({ code, signal, output: unstage(output.text(), options.ruleFiles) }),
-      );
+      child.once('close', (code, signal) => resolve({ code, signal, output: unstage(output.text(), rules.files) }));
     });
+    clearTimeout(timer);
+    clearInterval(watch);
+    return stopped === undefined ? exit : { ...exit, stopped };
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
 }
 
+/** Of a process that runs; 0 where nothing says so. */
+function residentBytes(pid: number | undefined): number {
+  try {
+    const pages = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1];
+    return Number(pages) * 4096;
+  } catch {
+    return 0;
+  }
+}
+
+/** Where memory is short, this process goes first, and not the engine that inspects. */
+function preferForKill(pid: number | undefined): void {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, '1000');
+  } catch {
+    // It ended, or another /proc is here.
+  }
+}
+
 function layOut(
-  options: Pick<GenerationOptions, 'laneDirectory' | 'ruleFiles' | 'sandbox' | 'output' | 'mode' | 'expectedBytes'>,
+  options: Pick<GenerationOptions, 'laneDirectory' | 'sandbox' | 'output' | 'mode' | 'expectedBytes'>,
+  rules: EngineRules,
   name: string,
 ): { directory: string; input: GenerationInput } {
   const directory = join(options.laneDirectory, name);
   try {
-    return { directory, input: fillIn(options, directory) };
+    return { directory, input: fillIn(options, rules, directory) };
   } catch (error) {
     // It will be tried again, in another folder.
     rmSync(directory, { recursive: true, force: true });
@@ -155,7 +257,7 @@ function layOut(
   }
 }
 
-function fillIn(options: Parameters<typeof layOut>[0], directory: string): GenerationInput {
+function fillIn(options: Parameters<typeof layOut>[0], rules: EngineRules, directory: string): GenerationInput {
   const fifo = join(directory, 'packets.fifo');
   const configDirectory = join(directory, 'config');
   const outputDirectory = join(directory, 'output');
@@ -171,15 +273,60 @@ function fillIn(options: Parameters<typeof layOut>[0], directory: string): Gener
     chownSync(fifo, 0, gid);
     chownSync(outputDirectory, uid, gid);
   }
-  const ruleFiles = options.ruleFiles.map(({ name, text }) => {
-    const path = join(configDirectory, name);
-    writeFileSync(path, text, { mode: 0o644 });
-    return path;
-  });
   const { mode, output, expectedBytes } = options;
-  const input: GenerationInput = { mode, fifo, configDirectory, outputDirectory, ruleFiles, output };
+  const base = { mode, fifo, configDirectory, outputDirectory, output };
+  return stageRules(expectedBytes === undefined ? base : { ...base, expectedBytes }, rules, 0);
+}
+
+/** What a later agent must know of a generation's rules, to tell whose an alert is. */
+interface RulesRecord {
+  /** When they were staged, in microseconds since the epoch. */
+  since: number;
+  defaults: readonly string[];
+  /** The sets of each file, by its name. */
+  files: Record<string, readonly string[]>;
+}
+
+/** The file of a `RulesRecord` in a folder of rules. */
+const RECORD = 'rules.json';
+
+type BaseInput = Omit<GenerationInput, 'rulesDirectory' | 'ruleFiles' | 'policies' | 'overridesFile' | 'canaryFile'>;
+
+/** Writes rules into a folder of their own. */
+function stageRules(base: BaseInput, rules: EngineRules, revision: number): GenerationInput {
+  const rulesDirectory = join(base.configDirectory, `rules-${revision}`);
+  mkdirSync(rulesDirectory, { mode: 0o755 });
+  const pathOf = (name: string): string => join(rulesDirectory, name);
+  for (const { name, text } of rules.files) writeFileSync(pathOf(name), text, { mode: 0o644 });
+  const record: RulesRecord = {
+    since: Date.now() * 1000,
+    defaults: rules.defaults,
+    files: Object.fromEntries(rules.files.map(({ name, sets }) => [name, sets])),
+  };
+  writeFileSync(pathOf(RECORD), JSON.stringify(record));
+  const paths = (sets: readonly string[]): string[] => filesOf(rules, sets).map(({ name }) => pathOf(name));
+  const { mode, fifo, configDirectory, outputDirectory, output, expectedBytes } = base;
+  const input: GenerationInput = {
+    mode,
+    fifo,
+    configDirectory,
+    outputDirectory,
+    output,
+    rulesDirectory,
+    ruleFiles: paths(rules.defaults),
+    policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
+  };
   if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;
+  if (rules.overrides !== undefined) {
+    input.overridesFile = pathOf('overrides');
+    writeFileSync(input.overridesFile, rules.overrides, { mode: 0o644 });
+  }
   return input;
+}
+
+/** Those long before are not needed to read what is left of the alerts. */
+async function forgetRules(configDirectory: string, revision: number): Promise<void> {
+  await rm(join(configDirectory, `rules-${revision - KEPT_RULES}`), { recursive: true, force: true });
 }
 
 /** @throws Error that names the first folder on the way that the engine's user can't pass through. */
@@ -219,6 +366,18 @@ export async function leftGenerations(laneDirectory: string): Promise<(Generatio
   return found;
 }
 
+/** The folders of rules of a generation, in the order in which they were in force. */
+export function ruleFolders(directory: string): string[] {
+  const config = join(directory, 'config');
+  const number = (name: string): number => Number(name.slice('rules-'.length));
+  try {
+    const names = readdirSync(config).filter((name) => /^rules-\d+$/.test(name));
+    return names.toSorted((a, b) => number(a) - number(b)).map((name) => join(config, name));
+  } catch {
+    return [];
+  }
+}
+
 /** Processes that an earlier agent started for this generation and that still run. */
 export async function processesOf(directory: string): Promise<number[]> {
   const found: number[] = [];
@@ -236,22 +395,22 @@ export async function processesOf(directory: string): Promise<number[]> {
 }
 
 /** Keeps the first and the last 32 KiB of a stream. */
-function boundedOutput(): { add: (chunk: Buffer) => void; text: () => string } {
+function boundedOutput(limit = OUTPUT_BYTES): { add: (chunk: Buffer) => void; text: () => string } {
   let head = '';
   let tail = '';
   let dropped = 0;
   function cut(): void {
-    dropped += Math.max(0, tail.length - OUTPUT_BYTES);
-    tail = tail.slice(-OUTPUT_BYTES);
+    dropped += Math.max(0, tail.length - limit);
+    tail = tail.slice(-limit);
   }
   return {
     add(chunk) {
       let text = chunk.toString('utf8');
-      const room = OUTPUT_BYTES - head.length;
+      const room = limit - head.length;
       head += text.slice(0, room);
       text = text.slice(room);
       tail += text;
-      if (tail.length > 2 * OUTPUT_BYTES) cut();
+      if (tail.length > 2 * limit) cut();
     },
     text() {
       cut();

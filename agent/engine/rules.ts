@@ -20,6 +20,29 @@ export interface StagedFile {
   origins: readonly Origin[];
 }
 
+/** Everything of rules and overrides that an engine inspects by; one that runs can go from one to the next. */
+export interface EngineRules {
+  files: readonly StagedFile[];
+  /** The sets of all VLAN ids that no policy names. */
+  defaults: readonly string[];
+  policies: readonly RulePolicy[];
+  /** The operator's overrides, in the engine's language. */
+  overrides?: string;
+}
+
+/** Rule sets of some VLAN ids, in place of the defaults. */
+export interface RulePolicy {
+  /** From 2; a policy keeps its id for as long as it has the same sets. */
+  id: number;
+  sets: readonly string[];
+  vlans: readonly number[];
+}
+
+/** The files of which an engine has to load the rules of these sets, each rule once. */
+export function filesOf({ files }: Pick<EngineRules, 'files'>, sets: readonly string[]): StagedFile[] {
+  return files.filter((file) => file.sets.some((name) => sets.includes(name)));
+}
+
 /** Puts the operator's files and lines into what an engine says of staged ones, in whatever folder they lie. */
 export function unstage(text: string, files: readonly StagedFile[]): string {
   let result = text;

@@ -50,8 +50,17 @@ export async function planSandbox(user: string, isolateNetwork: boolean): Promis
   return { uid, gid, isolateNetwork: namespace, setpriv, missing };
 }
 
-/** Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed. */
-export function spawnSandboxed(sandbox: Sandbox, binary: string, args: string[], cwd: string): ChildProcess {
+/**
+ * Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed.
+ * @param addressSpace Bytes that it may map at most, where setpriv works (prlimit is of util-linux too).
+ */
+export function spawnSandboxed(
+  sandbox: Sandbox,
+  binary: string,
+  args: string[],
+  cwd: string,
+  addressSpace?: number,
+): ChildProcess {
   const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
   const env = { PATH: process.env['PATH'] ?? '', LANG: 'C.UTF-8', TZ: 'UTC', ...libraryPath() };
   if (sandbox.uid === undefined) return spawn(binary, args, { stdio, env, cwd });
@@ -66,6 +75,7 @@ export function spawnSandboxed(sandbox: Sandbox, binary: string, args: string[],
   }
   const command = ['setpriv', ...sandbox.setpriv, binary, ...args];
   if (sandbox.isolateNetwork) command.unshift('unshare', '--net', '--');
+  if (addressSpace !== undefined) command.unshift('prlimit', `--as=${addressSpace}`, '--');
   const [program, ...rest] = command;
   return spawn(program ?? binary, rest, { stdio, env, cwd });
 }

@@ -66,7 +66,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
         void end();
       }
       const exit = await current.exited;
-      const error = stopping || replacing ? undefined : engineError(options, exit);
+      const error = stopping || replacing ? undefined : engineError({ ...options, engineRules: current.rules }, exit);
       const healthy = performance.now() - current.startedAt >= HEALTHY_MILLIS;
       const ended = current;
       current = undefined;
@@ -134,11 +134,11 @@ function releaseReader(fifo: string): void {
 
 /** An unexpected end in one sentence: how it ended, and the engine's own words for it. */
 export function engineError(
-  options: Pick<GenerationOptions, 'install' | 'driver' | 'ruleFiles'>,
+  options: Pick<GenerationOptions, 'install' | 'driver' | 'engineRules'>,
   exit: EngineExit,
 ): EngineError {
   const how = exit.signal !== null ? `was ended by ${exit.signal}` : `ended with status ${exit.code ?? 'unknown'}`;
-  const output = unstage(exit.output, options.ruleFiles);
+  const output = unstage(exit.output, options.engineRules().files);
   const said = options.driver
     .ruleErrors(output, 3)
     .map((e) => (e.file === undefined ? e.reason : `${e.file}:${e.line}: ${e.reason}`));

@@ -64,6 +64,19 @@ export function resourcePath(api: ResourceApi, namespace?: string, name?: string
   return `/apis/${api}${inNamespace}/${RESOURCE}${name === undefined ? '' : `/${encodeURIComponent(name)}`}`;
 }
 
+/** Names the rule sets of a resource, separated by commas; without it, a resource has the default ones. */
+export const RULE_SETS_ANNOTATION = 'dpi-agent.io/rule-sets';
+/** Rule sets of one resource; further ones are not looked at. */
+const MAX_RULE_SETS = 32;
+
+/** The rule sets that a resource names, in order, each once; undefined: none. Names may be of sets that there are not. */
+export function ruleSetsOf({ annotations }: Pick<DeepPacketInspection, 'annotations'>): string[] | undefined {
+  const value = annotations[RULE_SETS_ANNOTATION];
+  if (value === undefined) return undefined;
+  const names = value.split(',').map((name) => name.trim().slice(0, 63));
+  return [...new Set(names.filter((name) => name !== ''))].slice(0, MAX_RULE_SETS);
+}
+
 /** What the agent keeps of a resource. Never throws: fields that are missing or of another type are empty. */
 export function toResource(api: ApiDeepPacketInspection): DeepPacketInspection {
   const metadata = record(api.metadata);

@@ -54,8 +54,9 @@ export interface Canary {
   /**
    * Whether rules whose canary has `token` inspect, within so many milliseconds. From then on, frames have this token. Packets flow meanwhile, so
    * an engine that reloads is not stuck for want of one. Proofs come one after the other.
+   * `given`: gives it up.
    */
-  prove(token: string, timeoutMillis: number): Promise<boolean>;
+  prove(token: string, timeoutMillis: number, given?: AbortSignal): Promise<boolean>;
   status(): CanaryStatus;
   stop(): void;
 }
@@ -146,8 +147,8 @@ export function createCanary(options: CanaryOptions): Canary {
     };
   }
 
-  function runProof(token: string, timeoutMillis: number): Promise<boolean> {
-    if (stopped) return Promise.resolve(false);
+  function runProof(token: string, timeoutMillis: number, given?: AbortSignal): Promise<boolean> {
+    if (stopped || given?.aborted === true) return Promise.resolve(false);
     cancel();
     awaited = undefined;
     const end = clock.now() + timeoutMillis;
@@ -163,11 +164,14 @@ export function createCanary(options: CanaryOptions): Canary {
         settle(proven) {
           proof = undefined;
           cancel();
+          given?.removeEventListener('abort', giveUp);
           if (proven) current = token;
           resolve(proven);
           beat();
         },
       };
+      const giveUp = (): void => proof?.settle(false);
+      given?.addEventListener('abort', giveUp, { once: true });
       again();
     });
   }
@@ -188,8 +192,8 @@ export function createCanary(options: CanaryOptions): Canary {
       succeed(alert.number);
       if (isProof) proof?.settle(true);
     },
-    prove(token, timeoutMillis) {
-      const result = proofs.then(() => runProof(token, timeoutMillis));
+    prove(token, timeoutMillis, given) {
+      const result = proofs.then(() => runProof(token, timeoutMillis, given));
       proofs = result;
       return result;
     },

@@ -3,6 +3,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import type { Counters } from '../capture/protocol.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { JournalStatus } from '../journal/journal.ts';
+import type { RulesStatus } from '../rulesets/live.ts';
 import type { SinkStatus } from '../ship/sink.ts';
 import type { ResourceCoverage } from './coverage.ts';
 
@@ -21,6 +22,7 @@ export interface Observed {
   sinks(): SinkStatus[];
   /** One for each resource. */
   coverage(): ResourceCoverage[];
+  rules(): RulesStatus;
 }
 
 export interface Facts {
@@ -123,6 +125,42 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
         const [namespace = '', name = ''] = resource.split('/');
         return Object.entries(states).map(([state, pods]): Sample => [{ namespace, resource: name, state }, pods]);
       }),
+  );
+  const ofSets = (value: (set: RulesStatus['sets'][number]) => number) => (): Sample[] =>
+    observed.rules().sets.map((set) => [{ set: set.name }, value(set)]);
+  add(
+    Gauge,
+    'rules_loaded',
+    ['set'],
+    'Rules of a set that the engine has.',
+    ofSets(({ loaded }) => loaded),
+  );
+  add(
+    Gauge,
+    'rules_failed',
+    ['set'],
+    'Rules of a set that are left out.',
+    ofSets(({ failed }) => failed),
+  );
+  add(
+    Gauge,
+    'rule_set_refused',
+    ['set'],
+    'Whether the newest files of a set are refused; what was last good stays.',
+    ofSets(({ problem }) => (problem === undefined ? 0 : 1)),
+  );
+  add(
+    Gauge,
+    'rule_set_age_seconds',
+    ['set'],
+    "Time since the newest of a set's files was changed.",
+    ofSets(({ changedAt }) => Math.max(0, (Date.now() - changedAt) / 1000)),
+  );
+  add(Gauge, 'rule_set_info', ['set', 'version'], 'The version of a set: a hash of its files; always 1.', () =>
+    observed.rules().sets.map(({ name, version: hash }) => [{ set: name, version: hash }, 1]),
+  );
+  add(Counter, 'rule_swaps_total', ['outcome'], 'Changes of the rules by how they ended.', () =>
+    Object.entries(observed.rules().swaps).map(([outcome, count]) => [{ outcome }, count]),
   );
 
   const ofJournal = (value: (status: JournalStatus) => number) => (): Sample[] => {

@@ -204,14 +204,15 @@ export async function loadSets(
           continue;
         }
         hooks.seen?.({ set: set.name, rule, outcome: { kind: 'enabled', staged: translated.text } });
-        keep({ ...rule, sets: [set.name], staged: translated.text }, index, loaded.duplicates);
+        keepRule({ ...rule, sets: [set.name], staged: translated.text }, index, loaded.duplicates);
       }
     }
   }
   return loaded;
 }
 
-function keep(rule: IndexedRule, index: Map<string, IndexedRule>, duplicates: DuplicateRule[]): void {
+/** Adds a rule to an index, where one of its signature may be. */
+export function keepRule(rule: IndexedRule, index: Map<string, IndexedRule>, duplicates: DuplicateRule[]): void {
   const key = ruleKey(rule);
   const other = index.get(key);
   if (other === undefined) {

@@ -49,6 +49,7 @@ const DEFAULTS: Config = {
   rulesDirectory: '/usr/etc/snort/rules',
   ruleChanges: '/etc/dpi-agent/rule-changes.conf',
   ruleSets: ['kubernetes'],
+  rulesLeaveOut: true,
   engine: { type: 'auto', output: 'json', searchMethod: 'auto', user: 'auto', isolateNetwork: true, arguments: [] },
   capture: {
     snaplen: 262144,

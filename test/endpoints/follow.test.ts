@@ -70,6 +70,7 @@ function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: R
         node.states.delete(id);
       },
       endpoints: () => [...node.states.values()],
+      ruleConditions: (named) => (named?.includes('absent') === true ? ['there is no rule set absent'] : []),
       problems: () => node.problems,
     },
     report: (resource, status) => node.statuses.set(resource.key, status),

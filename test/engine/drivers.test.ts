@@ -24,7 +24,9 @@ beforeEach(() => {
     fifo: '/run/g/packets.fifo',
     configDirectory: folder,
     outputDirectory: '/run/g/output',
+    rulesDirectory: folder,
     ruleFiles: ['/run/g/config/000-a.rules', '/run/g/config/001-b.rules'],
+    policies: [],
     output: 'json',
   };
 });
@@ -68,13 +70,27 @@ describe('snort.lua', () => {
   });
 
   test('includes the operator’s file last', async () => {
-    const { lua } = await prepareSnort({ extraConfig: '/etc/dpi/extra.lua' });
+    const { lua } = await prepareSnort({}, { overridesFile: '/etc/dpi/extra.lua' });
     expect(lua.trimEnd().split('\n').at(-1)).toBe(`include '/etc/dpi/extra.lua'`);
+  });
+
+  test('other rule sets are a policy of some VLAN ids, behind the operator’s binder', async () => {
+    const policies = [{ id: 2, vlans: [7, 9], ruleFiles: ['/r/b.rules'] }];
+    const { lua } = await prepareSnort({}, { policies, overridesFile: '/etc/dpi/extra.lua' });
+    expect(lua.trimEnd().split('\n').slice(-3)).toEqual([
+      `include '/etc/dpi/extra.lua'`,
+      'binder = binder or {}',
+      `table.insert(binder, 1, { when = { vlans = '7 9' }, use = { ips_policy = '${folder}/policy-2.lua' } })`,
+    ]);
+    const policy = readFileSync(join(folder, 'policy-2.lua'), 'utf8');
+    expect(policy).toMatch(
+      /^include '.*etc\/snort\/snort_defaults\.lua'\nips = \{ id = 2, .* rules = \[\[\ninclude \/r\/b\.rules\n\]\] \}\n$/,
+    );
   });
 
   test('no name breaks out of its string', async () => {
     for (const name of [`/x'; os.execute('id') --`, '/x\\', "/x\\'", '/x\ninclude "y"', '/x\\\n']) {
-      const { lua } = await prepareSnort({ extraConfig: name, searchMethod: name });
+      const { lua } = await prepareSnort({ searchMethod: name }, { overridesFile: name });
       const literals = [
         ...lua.matchAll(/^(?:include|search_engine = \{ search_method =) ('(?:[^'\\\n]|\\.)*')( \})?$/gm),
       ];
@@ -207,16 +223,10 @@ describe('suricata.yaml', () => {
 
   test('keeps names with quotes, colons and hashes as they are', async () => {
     const ruleFiles = [`/r/it's "a" rule.rules`, '/r/a: b #c.rules', '/r/- [x].rules'];
-    const extraConfig = `/etc/it's: "mine".yaml`;
-    expect((await prepare({ extraConfig }, { ruleFiles })).config).toMatchObject({
+    const overridesFile = `/etc/it's: "mine".yaml`;
+    expect((await prepare({}, { ruleFiles, overridesFile })).config).toMatchObject({
       'rule-files': ruleFiles,
-      include: [extraConfig],
-    });
-  });
-
-  test('includes the operator’s file from where the agent runs, not from the configuration’s folder', async () => {
-    expect((await prepare({ extraConfig: 'mine.yaml' })).config).toMatchObject({
-      include: [join(process.cwd(), 'mine.yaml')],
+      include: [overridesFile],
     });
   });
 

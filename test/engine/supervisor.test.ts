@@ -27,7 +27,7 @@ import {
   type Generation,
   type GenerationOptions,
 } from '../../agent/engine/generation.ts';
-import { unstage, type StagedFile } from '../../agent/engine/rules.ts';
+import { unstage, type EngineRules, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';
 import {
   engineError,
@@ -82,6 +82,7 @@ const driver: EngineDriver = {
       stamped: false,
       createDecoder: () => ({ push: () => [], end: () => [] }),
     }),
+  reload: () => Promise.resolve(),
   validateArguments: (_install, { ruleFiles }) => Promise.resolve(['-T', ...ruleFiles]),
   ruleErrors: (log, limit) =>
     [...log.matchAll(/^ERROR: (\S+):(\d+) (.*)$/gm)]
@@ -101,7 +102,7 @@ function options(script: string, more: Partial<GenerationOptions> = {}): Generat
     driver,
     install: { name: 'snort', binary, version: '3.0', searchMethods: [] },
     sandbox: plain,
-    ruleFiles: [],
+    engineRules: () => rulesOf(),
     output: 'json',
     mode: 'live',
     ...more,
@@ -169,13 +170,17 @@ const staged = (name: string, file: string, lines: number): StagedFile => ({
   })),
 });
 
+const rulesOf = (...files: StagedFile[]): EngineRules => ({ files, defaults: ['custom'], policies: [] });
+
 const isReady = ({ outputDirectory }: Generation): boolean => existsSync(join(outputDirectory, 'ready'));
 
 describe('superviseEngine', () => {
   test('an unexpected end is told with status, the engine’s reason and its output, and the next generation starts', async () => {
     const rules = '/etc/rules/my.rules';
     const { started, ended, supervisor } = supervise(
-      options('echo "ERROR: $2:7 unknown keyword"; echo more >&2; exit 3', { ruleFiles: [staged('a', rules, 7)] }),
+      options('echo "ERROR: $2:7 unknown keyword"; echo more >&2; exit 3', {
+        engineRules: () => rulesOf(staged('a', rules, 7)),
+      }),
     );
     const { name, error } = await until(() => ended[0]);
     expect(name).toBe(started[0]?.name);
@@ -290,10 +295,10 @@ describe('superviseEngine', () => {
 });
 
 describe('engineError', () => {
-  const about: Pick<GenerationOptions, 'install' | 'driver' | 'ruleFiles'> = {
+  const about: Pick<GenerationOptions, 'install' | 'driver' | 'engineRules'> = {
     driver,
     install: { name: 'suricata', binary: '/x', version: '7', searchMethods: [] },
-    ruleFiles: [staged('000-a', '/etc/rules/a b.rules', 9), staged('001-c', '/etc/rules/c.rules', 9)],
+    engineRules: () => rulesOf(staged('000-a', '/etc/rules/a b.rules', 9), staged('001-c', '/etc/rules/c.rules', 9)),
   };
 
   test('names three errors at most, by the rule files’ own names', () => {
@@ -356,16 +361,18 @@ describe('a generation', () => {
   });
 
   test('has its rules in files of its own', async () => {
-    const generation = await start(READ_TO_END, { ruleFiles: [staged('a', '/r/x', 1), staged('b', '/r/y', 2)] });
+    const generation = await start(READ_TO_END, {
+      engineRules: () => rulesOf(staged('a', '/r/x', 1), staged('b', '/r/y', 2)),
+    });
     const files = generation.command.arguments.slice(1);
-    expect(files).toEqual(['a', 'b'].map((name) => join(generation.directory, 'config', `${name}.rules`)));
+    expect(files).toEqual(['a', 'b'].map((name) => join(generation.directory, 'config/rules-0', `${name}.rules`)));
     expect(files.map((path) => readFileSync(path, 'utf8'))).toEqual(['alert\n', 'alert\nalert\n']);
   });
 
   (isRoot ? test : test.skip)('can be read by the engine’s user and written only in output/', async () => {
     const generation = await start(`cat "$2" > rules.txt; touch "$1"x "$2" ../state/x; ${READ_TO_END}`, {
       sandbox: asNobody,
-      ruleFiles: [staged('a', '/r/x', 1)],
+      engineRules: () => rulesOf(staged('a', '/r/x', 1)),
     });
     const mode = (path: string): [string, number, number] => {
       const { mode: bits, uid, gid } = statSync(join(generation.directory, path));
@@ -374,7 +381,7 @@ describe('a generation', () => {
     expect(mode('.')).toEqual(['711', 0, 0]);
     expect(mode('packets.fifo')).toEqual(['640', 0, NOBODY]);
     expect(mode('config')).toEqual(['755', 0, 0]);
-    expect(mode('config/a.rules')).toEqual(['644', 0, 0]);
+    expect(mode('config/rules-0/a.rules')).toEqual(['644', 0, 0]);
     expect(mode('output')).toEqual(['700', NOBODY, NOBODY]);
     expect(mode('state')).toEqual(['700', 0, 0]);
     writeFileSync(generation.fifo, 'packets');
@@ -404,7 +411,7 @@ describe('a generation', () => {
 
   test('that can’t be made leaves nothing behind', async () => {
     const nowhere = { ...staged('a', '/r/x', 1), name: 'missing/a.rules' };
-    await expect(startGeneration(options('', { ruleFiles: [nowhere] }))).rejects.toThrow(/ENOENT/);
+    await expect(startGeneration(options('', { engineRules: () => rulesOf(nowhere) }))).rejects.toThrow(/ENOENT/);
     await expect(
       startGeneration(options('', { driver: { ...driver, prepare: () => Promise.reject(new Error('no')) } })),
     ).rejects.toThrow('no');
@@ -419,7 +426,7 @@ describe('validateRules', () => {
       lane: _lane,
       mode: _mode,
       ...given
-    } = options('echo "$1: ERROR: $2:7 bad"; exit 1', { ruleFiles: [staged('a', rules, 7)] });
+    } = options('echo "$1: ERROR: $2:7 bad"; exit 1', { engineRules: () => rulesOf(staged('a', rules, 7)) });
     await expect(validateRules(given)).resolves.toEqual({
       code: 1,
       signal: null,

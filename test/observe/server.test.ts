@@ -58,6 +58,10 @@ beforeEach(async () => {
           evictedSegments: 1,
           replacedSegments: 0,
         }),
+        rules: () => ({
+          sets: [{ name: 'custom', loaded: 9, failed: 2, version: 'abc', changedAt: 0, problem: 'bad' }],
+          swaps: { swapped: 1, rolled_back: 0, restarted: 0, refused: 3 },
+        }),
         sinks: () => [
           {
             name: 'elasticsearch',
@@ -107,6 +111,11 @@ describe('probes and metrics', () => {
     expect(text).toContain('dpi_agent_sink_failures_total{sink="elasticsearch",reason="timeout"} 6\n');
     expect(text).toContain('dpi_agent_sink_dead_letters_evicted_total{sink="elasticsearch"} 8\n');
     expect(text).toContain('dpi_agent_sink_circuit_open{sink="elasticsearch"} 1\n');
+    expect(text).toContain('dpi_agent_rules_loaded{set="custom"} 9\n');
+    expect(text).toContain('dpi_agent_rules_failed{set="custom"} 2\n');
+    expect(text).toContain('dpi_agent_rule_set_refused{set="custom"} 1\n');
+    expect(text).toContain('dpi_agent_rule_set_info{set="custom",version="abc"} 1\n');
+    expect(text).toContain('dpi_agent_rule_swaps_total{outcome="refused"} 3\n');
     // A second scrape does not add to the first.
     expect(await (await get('/metrics')).text()).toContain('dpi_agent_alerts_total{outcome="journaled"} 3\n');
   });

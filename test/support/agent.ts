@@ -68,7 +68,7 @@ export interface AgentOptions {
   lab: Lab;
   engine: 'snort' | 'suricata';
   workspace: Workspace;
-  pods: (Pod & { resources?: string[]; addresses?: string[] })[];
+  pods: (Pod & { resources?: string[]; addresses?: string[]; ruleSets?: string[] })[];
   /** Further keys of the configuration. */
   config?: Record<string, unknown>;
   ruleSets?: string[];
@@ -86,6 +86,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       logLevel: 'debug',
       stateDirectory: join(workspace.directory, 'state'),
       rules: [workspace.rules],
+      rulesDirectory: join(workspace.directory, 'sets'),
       ruleSets: options.ruleSets ?? [],
       endpoints: options.pods.map((pod) => ({
         interface: pod.interface,
@@ -93,6 +94,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         pod: pod.name,
         addresses: pod.addresses ?? [pod.address, ...(pod.address6 === undefined ? [] : [pod.address6])],
         resources: pod.resources ?? ['default/test'],
+        ...(pod.ruleSets === undefined ? {} : { ruleSets: pod.ruleSets }),
       })),
       ...options.config,
       journal: { directory: workspace.journal },

@@ -1,6 +1,6 @@
 /** Snort 3: its configuration, its command line, and what it says. */
 import { existsSync, realpathSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
@@ -23,15 +23,18 @@ const WORTH_COMPILING_BYTES = 32 << 20;
 export interface SnortSettings {
   /** `auto`: the fastest that this build has, and Snort's default for small inputs. */
   searchMethod: string;
-  /** A Lua file of the operator's, loaded last. */
-  extraConfig?: string;
   arguments: string[];
 }
 
 export function createSnortDriver(settings: SnortSettings): EngineDriver {
   async function writeConfig(install: EngineInstall, input: GenerationInput): Promise<string> {
+    for (const { id, ruleFiles } of input.policies) {
+      await writeFile(policyFile(input, id), policyLua(install, id, ruleFiles));
+    }
     const path = join(input.configDirectory, 'snort.lua');
-    await writeFile(path, snortLua(install, input, settings));
+    // In one step: an engine that reloads by itself never sees a part of it.
+    await writeFile(`${path}.new`, snortLua(install, input, settings));
+    await rename(`${path}.new`, path);
     return path;
   }
 
@@ -60,6 +63,10 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
         stamped: !json,
         createDecoder: json ? createAlertJsonDecoder : createUnified2Decoder,
       };
+    },
+    async reload(install, _before, input, kill) {
+      await writeConfig(install, input);
+      kill('SIGHUP');
     },
     async validateArguments(install, input) {
       const config = await writeConfig(install, input);
@@ -100,9 +107,28 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
       ? `alert_json = { file = true, limit = ${ALERT_FILE_MEGABYTES}, fields = ${quote(FIELDS)} }`
       : // Time-stamped names: with one name a restart would truncate alerts that nobody has read.
         `unified2 = { limit = ${ALERT_FILE_MEGABYTES}, nostamp = false, legacy_events = false }`,
-    ...(settings.extraConfig === undefined ? [] : [`include ${quote(resolve(settings.extraConfig))}`]),
+    ...(input.overridesFile === undefined ? [] : [`include ${quote(input.overridesFile)}`]),
+    // Behind the overrides, which may have a binder of their own.
+    ...(input.policies.length === 0 ? [] : ['binder = binder or {}']),
+    ...input.policies.map(
+      ({ id, vlans }) =>
+        `table.insert(binder, 1, { when = { vlans = ${quote(vlans.join(' '))} }, use = { ips_policy = ${quote(policyFile(input, id))} } })`,
+    ),
   ];
   return `${lines.join('\n')}\n`;
+}
+
+const policyFile = (input: GenerationInput, id: number): string => join(input.rulesDirectory, `policy-${id}.lua`);
+
+/** A policy sees no variable of the main configuration. */
+function policyLua(install: EngineInstall, id: number, ruleFiles: readonly string[]): string {
+  const defaults = join(dirname(installedConfig(install.binary)), 'snort_defaults.lua');
+  return [
+    `include ${quote(defaults)}`,
+    `ips = { id = ${id}, variables = default_variables, enable_builtin_rules = false, rules = [[`,
+    ...ruleFiles.map((file) => `include ${file}`),
+    `]] }\n`,
+  ].join('\n');
 }
 
 /** The configuration that came with this Snort. @throws Error when it is not where Snort installs it. */

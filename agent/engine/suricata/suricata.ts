@@ -1,10 +1,11 @@
 /** Suricata: its configuration, its command line, and what it says. */
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { EngineCommand, EngineDriver, GenerationInput, RuleError } from '../engine.ts';
 import { createEveDecoder } from '../readers/eve.ts';
+import { reloadSuricata } from './reload.ts';
 
 /** Where Debian, Ubuntu and the source installation put the files that come with Suricata. */
 const DATA_PLACES = ['/etc/suricata', '/usr/local/etc/suricata', '/usr/share/suricata'];
@@ -39,16 +40,19 @@ export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Rec
 };
 
 export interface SuricataSettings {
-  /** A YAML file of the operator's; its top-level keys take the place of ours. */
-  extraConfig?: string;
   arguments: string[];
 }
 
 export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
   async function writeConfig(input: GenerationInput): Promise<string> {
+    for (const { id, ruleFiles } of input.policies) {
+      const tenant = { 'default-rule-path': input.configDirectory, 'rule-files': ruleFiles };
+      await writeFile(tenantFile(input, id), toYaml(tenant));
+    }
     const path = join(input.configDirectory, 'suricata.yaml');
-    const include = settings.extraConfig === undefined ? {} : { include: [resolve(settings.extraConfig)] };
-    await writeFile(path, `%YAML 1.1\n---\n${stringify({ ...suricataConfig(input), ...include }, NO_ALIASES)}`);
+    // Its top-level keys take the place of ours.
+    const include = input.overridesFile === undefined ? {} : { include: [input.overridesFile] };
+    await writeFile(path, toYaml({ ...suricataConfig(input), ...include }));
     return path;
   }
 
@@ -72,6 +76,10 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
         createDecoder: createEveDecoder,
       };
     },
+    async reload(_install, before, input) {
+      await writeConfig(input);
+      await reloadSuricata(socketOf(input), before.policies, input.policies, (id) => tenantFile(input, id));
+    },
     async validateArguments(_install, input) {
       const config = await writeConfig(input);
       return [...common(config, input), '-T', ...settings.arguments];
@@ -85,6 +93,22 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
   };
 }
 
+/** YAML 1.1 is what Suricata reads. */
+function toYaml(config: unknown): string {
+  return `%YAML 1.1\n---\n${stringify(config, NO_ALIASES)}`;
+}
+
+const tenantFile = (input: GenerationInput, id: number): string => join(input.rulesDirectory, `tenant-${id}.yaml`);
+
+/** Of unix(7): what the path of a socket may be long. */
+const MAX_SOCKET_PATH = 107;
+
+/** Where Suricata takes commands; undefined where the path is too long for a socket. */
+function socketOf({ outputDirectory }: GenerationInput): string | undefined {
+  const path = join(outputDirectory, 'command.socket');
+  return Buffer.byteLength(path) <= MAX_SOCKET_PATH ? path : undefined;
+}
+
 function common(config: string, input: GenerationInput): string[] {
   return ['-c', config, '-l', input.outputDirectory, '-k', 'none'];
 }
@@ -95,12 +119,23 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
   const classification = data('classification.config');
   const reference = data('reference.config');
   const enabled = { enabled: 'yes' };
+  const socket = input.mode === 'live' ? socketOf(input) : undefined;
   return {
     vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
     'default-rule-path': input.configDirectory,
     'rule-files': [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])],
     ...(classification === undefined ? {} : { 'classification-file': classification }),
     ...(reference === undefined ? {} : { 'reference-config-file': reference }),
+    // Also without policies: they may come while it runs.
+    'multi-detect': {
+      enabled: 'yes',
+      default: 'yes',
+      selector: 'vlan',
+      loaders: 1,
+      tenants: input.policies.map(({ id }) => ({ id, yaml: tenantFile(input, id) })),
+      mappings: input.policies.flatMap(({ id, vlans }) => vlans.map((vlan) => ({ 'vlan-id': vlan, 'tenant-id': id }))),
+    },
+    'unix-command': socket === undefined ? { enabled: 'no' } : { enabled: 'yes', filename: socket },
     stats: { enabled: 'no' },
     outputs: [
       {

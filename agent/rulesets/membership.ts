@@ -1,0 +1,81 @@
+/**
+ * Which sets a signature was in when an alert of it fired: rules change while an engine runs, and alerts are read later, even by a later
+ * agent.
+ */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseRules } from './rule.ts';
+import { ruleKey } from './files.ts';
+
+/** A packet may be inspected so long before or after its time stamp says: what waits in a ring, and a swap that takes its time. */
+const SLACK_MICROS = 60_000_000;
+/** States that are remembered. */
+const MAX_STATES = 8;
+
+/** The rules from some time on. */
+export interface RuleState {
+  /** Microseconds since the epoch. */
+  since: number;
+  /** Sets of resources that name none. */
+  defaults: readonly string[];
+  /** The sets that a signature is in; undefined: it is in none. */
+  setsOf(key: string): readonly string[] | undefined;
+}
+
+/** Adds a state to those before it, in order of time. */
+export function remember(states: readonly RuleState[], state: RuleState): RuleState[] {
+  return [...states, state].slice(-MAX_STATES);
+}
+
+/**
+ * Whether a resource asked for a signature.
+ * @param named Sets that it names; undefined: the defaults. @param timeMicros Of the packet.
+ * @returns true for a signature that is of no set, such as one of the operator's own overrides: nobody could ask for it.
+ */
+export function isWanted(
+  states: readonly RuleState[],
+  key: string,
+  timeMicros: number,
+  named: readonly string[] | undefined,
+): boolean {
+  for (let index = states.length - 1; index >= 0; index--) {
+    const state = states[index];
+    if (state === undefined) continue;
+    const until = states[index + 1]?.since ?? Infinity;
+    // The first one holds for all that was before.
+    const since = index === 0 ? -Infinity : state.since;
+    if (timeMicros < since - SLACK_MICROS || timeMicros > until + SLACK_MICROS) continue;
+    const sets = state.setsOf(key);
+    if (sets !== undefined) return (named ?? state.defaults).some((name) => sets.includes(name));
+  }
+  return true;
+}
+
+/**
+ * The states that a generation of an engine had, by what lies in its configuration; none where that can't be read.
+ * @param folders The generation's folders of rules.
+ */
+export function readStates(folders: readonly string[]): RuleState[] {
+  const states: RuleState[] = [];
+  for (const folder of folders) {
+    try {
+      const record: unknown = JSON.parse(readFileSync(join(folder, 'rules.json'), 'utf8'));
+      if (!isRecord(record)) continue;
+      const sets = new Map<string, readonly string[]>();
+      for (const [name, members] of Object.entries(record.files)) {
+        const { rules } = parseRules(readFileSync(join(folder, name), 'utf8'), { file: name });
+        for (const rule of rules) sets.set(ruleKey(rule), members);
+      }
+      states.push({ since: record.since, defaults: record.defaults, setsOf: (key) => sets.get(key) });
+    } catch {
+      // The agent died while it wrote it: it was never in force.
+    }
+  }
+  return states.toSorted((a, b) => a.since - b.since).slice(-MAX_STATES);
+}
+
+function isRecord(value: unknown): value is { since: number; defaults: string[]; files: Record<string, string[]> } {
+  if (typeof value !== 'object' || value === null) return false;
+  const { since, defaults, files } = value as Record<string, unknown>;
+  return typeof since === 'number' && Array.isArray(defaults) && typeof files === 'object' && files !== null;
+}

@@ -1,0 +1,78 @@
+/**
+ * The last good rules on disk, so that an agent that starts with bad files goes on with what was good.
+ *
+ *   <directory>/good.json                    engine, overrides, and the sets with their hashes; replaced in one step
+ *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, and what the engine gets where it differs
+ *
+ * Not promised: that it survives a power cut. What can't be read is as if it were not there.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Candidate, FailedRule, SetVersion } from './admit.ts';
+import { parseRules } from './rule.ts';
+import type { IndexedRule } from './sets.ts';
+
+interface Stored {
+  engine: string;
+  overrides?: string;
+  sets: { name: string; hash: string; changedAt: number; failed: FailedRule[] }[];
+}
+
+/** @param engine Name and version: another one may refuse what this one takes. */
+export function writeGood(directory: string, engine: string, { sets, overrides }: Candidate): void {
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const there = new Set(readdirSync(directory));
+  for (const set of sets.values()) {
+    const name = fileOf(set);
+    if (there.has(name)) continue;
+    const lines = set.rules.map(({ file, line, text, staged }) =>
+      JSON.stringify(staged === text ? { file, line, text } : { file, line, text, staged }),
+    );
+    replace(join(directory, name), lines.map((line) => `${line}\n`).join(''));
+  }
+  const stored: Stored = {
+    engine,
+    ...(overrides === undefined ? {} : { overrides }),
+    sets: [...sets.values()].map(({ name, hash, changedAt, failed }) => ({ name, hash, changedAt, failed })),
+  };
+  replace(join(directory, 'good.json'), JSON.stringify(stored));
+  const kept = new Set(['good.json', ...[...sets.values()].map(fileOf)]);
+  for (const name of there) if (!kept.has(name)) rmSync(join(directory, name), { force: true });
+}
+
+/** Undefined where there is none, or none of this engine. */
+export function readGood(directory: string, engine: string): Candidate | undefined {
+  try {
+    const stored = JSON.parse(readFileSync(join(directory, 'good.json'), 'utf8')) as Stored;
+    if (stored.engine !== engine) return undefined;
+    const sets = new Map<string, SetVersion>();
+    for (const { name, hash, changedAt, failed } of stored.sets) {
+      const text = readFileSync(join(directory, fileOf({ name, hash })), 'utf8');
+      const rules = text
+        .split('\n')
+        .filter(Boolean)
+        .flatMap((line) => readRule(line, name));
+      sets.set(name, { name, hash, changedAt, failed, rules });
+    }
+    return { sets, ...(stored.overrides === undefined ? {} : { overrides: stored.overrides }) };
+  } catch {
+    return undefined;
+  }
+}
+
+const fileOf = ({ name, hash }: Pick<SetVersion, 'name' | 'hash'>): string => `${name}-${hash.slice(0, 16)}.ndjson`;
+
+function readRule(json: string, set: string): IndexedRule[] {
+  const {
+    file,
+    line,
+    text,
+    staged = text,
+  } = JSON.parse(json) as { file: string; line: number; text: string; staged?: string };
+  return parseRules(text, { file }).rules.map((rule) => ({ ...rule, line, sets: [set], staged }));
+}
+
+function replace(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text, { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
