@@ -6,7 +6,7 @@
  * Everything ends with close(), with a signal, and with the process that opened it, even when that one is killed with -9; what a killed one
  * leaves are a folder in the user's cache and empty cgroups, which the next one of the same kind removes. Two of one kind can't run side by side.
  */
-import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
+import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import {
   closeSync,
   existsSync,
@@ -68,6 +68,8 @@ export interface Cluster {
   addWorkload(workload: Workload): Promise<string>;
   /** Runs a command on the node: in its namespaces, as root. @throws Error with what it said. */
   onNode(command: string, ...args: string[]): string;
+  /** Starts a command there; it ends with the cluster. `KUBECONFIG` is the administrator's, and kubectl is on its PATH. */
+  spawn(command: string, args: string[], options?: SpawnOptions): ChildProcess;
   /** Where a path of the node below /run, /var/lib or /var/log lies on this machine. */
   nodePath(path: string): string;
   close(): Promise<void>;
@@ -261,6 +263,13 @@ export async function openCluster({ cni, binaries, say = () => undefined }: Clus
       apply: (...objects) => plane.apply(...objects),
       loadImage: (file) => void onNode('ctr', '-n', 'k8s.io', 'images', 'import', file),
       onNode,
+      spawn(command, args, options = {}) {
+        const rest = ['--pdeathsig', 'KILL', ...inside, command, ...args];
+        const env = { ...process.env, KUBECONFIG: plane.kubeconfig, PATH: `${binaries}:${process.env['PATH'] ?? ''}` };
+        const child = spawn('setpriv', rest, { ...options, env: { ...env, ...options.env } });
+        children.push(child);
+        return child;
+      },
       nodePath(nodePath) {
         const [, part, rest] = /^\/(run|var\/lib|var\/log)\/(.*)/.exec(nodePath) ?? [];
         if (part === undefined || rest === undefined) throw new Error(`${nodePath} is not the node's own`);

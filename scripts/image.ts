@@ -10,6 +10,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import {
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -25,6 +26,8 @@ import { fileURLToPath } from 'node:url';
 
 /** The agent with Suricata. */
 export const AGENT_IMAGE = 'localhost/dpi-agent:test';
+/** That, with the Snort 3 of this machine. */
+export const SNORT_IMAGE = 'localhost/dpi-agent-snort:test';
 /** Node, curl and BusyBox: for pods that talk to each other. */
 export const WORKLOAD_IMAGE = 'localhost/dpi-agent-workload:test';
 
@@ -75,6 +78,45 @@ export async function buildAgentImage(say: (line: string) => void): Promise<void
     '--skip-unused-stages=true',
     PROJECT ?? '.',
   ]);
+}
+
+/**
+ * Adds this machine's Snort 3, of which Debian has no package, to the agent's image: its folder, and the libraries that it is linked with.
+ * @param binary `<prefix>/bin/snort`, of the distribution that images are made of.
+ */
+export async function buildSnortImage(binary: string, say: (line: string) => void): Promise<void> {
+  say(`building ${SNORT_IMAGE} with ${binary}`);
+  const prefix = dirname(dirname(realpathSync(binary)));
+  const context = join(cacheDirectory(), 'snort');
+  rmSync(context, { recursive: true, force: true });
+  const root = join(context, 'root');
+  const add = (path: string, target: string): void =>
+    cpSync(path, join(root, target), {
+      recursive: true,
+      dereference: true,
+      filter: (from) => !/\.(?:a|la)$/.test(from),
+    });
+  for (const part of ['bin/snort', 'etc/snort', 'lib', 'lib64']) {
+    if (existsSync(join(prefix, part))) add(join(prefix, part), join(prefix, part));
+  }
+  const libraries = (await run('ldd', [binary])).matchAll(/=> (\/\S+)/g);
+  for (const [, library = ''] of libraries) {
+    // The C library is the image's own.
+    if (!/\/(?:libc|libm|ld-[^/]*)\.so/.test(library)) add(library, join(prefix, 'lib', basename(library)));
+  }
+  mkdirSync(join(root, 'etc/ld.so.conf.d'), { recursive: true });
+  writeFileSync(join(root, 'etc/ld.so.conf.d/snort.conf'), `${prefix}/lib\n${prefix}/lib64\n`);
+  writeFileSync(
+    join(context, 'Dockerfile'),
+    [
+      `FROM ${AGENT_IMAGE}`,
+      'COPY root /',
+      `ENV PATH=${prefix}/bin:$PATH`,
+      'RUN ldconfig && snort -V >/dev/null',
+      '',
+    ].join('\n'),
+  );
+  await build(SNORT_IMAGE, [context]);
 }
 
 /** @param say Takes progress lines. */

@@ -10,8 +10,17 @@ import { stringify } from 'yaml';
 import type { ResourceStatus } from '../../agent/kube/resources.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { NODE, openCluster, whyNoCluster, type Cluster } from '../../scripts/cluster.ts';
-import { AGENT_IMAGE, buildAgentImage, buildWorkloadImage, saveImage, WORKLOAD_IMAGE } from '../../scripts/image.ts';
+import {
+  AGENT_IMAGE,
+  buildAgentImage,
+  buildSnortImage,
+  buildWorkloadImage,
+  saveImage,
+  SNORT_IMAGE,
+  WORKLOAD_IMAGE,
+} from '../../scripts/image.ts';
 import { CLUSTER, kubernetesDirectory, missingPrograms, whyNoKubernetes } from '../../scripts/kubernetes.mjs';
+import { findTestEngine } from '../support/engines.ts';
 import { PROJECT } from '../support/project.ts';
 
 /** Every wait fails by then; a machine of a tenth of the speed is within it. */
@@ -28,6 +37,9 @@ const missing =
     ? undefined
     : (whyNoKubernetes(CLUSTER) ?? `${missingPrograms(CLUSTER).join(', ')} are not built: run npm run test:cluster`));
 if (missing !== undefined) process.stderr.write(`skipped: ${missing}\n`);
+const snort = findTestEngine('snort')?.binary;
+if (missing === undefined && snort === undefined)
+  process.stderr.write('skipped: Snort 3 on a cluster: it is not installed; both run with Suricata\n');
 
 for (const { cni, resolver, quiet } of [
   { cni: 'ptp', resolver: 'route', quiet: 'route' },
@@ -37,15 +49,18 @@ for (const { cni, resolver, quiet } of [
   (missing === undefined ? describe : describe.skip)(missing ?? `with CNI ${cni}`, () => {
     let cluster: Cluster;
     let backend = '';
+    /** One of them has Snort, where there is one. */
+    const image = snort !== undefined && cni === 'ptp' ? SNORT_IMAGE : AGENT_IMAGE;
 
     beforeAll(async () => {
       const say = (line: string): void => void process.stderr.write(`cluster: ${line}\n`);
       await buildAgentImage(say);
+      if (snort !== undefined && image === SNORT_IMAGE) await buildSnortImage(snort, say);
       await buildWorkloadImage(say);
-      const images = [await saveImage(AGENT_IMAGE), await saveImage(WORKLOAD_IMAGE)];
+      const images = [await saveImage(image), await saveImage(WORKLOAD_IMAGE)];
       cluster = await openCluster({ cni, binaries: join(kubernetesDirectory(), 'bin'), say });
       say('loading images');
-      for (const image of images) cluster.loadImage(image);
+      for (const file of images) cluster.loadImage(file);
       say('testing');
     }, SETUP_MILLIS);
 
@@ -147,7 +162,7 @@ for (const { cni, resolver, quiet } of [
       mkdirSync(overlay, { recursive: true });
       const kustomization = {
         resources: [relative(overlay, join(PROJECT, 'deploy'))],
-        images: [{ name: 'dpi-agent', newName: AGENT_IMAGE.split(':')[0], newTag: AGENT_IMAGE.split(':')[1] }],
+        images: [{ name: 'dpi-agent', newName: image.split(':')[0], newTag: image.split(':')[1] }],
       };
       writeFileSync(join(overlay, 'kustomization.yaml'), stringify(kustomization));
       cluster.kubectl('apply', '-k', overlay);
