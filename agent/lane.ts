@@ -14,8 +14,10 @@ import type { CaptureSettings } from './capture/protocol.ts';
 import type { Decoded, Decoder } from './engine/alert.ts';
 import { readCanary } from './engine/canary.ts';
 import {
+  fifoOf,
   leftGenerations,
   processesOf,
+  releaseReader,
   type Generation,
   type GenerationOptions,
   type GenerationRecord,
@@ -198,9 +200,9 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
 
   /** Reads what earlier agents left, once their engines are gone. */
   async function recover(): Promise<void> {
+    await endOrphans(left.map(({ directory }) => directory));
     for (const record of left) {
       const { name, directory } = record;
-      await endOrphans(directory);
       const from = Math.max(options.resumeAt(name), readPassed(directory));
       log.info({ lane: options.lane, generation: name, from }, 'reading the alerts that an earlier agent left');
       follow({ name, command: record }, directory, options.createDecoder(record), from).finish();
@@ -208,12 +210,14 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     }
   }
 
-  async function endOrphans(directory: string): Promise<void> {
+  /** Engines that still have packets finish them; those that wait for their input's beginning are told that there is none. */
+  async function endOrphans(directories: string[]): Promise<void> {
     for (const deadline = performance.now() + ORPHAN_MILLIS; performance.now() < deadline; await sleep(50)) {
-      if ((await processesOf(directory)).length === 0) return;
+      if ((await processesOf(directories)).length === 0) return;
+      for (const directory of directories) releaseReader(fifoOf(directory));
     }
-    for (const pid of await processesOf(directory)) {
-      log.warn({ pid, directory }, 'ending an engine that an earlier agent left');
+    for (const pid of await processesOf(directories)) {
+      log.warn({ lane: options.lane, pid }, 'ending an engine that an earlier agent left');
       process.kill(pid, 'SIGKILL');
     }
     await sleep(100);

@@ -14,7 +14,10 @@
 import { randomBytes } from 'node:crypto';
 import {
   chownSync,
+  closeSync,
+  constants,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -258,7 +261,7 @@ function layOut(
 }
 
 function fillIn(options: Parameters<typeof layOut>[0], rules: EngineRules, directory: string): GenerationInput {
-  const fifo = join(directory, 'packets.fifo');
+  const fifo = fifoOf(directory);
   const configDirectory = join(directory, 'config');
   const outputDirectory = join(directory, 'output');
   mkdirSync(options.laneDirectory, { recursive: true, mode: 0o711 });
@@ -378,15 +381,29 @@ export function ruleFolders(directory: string): string[] {
   }
 }
 
-/** Processes that an earlier agent started for this generation and that still run. */
-export async function processesOf(directory: string): Promise<number[]> {
+export function fifoOf(directory: string): string {
+  return join(directory, 'packets.fifo');
+}
+
+/** An engine that waits for a writer to open its FIFO gets one, and with it the end of its input. */
+export function releaseReader(fifo: string): void {
+  try {
+    closeSync(openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK));
+  } catch {
+    // Nobody waits.
+  }
+}
+
+/** Processes that an earlier agent started for the generations in these folders and that still run. */
+export async function processesOf(directories: readonly string[]): Promise<number[]> {
   const found: number[] = [];
   // In a pid namespace with another one's /proc its numbers are not ours.
   if (readlinkSync('/proc/self') !== String(process.pid)) return found;
   for (const entry of await readdir('/proc')) {
     if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
     try {
-      if (readFileSync(`/proc/${entry}/cmdline`, 'utf8').includes(`${directory}/`)) found.push(Number(entry));
+      const command = readFileSync(`/proc/${entry}/cmdline`, 'utf8');
+      if (directories.some((directory) => command.includes(`${directory}/`))) found.push(Number(entry));
     } catch {
       // It ended meanwhile.
     }

@@ -2,10 +2,15 @@
  * Keeps one engine running: a generation ends, for whatever reason, and the next one starts after a pause that grows with
  * failures and goes back to the shortest only after a healthy minute.
  */
-import { closeSync, constants, openSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { startGeneration, type EngineExit, type Generation, type GenerationOptions } from './generation.ts';
+import {
+  releaseReader,
+  startGeneration,
+  type EngineExit,
+  type Generation,
+  type GenerationOptions,
+} from './generation.ts';
 import { unstage } from './rules.ts';
 
 const BACKOFF_FIRST_MILLIS = 200;
@@ -121,15 +126,6 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
     restarts: () => restarts,
     pid: () => current?.pid,
   };
-}
-
-/** An engine that waits for a writer to open its FIFO gets one, and with it the end of its input. */
-function releaseReader(fifo: string): void {
-  try {
-    closeSync(openSync(fifo, constants.O_WRONLY | constants.O_NONBLOCK));
-  } catch {
-    // Nobody waits.
-  }
 }
 
 /** An unexpected end in one sentence: how it ended, and the engine's own words for it. */

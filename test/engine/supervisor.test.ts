@@ -21,7 +21,9 @@ import type { EngineDriver } from '../../agent/engine/engine.ts';
 import { whyNoProc } from '../support/proc.ts';
 import {
   leftGenerations,
+  fifoOf,
   processesOf,
+  releaseReader,
   startGeneration,
   validateRules,
   type Generation,
@@ -470,15 +472,24 @@ describe('what an earlier agent left', () => {
   withProc('are processes that were started for a generation, and no others', async () => {
     const generation = await start(READ_TO_END);
     const other = spawn('sleep', ['60'], { stdio: 'ignore' });
-    const found = await processesOf(generation.directory);
+    const found = await processesOf([generation.directory]);
     other.kill();
     expect(found).toContain(generation.pid);
     expect(found).not.toContain(process.pid);
     expect(found).not.toContain(other.pid);
-    expect(await processesOf(`${generation.directory}x`)).toEqual([]);
-    expect(await processesOf(generation.directory.slice(0, -1))).toEqual([]);
+    expect(await processesOf([`${generation.directory}x`])).toEqual([]);
+    expect(await processesOf([generation.directory.slice(0, -1)])).toEqual([]);
     closeSync(openSync(generation.fifo, 'w'));
     await generation.exited;
-    expect(await processesOf(generation.directory)).toEqual([]);
+    expect(await processesOf([generation.directory])).toEqual([]);
+  });
+
+  withProc('ends when it waits for its input, once it is told that there is none', async () => {
+    const generation = await start(READ_TO_END);
+    let ended = false;
+    void generation.exited.then(() => (ended = true));
+    // Before it waits there is nobody to be told.
+    for (; !ended; await sleep(10)) releaseReader(fifoOf(generation.directory));
+    expect(await processesOf([generation.directory])).toEqual([]);
   });
 });

@@ -135,9 +135,9 @@ function createClock(): TestClock {
   };
 }
 
-/** Until `condition` holds; gives up after 4 s, so that the test's file ends. */
+/** Until `condition` holds; gives up after a minute, so that the test's file ends. */
 export async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + 4000;
+  const deadline = performance.now() + 60_000;
   while (!(await condition())) {
     if (performance.now() > deadline) throw new Error(`never: ${String(condition)}`);
     await turn();
