@@ -239,6 +239,11 @@ const elasticsearch = z
       'true or false',
       'Whether the certificate is checked; false sends events, and credentials, to whoever answers.',
     ),
+    schema: about(
+      z.enum(['calico', 'ecs']).prefault('calico'),
+      'one of calico, ecs',
+      "The documents' form: Calico's, or the Elastic Common Schema, in an index of its own.",
+    ),
     manageTemplate: about(
       boolean().prefault(true),
       'true or false',

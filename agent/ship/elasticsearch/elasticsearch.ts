@@ -1,5 +1,5 @@
 /**
- * Events to Elasticsearch: `_bulk` of `create` with the event's id, the journal's lines as they are.
+ * Events to Elasticsearch: `_bulk` of `create` with the event's id, the journal's lines as they are, or in ECS.
  *
  * A bulk goes to one node, once; the next one goes to the next node, past those that are dead. Who calls tries again: an event that
  * arrived in a try whose answer was lost is a duplicate in the next, and is there once. Credentials are read again when their files
@@ -8,7 +8,9 @@
 import { Client, ClusterConnectionPool } from '@elastic/elasticsearch';
 import type { Logger } from 'pino';
 import type { Config } from '../../config/load.ts';
-import { SendError, type Destination } from '../destination.ts';
+import { toEcs } from '../../events/ecs.ts';
+import type { EeEvent } from '../../events/event.ts';
+import { SendError, type Destination, type Item } from '../destination.ts';
 import { classifyBulk, sendError } from './classify.ts';
 import { createCredentialFiles, type Credentials } from './credentials.ts';
 import { createManager, type Ask } from './manage.ts';
@@ -31,7 +33,7 @@ export interface ElasticsearchOptions {
 
 export function createElasticsearch(options: ElasticsearchOptions): Destination {
   const { config, cluster, log, now = () => performance.now() } = options;
-  const names = namesOf(cluster);
+  const names = namesOf(cluster, config.schema);
   const files = createCredentialFiles(config, now);
   const manage = createManager(names, log);
   const closing = new AbortController();
@@ -56,7 +58,7 @@ export function createElasticsearch(options: ElasticsearchOptions): Destination 
         current.bulk(
           {
             index: names.index,
-            operations: items.flatMap((item) => [JSON.stringify({ create: { _id: item.id } }), item.json]),
+            operations: items.flatMap((item) => [JSON.stringify({ create: { _id: item.id } }), documentOf(item)]),
             filter_path: ['items.*._id', 'items.*.status', 'items.*.error.type', 'items.*.error.reason'],
           },
           transport,
@@ -71,6 +73,11 @@ export function createElasticsearch(options: ElasticsearchOptions): Destination 
       await client?.client.close();
     },
   };
+
+  /** The journal's line, or what the schema makes of it. */
+  function documentOf({ json }: Item): string {
+    return config.schema === 'ecs' ? JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster)) : json;
+  }
 
   async function ask(
     method: 'GET' | 'PUT',

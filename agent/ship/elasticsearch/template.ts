@@ -8,16 +8,30 @@
 import { get } from './classify.ts';
 
 /** Raise it with each change here: an agent leaves the template of a newer one alone. */
-export const TEMPLATE_VERSION = 2;
+export const TEMPLATE_VERSION = 3;
+
+/** `calico`: the events as they are. `ecs`: in the Elastic Common Schema, in an index of their own. */
+export type Schema = 'calico' | 'ecs';
 
 export interface Names {
+  schema: Schema;
   index: string;
   alias: string;
   template: string;
 }
 
-export function namesOf(cluster: string): Names {
+export function namesOf(cluster: string, schema: Schema = 'calico'): Names {
+  if (schema === 'ecs') {
+    return {
+      schema,
+      // Elastic Security looks into logs-*. No data stream: those take no document twice by its id, but have it in each of their indices.
+      index: `logs-dpi_agent.alerts-${cluster}`,
+      alias: `dpi-agent-alerts.${cluster}`,
+      template: `dpi-agent-alerts-ecs.${cluster}`,
+    };
+  }
   return {
+    schema,
     index: `tigera_secure_ee_events.${cluster}.lma`,
     alias: `tigera_secure_ee_events.${cluster}.`,
     template: `dpi-agent-events.${cluster}`,
@@ -49,7 +63,12 @@ const MAPPINGS = object({
   mitre_ids: keyword(),
   mitre_tactic: keyword(),
   mitigations: keyword(1024),
+  // Not the agent's: what somebody made of the alert. `dismissed` is Calico's.
+  dismissed: { type: 'boolean' },
   record: object({
+    acknowledged: { type: 'boolean' },
+    handled_by: keyword(),
+    handled_at: lenient('date'),
     snort_signature_id: keyword(),
     snort_signature_revision: keyword(),
     snort_alert: { type: 'text' },
@@ -82,13 +101,81 @@ const MAPPINGS = object({
   }),
 });
 
+/** https://www.elastic.co/docs/reference/ecs/ecs-field-reference, as far as `toEcs` fills it. */
+const ECS_MAPPINGS = object({
+  '@timestamp': lenient('date'),
+  ecs: object({ version: keyword() }),
+  message: { type: 'text' },
+  tags: keyword(),
+  event: object({
+    kind: keyword(),
+    category: keyword(),
+    type: keyword(),
+    module: keyword(),
+    dataset: keyword(),
+    provider: keyword(),
+    id: keyword(),
+    severity: lenient('long'),
+    risk_score: lenient('float'),
+    start: lenient('date'),
+    end: lenient('date'),
+    original: { type: 'keyword', index: false, doc_values: false },
+  }),
+  rule: object({
+    id: keyword(),
+    uuid: keyword(),
+    version: keyword(),
+    name: keyword(1024),
+    category: keyword(),
+    reference: keyword(1024),
+  }),
+  source: object({ ip: lenient('ip'), address: keyword(), port: lenient('long') }),
+  destination: object({ ip: lenient('ip'), address: keyword(), port: lenient('long') }),
+  network: object({ transport: keyword(), type: keyword(), protocol: keyword() }),
+  related: object({ ip: lenient('ip') }),
+  threat: object({
+    framework: keyword(),
+    tactic: object({ id: keyword(), name: keyword() }),
+    technique: object({ id: keyword(), subtechnique: object({ id: keyword() }) }),
+  }),
+  vulnerability: object({ id: keyword(), classification: keyword(), enumeration: keyword() }),
+  observer: object({
+    product: keyword(),
+    vendor: keyword(),
+    type: keyword(),
+    name: keyword(),
+    hostname: keyword(),
+    version: keyword(),
+  }),
+  orchestrator: object({
+    type: keyword(),
+    cluster: object({ name: keyword() }),
+    namespace: keyword(),
+    resource: object({ type: keyword(), name: keyword() }),
+  }),
+  dpi_agent: object({
+    origin: keyword(),
+    resource: keyword(),
+    generator_id: keyword(),
+    priority: lenient('integer'),
+    count: lenient('long'),
+    source: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
+    destination: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
+    payload: { type: 'keyword', index: false, doc_values: false },
+    dismissed: { type: 'boolean' },
+    acknowledged: { type: 'boolean' },
+    handled_by: keyword(),
+    handled_at: lenient('date'),
+  }),
+});
+
 /** What an index is made with. */
-export function indexBody({ alias }: Names): { settings: object; mappings: object; aliases: object } {
+export function indexBody({ schema, alias }: Names): { settings: object; mappings: object; aliases: object } {
   return {
     settings: {
       index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 200 } } },
     },
-    mappings: MAPPINGS,
+    mappings: schema === 'ecs' ? ECS_MAPPINGS : MAPPINGS,
     aliases: { [alias]: {} },
   };
 }

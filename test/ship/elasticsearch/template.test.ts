@@ -23,6 +23,7 @@ const stored = (): unknown => {
 
 test("names are those of Calico's indices", () => {
   expect(namesOf('cluster')).toEqual({
+    schema: 'calico',
     index: 'tigera_secure_ee_events.cluster.lma',
     alias: 'tigera_secure_ee_events.cluster.',
     template: 'dpi-agent-events.cluster',

@@ -1,0 +1,183 @@
+/** What the Alerts page and its server say to each other, in JSON. Types only: the page is built with them too. */
+
+/** Of a rule's priority: 1, 2, 3, and the rest. */
+export type Level = 'critical' | 'high' | 'medium' | 'low';
+export const LEVELS: readonly Level[] = ['critical', 'high', 'medium', 'low'];
+
+/** What somebody made of an alert. `open`: nothing yet. */
+export type State = 'open' | 'acknowledged' | 'dismissed';
+export const STATES: readonly State[] = ['open', 'acknowledged', 'dismissed'];
+
+export const RANGES = ['15m', '1h', '6h', '24h', '7d', '30d', 'all'] as const;
+export type Range = (typeof RANGES)[number];
+
+export interface End {
+  ip: string;
+  port?: number;
+  /** The pod, or the Service; absent where it is not known. */
+  name?: string;
+  namespace?: string;
+}
+
+/** An alert as the list shows it. */
+export interface AlertRow {
+  id: string;
+  /** Capture time, RFC 3339 in UTC. */
+  timestamp: string;
+  /** 0..100 */
+  severity: number;
+  level: Level;
+  state: State;
+  /** Who acknowledged or dismissed it, and when (RFC 3339). */
+  handledBy?: string;
+  handledAt?: string;
+  /** `<namespace>/<name>` of the DeepPacketInspection. */
+  resource: string;
+  /** Its namespace: that of the inspected pod. Who may see the alert is decided by it. */
+  namespace: string;
+  gid: string;
+  sid: string;
+  rev: string;
+  message: string;
+  classification?: string;
+  /** `TA0011`; absent where the rule names none. */
+  tactic?: string;
+  techniques: string[];
+  cves: string[];
+  protocol: string;
+  service?: string;
+  source: End;
+  destination: End;
+  /** Alerts that it stands for. */
+  count: number;
+  node: string;
+}
+
+export interface Page {
+  rows: AlertRow[];
+  /** For the parameter `after`; absent on the last page. */
+  next?: string;
+}
+
+export interface FacetValue {
+  value: string;
+  /** What to call it, where it is not the value itself. */
+  label?: string;
+  count: number;
+}
+
+export const FACETS = ['namespace', 'pod', 'signature', 'level', 'tactic', 'state'] as const;
+export type FacetName = (typeof FACETS)[number];
+
+export interface Bucket {
+  /** Milliseconds since the epoch. */
+  start: number;
+  counts: Record<Level, number>;
+}
+
+export interface Summary {
+  /** Of what all filters select. */
+  total: number;
+  counts: Record<Level, number>;
+  histogram: {
+    /** Milliseconds since the epoch. */
+    from: number;
+    to: number;
+    /** Milliseconds. */
+    interval: number;
+    buckets: Bucket[];
+  };
+  /** Each under all filters but its own, so that a second value can be chosen. The most frequent values. */
+  facets: Record<FacetName, FacetValue[]>;
+}
+
+export interface Group {
+  /** `<gid>:<sid>` or `<namespace>/<name>` */
+  key: string;
+  label: string;
+  count: number;
+  level: Level;
+  /** RFC 3339. */
+  newest: string;
+}
+
+/** A rule as the server's rule sets have it. */
+export interface RuleText {
+  text: string;
+  rev: number;
+  sets: string[];
+  file: string;
+  line: number;
+  classtype: string;
+}
+
+export interface AlertDetail {
+  row: AlertRow;
+  /** The document. */
+  event: unknown;
+  rule?: RuleText;
+}
+
+export interface Session {
+  access: 'none' | 'password' | 'kubernetes';
+  user: string;
+  version: string;
+  source:
+    | { kind: 'journal'; directory: string; limit: number }
+    | { kind: 'elasticsearch'; url: string; index: string; idField: string };
+  kibanaUrl?: string;
+  /** Whether there is an API server to try selectors on. */
+  dryRun: boolean;
+}
+
+/** Before anybody has signed in. */
+export interface SignInNeeded {
+  error: string;
+  access: 'password' | 'kubernetes';
+}
+
+export interface Refusal {
+  error: string;
+}
+
+export interface Coverage {
+  nodes: {
+    name: string;
+    /** `unknown`: it does not answer. */
+    state: 'ready' | 'starting' | 'impaired' | 'unknown';
+    problems: string[];
+    engine?: string;
+    pods?: number;
+    rules?: number;
+    version?: string;
+  }[];
+  resources: {
+    key: string;
+    selector: string;
+    nodes: number;
+    podsSelected: number;
+    podsCaptured: number;
+    errors: { node: string; message: string; timestamp: string }[];
+  }[];
+  /** What could not be asked, and why. */
+  problems: string[];
+}
+
+export interface DryRun {
+  selector: string;
+  namespace: string;
+  pods: { name: string; node: string; selected: boolean; inspected: boolean; why?: string }[];
+}
+
+/** A selector that can't be read. */
+export interface SelectorRefusal extends Refusal {
+  /** From 0. */
+  position: number;
+}
+
+/** The live stream's messages. */
+export interface LiveMessage {
+  rows: AlertRow[];
+  /** There were more than the server sends at once: load the list again. */
+  more: boolean;
+}

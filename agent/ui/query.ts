@@ -1,0 +1,188 @@
+/** What of the alerts is asked for: read from the parameters of a request, and tried on a row. */
+import {
+  FACETS,
+  LEVELS,
+  RANGES,
+  STATES,
+  type AlertRow,
+  type FacetName,
+  type Level,
+  type Range,
+  type State,
+} from './api.ts';
+import { podsOf } from './row.ts';
+
+/** Namespaces whose alerts may be seen. */
+export type Scope = 'all' | ReadonlySet<string>;
+
+/** All have to hold; of several values of one, any. Empty: any at all, but of `state` those that are not dismissed. */
+export interface AlertQuery {
+  /** Milliseconds since the epoch: inclusive, exclusive. */
+  from?: number;
+  to?: number;
+  namespace: readonly string[];
+  /** `<namespace>/<name>`, at either end. */
+  pod: readonly string[];
+  /** `<gid>:<sid>` */
+  signature: readonly string[];
+  level: readonly Level[];
+  /** Empty text: rules that name none. */
+  tactic: readonly string[];
+  state: readonly State[];
+  /** Each has to be somewhere in the alert; lower case. */
+  words: readonly string[];
+}
+
+export class QueryError extends Error {}
+
+const MAX_VALUES = 50;
+const MAX_WORDS = 8;
+const RANGE_MILLIS: Record<Exclude<Range, 'all'>, number> = {
+  '15m': 15 * 60_000,
+  '1h': 3_600_000,
+  '6h': 6 * 3_600_000,
+  '24h': 86_400_000,
+  '7d': 7 * 86_400_000,
+  '30d': 30 * 86_400_000,
+};
+
+const FORMS: Record<FacetName, { form: RegExp; example: string }> = {
+  namespace: { form: /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, example: 'the name of a namespace' },
+  pod: { form: /^[a-z0-9][-a-z0-9]{0,62}\/[-a-z0-9.]{1,253}$/, example: '<namespace>/<pod>' },
+  signature: { form: /^\d{1,10}:\d{1,10}$/, example: '<gid>:<sid>' },
+  level: { form: new RegExp(`^(${LEVELS.join('|')})$`), example: `one of ${LEVELS.join(', ')}` },
+  tactic: { form: /^(TA\d{4}|none)$/, example: 'a MITRE ATT&CK tactic such as TA0011, or none' },
+  state: { form: new RegExp(`^(${STATES.join('|')})$`), example: `one of ${STATES.join(', ')}` },
+};
+
+/** @param parameters By name; repeated ones as lists. @throws QueryError that names the parameter. */
+export function parseQuery(parameters: Readonly<Record<string, unknown>>, now: number): AlertQuery {
+  const values = Object.fromEntries(FACETS.map((name) => [name, valuesOf(name, parameters[name])])) as Record<
+    FacetName,
+    string[]
+  >;
+  const q = single('q', parameters['q']) ?? '';
+  if (q.length > 200) throw new QueryError('q: at most 200 characters');
+  return {
+    ...times(parameters, now),
+    namespace: values.namespace,
+    pod: values.pod,
+    signature: values.signature,
+    level: LEVELS.filter((level) => values.level.includes(level)),
+    tactic: values.tactic.map((tactic) => (tactic === 'none' ? '' : tactic)),
+    state: STATES.filter((state) => values.state.includes(state)),
+    words: q
+      .toLowerCase()
+      .split(/\s+/)
+      .filter((word) => word !== '')
+      .slice(0, MAX_WORDS),
+  };
+}
+
+function valuesOf(name: FacetName, given: unknown): string[] {
+  const list = given === undefined ? [] : Array.isArray(given) ? given : [given];
+  if (list.length > MAX_VALUES) throw new QueryError(`${name}: at most ${MAX_VALUES} values`);
+  const { form, example } = FORMS[name];
+  return list.map((value) => {
+    if (typeof value !== 'string' || !form.test(value)) throw new QueryError(`${name}: expected ${example}`);
+    return value;
+  });
+}
+
+function times(parameters: Readonly<Record<string, unknown>>, now: number): Pick<AlertQuery, 'from' | 'to'> {
+  const from = time('from', parameters['from']);
+  const to = time('to', parameters['to']);
+  if (from !== undefined || to !== undefined) {
+    if (from !== undefined && to !== undefined && from >= to) throw new QueryError('to: expected a time after from');
+    return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
+  }
+  const range = single('range', parameters['range']) ?? '24h';
+  if (!isRange(range)) throw new QueryError(`range: expected one of ${RANGES.join(', ')}`);
+  return range === 'all' ? {} : { from: now - RANGE_MILLIS[range] };
+}
+
+function isRange(text: string): text is Range {
+  return (RANGES as readonly string[]).includes(text);
+}
+
+function time(name: string, given: unknown): number | undefined {
+  const text = single(name, given);
+  if (text === undefined) return undefined;
+  const millis = Date.parse(text);
+  // Elasticsearch's times with nanoseconds end in 2262.
+  if (Number.isNaN(millis) || millis < 0 || millis > 9_000_000_000_000)
+    throw new QueryError(`${name}: expected a time such as 2026-01-31T12:00:00Z`);
+  return millis;
+}
+
+export function single(name: string, given: unknown): string | undefined {
+  if (given === undefined || given === '') return undefined;
+  if (typeof given !== 'string') throw new QueryError(`${name}: expected one value`);
+  return given;
+}
+
+export function inScope(scope: Scope, namespace: string): boolean {
+  return scope === 'all' || scope.has(namespace);
+}
+
+/**
+ * The facets whose filters a row does not pass: none when it is selected. Undefined when time or words leave it out anyway.
+ * @param time The row's, in milliseconds since the epoch.
+ */
+export function failing(
+  query: AlertQuery,
+  row: AlertRow,
+  time: number = Date.parse(row.timestamp),
+): FacetName[] | undefined {
+  const { from = -Infinity, to = Infinity } = query;
+  if (!(time >= from && time < to)) return undefined;
+  const failed: FacetName[] = [];
+  if (query.state.length === 0 ? row.state === 'dismissed' : !query.state.includes(row.state)) failed.push('state');
+  if (query.level.length > 0 && !query.level.includes(row.level)) failed.push('level');
+  if (query.namespace.length > 0 && !query.namespace.includes(row.namespace)) failed.push('namespace');
+  if (query.signature.length > 0 && !query.signature.includes(`${row.gid}:${row.sid}`)) failed.push('signature');
+  if (query.tactic.length > 0 && !query.tactic.includes(row.tactic ?? '')) failed.push('tactic');
+  if (query.pod.length > 0 && !podsOf(row).some((pod) => query.pod.includes(pod))) failed.push('pod');
+  return hasWords(query.words, row) ? failed : undefined;
+}
+
+export function matches(query: AlertQuery, row: AlertRow, time?: number): boolean {
+  return failing(query, row, time)?.length === 0;
+}
+
+function hasWords(words: readonly string[], row: AlertRow): boolean {
+  if (words.length === 0) return true;
+  const { source, destination } = row;
+  const haystack = [
+    row.message,
+    row.sid,
+    row.classification ?? '',
+    row.tactic ?? '',
+    row.resource,
+    row.node,
+    ...row.techniques,
+    ...row.cves,
+    ...[source, destination].flatMap(({ ip, name = '', namespace = '' }) => [ip, name, namespace]),
+  ]
+    .join('\n')
+    .toLowerCase();
+  return words.every((word) => haystack.includes(word));
+}
+
+const SECOND = 1000;
+const MINUTE = 60 * SECOND;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+const STEPS = [1, 2, 5, 10, 15, 30]
+  .map((seconds) => seconds * SECOND)
+  .concat([1, 2, 5, 10, 15, 30].map((minutes) => minutes * MINUTE))
+  .concat([1, 2, 3, 6, 12].map((hours) => hours * HOUR))
+  .concat([1, 2, 7, 14, 30, 90, 365].map((days) => days * DAY));
+const MAX_BARS = 96;
+
+/** The histogram's bars for a time: at most 97, each of a length that reads well. */
+export function barsOf(from: number, to: number): { interval: number; from: number; to: number } {
+  const span = Math.max(1, to - from);
+  const interval = STEPS.find((step) => span / step <= MAX_BARS) ?? Math.ceil(span / MAX_BARS / DAY) * DAY;
+  return { interval, from: Math.floor(from / interval) * interval, to: Math.ceil(to / interval) * interval };
+}

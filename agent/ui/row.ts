@@ -1,0 +1,109 @@
+/** An event document as a row of the page. The document may come from anybody who can write the journal or the index: nothing in it is trusted. */
+import type { AlertRow, End, Level, State } from './api.ts';
+
+/** What somebody made of an alert. */
+export interface Mark {
+  state: State;
+  by?: string;
+  /** RFC 3339. */
+  at?: string;
+}
+
+export type Fields = Record<string, unknown>;
+
+/** Lowest severity of each level; `severity` is 100 for priority 1 and 20 less for each further one, 50 without one. */
+export const LEVEL_FROM: Record<Level, number> = { critical: 90, high: 70, medium: 45, low: 0 };
+
+export function levelOf(severity: number): Level {
+  if (severity >= LEVEL_FROM.critical) return 'critical';
+  if (severity >= LEVEL_FROM.high) return 'high';
+  return severity >= LEVEL_FROM.medium ? 'medium' : 'low';
+}
+
+export function fields(value: unknown): Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+}
+
+/** @param share Gives one copy of texts that many rows have. @returns undefined when it is no event that can be shown. */
+export function rowOf(
+  document: unknown,
+  mark: Mark = { state: 'open' },
+  share: (text: string) => string = (text) => text,
+): AlertRow | undefined {
+  const event = fields(document);
+  const record = fields(event['record']);
+  const id = text(record['event_id']);
+  const timestamp = text(record['timestamp']);
+  const sid = text(record['snort_signature_id']);
+  if (id === '' || sid === '' || Number.isNaN(Date.parse(timestamp))) return undefined;
+  const resource = text(event['origin']).replace(/^dpi\./, '');
+  const severity = number(event['severity']) ?? 0;
+  const tactic = text(event['mitre_tactic']);
+  return {
+    id,
+    timestamp,
+    severity,
+    level: levelOf(severity),
+    state: mark.state,
+    ...(mark.by === undefined ? {} : { handledBy: mark.by }),
+    ...(mark.at === undefined ? {} : { handledAt: mark.at }),
+    resource: share(resource),
+    namespace: share(resource.split('/')[0] ?? ''),
+    gid: share(text(record['generator_id']) || '1'),
+    sid: share(sid),
+    rev: share(text(record['snort_signature_revision'])),
+    message: share(text(record['message'])),
+    ...optional('classification', share(text(record['classification']))),
+    ...(tactic === '' || tactic === 'n/a' ? {} : { tactic: share(tactic) }),
+    techniques: texts(event['mitre_ids']).map(share),
+    cves: texts(record['cves']).map(share),
+    protocol: share(text(record['protocol'])),
+    ...optional('service', share(text(record['service']))),
+    source: endOf(event, 'source', share),
+    destination: endOf(event, 'dest', share),
+    count: Math.max(1, number(record['count']) ?? 1),
+    node: share(text(event['host'])),
+  };
+}
+
+function endOf(event: Fields, side: 'source' | 'dest', share: (text: string) => string): End {
+  const port = number(event[`${side}_port`]);
+  return {
+    ip: share(text(event[`${side}_ip`])),
+    ...(port === undefined ? {} : { port }),
+    ...optional('name', share(known(event[`${side}_name`]))),
+    ...optional('namespace', share(known(event[`${side}_namespace`]))),
+  };
+}
+
+/** Events have `-` where a name is not known. */
+function known(value: unknown): string {
+  const name = text(value);
+  return name === '-' ? '' : name;
+}
+
+function optional<Key extends string>(key: Key, value: string): Partial<Record<Key, string>> {
+  const found: Partial<Record<Key, string>> = {};
+  if (value !== '') found[key] = value;
+  return found;
+}
+
+export function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
+
+function texts(value: unknown): string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : [];
+}
+
+function number(value: unknown): number | undefined {
+  return typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+}
+
+/** The pods at both ends, as `<namespace>/<name>`; one of them where they are the same. */
+export function podsOf({ source, destination }: Pick<AlertRow, 'source' | 'destination'>): string[] {
+  const pods = [source, destination].flatMap(({ namespace, name }) =>
+    namespace === undefined || name === undefined ? [] : [`${namespace}/${name}`],
+  );
+  return pods[0] === pods[1] ? pods.slice(0, 1) : pods;
+}
