@@ -20,6 +20,7 @@ COPY scripts/image-app.sh scripts/
 RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
+COPY web web
 RUN sh scripts/image-app.sh compile
 COPY bin bin
 COPY rules rules
@@ -35,6 +36,7 @@ COPY scripts/image-app.sh scripts/
 RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
+COPY web web
 RUN sh scripts/image-app.sh compile
 COPY bin bin
 COPY rules rules
@@ -63,7 +65,7 @@ RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent 
 LABEL org.opencontainers.image.title="dpi-agent" \
       org.opencontainers.image.description="Deep packet inspection for Kubernetes pods, with Suricata 7" \
       org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-only"
-EXPOSE 9097
+EXPOSE 9097 9098
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:9097/health').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "/opt/dpi-agent/bin/dpi-agent.js"]
@@ -81,7 +83,7 @@ RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent 
 LABEL org.opencontainers.image.title="dpi-agent" \
       org.opencontainers.image.description="Deep packet inspection for Kubernetes pods, with Snort 3" \
       org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-only"
-EXPOSE 9097
+EXPOSE 9097 9098
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
   CMD ["node", "-e", "fetch('http://127.0.0.1:9097/health').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["node", "/opt/dpi-agent/bin/dpi-agent.js"]

@@ -13,7 +13,7 @@ const common = {
 export default {
   projects: [
     { ...common, displayName: 'unit', testRegex: ['/test/(.*/)?[^./]+\\.test\\.ts$'] },
-    ...['engine', 'network', 'kubernetes', 'elasticsearch', 'cluster'].map((name) => ({
+    ...['engine', 'network', 'kubernetes', 'elasticsearch', 'browser', 'cluster'].map((name) => ({
       ...common,
       displayName: name,
       testMatch: [`<rootDir>/test/**/*.${name}.test.ts`],

@@ -56,6 +56,7 @@ function installSystemPackages() {
       ['util-linux', command('setpriv'), 'takes rights from the engine'],
     );
     if (profile === 'cluster') needed.push(...clusterPackages(command));
+    if (profile === 'test') needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
     if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
     if (profile === 'test' && !process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
     const engines =
@@ -182,12 +183,28 @@ function build() {
     'tsconfig.build.json',
     'package-lock.json',
   ];
+  once(stamp, sources, () => {
+    say('building');
+    run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);
+  });
+  once(
+    join(root, 'dist', '.built-web'),
+    ['web', 'agent/ui/api.ts', 'agent/events/tactics.ts', 'package-lock.json'],
+    () => {
+      say('building the Alerts page');
+      const vite = join(root, 'node_modules/vite/bin/vite.js');
+      run(process.execPath, [vite, 'build', 'web', '--config', 'web/vite.config.mjs', '--logLevel', 'warn']);
+    },
+  );
+}
+
+/** Makes something of files, unless it has been made of the same ones. */
+function once(stamp, sources, make) {
   const wanted = createHash('sha256')
     .update(sources.flatMap((path) => fingerprint(join(root, path))).join('\n'))
     .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
-  say('building');
-  run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);
+  make();
   mkdirSync(join(root, 'dist'), { recursive: true });
   writeFileSync(stamp, wanted);
 }

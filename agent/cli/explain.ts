@@ -2,13 +2,11 @@
 import { readFileSync } from 'node:fs';
 import { parseAllDocuments } from 'yaml';
 import type { Argv, CommandModule } from 'yargs';
-import { mismatch } from '../endpoints/mismatch.ts';
-import { readHost } from '../endpoints/resolve/host.ts';
-import { resolveInterface } from '../endpoints/resolve/resolve.ts';
-import { selectorOf, whyNotInspected } from '../endpoints/select.ts';
+import { explain, type Explanation } from '../endpoints/explain.ts';
+import { selectorOf } from '../endpoints/select.ts';
 import type { ApiClient, ApiList } from '../kube/api.ts';
 import { ApiError } from '../kube/api.ts';
-import { selectorLabels, toPod, type ApiPod, type Pod } from '../kube/pods.ts';
+import { listPods, type Pod } from '../kube/pods.ts';
 import {
   discoverResourceApi,
   resourcePath,
@@ -21,24 +19,6 @@ import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, connect, readConfig } from './setup.ts';
-
-const PAGE = 500;
-
-/** What would become of one pod. */
-export interface Explanation {
-  namespace: string;
-  pod: string;
-  /** Empty while it is not scheduled. */
-  node: string;
-  selected: boolean;
-  inspected: boolean;
-  /** Only on this node. */
-  interface?: string;
-  /** How the interface was found: calico, route, bridge, netns. */
-  by?: string;
-  /** Why it is not inspected, or what is not known here. */
-  why?: string;
-}
 
 interface ExplainArgv {
   selector?: string;
@@ -159,39 +139,6 @@ function checked(resource: DeepPacketInspection, where: string): DeepPacketInspe
     const pointer = line.length <= 200 ? `\n  ${line}\n  ${' '.repeat(error.position)}^` : '';
     throw new CommandError(`${where}: ${error.message}${pointer}`);
   }
-}
-
-async function listPods(client: ApiClient, namespace: string): Promise<Pod[]> {
-  const pods: Pod[] = [];
-  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
-  let token: string | undefined;
-  do {
-    const page: ApiList<ApiPod> = await client.get(path, {
-      limit: PAGE,
-      ...(token === undefined ? {} : { continue: token }),
-    });
-    pods.push(...page.items.map(toPod));
-    token = page.metadata.continue === '' ? undefined : page.metadata.continue;
-  } while (token !== undefined);
-  return pods;
-}
-
-/** @returns those that are selected first, each group by name. */
-function explain(resource: DeepPacketInspection, pods: Pod[], node: string): Explanation[] {
-  const selector = selectorOf(resource);
-  const host = readHost();
-  const explanations = pods.map((pod): Explanation => {
-    const about = { namespace: pod.namespace, pod: pod.name, node: pod.node };
-    const unmatched = mismatch(selector, selectorLabels(pod));
-    if (unmatched !== undefined) return { ...about, selected: false, inspected: false, why: unmatched };
-    const why = whyNotInspected(pod);
-    if (why !== undefined) return { ...about, selected: true, inspected: false, why };
-    if (pod.node !== node) return { ...about, selected: true, inspected: true, why: `by the agent on ${pod.node}` };
-    const found = resolveInterface(pod, host);
-    if (found.kind !== 'found') return { ...about, selected: true, inspected: false, why: found.reason };
-    return { ...about, selected: true, inspected: true, interface: found.interface, by: found.by };
-  });
-  return explanations.sort((a, b) => Number(b.selected) - Number(a.selected) || a.pod.localeCompare(b.pod));
 }
 
 function print(resource: DeepPacketInspection, explanations: Explanation[], output: string): void {

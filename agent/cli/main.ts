@@ -26,6 +26,10 @@ const COMMANDS = {
     describe: 'Show which pods a selector would inspect, and why not the others',
     load: () => import('./explain.ts'),
   },
+  ui: {
+    describe: 'Serve the Alerts page: search, follow and handle alerts in a browser',
+    load: () => import('./ui.ts'),
+  },
   events: {
     describe: 'Search the journal and follow it; send again what a sink refused',
     load: () => import('./events.ts'),

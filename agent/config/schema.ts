@@ -360,6 +360,76 @@ const kubernetes = z.strictObject({
   ),
 });
 
+const httpUrl = z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol));
+
+const ui = z
+  .strictObject({
+    source: about(
+      z.enum(['auto', 'journal', 'elasticsearch']).prefault('auto'),
+      'one of auto, journal, elasticsearch',
+      'Where dpi-agent ui has its alerts from; auto takes Elasticsearch where sinks.elasticsearch names one.',
+    ),
+    address: about(
+      z
+        .string()
+        .refine((address) => isIP(address) !== 0)
+        .prefault('127.0.0.1'),
+      'an IPv4 or IPv6 address',
+      'The address that the page listens on; other than loopback only with access control, and TLS.',
+    ),
+    port: about(integer(0, 65_535).prefault(9098), 'an integer from 0 to 65535', 'Its port; 0 takes a free one.'),
+    access: about(
+      z.enum(['auto', 'kubernetes', 'password', 'none']).prefault('auto'),
+      'one of auto, kubernetes, password, none',
+      'Who may see it: tokens of the cluster, users of ui.passwordFile, everybody; auto takes what there is.',
+    ),
+    passwordFile: about(
+      text().optional(),
+      'a path',
+      'File of users and hashed passwords, as dpi-agent ui --hash-password prints them; read again when it changes.',
+    ),
+    tlsCertFile: about(
+      text().optional(),
+      'a path',
+      "PEM file of the page's certificate, with its chain; read again when it changes.",
+    ),
+    tlsKeyFile: about(text().optional(), 'a path', 'PEM file of its key.'),
+    behindTlsProxy: about(
+      boolean().prefault(false),
+      'true or false',
+      'Whether a proxy before the page does TLS, and nobody else reaches it: its X-Forwarded headers are believed.',
+    ),
+    kibanaUrl: about(
+      httpUrl.optional(),
+      'a URL',
+      "Kibana's address, such as https://kibana.example.com: alerts get links to it.",
+    ),
+    agents: about(
+      list(z.string().refine((value) => value.startsWith('/') || httpUrl.safeParse(value).success)).prefault([]),
+      'a list of URLs (http://127.0.0.1:9097) and paths of sockets',
+      "Agents whose status the page shows; by default this machine's, and in a cluster those of ui.agentNamespace.",
+    ),
+    agentNamespace: about(
+      label().prefault('tigera-dpi'),
+      'a name of a namespace (RFC 1123 label)',
+      "Namespace of the agents' pods.",
+    ),
+    marksFile: about(
+      text().optional(),
+      'a path',
+      'File of what was acknowledged and dismissed, where alerts are from the journal; by default marks.ndjson in stateDirectory.',
+    ),
+  })
+  .superRefine((value, context) => {
+    if ((value.tlsCertFile === undefined) !== (value.tlsKeyFile === undefined)) {
+      context.addIssue({
+        code: 'custom',
+        path: [value.tlsCertFile === undefined ? 'tlsCertFile' : 'tlsKeyFile'],
+        message: 'expected both tlsCertFile and tlsKeyFile, or neither',
+      });
+    }
+  }, ALWAYS);
+
 const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$/;
 const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 
@@ -593,6 +663,7 @@ export const schema = z.strictObject({
       ),
     })
     .prefault({}),
+  ui: ui.prefault({}),
   endpoints: about(
     endpoints,
     'a list of mappings, at most 4093',

@@ -6,26 +6,9 @@
  */
 import { isIPv6 } from 'node:net';
 import type { EeEvent } from './event.ts';
+import { TACTICS } from './tactics.ts';
 
 export const ECS_VERSION = '8.17.0';
-
-/** MITRE ATT&CK's tactics for enterprises (https://attack.mitre.org/tactics/enterprise/). */
-export const TACTICS: Readonly<Record<string, string>> = {
-  TA0043: 'Reconnaissance',
-  TA0042: 'Resource Development',
-  TA0001: 'Initial Access',
-  TA0002: 'Execution',
-  TA0003: 'Persistence',
-  TA0004: 'Privilege Escalation',
-  TA0005: 'Defense Evasion',
-  TA0006: 'Credential Access',
-  TA0007: 'Discovery',
-  TA0008: 'Lateral Movement',
-  TA0009: 'Collection',
-  TA0011: 'Command and Control',
-  TA0010: 'Exfiltration',
-  TA0040: 'Impact',
-};
 
 /** @param cluster The name that the configuration gives the cluster. */
 export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> {
@@ -35,7 +18,7 @@ export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> 
   const techniques = event.mitre_ids ?? [];
   const tactic = event.mitre_tactic === 'n/a' ? undefined : event.mitre_tactic;
   const [seenAt] = record.seen_at;
-  const url = record.references?.find((reference) => reference.startsWith('url,'))?.slice(4);
+  const [url] = record.links ?? [];
   return {
     '@timestamp': record.timestamp,
     ecs: { version: ECS_VERSION },
@@ -104,7 +87,10 @@ export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> 
 
 /** The event that `toEcs` made a document of; undefined when it is none. */
 export function fromEcs(document: unknown): unknown {
-  const { event, dpi_agent: own } = (document ?? {}) as { event?: { original?: unknown }; dpi_agent?: { payload?: unknown } };
+  const { event, dpi_agent: own } = (document ?? {}) as {
+    event?: { original?: unknown };
+    dpi_agent?: { payload?: unknown };
+  };
   if (typeof event?.original !== 'string') return undefined;
   try {
     const found = JSON.parse(event.original) as { record?: object };

@@ -1,6 +1,6 @@
 /** What the rest of `agent/kube/` asks of an API server, and what it says when it can't. */
 
-export type Verb = 'get' | 'list' | 'watch' | 'patch';
+export type Verb = 'get' | 'list' | 'watch' | 'patch' | 'create';
 
 export interface Query {
   labelSelector?: string;
@@ -47,6 +47,8 @@ export interface ApiClient {
   server: string;
   /** @throws ApiError for every failure. */
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
+  /** POST of an object to its collection. @returns what the server made of it. */
+  create<T>(path: string, object: object, signal?: AbortSignal): Promise<T>;
   /** JSON merge patch (RFC 7386); with `metadata.resourceVersion` in it, the server answers 409 when the object has changed. */
   mergePatch<T>(path: string, patch: object, signal?: AbortSignal): Promise<T>;
   /**

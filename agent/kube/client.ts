@@ -87,9 +87,13 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
       'User-Agent': userAgent,
       ...(body === undefined
         ? {}
-        : { 'Content-Type': 'application/merge-patch+json', 'Content-Length': Buffer.byteLength(body) }),
+        : {
+            'Content-Type': asked.verb === 'create' ? 'application/json' : 'application/merge-patch+json',
+            'Content-Length': Buffer.byteLength(body),
+          }),
     };
-    const settings = { agent, ...own, method: body === undefined ? 'GET' : 'PATCH', headers };
+    const method = body === undefined ? 'GET' : asked.verb === 'create' ? 'POST' : 'PATCH';
+    const settings = { agent, ...own, method, headers };
     const response = await head(url, signal === undefined ? settings : { ...settings, signal }, body);
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
@@ -145,6 +149,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
   return {
     server,
     get: (path, query = {}, signal) => json(describe('get', path), parameters(query), undefined, signal),
+    create: (path, object, signal) => json(describe('create', path), {}, JSON.stringify(object), signal),
     mergePatch: (path, patch, signal) => json(describe('patch', path), {}, JSON.stringify(patch), signal),
     watch<T extends ApiObject>(
       path: string,
@@ -175,7 +180,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
 }
 
 /** Paths of the API: `/api/v1/…` and `/apis/<group>/<version>/…`, with `namespaces/<namespace>/` before a namespaced resource. */
-function describe(verb: 'get' | 'watch' | 'patch', path: string): Asked {
+function describe(verb: 'get' | 'watch' | 'patch' | 'create', path: string): Asked {
   const match = /^\/(?:api|apis\/([^/]+))\/[^/]+\/(?:namespaces\/([^/]+)\/)?([^/]+)(?:\/([^/]+))?(?:\/(.+))?$/.exec(
     path,
   );

@@ -1,6 +1,6 @@
 /** A pod, as far as the agent looks at it: what is not here is not kept in memory. */
 import { isIP } from 'node:net';
-import type { ApiObject } from './api.ts';
+import type { ApiClient, ApiList, ApiObject } from './api.ts';
 
 export interface Pod {
   /** `<namespace>/<name>` */
@@ -124,4 +124,22 @@ export function texts(value: unknown): Record<string, string> {
   return Object.fromEntries(
     Object.entries(record(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
   );
+}
+
+const PAGE = 500;
+
+/** All pods of a namespace, page by page. @throws ApiError */
+export async function listPods(client: Pick<ApiClient, 'get'>, namespace: string): Promise<Pod[]> {
+  const pods: Pod[] = [];
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
+  let token: string | undefined;
+  do {
+    const page: ApiList<ApiPod> = await client.get(path, {
+      limit: PAGE,
+      ...(token === undefined ? {} : { continue: token }),
+    });
+    pods.push(...page.items.map(toPod));
+    token = page.metadata.continue === '' ? undefined : page.metadata.continue;
+  } while (token !== undefined);
+  return pods;
 }

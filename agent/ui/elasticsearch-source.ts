@@ -57,12 +57,13 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       return await run(await connect());
     } catch (error) {
       signal?.throwIfAborted();
-      if (error instanceof errors.ResponseError && (error.statusCode === 401 || error.statusCode === 403)) files.forget();
+      if (error instanceof errors.ResponseError && (error.statusCode === 401 || error.statusCode === 403))
+        files.forget();
       throw new SourceError(explain(error, names.alias, config.nodes));
     }
   }
 
-  async function search(body: estypes.SearchRequest, signal?: AbortSignal): Promise<estypes.SearchResponse<unknown>> {
+  async function search(body: estypes.SearchRequest, signal?: AbortSignal): Promise<estypes.SearchResponse> {
     const request = {
       index: names.alias,
       ignore_unavailable: true,
@@ -72,7 +73,7 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       ...body,
     };
     return ask(signal, (current) =>
-      current.search<unknown>(request, {
+      current.search(request, {
         maxRetries: Math.max(0, config.nodes.length - 1),
         ...(signal === undefined ? {} : { signal }),
       }),
@@ -85,7 +86,7 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     { [field.id]: { order: 'desc', unmapped_type: 'keyword' } },
   ] as estypes.Sort;
 
-  function rowsOf(answer: estypes.SearchResponse<unknown>): AlertRow[] {
+  function rowsOf(answer: estypes.SearchResponse): AlertRow[] {
     return answer.hits.hits.flatMap(({ _source }) => {
       const row = rowOf(field.document(_source), markOf(field, _source));
       if (row === undefined) return [];
@@ -161,7 +162,10 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       const span = await spanOf(query, always, signal);
       const bars = barsOf(span.from, span.to);
       const own = (except?: FacetName): Query => ({ bool: { filter: facetFilters(field, query, except) } });
-      const wrap = (except: FacetName | undefined, aggregations: Aggregations): estypes.AggregationsAggregationContainer => ({
+      const wrap = (
+        except: FacetName | undefined,
+        aggregations: Aggregations,
+      ): estypes.AggregationsAggregationContainer => ({
         filter: own(except),
         aggs: aggregations,
       });
@@ -179,12 +183,17 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
             namespace: wrap('namespace', { values: { terms: { field: field.origin, size: 500 } } }),
             pod: wrap('pod', podAggregations(field, FACET_VALUES)),
             signature: wrap('signature', {
-              values: { terms: { field: field.sid, size: FACET_VALUES }, aggs: { gid: { terms: { field: field.gid, size: 4 } } } },
+              values: {
+                terms: { field: field.sid, size: FACET_VALUES },
+                aggs: { gid: { terms: { field: field.gid, size: 4 } } },
+              },
             }),
             level: wrap('level', { values: levels(field) }),
             tactic: wrap('tactic', { values: { terms: { field: field.tactic, size: FACET_VALUES, missing: 'n/a' } } }),
             state: wrap('state', {
-              values: { filters: { filters: Object.fromEntries(STATES.map((state) => [state, stateFilter(field, state)])) } },
+              values: {
+                filters: { filters: Object.fromEntries(STATES.map((state) => [state, stateFilter(field, state)])) },
+              },
             }),
           },
         },
@@ -205,9 +214,15 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
         counts,
         histogram: { ...bars, buckets },
         facets: {
-          namespace: chosen(sum(valuesOf('namespace').map((bucket) => [namespaceOf(bucket['key']), countOf(bucket)])), query.namespace),
+          namespace: chosen(
+            sum(valuesOf('namespace').map((bucket) => [namespaceOf(bucket['key']), countOf(bucket)])),
+            query.namespace,
+          ),
           pod: chosen(sum(podCounts(fields(found['pod']))), query.pod).slice(0, FACET_VALUES + query.pod.length),
-          signature: chosen(signatures, query.signature).map((value) => ({ ...value, label: messages.get(value.value) ?? '' })),
+          signature: chosen(signatures, query.signature).map((value) => ({
+            ...value,
+            label: messages.get(value.value) ?? '',
+          })),
           level: LEVELS.map((value) => ({ value, count: levelCounts(fields(found['level'])['values'])[value] })),
           tactic: chosen(
             sum(valuesOf('tactic').map((bucket) => [tacticOf(bucket['key']), countOf(bucket)])),
@@ -241,7 +256,10 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
         by === 'pod'
           ? podBuckets(found)
           : bucketsOf(found['values']).flatMap((bucket) =>
-              bucketsOf(bucket['gid']).map((gid): [string, Fields] => [`${text(gid['key'])}:${text(bucket['key'])}`, gid]),
+              bucketsOf(bucket['gid']).map((gid): [string, Fields] => [
+                `${text(gid['key'])}:${text(bucket['key'])}`,
+                gid,
+              ]),
             );
       const groups = new Map<string, Group>();
       for (const [key, bucket] of parts) {
@@ -257,7 +275,10 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       }
       const sorted = [...groups.values()].toSorted((a, b) => b.count - a.count).slice(0, GROUPS);
       if (by === 'pod') return sorted;
-      await nameSignatures(sorted.map(({ key }) => key), signal);
+      await nameSignatures(
+        sorted.map(({ key }) => key),
+        signal,
+      );
       return sorted.map((group) => ({ ...group, label: messages.get(group.key) ?? '' }));
     },
     async get(ids, signal) {
@@ -308,7 +329,11 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
   };
 
   /** The time that the histogram shows: as asked, else of all alerts. */
-  async function spanOf(query: AlertQuery, filter: Query[], signal: AbortSignal): Promise<{ from: number; to: number }> {
+  async function spanOf(
+    query: AlertQuery,
+    filter: Query[],
+    signal: AbortSignal,
+  ): Promise<{ from: number; to: number }> {
     if (query.from !== undefined) return { from: query.from, to: query.to ?? now() };
     const answer = await search(
       { size: 0, query: { bool: { filter } }, aggs: { from: { min: { field: field.time } } } },
@@ -319,7 +344,6 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     return { from: typeof first === 'number' ? Math.min(first, to - 1000) : to - 3_600_000, to };
   }
 }
-
 
 function clientOf(config: Config['sinks']['elasticsearch'], { auth, ca }: Credentials): Client {
   return new Client({
@@ -338,7 +362,8 @@ function explain(error: unknown, index: string, nodes: readonly string[]): strin
   const where = `Elasticsearch (${nodes.join(', ')})`;
   if (error instanceof errors.ResponseError) {
     if (error.statusCode === 401) return `${where} does not accept the credentials: look at sinks.elasticsearch`;
-    if (error.statusCode === 403) return `${where} does not let this user read ${index}: it needs the index privilege "read"`;
+    if (error.statusCode === 403)
+      return `${where} does not let this user read ${index}: it needs the index privilege "read"`;
     const reason = text(fields(fields(error.body)['error'])['reason']);
     return `${where} answered ${error.statusCode ?? 'strangely'}: ${reason || error.message}`.slice(0, 500);
   }
@@ -396,7 +421,10 @@ function filters(field: FieldNames, query: AlertQuery, except?: 'all'): Query[] 
   if (from !== undefined || to !== undefined) {
     found.push({
       range: {
-        [field.time]: { ...(from === undefined ? {} : { gte: iso(from) }), ...(to === undefined ? {} : { lt: iso(to) }) },
+        [field.time]: {
+          ...(from === undefined ? {} : { gte: iso(from) }),
+          ...(to === undefined ? {} : { lt: iso(to) }),
+        },
       },
     });
   }
@@ -485,7 +513,13 @@ function levelCounts(aggregation: unknown): Record<Level, number> {
 
 /** Names first, then their namespaces: both together would be a value for each document. */
 function podAggregations(field: FieldNames, size: number, about: Aggregations = {}): Aggregations {
-  const side = ({ namespace, name }: { namespace: string; name: string }): estypes.AggregationsAggregationContainer => ({
+  const side = ({
+    namespace,
+    name,
+  }: {
+    namespace: string;
+    name: string;
+  }): estypes.AggregationsAggregationContainer => ({
     terms: { field: name, size, exclude: ['-'] },
     aggs: { namespace: { terms: { field: namespace, size: 5, exclude: ['-'] }, aggs: about } },
   });

@@ -72,7 +72,12 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
     let next = from;
     while (!stopping.signal.aborted) {
       try {
-        const search = { directory, filter: {}, signal: stopping.signal, ...(next === undefined ? {} : { from: next }) };
+        const search = {
+          directory,
+          filter: {},
+          signal: stopping.signal,
+          ...(next === undefined ? {} : { from: next }),
+        };
         for await (const found of followJournal(search)) {
           problem = undefined;
           next = { segment: found.at.segment, offset: found.at.offset };

@@ -7,7 +7,7 @@
  */
 import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { STATES, type State } from './api.ts';
+import { STATES } from './api.ts';
 import { fields, text, type Mark } from './row.ts';
 
 const MAX_MARKS = 100_000;
@@ -49,8 +49,8 @@ export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Mar
       await mkdir(dirname(file), { recursive: true });
       handle = await open(file, 'a', 0o600);
     }
-    const text = ids.map((id) => lineOf(id, mark)).join('');
-    await handle.appendFile(torn ? `\n${text}` : text);
+    const added = ids.map((id) => lineOf(id, mark)).join('');
+    await handle.appendFile(torn ? `\n${added}` : added);
     await handle.datasync();
     torn = false;
     lines += ids.length;

@@ -90,8 +90,8 @@ function valuesOf(name: FacetName, given: unknown): string[] {
 }
 
 function times(parameters: Readonly<Record<string, unknown>>, now: number): Pick<AlertQuery, 'from' | 'to'> {
-  const from = time('from', parameters['from']);
-  const to = time('to', parameters['to']);
+  const from = timeOf('from', parameters['from']);
+  const to = timeOf('to', parameters['to']);
   if (from !== undefined || to !== undefined) {
     if (from !== undefined && to !== undefined && from >= to) throw new QueryError('to: expected a time after from');
     return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
@@ -105,7 +105,7 @@ function isRange(text: string): text is Range {
   return (RANGES as readonly string[]).includes(text);
 }
 
-function time(name: string, given: unknown): number | undefined {
+function timeOf(name: string, given: unknown): number | undefined {
   const text = single(name, given);
   if (text === undefined) return undefined;
   const millis = Date.parse(text);

@@ -28,7 +28,7 @@ export function fields(value: unknown): Fields {
 export function rowOf(
   document: unknown,
   mark: Mark = { state: 'open' },
-  share: (text: string) => string = (text) => text,
+  share: (name: string) => string = (name) => name,
 ): AlertRow | undefined {
   const event = fields(document);
   const record = fields(event['record']);

@@ -68,7 +68,14 @@ const DEFAULTS: Config = {
     fsync: true,
   },
   sinks: {
-    elasticsearch: { nodes: [], verifyTls: true, manageTemplate: true, timeoutMillis: 30_000, ...BATCH },
+    elasticsearch: {
+      nodes: [],
+      schema: 'calico',
+      verifyTls: true,
+      manageTemplate: true,
+      timeoutMillis: 30_000,
+      ...BATCH,
+    },
     syslog: { protocol: 'tcp', facility: 'local4', ...BATCH },
     stdout: { enabled: false, ...BATCH },
     deadLetterSize: 67108864,
@@ -79,6 +86,15 @@ const DEFAULTS: Config = {
   canary: { interval: 10_000 },
   kubernetes: { follow: 'auto' },
   http: { port: 9097 },
+  ui: {
+    source: 'auto',
+    address: '127.0.0.1',
+    port: 9098,
+    access: 'auto',
+    behindTlsProxy: false,
+    agents: [],
+    agentNamespace: 'tigera-dpi',
+  },
   endpoints: [],
 };
 

@@ -43,6 +43,7 @@ function scripted(
       lists.push(query);
       return (await Promise.resolve(list(query, lists.length))) as T;
     },
+    create: () => Promise.reject(new Error('not asked for')),
     mergePatch: () => Promise.reject(new Error('not asked for')),
     async watch(_path, query, onEvent, signal, onOpen) {
       watches.push(query);

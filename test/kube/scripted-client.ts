@@ -2,7 +2,7 @@
 import { ApiError, type ApiClient, type Query } from '../../agent/kube/api.ts';
 
 export interface Request {
-  method: 'GET' | 'PATCH';
+  method: 'GET' | 'PATCH' | 'POST';
   path: string;
   query: Query;
   patch: object;
@@ -24,6 +24,7 @@ export function scriptedClient(answer: (request: Request) => unknown): ScriptedC
     server: 'https://scripted',
     requests,
     get: (path, query, signal) => ask({ method: 'GET', path, query: query ?? {}, patch: {}, signal }),
+    create: (path, object, signal) => ask({ method: 'POST', path, query: {}, patch: object, signal }),
     mergePatch: (path, patch, signal) => ask({ method: 'PATCH', path, query: {}, patch, signal }),
     watch: () => Promise.reject(new Error('nothing here watches')),
   };

@@ -76,7 +76,13 @@ export function createElasticsearch(options: ElasticsearchOptions): Destination 
 
   /** The journal's line, or what the schema makes of it. */
   function documentOf({ json }: Item): string {
-    return config.schema === 'ecs' ? JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster)) : json;
+    if (config.schema === 'calico') return json;
+    try {
+      return JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster));
+    } catch {
+      // Not one of the agent's: somebody else wrote it into the journal.
+      return json;
+    }
   }
 
   async function ask(

@@ -1,0 +1,315 @@
+/** `dpi-agent ui`: the Alerts page. */
+import { readFile, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { once } from 'node:events';
+import { isIPv6 } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import type { Server } from 'node:tls';
+import type { Logger } from 'pino';
+import type { Argv, CommandModule } from 'yargs';
+import type { Config } from '../config/load.ts';
+import type { Address } from '../observe/ask.ts';
+import type { ApiClient } from '../kube/api.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { createLog } from './log.ts';
+import { isTerminal } from './print.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, readConfig, socketOf } from './setup.ts';
+import { version } from './version.ts';
+
+/** How often a certificate's file is looked at. */
+const CERTIFICATE_MILLIS = 60_000;
+const STRONG_ENOUGH = 12;
+
+interface UiArgv {
+  hashPassword?: string;
+}
+
+const OWN = ['hashPassword', 'hash-password'];
+const FLAGS: Record<string, string> = {
+  address: 'ui.address',
+  port: 'ui.port',
+  source: 'ui.source',
+  access: 'ui.access',
+};
+
+export const command: CommandModule<object, UiArgv> = {
+  command: 'ui',
+  builder: (args: Argv) =>
+    args
+      .options({ config: COMMON_FLAGS.config, ...CLUSTER_FLAGS, 'log-level': COMMON_FLAGS['log-level'] })
+      .option('source', {
+        choices: ['auto', 'journal', 'elasticsearch'],
+        describe: 'Where the alerts are; auto: Elasticsearch where sinks.elasticsearch names one, else the journal',
+      })
+      .option('address', { type: 'string', describe: 'Address to listen on [127.0.0.1]' })
+      .option('port', { alias: 'p', type: 'string', describe: 'Port to listen on [9098]' })
+      .option('access', {
+        choices: ['auto', 'kubernetes', 'password', 'none'],
+        describe: 'Who may see it: tokens of the cluster, users of ui.passwordFile, or everybody (on loopback only)',
+      })
+      .option('hash-password', {
+        type: 'string',
+        requiresArg: true,
+        describe: 'Print the line of ui.passwordFile for this user, with the password that is typed or piped in',
+      })
+      .strict(false)
+      .example('$0 ui', "this machine's journal, on http://127.0.0.1:9098")
+      .example('$0 ui --hash-password anna >> users', 'a user for ui.passwordFile')
+      .example(
+        '$0 ui --address 0.0.0.0 --ui.passwordFile users --ui.tlsCertFile tls.crt --ui.tlsKeyFile tls.key',
+        'for a team',
+      ) as Argv<UiArgv>,
+  handler: run,
+};
+
+async function run(argv: UiArgv): Promise<void> {
+  if (argv.hashPassword !== undefined) return printPasswordLine(argv.hashPassword);
+  const renamed = Object.fromEntries(
+    Object.entries(argv).map(([name, value]) => [FLAGS[name] ?? name, value as unknown]),
+  );
+  const config = readConfig(renamed, OWN);
+  const log = createLog(config);
+  const mode = accessOf(config);
+  refuseOpenDoors(config, mode);
+
+  const { readPage } = await import('../ui/files.ts');
+  const { createUiServer } = await import('../ui/server.ts');
+  const client = mode === 'kubernetes' || followsCluster(config) ? await connect(config) : undefined;
+  const source = await openSource(config);
+  const { ui } = config;
+  const tls = await readCertificate(ui);
+  const { createRules } = await import('../ui/rules.ts');
+  const { createCoverage } = await import('../ui/coverage.ts');
+  let page;
+  try {
+    page = readPage();
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
+  }
+  const app = createUiServer({
+    source,
+    access: await createAccess(config, mode, client),
+    page,
+    version: version(),
+    log,
+    ...(ui.kibanaUrl === undefined ? {} : { kibanaUrl: ui.kibanaUrl }),
+    ...(tls === undefined ? {} : { tls }),
+    secure: tls !== undefined || ui.behindTlsProxy,
+    trustProxy: ui.behindTlsProxy,
+    rule: createRules(
+      {
+        rulesDirectory: config.rulesDirectory,
+        paths: config.rules,
+        engine: config.engine.type === 'suricata' ? 'suricata' : 'snort',
+      },
+      log,
+    ),
+    coverage: createCoverage({
+      agents: agentsOf(config),
+      ...(client === undefined
+        ? {}
+        : {
+            cluster: {
+              client,
+              namespace: ui.agentNamespace,
+              labelSelector: 'k8s-app=tigera-dpi',
+              port: config.http.port || 9097,
+            },
+          }),
+    }),
+    ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
+  });
+  try {
+    await app.listen({ host: ui.address, port: ui.port });
+  } catch (error) {
+    await source.close();
+    const { code } = error as NodeJS.ErrnoException;
+    const why = code === 'EADDRINUSE' ? 'the port is taken: choose another with --port' : String(error);
+    throw new CommandError(`cannot listen on ${ui.address}:${ui.port}: ${why}`, EXIT.failed);
+  }
+  const bound = app.server.address();
+  const port = typeof bound === 'object' && bound !== null ? bound.port : ui.port;
+  const url = `${tls === undefined ? 'http' : 'https'}://${isIPv6(ui.address) ? `[${ui.address}]` : ui.address}:${port}/`;
+  log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
+  const renewal = tls === undefined ? undefined : renewCertificate(app.server as unknown as Server, ui, log);
+
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+  await once(stopping.signal, 'abort');
+  clearInterval(renewal);
+  await app.close();
+  await source.close();
+}
+
+type Mode = 'none' | 'password' | 'kubernetes';
+
+function accessOf(config: Config): Mode {
+  const { access, passwordFile } = config.ui;
+  if (access === 'password' && passwordFile === undefined)
+    throw new CommandError(
+      'ui.access is password, but there is no ui.passwordFile: dpi-agent ui --hash-password makes its lines',
+    );
+  if (access !== 'auto') return access;
+  if (passwordFile !== undefined) return 'password';
+  return followsCluster(config) ? 'kubernetes' : 'none';
+}
+
+/** @throws CommandError where others could read alerts, or passwords on their way. */
+function refuseOpenDoors({ ui }: Config, mode: Mode): void {
+  if (ui.address === '::1' || ui.address.startsWith('127.')) return;
+  const where = `the Alerts page would be open on ${ui.address}`;
+  if (mode === 'none') {
+    throw new CommandError(
+      `${where} to everybody: choose who may see it with --access kubernetes, or ui.passwordFile; or listen on 127.0.0.1`,
+    );
+  }
+  if (ui.tlsCertFile === undefined && !ui.behindTlsProxy) {
+    throw new CommandError(
+      `${where} without TLS, and ${mode === 'password' ? 'passwords' : 'tokens'} would cross the network in the clear: set ui.tlsCertFile and ` +
+        'ui.tlsKeyFile; or, where a proxy before it does TLS and nobody else reaches it, ui.behindTlsProxy',
+    );
+  }
+}
+
+async function openSource(config: Config) {
+  const { source, marksFile } = config.ui;
+  const { elasticsearch } = config.sinks;
+  if (source === 'elasticsearch' && elasticsearch.nodes.length === 0)
+    throw new CommandError('ui.source is elasticsearch, but sinks.elasticsearch.nodes names none');
+  if (source === 'elasticsearch' || (source === 'auto' && elasticsearch.nodes.length > 0)) {
+    const { openElasticsearchSource } = await import('../ui/elasticsearch-source.ts');
+    return openElasticsearchSource({ config: elasticsearch, cluster: config.cluster });
+  }
+  const { openJournalSource } = await import('../ui/journal-source.ts');
+  try {
+    return await openJournalSource({
+      directory: config.journal.directory,
+      marksFile: marksFile ?? join(config.stateDirectory, 'marks.ndjson'),
+    });
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
+  }
+}
+
+async function createAccess(config: Config, mode: Mode, client: ApiClient | undefined) {
+  const { kubernetesAccess, openAccess, passwordAccess } = await import('../ui/access.ts');
+  if (mode === 'kubernetes' && client !== undefined) return kubernetesAccess(client);
+  if (mode !== 'password') return openAccess;
+  const { openPasswordFile } = await import('../ui/passwords.ts');
+  try {
+    return passwordAccess(await openPasswordFile(config.ui.passwordFile ?? ''));
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function createDryRun(client: ApiClient) {
+  const { explain } = await import('../endpoints/explain.ts');
+  const { selectorOf } = await import('../endpoints/select.ts');
+  const { SelectorError } = await import('../kube/selector/selector.ts');
+  const { listPods } = await import('../kube/pods.ts');
+  const { Refused } = await import('../ui/server.ts');
+  return async (namespace: string, selector: string) => {
+    try {
+      // A text that is none is refused before anything is asked.
+      selectorOf({ selector });
+      const found = explain({ selector }, await listPods(client, namespace), undefined);
+      return {
+        selector,
+        namespace,
+        pods: found.map(({ pod, node, selected, inspected, why }) => ({
+          name: pod,
+          node,
+          selected,
+          inspected,
+          ...(why === undefined ? {} : { why }),
+        })),
+      };
+    } catch (error) {
+      if (error instanceof SelectorError) throw new Refused(400, error.message, { position: error.position });
+      throw error;
+    }
+  };
+}
+
+/** Those that are named, else this machine's. */
+function agentsOf(config: Config): Address[] {
+  if (config.ui.agents.length > 0) {
+    return config.ui.agents.map((agent) => (/^https?:/.test(agent) ? { url: agent } : { socket: agent }));
+  }
+  const socket = socketOf(config);
+  return existsSync(socket) ? [{ socket }] : [];
+}
+
+type Ui = Config['ui'];
+
+/** @throws CommandError that names the file. */
+async function readCertificate({ tlsCertFile, tlsKeyFile }: Ui): Promise<{ cert: Buffer; key: Buffer } | undefined> {
+  if (tlsCertFile === undefined || tlsKeyFile === undefined) return undefined;
+  const read = (path: string): Promise<Buffer> =>
+    readFile(path).catch((error: NodeJS.ErrnoException) => {
+      throw new CommandError(`can't read ${path}: ${error.code ?? error.message}`);
+    });
+  return { cert: await read(tlsCertFile), key: await read(tlsKeyFile) };
+}
+
+/** Takes a certificate that replaces the one in the file. */
+function renewCertificate(server: Server, ui: Ui, log: Logger): NodeJS.Timeout {
+  let print = '';
+  const look = async (): Promise<void> => {
+    const { mtimeMs, ino } = await stat(ui.tlsCertFile ?? '');
+    const now = `${mtimeMs} ${ino}`;
+    if (print !== '' && print !== now) {
+      const certificate = await readCertificate(ui);
+      if (certificate !== undefined) server.setSecureContext(certificate);
+      log.info('the certificate was replaced');
+    }
+    print = now;
+  };
+  const quietly = (): void =>
+    void look().catch((error: unknown) => log.warn({ err: error }, 'the certificate is not renewed'));
+  quietly();
+  return setInterval(quietly, CERTIFICATE_MILLIS);
+}
+
+async function printPasswordLine(username: string): Promise<void> {
+  if (!/^[^:\s#][^:\s]{0,127}$/.test(username))
+    throw new CommandError('--hash-password: expected the name of a user, without colon and blanks');
+  const password = await readPassword(username);
+  if (password.length < STRONG_ENOUGH)
+    throw new CommandError(`the password is too short: ${STRONG_ENOUGH} characters at least`);
+  const { passwordLine } = await import('../ui/passwords.ts');
+  process.stdout.write(`${await passwordLine(username, password)}\n`);
+}
+
+/** A line of the standard input; on a terminal without showing it. */
+async function readPassword(username: string): Promise<string> {
+  const { stdin, stderr } = process;
+  const hidden = isTerminal(stdin);
+  if (hidden) {
+    stderr.write(`password of ${username}: `);
+    stdin.setRawMode(true);
+  }
+  let typed = '';
+  try {
+    if (!hidden) {
+      for await (const line of createInterface({ input: stdin })) return line;
+      return '';
+    }
+    for await (const chunk of stdin) {
+      for (const character of String(chunk)) {
+        if (character === '\r' || character === '\n') return typed;
+        if (character === '\u0003' || character === '\u0004') throw new CommandError('given up', EXIT.failed);
+        typed = character === '\u007F' || character === '\b' ? typed.slice(0, -1) : typed + character;
+      }
+    }
+    return typed;
+  } finally {
+    if (hidden) {
+      stdin.setRawMode(false);
+      stdin.pause();
+      stderr.write('\n');
+    }
+  }
+}

@@ -1,0 +1,183 @@
+/**
+ * Who may see what. An alert belongs to the namespace of its DeepPacketInspection, and is shown to who may see that one.
+ *
+ *   none        everybody who reaches the page, which then listens on loopback only
+ *   password    users of a file; each sees all
+ *   kubernetes  whoever has a token of the cluster (TokenReview). Seeing takes `list` on deeppacketinspections in the namespace; acknowledging and dismissing
+ *               takes `update` on deeppacketinspections/alerts there, which only RBAC knows; the selector dry run `list` on pods (SubjectAccessReview)
+ *
+ * Answers of the API server hold for a minute. When it does not answer, nobody sees anything.
+ */
+import type { ApiClient } from '../kube/api.ts';
+import { ApiError } from '../kube/api.ts';
+import { discoverResourceApi } from '../kube/resources.ts';
+import { fields, text } from './row.ts';
+import type { Scope } from './query.ts';
+import type { PasswordFile } from './passwords.ts';
+
+const KEEP_MILLIS = 60_000;
+/** Reviews that are asked for at once. */
+const PARALLEL = 16;
+const REVIEWS = 10_000;
+
+export interface User {
+  name: string;
+  /** Namespaces whose alerts it may see. */
+  readable(): Promise<Scope>;
+  mayMark(namespace: string): Promise<boolean>;
+  mayListPods(namespace: string): Promise<boolean>;
+}
+
+export interface Access {
+  mode: 'none' | 'password' | 'kubernetes';
+  /** @returns undefined when the credentials are wrong. */
+  signIn(credentials: Credentials): Promise<User | undefined>;
+  /** Whether who signed in with these may still see anything. */
+  stillValid(credentials: Credentials): Promise<boolean>;
+}
+
+export type Credentials = { token: string } | { username: string; password: string };
+
+function everything(name: string): User {
+  const yes = (): Promise<boolean> => Promise.resolve(true);
+  return { name, readable: () => Promise.resolve('all'), mayMark: yes, mayListPods: yes };
+}
+
+/** Who asks where there is no access control. */
+export const ANYBODY: User = everything('local');
+
+export const openAccess: Access = {
+  mode: 'none',
+  signIn: () => Promise.resolve(ANYBODY),
+  stillValid: () => Promise.resolve(true),
+};
+
+export function passwordAccess(file: PasswordFile): Access {
+  return {
+    mode: 'password',
+    async signIn(credentials) {
+      if (!('password' in credentials)) return undefined;
+      const { username, password } = credentials;
+      return (await file.verify(username, password)) ? everything(username) : undefined;
+    },
+    // A changed password, or a removed user, ends the session.
+    stillValid: (credentials) =>
+      'password' in credentials ? file.has(credentials.username, credentials.password) : Promise.resolve(false),
+  };
+}
+
+interface Reviewed {
+  name: string;
+  uid: string;
+  groups: string[];
+  extra: Record<string, unknown>;
+}
+
+export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
+  const tokens = createMemory<Reviewed | undefined>(now);
+
+  function review(token: string): Promise<Reviewed | undefined> {
+    return tokens(token, async () => {
+      const answer = await client.create('/apis/authentication.k8s.io/v1/tokenreviews', {
+        apiVersion: 'authentication.k8s.io/v1',
+        kind: 'TokenReview',
+        spec: { token },
+      });
+      const status = fields(fields(answer)['status']);
+      if (status['authenticated'] !== true) return undefined;
+      const user = fields(status['user']);
+      const groups = Array.isArray(user['groups']) ? user['groups'].filter((group) => typeof group === 'string') : [];
+      return { name: text(user['username']), uid: text(user['uid']), groups, extra: fields(user['extra']) };
+    });
+  }
+
+  const group = createMemory<string>(now);
+  const namespaces = createMemory<string[]>(now);
+  const allowed = createMemory<boolean>(now);
+
+  function may(user: Reviewed, verb: string, resource: string, namespace?: string): Promise<boolean> {
+    const key = JSON.stringify([user.name, user.uid, user.groups, user.extra, verb, resource, namespace]);
+    return allowed(key, async () => {
+      const [name = '', subresource] = resource.split('/');
+      const apiGroup =
+        name === 'pods'
+          ? ''
+          : await group(
+              '',
+              async () => ((await discoverResourceApi(client)) ?? 'projectcalico.org/v3').split('/')[0] ?? '',
+            );
+      const answer = await client.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+        apiVersion: 'authorization.k8s.io/v1',
+        kind: 'SubjectAccessReview',
+        spec: {
+          user: user.name,
+          uid: user.uid,
+          groups: user.groups,
+          extra: user.extra,
+          resourceAttributes: {
+            verb,
+            group: apiGroup,
+            resource: name,
+            ...(subresource === undefined ? {} : { subresource }),
+            ...(namespace === undefined ? {} : { namespace }),
+          },
+        },
+      });
+      return fields(fields(answer)['status'])['allowed'] === true;
+    });
+  }
+
+  function userOf(reviewed: Reviewed): User {
+    const resource = 'deeppacketinspections';
+    return {
+      name: reviewed.name,
+      async readable() {
+        if (await may(reviewed, 'list', resource)) return 'all';
+        const all = await namespaces('', async () => {
+          const { items } = await client.get<{ items: { metadata: { name: string } }[] }>('/api/v1/namespaces');
+          return items.map(({ metadata }) => metadata.name);
+        });
+        const readable = new Set<string>();
+        for (let index = 0; index < all.length; index += PARALLEL) {
+          const part = all.slice(index, index + PARALLEL);
+          const answers = await Promise.all(part.map((namespace) => may(reviewed, 'list', resource, namespace)));
+          for (const [at, namespace] of part.entries()) if (answers[at] === true) readable.add(namespace);
+        }
+        return readable;
+      },
+      mayMark: (namespace) => may(reviewed, 'update', `${resource}/alerts`, namespace),
+      mayListPods: (namespace) => may(reviewed, 'list', 'pods', namespace),
+    };
+  }
+
+  return {
+    mode: 'kubernetes',
+    async signIn(credentials) {
+      if (!('token' in credentials)) return undefined;
+      const reviewed = await review(credentials.token);
+      return reviewed === undefined ? undefined : userOf(reviewed);
+    },
+    async stillValid(credentials) {
+      return 'token' in credentials && (await review(credentials.token)) !== undefined;
+    },
+  };
+}
+
+/** What is known of a key for a minute; who asks meanwhile waits for the same answer. What fails is not kept. */
+function createMemory<T>(now: () => number): (key: string, ask: () => Promise<T>) => Promise<T> {
+  const known = new Map<string, { until: number; answer: Promise<T> }>();
+  return (key, ask) => {
+    const found = known.get(key);
+    if (found !== undefined && found.until > now()) return found.answer;
+    if (known.size >= REVIEWS) known.clear();
+    const answer = ask();
+    known.set(key, { until: now() + KEEP_MILLIS, answer });
+    answer.catch(() => known.delete(key));
+    return answer;
+  };
+}
+
+/** For who sees that the API server did not answer. */
+export function accessProblem(error: unknown): string | undefined {
+  return error instanceof ApiError ? `Your rights can't be looked up: ${error.message}` : undefined;
+}

@@ -1,0 +1,77 @@
+/** Who is signed in: a random name in a cookie, the rest in memory. Sessions end after 12 hours, or 2 hours without a request; and with the server. */
+import { createHash, randomBytes } from 'node:crypto';
+import type { Credentials, User } from './access.ts';
+
+const LIFE_MILLIS = 12 * 3_600_000;
+const IDLE_MILLIS = 2 * 3_600_000;
+const MAX_SESSIONS = 1000;
+
+export interface SignedIn {
+  user: User;
+  credentials: Credentials;
+}
+
+export interface Sessions {
+  /** @returns the cookie's value. */
+  open(signedIn: SignedIn): string;
+  find(cookie: string): SignedIn | undefined;
+  close(cookie: string): void;
+}
+
+export function createSessions(now: () => number = () => performance.now()): Sessions {
+  /** By a digest, so that nobody learns a name from how long it takes to look for it. The least recently used first. */
+  const sessions = new Map<string, SignedIn & { opened: number; used: number }>();
+  const keyOf = (cookie: string): string => createHash('sha256').update(cookie).digest('hex');
+  return {
+    open(signedIn) {
+      const cookie = randomBytes(32).toString('base64url');
+      sessions.set(keyOf(cookie), { ...signedIn, opened: now(), used: now() });
+      for (const oldest of sessions.keys()) {
+        if (sessions.size <= MAX_SESSIONS) break;
+        sessions.delete(oldest);
+      }
+      return cookie;
+    },
+    find(cookie) {
+      const key = keyOf(cookie);
+      const session = sessions.get(key);
+      if (session === undefined) return undefined;
+      sessions.delete(key);
+      if (now() - session.opened > LIFE_MILLIS || now() - session.used > IDLE_MILLIS) return undefined;
+      session.used = now();
+      sessions.set(key, session);
+      return session;
+    },
+    close(cookie) {
+      sessions.delete(keyOf(cookie));
+    },
+  };
+}
+
+const OF_ONE = 10;
+const OF_ALL = 100;
+const WINDOW_MILLIS = 60_000;
+const MAX_SENDERS = 10_000;
+
+export interface Attempts {
+  /** Seconds to wait before another one may try; 0: none. */
+  wait(sender: string): number;
+  count(sender: string): void;
+}
+
+/** At most 10 of one address in a minute, and 100 in all. */
+export function createAttempts(now: () => number = () => performance.now()): Attempts {
+  const made = new Map<string, number[]>();
+  const recent = (key: string): number[] => (made.get(key) ?? []).filter((time) => now() - time < WINDOW_MILLIS);
+  const waitOf = (times: number[], limit: number): number => {
+    const first = times.at(-limit);
+    return first === undefined ? 0 : Math.ceil((first + WINDOW_MILLIS - now()) / 1000);
+  };
+  return {
+    wait: (sender) => Math.max(waitOf(recent(sender), OF_ONE), waitOf(recent('all'), OF_ALL)),
+    count(sender) {
+      if (made.size >= MAX_SENDERS) made.clear();
+      for (const key of [sender, 'all']) made.set(key, [...recent(key), now()].slice(-OF_ALL));
+    },
+  };
+}

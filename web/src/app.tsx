@@ -1,0 +1,131 @@
+import type { JSX } from 'preact';
+import { useCallback, useEffect, useState } from 'preact/hooks';
+import type { Session } from '../../agent/ui/api.ts';
+import { Alerts } from './alerts.tsx';
+import { CoveragePage } from './coverage.tsx';
+import { DryRunPage } from './dry-run.tsx';
+import { Help, Icon, Problem } from './parts.tsx';
+import { send, useAnswer } from './server.ts';
+import { SignIn } from './sign-in.tsx';
+import { nextTheme, theme } from './theme.ts';
+import { useLocation } from './url.ts';
+
+const PAGES = ['alerts', 'coverage', 'dry-run'] as const;
+type PageName = (typeof PAGES)[number];
+const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', 'dry-run': 'Dry run' };
+
+export function App(): JSX.Element {
+  const session = useAnswer<Session>('/api/session');
+  const place = useLocation();
+  const [help, setHelp] = useState(false);
+  const closeHelp = useCallback(() => setHelp(false), []);
+  const page = PAGES.find((name) => name === place.params.get('page')) ?? 'alerts';
+
+  useEffect(() => {
+    document.title = `${TITLES[page]} · dpi-agent`;
+  }, [page]);
+
+  useEffect(() => {
+    const press = (event: KeyboardEvent): void => {
+      if (event.key === '?' && !isTyping(event)) setHelp((shown) => !shown);
+    };
+    addEventListener('keydown', press);
+    return () => removeEventListener('keydown', press);
+  }, []);
+
+  if (session.data === undefined || session.error?.status === 401) {
+    const access = session.error?.body['access'];
+    if (access === 'kubernetes' || access === 'password') return <SignIn access={access} signedIn={session.reload} />;
+    if (session.error !== undefined)
+      return (
+        <main class="alone">
+          <Problem error={session.error} retry={session.reload} />
+        </main>
+      );
+    return <main class="alone" aria-busy="true" />;
+  }
+
+  const { data } = session;
+  const pages = PAGES.filter((name) => name !== 'dry-run' || data.dryRun);
+  return (
+    <>
+      <header class="top">
+        <a class="brand" href="/" aria-label="dpi-agent alerts, without filters">
+          <img src="/icon.svg" alt="" width="26" height="26" />
+          <span>dpi-agent</span>
+        </a>
+        <nav aria-label="Pages">
+          {pages.map((name) => (
+            <a
+              key={name}
+              href={name === 'alerts' ? '/' : `?page=${name}`}
+              aria-current={name === page ? 'page' : undefined}
+              onClick={(event) => {
+                if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+                event.preventDefault();
+                place.change((params) => {
+                  for (const key of new Set(params.keys())) params.delete(key);
+                  if (name !== 'alerts') params.set('page', name);
+                });
+              }}
+            >
+              {TITLES[name]}
+            </a>
+          ))}
+        </nav>
+        <div class="top-end">
+          <ThemeButton />
+          <button
+            class="icon-button"
+            type="button"
+            aria-label="Keyboard shortcuts"
+            title="Keyboard shortcuts (?)"
+            onClick={() => setHelp(true)}
+          >
+            <Icon name="help" />
+          </button>
+          {data.access !== 'none' && (
+            <button
+              class="quiet user"
+              type="button"
+              title={`Signed in as ${data.user}`}
+              onClick={() => void send('DELETE', '/api/session').finally(session.reload)}
+            >
+              <span class="user-name">{shortUser(data.user)}</span> Sign out
+            </button>
+          )}
+        </div>
+      </header>
+      {page === 'alerts' && <Alerts place={place} session={data} signedOut={session.reload} />}
+      {page === 'coverage' && <CoveragePage />}
+      {page === 'dry-run' && <DryRunPage place={place} />}
+      <Help open={help} close={closeHelp} />
+    </>
+  );
+}
+
+export function isTyping(event: KeyboardEvent): boolean {
+  const { target } = event;
+  const field = target instanceof HTMLInputElement && target.type !== 'checkbox';
+  return field || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
+}
+
+function ThemeButton(): JSX.Element {
+  const [chosen, setChosen] = useState(theme);
+  const names = { system: 'as the system', light: 'light', dark: 'dark' };
+  return (
+    <button
+      class="icon-button"
+      type="button"
+      aria-label={`Colours: ${names[chosen]}`}
+      title={`Colours: ${names[chosen]}`}
+      onClick={() => setChosen(nextTheme())}
+    >
+      <Icon name={chosen === 'system' ? 'half' : chosen === 'light' ? 'sun' : 'moon'} />
+    </button>
+  );
+}
+
+function shortUser(name: string): string {
+  return name.replace(/^system:serviceaccount:/, '');
+}

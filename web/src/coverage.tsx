@@ -1,0 +1,117 @@
+import type { JSX } from 'preact';
+import { useEffect } from 'preact/hooks';
+import type { Coverage } from '../../agent/ui/api.ts';
+import { Empty, Problem } from './parts.tsx';
+import { useAnswer } from './server.ts';
+import { ago, grouped, Text } from './text.tsx';
+
+const REFRESH_MILLIS = 10_000;
+const NAMES = { ready: 'Inspecting', starting: 'Starting', impaired: 'Impaired', unknown: 'No answer' } as const;
+
+export function CoveragePage(): JSX.Element {
+  const answer = useAnswer<Coverage>('/api/coverage');
+  useEffect(() => {
+    const timer = setInterval(answer.reload, REFRESH_MILLIS);
+    return () => clearInterval(timer);
+  }, []);
+  const { data } = answer;
+  if (data === undefined) {
+    return (
+      <main class="page" aria-busy={answer.loading}>
+        {answer.error !== undefined && <Problem error={answer.error} retry={answer.reload} />}
+      </main>
+    );
+  }
+  const nothing = data.nodes.length === 0 && data.resources.length === 0;
+  return (
+    <main class="page">
+      {answer.error !== undefined && <Problem error={answer.error} retry={answer.reload} />}
+      {data.problems.map((problem) => (
+        <div key={problem} class="problem" role="alert">
+          <Text>{problem}</Text>
+        </div>
+      ))}
+      {nothing && data.problems.length === 0 && (
+        <Empty title="Nothing to show">
+          <p>
+            No agent is known here. Name some with <code>ui.agents</code>, or run the page where an agent runs, or in
+            its cluster.
+          </p>
+        </Empty>
+      )}
+      {data.nodes.length > 0 && (
+        <section class="card" aria-labelledby="nodes">
+          <h2 id="nodes">Nodes</h2>
+          <ul class="nodes">
+            {data.nodes.map((node) => (
+              <li key={node.name} class={`node node-${node.state}`}>
+                <div class="node-head">
+                  <strong>
+                    <Text>{node.name}</Text>
+                  </strong>
+                  <span class={`health health-${node.state}`}>{NAMES[node.state]}</span>
+                </div>
+                <span class="faint">
+                  {[
+                    node.engine,
+                    node.pods === undefined ? undefined : `${grouped(node.pods)} ${node.pods === 1 ? 'pod' : 'pods'}`,
+                    node.rules === undefined ? undefined : `${grouped(node.rules)} rules`,
+                  ]
+                    .filter((part) => part !== undefined)
+                    .join(' · ')}
+                </span>
+                {node.problems.length > 0 && (
+                  <ul class="node-problems">
+                    {node.problems.map((problem) => (
+                      <li key={problem}>
+                        <Text>{problem}</Text>
+                      </li>
+                    ))}
+                  </ul>
+                )}
+              </li>
+            ))}
+          </ul>
+        </section>
+      )}
+      {data.resources.length > 0 && (
+        <section class="card" aria-labelledby="resources">
+          <h2 id="resources">DeepPacketInspections</h2>
+          <div class="table-box" tabIndex={0} role="region" aria-labelledby="resources">
+            <table>
+              <thead>
+                <tr>
+                  <th scope="col">Resource</th>
+                  <th scope="col">Selector</th>
+                  <th scope="col">Captured</th>
+                  <th scope="col">Nodes</th>
+                </tr>
+              </thead>
+              <tbody>
+                {data.resources.map((resource) => (
+                  <tr key={resource.key}>
+                    <th scope="row">
+                      <Text>{resource.key}</Text>
+                    </th>
+                    <td class="mono">
+                      <Text>{resource.selector}</Text>
+                      {resource.errors.map(({ node, message, timestamp }) => (
+                        <p key={`${node}${message}`} class="resource-error">
+                          <Text>{`${node}: ${message}`}</Text> <span class="faint">{ago(timestamp)}</span>
+                        </p>
+                      ))}
+                    </td>
+                    <td class={resource.podsCaptured < resource.podsSelected ? 'short-of' : ''}>
+                      {grouped(resource.podsCaptured)} of {grouped(resource.podsSelected)} pods
+                    </td>
+                    <td>{grouped(resource.nodes)}</td>
+                  </tr>
+                ))}
+              </tbody>
+            </table>
+          </div>
+        </section>
+      )}
+    </main>
+  );
+}

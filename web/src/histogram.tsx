@@ -1,0 +1,162 @@
+/** Alerts over time: bars by severity; dragging over them chooses a time. */
+import type { JSX } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import { LEVELS, type Bucket, type Level, type Summary } from '../../agent/ui/api.ts';
+import { day, grouped } from './text.tsx';
+import { LEVEL_NAMES } from './parts.tsx';
+
+const HEIGHT = 96;
+/** Pixels that are no drag yet. */
+const CLICK = 4;
+
+interface Props {
+  summary: Summary;
+  choose: (from: number, to: number) => void;
+}
+
+export function Histogram({ summary, choose }: Props): JSX.Element {
+  const { from, to, interval, buckets } = summary.histogram;
+  const box = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(800);
+  const [hovered, setHovered] = useState<number>();
+  const [brush, setBrush] = useState<{ start: number; end: number }>();
+
+  useEffect(() => {
+    const { current } = box;
+    if (current === null) return undefined;
+    const observer = new ResizeObserver(([entry]) => setWidth(Math.max(100, entry?.contentRect.width ?? 800)));
+    observer.observe(current);
+    return () => observer.disconnect();
+  }, []);
+
+  const bars = Math.max(1, Math.round((to - from) / interval));
+  const step = width / bars;
+  const most = Math.max(1, ...buckets.map(totalOf));
+  const xOf = (event: PointerEvent): number => {
+    const left = box.current?.getBoundingClientRect().left ?? 0;
+    return Math.min(width, Math.max(0, event.clientX - left));
+  };
+  const timeAt = (x: number): number => from + (x / width) * (to - from);
+  const barAt = (x: number): number => from + Math.min(bars - 1, Math.floor(x / step)) * interval;
+  const shown =
+    hovered === undefined
+      ? undefined
+      : (buckets.find(({ start }) => start === hovered) ?? { start: hovered, counts: NONE });
+
+  return (
+    <figure class="histogram">
+      <div
+        ref={box}
+        class="histogram-area"
+        onPointerDown={(event) => {
+          if (event.button !== 0) return;
+          event.currentTarget.setPointerCapture(event.pointerId);
+          setBrush({ start: xOf(event), end: xOf(event) });
+        }}
+        onPointerMove={(event) => {
+          setHovered(barAt(xOf(event)));
+          if (brush !== undefined) setBrush({ ...brush, end: xOf(event) });
+        }}
+        onPointerUp={() => {
+          if (brush === undefined) return;
+          setBrush(undefined);
+          const [left, right] = [Math.min(brush.start, brush.end), Math.max(brush.start, brush.end)];
+          // A click is on one bar.
+          if (right - left < CLICK) choose(barAt(left), barAt(left) + interval);
+          else choose(Math.floor(timeAt(left)), Math.ceil(timeAt(right)));
+        }}
+        onPointerCancel={() => setBrush(undefined)}
+        onPointerLeave={() => setHovered(undefined)}
+      >
+        <svg width={width} height={HEIGHT} role="img" aria-label={describe(summary)}>
+          {buckets.map((bucket) => (
+            <Bar
+              key={bucket.start}
+              bucket={bucket}
+              x={((bucket.start - from) / interval) * step}
+              width={Math.max(1, step - (step > 4 ? 1.5 : 0))}
+              most={most}
+              faint={hovered !== undefined && hovered !== bucket.start && brush === undefined}
+            />
+          ))}
+          <line class="axis" x1="0" x2={width} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} />
+          {brush !== undefined && (
+            <rect
+              class="brush"
+              x={Math.min(brush.start, brush.end)}
+              width={Math.abs(brush.end - brush.start)}
+              y="0"
+              height={HEIGHT}
+            />
+          )}
+        </svg>
+      </div>
+      <figcaption>
+        <span>{moment(from, interval)}</span>
+        <span class="histogram-reading">
+          {shown === undefined ? (
+            <span class="faint">Drag to choose a time</span>
+          ) : (
+            <>
+              {moment(shown.start, interval)} · <strong>{grouped(totalOf(shown))}</strong>
+              {LEVELS.filter((level) => shown.counts[level] > 0).map(
+                (level) => ` · ${LEVEL_NAMES[level].toLowerCase()} ${grouped(shown.counts[level])}`,
+              )}
+            </>
+          )}
+        </span>
+        <span>{moment(to, interval)}</span>
+      </figcaption>
+    </figure>
+  );
+}
+
+const NONE: Record<Level, number> = { critical: 0, high: 0, medium: 0, low: 0 };
+
+function Bar({
+  bucket,
+  x,
+  width,
+  most,
+  faint,
+}: {
+  bucket: Bucket;
+  x: number;
+  width: number;
+  most: number;
+  faint: boolean;
+}): JSX.Element {
+  let bottom = HEIGHT;
+  const scale = (HEIGHT - 4) / most;
+  return (
+    <g class={faint ? 'bar faint-bar' : 'bar'}>
+      {LEVELS.toReversed().map((level) => {
+        const count = bucket.counts[level];
+        if (count === 0) return null;
+        const height = Math.max(1.5, count * scale);
+        bottom -= height;
+        return <rect key={level} class={`fill-${level}`} x={x} y={bottom} width={width} height={height} />;
+      })}
+    </g>
+  );
+}
+
+function totalOf({ counts }: Pick<Bucket, 'counts'>): number {
+  return LEVELS.reduce((sum, level) => sum + counts[level], 0);
+}
+
+function moment(millis: number, interval: number): string {
+  const date = new Date(millis);
+  const time = date.toLocaleTimeString('en', {
+    hour: '2-digit',
+    minute: '2-digit',
+    hourCycle: 'h23',
+    ...(interval < 60_000 ? { second: '2-digit' } : {}),
+  });
+  return interval >= 86_400_000 ? day(date) : `${day(date)}, ${time}`;
+}
+
+function describe({ total, counts, histogram: { from, to, interval } }: Summary): string {
+  const parts = LEVELS.map((level) => `${grouped(counts[level])} ${LEVEL_NAMES[level].toLowerCase()}`).join(', ');
+  return `${grouped(total)} alerts from ${moment(from, interval)} to ${moment(to, interval)}: ${parts}`;
+}

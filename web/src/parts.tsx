@@ -1,0 +1,142 @@
+/** Small parts that several pages have. */
+import type { ComponentChildren, JSX } from 'preact';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { Level, State } from '../../agent/ui/api.ts';
+import type { AnswerError } from './server.ts';
+
+const PATHS = {
+  search: 'M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14m9 16-4-4',
+  close: 'M6 6l12 12M18 6 6 18',
+  help: 'M9.1 9a3 3 0 1 1 4.6 2.6c-1 .7-1.7 1.3-1.7 2.4m0 3.2v.1M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18',
+  sun: 'M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8m0-6v2m0 16v2M4.9 4.9l1.4 1.4m11.4 11.4 1.4 1.4M2 12h2m16 0h2M4.9 19.1l1.4-1.4M17.7 6.3l1.4-1.4',
+  moon: 'M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5',
+  half: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18m0 0v18m0-14 5.5-1.5M12 12h9m-9 5 5.5 1.5',
+  filter: 'M4 5h16M7 12h10m-7 7h4',
+  arrow: 'M4 12h15m-5-5 5 5-5 5',
+  check: 'M5 12.5 10 17 19 7',
+  dismiss: 'M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18M5.7 5.7l12.6 12.6',
+  reopen: 'M4 5v5h5m-5 0a8.5 8.5 0 1 1-.5 5',
+  copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
+  out: 'M14 4h6v6m0-6-9 9M10 5H4v15h15v-6',
+  shield: 'M12 3 4.5 6v5.5c0 4.5 3 8 7.5 9.5 4.5-1.5 7.5-5 7.5-9.5V6zm-3.5 9 2.5 2.5 4.5-5',
+} as const;
+
+export function Icon({ name }: { name: keyof typeof PATHS }): JSX.Element {
+  return (
+    <svg class="icon" viewBox="0 0 24 24" width="18" height="18" aria-hidden="true">
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}
+
+export const LEVEL_NAMES: Record<Level, string> = { critical: 'Critical', high: 'High', medium: 'Medium', low: 'Low' };
+export const STATE_NAMES: Record<State, string> = {
+  open: 'Open',
+  acknowledged: 'Acknowledged',
+  dismissed: 'Dismissed',
+};
+
+export function LevelBadge({ level }: { level: Level }): JSX.Element {
+  return <span class={`level level-${level}`}>{LEVEL_NAMES[level]}</span>;
+}
+
+export function Problem({ error, retry }: { error: AnswerError; retry: () => void }): JSX.Element {
+  return (
+    <div class="problem" role="alert">
+      <p>
+        <strong>{error.status === 0 ? 'No answer' : 'That did not work'}</strong>
+      </p>
+      <p>{error.message}</p>
+      <button type="button" onClick={retry}>
+        Try again
+      </button>
+    </div>
+  );
+}
+
+export function Empty({ title, children }: { title: string; children: ComponentChildren }): JSX.Element {
+  return (
+    <div class="empty">
+      <Icon name="shield" />
+      <h2>{title}</h2>
+      <div>{children}</div>
+    </div>
+  );
+}
+
+const KEYS: [string, string][] = [
+  ['j k', 'Next, previous alert'],
+  ['Enter', 'Open the alert'],
+  ['Esc', 'Close, or leave the search field'],
+  ['/', 'Search'],
+  ['x', 'Choose the alert'],
+  ['a', 'Acknowledge'],
+  ['d', 'Dismiss'],
+  ['o', 'Open again'],
+  ['?', 'This help'],
+];
+
+export function Help({ open, close }: { open: boolean; close: () => void }): JSX.Element {
+  const dialog = useRef<HTMLDialogElement>(null);
+  useEffect(() => {
+    if (open) dialog.current?.showModal();
+    else dialog.current?.close();
+  }, [open]);
+  return (
+    <dialog ref={dialog} class="help" aria-labelledby="help-title" onClose={close}>
+      <h2 id="help-title">Keyboard</h2>
+      <dl>
+        {KEYS.map(([keys, what]) => (
+          <div key={keys}>
+            <dt>
+              {keys.split(' ').map((key) => (
+                <kbd key={key}>{key}</kbd>
+              ))}
+            </dt>
+            <dd>{what}</dd>
+          </div>
+        ))}
+      </dl>
+      <button type="button" onClick={close}>
+        Close
+      </button>
+    </dialog>
+  );
+}
+
+export function CopyButton({ text, children }: { text: () => string; children: string }): JSX.Element {
+  const [copied, setCopied] = useState<'yes' | 'no'>();
+  useEffect(() => {
+    if (copied === undefined) return undefined;
+    const timer = setTimeout(() => setCopied(undefined), 2000);
+    return () => clearTimeout(timer);
+  }, [copied]);
+  return (
+    <button
+      type="button"
+      class="small"
+      onClick={() => void copy(text()).then((done) => setCopied(done ? 'yes' : 'no'))}
+    >
+      <Icon name={copied === 'yes' ? 'check' : 'copy'} />
+      <span aria-live="polite">{copied === undefined ? children : copied === 'yes' ? 'Copied' : 'Not permitted'}</span>
+    </button>
+  );
+}
+
+async function copy(text: string): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Without TLS there is no clipboard, but this.
+    const area = document.createElement('textarea');
+    area.value = text;
+    area.setAttribute('readonly', '');
+    area.className = 'off-screen';
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}

@@ -1,0 +1,89 @@
+/** Asks the page's server. */
+import { useEffect, useRef, useState } from 'preact/hooks';
+
+export class AnswerError extends Error {
+  readonly status: number;
+  readonly body: Readonly<Record<string, unknown>>;
+  constructor(status: number, message: string, body: Record<string, unknown>) {
+    super(message);
+    this.status = status;
+    this.body = body;
+  }
+}
+
+/** @throws AnswerError with what the server says; status 0 when it does not answer. */
+export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, { credentials: 'same-origin', ...init });
+  } catch (error) {
+    init.signal?.throwIfAborted();
+    throw new AnswerError(0, 'The server of this page does not answer. Is dpi-agent ui running?', {
+      cause: String(error),
+    });
+  }
+  const body: unknown = await answer.json().catch(() => ({}));
+  if (answer.ok) return body as T;
+  const said = (body ?? {}) as Record<string, unknown>;
+  const message = typeof said['error'] === 'string' ? said['error'] : `the server answered ${answer.status}`;
+  throw new AnswerError(answer.status, message, said);
+}
+
+export function send<T>(method: 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+  return ask<T>(path, {
+    method,
+    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+  });
+}
+
+export interface Loaded<T> {
+  data?: T;
+  error?: AnswerError;
+  /** Also while older data are shown. */
+  loading: boolean;
+  reload: () => void;
+}
+
+/** What a path answers; a path that is replaced is asked no longer. @param path undefined: nothing is asked. */
+export function useAnswer<T>(path: string | undefined): Loaded<T> {
+  const [state, setState] = useState<{ path?: string; data?: T; error?: AnswerError; loading: boolean }>({
+    loading: path !== undefined,
+  });
+  const [turn, setTurn] = useState(0);
+  useEffect(() => {
+    if (path === undefined) return undefined;
+    const stop = new AbortController();
+    setState((before) => ({ ...before, loading: true }));
+    ask<T>(path, { signal: stop.signal }).then(
+      (data) => setState({ path, data, loading: false }),
+      (error: unknown) => {
+        if (stop.signal.aborted) return;
+        const known = error instanceof AnswerError ? error : new AnswerError(0, String(error), {});
+        setState((before) => ({ ...before, error: known, loading: false }));
+      },
+    );
+    return () => stop.abort();
+  }, [path, turn]);
+  return { ...state, reload: () => setTurn((number) => number + 1) };
+}
+
+/** Calls at once, and then at most each `millis`; the last call is never lost. */
+export function useThrottled(action: () => void, millis: number): () => void {
+  const latest = useRef(action);
+  latest.current = action;
+  const state = useRef<{ timer?: ReturnType<typeof setTimeout>; again: boolean }>({ again: false });
+  useEffect(() => () => clearTimeout(state.current.timer), []);
+  return () => {
+    const run = (): void => {
+      const { current } = state;
+      current.again = false;
+      current.timer = setTimeout(() => {
+        delete current.timer;
+        if (current.again) run();
+      }, millis);
+      latest.current();
+    };
+    if (state.current.timer === undefined) run();
+    else state.current.again = true;
+  };
+}

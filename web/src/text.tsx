@@ -1,0 +1,116 @@
+/** Text that nobody here wrote: shown as it is, as text; what would be invisible, or would move other text, is shown by its number. */
+import type { ComponentChild, JSX } from 'preact';
+
+// Control characters, halves of surrogate pairs, marks of direction, and characters without width.
+const HIDDEN =
+  /[\p{Cc}\p{Cs}\p{Co}\u00AD\u061C\u115F\u1160\u17B4\u17B5\u180E\u200B-\u200F\u2028-\u202E\u2060-\u206F\u3164\uFEFF\uFFA0\uFFF0-\uFFFB]|[\u{E0000}-\u{E0FFF}]/gu;
+
+export function Text({ children }: { children: string }): JSX.Element {
+  return <bdi>{marked(children)}</bdi>;
+}
+
+export function marked(text: string): ComponentChild[] {
+  const parts: ComponentChild[] = [];
+  let done = 0;
+  for (const match of text.matchAll(HIDDEN)) {
+    if (match.index > done) parts.push(text.slice(done, match.index));
+    parts.push(<Hidden name={nameOf(match[0])} />);
+    done = match.index + match[0].length;
+  }
+  if (done < text.length) parts.push(text.slice(done));
+  return parts;
+}
+
+function Hidden({ name }: { name: string }): JSX.Element {
+  return (
+    <span class="hidden-character" title="a character that would not be seen">
+      {name}
+    </span>
+  );
+}
+
+function nameOf(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  if (code === 0x1b) return 'ESC';
+  return `U+${code.toString(16).toUpperCase().padStart(4, '0')}`;
+}
+
+/** Bytes as text: what is not printable ASCII as `\x1b`, ends of lines kept. */
+export function bytesAsText(bytes: Uint8Array): ComponentChild[] {
+  const parts: ComponentChild[] = [];
+  let plain = '';
+  let hidden = '';
+  const flush = (): void => {
+    if (plain !== '') parts.push(plain);
+    if (hidden !== '') parts.push(<span class="hidden-character">{hidden}</span>);
+    plain = '';
+    hidden = '';
+  };
+  for (const byte of bytes) {
+    if (byte >= 0x20 && byte < 0x7f) {
+      if (hidden !== '') flush();
+      plain += String.fromCharCode(byte);
+    } else {
+      if (plain !== '') flush();
+      hidden += byte === 0x0a ? '\\n' : byte === 0x0d ? '\\r' : byte === 0x09 ? '\\t' : `\\x${hex(byte)}`;
+      if (byte === 0x0a) {
+        flush();
+        plain = '\n';
+      }
+    }
+  }
+  flush();
+  return parts;
+}
+
+/** As `hexdump -C` prints it. */
+export function bytesAsHex(bytes: Uint8Array): string {
+  const lines: string[] = [];
+  for (let offset = 0; offset < bytes.length; offset += 16) {
+    const row = [...bytes.subarray(offset, offset + 16)];
+    const left = row.slice(0, 8).map(hex).join(' ').padEnd(23);
+    const right = row.slice(8).map(hex).join(' ').padEnd(23);
+    const text = row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
+    lines.push(`${offset.toString(16).padStart(4, '0')}  ${left}  ${right}  ${text}`);
+  }
+  return lines.join('\n');
+}
+
+function hex(byte: number): string {
+  return byte.toString(16).padStart(2, '0');
+}
+
+export function fromBase64(text: string): Uint8Array {
+  try {
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  } catch {
+    return new Uint8Array();
+  }
+}
+
+const NUMBER = new Intl.NumberFormat('en');
+const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
+export const grouped = (value: number): string => NUMBER.format(value);
+export const short = (value: number): string => (value < 10_000 ? NUMBER.format(value) : COMPACT.format(value));
+
+const pad = (value: number): string => String(value).padStart(2, '0');
+
+/** `14:05:09`, of another day `Nov 24 14:05:09`; the browser's time zone. */
+export function clock(timestamp: string): string {
+  const date = new Date(timestamp);
+  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return date.toDateString() === new Date().toDateString() ? time : `${day(date)} ${time}`;
+}
+
+export function day(date: Date): string {
+  return date.toLocaleDateString('en', { month: 'short', day: 'numeric' });
+}
+
+/** `3 min ago` */
+export function ago(timestamp: string): string {
+  const seconds = Math.max(0, (Date.now() - Date.parse(timestamp)) / 1000);
+  if (seconds < 60) return `${Math.round(seconds)} s ago`;
+  if (seconds < 3600) return `${Math.round(seconds / 60)} min ago`;
+  if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`;
+  return `${Math.round(seconds / 86_400)} d ago`;
+}
