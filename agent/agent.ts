@@ -35,6 +35,8 @@ import {
   type Journal,
   type JournalStatus,
 } from './journal/journal.ts';
+import { createLedger } from './observe/ledger.ts';
+import { createSignatureCounts, type SignatureCounts } from './observe/signatures.ts';
 import { startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
 import { createCoverage, type EndpointCoverage } from './observe/coverage.ts';
@@ -50,6 +52,7 @@ const JOURNAL_RETRY_MILLIS = 1_000;
 const PASSING = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
 /** A difference between the wall clock and the monotonic one that is no drift. */
 const CLOCK_STEP_MILLIS = 500;
+const LEDGER_MILLIS = 5_000;
 const CLOCK_CHECK_MILLIS = 10_000;
 /** How often the directions that endpoints are seen to use are looked at. */
 const COVERAGE_MILLIS = 5_000;
@@ -79,6 +82,8 @@ export interface AgentOptions {
   onChange?: () => void;
   /** A lane's canary came back after so many seconds. */
   onCanary?: (lane: string, seconds: number) => void;
+  /** A sink's destination answered a send after so many seconds. */
+  onSent?: (sink: string, seconds: number) => void;
   /** Called before the agent is there, with what its start waits for. */
   onWaiting?: (problem: string) => void;
 }
@@ -125,6 +130,10 @@ export interface Agent {
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
   lanes(): LaneStatus[];
+  /** Alerts that the engines gave, by signature and priority. */
+  signatures(): SignatureCounts;
+  /** Packets that are neither inspected, nor counted as dropped, nor on their way, by lane. */
+  unaccounted(): ReadonlyMap<string, number>;
   alerts(): AlertCounts;
   /** Those of `merged` that the flood control folded. */
   folded(): number;
@@ -139,6 +148,10 @@ export interface Agent {
   /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. Empty when all is well. */
   ruleConditions(named: readonly string[] | undefined): string[];
   rules(): RulesStatus;
+  /** The same by part: a lane for its engine, `canary/<lane>`, `journal`, `state`. */
+  problemsByPart(): ReadonlyMap<string, string>;
+  /** Why only a new process can go on; undefined while this one can. */
+  stuck(): string | undefined;
   /** Ends everything; what the engines had found is in the journal when it resolves. */
   stop(): Promise<void>;
 }
@@ -194,6 +207,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
   const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
 
+  const signatures = createSignatureCounts();
+
   /** A lane's alerts, in order, to attributed ones. */
   async function takeAlerts(generation: string, items: Decoded[], passed?: number): Promise<void> {
     checkClock();
@@ -205,6 +220,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log.warn({ generation, offset: item.start, reason: item.reason }, 'engine output is not readable');
         continue;
       }
+      signatures.add(item.alert);
       const key = ruleKey(item.alert);
       const rule = options.rules.index().get(key);
       // A count of the engine's packets says nothing to anybody when it runs for ever.
@@ -269,6 +285,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   /** Why alerts are not found or not kept, by lane, `journal` or `state`. */
   const problems = new Map<string, string>();
+  let stuck: string | undefined;
   let releasing: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
 
@@ -368,6 +385,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       destination,
       batch: config.sinks[name],
       deadLetterSize: config.sinks.deadLetterSize,
+      onSent: (seconds) => options.onSent?.(name, seconds),
       log: log.child({ sink: name }),
     }),
   );
@@ -415,6 +433,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
             options.onChange?.();
             failed(error);
           },
+          unreadable(error) {
+            stuck = `${name}: alerts cannot be read on: ${error}`;
+            problems.set(`alerts/${name}`, stuck);
+            options.onChange?.();
+          },
           canaryReturned: (seconds) => options.onCanary?.(name, seconds),
           canaryChanged({ is }) {
             const problem = `canary/${name}`;
@@ -446,6 +469,29 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     if (changes.length > 0) options.onChange?.();
   }
   const coverageTimer = setInterval(checkCoverage, Math.min(COVERAGE_MILLIS, config.coverage.windowMillis / 4)).unref();
+
+  const ledger = createLedger((lane, side, packets) => {
+    if (packets > 0) log.error({ lane, side, packets }, 'packets are unaccounted for');
+    else log.info({ lane, side }, 'packets are accounted for again');
+  });
+  const ledgerTimer = setInterval(() => {
+    ledger.check(
+      performance.now(),
+      captureStates().map(({ endpoint: { id }, lane, counters }) => ({
+        id,
+        lane,
+        received: counters.received,
+        accounted:
+          counters.forwarded +
+          counters.unsupported +
+          counters.droppedKernel +
+          counters.droppedQueue +
+          counters.droppedEngineDown +
+          counters.droppedDetached,
+      })),
+      lanes.flatMap((lane) => lane.status().ledger ?? []),
+    );
+  }, LEDGER_MILLIS).unref();
 
   /** Endpoints that were captured at some time. */
   const captured = new Set<string>();
@@ -484,6 +530,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     clearTimeout(timer);
     clearInterval(clockTimer);
     clearInterval(coverageTimer);
+    clearInterval(ledgerTimer);
     await drain();
     await Promise.all(sinks.map((sink) => sink.stop(SINK_GRACE_MILLIS)));
     await journal.close();
@@ -561,6 +608,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     },
     endpoints: () => captureStates().map((entry) => ({ ...entry, coverage: coverage.of(entry.endpoint.id) })),
     lanes: () => lanes.map((lane) => lane.status()),
+    signatures: () => signatures,
+    unaccounted: () => ledger.unaccounted(),
     alerts: () => ({ ...counts }),
     folded: () => folded,
     suppressed: () => new Map(suppressed),
@@ -570,6 +619,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     problems: () => [...problems.values()],
     ruleConditions: options.rules.conditions,
     rules: options.rules.status,
+    problemsByPart: () => problems,
+    stuck: () => stuck,
     stop,
   };
 }

@@ -13,6 +13,7 @@ import { superviseCapture, type Capture, type EndpointState } from './capture/su
 import type { CaptureSettings } from './capture/protocol.ts';
 import type { Decoded, Decoder } from './engine/alert.ts';
 import { readCanary } from './engine/canary.ts';
+import { addEngineCounters, type EngineCounters } from './engine/counters.ts';
 import {
   fifoOf,
   leftGenerations,
@@ -25,9 +26,11 @@ import {
 import type { EngineRules } from './engine/rules.ts';
 import { widenFifo } from './engine/sandbox.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
-import { superviseEngine, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
+import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
+import type { EngineCount } from './observe/ledger.ts';
 import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
 
+const NONE: EngineCounters = { analysed: 0, encrypted: {} };
 /** An engine that closed its input but does not end is ended after this. */
 const HANGING_MILLIS = 5_000;
 /** An engine that an earlier agent left gets this long to finish. */
@@ -45,6 +48,8 @@ export interface LaneEvents {
   /** All alerts of the generation were given out and taken; resolves when they are on disk, and its folder can go. */
   finished(generation: string): Promise<void>;
   engineFailed(error: EngineError): void;
+  /** Alerts of the engine that runs can't be read on by this process: it has to be ended for another to read them. */
+  unreadable(error: string): void;
   /** The canary came back after so many seconds. */
   canaryReturned(seconds: number): void;
   /** The canary is missing, or back again. */
@@ -63,9 +68,16 @@ export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
 export interface LaneStatus {
   lane: string;
   /** `since`: when it began to read packets, in milliseconds since the epoch; undefined while it does not. */
-  engine: { pid?: number; since?: number; restarts: number };
+  engine: {
+    pid?: number;
+    since?: number;
+    restarts: number;
+    endings: Readonly<Record<Ending, number>>;
+  } & EngineCounters;
   capture: { pid?: number };
   canary: CanaryStatus;
+  /** What the ledger compares; undefined while no engine reads, or before its first report. */
+  ledger?: EngineCount;
   /** When the endpoints' counters were last reported, in milliseconds since the epoch. */
   countedAt?: number;
 }
@@ -100,6 +112,8 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   let readingSince: number | undefined;
   /** What the engine was last told to inspect by, where it was. */
   let told: EngineRules | undefined;
+  /** What generations counted that are over. */
+  const earlier: EngineCounters = { analysed: 0, encrypted: {} };
   let stopping = false;
 
   const capture = superviseCapture(
@@ -140,6 +154,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       ended(generation, error) {
         running = undefined;
         readingSince = undefined;
+        addEngineCounters(earlier, generation.counters() ?? NONE);
         if (!stopping) capture.setOutput(undefined);
         tails.get(generation.name)?.tail.finish();
         if (error !== undefined) events.engineFailed(error);
@@ -187,8 +202,23 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     } catch (error) {
       // The folder stays: the next agent reads it from where the journal ends.
       log.error({ lane: options.lane, generation, err: error }, 'alerts cannot be read on');
+      if (running?.name === generation) events.unreadable(error instanceof Error ? error.message : String(error));
     }
     tails.delete(generation);
+  }
+
+  function counted(): EngineCounters {
+    const sum: EngineCounters = { analysed: earlier.analysed, encrypted: { ...earlier.encrypted } };
+    return addEngineCounters(sum, running?.counters() ?? NONE);
+  }
+
+  function ledgerOf(): EngineCount | undefined {
+    if (running === undefined) return undefined;
+    const handed = capture.handed(running.fifo);
+    const counters = running.counters();
+    if (handed === undefined || counters === undefined) return undefined;
+    const { provenAt } = canary.status();
+    return { lane: options.lane, generation: running.name, handed, analysed: counters.analysed, provenAt };
   }
 
   /** @returns whether the alert is of a frame of the agent's own. */
@@ -234,15 +264,19 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     status() {
       const pids = { engine: engine.pid(), capture: capture.pid() };
       const countedAt = capture.countedAt();
+      const ledger = ledgerOf();
       return {
         lane: options.lane,
         engine: {
           ...(pids.engine === undefined ? {} : { pid: pids.engine }),
           ...(readingSince === undefined ? {} : { since: readingSince }),
           restarts: engine.restarts(),
+          endings: engine.endings(),
+          ...counted(),
         },
         capture: pids.capture === undefined ? {} : { pid: pids.capture },
         canary: canary.status(),
+        ...(ledger === undefined ? {} : { ledger }),
         ...(countedAt === undefined ? {} : { countedAt }),
       };
     },

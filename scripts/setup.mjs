@@ -58,6 +58,7 @@ function installSystemPackages() {
     if (profile === 'cluster') needed.push(...clusterPackages(command));
     if (profile === 'test') needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
     if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
+    if (profile === 'test') needed.push(['prometheus', command('promtool'), 'scrapes and checks the metrics']);
     if (profile === 'test' && !process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
     const engines =
       profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
@@ -80,7 +81,7 @@ function installSystemPackages() {
   apt(['update']);
   const suite = names.includes('suricata') ? backportsForSuricata(apt) : undefined;
   apt(['install', '--no-install-recommends', ...(suite === undefined ? [] : ['-t', suite]), ...names]);
-  for (const service of ['suricata', 'containerd']) {
+  for (const service of ['suricata', 'containerd', 'prometheus']) {
     // Only the programs are wanted, not the services that the packages start.
     if (names.includes(service) && existsSync('/run/systemd/system'))
       spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });

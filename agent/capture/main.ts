@@ -3,8 +3,8 @@
  * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own because node-pcap can't run in a
  * worker thread, and so that a crash in libpcap or in the binding leaves the agent alive.
  */
-import { createOutput, type Accepted } from './output.ts';
-import { FIRST_FRAME, OWN_VLAN, udpFrame, writeOwn } from './own.ts';
+import { createOutput, type Handed } from './output.ts';
+import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, Counters, FromCapture, ToCapture } from './protocol.ts';
 import { createSession, deadRings, hold, type Session } from './session.ts';
 
@@ -25,24 +25,14 @@ function tell(message: FromCapture): void {
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }
 
-/** Of the agent's own frames, those that were handed to the engine. */
-let own = 0;
-
-function sendOwn(frame: Buffer): Accepted {
-  const accepted = writeOwn(output, frame);
-  if (accepted === 'accepted') own++;
-  return accepted;
-}
-
 const output = createOutput(settings.queueSize, {
   opened(path, behind) {
     tell({ type: 'output-open', path });
     if (behind) return;
     // Suricata gives up when no packet comes within a minute of its start.
-    sendOwn(FIRST_FRAME);
+    writeOwn(output, FIRST_FRAME);
   },
   closed(path, reason, lost) {
-    own -= lost.get(OWN_VLAN) ?? 0;
     for (const { spec, counters } of sessions.values()) {
       const packets = lost.get(spec.vlan) ?? 0;
       counters.forwarded -= packets;
@@ -74,7 +64,11 @@ async function handle(message: ToCapture): Promise<void> {
       else output.open(message.path);
       return;
     case 'inject':
-      tell({ type: 'injected', number: message.number, accepted: sendOwn(udpFrame(message.payload, message.number)) });
+      tell({
+        type: 'injected',
+        number: message.number,
+        accepted: writeOwn(output, udpFrame(message.payload, message.number)),
+      });
       return;
     case 'take-over':
       output.open(message.path, true);
@@ -83,7 +77,7 @@ async function handle(message: ToCapture): Promise<void> {
       const readUntil = Object.fromEntries([...sessions].map(([id, session]) => [id, session.drain()]));
       hold(true);
       await output.empty(CLOSE_GRACE_MILLIS);
-      tell({ type: 'handed-over', counters: allCounters(), own, readUntil });
+      tell({ type: 'handed-over', counters: allCounters(), ...handed(), readUntil });
       process.disconnect();
       process.exit(0);
       return;
@@ -107,7 +101,12 @@ async function stop(): Promise<void> {
 
 function sendStats(): void {
   for (const session of sessions.values()) session.refresh();
-  tell({ type: 'stats', counters: allCounters(), own, deadRings: deadRings() });
+  tell({ type: 'stats', counters: allCounters(), ...handed(), deadRings: deadRings() });
+}
+
+function handed(): { handed?: Handed } {
+  const found = output.handed();
+  return found === undefined ? {} : { handed: found };
 }
 
 function allCounters(): Record<string, Counters> {

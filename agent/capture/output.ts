@@ -27,6 +27,11 @@ const OPEN_RETRY_MILLIS = 10;
 
 export type Accepted = 'accepted' | 'queue-full' | 'closed';
 
+export interface Handed {
+  path: string;
+  records: number;
+}
+
 export interface Output {
   /** Opens a FIFO that an engine is about to read, in place of the one in use. `behind`: another process wrote its beginning. */
   open(path: string, behind?: boolean): void;
@@ -38,6 +43,8 @@ export interface Output {
   write(prefix: Buffer, prefixLength: number, frame: Buffer, from: number, to: number): Accepted;
   /** Writes what is batched. Call it when no further record is at hand. */
   flush(): void;
+  /** Records that this process handed to the FIFO that is open, or put into the queue before it; undefined when none is. */
+  handed(): Handed | undefined;
 }
 
 export interface OutputEvents {
@@ -59,6 +66,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
   let state: State = { is: 'closed' };
   const batch = Buffer.allocUnsafe(BATCH_BYTES + DIRECT_BYTES + 64);
   let batched = 0;
+  let handed = 0;
   /** Of these, what is written while the rest waits for the engine. */
   let batchWritten = 0;
   let queue: Chunk[] = [];
@@ -90,6 +98,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
     }
     state = { is: 'open', path, fd };
     stalled = 0;
+    handed = 0;
     if (!behind) enqueue(pcapFileHeader());
     drain();
     if (isOpen()) events.opened(path, behind);
@@ -109,6 +118,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
       prefix.copy(batch, batched, 0, prefixLength);
       frame.copy(batch, batched + prefixLength, from, to);
       batched += prefixLength + rest;
+      handed++;
       return 'accepted';
     }
     flush();
@@ -121,6 +131,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
     );
     if (written === 'gone') return 'closed';
     if (written < length) enqueue(Buffer.concat([prefix.subarray(0, prefixLength), frame.subarray(from, to)]), written);
+    handed++;
     return 'accepted';
   }
 
@@ -234,7 +245,14 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
     if (state === closing) abandon('closed by the agent');
   }
 
-  return { open, empty, close, write, flush };
+  return {
+    open,
+    empty,
+    close,
+    write,
+    flush,
+    handed: () => (state.is === 'open' ? { path: state.path, records: handed } : undefined),
+  };
 }
 
 /** Records in the queue that were not written to their end, by the VLAN id in them. The file header has none. */

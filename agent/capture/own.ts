@@ -2,7 +2,7 @@
 import { MAX_PREFIX, REST_OFFSET, writeTaggedPrefix } from './frame.ts';
 import type { Accepted, Output } from './output.ts';
 
-export const OWN_VLAN = 4094;
+const OWN_VLAN = 4094;
 
 /** An Ethernet frame of the type that is set aside for local experiments (IEEE 802, 0x88b5). */
 export const FIRST_FRAME = Buffer.concat([Buffer.alloc(12), Buffer.from([0x88, 0xb5]), Buffer.alloc(46)]);

@@ -1,5 +1,5 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
-import type { Accepted } from './output.ts';
+import type { Accepted, Handed } from './output.ts';
 
 /** An interface to capture on, with the VLAN id that marks its frames. */
 export interface AttachSpec {
@@ -115,7 +115,7 @@ export type FromCapture =
   | { type: 'output-closed'; path: string; reason: string }
   /** What became of an `inject`. */
   | { type: 'injected'; number: number; accepted: Accepted }
-  /** `own`: frames of the agent's own that were forwarded. `deadRings`: bytes that perhaps only the end of this process will free. */
-  | { type: 'stats'; counters: Record<string, Counters>; own: number; deadRings: number }
-  | { type: 'handed-over'; counters: Record<string, Counters>; own: number; readUntil: Record<string, number> }
+  /** `handed`: absent while no FIFO is open. `deadRings`: bytes that perhaps only the end of this process will free. */
+  | { type: 'stats'; counters: Record<string, Counters>; handed?: Handed; deadRings: number }
+  | { type: 'handed-over'; counters: Record<string, Counters>; handed?: Handed; readUntil: Record<string, number> }
   | { type: 'warning'; message: string };

@@ -7,7 +7,7 @@ import { fork, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import type { Logger } from 'pino';
-import type { Accepted } from './output.ts';
+import type { Accepted, Handed } from './output.ts';
 import {
   addCounters,
   zeroCounters,
@@ -49,8 +49,8 @@ export interface Capture {
   /** Writes a frame of the agent's own, a UDP datagram with this payload. */
   inject(number: number, payload: string): void;
   counters(): Map<string, Counters>;
-  /** The agent's own frames that were forwarded. */
-  ownFrames(): number;
+  /** Records in a FIFO so far, or in the queue before it, the agent's own frames too; as last reported. */
+  handed(path: string): number | undefined;
   states(): Map<string, EndpointState>;
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
@@ -65,8 +65,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   /** What dead processes counted. */
   const before = new Map<string, Counters>();
   const latest = new Map<string, Counters>();
-  /** Likewise, of the agent's own frames. */
-  const own = { before: 0, latest: 0 };
+  /** Of the FIFO that is open: by processes that handed it over, and by the one that runs. */
+  let handed: { path: string; before: number; latest: number } | undefined;
   const detaching = new Map<string, (counters: Counters) => void>();
   let output: string | undefined;
   /** Once a process has opened an output, another one can't go on in the middle of its stream. */
@@ -144,8 +144,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       if (last.type !== 'handed-over') return;
       child = next;
       latest.clear();
-      own.before += last.own;
-      own.latest = 0;
+      if (last.handed !== undefined) count(last.handed, true);
       for (const [id, counters] of Object.entries(last.counters)) {
         if (specs.has(id)) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
       }
@@ -185,8 +184,6 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     child = undefined;
     for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
     latest.clear();
-    own.before += own.latest;
-    own.latest = 0;
     for (const [id, resolve] of detaching) resolve(before.get(id) ?? zeroCounters());
     detaching.clear();
     if (output !== undefined && outputUsed) {
@@ -215,7 +212,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       case 'stats':
         countedAt = Date.now();
         for (const [id, counters] of Object.entries(message.counters)) if (specs.has(id)) latest.set(id, counters);
-        own.latest = message.own;
+        if (message.handed !== undefined) count(message.handed);
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
       case 'handed-over':
@@ -241,6 +238,16 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         return events.outputClosed(message.path, message.reason, 'engine');
       case 'warning':
         return log.warn(message.message);
+    }
+  }
+
+  function count({ path, records }: Handed, final = false): void {
+    if (handed?.path !== path) handed = { path, before: 0, latest: 0 };
+    if (final) {
+      handed.before += records;
+      handed.latest = 0;
+    } else {
+      handed.latest = records;
     }
   }
 
@@ -297,7 +304,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       }
       send({ type: 'inject', number, payload });
     },
-    ownFrames: () => own.before + own.latest,
+    handed: (path) => (handed?.path === path ? handed.before + handed.latest : undefined),
     counters: () => new Map([...specs.keys()].map((id) => [id, totals(id)])),
     states: () => new Map(states),
     countedAt: () => countedAt,

@@ -12,7 +12,8 @@ import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
 import type { LiveRules } from '../rulesets/live.ts';
-import { createMetrics } from '../observe/metrics.ts';
+import { createMetrics, type Metrics } from '../observe/metrics.ts';
+import { readinessOf } from '../observe/readiness.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
 import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -98,7 +99,7 @@ async function run(argv: RunArgv): Promise<void> {
         });
   let agent: Agent | undefined;
   let waiting = 'the engine is starting';
-  const close = await observe({
+  const { metrics, close } = await observe({
     config,
     inspection,
     rules,
@@ -114,6 +115,7 @@ async function run(argv: RunArgv): Promise<void> {
             resources: cluster.resources().length,
             pods: cluster.pods().length,
           },
+    watchRestarts: () => cluster?.watchRestarts() ?? {},
     log,
   });
   try {
@@ -126,6 +128,8 @@ async function run(argv: RunArgv): Promise<void> {
       onEvent: print,
       onChange: () => changed(),
       onWaiting: (problem) => (waiting = problem),
+      onCanary: metrics.canaryReturned,
+      onSent: metrics.sinkSent,
       ...(cluster === undefined ? {} : { names: cluster.names }),
     });
     agent = running;
@@ -159,12 +163,18 @@ interface Observation {
   agent: () => Agent | string;
   coverage: () => ResourceCoverage[];
   cluster: () => Snapshot['cluster'];
+  /** How often a watch of the API server had to begin again, by what is watched. */
+  watchRestarts: () => Record<string, number>;
   log: Logger;
+}
+
+interface Observing {
+  metrics: Metrics;
+  close: () => void;
 }
 
 /**
  * Serves probes, metrics and status; what can't be served is no reason not to inspect.
- * @returns what ends it.
  */
 async function observe({
   config,
@@ -174,8 +184,9 @@ async function observe({
   agent,
   coverage,
   cluster,
+  watchRestarts,
   log,
-}: Observation): Promise<() => void> {
+}: Observation): Promise<Observing> {
   const { http, node } = config;
   const { install } = inspection;
   const running = (): Agent | undefined => {
@@ -192,25 +203,28 @@ async function observe({
     engine: install,
     journalDirectory: config.journal.directory,
   };
-  const answers: Answers = {
-    problems() {
-      const found = agent();
-      return typeof found === 'string' ? [found] : found.problems();
+  const metrics = createMetrics(
+    {
+      endpoints: () => running()?.endpoints() ?? [],
+      lanes: () => running()?.lanes() ?? [],
+      unaccounted: () => running()?.unaccounted() ?? new Map<string, number>(),
+      signatures: () => running()?.signatures(),
+      watchRestarts,
+      coverage,
+      rules: rules.status,
+      alerts: () => ({ ...running()?.alerts() }),
+      folded: () => running()?.folded() ?? 0,
+      suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
+      policy: () => running()?.policy(),
+      journal: () => running()?.journal(),
+      sinks: () => running()?.sinks() ?? [],
     },
-    metrics: createMetrics(
-      {
-        endpoints: () => running()?.endpoints() ?? [],
-        alerts: () => ({ ...running()?.alerts() }),
-        folded: () => running()?.folded() ?? 0,
-        suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
-        policy: () => running()?.policy(),
-        journal: () => running()?.journal(),
-        sinks: () => running()?.sinks() ?? [],
-        coverage,
-        rules: rules.status,
-      },
-      { version: version(), engine: install, node },
-    ),
+    { version: version(), engine: install, node },
+  );
+  const answers: Answers = {
+    stuck: () => running()?.stuck(),
+    readiness: () => readinessOf(agent()),
+    metrics: metrics.text,
     status: () => takeSnapshot({ ...facts, rules: about() }, agent(), coverage(), cluster(), Date.now()),
   };
   const ends: (() => void)[] = [];
@@ -228,7 +242,7 @@ async function observe({
   } catch (error) {
     log.error({ err: error }, 'status is not served');
   }
-  return () => ends.forEach((end) => end());
+  return { metrics, close: () => ends.forEach((end) => end()) };
 }
 
 /** With the endpoints of the configuration, which select themselves. */

@@ -32,6 +32,18 @@ export interface Alert {
   payload?: Buffer;
   /** The application protocol as the engine found it ("http"). */
   service?: string;
+  /** Its flow up to this alert, where the engine keeps one. */
+  flow?: Flow;
+}
+
+/** Both directions of a flow, seen from who began it. */
+export interface Flow {
+  /** Time of its first packet: microseconds since the Unix epoch; whole seconds with Snort. */
+  startMicros: number;
+  packetsToServer: number;
+  packetsToClient: number;
+  bytesToServer: number;
+  bytesToClient: number;
 }
 
 /** Where in an engine's output an item stands: bytes from the start of the generation's output stream. */

@@ -5,6 +5,7 @@
  * output. A crash, or a change that the engine can't take while running, ends a generation and starts the next.
  */
 import type { Decoder } from './alert.ts';
+import type { CounterSource } from './counters.ts';
 
 export type EngineName = 'snort' | 'suricata';
 
@@ -60,6 +61,8 @@ export interface EngineCommand {
   /** Whether the name in use carries a time stamp too, as unified2 does: then the newest is the live one. */
   stamped: boolean;
   createDecoder: () => Decoder;
+  /** What it counts while it runs; absent where it was not asked to. */
+  counters?: CounterSource;
 }
 
 export interface EngineDriver {

@@ -29,10 +29,13 @@ import {
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CANARY_FILE, canaryRule, createToken } from './canary.ts';
+import { addEngineCounters, createCounterFilter, takeReport, type EngineCounters } from './counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
 import { filesOf, unstage, type EngineRules } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
 
+/** Between two looks at a file of reports. */
+const REPORT_MILLIS = 1_000;
 /** How much of a child's first and last output an error carries. */
 const OUTPUT_BYTES = 32 * 1024;
 /** Former rules of a generation whose alerts a later agent may still read. */
@@ -69,6 +72,8 @@ export interface Generation {
   /** Milliseconds, monotonic. */
   startedAt: number;
   exited: Promise<EngineExit>;
+  /** What the engine counted up to its last report; undefined before the first one, and where it gives none. */
+  counters(): EngineCounters | undefined;
   kill: (signal: NodeJS.Signals) => void;
   /** What it inspects by, as far as it was told. */
   rules: () => EngineRules;
@@ -130,12 +135,34 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
   /** Of its rules. */
   let revision = 0;
   const output = boundedOutput();
-  child.stdout?.on('data', output.add);
-  child.stderr?.on('data', output.add);
+  let counters: EngineCounters | undefined;
+  const source = command.counters;
+  const filter =
+    source?.from === 'output'
+      ? createCounterFilter(source, (increment) => {
+          counters = addEngineCounters(counters ?? { analysed: 0, encrypted: {} }, increment);
+        })
+      : undefined;
+  child.stdout?.setEncoding('utf8').on('data', (text: string) => output.add(filter?.push(text) ?? text));
+  child.stderr?.setEncoding('utf8').on('data', output.add);
   const exited = new Promise<EngineExit>((resolve) => {
     child.once('error', (error) => resolve({ code: null, signal: null, output: String(error) }));
-    child.once('close', (code, signal) => resolve({ code, signal, output: output.text() }));
+    child.once('close', (code, signal) => {
+      output.add(filter?.end() ?? '');
+      resolve({ code, signal, output: output.text() });
+    });
   });
+  if (source?.from === 'file') {
+    const timer = setInterval(() => {
+      void takeReport(input.outputDirectory, source.name).then(
+        (line) => {
+          counters = (line === undefined ? undefined : source.read(line)) ?? counters;
+        },
+        () => undefined,
+      );
+    }, REPORT_MILLIS).unref();
+    void exited.then(() => clearInterval(timer));
+  }
   return {
     name,
     directory,
@@ -147,6 +174,7 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
     pid: child.pid ?? 0,
     startedAt: performance.now(),
     exited,
+    counters: () => counters,
     kill: (signal) => child.kill(signal),
     rules: () => rules,
     stage(next) {
@@ -202,8 +230,8 @@ export async function validateRules(
     const cap = limits.bytes === Infinity ? undefined : limits.bytes * ADDRESS_SPACE_FACTOR;
     const child = spawnSandboxed(options.sandbox, options.install.binary, args, input.outputDirectory, cap);
     const output = boundedOutput(VALIDATION_OUTPUT_BYTES);
-    child.stdout?.on('data', output.add);
-    child.stderr?.on('data', output.add);
+    child.stdout?.setEncoding('utf8').on('data', output.add);
+    child.stderr?.setEncoding('utf8').on('data', output.add);
     let stopped: string | undefined;
     const stop = (why: string): void => {
       stopped ??= why;
@@ -412,7 +440,7 @@ export async function processesOf(directories: readonly string[]): Promise<numbe
 }
 
 /** Keeps the first and the last 32 KiB of a stream. */
-function boundedOutput(limit = OUTPUT_BYTES): { add: (chunk: Buffer) => void; text: () => string } {
+function boundedOutput(limit = OUTPUT_BYTES): { add: (chunk: string) => void; text: () => string } {
   let head = '';
   let tail = '';
   let dropped = 0;
@@ -422,7 +450,7 @@ function boundedOutput(limit = OUTPUT_BYTES): { add: (chunk: Buffer) => void; te
   }
   return {
     add(chunk) {
-      let text = chunk.toString('utf8');
+      let text = chunk;
       const room = limit - head.length;
       head += text.slice(0, room);
       text = text.slice(room);

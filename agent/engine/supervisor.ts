@@ -37,12 +37,16 @@ export interface SupervisorEvents {
   ended(generation: Generation, error: EngineError | undefined): void;
 }
 
+export type Ending = 'exited' | 'signal' | 'replaced' | 'not_started';
+
 export interface EngineSupervisor {
   /** Ends the generation that runs; the next one starts at once. The caller has closed its input. */
   replace(): Promise<void>;
   /** Ends it for good, within 4 s. The caller has closed its input. */
   stop(): Promise<void>;
   restarts(): number;
+  /** Why generations ended that should not have, or could not begin: `exited`, `signal`, `replaced`, `not_started`. */
+  endings(): Readonly<Record<Ending, number>>;
   pid(): number | undefined;
 }
 
@@ -52,6 +56,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
   let replacing = false;
   let backoff = BACKOFF_FIRST_MILLIS;
   let restarts = 0;
+  const endings: Record<Ending, number> = { exited: 0, signal: 0, replaced: 0, not_started: 0 };
   const wake = new AbortController();
   const loop = run();
 
@@ -60,6 +65,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
       try {
         current = await startGeneration(options);
       } catch (error) {
+        endings.not_started++;
         log.error({ lane: options.lane, err: error, retryMillis: backoff }, 'engine cannot be started');
         await pause();
         continue;
@@ -78,6 +84,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
       events.ended(ended, error);
       if (stopping) return;
       restarts++;
+      endings[replacing ? 'replaced' : exit.signal === null ? 'exited' : 'signal']++;
       if (healthy || replacing) backoff = BACKOFF_FIRST_MILLIS;
       if (!replacing) await pause();
       replacing = false;
@@ -124,6 +131,7 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
       await loop;
     },
     restarts: () => restarts,
+    endings: () => endings,
     pid: () => current?.pid,
   };
 }

@@ -78,6 +78,14 @@ export interface EventRecord {
   packet_number?: number;
   /** The class's short name. */
   classtype?: string;
+  /** The flow up to this alert, where the engine keeps one; `server` is who did not begin it. */
+  flow?: {
+    start: string;
+    packets_to_server: number;
+    packets_to_client: number;
+    bytes_to_server: number;
+    bytes_to_client: number;
+  };
   references?: string[];
   /** The references as URLs. */
   links?: string[];
@@ -159,6 +167,17 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
       ...(alert.service === undefined ? {} : { service: clean(alert.service, 64) }),
       ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
       ...(clean(rule?.classtype ?? '', 64) === '' ? {} : { classtype: clean(rule?.classtype ?? '', 64) }),
+      ...(alert.flow === undefined
+        ? {}
+        : {
+            flow: {
+              start: rfc3339(alert.flow.startMicros),
+              packets_to_server: integer(alert.flow.packetsToServer),
+              packets_to_client: integer(alert.flow.packetsToClient),
+              bytes_to_server: integer(alert.flow.bytesToServer),
+              bytes_to_client: integer(alert.flow.bytesToClient),
+            },
+          }),
       ...filled('references', rule?.references, 16, 256),
       ...filled('links', rule?.links, 16, 512),
       ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),

@@ -34,6 +34,8 @@ export interface Cluster {
   pods(): Pod[];
   /** Whether both caches were complete once: what is not in them is not there. */
   synced(): boolean;
+  /** How often a watch had to begin again, by what is watched. */
+  watchRestarts(): Record<string, number>;
   /** Names of addresses anywhere in the cluster. */
   names: PeerNames;
   /** This node's entry in a resource's status; undefined: none. */
@@ -68,6 +70,8 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
   let resources: Reflector<Known> | undefined;
   /** Those of the API that was followed before, until the new one's are known. */
   let former: Known[] = [];
+  /** Of watches of the API that was followed before. */
+  let formerRestarts = 0;
   let isServed: boolean | undefined;
 
   const discovery = followResourceApi({
@@ -79,6 +83,7 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
         log.warn({ server: client.server }, 'the cluster serves no DeepPacketInspection resources');
       else log.info({ api: found }, 'following DeepPacketInspection resources');
       former = found === undefined ? [] : (resources?.list() ?? former);
+      formerRestarts += resources?.restarts() ?? 0;
       resources?.stop();
       api = found;
       resources = found === undefined ? undefined : followResources(found);
@@ -147,6 +152,10 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
     resources: listResources,
     pods: () => pods.list(),
     synced: () => pods.state().synced && (isServed === false || resources?.state().synced === true),
+    watchRestarts: () => ({
+      pods: pods.restarts(),
+      deeppacketinspections: formerRestarts + (resources?.restarts() ?? 0),
+    }),
     names,
     report(resource, entry) {
       if (api === undefined) return;

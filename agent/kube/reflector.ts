@@ -61,6 +61,8 @@ export interface Reflector<T> {
   /** Resolves after the first complete list, and also when it is stopped before. Never rejects. */
   synced: Promise<void>;
   state: () => ReflectorState;
+  /** How often it had to watch again. */
+  restarts: () => number;
   /** Ends its requests. No change comes after the call. */
   stop: () => void;
 }
@@ -90,6 +92,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
   let notOlderThan: string | undefined = '0';
   /** The server sends them: kube-apiserver does, an API server that is aggregated to it need not. */
   let bookmarks = false;
+  let watches = 0;
   let setSynced = (): void => undefined;
   const synced = new Promise<void>((resolve) => {
     setSynced = resolve;
@@ -102,6 +105,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
       let failure: ApiError | undefined;
       try {
         version ??= await list();
+        watches++;
         await watch(version, () => {
           opened = performance.now();
           report({ synced: true });
@@ -246,6 +250,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
     get: (key) => cache.get(key)?.object,
     synced,
     state: () => state,
+    restarts: () => Math.max(0, watches - 1),
     stop: () => stopping.abort(),
   };
 }

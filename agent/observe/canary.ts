@@ -42,6 +42,8 @@ export interface CanaryStatus {
   lastSuccess?: number;
   /** Of the last one that returned. */
   lastSeconds?: number;
+  /** When that one was sent, on the monotonic clock: what went in before it has been inspected. */
+  provenAt?: number;
 }
 
 export interface Canary {
@@ -80,7 +82,7 @@ export function createCanary(options: CanaryOptions): Canary {
   let awaited: number | undefined;
   let missed = 0;
   let missedInARow = 0;
-  let last: { wall: number; seconds?: number } | undefined;
+  let last: { wall: number; seconds?: number; provenAt?: number } | undefined;
   let proof: { token: string; settle(proven: boolean): void } | undefined;
   let proofs: Promise<unknown> = Promise.resolve();
   let cancel = (): void => undefined;
@@ -122,6 +124,7 @@ export function createCanary(options: CanaryOptions): Canary {
     last = { wall: clock.wall() };
     if (at !== undefined) {
       last.seconds = (clock.now() - at) / 1000;
+      last.provenAt = at;
       options.returned(last.seconds);
     }
     if (awaited !== undefined && sent >= awaited) awaited = undefined;
@@ -144,6 +147,7 @@ export function createCanary(options: CanaryOptions): Canary {
       missed,
       ...(last === undefined ? {} : { lastSuccess: last.wall }),
       ...(last?.seconds === undefined ? {} : { lastSeconds: last.seconds }),
+      ...(last?.provenAt === undefined ? {} : { provenAt: last.provenAt }),
     };
   }
 

@@ -1,14 +1,34 @@
-/** The agent's metrics in Prometheus' text format, read from it at each scrape. Labels are bounded by the number of endpoints, 4,093. */
-import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+/**
+ * The agent's metrics in Prometheus' text format, read from it at each scrape; only times that something took are told to it when they are known.
+ *
+ * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, `MAX_SIGNATURES`, and lists of names.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Counters } from '../capture/protocol.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
+import type { EngineCounters } from '../engine/counters.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { RulesStatus } from '../rulesets/live.ts';
 import type { SinkStatus } from '../ship/sink.ts';
 import type { ResourceCoverage } from './coverage.ts';
+import type { CanaryStatus } from './canary.ts';
+import { processUse } from './processes.ts';
+import type { SignatureCounts } from './signatures.ts';
 
 export interface Observed {
   endpoints(): { endpoint: Endpoint; state: { is: string }; counters: Counters }[];
+  lanes(): {
+    lane: string;
+    engine: { pid?: number; since?: number; endings: Readonly<Record<string, number>> } & EngineCounters;
+    capture: { pid?: number };
+    canary: CanaryStatus;
+  }[];
+  /** Packets that the ledger finds no trace of, by lane. */
+  unaccounted(): ReadonlyMap<string, number>;
+  /** Alerts that the engines gave. */
+  signatures(): SignatureCounts | undefined;
+  /** How often a watch of the API server had to begin again, by what is watched; empty without a cluster. */
+  watchRestarts(): Record<string, number>;
   /** Alerts by what became of them. */
   alerts(): Record<string, number>;
   /** Alerts that the flood control folded into others' events. */
@@ -46,8 +66,18 @@ const PACKETS: [keyof Counters, string][] = [
 
 type Sample = [labels: Record<string, string>, value: number];
 
-/** @returns a function that gives the text of a scrape. */
-export function createMetrics(observed: Observed, { version, engine, node }: Facts): () => Promise<string> {
+export interface Metrics {
+  /** What a scrape gets. */
+  text: () => Promise<string>;
+  canaryReturned: (lane: string, seconds: number) => void;
+  sinkSent: (sink: string, seconds: number) => void;
+}
+
+/** Of the way through a lane: at rest some 10 ms. */
+const CANARY_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+const SEND_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+export function createMetrics(observed: Observed, { version, engine, node }: Facts): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_' });
 
@@ -93,6 +123,19 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
           ]),
         ),
   );
+  for (const [name, counter, help] of [
+    ['received_bytes_total', 'receivedBytes', 'Bytes of the packets that an endpoint received or sent, as captured.'],
+    ['forwarded_bytes_total', 'forwardedBytes', "Bytes of an endpoint's packets that were handed to the engine."],
+  ] as const) {
+    add(Counter, name, ['namespace', 'endpoint'], help, () =>
+      observed
+        .endpoints()
+        .map(({ endpoint, counters }) => [
+          { namespace: endpoint.namespace, endpoint: endpoint.name },
+          counters[counter],
+        ]),
+    );
+  }
   add(Counter, 'alerts_total', ['outcome'], 'Alerts of the engine by what became of them.', () =>
     Object.entries(observed.alerts()).map(([outcome, count]) => [{ outcome }, count]),
   );
@@ -252,5 +295,158 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     '1 while the sink only probes, because nothing goes through.',
     ofSinks(({ circuit }) => (circuit === 'open' ? 1 : 0)),
   );
-  return () => registry.metrics();
+  const oldestPending = ({ pending, oldestPending: since }: SinkStatus): number =>
+    pending === 0 || since === undefined ? 0 : Math.max(0, (Date.now() - since) / 1000);
+  add(
+    Gauge,
+    'sink_oldest_pending_seconds',
+    ['sink'],
+    'Age of the oldest event that was read for the sink and that it is not done with; 0 when there is none.',
+    ofSinks(oldestPending),
+  );
+  const sent = new Histogram({
+    name: 'dpi_agent_sink_send_duration_seconds',
+    help: 'How long the destination took to answer a send.',
+    labelNames: ['sink'],
+    buckets: SEND_BUCKETS,
+    registers: [registry],
+  });
+  add(Gauge, 'journal_oldest_event_age_seconds', [], "Time since the first write of the journal's oldest file.", () => {
+    const oldest = observed.journal()?.oldest;
+    return oldest === undefined ? [] : [[{}, Math.max(0, (Date.now() - oldest) / 1000)]];
+  });
+
+  type LaneObserved = ReturnType<Observed['lanes']>[number];
+  const ofLanes = (value: (lane: LaneObserved) => number | undefined) => (): Sample[] =>
+    observed.lanes().flatMap((lane): Sample[] => {
+      const found = value(lane);
+      return found === undefined ? [] : [[{ lane: lane.lane }, found]];
+    });
+  add(
+    Gauge,
+    'engine_up',
+    ['lane'],
+    "1 while the lane's engine reads packets.",
+    ofLanes(({ engine: { since } }) => (since === undefined ? 0 : 1)),
+  );
+  add(
+    Counter,
+    'engine_restarts_total',
+    ['lane', 'reason'],
+    'Ends of an engine by reason: it exited, a signal ended it, it was replaced on purpose, or it could not be started.',
+    () =>
+      observed
+        .lanes()
+        .flatMap(({ lane, engine: { endings } }) =>
+          Object.entries(endings).map(([reason, count]): Sample => [{ lane, reason }, count]),
+        ),
+  );
+  add(
+    Counter,
+    'engine_packets_analysed_total',
+    ['lane'],
+    "Packets that the engine analysed, the agent's own among them, as it reported last.",
+    ofLanes(({ engine: { analysed } }) => analysed),
+  );
+  add(
+    Counter,
+    'encrypted_flows_total',
+    ['lane', 'protocol'],
+    'Flows whose content the engine cannot inspect because it is encrypted, as far as the engine counts them.',
+    () =>
+      observed
+        .lanes()
+        .flatMap(({ lane, engine: { encrypted } }) =>
+          Object.entries(encrypted).map(([protocol, count]): Sample => [{ lane, protocol }, count]),
+        ),
+  );
+  const ofChildren = (value: (use: NonNullable<ReturnType<typeof processUse>>) => number) => (): Sample[] =>
+    observed.lanes().flatMap(({ lane, engine: { pid }, capture }) =>
+      [
+        { process: 'engine', pid },
+        { process: 'capture', pid: capture.pid },
+      ].flatMap(({ process, pid: id }): Sample[] => {
+        const use = id === undefined ? undefined : processUse(id);
+        return use === undefined ? [] : [[{ lane, process }, value(use)]];
+      }),
+    );
+  add(
+    Gauge,
+    'child_resident_memory_bytes',
+    ['lane', 'process'],
+    "Resident memory of a lane's child process.",
+    ofChildren(({ residentBytes }) => residentBytes),
+  );
+  add(
+    Counter,
+    'child_cpu_seconds_total',
+    ['lane', 'process'],
+    "CPU time of a lane's child process, user and system; from 0 with each new process.",
+    ofChildren(({ cpuSeconds }) => cpuSeconds),
+  );
+
+  const returned = new Histogram({
+    name: 'dpi_agent_canary_latency_seconds',
+    help: "Time from sending a frame of the agent's own into a lane until its alert was read.",
+    labelNames: ['lane'],
+    buckets: CANARY_BUCKETS,
+    registers: [registry],
+  });
+  add(
+    Gauge,
+    'canary_last_success_timestamp_seconds',
+    ['lane'],
+    "When the lane's canary came back last, in seconds since the epoch; none before it did.",
+    ofLanes(({ canary: { lastSuccess } }) => (lastSuccess === undefined ? undefined : lastSuccess / 1000)),
+  );
+  add(
+    Counter,
+    'canary_missed_total',
+    ['lane'],
+    'Canaries that did not come back before the next one was due.',
+    ofLanes(({ canary: { missed } }) => missed),
+  );
+  add(
+    Gauge,
+    'ledger_unaccounted_packets',
+    ['lane'],
+    'Packets that are neither inspected, nor counted as dropped, nor on their way; only what persists.',
+    () => observed.lanes().map(({ lane }) => [{ lane }, observed.unaccounted().get(lane) ?? 0]),
+  );
+
+  add(
+    Counter,
+    'signature_alerts_total',
+    ['gid', 'sid'],
+    'Alerts of the engines by signature: of the first 256 that fired, and of all others together (gid and sid "other").',
+    () => {
+      const signatures = observed.signatures();
+      if (signatures === undefined) return [];
+      const own = [...signatures.bySignature()].map(([key, count]): Sample => {
+        const [gid = '', sid = ''] = key.split(':');
+        return [{ gid, sid }, count];
+      });
+      return [...own, [{ gid: 'other', sid: 'other' }, signatures.other()]];
+    },
+  );
+  add(
+    Counter,
+    'alerts_by_priority_total',
+    ['priority'],
+    'Alerts of the engines by priority; 1 is the most severe.',
+    () => [...(observed.signatures()?.byPriority() ?? [])].map(([priority, count]) => [{ priority }, count]),
+  );
+  add(
+    Counter,
+    'kube_watch_restarts_total',
+    ['resource'],
+    'Watches of the API server that had to begin again, by what is watched.',
+    () => Object.entries(observed.watchRestarts()).map(([resource, count]) => [{ resource }, count]),
+  );
+
+  return {
+    text: () => registry.metrics(),
+    canaryReturned: (lane, seconds) => returned.observe({ lane }, seconds),
+    sinkSent: (sink, seconds) => sent.observe({ sink }, seconds),
+  };
 }

@@ -10,14 +10,17 @@ import { chmodSync, mkdirSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect, type ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
+import type { Readiness } from './readiness.ts';
 import type { Snapshot } from './snapshot.ts';
 
 /** What sockaddr_un holds beside the ending zero, unix(7). Node cuts what is longer. */
 const MAX_SOCKET_PATH = 107;
 
 export interface Answers {
-  /** What keeps it from inspecting; empty when it is ready. */
-  problems(): string[];
+  /** Why only a new process can go on; undefined while this one can. */
+  stuck(): string | undefined;
+  /** Whether it inspects, and why not. */
+  readiness(): Readiness;
   /** The text of `/metrics`. */
   metrics(): Promise<string>;
   /** What `/status` gives. */
@@ -84,10 +87,10 @@ function createAnswers(options: Answers): Server {
     if (request.method !== 'GET' && request.method !== 'HEAD') return answer(405, 'only GET and HEAD\n');
     switch (request.url?.split('?')[0]) {
       case '/health':
-        return answer(200, 'ok\n');
+        return answer(options.stuck() === undefined ? 200 : 503, `${options.stuck() ?? 'ok'}\n`);
       case '/readiness': {
-        const problems = options.problems();
-        return answer(problems.length === 0 ? 200 : 503, problems.length === 0 ? 'ok\n' : `${problems.join('\n')}\n`);
+        const readiness = options.readiness();
+        return answer(readiness.ready ? 200 : 503, `${JSON.stringify(readiness)}\n`, 'application/json');
       }
       case '/metrics':
         void options.metrics().then(

@@ -81,6 +81,8 @@ export interface SinkOptions {
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /** Called for each send that delivered events. @param oldest of them: when its packet was captured, in ms since the Unix epoch. */
   onDelivered?: (count: number, oldest: number) => void;
+  /** Called for each send that was answered. */
+  onSent?: (seconds: number) => void;
   clock?: SinkClock;
   /** 0..1. */
   random?: () => number;
@@ -367,6 +369,7 @@ export function startSink(options: SinkOptions): Sink {
     for (const entry of group) entry.attempts += 1;
     const items = group.map(({ state }) => state.item);
     let outcomes: Outcome[];
+    const startedAt = performance.now();
     try {
       outcomes = await untilAborted(destination.send(items, aborted.signal));
     } catch (error) {
@@ -384,6 +387,7 @@ export function startSink(options: SinkOptions): Sink {
       succeeded();
       return 'next';
     }
+    options.onSent?.((performance.now() - startedAt) / 1000);
     settle(group, outcomes);
     return 'next';
   }

@@ -208,7 +208,10 @@ describe('suricata.yaml', () => {
     expect(config).toMatchObject({
       'rule-files': input.ruleFiles,
       vars: { 'address-groups': { HOME_NET: 'any', EXTERNAL_NET: 'any' } },
-      outputs: [{ 'eve-log': { filename: 'eve.json', types: [{ alert: { payload: true } }] } }],
+      outputs: [
+        { 'eve-log': { filename: 'eve.json', types: [{ alert: { payload: true } }] } },
+        { 'eve-log': { filename: 'stats.json', types: [{ stats: { totals: true } }] } },
+      ],
       vlan: { 'use-for-tracking': true },
       stream: { 'checksum-validation': false, midstream: true },
       'pcap-file': { 'checksum-checks': false },

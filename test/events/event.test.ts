@@ -54,6 +54,27 @@ const attributed = (changes: Partial<AttributedAlert> = {}, alert: Partial<Alert
 const evidence = { payload: true, maxPayloadBytes: 1024 };
 
 describe('a document', () => {
+  test('a flow is summed up in the record', () => {
+    const alert = {
+      ...attributed().alert,
+      flow: {
+        startMicros: 1_700_000_000_000_001,
+        packetsToServer: 3,
+        packetsToClient: 2,
+        bytesToServer: 277,
+        bytesToClient: 140,
+      },
+    };
+    expect(toEvent({ ...attributed(), alert }, evidence).record.flow).toEqual({
+      start: '2023-11-14T22:13:20.000001Z',
+      packets_to_server: 3,
+      packets_to_client: 2,
+      bytes_to_server: 277,
+      bytes_to_client: 140,
+    });
+    expect(toEvent(attributed(), evidence).record).not.toHaveProperty('flow');
+  });
+
   test('of an ICMP packet from outside has Calico’s fields and its line of Snort’s, and no ports', () => {
     expect(toEvent(attributed(), evidence)).toEqual({
       type: 'deep_packet_inspection',

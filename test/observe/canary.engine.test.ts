@@ -67,6 +67,17 @@ describeLive((engine) => {
       { msg: 'canary is missing', lane: 'lane0' },
       { msg: 'canary is back', lane: 'lane0' },
     ]);
+    // The engine's own numbers come every 10 s.
+    const analysed = await poll(() => {
+      const found = /^dpi_agent_engine_packets_analysed_total\{lane="lane0"\} (\d+)$/m.exec(get('/metrics').text)?.[1];
+      return Number(found ?? 0) > 10 && Number(found);
+    });
+    expect(analysed).toBeGreaterThan(10);
+    const metrics = get('/metrics').text;
+    expect(metrics).toContain('dpi_agent_ledger_unaccounted_packets{lane="lane0"} 0\n');
+    expect(metrics).toContain('dpi_agent_encrypted_flows_total{lane="lane0",protocol="tls"} 0\n');
+    expect(metrics).toMatch(/^dpi_agent_canary_missed_total\{lane="lane0"\} [1-9]/m);
+    expect(metrics).toMatch(/^dpi_agent_child_cpu_seconds_total\{lane="lane0",process="engine"\} [0-9.]+$/m);
     // Through all of it, an endpoint's alerts are the only ones that count.
     inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} only`, 5000));
     await agent.event((event) => payloadOf(event).includes('only'));

@@ -98,7 +98,13 @@ describe('frames', () => {
     clock.advance(40);
     comeBack(canary);
     expect(seconds).toEqual([0.04]);
-    expect(canary.status()).toEqual({ is: 'alive', missed: 0, lastSuccess: 1_700_000_000_040, lastSeconds: 0.04 });
+    expect(canary.status()).toEqual({
+      is: 'alive',
+      missed: 0,
+      lastSuccess: 1_700_000_000_040,
+      lastSeconds: 0.04,
+      provenAt: 0,
+    });
   });
 
   test('are not sent with an interval of 0', () => {

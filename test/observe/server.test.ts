@@ -3,11 +3,10 @@ import { existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:f
 import { spawnSync } from 'node:child_process';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createMetrics } from '../../agent/observe/metrics.ts';
 import { serve, serveSocket, type Answers, type ObserveServer } from '../../agent/observe/server.ts';
 import { askStatus } from '../../agent/observe/ask.ts';
 import { takeSnapshot, type SnapshotFacts } from '../../agent/observe/snapshot.ts';
-import { zeroCounters } from '../../agent/capture/protocol.ts';
+import { metricsOf } from './support.ts';
 
 const facts: SnapshotFacts = {
   agent: { version: '1.2.3', pid: 4, node: 'n', startedAt: 1000 },
@@ -17,84 +16,50 @@ const facts: SnapshotFacts = {
 };
 const status: Answers['status'] = () => takeSnapshot(facts, 'the engine is starting', [], undefined, 2000);
 
-const answers: Answers = { problems: () => [], metrics: () => Promise.resolve(''), status };
+const answers: Answers = {
+  stuck: () => undefined,
+  readiness: () => ({ ready: true, components: [] }),
+  metrics: () => Promise.resolve(''),
+  status,
+};
 
-let problems: string[];
+let ready: boolean;
+let stuck: string | undefined;
 let server: ObserveServer;
 const get = (path: string, method = 'GET'): Promise<Response> =>
   fetch(`http://127.0.0.1:${server.port}${path}`, { method });
 
 beforeEach(async () => {
-  problems = [];
-  const endpoint = {
-    id: 'shop/one',
-    namespace: 'shop',
-    name: 'one"\n',
-    nameAggr: '-',
-    interface: 'cali1',
-    labels: {},
-    addresses: [],
-    resources: [],
-  };
+  ready = true;
+  stuck = undefined;
   server = await serve({
     port: 0,
     address: '127.0.0.1',
-    problems: () => problems,
+    stuck: () => stuck,
+    readiness: () => ({ ready, components: [{ component: 'journal', ready }] }),
+    metrics: metricsOf().text,
     status,
-    metrics: createMetrics(
-      {
-        endpoints: () => [{ endpoint, state: { is: 'capturing' }, counters: { ...zeroCounters(), received: 12 } }],
-        alerts: () => ({ journaled: 3 }),
-        folded: () => 5,
-        suppressed: () => new Map([['scanner', 4]]),
-        policy: () => ({ errors: [] }),
-        coverage: () => [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 1, receiving: 1, both: 0 }],
-        journal: () => ({
-          total: 7,
-          evicted: 2,
-          bytes: 100,
-          segments: 1,
-          appended: 7,
-          evictedSegments: 1,
-          replacedSegments: 0,
-        }),
-        rules: () => ({
-          sets: [{ name: 'custom', loaded: 9, failed: 2, version: 'abc', changedAt: 0, problem: 'bad' }],
-          swaps: { swapped: 1, rolled_back: 0, restarted: 0, refused: 3 },
-        }),
-        sinks: () => [
-          {
-            name: 'elasticsearch',
-            pending: 1,
-            delivered: 3,
-            duplicates: 1,
-            deadLettered: 1,
-            deadLettersEvicted: 8,
-            evicted: 2,
-            retries: 4,
-            failures: { timeout: 6 },
-            circuit: 'open',
-          },
-        ],
-      },
-      { version: '1.2.3', engine: { name: 'snort', version: '3.1' }, node: 'n' },
-    ),
   });
 });
 afterEach(() => server.close());
 
 describe('probes and metrics', () => {
-  test('health is ok whatever keeps the agent from inspecting', async () => {
-    problems = ['lane0: the engine does not run'];
+  test('health fails only when a new process is needed', async () => {
+    ready = false;
     expect((await get('/health')).status).toBe(200);
+    stuck = 'lane0: alerts cannot be read on';
+    const response = await get('/health');
+    expect(response.status).toBe(503);
+    expect(await response.text()).toBe('lane0: alerts cannot be read on\n');
   });
 
-  test('readiness says what is missing', async () => {
+  test('readiness says by component what is missing', async () => {
     expect((await get('/readiness')).status).toBe(200);
-    problems = ['lane0: the engine does not run'];
+    ready = false;
     const response = await get('/readiness');
     expect(response.status).toBe(503);
-    expect(await response.text()).toBe('lane0: the engine does not run\n');
+    expect(response.headers.get('content-type')).toBe('application/json');
+    expect(await response.json()).toEqual({ ready: false, components: [{ component: 'journal', ready: false }] });
   });
 
   test('metrics are in the text format, with hostile names escaped', async () => {

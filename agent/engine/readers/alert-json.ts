@@ -11,7 +11,7 @@
  * Times are UTC (Snort's `-U`). Whole seconds are taken from `seconds` where present, the fraction from `timestamp`.
  * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `pkt_gen`, `icmp_type`, …) are passed over.
  */
-import type { Alert, Decoder } from '../alert.ts';
+import type { Alert, Decoder, Flow } from '../alert.ts';
 import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
   Damaged,
@@ -151,6 +151,22 @@ function toAlert(fields: Fields): Alert {
     ...(packetNumber > 0 && { packetNumber }),
     ...(payload && { payload }),
     ...(service !== '' && service !== 'unknown' && { service }),
+    ...flow(fields),
+  };
+}
+
+/** The client is who began the flow. A packet that belongs to none has none of these fields. */
+function flow(fields: Fields): { flow?: Flow } {
+  if (!fields.has('flowstart_time')) return {};
+  const count = (name: string): number => integer(name, fields.get(name) ?? 0, Number.MAX_SAFE_INTEGER);
+  return {
+    flow: {
+      startMicros: micros(integer('flowstart_time', fields.get('flowstart_time'), MAX_UINT32), 0),
+      packetsToServer: count('client_pkts'),
+      packetsToClient: count('server_pkts'),
+      bytesToServer: count('client_bytes'),
+      bytesToClient: count('server_bytes'),
+    },
   };
 }
 

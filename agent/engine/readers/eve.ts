@@ -4,7 +4,7 @@
  * One JSON object a line, `timestamp` first. Objects whose `event_type` is not `alert` are passed over. An alert's `severity` is the rule's
  * priority. Alerts of the packet decoder may have no addresses and no `proto`.
  */
-import type { Alert, Decoder } from '../alert.ts';
+import type { Alert, Decoder, Flow } from '../alert.ts';
 import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
   Damaged,
@@ -120,6 +120,21 @@ function toAlert(event: JsonObject): Alert {
     ...(packetNumber > 0 && { packetNumber }),
     ...(payload && { payload }),
     ...(service !== '' && service !== 'failed' && service !== 'unknown' && { service }),
+    ...flow(event['flow']),
+  };
+}
+
+function flow(value: unknown): { flow?: Flow } {
+  if (!isObject(value) || value['start'] === undefined) return {};
+  const count = (name: string): number => integer(`flow.${name}`, value[name] ?? 0, Number.MAX_SAFE_INTEGER);
+  return {
+    flow: {
+      startMicros: time(value['start']),
+      packetsToServer: count('pkts_toserver'),
+      packetsToClient: count('pkts_toclient'),
+      bytesToServer: count('bytes_toserver'),
+      bytesToClient: count('bytes_toclient'),
+    },
   };
 }
 

@@ -2,6 +2,7 @@
 import { existsSync, realpathSync } from 'node:fs';
 import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
 import { createUnified2Decoder } from '../readers/unified2.ts';
@@ -9,7 +10,7 @@ import { createUnified2Decoder } from '../readers/unified2.ts';
 /** Fields of alert_json that the decoder reads. */
 const FIELDS =
   'timestamp seconds pkt_num vlan gid sid rev msg class priority proto src_addr src_port dst_addr dst_port ' +
-  'icmp_type icmp_code service b64_data tcp_seq dir pkt_gen';
+  'icmp_type icmp_code service b64_data tcp_seq dir pkt_gen client_pkts client_bytes server_pkts server_bytes flowstart_time';
 
 /** Alert files are rotated at this size, so that what was read can be deleted while Snort runs. */
 const ALERT_FILE_MEGABYTES = 64;
@@ -19,6 +20,27 @@ const SNAPLEN = 65_535;
 
 /** Below this, compiling the patterns for hyperscan (seconds, with thousands of rules) takes longer than it saves. */
 const WORTH_COMPILING_BYTES = 32 << 20;
+
+/** Of TLS, Snort has the packets' and records' numbers only: a client's hello stands for a flow. Of SSH it has no number of flows, and QUIC it does not know. */
+const PERF_MONITOR =
+  `perf_monitor = { format = 'json', output = 'console', seconds = ${COUNTERS_SECONDS}, packets = 0, ` +
+  `modules = { { name = 'daq', pegs = 'analyzed' }, { name = 'ssl', pegs = 'client_hello' } } }`;
+
+/** A list of objects that ends with the engine, on one line: `[{"timestamp":1,"daq":{"analyzed":2}},{"timestamp":…`; what is 0 is left out. */
+const COUNTERS: CounterSource = {
+  from: 'output',
+  report: /[[,]\{"timestamp":\d+(?:,"[a-z]+":\{[^{}]*\})*\}/g,
+  begin: /[[,](?:\{(?:"[^\n]*)?)?$/,
+  read(report) {
+    let found: unknown;
+    try {
+      found = JSON.parse(report.slice(1));
+    } catch {
+      return undefined;
+    }
+    return { analysed: countAt(found, 'daq', 'analyzed'), encrypted: { tls: countAt(found, 'ssl', 'client_hello') } };
+  },
+};
 
 export interface SnortSettings {
   /** `auto`: the fastest that this build has, and Snort's default for small inputs. */
@@ -62,6 +84,7 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
         alertFile: json ? 'alert_json.txt' : 'unified2.log',
         stamped: !json,
         createDecoder: json ? createAlertJsonDecoder : createUnified2Decoder,
+        ...(input.mode === 'live' ? { counters: COUNTERS } : {}),
       };
     },
     async reload(install, _before, input, kill) {
@@ -107,6 +130,7 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
       ? `alert_json = { file = true, limit = ${ALERT_FILE_MEGABYTES}, fields = ${quote(FIELDS)} }`
       : // Time-stamped names: with one name a restart would truncate alerts that nobody has read.
         `unified2 = { limit = ${ALERT_FILE_MEGABYTES}, nostamp = false, legacy_events = false }`,
+    ...(input.mode === 'live' ? [PERF_MONITOR] : []),
     ...(input.overridesFile === undefined ? [] : [`include ${quote(input.overridesFile)}`]),
     // Behind the overrides, which may have a binder of their own.
     ...(input.policies.length === 0 ? [] : ['binder = binder or {}']),

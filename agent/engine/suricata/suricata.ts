@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, GenerationInput, RuleError } from '../engine.ts';
 import { createEveDecoder } from '../readers/eve.ts';
 import { reloadSuricata } from './reload.ts';
@@ -36,6 +37,26 @@ export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Rec
     SIP_PORTS: '[5060,5061,5600]',
     MAIL_PORTS: '[110,143]',
     FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
+  },
+};
+
+const STATS_FILE = 'stats.json';
+
+const COUNTERS: CounterSource = {
+  from: 'file',
+  name: STATS_FILE,
+  read(line) {
+    let found: unknown;
+    try {
+      found = JSON.parse(line);
+    } catch {
+      return undefined;
+    }
+    const flows = (protocol: string): number => countAt(found, 'stats', 'app_layer', 'flow', protocol);
+    return {
+      analysed: countAt(found, 'stats', 'decoder', 'pkts'),
+      encrypted: { tls: flows('tls'), ssh: flows('ssh'), quic: flows('quic') },
+    };
   },
 };
 
@@ -74,6 +95,7 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
         alertFile: ALERT_FILE,
         stamped: false,
         createDecoder: createEveDecoder,
+        ...(input.mode === 'live' ? { counters: COUNTERS } : {}),
       };
     },
     async reload(_install, before, input) {
@@ -136,7 +158,7 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
       mappings: input.policies.flatMap(({ id, vlans }) => vlans.map((vlan) => ({ 'vlan-id': vlan, 'tenant-id': id }))),
     },
     'unix-command': socket === undefined ? { enabled: 'no' } : { enabled: 'yes', filename: socket },
-    stats: { enabled: 'no' },
+    stats: input.mode === 'live' ? { enabled: 'yes', interval: COUNTERS_SECONDS } : { enabled: 'no' },
     outputs: [
       {
         'eve-log': {
@@ -148,6 +170,18 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
           ],
         },
       },
+      ...(input.mode === 'live'
+        ? [
+            {
+              'eve-log': {
+                enabled: 'yes',
+                filetype: 'regular',
+                filename: STATS_FILE,
+                types: [{ stats: { totals: 'yes', threads: 'no', deltas: 'no', 'null-values': 'no' } }],
+              },
+            },
+          ]
+        : []),
     ],
     logging: { 'default-log-level': 'info', outputs: [{ console: { enabled: 'yes', type: 'regular' } }] },
     'app-layer': {

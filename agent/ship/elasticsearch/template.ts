@@ -88,6 +88,13 @@ const MAPPINGS = object({
     service: keyword(),
     packet_number: lenient('long'),
     classtype: keyword(),
+    flow: object({
+      start: lenient('date_nanos'),
+      packets_to_server: lenient('long'),
+      packets_to_client: lenient('long'),
+      bytes_to_server: lenient('long'),
+      bytes_to_client: lenient('long'),
+    }),
     references: keyword(),
     links: keyword(1024),
     mitre_source: keyword(),

@@ -75,6 +75,27 @@ describe('a line of alert_json', () => {
     ]);
   });
 
+  test('has the summary of its flow, in both directions', () => {
+    expect(
+      readOne({
+        client_pkts: '3',
+        client_bytes: '277',
+        server_pkts: '2',
+        server_bytes: '140',
+        flowstart_time: '1795308060',
+      }),
+    ).toMatchObject({
+      flow: {
+        startMicros: 1_795_308_060_000_000,
+        packetsToServer: 3,
+        packetsToClient: 2,
+        bytesToServer: 277,
+        bytesToClient: 140,
+      },
+    });
+    expect(readOne({ flowstart_time: '1', client_pkts: '-1' })).toMatch(/client_pkts is not an integer/);
+  });
+
   test('reads what Snort 3.12.2 wrote, line ends and quotes in messages included', () => {
     const items = read(sample);
     expect(damageOf(items)).toEqual([]);

@@ -78,6 +78,28 @@ describe('an EVE alert', () => {
     ]);
   });
 
+  test('has the summary of its flow, in both directions', () => {
+    const flow = {
+      pkts_toserver: 3,
+      pkts_toclient: 2,
+      bytes_toserver: 277,
+      bytes_toclient: 140,
+      start: '2026-11-22T01:21:07.000001+0100',
+      src_ip: '10.0.0.1',
+    };
+    expect(readOne({ flow })).toMatchObject({
+      flow: {
+        startMicros: 1_795_306_867_000_001,
+        packetsToServer: 3,
+        packetsToClient: 2,
+        bytesToServer: 277,
+        bytesToClient: 140,
+      },
+    });
+    expect(readOne({ flow: { ...flow, pkts_toserver: -1 } })).toMatch(/flow.pkts_toserver is not an integer/);
+    expect(readOne({ flow: {} })).not.toHaveProperty('flow');
+  });
+
   test('is read as Suricata 7.0.10 wrote it; other events are passed over', () => {
     const items = read(sample);
     expect(damageOf(items)).toEqual([]);

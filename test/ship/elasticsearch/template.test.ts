@@ -76,5 +76,5 @@ test('no object of the mapping takes further fields', () => {
     Object.values(value).forEach(visit);
   };
   visit(indexBody(names).mappings);
-  expect(objects).toEqual([false, false, false, false]);
+  expect(objects).toEqual([false, false, false, false, false]);
 });
