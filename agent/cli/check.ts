@@ -254,6 +254,19 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     for (const { file, line, reason } of rules.problems.slice(0, MAX_RULE_FINDINGS)) {
       findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
     }
+    for (const { gid, sid, file, line, reason } of rules.refused.slice(0, MAX_RULE_FINDINGS)) {
+      const message = `${place({ file, line })}: rule ${gid}:${sid} is not translated for ${install.name}: ${reason}`;
+      findings.push({
+        level: 'warning',
+        subject,
+        message,
+        remedy: 'write it in the syntax of the engine, or do without',
+      });
+    }
+    if (rules.refused.length > MAX_RULE_FINDINGS) {
+      const message = `and ${grouped(rules.refused.length - MAX_RULE_FINDINGS)} more are not translated`;
+      findings.push({ level: 'warning', subject, message });
+    }
     for (const { gid, sid, kept, dropped } of rules.duplicates.slice(0, MAX_RULE_FINDINGS)) {
       const message = `${place(dropped)}: rule ${gid}:${sid} stands at ${place(kept)} too, which is the one that counts`;
       findings.push({ level: 'warning', subject, message, remedy: 'keep one of them' });

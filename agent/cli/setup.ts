@@ -8,7 +8,7 @@ import type { EngineDriver, EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
-import { createSuricataDriver } from '../engine/suricata/suricata.ts';
+import { createSuricataDriver, SURICATA_VARIABLES } from '../engine/suricata/suricata.ts';
 import { readChanges } from '../rulesets/changes.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import { createModifier, type Modifier } from '../rulesets/modify.ts';
@@ -28,6 +28,7 @@ import {
   type RuleSet,
   type SetSources,
 } from '../rulesets/sets.ts';
+import { translateRule } from '../rulesets/translate/translate.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
 
@@ -181,6 +182,7 @@ export async function loadWithChanges(
 ): Promise<ConfiguredSets> {
   const changes = createModifier(await readChanges(config.ruleChanges));
   const hooks: RuleHooks = { modify: (rules, set) => changes.modify(rules, set) };
+  if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
   if (seen !== undefined) hooks.seen = seen;
   return { ...(await loadSets(sets, engine, hooks)), changes };
 }
@@ -235,8 +237,10 @@ export async function loadRulesOnce(
     for (const warning of changeWarnings(loaded, config.ruleChanges).slice(0, MAX_RULE_WARNINGS)) {
       log.warn(warning, 'change of rules');
     }
+    for (const { sid, file, line, reason } of loaded.refused.slice(0, MAX_RULE_WARNINGS))
+      log.warn({ sid, file, line, reason }, 'rule is not translated');
     const engineRules = await engineRulesOf(config, loaded);
-    log.info({ rules: loaded.index.size, sets: engineRules.defaults }, 'rules');
+    log.info({ rules: loaded.index.size, refused: loaded.refused.length, sets: engineRules.defaults }, 'rules');
     return { index: loaded.index, engineRules };
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error));

@@ -203,17 +203,11 @@ function readRule(text: string, start: number, { enabled, action, actionEnd }: R
 
   const lists: Lists = {};
   let wrong: string | undefined;
-  let position = open.at + 1;
-  for (;;) {
-    const gap = skipGap(text, position, enabled, limit);
-    if (gap.stopped) return damaged(unfinished(gap.at, limit), gap.at);
-    position = gap.at;
-    if (text.charCodeAt(position) === CLOSE) break;
-    const option = readOption(text, position, enabled, limit);
-    if (option.kind === 'stopped') return damaged(unfinished(option.at, limit, option.inQuotes), option.at);
-    wrong ??= describe(rule, lists, option.key, option.value);
-    position = option.end;
-  }
+  const body = eachOption(text, open.at + 1, { enabled, limit }, ({ key, value }) => {
+    wrong ??= describe(rule, lists, key, value);
+  });
+  if (body.kind === 'stopped') return damaged(unfinished(body.at, limit, body.inQuotes), body.at);
+  const position = body.close;
   const end = position + 1;
   if (wrong !== undefined) return { kind: 'damaged', reason: wrong, resume: end };
   if (rule.sid === 0) return { kind: 'damaged', reason: 'a rule without sid', resume: end };
@@ -221,6 +215,44 @@ function readRule(text: string, start: number, { enabled, action, actionEnd }: R
   if (lists.metadata) rule.metadata = lists.metadata;
   rule.text = text.slice(start, end);
   return { kind: 'rule', rule, end };
+}
+
+export interface RuleOption {
+  key: string;
+  /** Without the white space around it, over continued lines; with quotation marks and escapes. Empty for an option without one. */
+  value: string;
+}
+
+/** All options of a rule that `parseRules` has read, in their order. */
+export function ruleOptions({ text, enabled }: RuleInfo): RuleOption[] {
+  const options: RuleOption[] = [];
+  const start = skipHashes(text, 0);
+  const open = headerEnd(text, start, enabled);
+  eachOption(text, open.at + 1, { enabled, limit: MAX_RULE_LENGTH }, ({ key, value }) => {
+    options.push({ key, value: joined(value) });
+  });
+  return options;
+}
+
+type Body = { kind: 'closed'; close: number } | { kind: 'stopped'; at: number; inQuotes: boolean };
+
+/** Reads options up to the parenthesis that closes the rule. */
+function eachOption(
+  text: string,
+  start: number,
+  { enabled, limit }: { enabled: boolean; limit: number },
+  take: (option: RuleOption) => void,
+): Body {
+  let position = start;
+  for (;;) {
+    const gap = skipGap(text, position, enabled, limit);
+    if (gap.stopped) return { kind: 'stopped', at: gap.at, inQuotes: false };
+    if (text.charCodeAt(gap.at) === CLOSE) return { kind: 'closed', close: gap.at };
+    const option = readOption(text, gap.at, enabled, limit);
+    if (option.kind === 'stopped') return option;
+    take(option);
+    position = option.end;
+  }
 }
 
 function unfinished(at: number, limit: number, inQuotes = false): string {
@@ -419,9 +451,14 @@ function notARule(text: string, position: number): () => string {
 
 /** A value without its quotation marks and escapes (`\;`, `\"`, `\:`, `\\`, a continued line). */
 function plain(value: string): string {
-  const joined = value.replaceAll(/\\\r?\n(?:[ \t]*#)?/g, '').trim();
-  const quoted = joined.length >= 2 && joined.startsWith('"') && joined.endsWith('"') ? joined.slice(1, -1) : joined;
+  const whole = joined(value);
+  const quoted = whole.length >= 2 && whole.startsWith('"') && whole.endsWith('"') ? whole.slice(1, -1) : whole;
   return quoted.includes('\\') ? quoted.replaceAll(/\\([;":\\])/g, '$1') : quoted;
+}
+
+/** A value on one line. */
+function joined(value: string): string {
+  return value.replaceAll(/\\\r?\n(?:[ \t]*#)?/g, '').trim();
 }
 
 function wholeNumber(value: string): number | undefined {

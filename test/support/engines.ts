@@ -6,11 +6,14 @@
 import { describe } from '@jest/globals';
 import { execFile, spawnSync } from 'node:child_process';
 import { accessSync, constants, existsSync, realpathSync } from 'node:fs';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import type { EngineName } from '../../agent/engine/engine.ts';
+import type { Alert } from '../../agent/engine/alert.ts';
+import type { EngineDriver, EngineName, RuleError } from '../../agent/engine/engine.ts';
+import { createSnortDriver } from '../../agent/engine/snort/snort.ts';
+import { createSuricataDriver } from '../../agent/engine/suricata/suricata.ts';
 
 export interface TestEngine {
   name: EngineName;
@@ -71,6 +74,49 @@ export async function runEngineOnPcap(
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** Runs the engine as the agent does for a replay, with its configuration, and reads its alerts as the agent does. */
+export async function replayWithDriver(engine: TestEngine, pcapPath: string, ruleFiles: string[]): Promise<Alert[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'dpi-agent-engine-'));
+  try {
+    const install = { name: engine.name, binary: engine.binary, version: '', searchMethods: [] };
+    const input = { mode: 'replay', fifo: pcapPath, configDirectory: folder, outputDirectory: folder } as const;
+    const command = await testDriver(engine).prepare(install, { ...input, ruleFiles, output: 'json' });
+    await run(engine.binary, command.arguments);
+    const names = (await readdir(folder)).filter((name) => name.startsWith(command.alertFile)).toSorted();
+    const decoder = command.createDecoder();
+    const decoded = [];
+    for (const name of names) decoded.push(...decoder.push(await readFile(join(folder, name))));
+    return [...decoded, ...decoder.end()].map((item) => {
+      if (item.kind === 'alert') return item.alert;
+      throw new Error(`an alert that is not read: ${item.reason}`);
+    });
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** What the engine refuses of rules, with the agent's configuration. */
+export async function refusedRules(engine: TestEngine, ruleFiles: string[]): Promise<RuleError[]> {
+  const folder = await mkdtemp(join(tmpdir(), 'dpi-agent-engine-'));
+  try {
+    const install = { name: engine.name, binary: engine.binary, version: '', searchMethods: [] };
+    const input = { mode: 'replay', fifo: '', configDirectory: folder, outputDirectory: folder } as const;
+    const driver = testDriver(engine);
+    const args = await driver.validateArguments(install, { ...input, ruleFiles, output: 'json' });
+    const { stdout, stderr } = spawnSync(engine.binary, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
+    return driver.ruleErrors(`${stdout}${stderr}`, 1000);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+function testDriver(engine: TestEngine): EngineDriver {
+  const settings = { arguments: [] };
+  return engine.name === 'snort'
+    ? createSnortDriver({ ...settings, searchMethod: 'auto' })
+    : createSuricataDriver(settings);
 }
 
 async function runSnort(engine: TestEngine, pcapPath: string, ruleFiles: string[], folder: string) {

@@ -5,6 +5,7 @@
  * priority. Alerts of the packet decoder may have no addresses and no `proto`.
  */
 import type { Alert, Decoder, Flow } from '../alert.ts';
+import { originalGid } from '../suricata/copies.ts';
 import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
   Damaged,
@@ -103,7 +104,7 @@ function toAlert(event: JsonObject): Alert {
   return {
     timeMicros: time(event['timestamp']),
     vlan: outerVlan(event['vlan']),
-    gid: integer('gid', rule['gid'], MAX_UINT32, 1),
+    gid: originalGid(integer('gid', rule['gid'], MAX_UINT32, 1)),
     sid: integer('signature_id', rule['signature_id'], MAX_UINT32, 1),
     rev: integer('rev', rule['rev'], MAX_UINT32),
     message: text(string('signature', rule['signature'])),

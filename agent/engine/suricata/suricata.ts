@@ -16,7 +16,16 @@ const NO_ALIASES = { aliasDuplicateObjects: false };
 
 const ALERT_FILE = 'eve.json';
 
-/** What rules may name: the variables of Suricata's own configuration file and of Snort's. */
+/** The ports that Snort's own configuration takes for HTTP. */
+const SNORT_HTTP_PORTS =
+  '80,81,311,383,591,593,901,1220,1414,1741,1830,2301,2381,2809,3037,3128,3702,4343,4848,5250,6988,7000,7001,7144,7145,' +
+  '7510,7777,7779,8000,8008,8014,8028,8080,8085,8088,8090,8118,8123,8180,8181,8243,8280,8300,8800,8888,8899,9000,9060,' +
+  '9080,9090,9091,9443,9999,11371,34443,34444,41080,50002,55555';
+
+/**
+ * What rules may name: the variables of Suricata's own configuration file and of Snort's. In rules for Suricata `HTTP_PORTS` is any,
+ * because it finds HTTP by itself; for rules that come from Snort, `SNORT_HTTP_PORTS` is what Snort takes it for.
+ */
 export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Record<string, string> } = {
   addresses: {
     HOME_NET: 'any',
@@ -37,6 +46,8 @@ export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Rec
     SIP_PORTS: '[5060,5061,5600]',
     MAIL_PORTS: '[110,143]',
     FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
+    SNORT_HTTP_PORTS: `[${SNORT_HTTP_PORTS}]`,
+    SNORT_FILE_DATA_PORTS: `[${SNORT_HTTP_PORTS},110,143]`,
   },
 };
 
