@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import type { Alert } from '../../agent/engine/alert.ts';
-import type { EngineDriver, EngineName, RuleError } from '../../agent/engine/engine.ts';
+import type { EngineDriver, EngineName, GenerationInput, RuleError } from '../../agent/engine/engine.ts';
 import { createSnortDriver } from '../../agent/engine/snort/snort.ts';
 import { createSuricataDriver } from '../../agent/engine/suricata/suricata.ts';
 
@@ -81,8 +81,8 @@ export async function replayWithDriver(engine: TestEngine, pcapPath: string, rul
   const folder = await mkdtemp(join(tmpdir(), 'dpi-agent-engine-'));
   try {
     const install = { name: engine.name, binary: engine.binary, version: '', searchMethods: [] };
-    const input = { mode: 'replay', fifo: pcapPath, configDirectory: folder, outputDirectory: folder } as const;
-    const command = await testDriver(engine).prepare(install, { ...input, ruleFiles, output: 'json' });
+    const input = replayInput(folder, pcapPath, ruleFiles);
+    const command = await testDriver(engine).prepare(install, input);
     await run(engine.binary, command.arguments);
     const names = (await readdir(folder)).filter((name) => name.startsWith(command.alertFile)).toSorted();
     const decoder = command.createDecoder();
@@ -102,14 +102,18 @@ export async function refusedRules(engine: TestEngine, ruleFiles: string[]): Pro
   const folder = await mkdtemp(join(tmpdir(), 'dpi-agent-engine-'));
   try {
     const install = { name: engine.name, binary: engine.binary, version: '', searchMethods: [] };
-    const input = { mode: 'replay', fifo: '', configDirectory: folder, outputDirectory: folder } as const;
     const driver = testDriver(engine);
-    const args = await driver.validateArguments(install, { ...input, ruleFiles, output: 'json' });
+    const args = await driver.validateArguments(install, replayInput(folder, '', ruleFiles));
     const { stdout, stderr } = spawnSync(engine.binary, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
     return driver.ruleErrors(`${stdout}${stderr}`, 1000);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+function replayInput(folder: string, fifo: string, ruleFiles: string[]): GenerationInput {
+  const directories = { configDirectory: folder, rulesDirectory: folder, outputDirectory: folder };
+  return { mode: 'replay', fifo, ...directories, ruleFiles, policies: [], output: 'json' };
 }
 
 function testDriver(engine: TestEngine): EngineDriver {
