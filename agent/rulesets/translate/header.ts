@@ -95,6 +95,7 @@ export function parseHeader(text: string, variables: Variables): Header {
     ['ports', sourcePorts],
     ['ports', destinationPorts],
   ] as const) {
+    if (!/^[\w.:/,!$[\]-]+$/.test(value)) refuse(`not ${kind}: ${shown(value)}`);
     checkVariables(value, variables[kind]);
   }
   const [from, to] = [sourcePorts, destinationPorts].map((ports) =>

@@ -17,16 +17,17 @@ export const KEYWORDS = new Map<string, Emitter>(
   Object.entries({
     // About the rule.
     classtype: (draft, value) => {
-      draft.classtype = value;
+      draft.classtype = /^[\w.-]+$/.test(value) ? value : refuse(`classtype is not a name: ${shown(value)}`);
     },
     priority: (draft, value) => {
-      draft.priority = value;
+      draft.priority = /^\d{1,10}$/.test(value) ? value : refuse(`priority is not a number: ${shown(value)}`);
     },
     metadata: (draft, value) => {
-      draft.metadata.push(...list(unquoted(value)));
+      // What would end the option in Suricata is left out: it says nothing about what matches.
+      draft.metadata.push(...list(unquoted(value).replaceAll(/[;"\\\s]+/g, ' ')));
     },
     reference: (draft, value) => {
-      draft.references.push(unquoted(value));
+      draft.references.push(unquoted(value).replaceAll(/[;"\\\s]/g, encodeURIComponent));
     },
     service: (draft, value) => {
       draft.services.push(...list(value));
@@ -128,7 +129,9 @@ export const KEYWORDS = new Map<string, Emitter>(
       draft.packet.push(`dcerpc.iface:${[uuid, ...rest].join(',')}`);
     },
     dce_opnum: (draft, value) => {
-      draft.packet.push(`dcerpc.opnum:${list(unquoted(value)).join(',')}`);
+      const numbers = list(unquoted(value)).join(',');
+      if (!/^[\d,-]+$/.test(numbers)) refuse(`dce_opnum is not understood: ${shown(value)}`);
+      draft.packet.push(`dcerpc.opnum:${numbers}`);
     },
     sip_method: (draft, value) => {
       const [method, ...others] = list(value);
@@ -263,6 +266,7 @@ function readContent(draft: Draft, value: string): Content {
     else if (name === 'rawbytes') continue;
     else if (name.startsWith('fast_pattern')) {
       it.fastPattern = true;
+      if (argument !== undefined && !/^\d+$/.test(argument)) refuse(`content is not understood: ${shown(word)}`);
       if (name === 'fast_pattern_offset' && argument !== undefined) it.fastOffset = argument;
       if (name === 'fast_pattern_length' && argument !== undefined) it.fastLength = argument;
     } else if (
@@ -292,6 +296,7 @@ function pcre(draft: Draft, value: string): void {
     else if (flag === 'R') kept += draft.atStart ? '' : 'R';
     else if (flag !== 'O') refuse(`pcre: the flag ${flag}`);
   }
+  if (/[\r\n]/.test(pattern)) refuse('pcre: a pattern over several lines');
   if (pattern.includes('\uFFFD')) refuse('a pattern with bytes that are not UTF-8: write them in hexadecimal');
   draft.current.options.push(`pcre:${not}"/${plainPcre(pattern)}/${kept}"`);
   if (/\+|\\x2b/i.test(pattern.replaceAll(/(?<=[^\\[])\+/g, ''))) draft.current.hasPlus = true;
@@ -391,11 +396,9 @@ function byteJump(draft: Draft, value: string): void {
     draft,
     'byte_jump',
     aligned,
-    /^(?:align|from_beginning|from_end|(?:multiplier|post_offset)\s+-?\w+)$/,
+    /^(?:align|from_beginning|from_end|(?:multiplier|post_offset)\s+-?\d+)$/,
   );
   checkCount('byte_jump', count, isString);
-  const post = more.find((word) => word.startsWith('post_offset '));
-  if (post !== undefined && !/ -?\d+$/.test(post)) refuse('byte_jump: Suricata 7 takes no variable in post_offset');
   draft.current.options.push(`byte_jump:${[count, operand(draft, 'byte_jump', offset), ...more].join(',')}`);
   draft.atStart = false;
 }
@@ -412,6 +415,20 @@ function byteExtract(draft: Draft, value: string): void {
   draft.atStart = false;
 }
 
+/** Parts of `byte_math` in Suricata's order, and what each may be. */
+const MATH: readonly (readonly [string, RegExp])[] = [
+  ['bytes', /^(?:\d|10)$/],
+  ['offset', /./],
+  ['oper', /^(?:[-+*/]|<<|>>)$/],
+  ['rvalue', /./],
+  ['result', /^\w+$/],
+  ['relative', /^$/],
+  ['endian', /^(?:big|little)$/],
+  ['string', /^(?:hex|dec|oct)$/],
+  ['dce', /^$/],
+  ['bitmask', /^0x[0-9a-f]+$/i],
+];
+
 function byteMath(draft: Draft, value: string): void {
   const given = new Map<string, string>();
   for (const word of list(value)) {
@@ -422,21 +439,11 @@ function byteMath(draft: Draft, value: string): void {
   const result = given.get('result') ?? '';
   checkName('byte_math', result);
   const parts: string[] = [];
-  for (const name of [
-    'bytes',
-    'offset',
-    'oper',
-    'rvalue',
-    'result',
-    'relative',
-    'endian',
-    'string',
-    'dce',
-    'bitmask',
-  ]) {
+  for (const [name, form] of MATH) {
     const argument = given.get(name);
     given.delete(name);
     if (argument === undefined || (name === 'relative' && draft.atStart)) continue;
+    if (!form.test(argument)) refuse(`byte_math: ${name} is not understood: ${shown(argument)}`);
     if (name === 'offset' || name === 'rvalue') operand(draft, 'byte_math', argument);
     parts.push(argument === '' ? name : `${name} ${argument}`);
   }

@@ -118,7 +118,7 @@ function print(rule: RuleInfo, draft: Draft, sections: Section[], { header, opti
     ...draft.packet,
     ...sections.flatMap(printSection),
     ...draft.filters,
-    ...draft.references.map((reference) => `reference:${reference.replaceAll(';', '%3B').replaceAll('"', '%22')}`),
+    ...draft.references.map((reference) => `reference:${reference}`),
     ...(draft.classtype === undefined ? [] : [`classtype:${draft.classtype}`]),
     ...(draft.priority === undefined ? [] : [`priority:${draft.priority}`]),
     ...(draft.metadata.length === 0 ? [] : [`metadata:${draft.metadata.join(', ')}`]),

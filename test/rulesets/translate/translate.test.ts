@@ -416,7 +416,7 @@ describe('whatever a rule holds', () => {
           expect(again.rules.map(({ sid }) => sid)).toEqual(translation.text.split('\n').map(() => one.sid));
         }
       }),
-      { numRuns: 2000 },
+      { numRuns: 1000 },
     );
   });
 
