@@ -35,6 +35,8 @@ const NONE: EngineCounters = { analysed: 0, encrypted: {} };
 const HANGING_MILLIS = 5_000;
 /** An engine that an earlier agent left gets this long to finish. */
 const ORPHAN_MILLIS = 5_000;
+/** Between two frames of the agent's own while an engine goes over to other rules. */
+const KICK_MILLIS = 100;
 
 export interface LaneEvents {
   /**
@@ -114,6 +116,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   let told: EngineRules | undefined;
   /** What generations counted that are over. */
   const earlier: EngineCounters = { analysed: 0, encrypted: {} };
+  let onReady = (_generation: Generation): void => undefined;
   let stopping = false;
 
   const capture = superviseCapture(
@@ -126,6 +129,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
         readingSince = Date.now();
         if (running.token !== undefined) canary.started(running.token);
         events.ready(running);
+        onReady(running);
       },
       outputClosed(path, reason, by) {
         if (stopping || running?.fifo !== path) return;
@@ -253,6 +257,55 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     await sleep(100);
   }
 
+  /** @returns why it does not inspect by them. */
+  async function reloadInPlace(
+    generation: Generation,
+    rules: EngineRules,
+    proofMillis: number,
+  ): Promise<string | undefined> {
+    const givenUp = new AbortController();
+    try {
+      const staged = generation.stage(rules);
+      let isTold = false;
+      const applied = staged.apply().then(() => {
+        isTold = true;
+      });
+      const ended = generation.exited.then(() => 'its engine ended');
+      // An engine with several things to do needs packets until it has done the last one.
+      const proven = async (): Promise<string | undefined> => {
+        for (let isLast = isTold; await canary.prove(staged.token, proofMillis, givenUp.signal); isLast = isTold) {
+          if (isLast) return undefined;
+          await Promise.race([applied, sleep(KICK_MILLIS)]);
+        }
+        return 'its canary does not prove the new rules';
+      };
+      return await Promise.race([applied.then(() => new Promise<never>(() => undefined)), ended, proven()]);
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    } finally {
+      givenUp.abort();
+    }
+  }
+
+  async function restart(): Promise<void> {
+    capture.setOutput(undefined);
+    await engine.replace();
+  }
+
+  /** Another generation, with what it was last told. @returns why it does not inspect. */
+  async function startAnew(proofMillis: number): Promise<string | undefined> {
+    const ready = new Promise<Generation>((resolve) => (onReady = resolve));
+    await restart();
+    const timer = new AbortController();
+    const next = await Promise.race([
+      ready,
+      sleep(proofMillis, undefined, { signal: timer.signal }).catch(() => undefined),
+    ]);
+    timer.abort();
+    if (next?.token === undefined) return 'its engine does not start';
+    return (await canary.prove(next.token, proofMillis)) ? undefined : 'its canary does not prove its start';
+  }
+
   return {
     name: options.lane,
     capture,
@@ -286,27 +339,13 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       if (generation === undefined) return undefined;
       // Told before it reads packets, it may not listen yet.
       if (readingSince === undefined) return 'its engine is starting';
-      const givenUp = new AbortController();
-      try {
-        const staged = generation.stage(rules);
-        const proof = canary.prove(staged.token, proofMillis, givenUp.signal);
-        const refused = staged.apply().then(
-          () => new Promise<never>(() => undefined),
-          (error: unknown) => (error instanceof Error ? error.message : String(error)),
-        );
-        const ended = generation.exited.then(() => 'its engine ended');
-        const proven = proof.then((is) => (is ? undefined : 'its canary does not prove the new rules'));
-        return await Promise.race([refused, ended, proven]);
-      } catch (error) {
-        return error instanceof Error ? error.message : String(error);
-      } finally {
-        givenUp.abort();
-      }
+      // What overrides set, Suricata reads only when it starts, and Snort not always while it runs.
+      const overridden = rules.overrides !== generation.rules().overrides;
+      if (overridden && options.install.name === 'suricata') return startAnew(proofMillis);
+      const failure = await reloadInPlace(generation, rules, proofMillis);
+      return failure !== undefined && overridden ? startAnew(proofMillis) : failure;
     },
-    async restart() {
-      capture.setOutput(undefined);
-      await engine.replace();
-    },
+    restart,
     async passed(generation, offset) {
       const reading = tails.get(generation);
       if (reading === undefined) return;

@@ -19,7 +19,7 @@ export interface RuleState {
   /** Sets of resources that name none. */
   defaults: readonly string[];
   /** The sets that a signature is in; undefined: it is in none. */
-  setsOf(key: string): readonly string[] | undefined;
+  setsOf: (key: string) => readonly string[] | undefined;
 }
 
 /** Adds a state to those before it, in order of time. */

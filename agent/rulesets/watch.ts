@@ -16,7 +16,7 @@ const MAX_WATCHED = 256;
 export interface WatchOptions {
   /** Files and folders that matter now; those that are not there matter too. */
   paths: () => Promise<string[]>;
-  /** Called with the first look's difference to the one before, and so on; not for the first look. */
+  /** Called after the first look, as files may have changed before it, and for each change from then on. */
   changed: () => void;
   pollMillis?: number;
   settleMillis?: number;
@@ -55,11 +55,10 @@ export function watchFiles({
     follow(list);
     looking = false;
     if (stopped) return;
-    if (known === undefined || now === known) {
-      known = now;
+    if (now === known) {
       pending = undefined;
       schedule(again ? settleMillis : pollMillis);
-    } else if (now === pending) {
+    } else if (known === undefined || now === pending) {
       known = now;
       pending = undefined;
       changed();

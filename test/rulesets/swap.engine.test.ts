@@ -196,6 +196,27 @@ describeLive((engine) => {
     }, 300_000);
   });
 
+  test('overrides of the engine’s configuration are taken up when their file changes; bad ones leave it as it was', async () => {
+    const file = join(workspace.directory, 'overrides');
+    writeFileSync(workspace.rules, rule(KNOWN_SID, 'known').replace(String(PORT), '$HTTP_PORTS'));
+    // What else Suricata's rules name, a file that has the key must have too.
+    const ports = (port: number): string =>
+      engine === 'snort'
+        ? `ips.variables.ports.HTTP_PORTS = '${port}'\n`
+        : `%YAML 1.1\n---\nvars: { address-groups: { HOME_NET: any, EXTERNAL_NET: any }, port-groups: { HTTP_PORTS: "${port}" } }\n`;
+    writeFileSync(file, ports(1));
+    agent = await start({ config: { engine: { extraConfig: file } } });
+    const sender = send(red, 'known');
+    const from = agent.log.length;
+    write(file, engine === 'snort' ? 'ips = ( not Lua' : '%YAML 1.1\n---\nvars: { [');
+    await agent.logged(({ msg }) => msg?.startsWith('engine.extraConfig is refused') === true, from);
+    expect(agent.events).toEqual([]);
+    write(file, ports(PORT));
+    await agent.logged(({ msg }) => msg === 'rules were swapped', from);
+    await agent.event(({ record }) => record.message === 'known');
+    await end(sender);
+  }, 300_000);
+
   test('two pods have their own rule sets in one engine, and a resource its own events', async () => {
     for (const [set, sid] of [
       ['one', 9_000_501],
