@@ -254,7 +254,7 @@ function given<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key]
 
 const RFC3339 = /^\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|z|[+-]\d\d:\d\d))?$/;
 
-function timeOf(text: string, now: number): number | undefined {
+export function timeOf(text: string, now: number): number | undefined {
   const ago = /[a-z]$/.test(text) ? parseDuration(text) : undefined;
   if (ago !== undefined) return now - ago;
   const time = RFC3339.test(text) ? Date.parse(text) : NaN;

@@ -30,6 +30,10 @@ const COMMANDS = {
     describe: 'Serve the Alerts page: search, follow and handle alerts in a browser',
     load: () => import('./ui.ts'),
   },
+  rules: {
+    describe: 'Show, check, test, update, enable and disable rules; find the noisy ones',
+    load: () => import('./rules.ts'),
+  },
   events: {
     describe: 'Search the journal and follow it; send again what a sink refused',
     load: () => import('./events.ts'),

@@ -82,7 +82,7 @@ async function run(argv: ReplayArgv): Promise<void> {
 }
 
 /** Bytes of all files, undefined with stdin among them. @throws CommandError for files that aren't there or are no captures. */
-async function checkFiles(files: string[]): Promise<number | undefined> {
+export async function checkFiles(files: string[]): Promise<number | undefined> {
   const errors: string[] = [];
   let total: number | undefined = 0;
   if (files.filter((file) => file === STDIN).length > 1) errors.push('stdin: it can be read only once');
@@ -103,14 +103,14 @@ async function checkFiles(files: string[]): Promise<number | undefined> {
   return total;
 }
 
-interface Bar {
+export interface Bar {
   update: (progress: Progress) => void;
   /** Prints to stdout without tearing the bar. */
   aside(print: () => void): void;
   stop(): void;
 }
 
-function progressBar(argv: ReplayArgv, total: number | undefined): Bar {
+export function progressBar(argv: { progress: boolean }, total: number | undefined): Bar {
   if (!argv.progress || !process.stderr.isTTY)
     return { update: () => undefined, aside: (print) => print(), stop: () => undefined };
   const bar = new cliProgress.SingleBar(

@@ -121,7 +121,7 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
   const event: EeEvent = {
     type: 'deep_packet_inspection',
     origin: `dpi.${clean(attributed.resource, 320)}`,
-    severity: severity(priority),
+    severity: severityOf(priority),
     attack_vector: 'Network',
     description: 'Deep Packet Inspection found a matching snort rule(s) for some packets in your network',
     time: Math.floor(integer(alert.timeMicros) / 1e6),
@@ -214,7 +214,7 @@ function addPayload(event: EeEvent, payload: Buffer, maxBytes: number): void {
 }
 
 /** Priority 1 is 100, each further one 20 less, from 5 on 20. Without a priority: 50, so that it is neither first nor last. */
-function severity(priority: number): number {
+export function severityOf(priority: number): number {
   return priority < 1 ? 50 : Math.max(20, 120 - 20 * priority);
 }
 

@@ -1,0 +1,22 @@
+/** `dpi-agent rules`: what rules there are, what they say, and what is to be done with them. One file a subcommand. */
+import type { Argv, CommandModule } from 'yargs';
+import { command as disable } from './rules/disable.ts';
+import { command as enable } from './rules/enable.ts';
+import { command as check } from './rules/check.ts';
+import { command as list } from './rules/list.ts';
+import { command as noisy } from './rules/noisy.ts';
+import { command as show } from './rules/show.ts';
+import { command as test } from './rules/test.ts';
+import { command as update } from './rules/update.ts';
+
+export const command: CommandModule = {
+  command: 'rules',
+  builder: (args: Argv) =>
+    [list, show, check, update, test, enable, disable, noisy]
+      .reduce((parser, subcommand) => parser.command(subcommand as unknown as CommandModule), args)
+      .demandCommand(1, 'Name a command; dpi-agent rules --help lists them.')
+      .example('$0 rules list', 'the sets, and how many rules each has')
+      .example('$0 rules show 21562', 'one rule in plain words')
+      .example('$0 rules update', 'download the Snort 3 community rules'),
+  handler: () => undefined,
+};

@@ -1,0 +1,71 @@
+/** What `rules enable` and `rules disable` have in common: a line more in the operator's file of changes. */
+import type { Argv, CommandModule } from 'yargs';
+import { PatternError } from '../../pattern.ts';
+import { writeChange } from '../../rulesets/changes.ts';
+import { parseCondition } from '../../rulesets/modify.ts';
+import { stripControls } from '../../text.ts';
+import { CommandError, EXIT } from '../exit.ts';
+import { grouped } from '../print.ts';
+import { readConfig } from '../setup.ts';
+import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules } from './common.ts';
+
+interface ChangeArgv {
+  conditions: string[];
+  output: string;
+}
+
+export function changeCommand(action: 'enable' | 'disable'): CommandModule<object, ChangeArgv> {
+  return {
+    command: `${action} <conditions..>`,
+    describe: `Turn rules ${action === 'enable' ? 'on' : 'off'}: by signature, class, set, file or expression`,
+    builder: (args: Argv) =>
+      args
+        .positional('conditions', {
+          type: 'string',
+          array: true,
+          demandOption: true,
+          describe: '1:21562, 21562, class:NAME, set:NAME, file:NAME or re:EXPRESSION; each is a line of its own',
+        })
+        .options(RULES_FLAGS)
+        .option('ruleChanges', { type: 'string', describe: "The file; default: the configuration's" })
+        .strict(false)
+        .example(`$0 rules ${action} 1:21562`, 'one rule')
+        .example(`$0 rules ${action} class:misc-activity`, 'a class')
+        .example(`$0 rules ${action} 're:/POLICY-OTHER .*telnet/i'`, 'what an expression finds'),
+    async handler(argv) {
+      const config = readConfig({ ...argv }, [...OWN, 'conditions']);
+      for (const condition of argv.conditions) check(condition);
+      const file = config.ruleChanges;
+      const written: { condition: string; changed: boolean }[] = [];
+      for (const condition of argv.conditions) {
+        const changed = await failing(() => writeChange(file, action, condition), EXIT.failed);
+        written.push({ condition, changed });
+      }
+      // Told after it is written: rules may well come later.
+      const engine = (await installedEngine(config))?.name ?? 'snort';
+      const { loaded, seen } = await surveyRules(config, engine);
+      const counts = loaded.changes.touched().slice(-argv.conditions.length);
+      const results = written.map((entry, index) => ({ ...entry, rules: counts[index]?.rules ?? 0 }));
+      const enabled = seen.filter(({ outcome }) => outcome.kind !== 'disabled').length;
+      if (argv.output === 'json') {
+        printJson({ file, action, results, enabled, disabled: seen.length - enabled });
+        return;
+      }
+      for (const { condition, changed, rules } of results) {
+        const what = rules === 0 ? 'no rule is like that now' : `${grouped(rules)} ${rules === 1 ? 'rule' : 'rules'}`;
+        printLine(`${action} ${stripControls(condition)}: ${what}${changed ? '' : ' (was there already)'}`);
+      }
+      printLine(`${file}: ${grouped(enabled)} rules are on now, ${grouped(seen.length - enabled)} off`);
+    },
+  };
+}
+
+function check(condition: string): void {
+  if (/[\r\n]/.test(condition)) throw new CommandError('a condition has no line breaks');
+  try {
+    parseCondition(condition);
+  } catch (error) {
+    if (error instanceof PatternError) throw new CommandError(stripControls(error.message));
+    throw error;
+  }
+}

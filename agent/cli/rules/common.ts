@@ -1,0 +1,123 @@
+/** What the subcommands of `dpi-agent rules` share: their flags, the rules that there are, and how refusals of an engine are told. */
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Config } from '../../config/load.ts';
+import type { EngineInstall, EngineName, RuleError } from '../../engine/engine.ts';
+import { findEngine } from '../../engine/find.ts';
+import { validateRules } from '../../engine/generation.ts';
+import { planSandbox } from '../../engine/sandbox.ts';
+import type { StagedFile } from '../../engine/rules.ts';
+import { stageSets, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
+import { stripControls } from '../../text.ts';
+import { CommandError, EXIT } from '../exit.ts';
+import { COMMON_FLAGS, createDriver, findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../setup.ts';
+
+const { config, engine, rules } = COMMON_FLAGS;
+export const RULES_FLAGS = {
+  config,
+  engine,
+  rules,
+  'rule-sets': COMMON_FLAGS['rule-sets'],
+  output: { alias: 'o', choices: ['table', 'json'], default: 'table', describe: 'json: for programs' },
+} as const;
+
+/** Flags of theirs that are no keys of the configuration. */
+export const OWN = ['output'];
+
+export const ENGINES: readonly EngineName[] = ['snort', 'suricata'];
+export const TITLES = { snort: 'Snort', suricata: 'Suricata' } as const;
+
+/** The engine that would run; undefined where none is installed. */
+export async function installedEngine({ engine: { type, binary } }: Config): Promise<EngineInstall | undefined> {
+  const found = await findEngine(type, binary);
+  return found.kind === 'found' ? found.install : undefined;
+}
+
+/** @throws CommandError that says what to install. */
+export async function neededEngine({ engine: { type, binary } }: Config): Promise<EngineInstall> {
+  const found = await findEngine(type, binary);
+  if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
+  return found.install;
+}
+
+export interface Survey {
+  sets: ReadonlyMap<string, RuleSet>;
+  /** Names of those that resources get that name none. */
+  used: string[];
+  loaded: ConfiguredSets;
+  /** Every rule of every file of every set, in order. */
+  seen: SeenRule[];
+}
+
+/** All rules of all sets, as the engine would get them. @throws CommandError */
+export async function surveyRules(configuration: Config, name: EngineName): Promise<Survey> {
+  return failing(async () => {
+    const { sets, used } = await findConfiguredSets(configuration, name);
+    const seen: SeenRule[] = [];
+    const loaded = await loadWithChanges(configuration, name, [...sets.values()], (rule) => seen.push(rule));
+    return { sets, used, loaded, seen };
+  });
+}
+
+/** Errors that say what is wrong with the input end the command, without a stack trace. */
+export async function failing<T>(action: () => Promise<T>, exitCode: number = EXIT.usage): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (error instanceof CommandError || !(error instanceof Error)) throw error;
+    throw new CommandError(
+      stripControls(error.message.replaceAll('\n', '\u0000')).replaceAll('\u0000', '\n'),
+      exitCode,
+    );
+  }
+}
+
+export interface Validation {
+  accepted: boolean;
+  errors: RuleError[];
+  /** The last line that the engine printed, where it names no rule. */
+  otherwise?: string;
+  millis: number;
+}
+
+/** Lets the engine load the files, in a process of its own that ends then. */
+export async function validate(
+  configuration: Config,
+  install: EngineInstall,
+  ruleFiles: StagedFile[],
+  limit = 10_000,
+): Promise<Validation> {
+  const driver = createDriver(configuration, install);
+  const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
+  const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-rules-'));
+  const started = performance.now();
+  try {
+    await chmod(laneDirectory, 0o711);
+    const exit = await validateRules({ laneDirectory, driver, install, sandbox, ruleFiles, output: 'json' });
+    const errors = driver.ruleErrors(exit.output, limit);
+    const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
+    return {
+      accepted: exit.code === 0,
+      errors,
+      ...(exit.code !== 0 && errors.length === 0 ? { otherwise: stripControls(last.slice(0, 500)) } : {}),
+      millis: Math.round(performance.now() - started),
+    };
+  } finally {
+    await rm(laneDirectory, { recursive: true, force: true });
+  }
+}
+
+/** Files of all rules of these sets. */
+export function stageAll({ loaded }: Pick<Survey, 'loaded'>, names: Iterable<string>): StagedFile[] {
+  return stageSets(loaded.index, new Set(names));
+}
+
+/** One object on stdout. */
+export function printJson(value: unknown): void {
+  process.stdout.write(`${JSON.stringify(value, null, 2)}\n`);
+}
+
+export function printLine(text = ''): void {
+  process.stdout.write(`${text}\n`);
+}

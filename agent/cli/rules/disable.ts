@@ -1,0 +1,4 @@
+/** `dpi-agent rules disable`. */
+import { changeCommand } from './change.ts';
+
+export const command = changeCommand('disable');

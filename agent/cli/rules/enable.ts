@@ -1,0 +1,4 @@
+/** `dpi-agent rules enable`. */
+import { changeCommand } from './change.ts';
+
+export const command = changeCommand('enable');

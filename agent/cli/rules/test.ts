@@ -1,0 +1,140 @@
+/** `dpi-agent rules test`: which rules fire on recorded packets, and how often. */
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Argv, CommandModule } from 'yargs';
+import { replay } from '../../replay.ts';
+import { parseRules } from '../../rulesets/rule.ts';
+import { stripControls } from '../../text.ts';
+import { CommandError, EXIT } from '../exit.ts';
+import { createLog } from '../log.ts';
+import { coloursOf, grouped } from '../print.ts';
+import { checkFiles, progressBar } from '../replay.ts';
+import { prepareInspection, readConfig } from '../setup.ts';
+import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
+
+interface TestArgv {
+  pcap: string[];
+  rule?: string[];
+  progress: boolean;
+  output: string;
+}
+
+/** Where a rule of the command line is without one. */
+const FIRST_SID = 1_900_000_000;
+
+export const command: CommandModule<object, TestArgv> = {
+  command: 'test',
+  describe: 'Which rules fire on recorded packets, and how often',
+  builder: (args: Argv) =>
+    args
+      .options(RULES_FLAGS)
+      .option('pcap', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        demandOption: true,
+        describe: 'Capture file (repeatable)',
+      })
+      .option('rule', {
+        type: 'string',
+        array: true,
+        nargs: 1,
+        describe: 'Only this rule, without those of sets and files (repeatable)',
+      })
+      .option('progress', {
+        type: 'boolean',
+        default: true,
+        describe: 'Progress bar on stderr, where that is a terminal',
+      })
+      .strict(false)
+      .example('$0 rules test --pcap capture.pcap', 'the rules that are used')
+      .example('$0 rules test --pcap a.pcap --pcap b.pcap --rules my.rules', 'with rules of your own')
+      .example(
+        `$0 rules test --pcap a.pcap --rule 'alert http (msg:"x"; content:"smk="; sid:1;)'`,
+        'one rule',
+      ) as unknown as Argv<TestArgv>,
+  async handler(argv) {
+    const files = argv.pcap.map(String);
+    const own = await mkdtemp(join(tmpdir(), 'dpi-agent-test-'));
+    try {
+      await chmod(own, 0o711);
+      await run(argv, files, own);
+    } finally {
+      await rm(own, { recursive: true, force: true });
+    }
+  },
+};
+
+async function run(argv: TestArgv, files: string[], own: string): Promise<void> {
+  let flags: Record<string, unknown> = { logLevel: 'error', ...argv };
+  if (argv.rule !== undefined) {
+    if (Array.isArray(flags['rules'])) throw new CommandError('expected --rule or --rules, not both');
+    const file = join(own, 'command-line.rules');
+    await writeFile(file, argv.rule.map(withSid).join('\n'));
+    // The sets that are only there for being there are not asked for either.
+    flags = { ...flags, rules: [file], ruleSets: '', rulesDirectory: own, ruleChanges: join(own, 'none') };
+  }
+  const config = readConfig(flags, [...OWN, 'pcap', 'rule', 'progress']);
+  const total = await checkFiles(files);
+  const inspection = await prepareInspection(config, createLog(config));
+  const bar = progressBar(argv, total);
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  const summary = await replay({
+    ...inspection,
+    output: config.engine.output,
+    ...(total === undefined ? {} : { expectedBytes: total }),
+    files,
+    node: config.node,
+    evidence: { payload: false, maxPayloadBytes: 0 },
+    signal: stop.signal,
+    onProgress: bar.update,
+    onEvent: () => undefined,
+  });
+  bar.stop();
+  const rules = inspection.rules.size;
+  const fired = summary.signatures.map(({ gid, sid, rev, message, count }) => {
+    const rule = inspection.rules.get(`${gid}:${sid}`);
+    return {
+      signature: `${gid}:${sid}`,
+      rev,
+      message,
+      count,
+      ...(rule === undefined ? {} : { sets: rule.sets, file: rule.file, line: rule.line }),
+    };
+  });
+  const damaged = summary.files.filter(({ error, damageCount }) => error !== undefined || damageCount > 0);
+  const failed = summary.engineError !== undefined || damaged.length > 0 || stop.signal.aborted;
+  process.exitCode = failed ? EXIT.failed : EXIT.ok;
+  for (const { file, error, damageCount } of damaged) {
+    process.stderr.write(`dpi-agent: ${stripControls(`${file}: ${error ?? `${damageCount} damaged places`}`)}\n`);
+  }
+  if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
+  if (argv.output === 'json') {
+    const { name, version } = inspection.install;
+    printJson({ engine: name, version, packets: summary.packets, alerts: summary.alerts, rules, fired });
+    return;
+  }
+  const colours = coloursOf(process.stdout);
+  if (fired.length > 0) printLine(colours.bold(`${'ALERTS'.padStart(9)}  ${'RULE'.padEnd(16)}  MESSAGE`));
+  for (const { signature, rev, message, count } of fired) {
+    printLine(
+      `${grouped(count).padStart(9)}  ${`${signature}:${rev}`.padEnd(16)}  ${stripControls(message) || '(no text)'}`,
+    );
+  }
+  printLine(
+    `${grouped(fired.length)} of ${grouped(rules)} rules fired, ${grouped(summary.alerts)} alerts, in ${grouped(summary.packets)} packets`,
+  );
+}
+
+/** A rule that is tried out needs no signature. @throws CommandError for what is no rule. */
+function withSid(text: string, index: number): string {
+  const problemOf = (rule: string): string | undefined => {
+    const { rules, problems } = parseRules(rule, { file: '' });
+    return problems[0]?.reason ?? (rules.length === 1 && rules[0]?.enabled === true ? undefined : 'expected one rule');
+  };
+  const completed = text.replace(/;?\s*\)\s*$/, `; sid:${FIRST_SID + index}; )`);
+  for (const rule of [text, completed]) if (problemOf(rule) === undefined) return rule;
+  throw new CommandError(`flag --rule: ${stripControls(problemOf(text) ?? '')}`);
+}
