@@ -32,7 +32,7 @@ export interface Change {
 type Condition =
   | { kind: 'signature'; gid?: number; sid: number }
   | { kind: 'class' | 'set'; name: string }
-  | { kind: 'file'; matches: (text: string) => boolean; withPath: boolean }
+  | { kind: 'file'; glob: string; matches: (text: string) => boolean }
   | { kind: 're'; pattern: Pattern };
 
 export interface LineProblem {
@@ -68,7 +68,7 @@ export function parseCondition(word: string): Condition {
   const [, kind = '', value = ''] = /^(class|set|file|re):(.*)$/s.exec(word) ?? [];
   if (kind !== '' && value === '') throw new PatternError(`${shown(word)}: expected something behind ${kind}:`);
   if (kind === 'class' || kind === 'set') return { kind, name: value.toLowerCase() };
-  if (kind === 'file') return { kind, matches: globTester(value), withPath: value.includes('/') };
+  if (kind === 'file') return { kind, glob: value, matches: globTester(value) };
   if (kind === 're') {
     try {
       return { kind, pattern: parsePattern(value) };
@@ -229,7 +229,9 @@ function holds(condition: Exclude<Condition, { kind: 're' }>, rule: RuleInfo, se
     case 'set':
       return set === condition.name;
     case 'file':
-      return condition.matches(condition.withPath ? rule.file : rule.file.slice(rule.file.lastIndexOf('/') + 1));
+      return condition.matches(
+        condition.glob.includes('/') ? rule.file : rule.file.slice(rule.file.lastIndexOf('/') + 1),
+      );
   }
 }
 

@@ -7,7 +7,8 @@ import type { EngineInstall, EngineName, RuleError } from '../../engine/engine.t
 import { findEngine } from '../../engine/find.ts';
 import { validateRules } from '../../engine/generation.ts';
 import { planSandbox } from '../../engine/sandbox.ts';
-import type { StagedFile } from '../../engine/rules.ts';
+import type { EngineRules, StagedFile } from '../../engine/rules.ts';
+import { readOverrides } from '../../rulesets/live.ts';
 import { stageSets, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
@@ -90,11 +91,25 @@ export async function validate(
 ): Promise<Validation> {
   const driver = createDriver(configuration, install);
   const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
+  const overrides = await readOverrides(configuration.engine.extraConfig);
   const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-rules-'));
   const started = performance.now();
   try {
     await chmod(laneDirectory, 0o711);
-    const exit = await validateRules({ laneDirectory, driver, install, sandbox, ruleFiles, output: 'json' });
+    const engineRules: EngineRules = {
+      files: ruleFiles,
+      defaults: [...new Set(ruleFiles.flatMap(({ sets }) => sets))],
+      policies: [],
+      ...(overrides === undefined ? {} : { overrides }),
+    };
+    const exit = await validateRules({
+      laneDirectory,
+      driver,
+      install,
+      sandbox,
+      engineRules: () => engineRules,
+      output: 'json',
+    });
     const errors = driver.ruleErrors(exit.output, limit);
     const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
     return {

@@ -10,7 +10,7 @@ import { CommandError, EXIT } from '../exit.ts';
 import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
-import { prepareInspection, readConfig } from '../setup.ts';
+import { loadRulesOnce, prepareInspection, readConfig } from '../setup.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -77,12 +77,16 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   }
   const config = readConfig(flags, [...OWN, 'pcap', 'rule', 'progress']);
   const total = await checkFiles(files);
-  const inspection = await prepareInspection(config, createLog(config));
+  const log = createLog(config);
+  const inspection = await prepareInspection(config, log);
+  const { index, engineRules } = await loadRulesOnce(config, inspection.install.name, log);
   const bar = progressBar(argv, total);
   const stop = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
   const summary = await replay({
     ...inspection,
+    rules: index,
+    engineRules: () => engineRules,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
     files,
@@ -93,9 +97,9 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     onEvent: () => undefined,
   });
   bar.stop();
-  const rules = inspection.rules.size;
+  const rules = index.size;
   const fired = summary.signatures.map(({ gid, sid, rev, message, count }) => {
-    const rule = inspection.rules.get(`${gid}:${sid}`);
+    const rule = index.get(`${gid}:${sid}`);
     return {
       signature: `${gid}:${sid}`,
       rev,
