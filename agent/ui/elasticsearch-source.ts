@@ -407,6 +407,8 @@ function base(field: FieldNames): Query[] {
 
 function within(field: FieldNames, scope: Scope): Query[] {
   if (scope === 'all') return [];
+  // None of nothing would be all.
+  if (scope.size === 0) return [{ match_none: {} }];
   return [anyOf([...scope].map((namespace) => ({ prefix: { [field.origin]: `dpi.${namespace}/` } })))];
 }
 

@@ -220,11 +220,15 @@ function summarize(entries: readonly Entry[], query: AlertQuery, scope: Scope, n
   >;
   const selected: Entry[] = [];
   let total = 0;
+  /** Of all that time and words leave, so that the histogram stays where it is when a facet is chosen. */
+  let first: number | undefined;
   for (const entry of entries) {
     const { row, time } = entry;
     if (!inScope(scope, row.namespace)) continue;
     const failed = failing(query, row, time);
-    const [only, ...others] = failed ?? FACETS;
+    if (failed === undefined) continue;
+    first ??= time;
+    const [only, ...others] = failed;
     if (others.length > 0) continue;
     for (const name of only === undefined ? FACETS : [only]) count(facets[name], name, row);
     if (only !== undefined) continue;
@@ -232,7 +236,7 @@ function summarize(entries: readonly Entry[], query: AlertQuery, scope: Scope, n
     counts[row.level] += 1;
     selected.push(entry);
   }
-  const bars = barsOf(query.from ?? selected[0]?.time ?? now - 3_600_000, query.to ?? now);
+  const bars = barsOf(query.from ?? first ?? now - 3_600_000, query.to ?? now);
   const buckets = new Map<number, Summary['histogram']['buckets'][number]>();
   for (const { row, time } of selected) {
     const start = Math.floor(time / bars.interval) * bars.interval;

@@ -120,7 +120,7 @@ function Body({ detail, row, session, mark }: BodyProps): JSX.Element {
           <time dateTime={row.timestamp}>
             {new Date(row.timestamp).toLocaleString('en', { dateStyle: 'medium', timeStyle: 'medium' })}
           </time>
-          <span class="faint mono"> {row.timestamp}</span>
+          <div class="faint mono">{row.timestamp}</div>
         </Fact>
         {row.count > 1 && (
           <Fact name="Stands for">
@@ -280,7 +280,7 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
       ) : (
         <>
           <pre class="rule-text" tabIndex={0} aria-label="Text of the rule">
-            {marked(pretty(rule.text))}
+            {marked(pretty(rule.text), true)}
           </pre>
           <p class="faint">
             {rule.sets.length === 1 ? 'Set' : 'Sets'} <Text>{rule.sets.join(', ')}</Text>,{' '}
@@ -384,7 +384,7 @@ function Copies({ detail, row, session }: { detail: AlertDetail; row: AlertRow; 
       <details>
         <summary>Show it</summary>
         <pre class="document" tabIndex={0}>
-          {marked(json())}
+          {marked(json(), true)}
         </pre>
       </details>
     </section>

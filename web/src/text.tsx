@@ -9,10 +9,12 @@ export function Text({ children }: { children: string }): JSX.Element {
   return <bdi>{marked(children)}</bdi>;
 }
 
-export function marked(text: string): ComponentChild[] {
+/** @param lines Whether ends of lines and tabs are kept, where they are shown as such. */
+export function marked(text: string, lines = false): ComponentChild[] {
   const parts: ComponentChild[] = [];
   let done = 0;
   for (const match of text.matchAll(HIDDEN)) {
+    if (lines && (match[0] === '\n' || match[0] === '\t')) continue;
     if (match.index > done) parts.push(text.slice(done, match.index));
     parts.push(<Hidden name={nameOf(match[0])} />);
     done = match.index + match[0].length;

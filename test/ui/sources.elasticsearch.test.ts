@@ -1,0 +1,204 @@
+/** Elasticsearch, in both schemas, answers as the journal does. */
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { loadConfig } from '../../agent/config/load.ts';
+import type { AlertRow } from '../../agent/ui/api.ts';
+import { openElasticsearchSource } from '../../agent/ui/elasticsearch-source.ts';
+import { openJournalSource } from '../../agent/ui/journal-source.ts';
+import type { Scope } from '../../agent/ui/query.ts';
+import type { AlertSource } from '../../agent/ui/source.ts';
+import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
+import { namesOf, type Schema } from '../../agent/ship/elasticsearch/template.ts';
+import { alertEvent } from '../support/alerts.ts';
+import { describeElasticsearch, startElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
+import { poll } from '../support/poll.ts';
+import { alertsUntil, makeJournal, never, queryOf, type TestJournal } from './support.ts';
+
+const now = Date.now();
+const events = alertsUntil(now, 240);
+const [some] = events;
+const pod = `${some?.dest_namespace}/${some?.dest_name}`;
+const address = some?.dest_ip ?? '';
+
+const QUERIES: [string, string, Scope][] = [
+  ['everything', 'range=all', 'all'],
+  ['the last six hours', 'range=6h', 'all'],
+  ['a span', `from=${new Date(now - 40_000_000).toISOString()}&to=${new Date(now - 20_000_000).toISOString()}`, 'all'],
+  ['a namespace', 'range=all&namespace=payments', 'all'],
+  ['two namespaces', 'range=all&namespace=payments&namespace=ci', 'all'],
+  ['a pod', `range=all&pod=${encodeURIComponent(pod)}`, 'all'],
+  ['a signature', 'range=all&signature=1:21562', 'all'],
+  ['levels', 'range=all&level=critical&level=low', 'all'],
+  ['a tactic, or none', 'range=all&tactic=TA0001&tactic=none', 'all'],
+  ['words', 'range=all&q=jndi%20SHOP', 'all'],
+  ['an address', `range=all&q=${address}`, 'all'],
+  ['a wildcard, which is none here', 'range=all&q=*', 'all'],
+  ['several', 'range=all&namespace=shop&level=critical&q=log4j', 'all'],
+  ['what was dismissed', 'range=all&state=dismissed', 'all'],
+  ['what is open', 'range=all&state=open&level=high', 'all'],
+  ['what may be seen', 'range=all', new Set(['ci', 'payments'])],
+  ['what may be seen: nothing', 'range=all', new Set()],
+  ['a namespace that may not be seen', 'range=all&namespace=shop', new Set(['ci'])],
+];
+
+describeElasticsearch(() => {
+  let server: TestElasticsearch;
+  let journal: TestJournal;
+  let expected: AlertSource;
+
+  beforeAll(async () => {
+    [server, journal] = await Promise.all([startElasticsearch(), makeJournal(...events)]);
+    expected = await openJournalSource({ ...journal });
+  });
+  afterAll(async () => {
+    await expected?.close();
+    await Promise.all([server?.stop(), journal?.remove()]);
+  });
+
+  describe.each<Schema>(['calico', 'ecs'])('schema %s', (schema) => {
+    const cluster = `ui-${schema}`;
+    const log = { info: () => undefined, warn: () => undefined };
+    let source: AlertSource;
+    const ids = (rows: readonly AlertRow[]): string[] => rows.map(({ id }) => id);
+    const sink = () => createElasticsearch({ config: configOf(server.url, schema), cluster, log });
+
+    async function deliver(list: readonly object[]): Promise<void> {
+      const destination = sink();
+      const items = list.map((event, number) => ({
+        number,
+        id: (event as { record: { event_id: string } }).record.event_id,
+        json: JSON.stringify(event),
+      }));
+      const outcomes = await destination.send(items, never);
+      expect(outcomes.filter(({ is }) => is !== 'delivered')).toEqual([]);
+      await destination.close();
+      await server.refresh(namesOf(cluster, schema).index);
+    }
+
+    beforeAll(async () => {
+      source = openElasticsearchSource({ config: configOf(server.url, schema), cluster });
+      await deliver(events);
+      for (const [state, index] of [
+        ['dismissed', 3],
+        ['acknowledged', 5],
+      ] as const) {
+        const id = events[index]?.record.event_id ?? '';
+        await source.mark([id], state, 'anna', new Date(now));
+        await expected.mark([id], state, 'anna', new Date(now));
+      }
+      await server.refresh(namesOf(cluster, schema).index);
+    });
+    afterAll(() => source?.close());
+
+    test.each(QUERIES)('%s', async (_, text, scope) => {
+      const query = queryOf(text, now);
+      const [found, wanted] = await Promise.all([
+        source.summary(query, scope, never),
+        expected.summary(query, scope, never),
+      ]);
+      expect({ total: found.total, counts: found.counts, facets: sorted(found.facets) }).toEqual({
+        total: wanted.total,
+        counts: wanted.counts,
+        facets: sorted(wanted.facets),
+      });
+      // Where nothing is found, there is no time to show.
+      if (wanted.total > 0) expect(found.histogram.buckets).toEqual(wanted.histogram.buckets);
+      const pages: string[][] = [];
+      for (let after: string | undefined, first = true; first || after !== undefined; first = false) {
+        const page = await source.list(query, scope, after, never);
+        const other = await expected.list(query, scope, pages.length === 0 ? undefined : lastOf(pages, events), never);
+        expect(page.rows).toEqual(other.rows);
+        pages.push(ids(page.rows));
+        after = page.next;
+      }
+      expect(pages.flat()).toHaveLength(wanted.total);
+      for (const by of ['signature', 'pod'] as const) {
+        const [groups, others] = await Promise.all([
+          source.groups(by, query, scope, never),
+          expected.groups(by, query, scope, never),
+        ]);
+        // Elasticsearch's times of groups are in milliseconds.
+        const plain = (list: typeof groups) =>
+          list
+            .map((group) => ({ ...group, newest: Date.parse(group.newest) }))
+            .toSorted((a, b) => (a.key < b.key ? -1 : 1));
+        expect(plain(groups)).toEqual(plain(others));
+      }
+    });
+
+    test('a document is the event, with its payload; what is not there is not found', async () => {
+      const id = events[10]?.record.event_id ?? '';
+      const [found, ...more] = await source.get([id, 'missing'], never);
+      expect(more).toEqual([]);
+      expect(found?.event).toEqual(events[10]);
+      expect(found?.row).toMatchObject({ id, state: 'open' });
+    });
+
+    test('what the agent sends again undoes no mark', async () => {
+      await deliver(events.slice(0, 10));
+      const marked = [3, 5].map((index) => events[index]?.record.event_id ?? '');
+      const found = await source.get(marked, never);
+      expect(found.map(({ row }) => [row.state, row.handledBy]).toSorted()).toEqual([
+        ['acknowledged', 'anna'],
+        ['dismissed', 'anna'],
+      ]);
+    });
+
+    test('subscribers get what is new', async () => {
+      const came: string[] = [];
+      const stop = source.subscribe((rows) => came.push(...ids(rows)));
+      const sent: string[] = [];
+      // What is there when the first look is taken is not new.
+      await poll(async () => {
+        const event = alertEvent(1000 + sent.length, Date.now());
+        sent.push(event.record.event_id);
+        await deliver([event]);
+        return came.length > 0;
+      });
+      expect(sent).toEqual(expect.arrayContaining(came));
+      expect(new Set(came).size).toBe(came.length);
+      stop();
+    });
+  });
+
+  test('who is wrong is named: no server, no right', async () => {
+    const source = openElasticsearchSource({ config: configOf('http://127.0.0.1:1', 'calico'), cluster: 'x' });
+    await expect(source.list(queryOf('range=all'), 'all', undefined, never)).rejects.toThrow(
+      /^Elasticsearch \(http:\/\/127\.0\.0\.1:1\/?\) does not answer: /,
+    );
+    await source.close();
+  });
+
+  test('an index that is not there is empty', async () => {
+    const source = openElasticsearchSource({ config: configOf(server.url, 'calico'), cluster: 'nothing-here' });
+    expect(await source.list(queryOf('range=all'), 'all', undefined, never)).toEqual({ rows: [] });
+    expect(await source.summary(queryOf('range=24h'), 'all', never)).toMatchObject({ total: 0 });
+    await source.close();
+  });
+});
+
+function configOf(url: string, schema: Schema) {
+  const loaded = loadConfig({
+    env: {},
+    flags: { 'sinks.elasticsearch.nodes': [url], 'sinks.elasticsearch.schema': schema },
+  });
+  if ('errors' in loaded) throw new Error(loaded.errors.map(({ message }) => message).join('\n'));
+  return loaded.config.sinks.elasticsearch;
+}
+
+/** Values of equal counts may come in any order. */
+function sorted(facets: Record<string, { value: string; count: number }[]>): object {
+  return Object.fromEntries(
+    Object.entries(facets).map(([name, values]) => [
+      name,
+      values.filter(({ count }) => count > 0).toSorted((a, b) => (a.value < b.value ? -1 : 1)),
+    ]),
+  );
+}
+
+function lastOf(
+  pages: readonly string[][],
+  all: readonly { record: { event_id: string; timestamp: string } }[],
+): string {
+  const id = pages.at(-1)?.at(-1) ?? '';
+  return `${all.find(({ record }) => record.event_id === id)?.record.timestamp},${id}`;
+}
