@@ -1,0 +1,378 @@
+import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import type { FastifyInstance } from 'fastify';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { request, type IncomingMessage } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { openAccess, passwordAccess, type Access, type User } from '../../agent/ui/access.ts';
+import { openJournalSource } from '../../agent/ui/journal-source.ts';
+import { openPasswordFile, passwordLine } from '../../agent/ui/passwords.ts';
+import { createUiServer, Refused, type ServerOptions } from '../../agent/ui/server.ts';
+import type { AlertSource } from '../../agent/ui/source.ts';
+import { poll } from '../support/poll.ts';
+import { alertsUntil, makeJournal, type TestJournal } from './support.ts';
+import { alertEvent } from '../support/alerts.ts';
+
+const events = alertsUntil(Date.now(), 120);
+const log = pino({ level: 'silent' });
+const page = new Map([
+  [
+    '/',
+    {
+      body: Buffer.from('<p>'),
+      gzip: Buffer.from('gz'),
+      type: 'text/html; charset=utf-8',
+      etag: '"1"',
+      lasting: false,
+    },
+  ],
+]);
+let journal: TestJournal;
+let source: AlertSource;
+const servers: FastifyInstance[] = [];
+
+beforeAll(async () => {
+  journal = await makeJournal(...events);
+  source = await openJournalSource({ ...journal });
+});
+afterAll(async () => {
+  await Promise.all(servers.map((server) => server.close()));
+  await source?.close();
+  await journal?.remove();
+});
+
+function serverOf(access: Access, more: Partial<ServerOptions> = {}): FastifyInstance {
+  const server = createUiServer({
+    source,
+    access,
+    page,
+    version: '1.2.3',
+    log,
+    secure: false,
+    trustProxy: false,
+    rule: () => Promise.resolve(undefined),
+    coverage: () => Promise.resolve({ nodes: [], resources: [], problems: [] }),
+    ...more,
+  });
+  servers.push(server);
+  return server;
+}
+
+interface Asked {
+  method?: string;
+  /** Objects as JSON. */
+  payload?: object | string;
+  headers?: Record<string, string>;
+}
+
+/** Over a real connection, as a browser on this machine asks. */
+async function ask(server: FastifyInstance, path: string, { method = 'GET', payload, headers = {} }: Asked = {}) {
+  if (!server.server.listening) await server.listen({ host: '127.0.0.1', port: 0 });
+  const { port } = server.server.address() as AddressInfo;
+  const body = typeof payload === 'object' ? JSON.stringify(payload) : payload;
+  const type = typeof payload === 'object' ? { 'content-type': 'application/json' } : {};
+  const sent = request({ port, path, method, headers: { host: 'localhost:9098', ...type, ...headers } });
+  sent.end(body);
+  const [answer] = (await once(sent, 'response')) as [IncomingMessage];
+  let text = '';
+  for await (const chunk of answer) text += String(chunk);
+  return {
+    status: answer.statusCode ?? 0,
+    headers: answer.headers,
+    body: text,
+    json: () => JSON.parse(text) as Record<string, unknown>,
+  };
+}
+
+/** Who may see, and mark, what; by token. */
+function tokens(users: Record<string, Partial<User> & { sees: 'all' | string[] }>): Access {
+  return {
+    mode: 'kubernetes',
+    signIn(credentials) {
+      const user = 'token' in credentials ? users[credentials.token] : undefined;
+      if (user === undefined || !('token' in credentials)) return Promise.resolve(undefined);
+      return Promise.resolve({
+        name: credentials.token,
+        readable: () => Promise.resolve(user.sees === 'all' ? user.sees : new Set(user.sees)),
+        mayMark: () => Promise.resolve(false),
+        mayListPods: () => Promise.resolve(false),
+        ...user,
+      });
+    },
+    stillValid: (credentials) => Promise.resolve('token' in credentials && credentials.token in users),
+  };
+}
+
+describe('without access control', () => {
+  const server = () => serverOf(openAccess);
+
+  test('every answer forbids inline scripts, other sites and frames', async () => {
+    const all = server();
+    for (const url of ['/', '/api/session', '/api/alerts?range=nonsense', '/nothing']) {
+      const { headers } = await ask(all, url);
+      expect(headers['content-security-policy']).toContain("default-src 'none'; script-src 'self'; style-src 'self'");
+      expect(headers['content-security-policy']).toContain("require-trusted-types-for 'script'");
+      expect(headers['content-security-policy']).not.toMatch(/unsafe|\*/);
+      expect(headers).toMatchObject({ 'x-content-type-options': 'nosniff', 'x-frame-options': 'DENY' });
+    }
+    expect((await ask(all, '/api/session')).headers['cache-control']).toBe('no-store');
+  });
+
+  test.each(['127.0.0.1:9098', 'localhost', '[::1]:9098'])('answers for %s', async (host) => {
+    expect((await ask(server(), '/api/session', { headers: { host } })).status).toBe(200);
+  });
+
+  test.each(['evil.example', 'localhost.evil.example', '127.0.0.1.evil.example:9098', '192.0.2.1'])(
+    'does not answer for %s, as a site that points its name here would ask',
+    async (host) => {
+      for (const url of ['/', '/api/alerts'])
+        expect((await ask(server(), url, { headers: { host } })).status).toBe(421);
+    },
+  );
+
+  test('the page is given as it is, packed, or not again', async () => {
+    const all = server();
+    expect(await ask(all, '/')).toMatchObject({ status: 200, body: '<p>' });
+    const packed = await ask(all, '/', { headers: { 'accept-encoding': 'gzip' } });
+    expect(packed).toMatchObject({ body: 'gz', headers: { 'content-encoding': 'gzip', etag: '"1"' } });
+    expect((await ask(all, '/', { headers: { 'if-none-match': '"1"' } })).status).toBe(304);
+  });
+
+  test.each([
+    ['range=2h', 'range: expected one of'],
+    ['from=yesterday', 'from: expected a time'],
+    ['from=2026-01-02&to=2026-01-01', 'to: expected a time after from'],
+    ['namespace=A', 'namespace: expected the name of a namespace'],
+    ['pod=x', 'pod: expected <namespace>/<pod>'],
+    ['signature=1', 'signature: expected <gid>:<sid>'],
+    ['level=worst', 'level: expected one of'],
+    ['tactic=T1', 'tactic: expected a MITRE'],
+    ['state=gone', 'state: expected one of'],
+    [`q=${'x'.repeat(201)}`, 'q: at most 200'],
+    ['after=x', 'after: expected'],
+    ['q=a&q=b', 'q: expected one value'],
+  ])('refuses %s, and says why', async (parameters, why) => {
+    const { status, json } = await ask(server(), `/api/alerts?${parameters}`);
+    expect({ status, ...json() }).toEqual({ status: 400, error: expect.stringContaining(why) });
+  });
+
+  test('a detail is the document with its row', async () => {
+    const [event] = events;
+    const { json } = await ask(server(), `/api/alerts/${event?.record.event_id}`);
+    expect(json()).toMatchObject({ row: { id: event?.record.event_id, state: 'open' }, event });
+    expect((await ask(server(), '/api/alerts/nothing')).status).toBe(404);
+    expect((await ask(server(), '/api/alerts/..%2f..%2fetc')).status).toBe(404);
+  });
+
+  test('marks are stored, and what is wrong changes nothing', async () => {
+    const all = server();
+    const id = events[1]?.record.event_id ?? '';
+    const mark = (payload: object) => ask(all, '/api/marks', { method: 'POST', payload });
+    expect((await mark({ ids: [id], state: 'acknowledged' })).status).toBe(200);
+    const { json } = await ask(all, `/api/alerts/${id}`);
+    expect(json()).toMatchObject({ row: { state: 'acknowledged', handledBy: 'local' } });
+    expect((await mark({ ids: [id, 'missing'], state: 'dismissed' })).status).toBe(404);
+    expect((await mark({ ids: [], state: 'dismissed' })).status).toBe(400);
+    expect((await mark({ ids: [id], state: 'gone' })).status).toBe(400);
+    expect((await mark({ ids: ['<b>'], state: 'open' })).status).toBe(400);
+    expect((await ask(all, `/api/alerts/${id}`)).json()).toMatchObject({ row: { state: 'acknowledged' } });
+  });
+
+  test.each([
+    ['another site', { origin: 'https://evil.example' }, 403],
+    ['another port of this machine', { origin: 'http://localhost:1234' }, 403],
+    ['what a browser says is cross-site', { 'sec-fetch-site': 'cross-site' }, 403],
+    ['a sandbox', { origin: 'null' }, 403],
+    ['a form', { 'content-type': 'text/plain' }, 415],
+  ])('no change is taken from %s', async (_, headers, status) => {
+    const payload = JSON.stringify({ ids: [events[2]?.record.event_id], state: 'dismissed' });
+    const all = server();
+    const sent = { 'content-type': 'application/json', ...headers };
+    expect((await ask(all, '/api/marks', { method: 'POST', payload, headers: sent })).status).toBe(status);
+    expect((await ask(all, `/api/alerts/${events[2]?.record.event_id}`)).json()).toMatchObject({
+      row: { state: 'open' },
+    });
+  });
+
+  test('a selector that is wrong is refused with its place; without an API server there is no dry run', async () => {
+    const refusing = serverOf(openAccess, {
+      dryRun: () => Promise.reject(new Refused(400, 'column 3: no', { position: 2 })),
+    });
+    const { status, json } = await ask(refusing, '/api/dry-run?namespace=a&selector=x');
+    expect({ status, ...json() }).toEqual({ status: 400, error: 'column 3: no', position: 2 });
+    expect((await ask(server(), '/api/dry-run?selector=x')).status).toBe(404);
+  });
+
+  test('a source that fails says what is wrong; a fault of the server does not', async () => {
+    const failing = (error: Error) =>
+      serverOf(openAccess, { source: { ...source, list: () => Promise.reject(error) } });
+    const { SourceError } = await import('../../agent/ui/source.ts');
+    const known = await ask(failing(new SourceError('Elasticsearch is away')), '/api/alerts');
+    expect({ status: known.status, ...known.json() }).toEqual({ status: 502, error: 'Elasticsearch is away' });
+    const unknown = await ask(failing(new Error('secret')), '/api/alerts');
+    expect({ status: unknown.status, ...unknown.json() }).toEqual({
+      status: 500,
+      error: expect.not.stringContaining('secret'),
+    });
+  });
+});
+
+describe('with tokens', () => {
+  const access = tokens({
+    all: { sees: 'all', mayMark: () => Promise.resolve(true) },
+    shop: { sees: ['shop'], mayMark: (namespace) => Promise.resolve(namespace === 'shop') },
+    reader: { sees: ['shop'] },
+    nobody: { sees: [] },
+  });
+  const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+
+  test('nothing but the page itself is given to who has none, or a wrong one', async () => {
+    const server = serverOf(access);
+    const paths = [
+      'session',
+      'alerts',
+      'summary',
+      'groups?by=pod',
+      'live',
+      'coverage',
+      'dry-run',
+      `alerts/${events[0]?.record.event_id}`,
+    ];
+    for (const path of paths) {
+      expect((await ask(server, `/api/${path}`)).status).toBe(401);
+      expect((await ask(server, `/api/${path}`, bearer('wrong'))).status).not.toBe(200);
+    }
+    const marking = { method: 'POST', payload: { ids: [events[0]?.record.event_id], state: 'dismissed' } } as const;
+    expect((await ask(server, '/api/marks', marking)).status).toBe(401);
+    expect((await ask(server, '/')).status).toBe(200);
+    expect((await ask(server, '/api/session')).json()).toMatchObject({ access: 'kubernetes' });
+  });
+
+  test('each sees the alerts of its namespaces only: in list, counts, groups and one by one', async () => {
+    const server = serverOf(access);
+    const wanted = (namespace: string): number =>
+      events.filter(({ origin }) => origin.startsWith(`dpi.${namespace}/`)).length;
+    const total = async (token: string) => (await ask(server, '/api/summary?range=all', bearer(token))).json()['total'];
+    expect(await total('all')).toBe(events.length);
+    expect(await total('shop')).toBe(wanted('shop'));
+    expect(await total('nobody')).toBe(0);
+    const { json } = await ask(server, '/api/alerts?range=all', bearer('shop'));
+    expect(new Set((json()['rows'] as { namespace: string }[]).map(({ namespace }) => namespace))).toEqual(
+      new Set(['shop']),
+    );
+    const facets = (await ask(server, '/api/summary?range=all', bearer('shop'))).json()['facets'] as {
+      namespace: object[];
+    };
+    expect(facets.namespace).toEqual([{ value: 'shop', count: wanted('shop') }]);
+    const foreign = events.find(({ origin }) => origin.startsWith('dpi.ci/'))?.record.event_id ?? '';
+    const [hidden, missing] = [
+      await ask(server, `/api/alerts/${foreign}`, bearer('shop')),
+      await ask(server, '/api/alerts/x', bearer('shop')),
+    ];
+    expect([hidden.status, missing.status]).toEqual([404, 404]);
+  });
+
+  test('marking takes the right to, in each namespace', async () => {
+    const server = serverOf(access);
+    const of = (namespace: string, index: number): string =>
+      events.filter(({ origin }) => origin.startsWith(`dpi.${namespace}/`))[index]?.record.event_id ?? '';
+    const mark = async (token: string, ids: string[]) =>
+      (await ask(server, '/api/marks', { method: 'POST', payload: { ids, state: 'dismissed' }, ...bearer(token) }))
+        .status;
+    expect(await mark('reader', [of('shop', 4)])).toBe(403);
+    expect(await mark('shop', [of('shop', 4), of('ci', 4)])).toBe(404);
+    expect(await mark('shop', [of('shop', 4)])).toBe(200);
+    expect((await ask(server, `/api/alerts/${of('ci', 4)}`, bearer('all'))).json()).toMatchObject({
+      row: { state: 'open' },
+    });
+  });
+
+  test('signing in gives a cookie that scripts and other sites do not get; signing out ends it', async () => {
+    const server = serverOf(access, { secure: true });
+    const answer = await ask(server, '/api/session', { method: 'POST', payload: { token: 'shop' } });
+    const cookie = String(answer.headers['set-cookie']);
+    expect(cookie).toMatch(/^__Host-dpi-agent=[\w-]{43}; Path=\/; HttpOnly; SameSite=Strict; Secure$/);
+    const headers = { cookie: cookie.split(';')[0] ?? '' };
+    expect((await ask(server, '/api/session', { headers })).json()).toMatchObject({ user: 'shop' });
+    expect(await ask(server, '/api/session', { method: 'DELETE', headers })).toMatchObject({ status: 200 });
+    expect((await ask(server, '/api/session', { headers })).status).toBe(401);
+    expect((await ask(server, '/api/session', { headers: { cookie: '__Host-dpi-agent=guess' } })).status).toBe(401);
+  });
+
+  test('who tries too often has to wait', async () => {
+    const server = serverOf(access);
+    const attempt = () => ask(server, '/api/session', { method: 'POST', payload: { token: 'wrong' } });
+    for (let number = 0; number < 10; number += 1) expect((await attempt()).status).toBe(401);
+    const answer = await attempt();
+    expect(answer.status).toBe(429);
+    expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+  });
+});
+
+describe('with passwords', () => {
+  let directory: string;
+  let file: string;
+  beforeAll(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'dpi-passwords-'));
+    file = join(directory, 'users');
+    writeFileSync(file, `# who\n${await passwordLine('anna', 'correct horse battery')}\n`);
+  });
+  afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+  test('the right one opens, others and unknown users do not; a user who is removed is out', async () => {
+    const server = serverOf(passwordAccess(await openPasswordFile(file)));
+    const signIn = (username: string, password: string) =>
+      ask(server, '/api/session', { method: 'POST', payload: { username, password } });
+    expect((await signIn('anna', 'correct horse')).status).toBe(401);
+    expect((await signIn('bert', 'correct horse battery')).status).toBe(401);
+    const answer = await signIn('anna', 'correct horse battery');
+    expect(answer.status).toBe(200);
+    const headers = { cookie: String(answer.headers['set-cookie']).split(';')[0] ?? '' };
+    expect((await ask(server, '/api/alerts', { headers })).status).toBe(200);
+    writeFileSync(file, `${await passwordLine('bert', 'another long password')}\n`);
+    expect((await ask(server, '/api/alerts', { headers })).status).toBe(401);
+  });
+
+  test.each([
+    ['anna:secret', /users:1: expected <user>:scrypt/],
+    ['anna:scrypt$1000000$99$1$AAAAAAAAAAAAAAAAAAAAAA==$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=', /users:1/],
+    ['# nobody', /has no users/],
+  ])('a file with %s is refused', async (text, why) => {
+    writeFileSync(file, text);
+    await expect(openPasswordFile(file)).rejects.toThrow(why);
+  });
+});
+
+test('the stream gives what is new and passes the filters and the rights, as it comes', async () => {
+  const server = serverOf(tokens({ shop: { sees: ['shop'] } }));
+  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+  const stop = new AbortController();
+  const answer = await fetch(`${address}/api/live?range=all&level=critical`, {
+    headers: { authorization: 'Bearer shop' },
+    signal: stop.signal,
+  });
+  expect(answer.headers.get('content-type')).toBe('text/event-stream');
+  const rows: { namespace: string; level: string }[] = [];
+  const reading = (async () => {
+    let text = '';
+    for await (const chunk of answer.body ?? []) {
+      text += Buffer.from(chunk).toString();
+      for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n')) {
+        const [, data] = /^data: (.*)$/m.exec(text.slice(0, end)) ?? [];
+        text = text.slice(end + 2);
+        if (data !== undefined) rows.push(...(JSON.parse(data) as { rows: typeof rows }).rows);
+      }
+    }
+  })().catch(() => undefined);
+  const added = Array.from({ length: 60 }, (_, number) => alertEvent(5000 + number, Date.now()));
+  const wanted = added.filter(({ origin, severity }) => origin.startsWith('dpi.shop/') && severity === 100);
+  await journal.append(...added);
+  await poll(() => rows.length >= wanted.length);
+  expect(rows).toHaveLength(wanted.length);
+  expect(rows.every(({ namespace, level }) => namespace === 'shop' && level === 'critical')).toBe(true);
+  stop.abort();
+  await reading;
+});
