@@ -60,11 +60,10 @@ describe.each(SCHEMAS)('%s.ndjson', (schema) => {
   });
 
   test('every field is in the mapping, and can be counted where it is counted', () => {
-    const [search] = byKind('search');
-    const shown = [
-      ...(search?.attributes['columns'] as string[]),
-      ...(search?.attributes['sort'] as string[][]).map(([name]) => name),
-    ];
+    const shown = byKind('search').flatMap(({ attributes }) => [
+      ...(attributes['columns'] as string[]),
+      ...(attributes['sort'] as string[][]).map(([name]) => name),
+    ]);
     const counted = byKind('visualization').flatMap(({ attributes }) => {
       const { aggs } = JSON.parse(String(attributes['visState'])) as { aggs: { params: { field?: string } }[] };
       return aggs.flatMap(({ params }) => params.field ?? []);

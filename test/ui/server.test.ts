@@ -11,7 +11,7 @@ import { openAccess, passwordAccess, type Access, type User } from '../../agent/
 import { openJournalSource } from '../../agent/ui/journal-source.ts';
 import { openPasswordFile, passwordLine } from '../../agent/ui/passwords.ts';
 import { createUiServer, Refused, type ServerOptions } from '../../agent/ui/server.ts';
-import type { AlertSource } from '../../agent/ui/source.ts';
+import { SourceError, type AlertSource } from '../../agent/ui/source.ts';
 import { poll } from '../support/poll.ts';
 import { alertsUntil, makeJournal, type TestJournal } from './support.ts';
 import { alertEvent } from '../support/alerts.ts';
@@ -208,8 +208,14 @@ describe('without access control', () => {
 
   test('a source that fails says what is wrong; a fault of the server does not', async () => {
     const failing = (error: Error) =>
-      serverOf(openAccess, { source: { ...source, list: () => Promise.reject(error) } });
-    const { SourceError } = await import('../../agent/ui/source.ts');
+      serverOf(openAccess, {
+        source: {
+          ...source,
+          list() {
+            throw error;
+          },
+        },
+      });
     const known = await ask(failing(new SourceError('Elasticsearch is away')), '/api/alerts');
     expect({ status: known.status, ...known.json() }).toEqual({ status: 502, error: 'Elasticsearch is away' });
     const unknown = await ask(failing(new Error('secret')), '/api/alerts');
