@@ -11,6 +11,7 @@ import { benchDelivery, deliveryTable, type DeliveryResult } from './delivery.ts
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
+import { benchObserve } from './observe.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, writeInto } from './report.ts';
 
@@ -36,6 +37,7 @@ const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
   memory: benchMemory,
   latency: benchLatency,
   kubernetes: benchKubernetes,
+  observe: benchObserve,
 };
 
 for (const [signal, code] of [

@@ -12,6 +12,7 @@ const TITLES: Record<BenchmarkName, string> = {
   memory: 'Memory',
   latency: 'Packet to event in the journal',
   kubernetes: 'Kubernetes',
+  observe: 'Observing',
 };
 
 export interface Report {

@@ -42,6 +42,15 @@ describe('the metrics', () => {
     expect(own).toBe(readFileSync(GOLDEN, 'utf8'));
   });
 
+  test('are all in docs/metrics.md', () => {
+    const page = readFileSync(join(PROJECT, 'docs/metrics.md'), 'utf8');
+    const names = [...readFileSync(GOLDEN, 'utf8').matchAll(/^# TYPE dpi_agent_(\S+) /gm)].map(
+      ([, name]) => name ?? '',
+    );
+    expect(names.length).toBeGreaterThan(30);
+    expect(names.filter((name) => !page.includes(`\`${name}`))).toEqual([]);
+  });
+
   (promtool ? test : test.skip)('satisfy promtool check metrics', async () => {
     const metrics = metricsOf();
     metrics.canaryReturned('lane0', 0.02);
