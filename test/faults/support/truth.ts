@@ -9,6 +9,7 @@ import { join } from 'node:path';
 
 /** Much shorter than the agent needs to read, journal and delete a file. */
 const POLL_MILLIS = 10;
+const OWN_VLAN = 4094;
 
 export interface Written {
   /** `<generation>:<offset>` of every intact alert. */
@@ -64,7 +65,7 @@ export function watchEngines(stateDirectory: string): Truth {
           const line = stream.toString('latin1', start, end);
           const object = line.trim() === '' ? {} : parse(line);
           if (object === undefined) written.broken++;
-          else if ('sid' in object || object['event_type'] === 'alert') written.positions.add(`${generation}:${start}`);
+          else if (isAlert(object)) written.positions.add(`${generation}:${start}`);
           start = end + 1;
         }
       }
@@ -76,6 +77,12 @@ export function watchEngines(stateDirectory: string): Truth {
       generations.clear();
     },
   };
+}
+
+/** An alert of a pod's packet: the agent's own frames have a VLAN id that no pod has, and their alerts are not for the journal. */
+function isAlert(object: Record<string, unknown>): boolean {
+  const [vlan] = [object['vlan']].flat();
+  return ('sid' in object || object['event_type'] === 'alert') && vlan !== OWN_VLAN;
 }
 
 function list(directory: string): string[] {
