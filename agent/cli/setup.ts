@@ -173,6 +173,13 @@ export async function findConfiguredSets(
   return { sets, used };
 }
 
+/** What becomes of a rule on its way to the engine: the operator's changes, and then the translation. */
+function hooksOf(modifier: Modifier, engine: EngineInstall['name']): RuleHooks {
+  const hooks: RuleHooks = { modify: (rules, set) => modifier.modify(rules, set) };
+  if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
+  return hooks;
+}
+
 /** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong with those. */
 export async function loadWithChanges(
   config: Pick<Config, 'ruleChanges'>,
@@ -181,9 +188,7 @@ export async function loadWithChanges(
   seen?: RuleHooks['seen'],
 ): Promise<ConfiguredSets> {
   const changes = createModifier(await readChanges(config.ruleChanges));
-  const hooks: RuleHooks = { modify: (rules, set) => changes.modify(rules, set) };
-  if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
-  if (seen !== undefined) hooks.seen = seen;
+  const hooks = { ...hooksOf(changes, engine), ...(seen === undefined ? {} : { seen }) };
   return { ...(await loadSets(sets, engine, hooks)), changes };
 }
 
@@ -266,9 +271,8 @@ export async function openLiveRules(
       leaveOut: config.rulesLeaveOut,
       async hooks() {
         const changes = await readChanges(config.ruleChanges);
-        const modifier = createModifier(changes);
         return {
-          hooks: { modify: (rules, set) => modifier.modify(rules, set) },
+          hooks: hooksOf(createModifier(changes), install.name),
           hash: JSON.stringify(changes),
           files: [config.ruleChanges],
         };

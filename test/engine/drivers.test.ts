@@ -243,6 +243,13 @@ describe('suricata.yaml', () => {
     expect(command).toMatchObject({ alertFile: 'eve.json', stamped: false });
   });
 
+  test('has tenants where there are policies or may come: Suricata refuses to have none in a replay', async () => {
+    const enabled = async (more: Partial<GenerationInput>): Promise<unknown> =>
+      ((await prepare({}, more)).config['multi-detect'] as { enabled: unknown }).enabled;
+    expect(await enabled({ mode: 'live' })).toBe(true);
+    expect(await enabled({ mode: 'replay' })).toBe(false);
+  });
+
   test('is only checked to validate', async () => {
     const args = await createSuricataDriver({ arguments: [] }).validateArguments(install, input);
     expect(args).toContain('-T');

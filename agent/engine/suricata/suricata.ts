@@ -159,9 +159,9 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
     'rule-files': [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])],
     ...(classification === undefined ? {} : { 'classification-file': classification }),
     ...(reference === undefined ? {} : { 'reference-config-file': reference }),
-    // Also without policies: they may come while it runs.
+    // Also without policies, where they may come while it runs; else Suricata wants some.
     'multi-detect': {
-      enabled: 'yes',
+      enabled: input.mode === 'live' || input.policies.length > 0 ? 'yes' : 'no',
       default: 'yes',
       selector: 'vlan',
       loaders: 1,
