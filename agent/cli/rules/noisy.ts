@@ -1,8 +1,8 @@
 /**
  * `dpi-agent rules noisy`: the signatures with the most events in the journal, and what would make them fewer, as a policy that can be pasted.
  *
- * What is suggested: for the most severe ones a limit only, never silence; for others with almost all events from one source, or at one pod, to
- * suppress these; else a limit. How many events a limit would have left is counted, on the journal's times.
+ * What is suggested: for the most severe ones a limit only, never silence; for others with almost all events from one source to suppress these, for
+ * those of moderate severity also where almost all are at one pod; else a limit. How many events a limit would have left is counted, on the journal's times.
  *
  * Memory is bounded whatever the journal's size: MAX_SIGNATURES signatures, MAX_KEYS pods and sources of each; what is beyond counts in the sums.
  */
@@ -25,6 +25,7 @@ const MAX_KEYS = 1_000;
 const CONCENTRATED = 0.8;
 const LIMIT_SECONDS = 3_600;
 const SEVERE = 100;
+const MODERATE = 60;
 
 interface NoisyArgv {
   since?: string;
@@ -241,8 +242,8 @@ function suggest({ signature, severity, events, pods, sources, limits }: Tally):
     if (source !== undefined && isMost(source) && isIP(source.name) !== 0) {
       return { kind: 'suppress', signature, source: source.name, left: events - source.events };
     }
-    // Where all events are at one pod, others may not be inspected at all: still, it is that pod which is known to be noisy.
-    if (pod !== undefined && isMost(pod) && /^[a-z0-9.*-]+\/[a-z0-9.*-]+$/.test(pod.name)) {
+    // What comes from everywhere to one pod may be an attack on it: only what is not severe at all.
+    if (pod !== undefined && severity <= MODERATE && isMost(pod) && /^[a-z0-9.*-]+\/[a-z0-9.*-]+$/.test(pod.name)) {
       return { kind: 'suppress', signature, pod: pod.name, left: events - pod.events };
     }
   }

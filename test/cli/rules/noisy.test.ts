@@ -74,6 +74,8 @@ describe('what is suggested', () => {
     const limit = { kind: 'threshold', signature: '1:7', count: 1, seconds: 3600, type: 'limit' };
     const [severe] = noisy(many(10, (index) => ({ severity: 100, second: index * 600 })));
     expect(severe?.suggestion).toEqual({ ...limit, track: 'by_source', left: 2 });
+    const [attacked] = noisy(many(10, (index) => ({ severity: 80, source: `10.0.0.${index}` })));
+    expect(attacked?.suggestion).toEqual({ ...limit, track: 'by_pod', left: 1 });
     const [spread] = noisy(many(100, (index) => ({ source: `10.0.1.${index}`, pod: `shop/web-${index % 2}` })));
     expect(spread?.suggestion).toEqual({ ...limit, track: 'by_pod', left: 2 });
   });
