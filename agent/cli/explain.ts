@@ -9,6 +9,7 @@ import { ApiError } from '../kube/api.ts';
 import { listPods, type Pod } from '../kube/pods.ts';
 import {
   discoverResourceApi,
+  isCopy,
   resourcePath,
   toResource,
   type ApiDeepPacketInspection,
@@ -84,14 +85,15 @@ async function asked({ selector, namespace, file }: ExplainArgv, client: ApiClie
     );
   }
   const list = await client.get<ApiList<ApiDeepPacketInspection>>(resourcePath(api, namespace));
-  if (list.items.length === 0) {
+  const items = list.items.filter((item) => !isCopy(item));
+  if (items.length === 0) {
     const where = namespace === undefined ? 'the cluster' : `namespace ${namespace}`;
     throw new CommandError(
       `there is no DeepPacketInspection in ${where}: name a selector (--selector) or a file (-f)`,
       EXIT.failed,
     );
   }
-  return list.items.map(toResource);
+  return items.map(toResource);
 }
 
 function readResources(file: string, namespace: string | undefined): DeepPacketInspection[] {

@@ -34,6 +34,10 @@ const COMMANDS = {
     describe: 'Show, check, test, update, enable and disable rules; find the noisy ones',
     load: () => import('./rules.ts'),
   },
+  operator: {
+    describe: 'Keep the DaemonSet of a cluster as its resources want it, until SIGTERM or SIGINT',
+    load: () => import('./operator.ts'),
+  },
   events: {
     describe: 'Search the journal and follow it; send again what a sink refused',
     load: () => import('./events.ts'),

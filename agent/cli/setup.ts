@@ -123,10 +123,10 @@ export async function connect(config: Config): Promise<ApiClient> {
 }
 
 export function createDriver(config: Config, install: EngineInstall): EngineDriver {
-  const { searchMethod, arguments: args } = config.engine;
+  const { searchMethod, memoryLimit, arguments: args } = config.engine;
   return install.name === 'snort'
-    ? createSnortDriver({ searchMethod, arguments: args })
-    : createSuricataDriver({ arguments: args });
+    ? createSnortDriver({ searchMethod, memoryLimit, arguments: args })
+    : createSuricataDriver({ memoryLimit, arguments: args });
 }
 
 export interface Inspection {

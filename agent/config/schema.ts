@@ -67,6 +67,11 @@ const engine = z
       'auto, the name of a user, or a uid',
       'The user that the engine runs as; auto is uid 65534 when the agent runs as root, else its own user.',
     ),
+    memoryLimit: about(
+      bytes('128MiB', '1024GiB').prefault('768MiB'),
+      'a size from 128MiB to 1024GiB, such as 768MiB',
+      "What each lane's engine shall take at most, rules included: bounds the flows and streams that it keeps.",
+    ),
     extraConfig: about(
       text().optional(),
       'a path',

@@ -1,6 +1,6 @@
 /** What the rest of `agent/kube/` asks of an API server, and what it says when it can't. */
 
-export type Verb = 'get' | 'list' | 'watch' | 'patch' | 'create';
+export type Verb = 'get' | 'list' | 'watch' | 'patch' | 'create' | 'delete';
 
 export interface Query {
   labelSelector?: string;
@@ -23,7 +23,23 @@ export interface Metadata {
   generateName?: string;
   labels?: Record<string, string>;
   annotations?: Record<string, string>;
+  managedFields?: ManagedFields[];
   ownerReferences?: { kind: string; name: string; controller?: boolean }[];
+}
+
+/** Which fields somebody set: kubernetes.io/docs/reference/using-api/server-side-apply. */
+export interface ManagedFields {
+  manager?: string;
+  operation?: 'Apply' | 'Update';
+  subresource?: string;
+  apiVersion?: string;
+  time?: string;
+  fieldsType?: string;
+  fieldsV1?: FieldSet;
+}
+
+export interface FieldSet {
+  [field: string]: FieldSet;
 }
 
 export interface ApiObject {
@@ -47,10 +63,17 @@ export interface ApiClient {
   server: string;
   /** @throws ApiError for every failure. */
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
-  /** POST of an object to its collection. @returns what the server made of it. */
+  /** POST of an object to its collection; the server answers 409 when one of its name is there. @returns what the server made of it. */
   create<T>(path: string, object: object, signal?: AbortSignal): Promise<T>;
   /** JSON merge patch (RFC 7386); with `metadata.resourceVersion` in it, the server answers 409 when the object has changed. */
   mergePatch<T>(path: string, patch: object, signal?: AbortSignal): Promise<T>;
+  /**
+   * Server-side apply: makes the object have these fields, and no more those that this manager applied before; others keep theirs. Creates it
+   * where it is not there. Where another manager owns one of the fields, it is taken from it.
+   */
+  apply<T>(path: string, object: object, fieldManager: string, signal?: AbortSignal): Promise<T>;
+  /** Deletes the object with that UID; the server answers 409 when another one has its name. */
+  remove(path: string, uid: string, signal?: AbortSignal): Promise<unknown>;
   /**
    * Watches from `query.resourceVersion` on, with bookmarks. Resolves when the server ends the watch as agreed.
    * @param onEvent Called for each event, in order.

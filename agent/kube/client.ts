@@ -53,6 +53,18 @@ interface Asked {
   text: string;
 }
 
+/** What a request that writes carries. */
+interface Content {
+  method: 'PATCH' | 'POST' | 'DELETE';
+  type: string;
+  body: string;
+}
+
+function write(method: Content['method'], type: string, object: object): Content {
+  // JSON is YAML too, where a type asks for that.
+  return { method, type, body: JSON.stringify(object) };
+}
+
 /** @throws ApiError (`Credentials`) when there are none. */
 export async function createClient(options: ClientOptions = {}): Promise<ApiClient> {
   const { requestMillis = REQUEST_MILLIS, silenceMillis = SILENCE_MILLIS, userAgent = 'dpi-agent' } = options;
@@ -71,7 +83,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
   async function send(
     asked: Asked,
     query: Record<string, string>,
-    body: string | undefined,
+    content: Content | undefined,
     signal: AbortSignal | undefined,
   ): Promise<IncomingMessage> {
     const own = await credentials.options().catch((error: unknown) => {
@@ -85,16 +97,12 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
       ...own.headers,
       Accept: 'application/json',
       'User-Agent': userAgent,
-      ...(body === undefined
+      ...(content === undefined
         ? {}
-        : {
-            'Content-Type': asked.verb === 'create' ? 'application/json' : 'application/merge-patch+json',
-            'Content-Length': Buffer.byteLength(body),
-          }),
+        : { 'Content-Type': content.type, 'Content-Length': Buffer.byteLength(content.body) }),
     };
-    const method = body === undefined ? 'GET' : asked.verb === 'create' ? 'POST' : 'PATCH';
-    const settings = { agent, ...own, method, headers };
-    const response = await head(url, signal === undefined ? settings : { ...settings, signal }, body);
+    const settings = { agent, ...own, method: content?.method ?? 'GET', headers };
+    const response = await head(url, signal === undefined ? settings : { ...settings, signal }, content?.body);
     const status = response.statusCode ?? 0;
     if (status >= 200 && status < 300) return response;
     if (status === 401) credentials.refresh();
@@ -135,9 +143,14 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
     }
   }
 
-  async function json<T>(asked: Asked, query: Record<string, string>, body?: string, signal?: AbortSignal): Promise<T> {
+  async function json<T>(
+    asked: Asked,
+    query: Record<string, string>,
+    content: Content | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<T> {
     return exchange(asked, signal, async () => {
-      const text = await readText(asked, await send(asked, query, body, signal), bodyBytes, requestMillis);
+      const text = await readText(asked, await send(asked, query, content, signal), bodyBytes, requestMillis);
       const value = parse(text);
       if (value === undefined) {
         throw broken(asked, `the answer is no JSON object: ${excerpt(text)}`, 'Malformed');
@@ -149,8 +162,24 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
   return {
     server,
     get: (path, query = {}, signal) => json(describe('get', path), parameters(query), undefined, signal),
-    create: (path, object, signal) => json(describe('create', path), {}, JSON.stringify(object), signal),
-    mergePatch: (path, patch, signal) => json(describe('patch', path), {}, JSON.stringify(patch), signal),
+    mergePatch: (path, patch, signal) =>
+      json(describe('patch', path), {}, write('PATCH', 'application/merge-patch+json', patch), signal),
+    apply: (path, object, fieldManager, signal) =>
+      json(
+        describe('patch', path),
+        { fieldManager, force: 'true' },
+        write('PATCH', 'application/apply-patch+yaml', object),
+        signal,
+      ),
+    create: (path, object, signal) =>
+      json(describe('create', path), {}, write('POST', 'application/json', object), signal),
+    remove: (path, uid, signal) =>
+      json(
+        describe('delete', path),
+        {},
+        write('DELETE', 'application/json', { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid } }),
+        signal,
+      ),
     watch<T extends ApiObject>(
       path: string,
       query: Query,
@@ -180,7 +209,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
 }
 
 /** Paths of the API: `/api/v1/…` and `/apis/<group>/<version>/…`, with `namespaces/<namespace>/` before a namespaced resource. */
-function describe(verb: 'get' | 'watch' | 'patch' | 'create', path: string): Asked {
+function describe(verb: Exclude<Verb, 'list'>, path: string): Asked {
   const match = /^\/(?:api|apis\/([^/]+))\/[^/]+\/(?:namespaces\/([^/]+)\/)?([^/]+)(?:\/([^/]+))?(?:\/(.+))?$/.exec(
     path,
   );

@@ -11,6 +11,7 @@ import { toPod, type ApiPod, type Pod } from './pods.ts';
 import { reflect, type Reflector } from './reflector.ts';
 import {
   followResourceApi,
+  isCopy,
   resourcePath,
   toResource,
   type ApiDeepPacketInspection,
@@ -97,10 +98,14 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
       client,
       path: resourcePath(followed),
       query: {},
-      convert: (object) => ({
-        ...toResource(object),
-        reported: Array.isArray(object.status?.nodes) && object.status.nodes.some((entry) => entry?.node === node),
-      }),
+      convert: (object) =>
+        isCopy(object)
+          ? undefined
+          : {
+              ...toResource(object),
+              reported:
+                Array.isArray(object.status?.nodes) && object.status.nodes.some((entry) => entry?.node === node),
+            },
       onChange(change) {
         if (change.type === 'deleted') {
           status.forget(change.object, followed);

@@ -53,6 +53,13 @@ export interface NodeStatus {
 const RESOURCE = 'deeppacketinspections';
 const APIS: readonly ResourceApi[] = ['projectcalico.org/v3', 'crd.projectcalico.org/v1'];
 
+/**
+ * Marks of a read-only copy that the operator keeps under crd.projectcalico.org/v1 of a resource of projectcalico.org/v3: a label, and an
+ * annotation with the source's UID. One of them makes it a copy.
+ */
+export const COPY_LABEL = 'dpi-agent.io/copy';
+export const COPY_OF = 'dpi-agent.io/copy-of';
+
 /** A group that was followed and is gone is looked for once more after this time: servers of one cluster learn of CRDs one by one. */
 const CONFIRM_MILLIS = 2_000;
 /** Shortest time between two looks, however often the caller asks. */
@@ -90,6 +97,11 @@ export function toResource(api: ApiDeepPacketInspection): DeepPacketInspection {
     selector: text(record(api.spec)['selector']),
     annotations: texts(metadata['annotations']),
   };
+}
+
+/** Whether it stands for a resource of the other group: then only that one counts. */
+export function isCopy({ metadata }: ApiObject): boolean {
+  return metadata.labels?.[COPY_LABEL] !== undefined || metadata.annotations?.[COPY_OF] !== undefined;
 }
 
 /**

@@ -19,12 +19,12 @@ const MAX_SOCKET_PATH = 107;
 export interface Answers {
   /** Why only a new process can go on; undefined while this one can. */
   stuck(): string | undefined;
-  /** Whether it inspects, and why not. */
-  readiness(): Readiness;
+  /** Whether it does what it is for, and why not: the JSON of `/readiness`. */
+  readiness(): Pick<Readiness, 'ready'>;
   /** The text of `/metrics`. */
   metrics(): Promise<string>;
-  /** What `/status` gives. */
-  status(): Snapshot;
+  /** What `/status` gives; nothing where there is no such thing. */
+  status?(): Snapshot;
 }
 
 export interface ServerOptions extends Answers {
@@ -99,6 +99,7 @@ function createAnswers(options: Answers): Server {
         );
         return;
       case '/status':
+        if (options.status === undefined) return answer(404, 'there are /health, /readiness and /metrics\n');
         if (!isLocal(request.socket.remoteAddress)) {
           return answer(
             403,

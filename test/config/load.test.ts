@@ -50,7 +50,15 @@ const DEFAULTS: Config = {
   ruleChanges: '/etc/dpi-agent/rule-changes.conf',
   ruleSets: ['kubernetes'],
   rulesLeaveOut: true,
-  engine: { type: 'auto', output: 'json', searchMethod: 'auto', user: 'auto', isolateNetwork: true, arguments: [] },
+  engine: {
+    type: 'auto',
+    output: 'json',
+    searchMethod: 'auto',
+    user: 'auto',
+    memoryLimit: 805306368,
+    isolateNetwork: true,
+    arguments: [],
+  },
   capture: {
     snaplen: 262144,
     ringSize: 1572864,

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeKubernetes, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
-import { COMPONENTS, containerOf, DEPLOY, daemonSetOf, objects, overlay, type Manifest } from './support.ts';
+import { COMPONENTS, containerOf, DEPLOY, daemonSetOf, objects, overlay, podsOf, type Manifest } from './support.ts';
 
 const ACCOUNT = 'system:serviceaccount:tigera-dpi:tigera-dpi';
 const RESOURCE = 'deeppacketinspections';
@@ -53,18 +53,24 @@ describeKubernetes(() => {
     { components: [] },
     ...COMPONENTS.map((name) => ({ components: [name] })),
     { components: ['calico-api-server', 'fewer-rights', 'pod-monitor'] },
+    { components: ['calico-api-server', 'fewer-rights', 'operator'] },
+    { components: ['operator', 'copies'] },
   ])('an overlay with $components', ({ components }: { components: string[] }) => {
     testOnOwnServer('renders, is accepted, and has the objects that it is about', () => {
       const rendered = objects(withOverlay(components, (folder) => kubectl('kustomize', folder)));
       const crds = rendered
         .filter(({ kind }) => kind === 'CustomResourceDefinition')
         .map(({ metadata }) => metadata.name);
-      expect(crds).toEqual([
-        ...(components.some((name) => name.startsWith('calico')) ? [] : ['deeppacketinspections.projectcalico.org']),
-        ...(components.includes('calico-api-server') ? ['deeppacketinspections.crd.projectcalico.org'] : []),
+      const serves = (...names: string[]): boolean => components.some((name) => names.includes(name));
+      expect(crds.sort()).toEqual([
+        ...(serves('calico-api-server', 'copies') ? ['deeppacketinspections.crd.projectcalico.org'] : []),
+        ...(serves('calico-api-server', 'calico-enterprise') ? [] : ['deeppacketinspections.projectcalico.org']),
+        ...(serves('operator') ? ['intrusiondetections.operator.tigera.io'] : []),
       ]);
+      // With the operator, the DaemonSet is its own business.
+      expect(rendered.some(({ kind }) => kind === 'DaemonSet')).toBe(!components.includes('operator'));
       expect(rendered.some(({ kind }) => kind === 'PodMonitor')).toBe(components.includes('pod-monitor'));
-      const { securityContext, env, image } = containerOf(daemonSetOf(rendered));
+      const { securityContext, env, image } = containerOf({ spec: { template: podsOf(rendered) } });
       const { add } = securityContext.capabilities;
       expect(add.includes('SYS_ADMIN')).toBe(!components.includes('fewer-rights'));
       expect(env.map(({ name }) => name)).toEqual([

@@ -6,7 +6,17 @@ import { join } from 'node:path';
 import { loadConfig } from '../../agent/config/load.ts';
 import { MAX_SELECTOR_LENGTH } from '../../agent/kube/selector/selector.ts';
 import { PROJECT } from '../support/project.ts';
-import { COMPONENTS, containerOf, daemonSetOf, DEPLOY, objects, one, read, type Manifest } from './support.ts';
+import {
+  COMPONENTS,
+  containerOf,
+  daemonSetOf,
+  DEPLOY,
+  objects,
+  one,
+  read,
+  type Container,
+  type Manifest,
+} from './support.ts';
 
 const daemonSet = daemonSetOf(read('daemonset.yaml'));
 const { spec } = daemonSet.spec.template;
@@ -118,6 +128,44 @@ test('kustomization.yaml names the version of package.json, and one CRD only', (
   expect(container.image).toBe('dpi-agent');
   // With two groups, `kubectl get deeppacketinspections` shows the one that nobody uses.
   expect(resources.filter((name) => name.startsWith('crds/'))).toEqual(['crds/projectcalico.org']);
+});
+
+test('the operator runs without rights on its node, in the image of the same version', () => {
+  const { images } = read('components/operator/kustomization.yaml')[0] as unknown as { images: object[] };
+  expect(images).toEqual((read('kustomization.yaml')[0] as unknown as { images: object[] }).images);
+  const { spec: deployment } = one(read('components/operator/deployment.yaml'), 'Deployment') as unknown as {
+    spec: { replicas: number; template: { spec: { containers: Container[] } & Record<string, unknown> } };
+  };
+  expect(deployment.replicas).toBe(2);
+  const { containers, ...rest } = deployment.template.spec;
+  expect(rest).toMatchObject({
+    serviceAccountName: 'dpi-agent-operator',
+    securityContext: { runAsNonRoot: true, runAsUser: 65534, seccompProfile: { type: 'RuntimeDefault' } },
+  });
+  for (const shared of ['hostNetwork', 'hostPID', 'volumes']) expect(rest).not.toHaveProperty(shared);
+  expect(containers).toMatchObject([
+    {
+      image: 'dpi-agent',
+      command: ['dpi-agent', 'operator'],
+      securityContext: {
+        readOnlyRootFilesystem: true,
+        allowPrivilegeEscalation: false,
+        capabilities: { drop: ['ALL'] },
+      },
+    },
+  ]);
+});
+
+test("the operator's rights are those that its page gives reasons for", () => {
+  const operatorPage = readFileSync(join(PROJECT, 'docs/operator.md'), 'utf8');
+  const all = [...read('components/operator/rbac.yaml'), ...read('components/copies/rbac.yaml')] as (Manifest & {
+    rules?: { resources: string[]; verbs: string[] }[];
+  })[];
+  const rules = all.flatMap((object) => object.rules ?? []);
+  expect(rules).toHaveLength(12);
+  for (const { resources, verbs } of rules) {
+    expect(operatorPage).toMatch(new RegExp(`\\| \`${resources.join(', ')}\` +\\| \`${verbs.join(', ')}\` +\\|`));
+  }
 });
 
 test('the page names each component', () => {

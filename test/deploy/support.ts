@@ -9,8 +9,10 @@ export const DEPLOY = join(PROJECT, 'deploy');
 export const COMPONENTS = [
   'calico-api-server',
   'calico-enterprise',
+  'copies',
   'elasticsearch',
   'fewer-rights',
+  'operator',
   'pod-monitor',
 ] as const;
 
@@ -66,8 +68,14 @@ export function daemonSetOf(all: Manifest[]): DaemonSet {
   return one(all, 'DaemonSet') as DaemonSet;
 }
 
+/** What the agent's pods are: of the DaemonSet, or of the template that the operator makes one from. */
+export function podsOf(all: Manifest[]): PodTemplate {
+  const template = all.find(({ kind }) => kind === 'PodTemplate') as (Manifest & { template: PodTemplate }) | undefined;
+  return template?.template ?? daemonSetOf(all).spec.template;
+}
+
 /** The only container of a DaemonSet's pods. */
-export function containerOf({ spec: { template } }: DaemonSet): Container {
+export function containerOf({ spec: { template } }: { spec: { template: PodTemplate } }): Container {
   const [container, ...more] = template.spec.containers;
   if (container === undefined || more.length > 0) throw new Error('one container is expected');
   return container;

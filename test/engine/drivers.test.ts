@@ -69,6 +69,15 @@ describe('snort.lua', () => {
     expect(command).toMatchObject({ alertFile: 'unified2.log', stamped: true });
   });
 
+  test('bounds flows and what they hold back by the memory limit', async () => {
+    expect((await prepareSnort()).lua).not.toContain('max_flows');
+    const { lua } = await prepareSnort({ memoryLimit: 768 << 20 });
+    expect(lua).toContain('stream = { max_flows = 61440 }');
+    expect(lua).toContain('stream_tcp = { queue_limit = { max_bytes = 983040 } }');
+    expect(lua).toContain('memory = { cap = 805306368 }');
+    expect((await prepareSnort({ memoryLimit: 2 ** 40 })).lua).toContain('max_bytes = 4194304');
+  });
+
   test('includes the operator’s file last', async () => {
     const { lua } = await prepareSnort({}, { overridesFile: '/etc/dpi/extra.lua' });
     expect(lua.trimEnd().split('\n').at(-1)).toBe(`include '/etc/dpi/extra.lua'`);
@@ -215,6 +224,19 @@ describe('suricata.yaml', () => {
       vlan: { 'use-for-tracking': true },
       stream: { 'checksum-validation': false, midstream: true },
       'pcap-file': { 'checksum-checks': false },
+    });
+  });
+
+  test.each([
+    [undefined, '32768kb', '131072kb', '65536kb', '262144kb', 65_536],
+    [128 << 20, '5461kb', '21845kb', '10922kb', '43690kb', 8_192],
+    [2 ** 40, '44739242kb', '178956970kb', '89478485kb', '357913941kb', 65_536],
+  ])('shares a memory limit of %d bytes out', async (memoryLimit, defrag, flow, stream, reassembly, buckets) => {
+    const { config } = await prepare(memoryLimit === undefined ? {} : { memoryLimit });
+    expect(config).toMatchObject({
+      defrag: { memcap: defrag, 'hash-size': buckets },
+      flow: { memcap: flow },
+      stream: { memcap: stream, reassembly: { memcap: reassembly } },
     });
   });
 

@@ -45,6 +45,8 @@ function scripted(
     },
     create: () => Promise.reject(new Error('not asked for')),
     mergePatch: () => Promise.reject(new Error('not asked for')),
+    apply: () => Promise.reject(new Error('not asked for')),
+    remove: () => Promise.reject(new Error('not asked for')),
     async watch(_path, query, onEvent, signal, onOpen) {
       watches.push(query);
       onOpen?.();

@@ -2,9 +2,10 @@
 import { ApiError, type ApiClient, type Query } from '../../agent/kube/api.ts';
 
 export interface Request {
-  method: 'GET' | 'PATCH' | 'POST';
+  method: 'GET' | 'PATCH' | 'APPLY' | 'POST' | 'DELETE';
   path: string;
   query: Query;
+  /** What is written. */
   patch: object;
   signal: AbortSignal | undefined;
 }
@@ -26,6 +27,8 @@ export function scriptedClient(answer: (request: Request) => unknown): ScriptedC
     get: (path, query, signal) => ask({ method: 'GET', path, query: query ?? {}, patch: {}, signal }),
     create: (path, object, signal) => ask({ method: 'POST', path, query: {}, patch: object, signal }),
     mergePatch: (path, patch, signal) => ask({ method: 'PATCH', path, query: {}, patch, signal }),
+    apply: (path, patch, _manager, signal) => ask({ method: 'APPLY', path, query: {}, patch, signal }),
+    remove: (path, uid, signal) => ask({ method: 'DELETE', path, query: {}, patch: { uid }, signal }),
     watch: () => Promise.reject(new Error('nothing here watches')),
   };
 }

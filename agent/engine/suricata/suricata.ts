@@ -71,7 +71,12 @@ const COUNTERS: CounterSource = {
   },
 };
 
+/** With this, the tables below have the sizes of Suricata's own configuration file, or more. */
+const MEMORY_LIMIT = 768 << 20;
+
 export interface SuricataSettings {
+  /** Bytes that Suricata shall take at most; default 768 MiB. */
+  memoryLimit?: number;
   arguments: string[];
 }
 
@@ -84,7 +89,7 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
     const path = join(input.configDirectory, 'suricata.yaml');
     // Its top-level keys take the place of ours.
     const include = input.overridesFile === undefined ? {} : { include: [input.overridesFile] };
-    await writeFile(path, toYaml({ ...suricataConfig(input), ...include }));
+    await writeFile(path, toYaml({ ...suricataConfig(input, settings.memoryLimit), ...include }));
     return path;
   }
 
@@ -146,7 +151,20 @@ function common(config: string, input: GenerationInput): string[] {
   return ['-c', config, '-l', input.outputDirectory, '-k', 'none'];
 }
 
-function suricataConfig(input: GenerationInput): Record<string, unknown> {
+/** Three eighths are left to rules, decoders and parsers, which have no bounds of their own. */
+function memoryCaps(limit: number): Record<'defrag' | 'flow' | 'stream' | 'reassembly', string> {
+  const share = (part: number): string => `${Math.floor((limit * part) / 1024)}kb`;
+  return { defrag: share(1 / 24), flow: share(1 / 6), stream: share(1 / 12), reassembly: share(1 / 3) };
+}
+
+/** Buckets of a table: as many as by default, or what an eighth of its memory holds. */
+function buckets(limit: number): number {
+  return 2 ** Math.min(16, Math.floor(Math.log2(limit / 24 / 8 / 64)));
+}
+
+function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Record<string, unknown> {
+  const caps = memoryCaps(memoryLimit);
+  const hashSize = buckets(memoryLimit);
   const data = (file: string): string | undefined =>
     DATA_PLACES.map((place) => join(place, file)).find((path) => existsSync(path));
   const classification = data('classification.config');
@@ -241,16 +259,23 @@ function suricataConfig(input: GenerationInput): Record<string, unknown> {
     'max-pending-packets': 1024,
     'pcap-file': { 'checksum-checks': 'no' },
     'default-packet-size': 1538,
-    defrag: { memcap: '32mb', 'hash-size': 65536, trackers: 65535, 'max-frags': 65535, prealloc: 'no', timeout: 60 },
-    flow: { memcap: '128mb', 'hash-size': 65536, prealloc: 1024 },
+    defrag: {
+      memcap: caps.defrag,
+      'hash-size': hashSize,
+      trackers: 65535,
+      'max-frags': 65535,
+      prealloc: 'no',
+      timeout: 60,
+    },
+    flow: { memcap: caps.flow, 'hash-size': 65536, prealloc: 1024 },
     stream: {
-      memcap: '64mb',
+      memcap: caps.stream,
       'checksum-validation': 'no',
       // A flow that was under way when its endpoint was attached is inspected from there on.
       midstream: true,
       'async-oneside': false,
       reassembly: {
-        memcap: '256mb',
+        memcap: caps.reassembly,
         depth: '1mb',
         'toserver-chunk-size': 2560,
         'toclient-chunk-size': 2560,

@@ -1,0 +1,96 @@
+/**
+ * What became of the settings, as a condition of the IntrusionDetection and as events. Conditions of other types are others' and stay.
+ */
+import type { ApiClient, ApiObject } from '../kube/api.ts';
+import { list, record, text } from '../kube/pods.ts';
+import type { Verdict } from './desired.ts';
+import { plain } from '../config/text.ts';
+
+export const DETECTIONS = '/apis/operator.tigera.io/v1/intrusiondetections';
+/** The only one that Calico Enterprise looks at, too. */
+export const DETECTION = 'tigera-secure';
+export const CONDITION = 'DeepPacketInspectionReady';
+
+const COMPONENT = 'dpi-agent-operator';
+/** Of a message in a condition and in an event, in characters; the server takes 32768 and 1024. */
+const MAX_MESSAGE = 1000;
+
+export interface IntrusionDetection extends ApiObject {
+  spec?: unknown;
+  status?: unknown;
+}
+
+/** Writes it where it says something new. @returns whether it did. */
+export async function report(
+  client: ApiClient,
+  detection: IntrusionDetection,
+  { status, reason, message }: Verdict,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { metadata } = detection;
+  const conditions = list(record(detection.status)['conditions']);
+  const index = conditions.findIndex((condition) => record(condition)['type'] === CONDITION);
+  const before = record(conditions[index]);
+  const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  const said = { status: status ? 'True' : 'False', reason, message: plain(message, MAX_MESSAGE) };
+  const isSame = Object.entries(said).every(([key, value]) => before[key] === value);
+  const observedGeneration = metadata.generation ?? 0;
+  if (isSame && before['observedGeneration'] === observedGeneration) return false;
+  const condition = {
+    type: CONDITION,
+    ...said,
+    observedGeneration,
+    lastTransitionTime: before['status'] === said.status ? text(before['lastTransitionTime']) : now,
+  };
+  const all = index === -1 ? [...conditions, condition] : conditions.with(index, condition);
+  const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { conditions: all } };
+  await client.mergePatch(`${DETECTIONS}/${metadata.name}/status`, patch, signal);
+  if (!isSame) {
+    const about = {
+      apiVersion: 'operator.tigera.io/v1',
+      kind: 'IntrusionDetection',
+      name: metadata.name,
+      uid: metadata.uid,
+    };
+    await emit(client, about, status ? 'Normal' : 'Warning', reason, said.message, signal);
+  }
+  return true;
+}
+
+interface About {
+  apiVersion: string;
+  kind: string;
+  name: string;
+  namespace?: string;
+  uid: string;
+}
+
+/** An event for `kubectl describe` and `kubectl events`; those of what is in no namespace are in `default`. */
+export async function emit(
+  client: ApiClient,
+  involvedObject: About,
+  type: 'Normal' | 'Warning',
+  reason: string,
+  message: string,
+  signal: AbortSignal,
+): Promise<void> {
+  const namespace = involvedObject.namespace ?? 'default';
+  const time = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
+  await client.create(
+    `/api/v1/namespaces/${namespace}/events`,
+    {
+      apiVersion: 'v1',
+      kind: 'Event',
+      metadata: { generateName: `${involvedObject.name.slice(0, 200)}.`, namespace },
+      involvedObject,
+      type,
+      reason,
+      message,
+      source: { component: COMPONENT },
+      firstTimestamp: time,
+      lastTimestamp: time,
+      count: 1,
+    },
+    signal,
+  );
+}
