@@ -11,7 +11,7 @@ import { describeEngine } from '../support/engines.ts';
 import { tcpConversation, writePcap, type Frame } from '../support/packets.ts';
 
 const MIB = 2 ** 20;
-const FLOWS = 40_000;
+const FLOWS = 25_000;
 const LIMIT = 128 * MIB;
 /** Libraries and heap around what the limit bounds. */
 const ROOM = 32 * MIB;
