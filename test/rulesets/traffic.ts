@@ -41,7 +41,7 @@ const HTTP_BUFFERS = [
 const OUT_OF_REACH =
   /^(?:byte_|base64|dce_|sip_|ssl_|flags$|fragbits$|id$|ack$|seq$|ttl$|ip_proto$|raw_data$|detection_filter$)/;
 
-/** Frames that may fire the rule; with `spoilt` one byte of its longest pattern is another. */
+/** Frames that may fire the rule; with `spoilt` the middle byte of its longest pattern is another. */
 export function trafficFor(rule: RuleInfo, ends: Ends, { spoilt = false } = {}): Frame[] | undefined {
   const options = ruleOptions(rule);
   if (options.some(({ key, value }) => OUT_OF_REACH.test(key) || (key === 'flowbits' && value.startsWith('isset'))))
@@ -110,7 +110,8 @@ function want(wanted: Wanted, { key, value }: RuleOption, isVictim: boolean): vo
       const isAnywhere = !isRelative && offset === undefined && depth === undefined;
       let place = isAnywhere ? wanted.bytes.length : from;
       while (place + bytes.length < until && place < from + 4096 && !fits(wanted, place, bytes)) place += 1;
-      const spoiltBytes = isVictim ? [...bytes.slice(0, -1), (bytes.at(-1) ?? 0) ^ 0x15] : bytes;
+      const middle = bytes.length >> 1;
+      const spoiltBytes = isVictim ? bytes.map((byte, index) => (index === middle ? byte ^ 0x15 : byte)) : bytes;
       put(wanted, place, spoiltBytes);
       wanted.cursor = place + bytes.length;
       wanted.atStart = false;

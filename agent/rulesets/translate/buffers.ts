@@ -87,6 +87,7 @@ export function findBuffer(key: string, value: string): SnortBuffer {
   if (value === '') return buffer;
   const field = /^field\s+(\S+)$/i.exec(value)?.[1]?.toLowerCase();
   const keyword = field === undefined ? undefined : FIELDS[field];
-  if (key !== 'http_header' || keyword === undefined) refuse(`${key}: Suricata 7 has no buffer for ${value}`);
+  if ((key !== 'http_header' && key !== 'http_raw_header') || keyword === undefined)
+    refuse(`${key}: Suricata 7 has no buffer for ${value}`);
   return { ...buffer, name: `${key}: ${value}`, keyword };
 }

@@ -46,14 +46,17 @@ function translate(rule: RuleInfo, variables: Variables): string[] {
   const buffers = sections.flatMap(({ buffer }) => (buffer.protocols === undefined ? [] : [buffer.name])).join(' and ');
   if (protocols?.length === 0) refuse(`no flow in Suricata 7 has ${buffers}`);
   if (protocols !== undefined) checkPacketOptions(draft, buffers);
-  const header = parseHeader(rule.header, variables);
+  const parsed = parseHeader(rule.header, variables);
   const needs = {
     services: draft.services,
     buffers: buffers || 'that',
     ...(protocols === undefined ? {} : { protocols }),
   };
-  const variants = translateHeader(header, needs, variables);
-  return variants.map((variant, copy) => {
+  const variants = translateHeader(parsed, needs, variables);
+  // Suricata looks at a stream in larger parts, and counts each once: what is counted is looked at packet by packet.
+  const counts = draft.filters.length > 0 && protocols === undefined && !draft.flow.includes('only_stream');
+  return variants.map(({ header: original, ...rest }, copy) => {
+    const variant = { ...rest, header: counts ? original.replace(/^(\w+) tcp /, '$1 tcp-pkt ') : original };
     const gid = copyGid(rule.gid, copy) ?? refuse(`the gid ${rule.gid} is too high for a rule that becomes several`);
     return print(rule, draft, sections, variant, gid);
   });

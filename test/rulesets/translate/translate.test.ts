@@ -321,6 +321,19 @@ describe('headers', () => {
     ['alert tcp any any -> any', 'not a header: "alert tcp any any -> any"'],
   ])('%s: %s', (header, reason) => expect(headers(header)).toEqual([`not: ${reason}`]));
 
+  test('what is counted is looked at packet by packet, where there are packets', () => {
+    const count = 'detection_filter:track by_src,count 5,seconds 60;';
+    expect(headers('alert tcp any any -> any 4444', `content:"a"; ${count}`)).toEqual([
+      'alert tcp-pkt any any -> any 4444',
+    ]);
+    expect(headers('alert udp any any -> any 4444', `content:"a"; ${count}`)).toEqual([
+      'alert udp any any -> any 4444',
+    ]);
+    expect(headers('alert tcp any any -> any 80', `http_uri; content:"a"; ${count}`)).toEqual([
+      'alert http any any -> any any',
+    ]);
+  });
+
   test('rules that one becomes have the same SID, and a generator id each', () => {
     const lines = whole('alert udp any any -> any 53 ( content:"a"; service:dns; gid:3; sid:7; )').split('\n');
     expect(lines).toEqual([
