@@ -228,9 +228,9 @@ describe('suricata.yaml', () => {
   });
 
   test.each([
-    [undefined, '32768kb', '131072kb', '65536kb', '262144kb', 65_536],
-    [128 << 20, '5461kb', '21845kb', '10922kb', '43690kb', 8_192],
-    [2 ** 40, '44739242kb', '178956970kb', '89478485kb', '357913941kb', 65_536],
+    [undefined, '32768kb', '15616kb', '65536kb', '262144kb', 65_536],
+    [128 << 20, '5461kb', '6016kb', '10922kb', '43690kb', 8_192],
+    [2 ** 40, '44739242kb', '15732736kb', '89478485kb', '357913941kb', 65_536],
   ])('shares a memory limit of %d bytes out', async (memoryLimit, defrag, flow, stream, reassembly, buckets) => {
     const { config } = await prepare(memoryLimit === undefined ? {} : { memoryLimit });
     expect(config).toMatchObject({

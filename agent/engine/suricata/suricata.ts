@@ -151,10 +151,23 @@ function common(config: string, input: GenerationInput): string[] {
   return ['-c', config, '-l', input.outputDirectory, '-k', 'none'];
 }
 
-/** Three eighths are left to rules, decoders and parsers, which have no bounds of their own. */
+/** What a flow with an unfinished HTTP request takes, parser included, and what of it its entry in the table does. */
+const FLOW_BYTES = 16 << 10;
+const FLOW_ENTRY_BYTES = 384;
+const FLOW_BUCKETS = 65_536;
+const BUCKET_BYTES = 64;
+
+/** Three eighths are left to rules and decoders. Parsers have no bounds of their own, so that the number of flows bounds them. */
 function memoryCaps(limit: number): Record<'defrag' | 'flow' | 'stream' | 'reassembly', string> {
   const share = (part: number): string => `${Math.floor((limit * part) / 1024)}kb`;
-  return { defrag: share(1 / 24), flow: share(1 / 6), stream: share(1 / 12), reassembly: share(1 / 3) };
+  const flows = Math.floor((limit * 5) / 8 / FLOW_BYTES);
+  const table = FLOW_BUCKETS * BUCKET_BYTES + flows * FLOW_ENTRY_BYTES;
+  return {
+    defrag: share(1 / 24),
+    flow: `${Math.ceil(table / 1024)}kb`,
+    stream: share(1 / 12),
+    reassembly: share(1 / 3),
+  };
 }
 
 /** Buckets of a table: as many as by default, or what an eighth of its memory holds. */
@@ -267,7 +280,7 @@ function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Rec
       prealloc: 'no',
       timeout: 60,
     },
-    flow: { memcap: caps.flow, 'hash-size': 65536, prealloc: 1024 },
+    flow: { memcap: caps.flow, 'hash-size': FLOW_BUCKETS, prealloc: 1024 },
     stream: {
       memcap: caps.stream,
       'checksum-validation': 'no',
