@@ -2,13 +2,12 @@
  * From the journal to a real Elasticsearch: events journaled a second, delivered a second after it was away, the agent's memory meanwhile,
  * and from a packet to a document that a search finds. Elasticsearch runs on the same machine and takes its part of the CPU.
  */
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, chownSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type AddressInfo } from 'node:net';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { pathToFileURL } from 'node:url';
 import { stringify } from 'yaml';
 import type { EeEvent } from '../agent/events/event.ts';
 import { openJournal, type EventLine } from '../agent/journal/journal.ts';
@@ -17,6 +16,7 @@ import { runAgent, type Workspace } from '../test/support/agent.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
 import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Setting } from './bench.ts';
+import { freePort, PATIENCE_MILLIS, startServer, until, type Server } from './elasticsearch.ts';
 
 const BACKLOG = { full: 1_000_000, quick: 20_000 };
 /** Events of one append. */
@@ -27,10 +27,8 @@ const SPACING_MILLIS = 20;
 const BACKGROUND = 1_000;
 const UDP_PORT = 7777;
 const POLL_MILLIS = 10;
-const PATIENCE_MILLIS = 120_000;
 /** Without progress for so long, the drain is given up. */
 const STUCK_MILLIS = 60_000;
-const NOBODY = 65_534;
 const MEGABYTE = 1e6;
 
 /** One line of the table. */
@@ -67,13 +65,13 @@ export async function benchDelivery(setting: Setting): Promise<DeliveryResult[]>
   return results;
 }
 
-export function deliveryTable(results: readonly DeliveryResult[]): string {
+export function deliveryTable(title: string, results: readonly DeliveryResult[]): string {
   const rows = [
     ['Engine', 'What', 'dpi-agent', 'With'],
     ['---', '---', '---', '---'],
     ...results.map(({ engine, what, value, details }) => [engine, what, value, details]),
   ];
-  return ['### Delivery', '', ...rows.map((cells) => `| ${cells.join(' | ')} |`)].join('\n');
+  return [`### ${title}`, '', ...rows.map((cells) => `| ${cells.join(' | ')} |`)].join('\n');
 }
 
 type Add = (what: string, value: string, details: string) => void;
@@ -373,13 +371,6 @@ async function sinkMetric(port: number, name: string): Promise<number> {
   }
 }
 
-async function until(what: string, log: () => string, test: () => Promise<boolean>): Promise<void> {
-  for (const end = performance.now() + PATIENCE_MILLIS; performance.now() < end; await sleep(50)) {
-    if (await test()) return;
-  }
-  throw new Error(`${what}: not in ${PATIENCE_MILLIS / 1000} s\n${log()}`);
-}
-
 async function talk(lab: Lab, client: Pod, server: Pod, count: number): Promise<void> {
   const words = [server.address, UDP_PORT, count, SPACING_MILLIS, BACKGROUND].map(String);
   const args = [join(PROJECT, 'dist/bench/talker.js'), ...words];
@@ -426,118 +417,4 @@ async function upIn(lab: Lab, netns: string, source: string): Promise<void> {
   const child = lab.spawn(netns, process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
   watch(child).catch(() => undefined);
   await within(10_000, 'the listener', new Promise((resolve) => child.stdout?.once('data', resolve)));
-}
-
-interface Server {
-  url: string;
-  /** Again, with the same data and port. */
-  start(): Promise<void>;
-  kill(): Promise<void>;
-}
-
-interface Program {
-  elasticsearchDirectory(): string;
-  isElasticsearchThere(): boolean;
-  javaHome(): string | undefined;
-}
-
-/** A server of its own on loopback, not the tests': what they share with it needs jest. As root, it runs as another user. */
-async function startServer(parent: string): Promise<Server> {
-  const program = (await import(pathToFileURL(join(PROJECT, 'scripts/elasticsearch.mjs')).href)) as Program;
-  const java = program.javaHome();
-  if (java === undefined) throw new Error('Elasticsearch needs Java 17 or newer, which was not found');
-  if (!program.isElasticsearchThere()) throw new Error('no Elasticsearch here: run node scripts/elasticsearch.mjs');
-  const directory = join(parent, 'elasticsearch');
-  mkdirSync(directory);
-  const home = join(directory, 'home');
-  execFileSync('cp', ['-a', program.elasticsearchDirectory(), home]);
-  for (const name of ['data', 'logs', 'tmp']) mkdirSync(join(directory, name));
-  cpSync(join(home, 'config'), join(directory, 'config'), { recursive: true });
-  const isRoot = process.getuid?.() === 0;
-  chmodSync(directory, 0o755);
-  if (isRoot) for (const name of ['data', 'logs', 'tmp', 'config']) giveAway(join(directory, name));
-  const port = await freePort();
-  const url = `http://127.0.0.1:${port}`;
-  let child: ChildProcess | undefined;
-  let ended: Promise<unknown> = Promise.resolve();
-
-  function killGroup(): void {
-    if (child?.pid === undefined) return;
-    try {
-      process.kill(-child.pid, 'SIGKILL');
-    } catch {
-      // It has ended.
-    }
-  }
-  process.once('exit', killGroup);
-
-  async function start(): Promise<void> {
-    const settings = {
-      'discovery.type': 'single-node',
-      'network.host': '127.0.0.1',
-      'http.port': port,
-      'transport.port': 0,
-      'path.data': join(directory, 'data'),
-      'path.logs': join(directory, 'logs'),
-      'cluster.routing.allocation.disk.threshold_enabled': false,
-      'xpack.security.enabled': false,
-    };
-    const started = spawn(
-      join(home, 'bin/elasticsearch'),
-      Object.entries(settings).map(([name, value]) => `-E${name}=${value}`),
-      {
-        detached: true,
-        stdio: ['ignore', 'ignore', 'ignore'],
-        cwd: directory,
-        ...(isRoot ? { uid: NOBODY, gid: NOBODY } : {}),
-        env: {
-          PATH: process.env['PATH'],
-          HOME: directory,
-          ES_JAVA_HOME: java,
-          ES_PATH_CONF: join(directory, 'config'),
-          ES_TMPDIR: join(directory, 'tmp'),
-          ES_JAVA_OPTS: '-Xms1g -Xmx1g',
-        },
-      },
-    );
-    child = started;
-    ended = new Promise((resolve) => started.once('close', resolve));
-    await until(
-      'Elasticsearch starts',
-      () => '',
-      async () => {
-        if (started.exitCode !== null) throw new Error('Elasticsearch ended');
-        const health = `${url}/_cluster/health?wait_for_status=yellow&timeout=1s`;
-        return await fetch(health).then(
-          (answer) => answer.ok,
-          () => false,
-        );
-      },
-    );
-  }
-
-  async function kill(): Promise<void> {
-    killGroup();
-    await ended;
-    child = undefined;
-  }
-
-  await start();
-  return { url, start, kill };
-}
-
-function giveAway(path: string): void {
-  chownSync(path, NOBODY, NOBODY);
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) giveAway(join(path, entry.name));
-    else chownSync(join(path, entry.name), NOBODY, NOBODY);
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }

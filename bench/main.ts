@@ -12,23 +12,25 @@ import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchObserve } from './observe.ts';
+import { benchPage } from './page.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, writeInto } from './report.ts';
 
-/** In no table of docs/performance.md that --write makes, and only done when it is named: it needs Elasticsearch. */
+/** In no table of docs/performance.md that --write makes, and only done when they are named: they need Elasticsearch. */
 const DELIVERY = 'delivery' as const;
+const PAGE = 'page' as const;
 
 const HELP = `npm run bench -- [options]
 
   --engine snort|suricata|both  default: those that are installed
-  --only NAMES                  of ${BENCHMARKS.join(',')},${DELIVERY}; default: all but ${DELIVERY}
+  --only NAMES                  of ${BENCHMARKS.join(',')},${DELIVERY},${PAGE}; default: all but the last two
   --quick                       small loads: shows that everything works; the numbers say little
   --rules PATH                  adds rules, in the syntax of the engine (repeatable)
   -o, --output table|json       default: table
   --write                       puts the tables into docs/performance.md
 
 Needs root for network namespaces (all but replay), and kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it), and
-Elasticsearch for delivery (node scripts/elasticsearch.mjs fetches it). Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
+Elasticsearch for delivery and page (node scripts/elasticsearch.mjs fetches it), and Chromium for page. Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;
 
 const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
@@ -57,6 +59,7 @@ if (noLab !== undefined) fail(noLab, 1);
 
 const results: Result[] = [];
 const deliveries: DeliveryResult[] = [];
+const pages: DeliveryResult[] = [];
 let failed = false;
 for (const engine of engines) {
   const setting: Setting = {
@@ -78,6 +81,16 @@ for (const engine of engines) {
     }
   }
 }
+if (options.only.includes(PAGE)) {
+  // No engine is in it.
+  try {
+    const [engine] = engines;
+    if (engine !== undefined) pages.push(...(await benchPage({ engine, quick: options.quick, rules: [], say })));
+  } catch (error) {
+    failed = true;
+    process.stderr.write(`bench: ${PAGE}: ${error instanceof Error ? error.message : String(error)}\n`);
+  }
+}
 say('');
 
 const report = createReport(
@@ -85,9 +98,13 @@ const report = createReport(
   engines.map(({ name, version }) => `${name === 'snort' ? 'Snort' : 'Suricata'} ${version}`),
   results,
 );
-const tables = deliveries.length > 0 ? `${toMarkdown(report)}\n\n${deliveryTable(deliveries)}` : toMarkdown(report);
+const tables = [
+  toMarkdown(report),
+  ...(deliveries.length > 0 ? [deliveryTable('Delivery', deliveries)] : []),
+  ...(pages.length > 0 ? [deliveryTable('The Alerts page', pages)] : []),
+].join('\n\n');
 process.stdout.write(
-  options.output === 'json' ? `${JSON.stringify({ ...report, deliveries }, null, 2)}\n` : `${tables}\n`,
+  options.output === 'json' ? `${JSON.stringify({ ...report, deliveries, pages }, null, 2)}\n` : `${tables}\n`,
 );
 if (options.write && chosen.length > 0) writeInto(join(PROJECT, 'docs/performance.md'), toMarkdown(report));
 process.exitCode = failed || results.some(({ failure }) => failure !== undefined) ? 1 : 0;
@@ -110,7 +127,7 @@ function readOptions() {
       process.exit(0);
     }
     const only = values.only.split(',').map((name) => name.trim());
-    const names: readonly string[] = [...BENCHMARKS, DELIVERY];
+    const names: readonly string[] = [...BENCHMARKS, DELIVERY, PAGE];
     const unknown = only.filter((name) => !names.includes(name));
     if (unknown.length > 0) fail(`--only: ${unknown.join(', ')} is none of ${names.join(', ')}`, 2);
     const { engine, output } = values;

@@ -36,7 +36,7 @@ if (values.help) {
     [
       'npm run demo -- [--keep] [--engine auto|snort|suricata] [--rules PATH …]',
       '',
-      '  --keep    leaves pods and agent running until Ctrl-C, to play with',
+      '  --keep    leaves pods and agent running until Ctrl-C, to play with, and serves the Alerts page',
       '  --engine  auto takes Snort 3 where it is installed, else Suricata',
       '  --rules   adds rules, in the syntax of the engine',
       '',
@@ -52,8 +52,10 @@ const scratch = mkdtempSync(join(tmpdir(), 'dpi-demo-'));
 chmodSync(scratch, 0o711);
 let lab: Lab | undefined;
 let agent: ChildProcess | undefined;
+let page: ChildProcess | undefined;
 
 function cleanUp(): void {
+  if (page?.exitCode === null) page.kill('SIGTERM');
   if (agent?.exitCode === null) agent.kill('SIGTERM');
   lab?.close();
   lab = undefined;
@@ -132,9 +134,11 @@ async function live(): Promise<void> {
   say(colours.green(`packet to event in the journal: ${millis} ms`));
 
   if (values.keep) {
+    const url = await servePage();
     say('left running; events appear below. Try:');
     process.stdout.write(
-      `  ip netns exec ${attacker.netns} curl --resolve backend:80:${backend.address} ${curl.map((word) => (/[\s=]/.test(word) ? `'${word}'` : word)).join(' ')}\n` +
+      (url === undefined ? '' : `  open ${url} in a browser: the Alerts page\n`) +
+        `  ip netns exec ${attacker.netns} curl --resolve backend:80:${backend.address} ${curl.map((word) => (/[\s=]/.test(word) ? `'${word}'` : word)).join(' ')}\n` +
         `  tail -f ${join(scratch, 'journal')}/*.ndjson | jq .\n  Ctrl-C ends and removes everything.\n`,
     );
     for (;;) {
@@ -146,6 +150,31 @@ async function live(): Promise<void> {
   child.kill('SIGTERM');
   await exited;
   process.exit(0);
+}
+
+/** The Alerts page on this machine, with the demo's journal; its address. */
+async function servePage(): Promise<string | undefined> {
+  const flags = ['--journal.directory', join(scratch, 'journal'), '--stateDirectory', join(scratch, 'state')];
+  const start = (port: string): Promise<string | undefined> => {
+    const child = spawn(
+      process.execPath,
+      [AGENT, 'ui', '--access', 'none', '--source', 'journal', '--port', port, ...flags],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: { ...process.env, DPI_AGENT_LOG_FORMAT: 'json', DPI_AGENT_LOG_LEVEL: 'info' },
+      },
+    );
+    page = child;
+    return new Promise((resolve) => {
+      createInterface({ input: child.stderr }).on('line', (line) => {
+        const { url } = parse(line);
+        if (typeof url === 'string') resolve(url);
+      });
+      child.once('exit', () => resolve(undefined));
+    });
+  };
+  // Its own port, or another one where that is taken.
+  return (await start('9098')) ?? start('0');
 }
 
 async function recorded(reason: string): Promise<void> {

@@ -152,7 +152,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   app.get('/api/alerts', async (request, reply) => {
     const { query, scope } = await asked(request);
     const after = single('after', parameters(request)['after']);
-    if (after !== undefined && !/^[-0-9TZ:.+]{1,64},[A-Za-z0-9_-]{1,128}$/.test(after))
+    if (after !== undefined && !/^[-0-9TZ:.+]{1,64}(,[A-Za-z0-9_-]{1,128}){1,200}$/.test(after))
       throw new QueryError('after: expected what the page before gave as next');
     return source.list(query, scope, after, signalOf(reply));
   });

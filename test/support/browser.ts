@@ -1,33 +1,8 @@
-/** A real Chromium for tests. Where there is none, the tests are skipped with one line that says so. */
+/** Tests in a real Chromium. Where there is none, they are skipped with one line that says so. */
 import { describe } from '@jest/globals';
-import { accessSync, constants, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { delimiter, join } from 'node:path';
-import { chromium, type BrowserContext } from 'playwright-core';
+import { findChromium } from './chromium.ts';
 
-/** For slow machines. */
-const PATIENCE_MILLIS = 60_000;
-
-/** As root it needs --no-sandbox; the rest keeps it from asking others, and from a small /dev/shm. */
-const FLAGS =
-  '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage'.split(
-    ' ',
-  );
-
-export function findChromium(): string | undefined {
-  const names = ['chromium', 'chromium-browser', 'google-chrome'];
-  return (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .flatMap((folder) => names.map((name) => join(folder, name)))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
-}
+export { openBrowser, type TestBrowser } from './chromium.ts';
 
 /** `describe`, or `describe.skip` and one line on standard error. `body` only declares tests and hooks. */
 export function describeBrowser(body: () => void): void {
@@ -38,31 +13,4 @@ export function describeBrowser(body: () => void): void {
   const missing = 'no chromium: install Debian’s package of that name';
   process.stderr.write(`skipped: ${missing}\n`);
   describe.skip(missing, body);
-}
-
-export interface TestBrowser {
-  context: BrowserContext;
-  close(): Promise<void>;
-}
-
-export async function openBrowser(): Promise<TestBrowser> {
-  const profile = mkdtempSync(join(tmpdir(), 'dpi-browser-'));
-  const context = await chromium.launchPersistentContext(profile, {
-    executablePath: findChromium() ?? '',
-    headless: true,
-    viewport: { width: 1440, height: 900 },
-    colorScheme: 'light',
-    timezoneId: 'UTC',
-    locale: 'en-GB',
-    args: FLAGS,
-    timeout: PATIENCE_MILLIS,
-  });
-  context.setDefaultTimeout(PATIENCE_MILLIS);
-  return {
-    context,
-    async close() {
-      await context.close();
-      rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
-    },
-  };
 }
