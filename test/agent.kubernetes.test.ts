@@ -18,7 +18,7 @@ import {
 import { findTestEngine } from './support/engines.ts';
 import { describeKubernetes, podObject, testOnOwnServer, useControlPlane } from './support/kubernetes.ts';
 import { conversation, describeLive, inject, sendFrames } from './support/live.ts';
-import { ethernet, udpPacket } from './support/packets.ts';
+import { ethernet, ipBytes, tcpConversation, udpPacket, type Frame } from './support/packets.ts';
 import type { ChurnedPod } from './support/pod-churn.ts';
 import { whyNoProc } from './support/proc.ts';
 import { PROJECT } from './support/project.ts';
@@ -80,8 +80,14 @@ describeKubernetes(() => {
       cluster().kubectl('get', `deeppacketinspections.${group}`, '-A');
     }
 
-    async function start(): Promise<void> {
-      agent = await runAgent({ lab, engine, workspace, pods: [], config: { node: NODE, kubernetes: { kubeconfig } } });
+    async function start(config: object = {}): Promise<void> {
+      agent = await runAgent({
+        lab,
+        engine,
+        workspace,
+        pods: [],
+        config: { node: NODE, kubernetes: { kubeconfig }, ...config },
+      });
     }
 
     /** A pod with its veth, as a kubelet and a network plugin make it. */
@@ -160,6 +166,38 @@ describeKubernetes(() => {
     });
 
     if (engine !== FIRST) return;
+
+    test('a pod of which only one direction passes is a condition with what to do, until both pass', async () => {
+      const pod = addPod('bypassed', '10.66.0.20', { app: 'bypassed' });
+      await start({ coverage: { windowMillis: '5s' } });
+      addResource('one-way', 'app == "bypassed"');
+      await logged('capturing', 'bypassed');
+      const talk = (exchange: string[]): Frame[] =>
+        tcpConversation({
+          client: pod.address,
+          server: '10.66.0.99',
+          exchange: exchange.flatMap((data) => [
+            { from: 'client' as const, data },
+            { from: 'server' as const, data },
+          ]),
+        });
+      const isOwn = ({ data }: Frame): boolean => data.subarray(26, 30).equals(ipBytes(pod.address, 4));
+      let frames = talk(['one', 'two', 'three']).filter(isOwn);
+      const sending = setInterval(() => inject(lab, workspace, pod.netns, 'eth0', frames), 1_000);
+      try {
+        const complains = (own: NodeEntry | undefined): boolean =>
+          own?.errorConditions.some(({ message }) => message.includes('only what it sends passes')) === true;
+        expect(await entry('one-way', complains)).toMatchObject({
+          active: { success: true },
+          podsCaptured: 1,
+          errorConditions: [{ message: expect.stringContaining('bpfRedirectToPeer') }],
+        });
+        frames = talk(['one', 'two', 'three']);
+        await entry('one-way', (own) => own !== undefined && !complains(own));
+      } finally {
+        clearInterval(sending);
+      }
+    });
 
     test('labels and resources that change start and end the capture', async () => {
       const pod = addPod('one', '10.66.0.2', { app: 'backend' });

@@ -14,6 +14,7 @@ import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { validateRules } from '../engine/generation.ts';
 import { planSandbox } from '../engine/sandbox.ts';
+import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
 import {
@@ -31,7 +32,8 @@ import {
 import { hasCapability } from '../engine/sandbox.ts';
 
 export interface Finding {
-  level: 'ok' | 'warning' | 'error';
+  /** `info`: nothing is wrong, and worth knowing. */
+  level: 'ok' | 'info' | 'warning' | 'error';
   /** What was looked at: configuration, engine, rules, rights, cluster, interface, folder. */
   subject: string;
   message: string;
@@ -41,10 +43,11 @@ export interface Finding {
 
 const OWN = ['output', 'interface'];
 const CAP_NET_RAW = 13;
+const CLUSTER_MILLIS = 10_000;
 /** Findings about rules that are listed; the rest is counted. */
 const MAX_RULE_FINDINGS = 20;
 
-interface CheckArgv {
+export interface CheckArgv {
   output: string;
   interface?: string[];
 }
@@ -78,7 +81,8 @@ export const command: CommandModule<object, CheckArgv> = {
   },
 };
 
-async function check(argv: CheckArgv): Promise<Finding[]> {
+/** Nothing of it hangs: what does not answer is a finding. */
+export async function check(argv: CheckArgv): Promise<Finding[]> {
   const loaded = loadConfig(configSources({ ...argv }, OWN));
   if ('errors' in loaded) {
     return loaded.errors.map(({ message }) => ({
@@ -167,7 +171,7 @@ function checkPolicy({ alerts: { policy: file } }: Config): Finding[] {
 }
 
 /** The folder, or the nearest one above it that is there and in which it will be made. */
-function existingPart(path: string): string {
+export function existingPart(path: string): string {
   return existsSync(path) || path === dirname(path) ? path : existingPart(dirname(path));
 }
 
@@ -202,7 +206,8 @@ async function checkCluster(config: Config): Promise<Finding[]> {
   const findings: Finding[] = [];
   try {
     const client = await connect(config);
-    const api = await discoverResourceApi(client);
+    const signal = AbortSignal.timeout(CLUSTER_MILLIS);
+    const api = await discoverResourceApi(client, signal);
     if (api === undefined) {
       findings.push({
         level: 'error',
@@ -211,12 +216,11 @@ async function checkCluster(config: Config): Promise<Finding[]> {
         remedy: 'kubectl apply -k deploy/crds/projectcalico.org; docs/kubernetes.md has the variants',
       });
     } else {
-      const { items } = await client.get<ApiList<ApiObject>>(resourcePath(api));
+      const { items } = await client.get<ApiList<ApiObject>>(resourcePath(api), undefined, signal);
       findings.push({ level: 'ok', subject, message: `${client.server} has ${items.length} resources of ${api}` });
     }
-    const pods = await client.get<ApiList<ApiObject>>('/api/v1/pods', {
-      fieldSelector: `spec.nodeName=${config.node}`,
-    });
+    const query = { fieldSelector: `spec.nodeName=${config.node}` };
+    const pods = await client.get<ApiList<ApiObject>>('/api/v1/pods', query, signal);
     if (pods.items.length > 0) {
       findings.push({ level: 'ok', subject, message: `node ${config.node} has ${pods.items.length} pods` });
     } else {
@@ -291,6 +295,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       engineRules: () => engineRules,
       output,
     }).finally(() => rm(laneDirectory, { recursive: true, force: true }));
+    if (exit.stopped !== undefined) throw new Error(`${install.name} does not load the rules: ${exit.stopped}`);
     const errors = driver.ruleErrors(exit.output, 1000);
     for (const { file, line, reason } of errors.slice(0, MAX_RULE_FINDINGS)) {
       const at = file === undefined ? '' : `${file}:${line ?? '?'}: `;
@@ -319,15 +324,20 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
   }
 }
 
-function print(findings: Finding[], output: string): void {
+export function print(findings: Finding[], output: string): void {
   if (output === 'json') {
     process.stdout.write(`${JSON.stringify(findings, null, 2)}\n`);
     return;
   }
   const colours = coloursOf(process.stdout);
-  const signs = { ok: colours.green('ok     '), warning: colours.yellow('warning'), error: colours.red('error  ') };
+  const signs = {
+    ok: colours.green('ok     '),
+    info: colours.dim('info   '),
+    warning: colours.yellow('warning'),
+    error: colours.red('error  '),
+  };
   for (const { level, subject, message, remedy } of findings) {
-    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${message}\n`);
-    if (remedy !== undefined && level !== 'ok') process.stdout.write(`${' '.repeat(24)}→ ${remedy}\n`);
+    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${stripControls(message)}\n`);
+    if (remedy !== undefined && level !== 'ok') process.stdout.write(`${' '.repeat(24)}→ ${stripControls(remedy)}\n`);
   }
 }

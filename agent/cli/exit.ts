@@ -6,6 +6,8 @@ export const EXIT = {
   failed: 1,
   /** It did not start: wrong arguments, configuration or input. */
   usage: 2,
+  /** It ran, and found nothing worse than warnings (`doctor`). */
+  warnings: 3,
 } as const;
 
 /** Ends a command with a message for the user, without a stack trace. */

@@ -22,6 +22,10 @@ const COMMANDS = {
     describe: 'Check configuration, engine, rules, rights and interfaces without starting',
     load: () => import('./check.ts'),
   },
+  doctor: {
+    describe: 'Find out what keeps this machine from inspecting, with the command that mends it',
+    load: () => import('./doctor.ts'),
+  },
   explain: {
     describe: 'Show which pods a selector would inspect, and why not the others',
     load: () => import('./explain.ts'),

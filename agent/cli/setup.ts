@@ -29,7 +29,7 @@ import {
   type SetSources,
 } from '../rulesets/sets.ts';
 import { translateRule } from '../rulesets/translate/translate.ts';
-import type { ApiClient } from '../kube/api.ts';
+import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
 
 /** Flags that are keys of the configuration, under the names that are quick to type. */
@@ -109,7 +109,7 @@ export function socketOf({ http, stateDirectory }: Pick<Config, 'http' | 'stateD
 }
 
 /** Loaded only where it is used. @throws CommandError when there are no credentials. */
-export async function connect(config: Config): Promise<ApiClient> {
+export async function connect(config: Config): Promise<ApiClient & Diagnosable> {
   const { createClient } = await import('../kube/client.ts');
   const { kubeconfig, context } = config.kubernetes;
   try {

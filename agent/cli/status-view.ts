@@ -1,5 +1,6 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
 import type { Counters } from '../capture/protocol.ts';
+import type { CanaryStatus } from '../observe/canary.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
@@ -53,7 +54,7 @@ function head(snapshot: Snapshot): Line[] {
     [label('engine'), `${engine.name} ${engine.version}${method}  ${engine.binary}`],
     [
       label('rules'),
-      `${grouped(rules.loaded)} rules, ${plural(rules.files.length, 'file')}` +
+      `${plural(rules.loaded, 'rule')}, ${plural(rules.files.length, 'file')}` +
         (rules.sets.length === 0 ? '' : `, sets ${rules.sets.join(', ')}`),
     ],
     ...(cluster === undefined
@@ -88,16 +89,27 @@ function head(snapshot: Snapshot): Line[] {
 
 function lanes({ lanes: all, endpoints: every, time }: Snapshot): Line[] {
   return table(
-    ['LANE', 'ENGINE', 'CAPTURE', 'READS FOR', '>RESTARTS', '>ENDPOINTS'],
-    all.map(({ lane, engine, capture }) => [
+    ['LANE', 'ENGINE', 'CAPTURE', 'READS FOR', '>RESTARTS', '>ENDPOINTS', 'CANARY'],
+    all.map(({ lane, engine, capture, canary }) => [
       lane,
       engine.pid === undefined ? { text: 'not running', paint: 'red' } : `pid ${engine.pid}`,
       capture.pid === undefined ? { text: 'not running', paint: 'red' } : `pid ${capture.pid}`,
       engine.since === undefined ? { text: 'not yet', paint: 'yellow' } : duration(time - engine.since),
       engine.restarts === 0 ? '0' : { text: grouped(engine.restarts), paint: 'yellow' },
       grouped(every.filter((endpoint) => endpoint.lane === lane).length),
+      canaryOf(canary, time),
     ]),
   );
+}
+
+function canaryOf({ is, lastSeconds, lastSuccess }: CanaryStatus, time: number): Cell {
+  const last = lastSuccess === undefined ? '' : `, last ${duration(time - lastSuccess)} ago`;
+  if (is === 'missing') return { text: `missing${last}`, paint: 'red' };
+  if (is !== 'alive') return dim(is);
+  return {
+    text: `alive${lastSeconds === undefined ? '' : ` in ${Math.round(lastSeconds * 1000)} ms`}${last}`,
+    paint: 'green',
+  };
 }
 
 function sinks({ sinks: all, time }: Snapshot): Line[] {
@@ -130,12 +142,13 @@ function resources({ resources: all }: Snapshot): Line[] {
   return [
     [],
     ...table(
-      ['RESOURCE', '>SELECTED', '>CAPTURING', '>SENDING', '>RECEIVING', '>BOTH'],
-      all.map(({ resource, selected, capturing, sending, receiving, both }) => [
+      ['RESOURCE', '>SELECTED', '>CAPTURING', '>SENDING', '>RECEIVING', '>BOTH', '>ONE WAY'],
+      all.map(({ resource, selected, capturing, sending, receiving, both, oneWay }) => [
         resource,
         grouped(selected),
         capturing < selected ? { text: grouped(capturing), paint: 'yellow' } : grouped(capturing),
         ...[sending, receiving, both].map(grouped),
+        oneWay === 0 ? '0' : { text: grouped(oneWay), paint: 'red' },
       ]),
     ),
   ];

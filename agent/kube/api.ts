@@ -2,6 +2,15 @@
 
 export type Verb = 'get' | 'list' | 'watch' | 'patch' | 'create' | 'delete';
 
+/** What RBAC decides on. */
+export interface Right {
+  verb: Verb;
+  /** Empty for the core group. */
+  group: string;
+  /** With the subresource: `deeppacketinspections/status`. */
+  resource: string;
+}
+
 export interface Query {
   labelSelector?: string;
   fieldSelector?: string;
@@ -104,4 +113,12 @@ export class ApiError extends Error {
     this.status = status;
     this.reason = reason;
   }
+}
+
+/** A client that can also be asked about itself, for `dpi-agent doctor`. */
+export interface Diagnosable {
+  /** Whether this identity has a right in all namespaces. @throws ApiError. */
+  may(right: Right, signal?: AbortSignal): Promise<boolean>;
+  /** How far the server's clock was ahead of this machine's, in milliseconds, give or take a second; undefined: it did not say. */
+  clockAhead(): number | undefined;
 }

@@ -10,7 +10,15 @@ import http, { type IncomingMessage, type RequestOptions } from 'node:http';
 import https from 'node:https';
 import { types } from 'node:util';
 import { stripControls } from '../text.ts';
-import { ApiError, type ApiClient, type ApiObject, type Query, type Verb, type WatchEvent } from './api.ts';
+import {
+  ApiError,
+  type ApiClient,
+  type ApiObject,
+  type Diagnosable,
+  type Query,
+  type Verb,
+  type WatchEvent,
+} from './api.ts';
 import { loadCredentials, type CredentialsOptions } from './credentials.ts';
 
 const SECOND = 1000;
@@ -66,7 +74,7 @@ function write(method: Content['method'], type: string, object: object): Content
 }
 
 /** @throws ApiError (`Credentials`) when there are none. */
-export async function createClient(options: ClientOptions = {}): Promise<ApiClient> {
+export async function createClient(options: ClientOptions = {}): Promise<ApiClient & Diagnosable> {
   const { requestMillis = REQUEST_MILLIS, silenceMillis = SILENCE_MILLIS, userAgent = 'dpi-agent' } = options;
   const { watchSeconds = WATCH_SECONDS, lineBytes = LINE_BYTES, bodyBytes = BODY_BYTES } = options;
   const credentials = await loadCredentials(options).catch((error: unknown) => {
@@ -78,6 +86,8 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
   // A connection is shared by requests of the same certificates only: node keeps them apart.
   const pool = { keepAlive: true, timeout: IDLE_MILLIS };
   const agent = server.startsWith('http:') ? new http.Agent(pool) : new https.Agent(pool);
+
+  let clockAhead: number | undefined;
 
   /** Sends a request; resolves with the head of a 2xx answer. */
   async function send(
@@ -102,8 +112,11 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
         : { 'Content-Type': content.type, 'Content-Length': Buffer.byteLength(content.body) }),
     };
     const settings = { agent, ...own, method: content?.method ?? 'GET', headers };
+    const sentAt = Date.now();
     const response = await head(url, signal === undefined ? settings : { ...settings, signal }, content?.body);
     const status = response.statusCode ?? 0;
+    const date = Date.parse(response.headers.date ?? '');
+    if (Number.isFinite(date)) clockAhead = date - (sentAt + Date.now()) / 2;
     if (status >= 200 && status < 300) return response;
     if (status === 401) credentials.refresh();
     throw refused(asked, status, await readText(asked, response, ERROR_BYTES, requestMillis).catch(() => ''), source);
@@ -180,6 +193,24 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
         write('DELETE', 'application/json', { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid } }),
         signal,
       ),
+    async may({ verb, group, resource }, signal) {
+      const [name, subresource] = resource.split('/');
+      const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+      const resourceAttributes = { verb, group, resource: name, ...(subresource === undefined ? {} : { subresource }) };
+      const review = {
+        apiVersion: 'authorization.k8s.io/v1',
+        kind: 'SelfSubjectAccessReview',
+        spec: { resourceAttributes },
+      };
+      const answer = await json<{ status?: { allowed?: unknown } }>(
+        describe('create', path),
+        {},
+        write('POST', 'application/json', review),
+        signal,
+      );
+      return answer.status?.allowed === true;
+    },
+    clockAhead: () => clockAhead,
     watch<T extends ApiObject>(
       path: string,
       query: Query,

@@ -20,6 +20,8 @@ export interface ResourceCoverage {
   sending: number;
   receiving: number;
   both: number;
+  /** Only one direction of their traffic passes their interfaces. */
+  oneWay: number;
 }
 
 export interface Covered {
@@ -138,6 +140,7 @@ export function coverResources(
         sending: count(({ coverage }) => coverage.sending),
         receiving: count(({ coverage }) => coverage.receiving),
         both: count(({ coverage }) => coverage.sending && coverage.receiving),
+        oneWay: count(({ coverage }) => coverage.oneWay !== undefined),
       };
     })
     .sort((a, b) => a.resource.localeCompare(b.resource));

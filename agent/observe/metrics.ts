@@ -162,11 +162,14 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     Gauge,
     'coverage_pods',
     ['namespace', 'resource', 'state'],
-    'Pods of this node that a resource selects, and how many of them are captured, seen to send, to receive, and both lately.',
+    'Pods of this node that a resource selects, and how many of them are captured, seen to send, to receive, and both lately, or in one direction only.',
     () =>
-      observed.coverage().flatMap(({ resource, ...states }) => {
+      observed.coverage().flatMap(({ resource, oneWay, ...states }) => {
         const [namespace = '', name = ''] = resource.split('/');
-        return Object.entries(states).map(([state, pods]): Sample => [{ namespace, resource: name, state }, pods]);
+        return Object.entries({ ...states, one_way: oneWay }).map(([state, pods]): Sample => [
+          { namespace, resource: name, state },
+          pods,
+        ]);
       }),
   );
   const ofSets = (value: (set: RulesStatus['sets'][number]) => number) => (): Sample[] =>

@@ -5,6 +5,7 @@ import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { SinkStatus } from '../ship/sink.ts';
+import type { CanaryStatus } from './canary.ts';
 import type { EndpointCoverage, ResourceCoverage } from './coverage.ts';
 
 /** All times are milliseconds since the epoch. */
@@ -33,6 +34,7 @@ export interface LaneSnapshot {
   /** `since`: when it began to read packets; absent while it does not. */
   engine: { pid?: number; since?: number; restarts: number };
   capture: { pid?: number };
+  canary: CanaryStatus;
   /** When the counters of its endpoints were last reported. */
   countedAt?: number;
 }

@@ -26,7 +26,7 @@ const folders = (): string[] => [
 describe('the command line', () => {
   test('--help lists the commands, and each command shows examples', async () => {
     const { stdout, code } = await runCli(['--help']);
-    for (const command of ['run', 'replay', 'check', 'explain']) {
+    for (const command of ['run', 'status', 'replay', 'check', 'doctor', 'explain']) {
       expect(stdout).toContain(`dpi-agent ${command}`);
       expect((await runCli([command, '--help'])).stdout).toContain('Examples:');
     }

@@ -39,7 +39,15 @@ function snapshot({
     },
     {
       problems: () => [],
-      lanes: () => [{ lane: 'lane0', engine: { pid: 8, since: START, restarts: 0 }, capture: { pid: 9 }, countedAt }],
+      lanes: () => [
+        {
+          lane: 'lane0',
+          engine: { pid: 8, since: START, restarts: 0 },
+          capture: { pid: 9 },
+          canary: { is: 'alive', missed: 0, lastSeconds: 0.0124, lastSuccess: at - 4000 },
+          countedAt,
+        },
+      ],
       endpoints: () =>
         endpoints.map(({ name, state, counters, coverage }) => ({
           endpoint: {
@@ -97,8 +105,8 @@ describe('a snapshot as lines', () => {
       'alerts   3 read, 2 journaled, 1 merged',
       'journal  1,234 events, 2.0 KiB in 1 file  /journal',
       '',
-      'LANE   ENGINE  CAPTURE  READS FOR  RESTARTS  ENDPOINTS',
-      'lane0  pid 8   pid 9    1m00s             0          0',
+      'LANE   ENGINE  CAPTURE  READS FOR  RESTARTS  ENDPOINTS  CANARY',
+      'lane0  pid 8   pid 9    1m00s             0          0  alive in 12 ms, last 4s ago',
       '',
       'no endpoints',
     ]);
@@ -152,7 +160,7 @@ describe('a snapshot as lines', () => {
           { name: 'c', coverage: { sending: true, receiving: true, oneWay: 'sending' } },
           { name: 'd' },
         ],
-        resources: [{ resource: 'shop/all', selected: 5, capturing: 4, sending: 3, receiving: 2, both: 2 }],
+        resources: [{ resource: 'shop/all', selected: 5, capturing: 4, sending: 3, receiving: 2, both: 2, oneWay: 1 }],
       }),
     );
     expect(['a', 'b', 'c', 'd'].map((name) => cells(shown, `shop/${name}`)[7])).toEqual([
@@ -161,7 +169,7 @@ describe('a snapshot as lines', () => {
       'only sending',
       '-',
     ]);
-    expect(cells(shown, 'shop/all')).toEqual(['shop/all', '5', '4', '3', '2', '2']);
+    expect(cells(shown, 'shop/all')).toEqual(['shop/all', '5', '4', '3', '2', '2', '1']);
   });
 
   test('problems, and what a sink waits for, are said', () => {
@@ -169,7 +177,7 @@ describe('a snapshot as lines', () => {
       snapshot({
         agent: {
           problems: () => ['lane0: the engine does not run'],
-          lanes: () => [{ lane: 'lane0', engine: { restarts: 3 }, capture: {} }],
+          lanes: () => [{ lane: 'lane0', engine: { restarts: 3 }, capture: {}, canary: { is: 'missing', missed: 3 } }],
           sinks: () => [
             {
               name: 'syslog',
@@ -189,7 +197,7 @@ describe('a snapshot as lines', () => {
       }),
     );
     expect(shown.slice(1, 3)).toEqual(['state    impaired', 'problem  lane0: the engine does not run']);
-    expect(cells(shown, 'lane0')).toEqual(['lane0', 'not running', 'not running', 'not yet', '3', '0']);
+    expect(cells(shown, 'lane0')).toEqual(['lane0', 'not running', 'not running', 'not yet', '3', '0', 'missing']);
     expect(cells(shown, 'syslog')).toEqual(['syslog', 'stalled', '1', '5', '0', '0', 'nobody listens']);
   });
 

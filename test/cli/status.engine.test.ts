@@ -86,7 +86,7 @@ describeLive((engine) => {
       agent: { pid: expect.any(Number), node: 'test-node' },
       engine: { name: engine },
       lanes: [{ lane: 'lane0', engine: { pid: expect.any(Number), since: expect.any(Number), restarts: 0 } }],
-      resources: [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 2, receiving: 2, both: 2 }],
+      resources: [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 2, receiving: 2, both: 2, oneWay: 0 }],
     });
     expect(endpoint(snapshot, 'server')).toMatchObject({
       state: { is: 'capturing' },

@@ -52,6 +52,7 @@ describeKubernetes(() => {
   describe.each([
     { components: [] },
     ...COMPONENTS.map((name) => ({ components: [name] })),
+    { components: ['../grafana'] },
     { components: ['calico-api-server', 'fewer-rights', 'pod-monitor'] },
     { components: ['calico-api-server', 'fewer-rights', 'operator'] },
     { components: ['operator', 'copies'] },
@@ -79,8 +80,13 @@ describeKubernetes(() => {
       ]);
       expect(image).toBe('registry.example/dpi-agent:test');
 
-      // Its CRD is the Prometheus operator's.
-      const known = rendered.filter(({ kind }) => kind !== 'PodMonitor');
+      expect(rendered.some(({ kind }) => kind === 'PrometheusRule')).toBe(components.includes('prometheus-rules'));
+      expect(rendered.some(({ metadata }) => metadata.labels?.['grafana_dashboard'] === '1')).toBe(
+        components.includes('../grafana'),
+      );
+
+      // Their CRDs are the Prometheus operator's.
+      const known = rendered.filter(({ kind }) => kind !== 'PodMonitor' && kind !== 'PrometheusRule');
       const accepted = kubectl('apply', '--server-side', '--force-conflicts', '--dry-run=server', '-f', file(...known));
       expect(lines(accepted)).toHaveLength(known.length);
     });

@@ -14,6 +14,7 @@ export const COMPONENTS = [
   'fewer-rights',
   'operator',
   'pod-monitor',
+  'prometheus-rules',
 ] as const;
 
 export interface Manifest {

@@ -3,6 +3,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { rootCertificates } from 'node:tls';
 import { ApiError, type ApiList, type ApiObject } from '../../agent/kube/api.ts';
 import { createClient } from '../../agent/kube/client.ts';
@@ -34,6 +35,24 @@ describeKubernetes(() => {
   afterEach(() => relay?.close());
 
   const admin = () => createClient({ kubeconfig: cluster().kubeconfig });
+
+  test('what an identity may is asked right by right, and how far the clocks are apart', async () => {
+    const right = { verb: 'list', group: '', resource: 'pods' } as const;
+    const status = { verb: 'patch', group: 'projectcalico.org', resource: 'deeppacketinspections/status' } as const;
+    const mighty = await admin();
+    expect([await mighty.may(right), await mighty.may(status)]).toEqual([true, true]);
+    expect(Math.abs(mighty.clockAhead() ?? NaN)).toBeLessThan(30_000);
+    const namespace = cluster().namespace();
+    const { name, kubeconfig } = cluster().serviceAccount(namespace, 'asks');
+    const client = await createClient({ kubeconfig });
+    expect([await client.may(right), await client.may(status)]).toEqual([false, false]);
+    cluster().kubectl('create', 'clusterrole', namespace, '--verb=list', '--resource=pods');
+    cluster().kubectl('create', 'clusterrolebinding', namespace, `--clusterrole=${namespace}`, `--user=${name}`);
+    // The authorizer learns of it a moment later.
+    while (!(await client.may(right))) await sleep(100);
+    expect(await client.may(status)).toBe(false);
+    cluster().kubectl('delete', `clusterrole/${namespace}`, `clusterrolebinding/${namespace}`);
+  });
 
   test('objects are listed by page, read and patched', async () => {
     const client = await admin();

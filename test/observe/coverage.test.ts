@@ -80,7 +80,7 @@ test('a resource has its pods by what is seen of them, also those that are not c
   const entry = (id: string, is: string, sending: boolean, receiving: boolean) => ({
     endpoint: { id },
     state: { is },
-    coverage: { sending, receiving },
+    coverage: { sending, receiving, ...(id === 'b' ? { oneWay: 'sending' as const } : {}) },
   });
   const rows = coverResources(
     new Map([
@@ -95,7 +95,7 @@ test('a resource has its pods by what is seen of them, also those that are not c
     ],
   );
   expect(rows).toEqual([
-    { resource: 'shop/all', selected: 4, capturing: 2, sending: 2, receiving: 2, both: 1 },
-    { resource: 'shop/none', selected: 0, capturing: 0, sending: 0, receiving: 0, both: 0 },
+    { resource: 'shop/all', selected: 4, capturing: 2, sending: 2, receiving: 2, both: 1, oneWay: 1 },
+    { resource: 'shop/none', selected: 0, capturing: 0, sending: 0, receiving: 0, both: 0, oneWay: 0 },
   ]);
 });

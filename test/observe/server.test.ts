@@ -72,6 +72,7 @@ describe('probes and metrics', () => {
     expect(text).toContain('dpi_agent_alerts_folded_total 5\n');
     expect(text).toContain('dpi_agent_journal_events_total 7\n');
     expect(text).toContain('dpi_agent_coverage_pods{namespace="shop",resource="all",state="capturing"} 2\n');
+    expect(text).toContain('dpi_agent_coverage_pods{namespace="shop",resource="all",state="one_way"} 1\n');
     expect(text).toContain('dpi_agent_sink_events_total{sink="elasticsearch",outcome="dead_lettered"} 1\n');
     expect(text).toContain('dpi_agent_sink_failures_total{sink="elasticsearch",reason="timeout"} 6\n');
     expect(text).toContain('dpi_agent_sink_dead_letters_evicted_total{sink="elasticsearch"} 8\n');

@@ -49,7 +49,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
     alerts: () => ({ journaled: 3 }),
     folded: () => 5,
     suppressed: () => new Map([['scanner', 4]]),
-    coverage: () => [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 1, receiving: 1, both: 0 }],
+    coverage: () => [{ resource: 'shop/all', selected: 3, capturing: 2, sending: 1, receiving: 1, both: 0, oneWay: 1 }],
     rules: () => ({
       sets: [{ name: 'custom', loaded: 9, failed: 2, version: 'abc', changedAt: 0, problem: 'bad' }],
       swaps: { swapped: 1, rolled_back: 0, restarted: 0, refused: 3 },

@@ -13,7 +13,7 @@ import type { EeEvent } from '../../events/event.ts';
 import { SendError, type Destination, type Item } from '../destination.ts';
 import { classifyBulk, sendError } from './classify.ts';
 import { createCredentialFiles, type Credentials } from './credentials.ts';
-import { createManager, type Ask } from './manage.ts';
+import { createManager, type Answer, type Method } from './manage.ts';
 import { namesOf } from './template.ts';
 
 type Connection = Client['connectionPool']['connections'][number];
@@ -31,7 +31,12 @@ export interface ElasticsearchOptions {
   now?: () => number;
 }
 
-export function createElasticsearch(options: ElasticsearchOptions): Destination {
+export interface Elasticsearch extends Destination {
+  /** Asks whatever else. @throws SendError but for 400, 403 and 404. */
+  ask(method: Method, path: string, body: object | undefined, signal: AbortSignal): Promise<Answer>;
+}
+
+export function createElasticsearch(options: ElasticsearchOptions): Elasticsearch {
   const { config, cluster, log, now = () => performance.now() } = options;
   const names = namesOf(cluster, config.schema);
   const files = createCredentialFiles(config, now);
@@ -48,6 +53,7 @@ export function createElasticsearch(options: ElasticsearchOptions): Destination 
   }
 
   return {
+    ask,
     async send(items, signal) {
       signal.throwIfAborted();
       if (config.manageTemplate && now() - managedAt >= MANAGE_MILLIS) {
@@ -85,12 +91,7 @@ export function createElasticsearch(options: ElasticsearchOptions): Destination 
     }
   }
 
-  async function ask(
-    method: 'GET' | 'PUT',
-    path: string,
-    body: object | undefined,
-    signal: AbortSignal,
-  ): ReturnType<Ask> {
+  async function ask(method: Method, path: string, body: object | undefined, signal: AbortSignal): Promise<Answer> {
     const { statusCode, body: answer } = await request(signal, 0, (current, transport) =>
       current.transport.request(body === undefined ? { method, path } : { method, path, body }, {
         ...transport,

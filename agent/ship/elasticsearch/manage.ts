@@ -11,8 +11,10 @@ export interface Answer {
   body: unknown;
 }
 
+export type Method = 'GET' | 'PUT' | 'POST';
+
 /** Answers 400, 403 and 404 too. @throws SendError for all else. */
-export type Ask = (method: 'GET' | 'PUT', path: string, body?: object) => Promise<Answer>;
+export type Ask = (method: Method, path: string, body?: object) => Promise<Answer>;
 
 type Log = Pick<Logger, 'info' | 'warn'>;
 

@@ -7,6 +7,8 @@ import { schema, type Config } from '../../../agent/config/schema.ts';
 import type { Destination, Item } from '../../../agent/ship/destination.ts';
 import { createElasticsearch } from '../../../agent/ship/elasticsearch/elasticsearch.ts';
 import { indexBody, namesOf } from '../../../agent/ship/elasticsearch/template.ts';
+import type { Finding } from '../../../agent/cli/check.ts';
+import { runCli } from '../../support/cli.ts';
 import { createAuthority, type Authority } from '../../support/certificates.ts';
 import {
   describeElasticsearch,
@@ -459,6 +461,31 @@ describeElasticsearch(() => {
     const caFile = server.authority?.file ?? '';
     return open({ nodes: [server.url], caFile, ...more });
   };
+
+  test('dpi-agent doctor says who is known, and what the user lacks', async () => {
+    const passwordFile = join(directory, 'doctor-password');
+    const found: Record<string, unknown> = {};
+    for (const [username, password] of Object.entries({ agent, writer, wrong: { password: 'no' } })) {
+      writeFileSync(passwordFile, password.password);
+      const settings = { nodes: server.url, username, passwordFile, caFile: server.authority?.file ?? '' };
+      const flags = Object.entries(settings).flatMap(([key, value]) => [`--sinks.elasticsearch.${key}`, value]);
+      const folders = ['--stateDirectory', directory, '--journal.directory', directory];
+      const { stdout } = await runCli(['doctor', '-o', 'json', '--cluster', cluster, ...folders, ...flags]);
+      found[username] = (JSON.parse(stdout) as Finding[])
+        .filter(({ subject }) => subject === 'elasticsearch')
+        .map(({ level, message }) => `${level}: ${message}`);
+    }
+    const { index, template } = namesOf(cluster);
+    const missing = `info: template ${template} is not there: an agent makes it before it sends`;
+    expect(found).toEqual({
+      agent: [`ok: ${server.url} answers, as user agent`, `ok: agent has all rights on ${index}`, missing],
+      writer: [
+        `ok: ${server.url} answers, as user writer`,
+        `error: writer lacks manage_index_templates, create_index on ${index}, manage on ${index}`,
+      ],
+      wrong: [expect.stringContaining(passwordFile)],
+    });
+  });
 
   test('a wrong password names its file; once the file is right, events are sent', async () => {
     const passwordFile = join(directory, 'password');
