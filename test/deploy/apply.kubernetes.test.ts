@@ -76,7 +76,10 @@ describeKubernetes(() => {
       expect(add.includes('SYS_ADMIN')).toBe(!components.includes('fewer-rights'));
       expect(env.map(({ name }) => name)).toEqual([
         'NODE_NAME',
-        ...(components.includes('fewer-rights') ? ['DPI_AGENT_ENGINE_ISOLATE_NETWORK'] : []),
+        ...(serves('fewer-rights') ? ['DPI_AGENT_ENGINE_ISOLATE_NETWORK'] : []),
+        ...(serves('elasticsearch')
+          ? ['NODES', 'API_KEY_FILE', 'CA_FILE'].map((name) => `DPI_AGENT_SINKS_ELASTICSEARCH_${name}`)
+          : []),
       ]);
       expect(image).toBe('registry.example/dpi-agent:test');
 
