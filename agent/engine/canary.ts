@@ -30,12 +30,18 @@ export function canaryPayload(token: string, number: number): string {
   return `${label(token)}${number};`;
 }
 
+/** Whether alerts of a rule would be taken for the canary's. */
+export function hasCanarySignature({ gid, sid }: { gid: number; sid: number }): boolean {
+  return gid === GID && sid === SID;
+}
+
 /** What of the agent's own came back. */
 export type Returned = { token: string; number: number } | 'other';
 
 /** `other`: of the agent's frames too, but by another rule, or unreadable; undefined: of an endpoint's packet. */
-export function readCanary({ vlan, gid, sid, payload }: Alert): Returned | undefined {
-  const isRule = gid === GID && sid === SID;
+export function readCanary(alert: Alert): Returned | undefined {
+  const { vlan, payload } = alert;
+  const isRule = hasCanarySignature(alert);
   if (vlan !== CANARY_VLAN) return isRule ? 'other' : undefined;
   const [, token, number] = /dpi-agent canary ([0-9a-f]+) (\d{1,15});/.exec(payload?.toString('latin1') ?? '') ?? [];
   if (!isRule || token === undefined) return 'other';

@@ -6,6 +6,7 @@
  */
 import type { Decoder } from './alert.ts';
 import type { CounterSource } from './counters.ts';
+import type { Rotation } from './rotate.ts';
 
 export type EngineName = 'snort' | 'suricata';
 
@@ -63,6 +64,8 @@ export interface EngineCommand {
   createDecoder: () => Decoder;
   /** What it counts while it runs; absent where it was not asked to. */
   counters?: CounterSource;
+  /** Absent where the engine rotates the alert file itself, or its input ends. */
+  rotation?: Rotation;
 }
 
 export interface EngineDriver {

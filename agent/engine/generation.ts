@@ -31,11 +31,14 @@ import { join } from 'node:path';
 import { CANARY_FILE, canaryRule, createToken } from './canary.ts';
 import { addEngineCounters, createCounterFilter, takeReport, type EngineCounters } from './counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
+import { createRotator } from './rotate.ts';
 import { filesOf, unstage, type EngineRules } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
 
 /** Between two looks at a file of reports. */
 const REPORT_MILLIS = 1_000;
+/** Between two looks at the size of the alert file. */
+const ROTATE_MILLIS = 1_000;
 /** How much of a child's first and last output an error carries. */
 const OUTPUT_BYTES = 32 * 1024;
 /** Former rules of a generation whose alerts a later agent may still read. */
@@ -161,6 +164,21 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
         () => undefined,
       );
     }, REPORT_MILLIS).unref();
+    void exited.then(() => clearInterval(timer));
+  }
+  if (command.rotation !== undefined) {
+    const rotate = createRotator(input.outputDirectory, command.alertFile, command.rotation, (signal) =>
+      child.kill(signal),
+    );
+    let saidWhy = false;
+    const timer = setInterval(() => {
+      try {
+        rotate();
+      } catch (error) {
+        if (!saidWhy) output.add(`cannot rotate the alert file: ${String(error)}\n`);
+        saidWhy = true;
+      }
+    }, ROTATE_MILLIS).unref();
     void exited.then(() => clearInterval(timer));
   }
   return {

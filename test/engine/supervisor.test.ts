@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
 import type { EngineDriver } from '../../agent/engine/engine.ts';
+import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
 import {
   leftGenerations,
@@ -409,6 +410,25 @@ describe('a generation', () => {
     expect(readdirSync(lane)).toEqual([]);
     chmodSync(join(folder, 'lanes'), 0o701);
     await start(READ_TO_END, { sandbox: asNobody });
+  });
+
+  test('is told by a signal to go on in a new alert file where it does not rotate it itself', async () => {
+    const script =
+      "exec 3>>alerts.txt; trap 'echo after >&3; exec 3>>alerts.txt; echo new >&3' HUP; echo large >&3; while :; do sleep 0.1; done";
+    const rotating: EngineDriver = {
+      ...driver,
+      prepare: async (install, input) => ({
+        ...(await driver.prepare(install, input)),
+        rotation: { bytes: 5, reopen: 'SIGHUP' },
+      }),
+    };
+    const { outputDirectory } = await start(script, { driver: rotating });
+    const read = (name: string): string => readFileSync(join(outputDirectory, name), 'utf8');
+    await poll(
+      () => existsSync(join(outputDirectory, 'alerts.txt.1')) && existsSync(join(outputDirectory, 'alerts.txt')),
+    );
+    await poll(() => read('alerts.txt') === 'new\n');
+    expect(read('alerts.txt.1')).toBe('large\nafter\n');
   });
 
   test('that can’t be made leaves nothing behind', async () => {

@@ -15,6 +15,8 @@ const DATA_PLACES = ['/etc/suricata', '/usr/local/etc/suricata', '/usr/share/sur
 const NO_ALIASES = { aliasDuplicateObjects: false };
 
 const ALERT_FILE = 'eve.json';
+/** As Snort's. */
+const ALERT_FILE_BYTES = 64 << 20;
 
 /** The ports that Snort's own configuration takes for HTTP. */
 const SNORT_HTTP_PORTS =
@@ -77,6 +79,8 @@ const MEMORY_LIMIT = 768 << 20;
 export interface SuricataSettings {
   /** Bytes that Suricata shall take at most; default 768 MiB. */
   memoryLimit?: number;
+  /** Bytes beyond which the alert file is rotated; default 64 MiB. */
+  alertFileBytes?: number;
   arguments: string[];
 }
 
@@ -111,7 +115,13 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
         alertFile: ALERT_FILE,
         stamped: false,
         createDecoder: createEveDecoder,
-        ...(input.mode === 'live' ? { counters: COUNTERS } : {}),
+        ...(input.mode === 'live'
+          ? {
+              counters: COUNTERS,
+              // https://docs.suricata.io/en/suricata-7.0.10/output/log-rotation.html; unlike the socket, also where its path is too long.
+              rotation: { bytes: settings.alertFileBytes ?? ALERT_FILE_BYTES, reopen: 'SIGHUP' },
+            }
+          : {}),
       };
     },
     async reload(_install, before, input) {
