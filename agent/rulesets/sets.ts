@@ -12,6 +12,7 @@ import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { hasCanarySignature } from '../engine/canary.ts';
 import type { EngineName } from '../engine/engine.ts';
 import type { Origin, StagedFile } from '../engine/rules.ts';
 import { errorCode, findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
@@ -194,6 +195,13 @@ export async function loadSets(
         if (!rule.enabled) {
           loaded.disabled += 1;
           hooks.seen?.({ set: set.name, rule, outcome: { kind: 'disabled' } });
+          continue;
+        }
+        if (hasCanarySignature(rule)) {
+          const { file, line } = rule;
+          const reason = `${ruleKey(rule)} is the signature of the agent's own canary, whose alerts are no events: give it another sid`;
+          loaded.problems.push({ file, line, set: set.name, reason });
+          hooks.seen?.({ set: set.name, rule, outcome: { kind: 'refused', reason } });
           continue;
         }
         const translated = translate?.(rule) ?? { kind: 'rule', text: rule.text };

@@ -186,6 +186,24 @@ describe('loadSets', () => {
     expect((await load(files, hooks, 'snort')).index.get('1:2')?.staged).toBe(snort);
   });
 
+  test.each(['snort', 'suricata'] as const)(
+    'a rule with the canary’s signature is refused for %s: its alerts would be dropped',
+    async (engine) => {
+      const canary = rule(4094).replace('sid', 'gid:4094; sid');
+      const { index, problems } = await load({ 'a/1.rules': `${rule(4094)}\n${canary}\n# ${canary}` }, {}, engine);
+      expect([...index.keys()]).toEqual(['1:4094']);
+      expect(problems).toEqual([
+        {
+          set: 'a',
+          file: at('a/1.rules'),
+          line: 2,
+          reason:
+            "4094:4094 is the signature of the agent's own canary, whose alerts are no events: give it another sid",
+        },
+      ]);
+    },
+  );
+
   test('an include goes nowhere: only rules are staged', async () => {
     write({ 'secret.txt': 'secret' });
     const { index, problems } = await load({ 'a/1.rules': `include ../secret.txt\ninclude 1.rules\n${rule(1)}` });
