@@ -6,7 +6,7 @@ import { createWorkspace, type Workspace } from '../test/support/agent.ts';
 import { openLab, type Lab } from '../scripts/lab.ts';
 import { DEEP_RULE } from './traffic.ts';
 
-export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency', 'kubernetes', 'observe'] as const;
+export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency', 'swap', 'kubernetes', 'observe'] as const;
 export type BenchmarkName = (typeof BENCHMARKS)[number];
 
 export interface Setting {

@@ -15,6 +15,7 @@ import { benchObserve } from './observe.ts';
 import { benchPage } from './page.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, writeInto } from './report.ts';
+import { benchSwap } from './swap.ts';
 
 /** In no table of docs/performance.md that --write makes, and only done when they are named: they need Elasticsearch. */
 const DELIVERY = 'delivery' as const;
@@ -38,6 +39,7 @@ const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
   cpu: benchCpu,
   memory: benchMemory,
   latency: benchLatency,
+  swap: benchSwap,
   kubernetes: benchKubernetes,
   observe: benchObserve,
 };

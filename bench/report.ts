@@ -11,6 +11,7 @@ const TITLES: Record<BenchmarkName, string> = {
   cpu: 'CPU for live packets',
   memory: 'Memory',
   latency: 'Packet to event in the journal',
+  swap: 'Change of the rules',
   kubernetes: 'Kubernetes',
   observe: 'Observing',
 };

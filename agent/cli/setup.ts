@@ -31,6 +31,7 @@ import {
 import { translateRule } from '../rulesets/translate/translate.ts';
 import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
+import { version } from './version.ts';
 
 /** Flags that are keys of the configuration, under the names that are quick to type. */
 export const COMMON_FLAGS = {
@@ -273,7 +274,8 @@ export async function openLiveRules(
         const changes = await readChanges(config.ruleChanges);
         return {
           hooks: hooksOf(createModifier(changes), install.name),
-          hash: JSON.stringify(changes),
+          // Another version of the agent may translate otherwise.
+          hash: JSON.stringify([version(), changes]),
           files: [config.ruleChanges],
         };
       },

@@ -198,7 +198,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     const duplicates: DuplicateRule[] = [];
     const index = indexOf(candidate.sets.values(), duplicates);
     const rules = engineRulesOf(candidate, index, defaults, users?.policies() ?? []);
-    states = remember(states, { since: Date.now() * 1000, defaults, setsOf: (key) => index.get(key)?.sets });
+    states = remember(states, stateOf(index, defaults));
     return { candidate, defaults, index, rules, duplicates };
   }
 
@@ -251,11 +251,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     problem = `rules could not be swapped, the last good ones stay: ${outcome.reason}`;
     log.error({ outcome: outcome.is, reason: outcome.reason }, 'rules could not be swapped; the last good ones stay');
     current = before;
-    states = remember(states, {
-      since: Date.now() * 1000,
-      defaults: before.defaults,
-      setsOf: (key) => before.index.get(key)?.sets,
-    });
+    states = remember(states, stateOf(before.index, before.defaults));
   }
 
   function keep(candidate: Candidate): void {
@@ -369,6 +365,12 @@ function engineRulesOf(
     policies: policies.map(({ id, sets: named, vlans }) => ({ id, sets: [...named], vlans: [...vlans] })),
     ...(overrides === undefined ? {} : { overrides }),
   };
+}
+
+/** Without the rules themselves: former states are kept for a while. */
+function stateOf(index: RuleIndex, defaults: readonly string[]): RuleState {
+  const sets = new Map([...index].map(([key, rule]) => [key, rule.sets]));
+  return { since: Date.now() * 1000, defaults, setsOf: (key) => sets.get(key) };
 }
 
 function isSame(a: EngineRules, b: EngineRules): boolean {

@@ -15,6 +15,8 @@ export const COMPONENTS = [
   'operator',
   'pod-monitor',
   'prometheus-rules',
+  'rules',
+  'rules-image',
 ] as const;
 
 export interface Manifest {

@@ -240,6 +240,23 @@ describe('suricata.yaml', () => {
     });
   });
 
+  test('other rule sets are a tenant of some VLAN ids, with all that rules need', async () => {
+    const { config } = await prepare({}, { policies: [{ id: 2, vlans: [7, 9], ruleFiles: ['/r/b.rules'] }] });
+    expect(config).toMatchObject({
+      'multi-detect': {
+        default: true,
+        tenants: [{ id: 2, yaml: `${folder}/tenant-2.yaml` }],
+        mappings: [
+          { 'vlan-id': 7, 'tenant-id': 2 },
+          { 'vlan-id': 9, 'tenant-id': 2 },
+        ],
+      },
+    });
+    const { vars, ...rest } = parse(readFileSync(join(folder, 'tenant-2.yaml'), 'utf8')) as Record<string, unknown>;
+    expect(vars).toEqual(config['vars']);
+    expect(rest).toMatchObject({ 'rule-files': ['/r/b.rules'] });
+  });
+
   test('says each setting where it belongs: Suricata passes over aliases', async () => {
     const { text } = await prepare();
     expect(text).not.toMatch(/: [&*]/);

@@ -223,7 +223,10 @@ describeLive((engine) => {
       ['two', 9_000_502],
     ] as const) {
       mkdirSync(join(workspace.directory, 'sets', set));
-      writeFileSync(join(workspace.directory, 'sets', set, 'a.rules'), rule(sid, 'shared text', set));
+      writeFileSync(
+        join(workspace.directory, 'sets', set, 'a.rules'),
+        rule(sid, 'shared text', set).replace(String(PORT), '!$SSH_PORTS'),
+      );
     }
     agent = await start({
       pods: [

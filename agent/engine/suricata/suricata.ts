@@ -87,8 +87,7 @@ export interface SuricataSettings {
 export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
   async function writeConfig(input: GenerationInput): Promise<string> {
     for (const { id, ruleFiles } of input.policies) {
-      const tenant = { 'default-rule-path': input.configDirectory, 'rule-files': ruleFiles };
-      await writeFile(tenantFile(input, id), toYaml(tenant));
+      await writeFile(tenantFile(input, id), toYaml(ruleConfig(input, ruleFiles)));
     }
     const path = join(input.configDirectory, 'suricata.yaml');
     // Its top-level keys take the place of ours.
@@ -185,21 +184,28 @@ function buckets(limit: number): number {
   return 2 ** Math.min(16, Math.floor(Math.log2(limit / 24 / 8 / 64)));
 }
 
-function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Record<string, unknown> {
-  const caps = memoryCaps(memoryLimit);
-  const hashSize = buckets(memoryLimit);
+/** What rules need to be loaded. A tenant sees nothing of the main configuration. */
+function ruleConfig({ configDirectory }: GenerationInput, ruleFiles: string[]): Record<string, unknown> {
   const data = (file: string): string | undefined =>
     DATA_PLACES.map((place) => join(place, file)).find((path) => existsSync(path));
   const classification = data('classification.config');
   const reference = data('reference.config');
+  return {
+    vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
+    'default-rule-path': configDirectory,
+    'rule-files': ruleFiles,
+    ...(classification === undefined ? {} : { 'classification-file': classification }),
+    ...(reference === undefined ? {} : { 'reference-config-file': reference }),
+  };
+}
+
+function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Record<string, unknown> {
+  const caps = memoryCaps(memoryLimit);
+  const hashSize = buckets(memoryLimit);
   const enabled = { enabled: 'yes' };
   const socket = input.mode === 'live' ? socketOf(input) : undefined;
   return {
-    vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
-    'default-rule-path': input.configDirectory,
-    'rule-files': [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])],
-    ...(classification === undefined ? {} : { 'classification-file': classification }),
-    ...(reference === undefined ? {} : { 'reference-config-file': reference }),
+    ...ruleConfig(input, [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])]),
     // Also without policies, where they may come while it runs; else Suricata wants some.
     'multi-detect': {
       enabled: input.mode === 'live' || input.policies.length > 0 ? 'yes' : 'no',
