@@ -142,3 +142,13 @@ describe('mayBeSeenTwice', () => {
     expect(mayBeSeenTwice({ ...attributed, seenAt: [client, server] }, owners)).toBe(false);
   });
 });
+
+test('an alert goes to the resources that ask for its signature, by the rule sets that they name', () => {
+  const both = { ...endpoint('a', [], ['default/one', 'default/two']), ruleSets: { 'default/one': ['mine'] } };
+  const owners = leased(both);
+  const asking = (asks: (named: readonly string[] | undefined) => boolean): string[] =>
+    attribute(alert(1, '10.0.0.1', '10.0.0.2'), 'g:0', owners, SENSOR, asks).map(({ resource }) => resource);
+  expect(asking((named) => named?.includes('mine') === true)).toEqual(['default/one']);
+  expect(asking((named) => named === undefined)).toEqual(['default/two']);
+  expect(asking(() => false)).toEqual([]);
+});

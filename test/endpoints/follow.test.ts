@@ -98,6 +98,31 @@ describe('what is captured follows what is selected', () => {
     });
   });
 
+  test('rule sets that a resource names come with it, and change with its annotation', async () => {
+    const named = (sets: string): DeepPacketInspection => ({ ...dpi, annotations: { 'dpi-agent.io/rule-sets': sets } });
+    const node = startNode([named('community, kubernetes'), aResource('shop/all', 'all()')], [one], {
+      'shop/one': found('cali1', 7),
+    });
+    await node.until(() => node.done.length === 1);
+    expect(node.states.get('shop/one')?.endpoint.ruleSets).toEqual({ 'shop/dpi': ['community', 'kubernetes'] });
+    node.set({ resources: [named('kubernetes'), aResource('shop/all', 'all()')] });
+    await node.until(() => node.done.length === 2);
+    expect(node.states.get('shop/one')?.endpoint.ruleSets).toEqual({ 'shop/dpi': ['kubernetes'] });
+    expect(node.done).toEqual(['+shop/one', '=shop/one']);
+  });
+
+  test('a rule set that there is not is a condition of that resource alone, which is active all the same', async () => {
+    const bad = { ...dpi, annotations: { 'dpi-agent.io/rule-sets': 'absent,kubernetes' } };
+    const node = startNode([bad, aResource('shop/all', 'all()')], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    expect(node.statuses.get('shop/dpi')).toMatchObject({
+      active: { success: true },
+      podsCaptured: 1,
+      errorConditions: [{ message: 'there is no rule set absent' }],
+    });
+    expect(node.statuses.get('shop/all')?.errorConditions).toEqual([]);
+  });
+
   test('a label that no longer matches ends the capture, and a second resource does not double it', async () => {
     const node = startNode([dpi, aResource('shop/all', 'all()')], [one], { 'shop/one': found('cali1', 7) });
     await node.until(() => node.done.length === 1);

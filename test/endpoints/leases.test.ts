@@ -387,3 +387,28 @@ describe('a clock that is set', () => {
     expect(leases.owner(vlan, packet)?.id).toBe('a');
   });
 });
+
+describe('ids by rule sets', () => {
+  test('an endpoint gets only an id that it may have, and the others stay free', () => {
+    const leases = openLeases(file, clock);
+    expect(leases.take(endpoint('a'), (vlan) => vlan >= 5)).toBe(5);
+    expect(leases.take(endpoint('b'))).toBe(1);
+    expect(leases.spare().slice(0, 4)).toEqual([2, 3, 4, 6]);
+    expect(leases.idOf('a')).toBe(5);
+    expect(() => leases.take(endpoint('c'), () => false)).toThrow('no VLAN id is free for its rule sets: c');
+    leases.free('a');
+    expect(leases.spare().at(-1)).toBe(5);
+  });
+
+  test('what an endpoint’s resources asked for until now stays known, over a restart too', () => {
+    const asks = (set: string): Endpoint => ({ ...endpoint('a'), ruleSets: { 'default/dpi': [set] } });
+    const leases = openLeases(file, clock);
+    const vlan = leases.take(asks('one'));
+    now += 10 * SECOND;
+    leases.update(asks('two'));
+    for (const one of [leases, openLeases(file, clock)]) {
+      expect(one.owner(vlan, START + 5 * SECOND)?.ruleSets).toEqual({ 'default/dpi': ['one'] });
+      expect(one.owner(vlan, START + 10 * SECOND)?.ruleSets).toEqual({ 'default/dpi': ['two'] });
+    }
+  });
+});

@@ -8,6 +8,7 @@ import {
   type ApiDeepPacketInspection,
   type FollowedResourceApi,
   type ResourceApi,
+  ruleSetsOf,
 } from '../../agent/kube/resources.ts';
 import { apiError, scriptedClient, type ScriptedClient } from './scripted-client.ts';
 
@@ -239,5 +240,22 @@ describe('a resource', () => {
     expect(resourcePath(V3, 'a/b', 'c?d')).toBe(
       '/apis/projectcalico.org/v3/namespaces/a%2Fb/deeppacketinspections/c%3Fd',
     );
+  });
+});
+
+describe('ruleSetsOf', () => {
+  const of = (annotation?: string) =>
+    ruleSetsOf({ annotations: annotation === undefined ? {} : { 'dpi-agent.io/rule-sets': annotation } });
+
+  test.each([
+    [undefined, undefined],
+    ['community,kubernetes', ['community', 'kubernetes']],
+    [' b , a,b,, ', ['b', 'a']],
+    ['', []],
+    ['x'.repeat(100), ['x'.repeat(63)]],
+  ])('%j names %j', (annotation, expected) => expect(of(annotation)).toEqual(expected));
+
+  test('no more than 32 are looked at', () => {
+    expect(of(Array.from({ length: 100 }, (_, index) => `s${index}`).join())).toHaveLength(32);
   });
 });
