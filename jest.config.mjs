@@ -21,6 +21,6 @@ export default {
   ],
   // Real engines, veths and child processes: two at once on two cores would only wait for each other.
   maxWorkers: 2,
-  // No test is that slow here; a machine of a tenth of the speed may be, and a server that hangs in its start is given three tries.
-  testTimeout: 480_000,
+  // No test is that slow here; a machine of a tenth of the speed may be, and a server gets two tries to start.
+  testTimeout: 900_000,
 };

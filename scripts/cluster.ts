@@ -25,7 +25,7 @@ import { startControlPlane, type ControlPlane } from './control-plane.ts';
 import { cacheDirectory, isOnPath, whyNoImages, WORKLOAD_IMAGE } from './image.ts';
 
 export const NODE = 'node-1';
-const NODE_ADDRESS = '10.90.0.1';
+export const NODE_ADDRESS = '10.90.0.1';
 const SERVICES = '10.96.0.0/16';
 /** The Service of that address is CoreDNS on the node. */
 const DNS_ADDRESS = '10.96.0.10';
@@ -70,6 +70,8 @@ export interface Cluster {
   onNode(command: string, ...args: string[]): string;
   /** Starts a command there; it ends with the cluster. `KUBECONFIG` is the administrator's, and kubectl is on its PATH. */
   spawn(command: string, args: string[], options?: SpawnOptions): ChildProcess;
+  /** A command's beginning that runs it in the node's network, and with all else of this machine. */
+  enterNetwork: readonly string[];
   /** Where a path of the node below /run, /var/lib or /var/log lies on this machine. */
   nodePath(path: string): string;
   close(): Promise<void>;
@@ -270,6 +272,7 @@ export async function openCluster({ cni, binaries, say = () => undefined }: Clus
         children.push(child);
         return child;
       },
+      enterNetwork: enter('-n'),
       nodePath(nodePath) {
         const [, part, rest] = /^\/(run|var\/lib|var\/log)\/(.*)/.exec(nodePath) ?? [];
         if (part === undefined || rest === undefined) throw new Error(`${nodePath} is not the node's own`);

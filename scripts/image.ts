@@ -28,6 +28,8 @@ import { fileURLToPath } from 'node:url';
 export const AGENT_IMAGE = 'localhost/dpi-agent:test';
 /** That, with the Snort 3 of this machine. */
 export const SNORT_IMAGE = 'localhost/dpi-agent-snort:test';
+/** Puts rules in place, as an init container. */
+export const RULES_IMAGE = 'localhost/dpi-agent-rules:test';
 /** Node, curl and BusyBox: for pods that talk to each other. */
 export const WORKLOAD_IMAGE = 'localhost/dpi-agent-workload:test';
 
@@ -136,6 +138,21 @@ export async function buildWorkloadImage(say: (line: string) => void): Promise<v
     ].join('\n'),
   );
   await build(WORKLOAD_IMAGE, [context]);
+}
+
+/** An image that copies a rule file to the agents' folder of rules when it is run. @param say Takes progress lines. */
+export async function buildRulesImage(file: string, say: (line: string) => void): Promise<void> {
+  say(`building ${RULES_IMAGE}`);
+  const context = join(cacheDirectory(), 'rules');
+  rmSync(context, { recursive: true, force: true });
+  mkdirSync(join(context, 'community'), { recursive: true });
+  copyFileSync(file, join(context, 'community', basename(file)));
+  const command = ['busybox', 'cp', '-r', '/rules/community', '/usr/etc/snort/rules/'];
+  writeFileSync(
+    join(context, 'Dockerfile'),
+    [`FROM ${WORKLOAD_IMAGE}`, 'COPY community /rules/community', `CMD ${JSON.stringify(command)}`, ''].join('\n'),
+  );
+  await build(RULES_IMAGE, [context]);
 }
 
 /** Writes an image to a file in docker's format, which is kept until the image changes. @returns its path. */

@@ -31,7 +31,7 @@ installSystemPackages();
 installNpmPackages();
 build();
 if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
-if (profile === 'test') fetchElasticsearchServer();
+if (profile === 'test' || profile === 'cluster') fetchElasticsearchServer();
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -56,10 +56,12 @@ function installSystemPackages() {
       ['util-linux', command('setpriv'), 'takes rights from the engine'],
     );
     if (profile === 'cluster') needed.push(...clusterPackages(command));
-    if (profile === 'test') needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
+    if (profile === 'test' || profile === 'cluster') {
+      needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
+      if (!process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
+    }
     if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
     if (profile === 'test') needed.push(['prometheus', command('promtool'), 'scrapes and checks the metrics']);
-    if (profile === 'test' && !process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
     const engines =
       profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
     // A cluster's engine is in its image.

@@ -33,10 +33,14 @@ export interface TestBrowser {
   close(): Promise<void>;
 }
 
-export async function openBrowser(): Promise<TestBrowser> {
+/** @param options The program, by default the one on PATH; and whether a certificate that nobody signed will do. */
+export async function openBrowser(
+  options: { executablePath?: string; ignoreHTTPSErrors?: boolean } = {},
+): Promise<TestBrowser> {
   const profile = mkdtempSync(join(tmpdir(), 'dpi-browser-'));
   const context = await chromium.launchPersistentContext(profile, {
-    executablePath: findChromium() ?? '',
+    executablePath: options.executablePath ?? findChromium() ?? '',
+    ignoreHTTPSErrors: options.ignoreHTTPSErrors === true,
     headless: true,
     viewport: { width: 1440, height: 900 },
     colorScheme: 'light',

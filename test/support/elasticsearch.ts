@@ -22,9 +22,9 @@ import { createAuthority, type Authority } from './certificates.ts';
 
 const GIVEN = process.env['ELASTICSEARCH_URL'] || undefined;
 const NOBODY = 65_534;
-/** A start takes 15 s of a free machine; a busy or slow one gets ten times that. */
-const START_MILLIS = 150_000;
-const START_TRIES = 3;
+/** A start takes 15 s of a free machine; a busy or slow one gets twenty times that. */
+const START_MILLIS = 300_000;
+const START_TRIES = 2;
 /** Of what it prints, the end; a dump of its threads must have room in it. */
 const OUTPUT_LENGTH = 64_000;
 
@@ -170,7 +170,7 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
   let child: ChildProcess | undefined;
   let exited: Promise<unknown> = Promise.resolve();
 
-  /** A server that hangs in its start, as was seen on a busy machine, is ended and started again. */
+  /** A server that is not ready by then is ended and started again. */
   async function start(): Promise<void> {
     for (let left = START_TRIES - 1; ; left--) {
       try {
