@@ -288,6 +288,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   }
 
   async function restart(): Promise<void> {
+    if (stopping) return;
     capture.setOutput(undefined);
     await engine.replace();
   }

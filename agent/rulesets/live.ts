@@ -237,6 +237,8 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
       reload: (next: EngineRules) => lane.reload(next, proofMillis),
     }));
     const outcome = await swapRules(lanes, before.rules, current.rules);
+    // What fails while the agent ends says nothing.
+    if (outcome.is !== 'swapped' && isOver()) return;
     counts[outcome.is]++;
     lastMillis = performance.now() - started;
     if (outcome.is === 'swapped') {
@@ -253,6 +255,9 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     current = before;
     states = remember(states, stateOf(before.index, before.defaults));
   }
+
+  // The compiler can't see that it changes meanwhile.
+  const isOver = (): boolean => users === undefined;
 
   function keep(candidate: Candidate): void {
     try {
@@ -304,7 +309,11 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     follow(given) {
       users = given;
       keep(current.candidate);
-      return watchFiles({ paths, changed: () => void changed() });
+      const unwatch = watchFiles({ paths, changed: () => void changed() });
+      return () => {
+        unwatch();
+        users = undefined;
+      };
     },
     changed,
     conditions(named) {
