@@ -5,7 +5,6 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join, relative, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -28,6 +27,7 @@ import { findChromium, openBrowser, type TestBrowser } from '../support/chromium
 import { createAuthority } from '../support/certificates.ts';
 import { startElasticsearch, whyNoElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
 import { findTestEngine } from '../support/engines.ts';
+import { startRelay, type Relay } from '../support/fault-proxy.ts';
 import { PROJECT } from '../support/project.ts';
 import { writeTutorial, type Step } from './support/page.ts';
 
@@ -75,9 +75,8 @@ net.createServer((client) => {
   let browser: TestBrowser;
   let page: Page;
   let directory = '';
-  let door: Server;
+  let door: Relay;
   let token = '';
-  const sockets = new Set<Socket>();
   const steps: Step[] = [];
   const pictures: { name: string; bytes: Buffer }[] = [];
   const image = snort === undefined ? AGENT_IMAGE : SNORT_IMAGE;
@@ -105,8 +104,7 @@ net.createServer((client) => {
   afterAll(async () => {
     await browser?.close();
     await cluster?.close();
-    for (const socket of sockets) socket.destroy();
-    door?.close();
+    await door?.close();
     await elasticsearch?.stop();
     if (directory !== '') rmSync(directory, { recursive: true, force: true });
     if (WRITES) writeTutorial(steps, pictures);
@@ -115,23 +113,7 @@ net.createServer((client) => {
   /** The node's network is its own: pods reach Elasticsearch, which runs on the machine, by the node's address. */
   async function relayElasticsearch(): Promise<void> {
     const path = join(directory, 'es.sock');
-    const { port } = new URL(elasticsearch.url);
-    door = createServer((client) => {
-      const upstream = connect(Number(port), '127.0.0.1');
-      for (const [from, to] of [
-        [client, upstream],
-        [upstream, client],
-      ] as const) {
-        sockets.add(from);
-        from.pipe(to);
-        from.on('error', () => to.destroy());
-        from.once('close', () => {
-          sockets.delete(from);
-          to.destroy();
-        });
-      }
-    });
-    await new Promise<void>((listening) => door.listen(path, listening));
+    door = await startRelay(elasticsearch.url, path);
     const relay = cluster.spawn(process.execPath, ['-e', RELAY, path, NODE_ADDRESS], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });

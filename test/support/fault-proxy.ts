@@ -108,14 +108,14 @@ export async function startFaultProxy(server: string): Promise<FaultProxy> {
 }
 
 export interface Relay {
-  /** `https://127.0.0.1:…` */
+  /** `https://127.0.0.1:…`, or the socket's path. */
   url: string;
   connections(): number;
   close(): Promise<void>;
 }
 
-/** Passes connections on as they are, TLS included, and counts them. */
-export async function startRelay(server: string): Promise<Relay> {
+/** Passes connections on as they are, TLS included, and counts them. @param path A socket to listen on, for those in other networks. */
+export async function startRelay(server: string, path?: string): Promise<Relay> {
   const { hostname, port } = new URL(server);
   const sockets = new Set<Socket>();
   let connections = 0;
@@ -135,9 +135,10 @@ export async function startRelay(server: string): Promise<Relay> {
       });
     }
   });
-  const address = await listen(tcp);
+  const url = path ?? `https://127.0.0.1:${await listen(tcp)}`;
+  if (path !== undefined) await new Promise<void>((resolve) => tcp.listen(path, resolve));
   return {
-    url: `https://127.0.0.1:${address}`,
+    url,
     connections: () => connections,
     async close() {
       for (const socket of sockets) socket.destroy();

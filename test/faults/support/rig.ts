@@ -17,7 +17,6 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { request } from 'node:http';
-import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -28,6 +27,7 @@ import type { Lab, Pod } from '../../../scripts/lab.ts';
 import { MARKER, MARKER_RULE, type LogLine } from '../../support/agent.ts';
 import type { TestElasticsearch } from '../../support/elasticsearch.ts';
 import { startEsProxy, type EsProxy } from '../../support/es-proxy.ts';
+import { startRelay } from '../../support/fault-proxy.ts';
 import { ethernet, udpPacket } from '../../support/packets.ts';
 import { PROJECT } from '../../support/project.ts';
 import { watchEngines, type Truth } from './truth.ts';
@@ -145,24 +145,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
   const index = `tigera_secure_ee_events.${cluster}.lma`;
 
   const proxy = await startEsProxy(elasticsearch.url);
-  const { port } = new URL(proxy.url);
-  const sockets = new Set<Socket>();
-  const door = createServer((client) => {
-    const upstream = connect(Number(port), '127.0.0.1');
-    for (const [from, to] of [
-      [client, upstream],
-      [upstream, client],
-    ] as const) {
-      sockets.add(from);
-      from.pipe(to);
-      from.on('error', () => to.destroy());
-      from.once('close', () => {
-        sockets.delete(from);
-        to.destroy();
-      });
-    }
-  });
-  await new Promise<void>((resolve) => door.listen(join(directory, 'es.sock'), resolve));
+  const door = await startRelay(proxy.url, join(directory, 'es.sock'));
   const relay = lab.spawn(lab.node, process.execPath, ['-e', RELAY, directory], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -348,8 +331,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
       for (const one of agents) await one.kill();
       relay.kill('SIGKILL');
       sender.kill('SIGKILL');
-      for (const socket of sockets) socket.destroy();
-      door.close();
+      await door.close();
       await proxy.close();
       // Children of the agents that were killed may take a moment to leave.
       for (const mount of mounts.toReversed()) execFileSync('umount', ['-l', mount]);
