@@ -286,7 +286,11 @@ export async function openLiveRules(
         const exit = await validateRules(
           { laneDirectory, driver, install, sandbox, output, engineRules: () => rules },
           limits,
-        );
+        ).catch((error: unknown) => {
+          throw new Error(
+            `${install.name} cannot be started: ${error instanceof Error ? error.message : String(error)}`,
+          );
+        });
         return verdictOf(exit, driver);
       },
       log,

@@ -68,7 +68,7 @@ export async function admit(given: Candidate, options: AdmitOptions): Promise<Ad
       const failed = [...next.sets.values()].flatMap((set) =>
         set.failed.slice(candidate.sets.get(set.name)?.failed.length),
       );
-      for (const rule of failed) if (!refused.has(rule.set)) refused.set(rule.set, describe(rule));
+      for (const rule of failed) if (!refused.has(rule.set)) refused.set(rule.set, describeFailed(rule));
       candidate = withGood(candidate, good, new Set(failed.map(({ set }) => set)));
     } else {
       candidate = next;
@@ -134,7 +134,7 @@ function withGood(candidate: Candidate, good: Candidate | undefined, names: Read
   return { ...candidate, sets };
 }
 
-function describe({ gid, sid, file, line, reason }: FailedRule): string {
+export function describeFailed({ gid, sid, file, line, reason }: FailedRule): string {
   return `${file}:${line}: rule ${gid}:${sid}: ${reason}`;
 }
 

@@ -12,7 +12,16 @@ import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import { stripControls } from '../text.ts';
-import { admit, countOf, indexOf, type Admitted, type Candidate, type SetVersion, type Verdict } from './admit.ts';
+import {
+  admit,
+  countOf,
+  describeFailed,
+  indexOf,
+  type Admitted,
+  type Candidate,
+  type SetVersion,
+  type Verdict,
+} from './admit.ts';
 import { readRuleFile } from './files.ts';
 import { remember, type RuleState } from './membership.ts';
 import {
@@ -122,9 +131,11 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
 
   function noRules(): string {
     const [set, reason] = [...refusals][0] ?? [];
-    return set === undefined
+    if (set !== undefined) return `no rules: the set ${set} is refused: ${reason}`;
+    const [failed] = [...admitted.candidate.sets.values()].flatMap((version) => version.failed);
+    return failed === undefined
       ? 'no rules: name some with --rules or --rule-sets'
-      : `no rules: the set ${set} is refused: ${reason}`;
+      : `no rules: the engine takes none of them: ${describeFailed(failed)}`;
   }
 
   /** What files say now. Sets that did not change are taken from `before`. */
