@@ -112,6 +112,8 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   const tails = new Map<string, { tail: Tail; directory: string; done: Promise<void> }>();
   let running: Generation | undefined;
   let readingSince: number | undefined;
+  /** Beginnings and ends of changes of the rules in place. */
+  let reloads = 0;
   /** What the engine was last told to inspect by, where it was. */
   let told: EngineRules | undefined;
   /** What generations counted that are over. */
@@ -222,7 +224,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     const counters = running.counters();
     if (handed === undefined || counters === undefined) return undefined;
     const { provenAt } = canary.status();
-    return { lane: options.lane, generation: running.name, handed, analysed: counters.analysed, provenAt };
+    return { lane: options.lane, generation: running.name, handed, analysed: counters.analysed, reloads, provenAt };
   }
 
   /** @returns whether the alert is of a frame of the agent's own. */
@@ -264,6 +266,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     proofMillis: number,
   ): Promise<string | undefined> {
     const givenUp = new AbortController();
+    reloads++;
     try {
       const staged = generation.stage(rules);
       let isTold = false;
@@ -283,6 +286,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     } catch (error) {
       return error instanceof Error ? error.message : String(error);
     } finally {
+      reloads++;
       givenUp.abort();
     }
   }

@@ -6,7 +6,8 @@
  * 2. `handed = analysed + in flight`, for each generation of an engine. What was handed to the FIFO before a canary that came back has been
  *    analysed; the engine's next report but one must say so. Without canaries this side is not checked.
  *
- * Not checkable: what lay in the FIFO and in an engine when it died, and what the kernel did not show to the socket.
+ * Not checkable: what lay in the FIFO and in an engine when it died, and what the kernel did not show to the socket. Nor what an engine analysed
+ * between its last report and a change of its rules: Snort begins to count anew then, so what is missing in the first reports after it is let pass.
  */
 
 /** No packet is in a ring for so long. */
@@ -14,6 +15,8 @@ const WINDOW_MILLIS = 60_000;
 /** Checks in a row that must find a gap: counters of two processes are not of one moment. */
 const PERSISTS = 2;
 const MAX_SAMPLES = 256;
+/** Reports after a change of the rules: one may have been under way, and the next but one says what a canary proves. */
+const REPORTS_AFTER_RELOAD = 3;
 
 export interface EndpointCount {
   id: string;
@@ -30,6 +33,8 @@ export interface EngineCount {
   handed: number;
   /** Of them, as last reported by the engine. */
   analysed: number;
+  /** How often the rules were changed in place. */
+  reloads: number;
   /** When the last canary that came back was sent, on the clock of `now`; undefined: none did. */
   provenAt?: number | undefined;
 }
@@ -50,6 +55,10 @@ interface LaneState {
   samples: { at: number; handed: number }[];
   /** What was analysed when the engine reported last, as the canaries tell. */
   proven: number;
+  reloads: number;
+  /** Reports that are still let pass, and what was missing in those that were. */
+  passing: number;
+  passed: number;
 }
 
 /** @param changed Called when a gap opens, with its packets, and when it closes, with 0. */
@@ -91,16 +100,25 @@ export function createLedger(changed: (lane: string, side: Side, packets: number
     history.push({ at: now, counts: new Map(endpoints.map((count) => [count.id, count])) });
   }
 
-  function checkEngine(now: number, { lane, generation, handed, analysed, provenAt }: EngineCount): void {
+  function checkEngine(now: number, { lane, generation, handed, analysed, reloads, provenAt }: EngineCount): void {
     let state = lanes.get(lane);
     if (state === undefined || state.generation !== generation) {
-      state = { generation, analysed, samples: [], proven: 0 };
+      state = { generation, analysed, samples: [], proven: 0, reloads, passing: 0, passed: 0 };
       lanes.set(lane, state);
       note(lane, 'engine', 0);
     }
     const { samples } = state;
+    if (reloads !== state.reloads) {
+      state.reloads = reloads;
+      state.passing = REPORTS_AFTER_RELOAD;
+    }
     if (analysed !== state.analysed) {
-      note(lane, 'engine', Math.max(0, state.proven - analysed, state.analysed - handed));
+      const missing = state.proven - analysed;
+      if (state.passing > 0) {
+        state.passing--;
+        state.passed = Math.max(state.passed, missing);
+      }
+      note(lane, 'engine', Math.max(0, missing - state.passed, state.analysed - handed));
       state.analysed = analysed;
       if (provenAt !== undefined) {
         const last = samples.findLastIndex(({ at }) => at < provenAt);

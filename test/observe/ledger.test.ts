@@ -61,6 +61,11 @@ describe('received = accounted for + in the ring', () => {
 
 describe('handed = analysed + in flight', () => {
   /** An engine that reports every 10 s; canaries come back within the second; `lost` of what it was handed is never analysed. */
+  let reloads = 0;
+  beforeEach(() => {
+    reloads = 0;
+  });
+
   function engine(generation: string, lost: () => number): () => EngineCount[] {
     let handed = 0;
     let analysed = 0;
@@ -69,7 +74,7 @@ describe('handed = analysed + in flight', () => {
       handed += 1_000;
       // What was handed in the last 5 s may still be in flight.
       if (checks++ % 2 === 0) analysed = Math.max(0, handed - 1_000 - lost());
-      return [{ lane: 'lane0', generation, handed, analysed, provenAt: now - 2_000 }];
+      return [{ lane: 'lane0', generation, handed, analysed, reloads, provenAt: now - 2_000 }];
     };
   }
 
@@ -116,6 +121,19 @@ describe('handed = analysed + in flight', () => {
       () => [],
       engine('a', () => -50_000),
     );
+    expect(said).toHaveLength(1);
+  });
+
+  test('what an engine forgets when its rules change is let pass, and what it misses later is not', () => {
+    let lost = 0;
+    const changing = engine('a', () => lost);
+    check(300, () => [], changing);
+    lost = 4_000;
+    reloads++;
+    check(300, () => [], changing);
+    expect(said).toEqual([]);
+    lost = 9_000;
+    check(300, () => [], changing);
     expect(said).toHaveLength(1);
   });
 });
