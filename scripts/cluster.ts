@@ -488,7 +488,11 @@ function cgroupHierarchies(): Hierarchy[] {
           ]
         : [],
     );
-  const first = found.filter(({ version }) => version === 1);
+  // One may be mounted in several places, as for a chroot: the first is the machine's own.
+  const first = found.filter(
+    ({ version, options }, index) =>
+      version === 1 && found.findIndex((other) => other.version === 1 && other.options === options) === index,
+  );
   return (first.length > 0 ? first : found.filter(({ mount }) => mount === '/sys/fs/cgroup')).map(
     ({ mount, options }) => ({
       mount,
