@@ -12,7 +12,7 @@ import { createMerger } from './alerts/merge.ts';
 import { followPolicy } from './alerts/policy-file.ts';
 import { createPolicy, type Policy } from './alerts/policy.ts';
 import { createNamer, type Names } from './alerts/name.ts';
-import type { Counters } from './capture/protocol.ts';
+import { lostOf, type Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import type { Config } from './config/load.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
@@ -481,13 +481,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         id,
         lane,
         received: counters.received,
-        accounted:
-          counters.forwarded +
-          counters.unsupported +
-          counters.droppedKernel +
-          counters.droppedQueue +
-          counters.droppedEngineDown +
-          counters.droppedDetached,
+        accounted: counters.forwarded + counters.unsupported + lostOf(counters),
       })),
       lanes.flatMap((lane) => lane.status().ledger ?? []),
     );

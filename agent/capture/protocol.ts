@@ -83,6 +83,13 @@ export function zeroCounters(): Counters {
   return Object.fromEntries(COUNTER_NAMES.map((name) => [name, 0])) as unknown as Counters;
 }
 
+const LOST = ['droppedKernel', 'droppedQueue', 'droppedEngineDown', 'droppedDetached'] as const;
+
+/** Packets that were received and lost, whatever the cause. */
+export function lostOf(counters: Counters): number {
+  return LOST.reduce((sum, name) => sum + counters[name], 0);
+}
+
 /** Adds `more` to `sum`, in place. */
 export function addCounters(sum: Counters, more: Counters): Counters {
   for (const name of COUNTER_NAMES) sum[name] += more[name];

@@ -23,6 +23,7 @@ import {
   COMMON_FLAGS,
   configSources,
   connect,
+  interfaceFlag,
   createDriver,
   followsCluster,
   engineRulesOf,
@@ -57,13 +58,7 @@ export const command: CommandModule<object, CheckArgv> = {
   builder: (args: Argv) =>
     args
       .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
-      .option('interface', {
-        alias: 'i',
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'Interface to check too (repeatable)',
-      })
+      .option('interface', interfaceFlag('Interface to check too'))
       .option('output', {
         alias: 'o',
         choices: ['table', 'json'],

@@ -24,7 +24,15 @@ import { get } from '../ship/elasticsearch/classify.ts';
 import { namesOf, TEMPLATE_VERSION } from '../ship/elasticsearch/template.ts';
 import { check, existingPart, print, type CheckArgv, type Finding } from './check.ts';
 import { EXIT } from './exit.ts';
-import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, followsCluster, socketOf } from './setup.ts';
+import {
+  CLUSTER_FLAGS,
+  COMMON_FLAGS,
+  configSources,
+  connect,
+  followsCluster,
+  interfaceFlag,
+  socketOf,
+} from './setup.ts';
 import { size } from './status-view.ts';
 
 const OWN = ['output', 'interface'];
@@ -56,13 +64,7 @@ export const command: CommandModule<object, CheckArgv> = {
   builder: (args: Argv) =>
     args
       .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
-      .option('interface', {
-        alias: 'i',
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'Interface to look at too (repeatable)',
-      })
+      .option('interface', interfaceFlag('Interface to look at too'))
       .option('output', {
         alias: 'o',
         choices: ['table', 'json'],

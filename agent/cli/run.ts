@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
-import { zeroCounters, addCounters } from '../capture/protocol.ts';
+import { zeroCounters, addCounters, lostOf } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import type { Config } from '../config/load.ts';
 import { followPods } from '../endpoints/follow.ts';
@@ -23,6 +23,7 @@ import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,
   connect,
+  interfaceFlag,
   followsCluster,
   openLiveRules,
   prepareInspection,
@@ -44,13 +45,7 @@ export const command: CommandModule<object, RunArgv> = {
   builder: (args: Argv) =>
     args
       .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
-      .option('interface', {
-        alias: 'i',
-        type: 'string',
-        array: true,
-        nargs: 1,
-        describe: 'Interface to inspect, in addition to the endpoints of the configuration (repeatable)',
-      })
+      .option('interface', interfaceFlag('Interface to inspect, in addition to the endpoints of the configuration'))
       .option('output', {
         alias: 'o',
         choices: ['table', 'json', 'none'],
@@ -282,7 +277,7 @@ function summarise(agent: Agent, millis: number, log: ReturnType<typeof createLo
     log.info({ endpoint: endpoint.id, ...counters }, 'endpoint');
   }
   const { journaled, merged, suppressed } = agent.alerts();
-  const dropped = total.droppedKernel + total.droppedQueue + total.droppedEngineDown + total.droppedDetached;
+  const dropped = lostOf(total);
   log.info(
     { seconds: Math.round(millis / 1000), ...total, alerts: agent.alerts() },
     `${grouped(total.received)} packets received, ${grouped(total.forwarded)} inspected, ${grouped(dropped)} dropped, ` +

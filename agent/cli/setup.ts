@@ -67,6 +67,11 @@ export const CLUSTER_FLAGS = {
   context: { type: 'string', describe: "The kubeconfig's context; default: its current one" },
 } as const;
 
+/** @param describe What the command does with them. */
+export function interfaceFlag(describe: string) {
+  return { alias: 'i', type: 'string', array: true, nargs: 1, describe: `${describe} (repeatable)` } as const;
+}
+
 /** Of each kind; `dpi-agent check` lists them all. */
 const MAX_RULE_WARNINGS = 5;
 

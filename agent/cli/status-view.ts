@@ -1,5 +1,5 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
-import type { Counters } from '../capture/protocol.ts';
+import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, Snapshot } from '../observe/snapshot.ts';
@@ -17,8 +17,6 @@ export interface ViewOptions {
 type Paint = keyof Pick<Colours, 'bold' | 'dim' | 'red' | 'green' | 'yellow'>;
 type Cell = string | { text: string; paint: Paint };
 type Line = Cell[];
-
-const LOST = ['droppedKernel', 'droppedQueue', 'droppedEngineDown', 'droppedDetached'] as const;
 
 /** @param before The same agent's snapshot some time earlier. */
 export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, options: ViewOptions): string[] {
@@ -184,7 +182,7 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
 }
 
 function dropped(counters: Counters): Cell {
-  const lost = LOST.reduce((sum, name) => sum + counters[name], 0);
+  const lost = lostOf(counters);
   if (lost === 0) return '0';
   const percent = (100 * lost) / Math.max(counters.received, lost);
   return { text: `${grouped(lost)} (${percent < 0.1 ? '<0.1' : percent.toFixed(1)}%)`, paint: 'red' };
