@@ -35,6 +35,14 @@ export interface Result {
   failure?: string;
 }
 
+/** One line of a table that compares with nothing. */
+export interface Figure {
+  engine: string;
+  what: string;
+  value: string;
+  details: string;
+}
+
 const cleanups = new Set<() => void>();
 process.once('exit', () => {
   for (const cleanup of [...cleanups].toReversed()) attempt(cleanup);

@@ -213,12 +213,19 @@ async function untilReady(subject: Subject, { lab, workspace, pod }: Place): Pro
   if (!ready) throw new Error(`no packet was reported within ${START_MILLIS / 1000} s`);
 }
 
-async function send({ lab, pod }: Place, traffic: Traffic, rate: number): Promise<Sent> {
-  const args = [join(PROJECT, 'dist/bench/sender.js'), 'eth0', traffic.path, String(rate)];
+/** From the pod's own interface, packets a second. */
+export async function send(
+  { lab, pod }: Pick<Place, 'lab' | 'pod'>,
+  traffic: Traffic,
+  rate: number,
+  passes = 1,
+  first = 0,
+): Promise<Sent> {
+  const args = [join(PROJECT, 'dist/bench/sender.js'), 'eth0', traffic.path, ...[rate, passes, first].map(String)];
   const child = lab.spawn(pod.netns, process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
-  const millis = 60_000 + (2000 * traffic.packets) / rate;
+  const millis = 60_000 + (2000 * passes * traffic.packets) / rate;
   const { code } = await within(millis, 'sending', watch(child));
   if (code !== 0) throw new Error(`the sender ended with status ${code}`);
   return JSON.parse(output) as Sent;

@@ -13,10 +13,10 @@ import type { EeEvent } from '../agent/events/event.ts';
 import { openJournal, type EventLine } from '../agent/journal/journal.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
 import { runAgent, type Workspace } from '../test/support/agent.ts';
+import { freePort, startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Setting } from './bench.ts';
-import { freePort, PATIENCE_MILLIS, startServer, until, type Server } from './elasticsearch.ts';
+import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Figure, type Setting } from './bench.ts';
 
 const BACKLOG = { full: 1_000_000, quick: 20_000 };
 /** Events of one append. */
@@ -30,54 +30,45 @@ const POLL_MILLIS = 10;
 /** Without progress for so long, the drain is given up. */
 const STUCK_MILLIS = 60_000;
 const MEGABYTE = 1e6;
-
-/** One line of the table. */
-export interface DeliveryResult {
-  engine: string;
-  what: string;
-  value: string;
-  details: string;
-}
+const PATIENCE_MILLIS = 120_000;
+/** Elasticsearch's, of Java. */
+const HEAP = '1g';
 
 /** @throws Error when there is no Elasticsearch here, or something does not end. */
-export async function benchDelivery(setting: Setting): Promise<DeliveryResult[]> {
-  const results: DeliveryResult[] = [];
+export async function benchDelivery(setting: Setting): Promise<Figure[]> {
+  const results: Figure[] = [];
   const add = (what: string, value: string, details: string): void => {
     results.push({ engine: setting.engine.name, what, value, details });
   };
   await withWorkspace(async (workspace) => {
     setting.say('delivery: starting Elasticsearch');
-    const server = await startServer(workspace.directory);
+    const server = await startOwnElasticsearch({ heap: HEAP });
     try {
       await withLab((lab) => timeSearchable(setting, workspace, lab, server, add));
     } finally {
-      await server.kill();
+      await server.stop();
     }
   });
   await withWorkspace(async (workspace) => {
-    const server = await startServer(workspace.directory);
+    const server = await startOwnElasticsearch({ heap: HEAP });
     try {
       await fillAndDrain(setting, workspace, server, add);
     } finally {
-      await server.kill();
+      await server.stop();
     }
   });
   return results;
 }
 
-export function deliveryTable(title: string, results: readonly DeliveryResult[]): string {
-  const rows = [
-    ['Engine', 'What', 'dpi-agent', 'With'],
-    ['---', '---', '---', '---'],
-    ...results.map(({ engine, what, value, details }) => [engine, what, value, details]),
-  ];
-  return [`### ${title}`, '', ...rows.map((cells) => `| ${cells.join(' | ')} |`)].join('\n');
-}
-
 type Add = (what: string, value: string, details: string) => void;
 
 /** Journals a backlog, runs an agent on it while Elasticsearch is away, and lets it come back. */
-async function fillAndDrain(setting: Setting, workspace: Workspace, server: Server, add: Add): Promise<void> {
+async function fillAndDrain(
+  setting: Setting,
+  workspace: Workspace,
+  server: TestElasticsearch,
+  add: Add,
+): Promise<void> {
   const count = setting.quick ? BACKLOG.quick : BACKLOG.full;
   const cluster = 'bench-backlog';
   await server.kill();
@@ -158,7 +149,7 @@ async function fillAndDrain(setting: Setting, workspace: Workspace, server: Serv
     );
 
     setting.say('delivery: Elasticsearch comes back');
-    await server.start();
+    await server.restart();
     await until(
       'the circuit closes',
       () => log,
@@ -198,7 +189,7 @@ async function timeSearchable(
   setting: Setting,
   workspace: Workspace,
   lab: Lab,
-  server: Server,
+  server: TestElasticsearch,
   add: Add,
 ): Promise<void> {
   const count = setting.quick ? MARKERS.quick : MARKERS.full;
@@ -280,7 +271,7 @@ async function timeSearchable(
 }
 
 /** The documents of the last 10 s, at most 1,000. */
-async function newest(server: Server, index: string): Promise<{ id: string; timestamp: string }[]> {
+async function newest(server: TestElasticsearch, index: string): Promise<{ id: string; timestamp: string }[]> {
   const body = {
     size: 1000,
     track_total_hits: false,
@@ -297,7 +288,7 @@ async function newest(server: Server, index: string): Promise<{ id: string; time
   return (found.hits?.hits ?? []).map(({ _id, _source }) => ({ id: _id, timestamp: _source.record.timestamp }));
 }
 
-async function countDocuments(server: Server, index: string): Promise<number> {
+async function countDocuments(server: TestElasticsearch, index: string): Promise<number> {
   await fetch(`${server.url}/${index}/_refresh`, { method: 'POST' });
   return ((await (await fetch(`${server.url}/${index}/_count`)).json()) as { count: number }).count;
 }
@@ -386,7 +377,7 @@ async function listen(lab: Lab, pod: Pod): Promise<void> {
 }
 
 /** Leads port 9200 of the lab's node to the server. @returns the function that closes it. */
-async function openDoor(lab: Lab, directory: string, server: Server): Promise<() => void> {
+async function openDoor(lab: Lab, directory: string, server: TestElasticsearch): Promise<() => void> {
   const socket = join(directory, 'elasticsearch.sock');
   const door = createServer((client) => {
     const upstream = connect(Number(new URL(server.url).port), '127.0.0.1');
@@ -417,4 +408,11 @@ async function upIn(lab: Lab, netns: string, source: string): Promise<void> {
   const child = lab.spawn(netns, process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
   watch(child).catch(() => undefined);
   await within(10_000, 'the listener', new Promise((resolve) => child.stdout?.once('data', resolve)));
+}
+
+async function until(what: string, log: () => string, test: () => Promise<boolean>): Promise<void> {
+  for (const end = performance.now() + PATIENCE_MILLIS; performance.now() < end; await sleep(50)) {
+    if (await test()) return;
+  }
+  throw new Error(`${what}: not in ${PATIENCE_MILLIS / 1000} s\n${log()}`);
 }

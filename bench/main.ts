@@ -5,32 +5,38 @@ import type { EngineInstall } from '../agent/engine/engine.ts';
 import { findEngine } from '../agent/engine/find.ts';
 import { whyNoLab } from '../scripts/lab.ts';
 import { PROJECT } from '../test/support/project.ts';
-import { BENCHMARKS, type BenchmarkName, type Result, type Setting } from './bench.ts';
+import { BENCHMARKS, type BenchmarkName, type Figure, type Result, type Setting } from './bench.ts';
 import { benchCpu } from './cpu.ts';
-import { benchDelivery, deliveryTable, type DeliveryResult } from './delivery.ts';
+import { benchDelivery } from './delivery.ts';
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchObserve } from './observe.ts';
 import { benchPage } from './page.ts';
 import { benchReplay } from './replay.ts';
-import { createReport, toMarkdown, writeInto } from './report.ts';
+import { createReport, toMarkdown, toTable, writeInto } from './report.ts';
+import { benchSizing } from './sizing.ts';
 import { benchSwap } from './swap.ts';
 
-/** In no table of docs/performance.md that --write makes, and only done when they are named: they need Elasticsearch. */
-const DELIVERY = 'delivery' as const;
-const PAGE = 'page' as const;
+/** In no table that --write makes, and only done when they are named: they take long, or need Elasticsearch. */
+const NAMED = {
+  delivery: { title: 'Delivery', run: benchDelivery, withEngine: true },
+  sizing: { title: 'What one CPU and 1 GiB carry', run: benchSizing, withEngine: true },
+  page: { title: 'The Alerts page', run: benchPage, withEngine: false },
+} as const;
+const NAMES = Object.keys(NAMED) as (keyof typeof NAMED)[];
 
 const HELP = `npm run bench -- [options]
 
   --engine snort|suricata|both  default: those that are installed
-  --only NAMES                  of ${BENCHMARKS.join(',')},${DELIVERY},${PAGE}; default: all but the last two
+  --only NAMES                  of ${BENCHMARKS.join(',')},${NAMES.join(',')};
+                                default: all but the last ${NAMES.length}
   --quick                       small loads: shows that everything works; the numbers say little
   --rules PATH                  adds rules, in the syntax of the engine (repeatable)
   -o, --output table|json       default: table
   --write                       puts the tables into docs/performance.md
 
-Needs root for network namespaces (all but replay), and kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it), and
+Needs root for network namespaces (all but replay and page), kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it), control groups for sizing,
 Elasticsearch for delivery and page (node scripts/elasticsearch.mjs fetches it), and Chromium for page. Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;
 
@@ -55,42 +61,32 @@ for (const [signal, code] of [
 const options = readOptions();
 const engines = await chooseEngines(options.engine);
 const chosen = BENCHMARKS.filter((name) => options.only.includes(name));
-const withDelivery = options.only.includes(DELIVERY);
-const noLab = chosen.every((name) => name === 'replay') && !withDelivery ? undefined : whyNoLab();
+const named = NAMES.filter((name) => options.only.includes(name));
+const needsLab = [...chosen, ...named].some((name) => name !== 'replay' && name !== 'page');
+const noLab = needsLab ? whyNoLab() : undefined;
 if (noLab !== undefined) fail(noLab, 1);
 
 const results: Result[] = [];
-const deliveries: DeliveryResult[] = [];
-const pages: DeliveryResult[] = [];
+const figures: Record<string, Figure[]> = {};
 let failed = false;
-for (const engine of engines) {
+for (const [index, engine] of engines.entries()) {
   const setting: Setting = {
     engine,
     quick: options.quick,
     rules: options.rules,
     say: (text) => say(`${engine.name}: ${text}`),
   };
-  for (const name of withDelivery ? [...chosen, DELIVERY] : chosen) {
-    try {
-      if (name === DELIVERY) deliveries.push(...(await benchDelivery(setting)));
-      else results.push(...(await RUN[name](setting)));
-    } catch (error) {
-      failed = true;
-      say('');
-      process.stderr.write(
-        `bench: ${engine.name}: ${name}: ${error instanceof Error ? error.message : String(error)}\n`,
-      );
-    }
+  for (const name of chosen) {
+    await attempt(`${engine.name}: ${name}`, async () => void results.push(...(await RUN[name](setting))));
   }
-}
-if (options.only.includes(PAGE)) {
-  // No engine is in it.
-  try {
-    const [engine] = engines;
-    if (engine !== undefined) pages.push(...(await benchPage({ engine, quick: options.quick, rules: [], say })));
-  } catch (error) {
-    failed = true;
-    process.stderr.write(`bench: ${PAGE}: ${error instanceof Error ? error.message : String(error)}\n`);
+  for (const name of named) {
+    const { withEngine, run } = NAMED[name];
+    // Where no engine is in it, once.
+    if (!withEngine && index > 0) continue;
+    await attempt(`${engine.name}: ${name}`, async () => {
+      const added = await run(setting);
+      figures[name] = [...(figures[name] ?? []), ...added];
+    });
   }
 }
 say('');
@@ -102,11 +98,10 @@ const report = createReport(
 );
 const tables = [
   toMarkdown(report),
-  ...(deliveries.length > 0 ? [deliveryTable('Delivery', deliveries)] : []),
-  ...(pages.length > 0 ? [deliveryTable('The Alerts page', pages)] : []),
+  ...Object.entries(figures).map(([name, list]) => toTable(NAMED[name as keyof typeof NAMED].title, list)),
 ].join('\n\n');
 process.stdout.write(
-  options.output === 'json' ? `${JSON.stringify({ ...report, deliveries, pages }, null, 2)}\n` : `${tables}\n`,
+  options.output === 'json' ? `${JSON.stringify({ ...report, figures }, null, 2)}\n` : `${tables}\n`,
 );
 if (options.write && chosen.length > 0) writeInto(join(PROJECT, 'docs/performance.md'), toMarkdown(report));
 process.exitCode = failed || results.some(({ failure }) => failure !== undefined) ? 1 : 0;
@@ -129,7 +124,7 @@ function readOptions() {
       process.exit(0);
     }
     const only = values.only.split(',').map((name) => name.trim());
-    const names: readonly string[] = [...BENCHMARKS, DELIVERY, PAGE];
+    const names: readonly string[] = [...BENCHMARKS, ...NAMES];
     const unknown = only.filter((name) => !names.includes(name));
     if (unknown.length > 0) fail(`--only: ${unknown.join(', ')} is none of ${names.join(', ')}`, 2);
     const { engine, output } = values;
@@ -152,6 +147,17 @@ async function chooseEngines(wanted: string): Promise<EngineInstall[]> {
   }
   if (found.length === 0) fail('neither Snort 3 nor Suricata is installed', 1);
   return found;
+}
+
+/** A part that fails leaves the others. */
+async function attempt(what: string, run: () => Promise<void>): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    failed = true;
+    say('');
+    process.stderr.write(`bench: ${what}: ${error instanceof Error ? error.message : String(error)}\n`);
+  }
 }
 
 /** One line that is written over; on a terminal only. */

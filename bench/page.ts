@@ -1,28 +1,30 @@
 /**
- * The Alerts page on a real Elasticsearch with a million alerts, in a real Chromium: time until the alerts are on the screen, and of each filter. Elasticsearch and
- * Chromium run on the same machine.
+ * The Alerts page on a real Elasticsearch with a million alerts, in a real Chromium: time until the page and its alerts are on the screen, and of each filter.
+ * New alerts are indexed meanwhile, as in a cluster: no answer is one that Elasticsearch kept from before. Elasticsearch and Chromium run on the same machine.
  */
-import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { writeFileSync } from 'node:fs';
+import type { Page } from 'playwright-core';
 import { indexBody, namesOf } from '../agent/ship/elasticsearch/template.ts';
 import { alertEvent } from '../test/support/alerts.ts';
 import { findChromium, openBrowser } from '../test/support/chromium.ts';
-import { PROJECT } from '../test/support/project.ts';
-import { grouped, median, withWorkspace, within, watch, type Setting } from './bench.ts';
-import type { DeliveryResult } from './delivery.ts';
-import { startServer, type Server } from './elasticsearch.ts';
+import { startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
+import { startUi } from '../test/support/ui.ts';
+import { grouped, median, withWorkspace, within, type Figure, type Setting } from './bench.ts';
 
 const ALERTS = { full: 1_000_000, quick: 20_000 };
 /** Of one bulk. */
 const BATCH = 5_000;
-/** Times that each is done; the first one is reported as it is. */
-const TIMES = 5;
+/** New alerts a second while the page is measured. */
+const ARRIVING = 20;
+/** Times that each is done, after a first one that is reported apart. */
+const TIMES = 10;
 const CLUSTER = 'bench-page';
 const START_MILLIS = 60_000;
 const SPAN_MILLIS = 7 * 86_400_000;
+const NAMES = namesOf(CLUSTER);
 
 const FILTERS: [string, string][] = [
   ['namespace', 'namespace=payments'],
@@ -36,14 +38,45 @@ const FILTERS: [string, string][] = [
   ['grouped by pod', 'group=pod'],
 ];
 
+/** Milliseconds since a page was asked for. */
+interface Opened {
+  /** Its first contents are painted. */
+  paint: number;
+  /** Its first rows are drawn. */
+  list: number;
+  /** So is all else. */
+  whole: number;
+}
+
+/** Notes in the page itself when it is drawn: who asks from outside learns it up to half a second later. */
+const WATCH = `
+  globalThis.opened = new Promise((resolve) => {
+    const times = {};
+    const drawn = (name) => requestAnimationFrame(() => setTimeout(() => {
+      times[name] ??= performance.now();
+      if (times.paint !== undefined && times.whole !== undefined) resolve(times);
+    }));
+    new PerformanceObserver((list) => {
+      for (const { startTime, name } of list.getEntries()) if (name === 'first-contentful-paint') times.paint = startTime;
+    }).observe({ type: 'paint', buffered: true });
+    new MutationObserver(() => {
+      const list = document.querySelector('.rows > li') !== null;
+      if (list) drawn('list');
+      if (list && document.querySelector('main[aria-busy="false"]') && document.querySelector('.histogram svg rect')) drawn('whole');
+    }).observe(document, { subtree: true, childList: true, attributes: true });
+  });`;
+
+type Add = (what: string, millis: number[]) => void;
+
 /** @throws Error when there is no Elasticsearch or no Chromium here, or something does not end. */
-export async function benchPage(setting: Setting): Promise<DeliveryResult[]> {
+export async function benchPage(setting: Setting): Promise<Figure[]> {
   if (findChromium() === undefined) throw new Error('no chromium: install it');
   const count = setting.quick ? ALERTS.quick : ALERTS.full;
-  const results: DeliveryResult[] = [];
+  const results: Figure[] = [];
   await withWorkspace(async ({ directory }) => {
     setting.say('page: starting Elasticsearch');
-    const server = await startServer(directory);
+    const server = await startOwnElasticsearch({ heap: '1g' });
+    const stopping = new AbortController();
     try {
       await fill(server, count, setting);
       const config = join(directory, 'ui.yaml');
@@ -51,126 +84,121 @@ export async function benchPage(setting: Setting): Promise<DeliveryResult[]> {
         config,
         stringify({ node: 'bench', cluster: CLUSTER, sinks: { elasticsearch: { nodes: [server.url] } } }),
       );
-      const child = spawn(process.execPath, [join(PROJECT, 'bin/dpi-agent.js'), 'ui', '-c', config, '-p', '0'], {
-        stdio: ['ignore', 'ignore', 'pipe'],
-        env: { ...process.env, DPI_AGENT_LOG_FORMAT: 'json' },
-      });
-      const ended = watch(child);
+      const ui = await within(START_MILLIS, "the page's server", startUi('-c', config));
+      const arriving = arrive(server, count, stopping.signal);
       try {
-        const url = await within(START_MILLIS, "the page's server", urlOf(child.stderr));
-        await measure(url, count, setting, (what, millis) =>
+        await measure(ui.url, count, setting, (what, millis) =>
           results.push({
             engine: '-',
             what,
             value: `${grouped(median(millis.slice(1)))} ms`,
-            details: `${grouped(count)} alerts; the first time ${grouped(millis[0] ?? NaN)} ms`,
+            details: `slowest of ${TIMES} ${grouped(Math.max(...millis.slice(1)))} ms; the first time ${grouped(millis[0] ?? NaN)} ms`,
           }),
         );
       } finally {
-        child.kill('SIGTERM');
-        await ended;
+        stopping.abort();
+        await arriving;
+        await ui.stop();
       }
     } finally {
-      await server.kill();
+      await server.stop();
     }
   });
   return results;
 }
 
-async function fill({ url }: Server, count: number, setting: Setting): Promise<void> {
-  const names = namesOf(CLUSTER);
-  await ask(`${url}/${names.index}`, 'PUT', JSON.stringify(indexBody(names)));
-  await ask(`${url}/${names.index}/_settings`, 'PUT', JSON.stringify({ index: { refresh_interval: '-1' } }));
+async function fill(server: TestElasticsearch, count: number, setting: Setting): Promise<void> {
+  await server.call('PUT', `/${NAMES.index}`, indexBody(NAMES));
+  await server.call('PUT', `/${NAMES.index}/_settings`, { index: { refresh_interval: '-1' } });
   const now = Date.now();
   for (let first = 0; first < count; first += BATCH) {
     if (first % 50_000 === 0) setting.say(`page: ${grouped(first)} of ${grouped(count)} alerts`);
-    const lines: string[] = [];
-    for (let number = first; number < Math.min(count, first + BATCH); number += 1) {
-      const event = alertEvent(number, now - Math.round(((count - number) / count) * SPAN_MILLIS));
-      lines.push(JSON.stringify({ create: { _id: event.record.event_id } }), JSON.stringify(event));
-    }
-    const answer = await ask(`${url}/${names.index}/_bulk?filter_path=errors`, 'POST', `${lines.join('\n')}\n`);
-    if (!answer.includes('"errors":false')) throw new Error(`not all alerts were taken: ${answer.slice(0, 500)}`);
+    const size = Math.min(BATCH, count - first);
+    await add(server, first, size, (number) => now - Math.round(((count - number) / count) * SPAN_MILLIS));
   }
-  await ask(`${url}/${names.index}/_settings`, 'PUT', JSON.stringify({ index: { refresh_interval: '1s' } }));
-  await ask(`${url}/${names.index}/_refresh`, 'POST');
+  await server.call('PUT', `/${NAMES.index}/_settings`, { index: { refresh_interval: '1s' } });
+  await server.refresh(NAMES.index);
 }
 
-async function ask(url: string, method: string, body?: string): Promise<string> {
-  const answer = await fetch(url, {
-    method,
-    ...(body === undefined ? {} : { body, headers: { 'content-type': 'application/x-ndjson' } }),
+async function add(
+  { url }: TestElasticsearch,
+  first: number,
+  count: number,
+  timeOf: (number: number) => number,
+): Promise<void> {
+  const lines: string[] = [];
+  for (let number = first; number < first + count; number += 1) {
+    const event = alertEvent(number, timeOf(number));
+    lines.push(JSON.stringify({ create: { _id: event.record.event_id } }), JSON.stringify(event));
+  }
+  const answer = await fetch(`${url}/${NAMES.index}/_bulk?filter_path=errors`, {
+    method: 'POST',
+    body: `${lines.join('\n')}\n`,
+    headers: { 'content-type': 'application/x-ndjson' },
   });
   const text = await answer.text();
-  if (!answer.ok) throw new Error(`${method} ${url}: ${answer.status} ${text.slice(0, 500)}`);
-  return text;
+  if (!text.includes('"errors":false')) throw new Error(`not all alerts were taken: ${text.slice(0, 500)}`);
 }
 
-function urlOf(log: NodeJS.ReadableStream): Promise<string> {
-  return new Promise((resolve) => {
-    createInterface({ input: log }).on('line', (line) => {
-      const [, url] = /"url":"([^"]+)"/.exec(line) ?? [];
-      if (url !== undefined) resolve(url);
-    });
-  });
+async function arrive(server: TestElasticsearch, first: number, stop: AbortSignal): Promise<void> {
+  for (let number = first; !stop.aborted; number += ARRIVING) {
+    await add(server, number, ARRIVING, () => Date.now());
+    await sleep(1000, undefined, { signal: stop }).catch(() => undefined);
+  }
 }
 
-/** A new page each time; what Elasticsearch has cached by then is as it is for who looks again. */
-async function measure(
-  url: string,
-  count: number,
-  setting: Setting,
-  add: (what: string, millis: number[]) => void,
-): Promise<void> {
+/** A new page each time. What it can keep is as it is for who looks again: its files in the browser, names of signatures in its server. */
+async function measure(url: string, count: number, setting: Setting, report: Add): Promise<void> {
   const browser = await openBrowser();
   try {
     const page = await browser.context.newPage();
-    // All that is asked for is there, and drawn.
-    const drawn = async (): Promise<void> => {
-      await page.locator('.rows > li, .groups li').first().waitFor();
-      await page.locator('main[aria-busy="false"]').waitFor();
-      await page.locator('.histogram svg rect').first().waitFor({ state: 'attached' });
-    };
-    const whole = `${url}?range=all`;
-    const first: number[] = [];
+    await page.addInitScript(WATCH);
+    const opened: Record<keyof Opened, number[]> = { paint: [], list: [], whole: [] };
     for (let time = 0; time <= TIMES; time += 1) {
-      setting.say(`page: first paint, ${time}`);
+      setting.say(`page: opened, ${time}`);
       await page.goto('about:blank');
-      const started = performance.now();
-      await page.goto(whole);
-      await drawn();
-      first.push(performance.now() - started);
+      await page.goto(`${url}?range=all`);
+      const millis = await drawn(page);
+      for (const name of ['paint', 'list', 'whole'] as const) opened[name].push(millis[name]);
     }
     const shown = await page.locator('.numbers .number strong').first().textContent();
     const wanted = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 }).format(count);
     if (shown !== wanted) throw new Error(`the page shows ${shown} alerts, not ${wanted}`);
-    add('page opened to alerts, facets and histogram on the screen', first);
+    report('page opened to its first paint', opened.paint);
+    report('page opened to the newest alerts on the screen', opened.list);
+    report('page opened to all of it: counts, filters and histogram, too', opened.whole);
     const now = Date.now();
     const days = `from=${new Date(now - 3 * 86_400_000).toISOString()}&to=${new Date(now - 86_400_000).toISOString()}`;
     for (const [name, parameters] of FILTERS) {
       const millis: number[] = [];
       for (let time = 0; time <= TIMES; time += 1) {
         setting.say(`page: ${name}, ${time}`);
-        await page.goto(whole);
-        await drawn();
-        const query = parameters === '' ? `?${days}` : `?range=all&${parameters}`;
-        // As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it asked for.
-        const script = `new Promise((resolve) => {
-          const main = document.querySelector('main');
-          let asked = false;
-          new MutationObserver(() => {
-            if (main.getAttribute('aria-busy') === 'true') asked = true;
-            else if (asked) requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
-          }).observe(main, { attributeFilter: ['aria-busy'] });
-          const started = performance.now();
-          history.pushState(null, '', ${JSON.stringify(query)});
-          dispatchEvent(new PopStateEvent('popstate'));
-        })`;
-        millis.push(await page.evaluate<number>(script));
+        await page.goto(`${url}?range=all`);
+        await drawn(page);
+        millis.push(await timeFilter(page, parameters === '' ? `?${days}` : `?range=all&${parameters}`));
       }
-      add(`filter: ${name}`, millis);
+      report(`filter: ${name}`, millis);
     }
   } finally {
     await browser.close();
   }
+}
+
+function drawn(page: Page): Promise<Opened> {
+  return within(START_MILLIS, 'the page', page.evaluate<Opened>('globalThis.opened'));
+}
+
+/** As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it asked for. */
+function timeFilter(page: Page, query: string): Promise<number> {
+  return page.evaluate<number>(`new Promise((resolve) => {
+    const main = document.querySelector('main');
+    let asked = false;
+    new MutationObserver(() => {
+      if (main.getAttribute('aria-busy') === 'true') asked = true;
+      else if (asked) requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
+    }).observe(main, { attributeFilter: ['aria-busy'] });
+    const started = performance.now();
+    history.pushState(null, '', ${JSON.stringify(query)});
+    dispatchEvent(new PopStateEvent('popstate'));
+  })`);
 }

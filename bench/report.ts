@@ -1,7 +1,7 @@
 /** Results as tables, and the tables into docs/performance.md. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
-import { fixed, type BenchmarkName, type Result } from './bench.ts';
+import { fixed, type BenchmarkName, type Figure, type Result } from './bench.ts';
 
 const START = '<!-- bench:start -->';
 const END = '<!-- bench:end -->';
@@ -39,6 +39,15 @@ export function createReport(command: string, engines: string[], results: Result
     engines,
     results,
   };
+}
+
+export function toTable(title: string, figures: readonly Figure[]): string {
+  const rows = [
+    ['Engine', 'What', 'dpi-agent', 'With'],
+    ['---', '---', '---', '---'],
+    ...figures.map(({ engine, what, value, details }) => [engine, what, value, details]),
+  ];
+  return [`### ${title}`, '', ...rows.map((cells) => `| ${cells.join(' | ')} |`)].join('\n');
 }
 
 /** Markdown that Prettier leaves as it is. */

@@ -1,6 +1,9 @@
 /**
- * Sends a capture file's frames out of an interface at an even pace:  node dist/bench/sender.js INTERFACE FILE PACKETS_PER_SECOND
+ * Sends a capture file's frames out of an interface at an even pace:  node dist/bench/sender.js INTERFACE FILE PACKETS_PER_SECOND [PASSES [FIRST]]
  * Prints one line of JSON: packets, bytes, seconds, CPU seconds.
+ *
+ * In each further pass, and in all with FIRST, clients have other addresses: `10.x.…`, of IPv4 without VLANs, gets an x that is larger by `BLOCK` a pass. An engine
+ * would take the same flows for repetitions, which cost it little. Checksums are not mended, as nothing here looks at them.
  */
 import { createReadStream } from 'node:fs';
 import pcap from 'pcap';
@@ -8,8 +11,14 @@ import { createPcapParser } from '../agent/capture/pcap-file.ts';
 
 /** A frame that the socket does not take within this is an error. */
 const BLOCKED_MILLIS = 5_000;
+/** What files have of `10.x.…`, which are clients; `10.250.…` are servers. */
+const BLOCK = 3;
+const BLOCKS = 240;
+const SERVERS = 250;
+/** Of the second bytes of source and destination behind an Ethernet header. */
+const SECOND_BYTES = [27, 31];
 
-const [, , device = '', file = '', rate = '1000'] = process.argv;
+const [, , device = '', file = '', rate = '1000', passes = '1', first = '0'] = process.argv;
 const perMilli = Number(rate) / 1000;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 const sleep = (millis: number): void => void Atomics.wait(sleeper, 0, 0, millis);
@@ -21,12 +30,19 @@ let packets = 0;
 let bytes = 0;
 const started = performance.now();
 
-const parser = createPcapParser((_s, _us, caplen, _length, _link, buffer, start) => {
-  while (packets > (performance.now() - started) * perMilli) sleep(1);
-  send(buffer.subarray(start, start + caplen));
-  packets++;
-  bytes += caplen;
-});
+let shift = 0;
+const newParser = (): ReturnType<typeof createPcapParser> =>
+  createPcapParser((_s, _us, caplen, _length, _link, buffer, start) => {
+    while (packets > (performance.now() - started) * perMilli) sleep(1);
+    const frame = buffer.subarray(start, start + caplen);
+    for (const at of shift === 0 ? [] : SECOND_BYTES) {
+      const byte = frame[at] ?? 0;
+      if (byte !== SERVERS) frame[at] = 1 + ((byte - 1 + shift) % BLOCKS);
+    }
+    send(frame);
+    packets++;
+    bytes += caplen;
+  });
 
 function send(frame: Buffer): void {
   for (const deadline = performance.now() + BLOCKED_MILLIS; ;) {
@@ -41,7 +57,11 @@ function send(frame: Buffer): void {
   }
 }
 
-for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) parser.push(chunk as Buffer);
+for (let pass = 0; pass < Number(passes); pass++) {
+  shift = BLOCK * (pass + Number(first));
+  const parser = newParser();
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) parser.push(chunk as Buffer);
+}
 const { user, system } = process.cpuUsage();
 process.stdout.write(
   `${JSON.stringify({ packets, bytes, seconds: (performance.now() - started) / 1000, cpu: (user + system) / 1e6 })}\n`,

@@ -9,9 +9,9 @@ import {
   dnsQuery,
   dnsResponse,
   httpConversation,
+  tcpConversation,
   udpExchange,
   writePcap,
-  type ConversationOptions,
   type Frame,
 } from '../test/support/packets.ts';
 import { MARKER } from '../test/support/agent.ts';
@@ -24,8 +24,11 @@ const DEEP_AT = 900_000;
 /** Of eight large conversations. */
 const DEEP_IN = 3;
 
-/** `small`: requests, answers and look-ups in packets of 54 to 600 bytes. `large`: bodies of 1.2 MB in frames of 60 KB. */
-export type Mix = 'small' | 'large';
+/**
+ * `small`: requests, answers and look-ups in packets of 54 to 600 bytes. `large`: bodies of 1.2 MB in frames of 60 KB, as pods of one node send them.
+ * `full`: the same bodies in full Ethernet frames.
+ */
+export type Mix = 'small' | 'large' | 'full';
 
 /** In the last packet's payload. */
 export const END = '<end>';
@@ -34,6 +37,8 @@ export interface Traffic {
   path: string;
   packets: number;
   bytes: number;
+  /** Requests with their answers, and look-ups. */
+  conversations: number;
   /** Alerts of the marker's rule, the last packet's included. */
   markers: number;
   /** Alerts of `DEEP_RULE`. */
@@ -43,7 +48,8 @@ export interface Traffic {
 const PCAP_FILE_HEADER = 24;
 const WRITE_BYTES = 4 << 20;
 const LARGE_BODY = 1_200_000;
-const LARGE_SEGMENT = 60_000;
+/** Bytes of data in a frame. */
+const SEGMENT = { large: 60_000, full: 1_448 };
 
 /** Writes a file that ends with the conversation that reaches `bytes` or `packets`. `markers`: about how many of them to spread. */
 export async function writeTraffic(
@@ -53,7 +59,7 @@ export async function writeTraffic(
   markers: number,
 ): Promise<Traffic> {
   const file = await open(path, 'w');
-  const traffic: Traffic = { path, packets: 0, bytes: 0, markers: 0, deep: 0 };
+  const traffic: Traffic = { path, packets: 0, bytes: 0, conversations: 0, markers: 0, deep: 0 };
   const text = corpus(LARGE_BODY * 2);
   let pending: Buffer[] = [writePcap([])];
   let pendingBytes = 0;
@@ -72,14 +78,44 @@ export async function writeTraffic(
   const done = (): number => ('bytes' in until ? traffic.bytes / until.bytes : traffic.packets / until.packets);
   try {
     for (let index = 0; done() < 1; index++) {
-      add(mix === 'small' ? smallConversation(index, text) : largeConversation(index, text));
-      if (mix === 'large' && index % 8 === DEEP_IN) traffic.deep++;
+      add(mix === 'small' ? smallConversation(index, text) : largeConversation(index, text, SEGMENT[mix]));
+      traffic.conversations++;
+      if (mix !== 'small' && index % 8 === DEEP_IN) traffic.deep++;
       while (traffic.markers < Math.floor(done() * markers))
         add(markerPacket(traffic.markers++, `<${traffic.markers}>`));
       if (pendingBytes > WRITE_BYTES) await flush();
     }
     add(markerPacket(traffic.markers++, END));
     await flush();
+  } finally {
+    await file.close();
+  }
+  return traffic;
+}
+
+/** Writes `flows` connections that stay open, each with a request whose body never comes: what an engine has to keep. Four packets each. */
+export async function writeOpenFlows(path: string, flows: number): Promise<Traffic> {
+  const file = await open(path, 'w');
+  const traffic: Traffic = { path, packets: 0, bytes: 0, conversations: 0, markers: 0, deep: 0 };
+  const data = 'POST /a HTTP/1.1\r\nHost: example.test\r\nContent-Length: 1000\r\n\r\n'.padEnd(200, 'x');
+  const write = async (frames: Frame[], header = PCAP_FILE_HEADER): Promise<void> => {
+    const records = writePcap(frames).subarray(header);
+    await file.write(records);
+    traffic.packets += frames.length;
+    traffic.bytes += records.length;
+  };
+  try {
+    await write([], 0);
+    for (let done = 0; done < flows; done += 1000) {
+      const count = Math.min(1000, flows - done);
+      const conversations = Array.from({ length: count }, (_, index) => {
+        const flow = done + index;
+        return tcpConversation({ ...ends(flow), interval: 0, exchange: [{ from: 'client', data }], end: 'none' });
+      });
+      await write(conversations.flat());
+      traffic.conversations += count;
+    }
+    await write(markerPacket(traffic.markers++, END));
   } finally {
     await file.close();
   }
@@ -114,7 +150,7 @@ function smallConversation(index: number, text: string): Frame[] {
   });
 }
 
-function largeConversation(index: number, text: string): Frame[] {
+function largeConversation(index: number, text: string, mss: number): Frame[] {
   if (index % 8 === 7) return smallConversation(index, text);
   const at = (index * 7919) % (text.length / 2);
   const plain = text.slice(at, at + LARGE_BODY);
@@ -122,14 +158,14 @@ function largeConversation(index: number, text: string): Frame[] {
     index % 8 !== DEEP_IN ? plain : `${plain.slice(0, DEEP_AT)} ${DEEP} ${plain.slice(DEEP_AT + DEEP.length + 2)}`;
   return httpConversation({
     ...ends(index),
-    mss: LARGE_SEGMENT,
+    mss,
     request: { path: `/download/${index}`, headers: { 'User-Agent': 'client/1.0' } },
     response: { headers: { 'Content-Type': 'text/plain', 'Content-Length': `${body.length}` }, body },
   });
 }
 
 /** Conversations are 20 ms apart; a pair of ends comes again after 50,000 × 200 of them. */
-function ends(index: number): ConversationOptions & { start: number } {
+function ends(index: number) {
   return {
     client: `10.${1 + (Math.floor(index / 50_000) % 200)}.0.${1 + (index % 250)}`,
     server: `10.250.0.${1 + (index % 50)}`,

@@ -1,6 +1,6 @@
 /**
- * The alerts in Elasticsearch, of all nodes. Each question is one request whose cost does not grow with the answer: at most 50 documents, without
- * their payload; counts by aggregations; none counts hits. New alerts are looked for every 2 s while somebody looks on: those of the last 15 minutes by their
+ * The alerts in Elasticsearch, of all nodes. Each question is one request, or two, whose cost does not grow with the answer: at most 50 documents, without
+ * their payload and rule; counts by aggregations; none counts hits. New alerts are looked for every 2 s while somebody looks on: those of the last 15 minutes by their
  * time; what is delivered later shows when the list is loaded again.
  *
  * Marks are fields of the event's document. An agent only creates documents, so what it sends again undoes no mark.
@@ -22,6 +22,7 @@ type Aggregations = Record<string, estypes.AggregationsAggregationContainer>;
 const POLL_MILLIS = 2000;
 const LIVE_MILLIS = 15 * 60_000;
 const LIVE_ROWS = 200;
+const DAY_MILLIS = 86_400_000;
 const SEEN = 20_000;
 /** Ids in `next`, of alerts of one moment; an address has room for so many. */
 const MOST_SHOWN = 200;
@@ -82,7 +83,7 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     );
   }
 
-  const source = { excludes: ['record.payload', 'dpi_agent.payload'] };
+  const source = { excludes: ['record.payload', 'record.rule', 'dpi_agent.payload'] };
   const newestFirst = [
     { [field.time]: { order: 'desc', format: TIME_FORMAT, unmapped_type: 'date_nanos' } },
   ] as estypes.Sort;
@@ -144,25 +145,34 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     },
     async list(query, scope, after, signal) {
       const [last, ...seen] = after?.split(',') ?? [];
-      const answer = await search(
-        {
-          size: PAGE_ROWS + 1,
-          query: {
-            bool: {
-              filter: [
-                ...base(field),
-                ...within(field, scope),
-                ...filters(field, query),
-                ...(last === undefined ? [] : [{ range: { [field.time]: { lte: last } } }]),
-              ],
-              must_not: seen.length === 0 ? [] : [{ ids: { values: seen } }],
+      const newest = (...more: Query[]): Promise<estypes.SearchResponse> =>
+        search(
+          {
+            size: PAGE_ROWS + 1,
+            query: {
+              bool: {
+                filter: [
+                  ...base(field),
+                  ...within(field, scope),
+                  ...filters(field, query),
+                  ...(last === undefined ? [] : [{ range: { [field.time]: { lte: last } } }]),
+                  ...more,
+                ],
+                must_not: seen.length === 0 ? [] : [{ ids: { values: seen } }],
+              },
             },
+            sort: newestFirst,
+            _source: source,
           },
-          sort: newestFirst,
-          _source: source,
-        },
-        signal,
-      );
+          signal,
+        );
+      // In order of time, Elasticsearch looks at all that match. The newest day mostly has enough.
+      const day = (last === undefined ? (query.to ?? now()) : Date.parse(last)) - DAY_MILLIS;
+      const ofDay =
+        query.from !== undefined && query.from >= day
+          ? undefined
+          : await newest({ range: { [field.time]: { gte: iso(day) } } });
+      const answer = ofDay !== undefined && ofDay.hits.hits.length > PAGE_ROWS ? ofDay : await newest();
       const { hits } = answer.hits;
       const rows = rowsOf({ ...answer, hits: { ...answer.hits, hits: hits.slice(0, PAGE_ROWS) } });
       if (hits.length <= PAGE_ROWS) return { rows };

@@ -72,6 +72,8 @@ export interface AgentOptions {
   /** Further keys of the configuration. */
   config?: Record<string, unknown>;
   ruleSets?: string[];
+  /** Called with its process at once, before it has started others. */
+  started?: (pid: number) => void;
 }
 
 /** Starts the agent; resolves when every endpoint is captured or known to be missing. */
@@ -108,6 +110,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
       stdio: ['ignore', 'pipe', 'pipe'],
     },
   );
+  options.started?.(child.pid ?? 0);
   const agent = observe(child);
   const states = (): Set<unknown> =>
     new Set(
