@@ -9,8 +9,7 @@ import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
 import { createFloodControl } from './alerts/flood.ts';
 import { createMerger } from './alerts/merge.ts';
-import { followPolicy } from './alerts/policy-file.ts';
-import { createPolicy, type Policy } from './alerts/policy.ts';
+import { usePolicy, type PolicyStatus } from './alerts/used-policy.ts';
 import { createNamer, type Names } from './alerts/name.ts';
 import { lostOf, type Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
@@ -106,15 +105,6 @@ export interface AlertCounts {
   unattributed: number;
 }
 
-export interface PolicyStatus {
-  file: string;
-  /** Entries in use. */
-  suppressions: number;
-  thresholds: number;
-  /** What is wrong with the file as it is now; then the entries in use are those of before. */
-  errors: string[];
-}
-
 export interface EndpointStatus {
   endpoint: Endpoint;
   lane: string;
@@ -201,10 +191,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const suppressed = new Map<string, number>();
   /** Of each generation, the last alert that was suppressed and after which nothing was journaled yet. */
   const suppressedUpTo = new Map<string, number>();
-  const policy = usePolicy(config, log);
+  const policy = usePolicy(config.alerts.policy, config.alerts.mergeMillis, log);
   const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
-  const evidence = { payload: config.evidence.payload, maxPayloadBytes: config.evidence.maxBytes };
+  const { evidence } = config;
+  const parts = { payload: evidence.payload, maxPayloadBytes: evidence.maxBytes, rule: evidence.rule };
   const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
 
   const signatures = createSignatureCounts();
@@ -319,7 +310,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const { generation, offset } = parsePosition(attributed.position);
       const held = flood.held(generation);
       const checkpoint = held !== undefined && held < offset ? `${generation}:${held}` : undefined;
-      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, evidence);
+      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, parts);
       if (attributed.fold === undefined) read.set(generation, Math.min(offset, held ?? offset));
       events.push(event);
       lines.push({ position: attributed.position, json: JSON.stringify(event) });
@@ -617,41 +608,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     stuck: () => stuck,
     stop,
   };
-}
-
-interface UsedPolicy {
-  judge: Policy['judge'];
-  status: () => PolicyStatus | undefined;
-  stop: () => void;
-}
-
-/** The policy of the configured file, as it is at any time. A file that is none is no reason not to inspect. */
-function usePolicy({ alerts: { policy: file, mergeMillis } }: Config, log: Logger): UsedPolicy {
-  if (file === undefined) return { judge: () => undefined, status: () => undefined, stop: () => undefined };
-  const nothing = { suppress: [], threshold: [] };
-  let current = createPolicy(nothing, mergeMillis);
-  let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
-  const { stop } = followPolicy(file, {
-    loaded(policy) {
-      for (const { name, place } of policy.expired)
-        log.warn({ name, place }, 'an entry of the policy is over: take it out');
-      status = { file, suppressions: policy.suppress.length, thresholds: policy.threshold.length, errors: [] };
-      current = createPolicy(policy, mergeMillis, (name, reason) => {
-        status.errors.push(`${name}: ${reason}`);
-        log.error({ name, reason }, 'an entry of the policy is not used');
-      });
-      log.info(status, 'policy of alerts');
-    },
-    refused(errors) {
-      status = { ...status, errors };
-      for (const error of errors) log.error({ file }, `policy of alerts: ${error}`);
-      log.error(
-        { file, suppressions: status.suppressions, thresholds: status.thresholds },
-        'the policy of before stays',
-      );
-    },
-  });
-  return { judge: (...alert) => current.judge(...alert), status: () => status, stop };
 }
 
 /** As it would be in the journal, had it been read before. */

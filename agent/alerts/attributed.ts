@@ -15,6 +15,8 @@ export interface RuleFacts {
   links: string[];
   /** `CVE-2021-44228`. */
   cves: string[];
+  /** The whole rule, on one line. */
+  text: string;
   /** MITRE ATT&CK techniques: `T1190`. */
   mitreIds: string[];
   /** MITRE ATT&CK tactic: `Initial Access`. */

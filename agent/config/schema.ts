@@ -632,6 +632,7 @@ export const schema = z.strictObject({
         'an integer from 0 to 65535',
         'At most this many bytes of it for each event.',
       ),
+      rule: about(boolean().prefault(true), 'true or false', 'Whether events carry the text of the rule that fired.'),
     })
     .prefault({}),
   canary: z

@@ -92,6 +92,8 @@ export interface EventRecord {
   /** Whether the rule states `mitre_ids` and `mitre_tactic`, or they follow from its class. */
   mitre_source?: 'rule' | 'class';
   cves?: string[];
+  /** The text of the rule that fired, as the engine had it. */
+  rule?: string;
   engine: { name: string; version: string };
   seen_at: { namespace: string; name: string; interface: string }[];
   /** Base64. */
@@ -106,6 +108,8 @@ export interface EventOptions {
   payload: boolean;
   /** At most this many bytes of it, before base64. */
   maxPayloadBytes: number;
+  /** Whether to put the rule's text into events. */
+  rule: boolean;
 }
 
 export function toEvent(attributed: AttributedAlert, options: EventOptions): EeEvent {
@@ -182,6 +186,7 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
       ...filled('links', rule?.links, 16, 512),
       ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),
       ...filled('cves', rule?.cves, 32, 32),
+      ...(options.rule && rule !== undefined && rule.text !== '' ? { rule: clean(rule.text, 4096) } : {}),
       engine: { name: clean(attributed.engine.name, 32), version: clean(attributed.engine.version, 64) },
       seen_at: attributed.seenAt.slice(0, 8).map((endpoint) => ({
         namespace: clean(endpoint.namespace, 63),

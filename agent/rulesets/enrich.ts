@@ -27,6 +27,8 @@ export interface RuleFacts extends AttackFacts {
   /** References as URLs, of the types that have any; each once. */
   links: string[];
   cves: string[];
+  /** The whole rule, on one line. */
+  text: string;
 }
 
 /** References with their links, CVE ids, MITRE ATT&CK and mitigations. Made once for a rule. */
@@ -45,6 +47,7 @@ export function ruleFacts(rule: RuleInfo, vocabulary: RuleVocabulary = BUILT_IN_
     references: rule.references.map(({ type, id }) => `${type},${id}`),
     links: [...new Set(rule.references.flatMap((reference) => linkOf(reference, vocabulary) ?? []))],
     cves,
+    text: rule.text.replaceAll(/\s*\\?\r?\n\s*/g, ' '),
     ...attackFacts(rule, cves),
   };
   made.set(rule, { vocabulary, facts });

@@ -44,7 +44,7 @@ function row(alert: Partial<Alert> = {}, more: Partial<AttributedAlert> = {}, co
     node: 'node',
     ...more,
   };
-  return tableRow(toEvent(attributed, { payload: false, maxPayloadBytes: 0 }), colours);
+  return tableRow(toEvent(attributed, { payload: false, maxPayloadBytes: 0, rule: false }), colours);
 }
 
 describe('a row', () => {

@@ -90,7 +90,7 @@ const DEFAULTS: Config = {
   },
   alerts: { mergeMillis: 100, burst: 1000, ratePerSecond: 10, foldMillis: 10_000 },
   coverage: { windowMillis: 300_000 },
-  evidence: { payload: true, maxBytes: 1024 },
+  evidence: { payload: true, maxBytes: 1024, rule: true },
   canary: { interval: 10_000 },
   kubernetes: { follow: 'auto' },
   http: { port: 9097 },

@@ -51,9 +51,18 @@ const attributed = (changes: Partial<AttributedAlert> = {}, alert: Partial<Alert
   ...changes,
 });
 
-const evidence = { payload: true, maxPayloadBytes: 1024 };
+const evidence = { payload: true, maxPayloadBytes: 1024, rule: true };
 
 describe('a document', () => {
+  test('has the text of its rule, unless it shall not', () => {
+    const text = 'alert icmp any any -> any any ( msg:"x"; sid:408; )';
+    const rule = { classtype: '', references: [], links: [], cves: [], text, mitreIds: [], mitigations: [] };
+    expect(toEvent(attributed({ rule }), evidence).record.rule).toBe(text);
+    expect(toEvent(attributed({ rule }), { ...evidence, rule: false }).record).not.toHaveProperty('rule');
+    // Decoders and inspectors have alerts without any.
+    expect(toEvent(attributed(), evidence).record).not.toHaveProperty('rule');
+  });
+
   test('a flow is summed up in the record', () => {
     const alert = {
       ...attributed().alert,
@@ -131,6 +140,7 @@ describe('a document', () => {
       references: ['url,example.org/bredolab'],
       links: ['http://example.org/bredolab'],
       cves: ['CVE-2009-3129'],
+      text: 'alert tcp any any -> any 80 ( msg:"a"; sid:21562; )',
       mitreIds: ['T1071'],
       mitreTactic: 'Command and Control',
       mitreSource: 'rule' as const,
@@ -142,7 +152,7 @@ describe('a document', () => {
       mergedPositions: ['lane0-20240927T000000Z-3f2a:5000'],
       rule,
     };
-    expect(toEvent(attributed(both, alert), { payload: true, maxPayloadBytes: 6 })).toEqual({
+    expect(toEvent(attributed(both, alert), { payload: true, maxPayloadBytes: 6, rule: true })).toEqual({
       type: 'deep_packet_inspection',
       origin: 'dpi.shop/backend',
       severity: 100,
@@ -184,6 +194,7 @@ describe('a document', () => {
         links: ['http://example.org/bredolab'],
         mitre_source: 'rule',
         cves: ['CVE-2009-3129'],
+        rule: 'alert tcp any any -> any 80 ( msg:"a"; sid:21562; )',
         engine: { name: 'snort', version: '3.12.2.0' },
         seen_at: [
           { namespace: 'shop', name: 'client', interface: 'caliba987654321' },
@@ -227,6 +238,7 @@ describe('a document', () => {
             references: [hostile, '\u0007'],
             links: [hostile],
             cves: [],
+            text: hostile,
             mitreIds: [hostile],
             mitreTactic: '\u0000',
             mitigations: [],
@@ -237,7 +249,12 @@ describe('a document', () => {
       evidence,
     );
     expect(event.record.message).toBe('abcdefg');
-    expect(event.record).toMatchObject({ references: ['abcdefg'], links: ['abcdefg'], classtype: 'abcdefg' });
+    expect(event.record).toMatchObject({
+      references: ['abcdefg'],
+      links: ['abcdefg'],
+      classtype: 'abcdefg',
+      rule: 'abcdefg',
+    });
     expect(event).toMatchObject({ source_ip: 'abcdefg', mitre_ids: ['abcdefg'], mitre_tactic: 'n/a' });
     expect(event.record.snort_alert).toContain(
       '"abcdefg" [**] [Classification: abcdefg] [Priority: 3] {abcdefg} abcdefg ->',
@@ -259,10 +276,10 @@ describe('a document', () => {
   test('carries payload only where asked, and says how much there was', () => {
     const payload = Buffer.alloc(100, 'x');
     const record = (options: Parameters<typeof toEvent>[1]) => toEvent(attributed({}, { payload }), options).record;
-    expect(record({ payload: false, maxPayloadBytes: 1024 })).not.toHaveProperty('payload_bytes');
+    expect(record({ payload: false, maxPayloadBytes: 1024, rule: true })).not.toHaveProperty('payload_bytes');
     expect(record(evidence)).toMatchObject({ payload: payload.toString('base64'), payload_bytes: 100 });
     expect(record(evidence)).not.toHaveProperty('payload_truncated');
-    const none = record({ payload: true, maxPayloadBytes: 0 });
+    const none = record({ payload: true, maxPayloadBytes: 0, rule: true });
     expect(none).toMatchObject({ payload_bytes: 100, payload_truncated: true });
     expect(none).not.toHaveProperty('payload');
   });
@@ -339,6 +356,7 @@ const anyAttributed: fc.Arbitrary<AttributedAlert> = fc.record({
     references: texts,
     links: texts,
     cves: texts,
+    text: anyText,
     mitreIds: texts,
     mitreTactic: anyText,
     mitigations: texts,
@@ -357,11 +375,11 @@ function textsOf(value: unknown): string[] {
 test('whatever the alert, the document is bounded JSON without control characters, the same each time', () => {
   fc.assert(
     fc.property(anyAttributed, fc.integer({ min: 0, max: 65_535 }), (given, maxPayloadBytes) => {
-      const event = toEvent(given, { payload: true, maxPayloadBytes });
+      const event = toEvent(given, { payload: true, maxPayloadBytes, rule: true });
       const json = JSON.stringify(event);
       expect(Buffer.byteLength(json)).toBeLessThan(MAX_EVENT_BYTES);
       expect(JSON.parse(Buffer.from(json).toString())).toEqual(event);
-      expect(JSON.stringify(toEvent(given, { payload: true, maxPayloadBytes }))).toBe(json);
+      expect(JSON.stringify(toEvent(given, { payload: true, maxPayloadBytes, rule: true }))).toBe(json);
       expect(textsOf(event).filter((item) => /[\p{Cc}\p{Cs}\u2028\u2029\u202E]/u.test(item))).toEqual([]);
       expect(event.record.event_id).toMatch(/^[0-9a-f]{40}$/);
       expect(event.severity).toBeGreaterThanOrEqual(20);
@@ -378,12 +396,20 @@ test('the largest of everything still leaves room for most of the largest payloa
     attributed(
       {
         mergedPositions: list,
-        rule: { classtype: long, references: list, links: list, cves: list, mitreIds: list, mitigations: list },
+        rule: {
+          classtype: long,
+          references: list,
+          links: list,
+          cves: list,
+          text: long,
+          mitreIds: list,
+          mitigations: list,
+        },
         node: long,
       },
       { message: long, classification: long, payload: Buffer.alloc(65_535) },
     ),
-    { payload: true, maxPayloadBytes: 65_535 },
+    { payload: true, maxPayloadBytes: 65_535, rule: true },
   );
   expect(Buffer.byteLength(JSON.stringify(event))).toBeLessThan(MAX_EVENT_BYTES);
   expect(event.record.payload?.length).toBeGreaterThan(20_000);
@@ -392,7 +418,11 @@ test('the largest of everything still leaves room for most of the largest payloa
 
 test('a folded alert says for how many it stands, and until when', () => {
   const fold = { count: 1234, lastPosition: 'lane0-x:99', lastTimeMicros: 1_727_425_450_080_704 };
-  const { record } = toEvent(attributed({ fold, checkpoint: 'lane0-x:7' }), { payload: true, maxPayloadBytes: 100 });
+  const { record } = toEvent(attributed({ fold, checkpoint: 'lane0-x:7' }), {
+    payload: true,
+    maxPayloadBytes: 100,
+    rule: true,
+  });
   expect(record).toMatchObject({
     count: 1234,
     last_position: 'lane0-x:99',
@@ -400,5 +430,5 @@ test('a folded alert says for how many it stands, and until when', () => {
     checkpoint: 'lane0-x:7',
   });
   expect(record.event_id).toBe(eventId(attributed()));
-  expect(toEvent(attributed(), { payload: true, maxPayloadBytes: 100 }).record).not.toHaveProperty('count');
+  expect(toEvent(attributed(), { payload: true, maxPayloadBytes: 100, rule: true }).record).not.toHaveProperty('count');
 });

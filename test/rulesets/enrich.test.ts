@@ -70,6 +70,7 @@ describe('ruleFacts', () => {
       references: [],
       links: [],
       cves: [],
+      text: rule('msg:"m";').text,
       mitreIds: [],
       mitigations: [],
     });
@@ -90,6 +91,11 @@ describe('ruleFacts', () => {
       'url,example.test/a,b',
     ]);
     expect(facts.cves).toEqual(['CVE-2021-44228', 'CVE-2014-6271', 'CVE-2017-0144']);
+  });
+
+  test('has the text on one line', () => {
+    expect(ruleFacts(rule('msg:"m";\\\n    content:"a";\r\n')).text).toMatch(/msg:"m"; content:"a"; \S/);
+    expect(ruleFacts(rule('msg:"m";\n\n  content:"a b";')).text).toContain('msg:"m"; content:"a b";');
   });
 
   test('has techniques, the first tactic and mitigations of the metadata', () => {
