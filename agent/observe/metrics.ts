@@ -96,7 +96,10 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
       registers: [],
       collect() {
         this.reset();
-        for (const [labels, value] of samples()) this.inc(labels, value);
+        const now = samples();
+        // Without labels it would be 0, which says something else.
+        if (now.length === 0 && labelNames.length === 0) this.remove();
+        for (const [labels, value] of now) this.inc(labels, value);
       },
     });
     registry.registerMetric(metric);

@@ -23,7 +23,10 @@ export function createMetrics(status: () => OperatorStatus, version: string): ()
       registers: [],
       collect() {
         this.reset();
-        for (const [labels, value] of samples(status())) this.inc(labels, value);
+        const now = samples(status());
+        // Without labels it would be 0, which says something else.
+        if (now.length === 0 && labelNames.length === 0) this.remove();
+        for (const [labels, value] of now) this.inc(labels, value);
       },
     });
     registry.registerMetric(metric);

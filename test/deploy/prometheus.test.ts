@@ -1,10 +1,10 @@
 /** The alert rules and the dashboard, as files: they name metrics that there are, and pages that there are. */
 import { describe, expect, test } from '@jest/globals';
-import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parse } from 'yaml';
 import { PROJECT } from '../support/project.ts';
+import { promtool, testWithPromtool } from '../support/promtool.ts';
 import { queriesOf, type Dashboard } from './dashboard.ts';
 import { DEPLOY, one, read } from './support.ts';
 
@@ -39,15 +39,6 @@ names.add('dpi_agent_process_cpu_seconds_total').add('dpi_agent_process_resident
 
 const unknown = (query: string): string[] => (query.match(/\bdpi_agent_\w+/g) ?? []).filter((name) => !names.has(name));
 
-const promtool = spawnSync('promtool', ['--version']).error === undefined;
-if (!promtool) process.stderr.write('skipped: promtool is not installed (Debian: apt-get install prometheus)\n');
-const withPromtool = promtool ? test : test.skip;
-
-function run(...args: string[]): { status: number | null; output: string } {
-  const { status, stdout, stderr } = spawnSync('promtool', args, { encoding: 'utf8' });
-  return { status, output: `${stdout}${stderr}` };
-}
-
 describe('the alert rules', () => {
   test('name metrics that the agent has', () => {
     expect(rules.map(({ alert, expr }) => ({ alert, unknown: unknown(expr) }))).toEqual(
@@ -72,12 +63,12 @@ describe('the alert rules', () => {
     expect(object.spec).toEqual(plain);
   });
 
-  withPromtool('satisfy promtool check rules', () => {
-    expect(run('check', 'rules', RULES)).toMatchObject({ status: 0 });
+  testWithPromtool('satisfy promtool check rules', () => {
+    expect(promtool(['check', 'rules', RULES])).toMatchObject({ status: 0 });
   });
 
-  withPromtool('fire for what they are for, and for nothing else', () => {
-    expect(run('test', 'rules', TESTS)).toMatchObject({ status: 0 });
+  testWithPromtool('fire for what they are for, and for nothing else', () => {
+    expect(promtool(['test', 'rules', TESTS])).toMatchObject({ status: 0 });
     const tested = new Set(
       (
         parse(readFileSync(TESTS, 'utf8')) as {

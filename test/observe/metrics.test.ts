@@ -1,17 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
-import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { zeroCounters } from '../../agent/capture/protocol.ts';
 import { createSignatureCounts, MAX_SIGNATURES } from '../../agent/observe/signatures.ts';
 import { whyNoProc } from '../support/proc.ts';
 import { PROJECT } from '../support/project.ts';
+import { checkMetrics, testWithPromtool } from '../support/promtool.ts';
 import { endpoint, metricsOf, observed } from './support.ts';
 
 const GOLDEN = join(PROJECT, 'test/observe/metrics.golden');
-
-const promtool = spawnSync('promtool', ['--version']).error === undefined;
-if (!promtool) process.stderr.write('skipped: promtool is not installed (Debian: apt-get install prometheus)\n');
 
 if (whyNoProc !== undefined) process.stderr.write(`skipped: ${whyNoProc}\n`);
 const withProc = whyNoProc === undefined ? test : test.skip;
@@ -55,17 +52,38 @@ describe('the metrics', () => {
     expect(names.filter((name) => !page.includes(`\`${name}`))).toEqual([]);
   });
 
-  (promtool ? test : test.skip)('satisfy promtool check metrics', async () => {
+  testWithPromtool('satisfy promtool check metrics', async () => {
     const metrics = metricsOf();
     metrics.canaryReturned('lane0', 0.02);
     metrics.sinkSent('elasticsearch', 0.1);
-    const text = (await metrics.text())
-      .split('\n')
-      // prom-client's own, with a name of Node's that promtool does not like.
-      .filter((line) => !line.includes('dpi_agent_nodejs_') && !line.includes('dpi_agent_process_'))
-      .join('\n');
-    const { status, stdout, stderr } = spawnSync('promtool', ['check', 'metrics'], { input: text, encoding: 'utf8' });
-    expect({ status, output: `${stdout}${stderr}` }).toEqual({ status: 0, output: '' });
+    expect(checkMetrics(await metrics.text())).toEqual({ status: 0, output: '' });
+  });
+
+  test('are there before there is anything to tell', async () => {
+    const nothing = {
+      endpoints: () => [],
+      lanes: () => [],
+      sinks: () => [],
+      suppressed: () => new Map<string, number>(),
+    };
+    const rules = { sets: [], swaps: { swapped: 0, rolled_back: 0, restarted: 0, refused: 0 } };
+    const text = await metricsOf({
+      ...nothing,
+      coverage: () => [],
+      rules: () => rules,
+      signatures: () => undefined,
+    }).text();
+    expect(seriesOf(text, 'dpi_agent_engine_up')).toEqual([]);
+    expect(valueOf(text, 'dpi_agent_endpoints{state="capturing"}')).toBe(0);
+  });
+
+  test('have no sample of what there is not', async () => {
+    const samples = (text: string): string[] =>
+      text.split('\n').filter((line) => /^dpi_agent_(alert_policy|journal)_/.test(line));
+    // Without a policy, 0 would be an alert of Prometheus.
+    expect(samples(await metricsOf({ policy: () => undefined, journal: () => undefined }).text())).toEqual([]);
+    const both = samples(await metricsOf().text()).map((line) => line.split(' ')[0]);
+    expect(both).toEqual(expect.arrayContaining(['dpi_agent_alert_policy_valid', 'dpi_agent_journal_events_total']));
   });
 
   test('say of each lane what the agent says', async () => {
