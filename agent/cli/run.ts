@@ -191,7 +191,7 @@ async function observe({
   const about = (): Snapshot['rules'] => {
     const index = rules.index();
     const files = [...new Set([...index.values()].map(({ file }) => file))];
-    return { sets: rules.status().sets.map(({ name }) => name), files, loaded: index.size };
+    return { sets: rules.status().sets, files, loaded: index.size };
   };
   const facts = {
     agent: { version: version(), pid: process.pid, node, startedAt },

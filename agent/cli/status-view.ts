@@ -1,6 +1,7 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
 import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
+import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
@@ -24,6 +25,7 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
     ...head(snapshot),
     [],
     ...lanes(snapshot),
+    ...ruleSets(snapshot),
     ...sinks(snapshot),
     ...resources(snapshot),
     [],
@@ -36,7 +38,7 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
 }
 
 function head(snapshot: Snapshot): Line[] {
-  const { agent, engine, rules, state, problems, alerts, journal, cluster, time } = snapshot;
+  const { agent, engine, rules, policy, state, problems, alerts, journal, cluster, time } = snapshot;
   const count = (name: string): number => alerts[name] ?? 0;
   const method = engine.searchMethods.length === 0 ? '' : ` (${engine.searchMethods.join(', ')})`;
   const label = (name: string): Cell => dim(name.padEnd(9));
@@ -50,11 +52,8 @@ function head(snapshot: Snapshot): Line[] {
       : [label('state'), { text: state, paint: state === 'starting' ? 'yellow' : 'red' }],
     ...problems.map((problem): Line => [label('problem'), { text: problem, paint: 'red' }]),
     [label('engine'), `${engine.name} ${engine.version}${method}  ${engine.binary}`],
-    [
-      label('rules'),
-      `${plural(rules.loaded, 'rule')}, ${plural(rules.files.length, 'file')}` +
-        (rules.sets.length === 0 ? '' : `, sets ${rules.sets.join(', ')}`),
-    ],
+    [label('rules'), `${plural(rules.loaded, 'rule')}, ${plural(rules.files.length, 'file')}`],
+    ...(policy === undefined ? [] : policyLines(policy, label)),
     ...(cluster === undefined
       ? []
       : [
@@ -98,6 +97,30 @@ function lanes({ lanes: all, endpoints: every, time }: Snapshot): Line[] {
       canaryOf(canary, time),
     ]),
   );
+}
+
+function policyLines({ file, suppressions, thresholds, errors }: PolicyStatus, label: (name: string) => Cell): Line[] {
+  return [
+    [label('policy'), `${plural(suppressions, 'suppression')}, ${plural(thresholds, 'threshold')}  ${file}`],
+    ...errors.map((error): Line => [label(''), { text: error, paint: 'red' }]),
+  ];
+}
+
+function ruleSets({ rules: { sets }, time }: Snapshot): Line[] {
+  if (sets.length === 0) return [];
+  return [
+    [],
+    ...table(
+      ['RULE SET', '>RULES', '>REFUSED', 'VERSION', 'FILES CHANGED'],
+      sets.map(({ name, loaded, failed, version, changedAt, problem }) => [
+        name,
+        grouped(loaded),
+        failed === 0 ? '0' : { text: grouped(failed), paint: 'yellow' },
+        version,
+        problem === undefined ? `${duration(time - changedAt)} ago` : { text: problem, paint: 'red' },
+      ]),
+    ),
+  ];
 }
 
 function canaryOf({ is, lastSeconds, lastSuccess }: CanaryStatus, time: number): Cell {

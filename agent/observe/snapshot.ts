@@ -3,6 +3,8 @@ import type { Counters } from '../capture/protocol.ts';
 import type { EndpointState } from '../capture/supervisor.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
+import type { RulesStatus } from '../rulesets/live.ts';
+import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { SinkStatus } from '../ship/sink.ts';
 import type { CanaryStatus } from './canary.ts';
@@ -16,7 +18,9 @@ export interface Snapshot {
   state: 'starting' | 'inspecting' | 'impaired';
   problems: string[];
   engine: Pick<EngineInstall, 'name' | 'version' | 'binary' | 'searchMethods'>;
-  rules: { sets: string[]; files: string[]; loaded: number };
+  rules: { files: string[]; loaded: number; sets: RulesStatus['sets'] };
+  /** What suppresses alerts, where there is a policy. */
+  policy?: PolicyStatus;
   lanes: LaneSnapshot[];
   endpoints: EndpointSnapshot[];
   /** Of each resource, how many of its pods on this node are captured, and seen. */
@@ -64,6 +68,7 @@ export interface Inspecting {
     coverage: EndpointCoverage;
   }[];
   alerts(): object;
+  policy(): PolicyStatus | undefined;
   journal(): JournalStatus;
   sinks(): SinkStatus[];
 }
@@ -96,6 +101,7 @@ export function takeSnapshot(
     return { ...facts, state: 'starting', problems: [agent], lanes: [], endpoints: [], alerts: {}, sinks: [] };
   }
   const problems = agent.problems();
+  const policy = agent.policy();
   return {
     ...facts,
     state: problems.length === 0 ? 'inspecting' : 'impaired',
@@ -114,6 +120,7 @@ export function takeSnapshot(
       coverage,
     })),
     alerts: { ...agent.alerts() },
+    ...(policy === undefined ? {} : { policy }),
     journal: { ...agent.journal(), directory: journalDirectory },
     sinks: agent.sinks(),
   };

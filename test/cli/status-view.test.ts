@@ -21,6 +21,7 @@ interface Given {
   }[];
   resources?: ResourceCoverage[];
   agent?: Partial<Inspecting>;
+  sets?: Snapshot['rules']['sets'];
 }
 
 function snapshot({
@@ -29,12 +30,13 @@ function snapshot({
   endpoints = [],
   resources = [],
   agent = {},
+  sets = [{ name: 'kubernetes', loaded: 85, failed: 0, version: '0123456789ab', changedAt: START }],
 }: Given = {}): Snapshot {
   return takeSnapshot(
     {
       agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
       engine: { name: 'snort', version: '3.12.2', binary: '/opt/snort', searchMethods: ['hyperscan'] },
-      rules: { sets: ['kubernetes'], files: ['/a', '/b'], loaded: 4087 },
+      rules: { files: ['/a', '/b'], loaded: 4087, sets },
       journalDirectory: '/journal',
     },
     {
@@ -75,6 +77,7 @@ function snapshot({
         evictedSegments: 0,
         replacedSegments: 0,
       }),
+      policy: () => undefined,
       sinks: () => [],
       ...agent,
     },
@@ -101,15 +104,36 @@ describe('a snapshot as lines', () => {
       'node-1  dpi-agent 0.1.0, pid 7, up 1m00s',
       'state    inspecting',
       'engine   snort 3.12.2 (hyperscan)  /opt/snort',
-      'rules    4,087 rules, 2 files, sets kubernetes',
+      'rules    4,087 rules, 2 files',
       'alerts   3 read, 2 journaled, 1 merged',
       'journal  1,234 events, 2.0 KiB in 1 file  /journal',
       '',
       'LANE   ENGINE  CAPTURE  READS FOR  RESTARTS  ENDPOINTS  CANARY',
       'lane0  pid 8   pid 9    1m00s             0          0  alive in 12 ms, last 4s ago',
       '',
+      'RULE SET    RULES  REFUSED  VERSION       FILES CHANGED',
+      'kubernetes     85        0  0123456789ab  1m00s ago',
+      '',
       'no endpoints',
     ]);
+  });
+
+  test('tells what is wrong with a rule set and with the policy, and what is in use meanwhile', () => {
+    const set = {
+      name: 'custom',
+      loaded: 12,
+      failed: 3,
+      version: 'aaaaaaaaaaaa',
+      changedAt: START,
+      problem: 'a.rules:7: no\u001B[2J sid',
+    };
+    const policy = { file: '/p.yaml', suppressions: 2, thresholds: 1, errors: ['/p.yaml:3:1: what is this'] };
+    const shown = lines(snapshot({ sets: [set], agent: { policy: () => policy } }));
+    expect(cells(shown, 'custom')).toEqual(['custom', '12', '3', 'aaaaaaaaaaaa', 'a.rules:7: no sid']);
+    expect(shown).toEqual(
+      expect.arrayContaining(['policy   2 suppressions, 1 threshold  /p.yaml', '         /p.yaml:3:1: what is this']),
+    );
+    expect(lines(snapshot({ sets: [] })).join('\n')).not.toContain('RULE SET');
   });
 
   test('rates are of the time between two reports of the capture, not between two looks', () => {
@@ -209,7 +233,7 @@ describe('a snapshot as lines', () => {
       const bare = shown.map((line) => line.replaceAll(/\u001B\[\d+m/g, ''));
       expect(bare).toHaveLength(20);
       expect(Math.max(...bare.map((line) => line.length))).toBe(30);
-      expect(bare.at(-1)).toBe('… and 42 more');
+      expect(bare.at(-1)).toBe('… and 45 more');
     }
   });
 
