@@ -1,11 +1,11 @@
 /** `dpi-agent ui`: the Alerts page. */
-import { readFile, stat } from 'node:fs/promises';
 import { existsSync } from 'node:fs';
 import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Server } from 'node:tls';
+import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../config/load.ts';
@@ -17,8 +17,6 @@ import { isTerminal } from './print.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, readConfig, socketOf } from './setup.ts';
 import { version } from './version.ts';
 
-/** How often a certificate's file is looked at. */
-const CERTIFICATE_MILLIS = 60_000;
 const STRONG_ENOUGH = 12;
 
 interface UiArgv {
@@ -73,73 +71,85 @@ async function run(argv: UiArgv): Promise<void> {
   const mode = accessOf(config);
   refuseOpenDoors(config, mode);
 
-  const { readPage } = await import('../ui/files.ts');
-  const { createUiServer } = await import('../ui/server.ts');
-  const client = mode === 'kubernetes' || followsCluster(config) ? await connect(config) : undefined;
-  const source = await openSource(config);
   const { ui } = config;
-  const tls = await readCertificate(ui);
+  const tls = await openCertificate(ui, log);
+  const client = mode === 'kubernetes' || followsCluster(config) ? await connect(config) : undefined;
+  const access = await createAccess(config, mode, client);
+  const page = await readPageFiles();
+  const { createUiServer } = await import('../ui/server.ts');
   const { createRules } = await import('../ui/rules.ts');
   const { createCoverage } = await import('../ui/coverage.ts');
-  let page;
+  // Last: it keeps the process alive until it is closed.
+  const source = await openSource(config);
   try {
-    page = readPage();
+    const app = createUiServer({
+      source,
+      access,
+      page,
+      version: version(),
+      log,
+      ...(ui.kibanaUrl === undefined ? {} : { kibanaUrl: ui.kibanaUrl }),
+      ...(tls === undefined ? {} : { tls: { cert: tls.cert, key: tls.key } }),
+      secure: tls !== undefined || ui.behindTlsProxy,
+      trustProxy: ui.behindTlsProxy,
+      rule: createRules(
+        {
+          rulesDirectory: config.rulesDirectory,
+          paths: config.rules,
+          engine: config.engine.type === 'suricata' ? 'suricata' : 'snort',
+        },
+        log,
+      ),
+      coverage: createCoverage({
+        agents: agentsOf(config),
+        ...(client === undefined
+          ? {}
+          : {
+              cluster: {
+                client,
+                namespace: ui.agentNamespace,
+                labelSelector: 'k8s-app=tigera-dpi',
+                port: config.http.port || 9097,
+              },
+            }),
+      }),
+      ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
+    });
+    const port = await listen(app, ui);
+    const url = `${tls === undefined ? 'http' : 'https'}://${isIPv6(ui.address) ? `[${ui.address}]` : ui.address}:${port}/`;
+    log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
+    const endRenewal = tls?.renew(app.server as unknown as Server);
+
+    const stopping = new AbortController();
+    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+    await once(stopping.signal, 'abort');
+    endRenewal?.();
+    await app.close();
+  } finally {
+    await source.close();
+  }
+}
+
+/** @returns the port, chosen by the system where `ui.port` is 0. */
+async function listen(app: FastifyInstance, { address, port }: Config['ui']): Promise<number> {
+  try {
+    await app.listen({ host: address, port });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    const why = code === 'EADDRINUSE' ? 'the port is taken: choose another with --port' : String(error);
+    throw new CommandError(`cannot listen on ${address}:${port}: ${why}`, EXIT.failed);
+  }
+  const bound = app.server.address();
+  return typeof bound === 'object' && bound !== null ? bound.port : port;
+}
+
+async function readPageFiles() {
+  const { readPage } = await import('../ui/files.ts');
+  try {
+    return readPage();
   } catch (error) {
     throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
   }
-  const app = createUiServer({
-    source,
-    access: await createAccess(config, mode, client),
-    page,
-    version: version(),
-    log,
-    ...(ui.kibanaUrl === undefined ? {} : { kibanaUrl: ui.kibanaUrl }),
-    ...(tls === undefined ? {} : { tls }),
-    secure: tls !== undefined || ui.behindTlsProxy,
-    trustProxy: ui.behindTlsProxy,
-    rule: createRules(
-      {
-        rulesDirectory: config.rulesDirectory,
-        paths: config.rules,
-        engine: config.engine.type === 'suricata' ? 'suricata' : 'snort',
-      },
-      log,
-    ),
-    coverage: createCoverage({
-      agents: agentsOf(config),
-      ...(client === undefined
-        ? {}
-        : {
-            cluster: {
-              client,
-              namespace: ui.agentNamespace,
-              labelSelector: 'k8s-app=tigera-dpi',
-              port: config.http.port || 9097,
-            },
-          }),
-    }),
-    ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
-  });
-  try {
-    await app.listen({ host: ui.address, port: ui.port });
-  } catch (error) {
-    await source.close();
-    const { code } = error as NodeJS.ErrnoException;
-    const why = code === 'EADDRINUSE' ? 'the port is taken: choose another with --port' : String(error);
-    throw new CommandError(`cannot listen on ${ui.address}:${ui.port}: ${why}`, EXIT.failed);
-  }
-  const bound = app.server.address();
-  const port = typeof bound === 'object' && bound !== null ? bound.port : ui.port;
-  const url = `${tls === undefined ? 'http' : 'https'}://${isIPv6(ui.address) ? `[${ui.address}]` : ui.address}:${port}/`;
-  log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
-  const renewal = tls === undefined ? undefined : renewCertificate(app.server as unknown as Server, ui, log);
-
-  const stopping = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
-  await once(stopping.signal, 'abort');
-  clearInterval(renewal);
-  await app.close();
-  await source.close();
 }
 
 type Mode = 'none' | 'password' | 'kubernetes';
@@ -242,35 +252,21 @@ function agentsOf(config: Config): Address[] {
   return existsSync(socket) ? [{ socket }] : [];
 }
 
-type Ui = Config['ui'];
-
-/** @throws CommandError that names the file. */
-async function readCertificate({ tlsCertFile, tlsKeyFile }: Ui): Promise<{ cert: Buffer; key: Buffer } | undefined> {
-  if (tlsCertFile === undefined || tlsKeyFile === undefined) return undefined;
-  const read = (path: string): Promise<Buffer> =>
-    readFile(path).catch((error: NodeJS.ErrnoException) => {
-      throw new CommandError(`can't read ${path}: ${error.code ?? error.message}`);
-    });
-  return { cert: await read(tlsCertFile), key: await read(tlsKeyFile) };
-}
-
-/** Takes a certificate that replaces the one in the file. */
-function renewCertificate(server: Server, ui: Ui, log: Logger): NodeJS.Timeout {
-  let print = '';
-  const look = async (): Promise<void> => {
-    const { mtimeMs, ino } = await stat(ui.tlsCertFile ?? '');
-    const now = `${mtimeMs} ${ino}`;
-    if (print !== '' && print !== now) {
-      const certificate = await readCertificate(ui);
-      if (certificate !== undefined) server.setSecureContext(certificate);
-      log.info('the certificate was replaced');
-    }
-    print = now;
-  };
-  const quietly = (): void =>
-    void look().catch((error: unknown) => log.warn({ err: error }, 'the certificate is not renewed'));
-  quietly();
-  return setInterval(quietly, CERTIFICATE_MILLIS);
+/** @throws CommandError that says which file is wrong, and how. */
+async function openCertificate({ tlsCertFile: cert, tlsKeyFile: key }: Config['ui'], log: Logger) {
+  if (cert === undefined || key === undefined) return undefined;
+  const { readCertificate, renewCertificate } = await import('../ui/certificate.ts');
+  const files = { cert, key };
+  let certificate;
+  try {
+    certificate = await readCertificate(files);
+  } catch (error) {
+    throw new CommandError(error instanceof Error ? error.message : String(error));
+  }
+  const until = new Date(certificate.until).toISOString();
+  if (certificate.until < Date.now())
+    log.warn({ file: cert, until }, 'the certificate has expired: browsers refuse it');
+  return { ...certificate, renew: (server: Server) => renewCertificate(server, files, log) };
 }
 
 async function printPasswordLine(username: string): Promise<void> {
