@@ -1,17 +1,17 @@
-/** The Alerts page in a real browser, as people use it, on the server that `dpi-agent ui` starts. */
+/** The Alerts page in a real browser, as people use it, on the server that `dpi-agent ui` starts: on a journal, and on a real Elasticsearch. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { spawn, type ChildProcess } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import type { Locator, Page } from 'playwright-core';
+import { namesOf } from '../../agent/ship/elasticsearch/template.ts';
 import { passwordLine } from '../../agent/ui/passwords.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
+import { describeElasticsearch, startElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
-import { PROJECT } from '../support/project.ts';
-import { alertsUntil, makeJournal, type TestJournal } from './support.ts';
+import { startUi, type TestUi } from '../support/ui.ts';
+import { alertsUntil, deliverTo, makeJournal } from './support.ts';
 
 const HOSTILE = '"><img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>';
 const now = Date.now();
@@ -28,56 +28,81 @@ const hostile = alertEvent(9000, now - 30_000, {
   },
 });
 
-interface Ui {
-  url: string;
-  stop(): Promise<void>;
+interface Place {
+  /** Of `dpi-agent ui`. */
+  flags: string[];
+  append(...more: (typeof events)[number][]): Promise<void>;
+  /** What is stored with an alert. */
+  mark(id: string): Promise<{ state: string; by: string }>;
+  /** What the page says to find an alert with jq. */
+  jq(id: string): string;
+  close(): Promise<void>;
 }
 
-/** Runs `dpi-agent ui` on a free port. */
-async function startUi(...flags: string[]): Promise<Ui> {
-  const child: ChildProcess = spawn(
-    process.execPath,
-    [join(PROJECT, 'bin/dpi-agent.js'), 'ui', '--port', '0', '--log-level', 'info', ...flags],
-    { stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, DPI_AGENT_LOG_FORMAT: 'json' } },
-  );
-  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
-  const lines: string[] = [];
-  const url = await new Promise<string>((resolve, reject) => {
-    if (child.stderr === null) return reject(new Error('no stderr'));
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      lines.push(line);
-      const [, found] = /"url":"([^"]+)"/.exec(line) ?? [];
-      if (found !== undefined) resolve(found);
-    });
-    child.once('close', (code) => reject(new Error(`dpi-agent ui ended with status ${code}:\n${lines.join('\n')}`)));
-  });
+async function onJournal(): Promise<Place> {
+  const journal = await makeJournal(...events, hostile);
+  const { directory, marksFile } = journal;
   return {
-    url,
-    async stop() {
-      child.kill('SIGTERM');
-      await ended;
+    flags: ['--journal.directory', directory, '--ui.marksFile', marksFile],
+    append: (...more) => journal.append(...more),
+    mark: (id) => {
+      const marks = readFileSync(marksFile, 'utf8').trim().split('\n');
+      const last = marks.map((line) => JSON.parse(line) as { id: string; state: string; by: string });
+      return Promise.resolve(last.findLast((mark) => mark.id === id) ?? { state: 'open', by: '' });
     },
+    jq: (id) => `jq 'select(.record.event_id == "${id}")' '${directory}'/*.ndjson`,
+    close: () => journal.remove(),
+  };
+}
+
+async function onElasticsearch(): Promise<Place> {
+  const server = await startElasticsearch();
+  const cluster = 'page';
+  const { index, alias } = namesOf(cluster);
+  const append = async (...more: typeof events): Promise<void> => deliverTo(server.url, cluster, 'calico', more);
+  await append(...events, hostile);
+  await server.refresh(index);
+  return {
+    flags: ['--cluster', cluster, '--sinks.elasticsearch.nodes', server.url],
+    append,
+    async mark(id) {
+      const source = (await server.documents(index)).get(id) as {
+        dismissed?: boolean;
+        record: { acknowledged?: boolean; handled_by: string };
+      };
+      const state =
+        source.dismissed === true ? 'dismissed' : source.record.acknowledged === true ? 'acknowledged' : 'open';
+      return { state, by: source.record.handled_by };
+    },
+    jq: (id) =>
+      `curl -s -H 'Content-Type: application/json' '${server.url}/${alias}/_search' -d '{"query":{"ids":{"values":["${id}"]}}}' | jq '.hits.hits[]._source'`,
+    close: () => server.stop(),
   };
 }
 
 describeBrowser(() => {
+  describe('on a journal', () => describePage(onJournal));
+  describeElasticsearch(() => describePage(onElasticsearch, '--ui.kibanaUrl', 'https://kibana.example.com/base/'));
+});
+
+function describePage(start: () => Promise<Place>, ...flags: string[]): void {
   let browser: TestBrowser;
-  let journal: TestJournal;
+  let place: Place;
   let directory: string;
-  let ui: Ui;
+  let ui: TestUi;
   let page: Page;
   /** What the browser complains about: scripts that were kept from running, too. */
   let complaints: string[];
 
   beforeAll(async () => {
     directory = mkdtempSync(join(tmpdir(), 'dpi-page-'));
-    [browser, journal] = await Promise.all([openBrowser(), makeJournal(...events, hostile)]);
-    ui = await startUi('--journal.directory', journal.directory, '--stateDirectory', directory);
+    [browser, place] = await Promise.all([openBrowser(), start()]);
+    ui = await startUi(...place.flags, '--stateDirectory', directory, ...flags);
   });
   afterAll(async () => {
     await ui?.stop();
     await browser?.close();
-    await journal?.remove();
+    await place?.close();
     rmSync(directory, { recursive: true, force: true });
   });
   beforeEach(async () => {
@@ -262,9 +287,7 @@ describeBrowser(() => {
         return text;
       };
       expect(JSON.parse(await copied('Copy JSON'))).toEqual(event);
-      expect(await copied('jq')).toBe(
-        `jq 'select(.record.event_id == "${event?.record.event_id}")' '${journal.directory}'/*.ndjson`,
-      );
+      expect(await copied('jq')).toBe(place.jq(event?.record.event_id ?? ''));
       const [, url = ''] = /^curl -s '(.*)'$/.exec(await copied('curl')) ?? [];
       expect(await (await fetch(url)).json()).toMatchObject({ event });
     });
@@ -304,16 +327,13 @@ describeBrowser(() => {
         .waitFor();
       await detail().getByRole('button', { name: 'Dismiss' }).click();
       await shows(150);
-      const marks = readFileSync(join(directory, 'marks.ndjson'), 'utf8').trim().split('\n');
-      expect(marks.map((line) => JSON.parse(line) as object)).toMatchObject([
-        { id, state: 'acknowledged', by: 'local' },
-        { id, state: 'dismissed', by: 'local' },
-      ]);
+      expect(await place.mark(id ?? '')).toMatchObject({ state: 'dismissed', by: 'local' });
       await page.goto(`${ui.url}?state=dismissed`);
       await page.locator(`[data-id="${id}"]`).waitFor();
       await shows(1);
       await page.locator(`[data-id="${id}"] a`).click();
       await detail().getByRole('button', { name: 'Open again' }).click();
+      await page.getByRole('status').getByText('Alert: open').waitFor();
       await page.goto(ui.url);
       await shows(151);
     });
@@ -345,114 +365,141 @@ describeBrowser(() => {
     await page.getByRole('status').getByText('Alert: open').waitFor();
   });
 
-  test('every control has a name', async () => {
-    await open(`?alert=${events.at(-1)?.record.event_id}`);
-    await page.locator('.detail pre.payload').waitFor();
-    const nameless = await page.locator('button, a[href], input, select').evaluateAll((all) =>
-      all
-        .filter((element) => {
-          const { ariaLabel, textContent, title } = element as HTMLElement;
-          const labels = 'labels' in element ? ((element as HTMLInputElement).labels?.length ?? 0) : 0;
-          return !ariaLabel && !textContent?.trim() && !title && labels === 0;
-        })
-        .map(({ outerHTML }) => outerHTML),
-    );
-    expect(nameless).toEqual([]);
-  });
+  if (start === onElasticsearch) {
+    test('an alert leads to Kibana, to what is around its time', async () => {
+      const event = events.at(-1);
+      await open(`?alert=${event?.record.event_id}`);
+      const link = await page.locator('.detail').getByRole('link', { name: 'Kibana' }).getAttribute('href');
+      const { origin, pathname, hash } = new URL(link ?? '');
+      expect(`${origin}${pathname}`).toBe('https://kibana.example.com/base/app/discover');
+      const state = new URLSearchParams(hash.slice(hash.indexOf('?')));
+      expect(state.get('_a')).toContain(`query:'record.event_id:"${event?.record.event_id}"'`);
+      const time = Date.parse(event?.record.timestamp ?? '');
+      const [from, to] = [time - 3_600_000, time + 3_600_000].map((millis) => new Date(millis).toISOString());
+      expect(state.get('_g')).toBe(`(time:(from:'${from}',to:'${to}'))`);
+    });
+  } else {
+    // What does not depend on where the alerts are.
+    test('every control has a name', async () => {
+      await open(`?alert=${events.at(-1)?.record.event_id}`);
+      await page.locator('.detail pre.payload').waitFor();
+      const nameless = await page.locator('button, a[href], input, select').evaluateAll((all) =>
+        all
+          .filter((element) => {
+            const { ariaLabel, textContent, title } = element as HTMLElement;
+            const labels = 'labels' in element ? ((element as HTMLInputElement).labels?.length ?? 0) : 0;
+            return !ariaLabel && !textContent?.trim() && !title && labels === 0;
+          })
+          .map(({ outerHTML }) => outerHTML),
+      );
+      expect(nameless).toEqual([]);
+    });
 
-  test.each([
-    ['light', 380],
-    ['dark', 380],
-    ['light', 1440],
-    ['dark', 1440],
-  ] as const)(
-    '%s colours at %d px: nothing is wider than the window, and texts can be read',
-    async (colorScheme, width) => {
-      await page.setViewportSize({ width, height: 800 });
-      await page.emulateMedia({ colorScheme });
-      for (const path of ['', `?alert=${hostile.record.event_id}`, '?group=signature', '?page=coverage']) {
-        await page.goto(`${ui.url}${path}`);
-        await page.locator('.rows > li, .groups li, .page .empty, .page .card').first().waitFor();
-        expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
-      }
-      await open();
-      const contrast = await rows().evaluateAll((all) => {
-        const numbers = (colour: string): number[] => (colour.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
-        const light = (colour: string): number =>
-          numbers(colour)
-            .map((value) => value / 255)
-            .map((value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
-            .reduce((sum, value, index) => sum + value * ([0.2126, 0.7152, 0.0722][index] ?? 0), 0);
-        return all.flatMap((row) => {
-          const ground = light(getComputedStyle(row.closest('.card') ?? row).backgroundColor);
-          return [...row.querySelectorAll('a, time, .level, .end-name, .end-address')].map((element) => {
-            const text = light(getComputedStyle(element).color);
-            return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
+    test.each([
+      ['light', 380],
+      ['dark', 380],
+      ['light', 1440],
+      ['dark', 1440],
+    ] as const)(
+      '%s colours at %d px: nothing is wider than the window, and texts can be read',
+      async (colorScheme, width) => {
+        await page.setViewportSize({ width, height: 800 });
+        await page.emulateMedia({ colorScheme });
+        for (const path of ['', `?alert=${hostile.record.event_id}`, '?group=signature', '?page=coverage']) {
+          await page.goto(`${ui.url}${path}`);
+          await page.locator('.rows > li, .groups li, .page .empty, .page .card').first().waitFor();
+          expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBeLessThanOrEqual(width);
+        }
+        await open();
+        const contrast = await rows().evaluateAll((all) => {
+          const numbers = (colour: string): number[] => (colour.match(/[\d.]+/g) ?? []).slice(0, 3).map(Number);
+          const light = (colour: string): number =>
+            numbers(colour)
+              .map((value) => value / 255)
+              .map((value) => (value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4))
+              .reduce((sum, value, index) => sum + value * ([0.2126, 0.7152, 0.0722][index] ?? 0), 0);
+          return all.flatMap((row) => {
+            const ground = light(getComputedStyle(row.closest('.card') ?? row).backgroundColor);
+            return [...row.querySelectorAll('a, time, .level, .end-name, .end-address')].map((element) => {
+              const text = light(getComputedStyle(element).color);
+              return (Math.max(text, ground) + 0.05) / (Math.min(text, ground) + 0.05);
+            });
           });
         });
-      });
-      // WCAG 2.2, level AA.
-      expect(Math.min(...contrast)).toBeGreaterThanOrEqual(4.5);
-      if (width === 380) {
-        await page.getByRole('button', { name: /^Filters/ }).click();
-        await choice('Severity', /^Critical/).check();
-        await page.getByRole('button', { name: 'Close filters' }).click();
-        await page.getByRole('button', { name: 'Filters (1)' }).waitFor();
-      }
-    },
-  );
-
-  test('colours can be chosen, and stay', async () => {
-    await open();
-    await page.getByRole('button', { name: 'Colours: as the system' }).click();
-    await page.getByRole('button', { name: 'Colours: light' }).click();
-    await page.getByRole('button', { name: 'Colours: dark' }).waitFor();
-    await page.reload();
-    await rows().first().waitFor();
-    expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
-    await page.getByRole('button', { name: 'Colours: dark' }).click();
-  });
-
-  test('a server that goes away is named, and the page goes on when it is back', async () => {
-    await open();
-    await page.route('**/api/**', (route) => route.abort());
-    await choice('Severity', /^Critical/).check();
-    await page.getByRole('alert').getByText('does not answer').waitFor();
-    await page.unroute('**/api/**');
-    await page.getByRole('button', { name: 'Try again' }).click();
-    await rows().first().waitFor();
-  });
-
-  test('without a password nothing is shown; with one all of it, until signing out', async () => {
-    const file = join(directory, 'users');
-    writeFileSync(file, `${await passwordLine('anna', 'correct horse battery')}\n`);
-    const closed = await startUi(
-      '--journal.directory',
-      journal.directory,
-      '--stateDirectory',
-      directory,
-      '--ui.passwordFile',
-      file,
+        // WCAG 2.2, level AA.
+        expect(Math.min(...contrast)).toBeGreaterThanOrEqual(4.5);
+        if (width === 380) {
+          await page.getByRole('button', { name: /^Filters/ }).click();
+          await choice('Severity', /^Critical/).check();
+          await page.getByRole('button', { name: 'Close filters' }).click();
+          await page.getByRole('button', { name: 'Filters (1)' }).waitFor();
+        }
+      },
     );
-    try {
-      await page.goto(closed.url);
-      await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
-      expect(await page.content()).not.toContain(events[0]?.dest_name);
-      await page.getByLabel('User').fill('anna');
-      await page.getByLabel('Password').fill('wrong');
-      await page.getByRole('button', { name: 'Sign in' }).click();
-      await page.getByRole('alert').getByText('wrong user or password').waitFor();
-      await page.getByLabel('Password').fill('correct horse battery');
-      await page.getByRole('button', { name: 'Sign in' }).click();
+
+    test('colours can be chosen, and stay', async () => {
+      await open();
+      await page.getByRole('button', { name: 'Colours: as the system' }).click();
+      await page.getByRole('button', { name: 'Colours: light' }).click();
+      await page.getByRole('button', { name: 'Colours: dark' }).waitFor();
+      await page.reload();
       await rows().first().waitFor();
-      expect(await page.evaluate(() => document.cookie)).toBe('');
-      await page.getByRole('button', { name: /Sign out/ }).click();
-      await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+      expect(await page.locator('html').getAttribute('data-theme')).toBe('dark');
+      await page.getByRole('button', { name: 'Colours: dark' }).click();
+    });
+
+    test('a server that goes away is named, and the page goes on when it is back', async () => {
+      await open();
+      await page.route('**/api/**', (route) => route.abort());
+      await choice('Severity', /^Critical/).check();
+      await page.getByRole('alert').getByText('does not answer').waitFor();
+      // Those of before are not what was asked for.
       expect(await rows().count()).toBe(0);
-    } finally {
-      await closed.stop();
-    }
-  });
+      await page.unroute('**/api/**');
+      await page.getByRole('button', { name: 'Try again' }).click();
+      await rows().first().waitFor();
+      expect(await page.getByRole('alert').count()).toBe(0);
+    });
+
+    test('a list that can’t be loaded is no empty list, and neither is its rest', async () => {
+      await open();
+      await page.route('**/api/alerts?**', (route) => route.abort());
+      await page.getByRole('button', { name: 'Older alerts' }).click();
+      await page.getByRole('alert').getByText('does not answer').waitFor();
+      expect(await rows().count()).toBe(50);
+      await page.reload();
+      await page.getByRole('alert').getByText('does not answer').waitFor();
+      expect(await page.getByText('No alerts').count()).toBe(0);
+      await page.unroute('**/api/alerts?**');
+      await page.getByRole('button', { name: 'Try again' }).click();
+      await page.getByRole('button', { name: 'Older alerts' }).click();
+      await poll(async () => (await rows().count()) === 100);
+    });
+
+    test('without a password nothing is shown; with one all of it, until signing out', async () => {
+      const file = join(directory, 'users');
+      writeFileSync(file, `${await passwordLine('anna', 'correct horse battery')}\n`);
+      const closed = await startUi(...place.flags, '--stateDirectory', directory, '--ui.passwordFile', file);
+      try {
+        await page.goto(closed.url);
+        await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+        expect(await page.content()).not.toContain(events[0]?.dest_name);
+        await page.getByLabel('User').fill('anna');
+        await page.getByLabel('Password').fill('wrong');
+        await page.getByRole('button', { name: 'Sign in' }).click();
+        await page.getByRole('alert').getByText('wrong user or password').waitFor();
+        await page.getByLabel('Password').fill('correct horse battery');
+        await page.getByRole('button', { name: 'Sign in' }).click();
+        await rows().first().waitFor();
+        expect(await page.evaluate(() => document.cookie)).toBe('');
+        await page.getByRole('button', { name: /Sign out/ }).click();
+        await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+        expect(await rows().count()).toBe(0);
+      } finally {
+        await closed.stop();
+      }
+    });
+  }
 
   test('new alerts appear without a reload', async () => {
     await open('?namespace=ci&level=critical&range=all');
@@ -466,17 +513,17 @@ describeBrowser(() => {
       }
     };
     const [other, wanted] = [next(false), next(true)];
-    await journal.append(other, wanted);
+    await place.append(other, wanted);
     await page.locator(`[data-id="${wanted.record.event_id}"].fresh`).waitFor();
     expect(await rows().count()).toBe(before + 1);
     await shows(before + 1);
     await page.getByRole('button', { name: 'Live' }).click();
     const later = next(true);
-    await journal.append(later);
+    await place.append(later);
     // What is asked for, is there.
     await page.getByRole('button', { name: 'Paused' }).waitFor();
     expect(await rows().count()).toBe(before + 1);
     await page.reload();
     await page.locator(`[data-id="${later.record.event_id}"]`).waitFor();
   });
-});
+}

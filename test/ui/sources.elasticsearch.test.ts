@@ -1,20 +1,20 @@
 /** Elasticsearch, in both schemas, answers as the journal does. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { loadConfig } from '../../agent/config/load.ts';
+import type { EeEvent } from '../../agent/events/event.ts';
 import type { AlertRow } from '../../agent/ui/api.ts';
 import { openElasticsearchSource } from '../../agent/ui/elasticsearch-source.ts';
 import { openJournalSource } from '../../agent/ui/journal-source.ts';
 import type { Scope } from '../../agent/ui/query.ts';
 import type { AlertSource } from '../../agent/ui/source.ts';
-import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
 import { namesOf, type Schema } from '../../agent/ship/elasticsearch/template.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeElasticsearch, startElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
-import { alertsUntil, makeJournal, never, queryOf, type TestJournal } from './support.ts';
+import { alertsUntil, deliverTo, makeJournal, never, queryOf, sinkConfig, type TestJournal } from './support.ts';
 
 const now = Date.now();
-const events = alertsUntil(now, 240);
+/** Of more than two days. */
+const events = alertsUntil(now, 240, 900_000);
 const [some] = events;
 const pod = `${some?.dest_namespace}/${some?.dest_name}`;
 const address = some?.dest_ip ?? '';
@@ -56,26 +56,15 @@ describeElasticsearch(() => {
 
   describe.each<Schema>(['calico', 'ecs'])('schema %s', (schema) => {
     const cluster = `ui-${schema}`;
-    const log = { info: () => undefined, warn: () => undefined };
     let source: AlertSource;
     const ids = (rows: readonly AlertRow[]): string[] => rows.map(({ id }) => id);
-    const sink = () => createElasticsearch({ config: configOf(server.url, schema), cluster, log });
-
-    async function deliver(list: readonly object[]): Promise<void> {
-      const destination = sink();
-      const items = list.map((event, number) => ({
-        number,
-        id: (event as { record: { event_id: string } }).record.event_id,
-        json: JSON.stringify(event),
-      }));
-      const outcomes = await destination.send(items, never);
-      expect(outcomes.filter(({ is }) => is !== 'delivered')).toEqual([]);
-      await destination.close();
+    const deliver = async (list: readonly EeEvent[]): Promise<void> => {
+      await deliverTo(server.url, cluster, schema, list);
       await server.refresh(namesOf(cluster, schema).index);
-    }
+    };
 
     beforeAll(async () => {
-      source = openElasticsearchSource({ config: configOf(server.url, schema), cluster });
+      source = openElasticsearchSource({ config: sinkConfig(server.url, schema), cluster });
       await deliver(events);
       for (const [state, index] of [
         ['dismissed', 3],
@@ -161,7 +150,7 @@ describeElasticsearch(() => {
   });
 
   test('who is wrong is named: no server, no right', async () => {
-    const source = openElasticsearchSource({ config: configOf('http://127.0.0.1:1', 'calico'), cluster: 'x' });
+    const source = openElasticsearchSource({ config: sinkConfig('http://127.0.0.1:1', 'calico'), cluster: 'x' });
     await expect(source.list(queryOf('range=all'), 'all', undefined, never)).rejects.toThrow(
       /^Elasticsearch \(http:\/\/127\.0\.0\.1:1\/?\) does not answer: /,
     );
@@ -169,21 +158,12 @@ describeElasticsearch(() => {
   });
 
   test('an index that is not there is empty', async () => {
-    const source = openElasticsearchSource({ config: configOf(server.url, 'calico'), cluster: 'nothing-here' });
+    const source = openElasticsearchSource({ config: sinkConfig(server.url, 'calico'), cluster: 'nothing-here' });
     expect(await source.list(queryOf('range=all'), 'all', undefined, never)).toEqual({ rows: [] });
     expect(await source.summary(queryOf('range=24h'), 'all', never)).toMatchObject({ total: 0 });
     await source.close();
   });
 });
-
-function configOf(url: string, schema: Schema) {
-  const loaded = loadConfig({
-    env: {},
-    flags: { 'sinks.elasticsearch.nodes': [url], 'sinks.elasticsearch.schema': schema },
-  });
-  if ('errors' in loaded) throw new Error(loaded.errors.map(({ message }) => message).join('\n'));
-  return loaded.config.sinks.elasticsearch;
-}
 
 /** Values of equal counts may come in any order. */
 function sorted(facets: Record<string, { value: string; count: number }[]>): object {

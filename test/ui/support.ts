@@ -1,9 +1,12 @@
-/** Journals with alerts, and queries on them. */
+/** Journals and indices with alerts, and queries on them. */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { loadConfig, type Config } from '../../agent/config/load.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { openJournal, type Journal } from '../../agent/journal/journal.ts';
+import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
+import type { Schema } from '../../agent/ship/elasticsearch/template.ts';
 import { parseQuery, type AlertQuery } from '../../agent/ui/query.ts';
 import { alertEvent } from '../support/alerts.ts';
 
@@ -57,3 +60,30 @@ export function queryOf(text: string, now: number = NOW): AlertQuery {
 }
 
 export const never: AbortSignal = new AbortController().signal;
+
+export function sinkConfig(url: string, schema: Schema): Config['sinks']['elasticsearch'] {
+  const loaded = loadConfig({
+    env: {},
+    flags: { 'sinks.elasticsearch.nodes': [url], 'sinks.elasticsearch.schema': schema },
+  });
+  if ('errors' in loaded) throw new Error(loaded.errors.map(({ message }) => message).join('\n'));
+  return loaded.config.sinks.elasticsearch;
+}
+
+/** As an agent sends them. @throws Error when one is not taken. */
+export async function deliverTo(
+  url: string,
+  cluster: string,
+  schema: Schema,
+  events: readonly EeEvent[],
+): Promise<void> {
+  const log = { info: () => undefined, warn: () => undefined };
+  const sink = createElasticsearch({ config: sinkConfig(url, schema), cluster, log });
+  const items = events.map((event, number) => ({ number, id: event.record.event_id, json: JSON.stringify(event) }));
+  try {
+    const failed = (await sink.send(items, never)).filter(({ is }) => is !== 'delivered');
+    if (failed.length > 0) throw new Error(`not delivered: ${JSON.stringify(failed[0])}`);
+  } finally {
+    await sink.close();
+  }
+}

@@ -67,6 +67,9 @@ export function Alerts({ place, session, signedOut }: Props): JSX.Element {
     refresh();
   });
   const failed = list.error ?? summary.error ?? groups.error;
+  const problem = failed === undefined || failed.status === 401 ? undefined : failed;
+  // Those of other filters would be taken for what was asked for.
+  const shown = problem === undefined || !(list.stale || summary.stale || groups.stale);
   useEffect(() => {
     if (failed?.status === 401) signedOut();
   }, [failed?.status]);
@@ -186,16 +189,17 @@ export function Alerts({ place, session, signedOut }: Props): JSX.Element {
           </button>
         </div>
         <div class={loading ? 'progress running' : 'progress'} role="presentation" />
-        {summary.error !== undefined && failed !== undefined && failed.status !== 401 ? (
+        {problem !== undefined && (
           <Problem
-            error={failed}
+            error={problem}
             retry={() => {
               list.reload();
               summary.reload();
               groups.reload();
             }}
           />
-        ) : (
+        )}
+        {shown && (
           <>
             <section class="card overview" aria-label="Alerts over time">
               <Numbers summary={summary.data} place={place} />
@@ -365,20 +369,28 @@ interface Listed {
   fresh: ReadonlySet<string>;
   error?: AnswerError;
   loading: boolean;
+  stale: boolean;
   more: boolean;
+  /** Why older ones could not be loaded. */
+  moreProblem?: string;
   loadMore: () => void;
   add: (rows: AlertRow[]) => void;
   mark: (ids: readonly string[], state: State) => void;
   reload: () => void;
 }
 
+interface Further {
+  of?: Page;
+  rows: AlertRow[];
+  next?: string;
+  loading: boolean;
+  problem?: string;
+}
+
 /** The list: its first page, and those that were asked for behind it. */
 function useList(query: string | undefined): Listed {
   const first = useAnswer<Page>(query === undefined ? undefined : `/api/alerts?${query}`);
-  const [further, setFurther] = useState<{ of?: Page; rows: AlertRow[]; next?: string; loading: boolean }>({
-    rows: [],
-    loading: false,
-  });
+  const [further, setFurther] = useState<Further>({ rows: [], loading: false });
   const [added, setAdded] = useState<{ query?: string; rows: AlertRow[] }>({ rows: [] });
   const [marks, setMarks] = useState<ReadonlyMap<string, State>>(new Map());
   const stop = useRef<AbortController>(undefined);
@@ -408,6 +420,8 @@ function useList(query: string | undefined): Listed {
     fresh: useMemo(() => new Set(added.rows.map(({ id }) => id)), [added]),
     ...(first.error === undefined ? {} : { error: first.error }),
     loading: first.loading || further.loading,
+    stale: first.stale,
+    ...(further.problem === undefined ? {} : { moreProblem: further.problem }),
     more: next !== undefined && rows.length < MOST_ROWS,
     loadMore() {
       if (next === undefined || further.loading || first.loading || rows.length >= MOST_ROWS) return;
@@ -422,7 +436,10 @@ function useList(query: string | undefined): Listed {
             ...(page.next === undefined ? {} : { next: page.next }),
             loading: false,
           })),
-        () => setFurther((before) => ({ ...before, loading: false })),
+        (error: unknown) => {
+          const problem = error instanceof AnswerError ? error.message : String(error);
+          if (stop.current?.signal.aborted !== true) setFurther((before) => ({ ...before, loading: false, problem }));
+        },
       );
     },
     add: (fresh) => setAdded((before) => ({ rows: [...fresh, ...before.rows].slice(0, MOST_ROWS) })),
@@ -533,6 +550,11 @@ function List({ list, cursor, chosen, choose, open, empty }: ListProps): JSX.Ele
         ))}
       </ol>
       <div class="more">
+        {list.moreProblem !== undefined && (
+          <p class="form-problem" role="alert">
+            {list.moreProblem}
+          </p>
+        )}
         {list.more ? (
           <button type="button" disabled={list.loading} onClick={list.loadMore}>
             {list.loading ? 'Loading…' : 'Older alerts'}

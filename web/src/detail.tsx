@@ -195,6 +195,8 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
   const references = links.length > 0 ? [] : texts(record['references']);
   const mitigations = texts(event['mitigations']);
   const classtype = text(record['classtype']) || rule?.classtype;
+  // The alert's own is the one that fired.
+  const ruleText = text(record['rule']) || (rule?.text ?? '');
   return (
     <section>
       <h3>Rule</h3>
@@ -275,19 +277,19 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
           </Fact>
         )}
       </dl>
-      {rule === undefined ? (
-        <p class="faint">This server has no rule set with the text of this rule.</p>
+      {ruleText === '' ? (
+        <p class="faint">The text of the rule is not in the alert, and in no rule set of this server.</p>
       ) : (
-        <>
-          <pre class="rule-text" tabIndex={0} aria-label="Text of the rule">
-            {marked(pretty(rule.text), true)}
-          </pre>
-          <p class="faint">
-            {rule.sets.length === 1 ? 'Set' : 'Sets'} <Text>{rule.sets.join(', ')}</Text>,{' '}
-            <Text>{`${rule.file}:${rule.line}`}</Text>
-            {String(rule.rev) !== row.rev && ` · revision ${rule.rev} here, ${row.rev} in the alert`}
-          </p>
-        </>
+        <pre class="rule-text" tabIndex={0} aria-label="Text of the rule">
+          {marked(pretty(ruleText), true)}
+        </pre>
+      )}
+      {rule !== undefined && (
+        <p class="faint">
+          {rule.sets.length === 1 ? 'Set' : 'Sets'} <Text>{rule.sets.join(', ')}</Text>,{' '}
+          <Text>{`${rule.file}:${rule.line}`}</Text>
+          {String(rule.rev) !== row.rev && ` · revision ${rule.rev} here, ${row.rev} in the alert`}
+        </p>
       )}
     </section>
   );

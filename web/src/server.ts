@@ -32,6 +32,8 @@ export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
 export function send<T>(method: 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
   return ask<T>(path, {
     method,
+    // Who goes on to another page at once has done it all the same.
+    keepalive: true,
     ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
   });
 }
@@ -41,14 +43,22 @@ export interface Loaded<T> {
   error?: AnswerError;
   /** Also while older data are shown. */
   loading: boolean;
+  /** The data, if any, are of another path. */
+  stale: boolean;
   reload: () => void;
+}
+
+interface Answered<T> {
+  /** Whose the data are. */
+  path?: string;
+  data?: T;
+  failed?: { path: string; error: AnswerError };
+  loading: boolean;
 }
 
 /** What a path answers; a path that is replaced is asked no longer. @param path undefined: nothing is asked. */
 export function useAnswer<T>(path: string | undefined): Loaded<T> {
-  const [state, setState] = useState<{ path?: string; data?: T; error?: AnswerError; loading: boolean }>({
-    loading: path !== undefined,
-  });
+  const [state, setState] = useState<Answered<T>>({ loading: path !== undefined });
   const [turn, setTurn] = useState(0);
   useEffect(() => {
     if (path === undefined) return undefined;
@@ -56,15 +66,22 @@ export function useAnswer<T>(path: string | undefined): Loaded<T> {
     setState((before) => ({ ...before, loading: true }));
     ask<T>(path, { signal: stop.signal }).then(
       (data) => setState({ path, data, loading: false }),
-      (error: unknown) => {
+      (reason: unknown) => {
         if (stop.signal.aborted) return;
-        const known = error instanceof AnswerError ? error : new AnswerError(0, String(error), {});
-        setState((before) => ({ ...before, error: known, loading: false }));
+        const error = reason instanceof AnswerError ? reason : new AnswerError(0, String(reason), {});
+        setState((before) => ({ ...before, failed: { path, error }, loading: false }));
       },
     );
     return () => stop.abort();
   }, [path, turn]);
-  return { ...state, reload: () => setTurn((number) => number + 1) };
+  const { data, failed, loading } = state;
+  return {
+    ...(data === undefined ? {} : { data }),
+    ...(failed === undefined || failed.path !== path ? {} : { error: failed.error }),
+    loading: path !== undefined && loading,
+    stale: path !== undefined && state.path !== path,
+    reload: () => setTurn((number) => number + 1),
+  };
 }
 
 /** Calls at once, and then at most each `millis`; the last call is never lost. */

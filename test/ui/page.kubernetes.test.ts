@@ -1,0 +1,153 @@
+/** The Alerts page as users of a cluster see it: a real browser, a real API server, the rights of deploy/ui. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect } from '@jest/globals';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Page } from 'playwright-core';
+import type { EeEvent } from '../../agent/events/event.ts';
+import { DEPLOY, objects } from '../deploy/support.ts';
+import { alertEvent } from '../support/alerts.ts';
+import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
+import { describeKubernetes, podObject, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
+import { startUi, type TestUi } from '../support/ui.ts';
+import { makeJournal, type TestJournal } from './support.ts';
+
+describeKubernetes(() =>
+  describeBrowser(() => {
+    const cluster = useControlPlane();
+    const kubectl = (...args: string[]): string => cluster().kubectl(...args);
+    let shop: string;
+    let other: string;
+    let directory: string;
+    let journal: TestJournal;
+    let ui: TestUi;
+    let browser: TestBrowser;
+    let page: Page;
+    let ours: EeEvent;
+    let theirs: EeEvent;
+    const tokens: Record<'analyst' | 'viewer' | 'admin', string> = { analyst: '', viewer: '', admin: '' };
+
+    beforeAll(async () => {
+      kubectl('apply', '-k', DEPLOY);
+      cluster().apply(...objects(readFileSync(join(DEPLOY, 'ui/rbac.yaml'), 'utf8')));
+      [shop, other] = [cluster().namespace(), cluster().namespace()];
+      const account = cluster().serviceAccount('tigera-dpi', 'dpi-agent-ui');
+      for (const name of ['analyst', 'viewer', 'admin'] as const)
+        tokens[name] = cluster().serviceAccount(shop, name).token;
+      const bind = (kind: string, name: string, role: string): string =>
+        kubectl('-n', shop, 'create', kind, `${name}-${shop}`, role, `--serviceaccount=${shop}:${name}`);
+      bind('rolebinding', 'analyst', '--clusterrole=dpi-agent-alerts');
+      bind('clusterrolebinding', 'admin', '--clusterrole=cluster-admin');
+      const looks = ['--verb=list', '--resource=deeppacketinspections.projectcalico.org'];
+      kubectl('-n', shop, 'create', 'role', 'viewer', ...looks);
+      bind('rolebinding', 'viewer', '--role=viewer');
+      for (const namespace of [shop, other]) {
+        cluster().apply({
+          apiVersion: 'projectcalico.org/v3',
+          kind: 'DeepPacketInspection',
+          metadata: { name: 'web', namespace },
+          spec: { selector: 'app == "web"' },
+        });
+      }
+      cluster().apply(
+        podObject(shop, 'web-1', 'worker-1', { app: 'web' }),
+        podObject(shop, 'db-1', 'worker-1', { app: 'db' }),
+      );
+      const at = (number: number, namespace: string): EeEvent =>
+        alertEvent(number, Date.now() - 60_000 * number, { event: { origin: `dpi.${namespace}/web` } });
+      [ours, theirs] = [at(1, shop), at(2, other)];
+      journal = await makeJournal(theirs, ours);
+      directory = mkdtempSync(join(tmpdir(), 'dpi-page-'));
+      [browser, ui] = await Promise.all([
+        openBrowser(),
+        startUi(
+          '--kubeconfig',
+          account.kubeconfig,
+          '--journal.directory',
+          journal.directory,
+          '--stateDirectory',
+          directory,
+        ),
+      ]);
+    });
+    afterAll(async () => {
+      await ui?.stop();
+      await browser?.close();
+      await journal?.remove();
+      rmSync(directory, { recursive: true, force: true });
+    });
+    beforeEach(async () => {
+      await browser.context.clearCookies();
+      page = await browser.context.newPage();
+    });
+    afterEach(() => page.close());
+
+    const signIn = async (token: string, path = ''): Promise<void> => {
+      await page.goto(`${ui.url}${path}`);
+      await page.getByLabel('Token of this cluster').fill(token);
+      await page.getByRole('button', { name: 'Sign in' }).click();
+    };
+    const row = (event: EeEvent) => page.locator(`[data-id="${event.record.event_id}"]`);
+
+    testOnOwnServer('a token that the cluster does not know opens nothing', async () => {
+      await signIn('eyJhbGciOiJSUzI1NiJ9.e30.x');
+      await page.getByRole('alert').getByText('the cluster does not accept this token').waitFor();
+      expect(await page.content()).not.toContain(ours.dest_name);
+      expect((await fetch(`${ui.url}api/alerts`)).status).toBe(401);
+      expect((await fetch(`${ui.url}api/alerts`, { headers: { authorization: 'Bearer x' } })).status).toBe(401);
+    });
+
+    testOnOwnServer('who has one namespace sees its alerts only, and acknowledges them', async () => {
+      await signIn(tokens.analyst);
+      await row(ours).waitFor();
+      expect(await page.locator('.rows > li').count()).toBe(1);
+      expect(await page.content()).not.toContain(other);
+      await page.goto(`${ui.url}?alert=${theirs.record.event_id}`);
+      await page.locator('.detail').getByText('or you may not see it').waitFor();
+      await row(ours).locator('a').click();
+      await page.locator('.detail').getByRole('button', { name: 'Acknowledge' }).click();
+      await page.getByRole('status').getByText('Alert: acknowledged').waitFor();
+      await page.reload();
+      await page.locator('.detail').getByText(`Acknowledged by system:serviceaccount:${shop}:analyst`).waitFor();
+    });
+
+    testOnOwnServer('who may only look is told so', async () => {
+      await signIn(tokens.viewer, `?alert=${ours.record.event_id}`);
+      await page.locator('.detail').getByRole('button', { name: 'Dismiss' }).click();
+      await page.getByRole('status').getByText(`you may not mark alerts of namespace ${shop}`).waitFor();
+      await page.reload();
+      await row(ours).waitFor();
+    });
+
+    testOnOwnServer('a selector is tried: what it selects, where it is wrong, and who may not', async () => {
+      await signIn(tokens.admin, '?page=dry-run');
+      await page.getByLabel('Namespace').fill(shop);
+      await page.getByLabel('Selector').fill("app == 'web'");
+      await page.getByRole('button', { name: 'Try' }).click();
+      await page.getByRole('heading', { name: `Selects 1 of 2 pods in ${shop}` }).waitFor();
+      const lines = await page.locator('tbody tr').allInnerTexts();
+      expect(lines.map((line) => line.split(/\s+/).slice(0, 2).join(' ')).toSorted()).toEqual([
+        'db-1 no',
+        'web-1 selected,',
+      ]);
+      expect(new URL(page.url()).searchParams.get('selector')).toBe("app == 'web'");
+      await page.getByLabel('Selector').fill('app == web');
+      await page.getByRole('button', { name: 'Try' }).click();
+      await page.getByRole('alert').getByText('^').waitFor();
+      expect(await page.getByRole('alert').locator('pre').innerText()).toBe(`app == web\n${' '.repeat(7)}^`);
+      await page.getByRole('button', { name: /Sign out/ }).click();
+      await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+      await signIn(tokens.viewer, `?page=dry-run&namespace=${shop}&selector=all()`);
+      await page.getByText(`you may not list pods in namespace ${shop}`).waitFor();
+    });
+
+    testOnOwnServer('coverage has the resources that the user may see', async () => {
+      await signIn(tokens.viewer, '?page=coverage');
+      await page.getByRole('rowheader', { name: `${shop}/web` }).waitFor();
+      expect(await page.content()).not.toContain(`${other}/web`);
+      await page.getByRole('button', { name: /Sign out/ }).click();
+      await signIn(tokens.admin, '?page=coverage');
+      await page.getByRole('rowheader', { name: `${other}/web` }).waitFor();
+    });
+  }),
+);
