@@ -3,7 +3,17 @@ import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describeKubernetes, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
-import { COMPONENTS, containerOf, DEPLOY, daemonSetOf, objects, overlay, podsOf, type Manifest } from './support.ts';
+import {
+  COMPONENTS,
+  containerOf,
+  DEPLOY,
+  daemonSetOf,
+  objects,
+  overlay,
+  podsOf,
+  type DaemonSet,
+  type Manifest,
+} from './support.ts';
 
 const ACCOUNT = 'system:serviceaccount:tigera-dpi:tigera-dpi';
 const RESOURCE = 'deeppacketinspections';
@@ -56,6 +66,8 @@ describeKubernetes(() => {
     { components: ['calico-api-server', 'fewer-rights', 'pod-monitor'] },
     { components: ['calico-api-server', 'fewer-rights', 'operator'] },
     { components: ['operator', 'copies'] },
+    { components: ['elasticsearch', '../ui', 'rules', 'operator'] },
+    { components: ['elasticsearch', '../ui', 'rules-image', 'operator'] },
   ])('an overlay with $components', ({ components }: { components: string[] }) => {
     testOnOwnServer('renders, is accepted, and has the objects that it is about', () => {
       const rendered = objects(withOverlay(components, (folder) => kubectl('kustomize', folder)));
@@ -87,6 +99,22 @@ describeKubernetes(() => {
       expect(rendered.some(({ metadata }) => metadata.labels?.['grafana_dashboard'] === '1')).toBe(
         components.includes('../grafana'),
       );
+
+      // The Alerts page has the rules that its agents have, and runs nothing as root.
+      const page = rendered.find(({ metadata: { name }, kind }) => kind === 'Deployment' && name === 'dpi-agent-ui');
+      expect(page !== undefined).toBe(components.includes('../ui'));
+      if (page !== undefined) {
+        const { template } = (page as DaemonSet).spec;
+        expect(containerOf({ spec: { template } }).volumeMounts.map(({ mountPath }) => mountPath)).toContain(
+          '/usr/etc/snort/rules',
+        );
+        const inits = [template.spec['initContainers'] ?? []].flat() as { securityContext: object }[];
+        expect(inits.map((container) => container.securityContext)).toEqual(
+          components.includes('rules-image')
+            ? [{ allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } }]
+            : [],
+        );
+      }
 
       // Their CRDs are the Prometheus operator's.
       const known = rendered.filter(({ kind }) => kind !== 'PodMonitor' && kind !== 'PrometheusRule');
