@@ -281,7 +281,7 @@ net.createServer((client) => {
   const agentPods = (): Promise<string> =>
     sh("kubectl get pods -n tigera-dpi -l k8s-app=tigera-dpi -o 'jsonpath={.items[*].metadata.name}'");
   const attack = `kubectl exec -n ${NAMESPACE} attacker -- curl -sS http://backend:80 -H 'User-Agent: Mozilla/4.0' -XPOST --data-raw 'smk=1234'`;
-  const search = `curl -s 'http://${NODE_ADDRESS}:9200/${EE_ALIAS}/_search?q=record.snort_signature_id:21562&filter_path=hits.hits._source&_source_excludes=record.payload&pretty'`;
+  const search = `curl -s 'http://${NODE_ADDRESS}:9200/${EE_ALIAS}/_search?q=record.snort_signature_id:21562&filter_path=hits.hits._source&_source_excludes=record.payload,record.rule&pretty'`;
   const found = async (): Promise<{ _source: Record<string, unknown> }[]> =>
     (JSON.parse(await sh(search)) as { hits?: { hits: { _source: Record<string, unknown> }[] } }).hits?.hits ?? [];
 
@@ -391,6 +391,9 @@ EOF`,
     await detail.getByText('1:21562').first().waitFor({ timeout: DEADLINE_MILLIS });
     for (const end of ['attacker', 'backend'])
       await detail.getByText(end).first().waitFor({ timeout: DEADLINE_MILLIS });
+    await detail.getByLabel('Text of the rule').getByText('sid:21562').waitFor({ timeout: DEADLINE_MILLIS });
+    // The text of the rule is not ours to publish: it is below.
+    await page.setViewportSize({ width: 1440, height: 780 });
     await picture('tutorial-detail');
   });
 
