@@ -726,7 +726,7 @@ function Nothing({ filtered, place, session }: { filtered: boolean; place: Locat
   const range = place.params.get('range') ?? '24h';
   if (filtered || place.params.has('from')) {
     return (
-      <Empty title="Nothing matches">
+      <Empty icon="search" title="Nothing matches">
         <p>No alert passes all of these filters in this time.</p>
         <button type="button" onClick={() => place.change((params) => (clearFilters(params), setRange(params, 'all')))}>
           Show all alerts
@@ -736,6 +736,7 @@ function Nothing({ filtered, place, session }: { filtered: boolean; place: Locat
   }
   return (
     <Empty
+      icon="shield"
       title={
         range === 'all'
           ? 'No alerts yet'

@@ -32,7 +32,7 @@ export function CoveragePage(): JSX.Element {
         </div>
       ))}
       {nothing && data.problems.length === 0 && (
-        <Empty title="Nothing to show">
+        <Empty icon="help" title="Nothing to show">
           <p>
             No agent is known here. Name some with <code>ui.agents</code>, or run the page where an agent runs, or in
             its cluster.

@@ -54,10 +54,17 @@ export function Problem({ error, retry }: { error: AnswerError; retry: () => voi
   );
 }
 
-export function Empty({ title, children }: { title: string; children: ComponentChildren }): JSX.Element {
+interface EmptyProps {
+  /** `shield`: that there is nothing is good. */
+  icon: 'shield' | 'search' | 'help';
+  title: string;
+  children: ComponentChildren;
+}
+
+export function Empty({ icon, title, children }: EmptyProps): JSX.Element {
   return (
-    <div class="empty">
-      <Icon name="shield" />
+    <div class={`empty empty-${icon}`}>
+      <Icon name={icon} />
       <h2>{title}</h2>
       <div>{children}</div>
     </div>
