@@ -1,12 +1,14 @@
 /**
  * Attaches and detaches an idle endpoint many times beside one that is under traffic, with the real capture process, and says what came out.
  *   node dist/test/support/churn.js IDLE-INTERFACE BUSY-INTERFACE TIMES
- * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on stdin.
+ * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on stdin, which says how
+ * many there were.
  */
 import { execFileSync } from 'node:child_process';
 import { createReadStream, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { createPcapParser } from '../../agent/capture/pcap-file.ts';
 import { whyNoProc } from './proc.ts';
@@ -25,6 +27,9 @@ export interface ChurnResult {
   descriptors: [number, number];
   counters: Record<string, number>;
 }
+
+/** For the last packets, on a slow machine. */
+const LATE_MILLIS = 60_000;
 
 const [, , idle = '', busy = '', times = '0'] = process.argv;
 const directory = mkdtempSync(join(tmpdir(), 'dpi-churn-'));
@@ -111,7 +116,10 @@ for (let round = 0; round < Number(times); round++) {
   result.descriptors[1] = Math.max(result.descriptors[1], descriptorsNow);
 }
 process.stdout.write('churned\n');
-await new Promise((resolve) => process.stdin.once('data', resolve));
+const sent = Number(await new Promise<Buffer>((resolve) => process.stdin.once('data', resolve)));
+// What is read late is not lost; what does not come at all is missed by who asks.
+for (const end = performance.now() + LATE_MILLIS; result.sequences.length < sent && performance.now() < end;)
+  await sleep(50);
 const counters = await capture.detach('busy');
 await capture.stop();
 await readerEnded;
