@@ -194,8 +194,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const policy = usePolicy(config.alerts.policy, config.alerts.mergeMillis, log);
   const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
-  const { evidence } = config;
-  const parts = { payload: evidence.payload, maxPayloadBytes: evidence.maxBytes, rule: evidence.rule };
   const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
 
   const signatures = createSignatureCounts();
@@ -310,7 +308,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const { generation, offset } = parsePosition(attributed.position);
       const held = flood.held(generation);
       const checkpoint = held !== undefined && held < offset ? `${generation}:${held}` : undefined;
-      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, parts);
+      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, config.evidence);
       if (attributed.fold === undefined) read.set(generation, Math.min(offset, held ?? offset));
       events.push(event);
       lines.push({ position: attributed.position, json: JSON.stringify(event) });

@@ -150,11 +150,10 @@ async function measure(
     setting.say(`sizing: ${grouped(count)} open flows`);
     const traffic = await writeOpenFlows(join(place.workspace.directory, 'flows.pcap'), count);
     const { lost, memory } = await carry(place, traffic, FLOW_PACE, 1);
-    const { killed } = group.events();
     add(
       `${grouped(count)} flows that stay open`,
       `${fixed(memory / MEBIBYTE, 0)} MiB`,
-      `most that all processes took at a time; killed by the kernel ${killed}; packets lost ${grouped(lost)} of ${grouped(traffic.packets)}`,
+      `most that all processes took at a time; killed by the kernel ${group.killed()}; packets lost ${grouped(lost)} of ${grouped(traffic.packets)}`,
     );
   } finally {
     await agent.stop();

@@ -60,11 +60,7 @@ async function run(argv: ReplayArgv): Promise<void> {
     ...(total === undefined ? {} : { expectedBytes: total }),
     files: argv.files.map(String),
     node: config.node,
-    evidence: {
-      payload: config.evidence.payload,
-      maxPayloadBytes: config.evidence.maxBytes,
-      rule: config.evidence.rule,
-    },
+    evidence: config.evidence,
     signal: stop.signal,
     onProgress: bar.update,
     onEvent(event) {

@@ -107,7 +107,7 @@ export interface EventOptions {
   /** Whether to put payload into events at all. */
   payload: boolean;
   /** At most this many bytes of it, before base64. */
-  maxPayloadBytes: number;
+  maxBytes: number;
   /** Whether to put the rule's text into events. */
   rule: boolean;
 }
@@ -196,7 +196,7 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
     },
   };
   if (options.payload && alert.payload && alert.payload.length > 0) {
-    addPayload(event, alert.payload, options.maxPayloadBytes);
+    addPayload(event, alert.payload, options.maxBytes);
   }
   return event;
 }

@@ -13,6 +13,7 @@ import type { SinkStatus } from '../ship/sink.ts';
 import type { ResourceCoverage } from './coverage.ts';
 import type { CanaryStatus } from './canary.ts';
 import { processUse } from './processes.ts';
+import { addSampledTo, type Sample } from '../sampled-metrics.ts';
 import type { SignatureCounts } from './signatures.ts';
 
 export interface Observed {
@@ -64,8 +65,6 @@ const PACKETS: [keyof Counters, string][] = [
   ['droppedDetached', 'dropped_detached'],
 ];
 
-type Sample = [labels: Record<string, string>, value: number];
-
 export interface Metrics {
   /** What a scrape gets. */
   text: () => Promise<string>;
@@ -81,29 +80,7 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_' });
 
-  /** Its samples are read at each scrape; those that are no longer given are gone. */
-  function add(
-    Metric: typeof Counter | typeof Gauge,
-    name: string,
-    labelNames: string[],
-    help: string,
-    samples: () => Sample[],
-  ): void {
-    const metric = new Metric({
-      name: `dpi_agent_${name}`,
-      help,
-      labelNames,
-      registers: [],
-      collect() {
-        this.reset();
-        const now = samples();
-        // Without labels it would be 0, which says something else.
-        if (now.length === 0 && labelNames.length === 0) this.remove();
-        for (const [labels, value] of now) this.inc(labels, value);
-      },
-    });
-    registry.registerMetric(metric);
-  }
+  const add = addSampledTo(registry, 'dpi_agent_');
 
   const info = { version, engine: engine.name, engine_version: engine.version, node };
   add(Gauge, 'info', Object.keys(info), 'The agent and its engine; always 1.', () => [[info, 1]]);

@@ -1,36 +1,21 @@
 /** The operator's metrics in Prometheus' text format; no label grows with the cluster. */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
+import { addSampledTo, type Sample } from '../sampled-metrics.ts';
 import type { OperatorStatus } from './operator.ts';
-
-type Sample = [labels: Record<string, string>, value: number];
 
 /** @returns a function that gives the text of a scrape. */
 export function createMetrics(status: () => OperatorStatus, version: string): () => Promise<string> {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_operator_' });
+  const addSampled = addSampledTo(registry, 'dpi_agent_operator_');
 
-  function add(
+  const add = (
     Metric: typeof Counter | typeof Gauge,
     name: string,
     labelNames: string[],
     help: string,
     samples: (status: OperatorStatus) => Sample[],
-  ): void {
-    const metric = new Metric({
-      name: `dpi_agent_operator_${name}`,
-      help,
-      labelNames,
-      registers: [],
-      collect() {
-        this.reset();
-        const now = samples(status());
-        // Without labels it would be 0, which says something else.
-        if (now.length === 0 && labelNames.length === 0) this.remove();
-        for (const [labels, value] of now) this.inc(labels, value);
-      },
-    });
-    registry.registerMetric(metric);
-  }
+  ): void => addSampled(Metric, name, labelNames, help, () => samples(status()));
 
   const maybe = (value: number | undefined): Sample[] => (value === undefined ? [] : [[{}, value]]);
   add(Gauge, 'info', ['version'], 'The operator; always 1.', () => [[{ version }, 1]]);

@@ -166,10 +166,10 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
           },
           signal,
         );
-      // In order of time, Elasticsearch looks at all that match. The newest day mostly has enough.
+      // In order of time, Elasticsearch looks at all that match. The newest day mostly has enough; where little more than a day is asked for, it is no gain.
       const day = (last === undefined ? (query.to ?? now()) : Date.parse(last)) - DAY_MILLIS;
       const ofDay =
-        query.from !== undefined && query.from >= day
+        query.from !== undefined && query.from >= day - DAY_MILLIS
           ? undefined
           : await newest({ range: { [field.time]: { gte: iso(day) } } });
       const answer = ofDay !== undefined && ofDay.hits.hits.length > PAGE_ROWS ? ofDay : await newest();

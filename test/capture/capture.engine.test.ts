@@ -29,16 +29,20 @@ if (missing !== undefined) process.stderr.write(`skipped: ${missing}\n`);
     const busy = lab.addPod({ name: 'busy', address: '10.66.0.3' });
     let { sent, result } = await churn(idle, busy);
     // Rarely, and it is not known yet why, a burst that falls into the change from one capture process to the next is lost.
-    for (let again = 2; again > 0 && result.sequences.length < sent; again--) {
-      process.stderr.write(`capture: ${sent - result.sequences.length} of ${sent} packets were lost: once more\n`);
+    const lost = (): number => Math.max(sent - result.sequences.length, result.counters['droppedKernel'] ?? 0);
+    for (let again = 2; again > 0 && lost() > 0; again--) {
+      process.stderr.write(`capture: ${lost()} of ${sent} packets were lost: once more\n`);
       ({ sent, result } = await churn(idle, busy));
     }
     expect(result.damages).toBe(0);
     expect(result.sequences).toEqual(Array.from({ length: sent }, (_, index) => index));
-    expect(result.counters).toMatchObject({ droppedQueue: 0, droppedEngineDown: 0, droppedDetached: 0 });
-    // Neighbours' packets count, too.
-    const { received = 0, forwarded = 0, droppedKernel = 0 } = result.counters;
-    expect(received).toBe(forwarded + droppedKernel);
+    expect(result.counters).toMatchObject({
+      droppedKernel: 0,
+      droppedQueue: 0,
+      droppedEngineDown: 0,
+      droppedDetached: 0,
+    });
+    expect(result.counters['received']).toBe(result.counters['forwarded']);
     // 200 rings of 2 MiB would be 400 MiB: they are given back when 32 MiB of them are dead.
     expect(result.renewals).toBeGreaterThan(0);
     expect(result.residentBytes[1] - result.residentBytes[0]).toBeLessThan(120 << 20);

@@ -44,7 +44,7 @@ function row(alert: Partial<Alert> = {}, more: Partial<AttributedAlert> = {}, co
     node: 'node',
     ...more,
   };
-  return tableRow(toEvent(attributed, { payload: false, maxPayloadBytes: 0, rule: false }), colours);
+  return tableRow(toEvent(attributed, { payload: false, maxBytes: 0, rule: false }), colours);
 }
 
 describe('a row', () => {

@@ -51,7 +51,7 @@ const attributed = (changes: Partial<AttributedAlert> = {}, alert: Partial<Alert
   ...changes,
 });
 
-const evidence = { payload: true, maxPayloadBytes: 1024, rule: true };
+const evidence = { payload: true, maxBytes: 1024, rule: true };
 
 describe('a document', () => {
   test('has the text of its rule, unless it shall not', () => {
@@ -152,7 +152,7 @@ describe('a document', () => {
       mergedPositions: ['lane0-20240927T000000Z-3f2a:5000'],
       rule,
     };
-    expect(toEvent(attributed(both, alert), { payload: true, maxPayloadBytes: 6, rule: true })).toEqual({
+    expect(toEvent(attributed(both, alert), { payload: true, maxBytes: 6, rule: true })).toEqual({
       type: 'deep_packet_inspection',
       origin: 'dpi.shop/backend',
       severity: 100,
@@ -276,10 +276,10 @@ describe('a document', () => {
   test('carries payload only where asked, and says how much there was', () => {
     const payload = Buffer.alloc(100, 'x');
     const record = (options: Parameters<typeof toEvent>[1]) => toEvent(attributed({}, { payload }), options).record;
-    expect(record({ payload: false, maxPayloadBytes: 1024, rule: true })).not.toHaveProperty('payload_bytes');
+    expect(record({ payload: false, maxBytes: 1024, rule: true })).not.toHaveProperty('payload_bytes');
     expect(record(evidence)).toMatchObject({ payload: payload.toString('base64'), payload_bytes: 100 });
     expect(record(evidence)).not.toHaveProperty('payload_truncated');
-    const none = record({ payload: true, maxPayloadBytes: 0, rule: true });
+    const none = record({ payload: true, maxBytes: 0, rule: true });
     expect(none).toMatchObject({ payload_bytes: 100, payload_truncated: true });
     expect(none).not.toHaveProperty('payload');
   });
@@ -374,12 +374,12 @@ function textsOf(value: unknown): string[] {
 
 test('whatever the alert, the document is bounded JSON without control characters, the same each time', () => {
   fc.assert(
-    fc.property(anyAttributed, fc.integer({ min: 0, max: 65_535 }), (given, maxPayloadBytes) => {
-      const event = toEvent(given, { payload: true, maxPayloadBytes, rule: true });
+    fc.property(anyAttributed, fc.integer({ min: 0, max: 65_535 }), (given, maxBytes) => {
+      const event = toEvent(given, { payload: true, maxBytes, rule: true });
       const json = JSON.stringify(event);
       expect(Buffer.byteLength(json)).toBeLessThan(MAX_EVENT_BYTES);
       expect(JSON.parse(Buffer.from(json).toString())).toEqual(event);
-      expect(JSON.stringify(toEvent(given, { payload: true, maxPayloadBytes, rule: true }))).toBe(json);
+      expect(JSON.stringify(toEvent(given, { payload: true, maxBytes, rule: true }))).toBe(json);
       expect(textsOf(event).filter((item) => /[\p{Cc}\p{Cs}\u2028\u2029\u202E]/u.test(item))).toEqual([]);
       expect(event.record.event_id).toMatch(/^[0-9a-f]{40}$/);
       expect(event.severity).toBeGreaterThanOrEqual(20);
@@ -409,7 +409,7 @@ test('the largest of everything still leaves room for most of the largest payloa
       },
       { message: long, classification: long, payload: Buffer.alloc(65_535) },
     ),
-    { payload: true, maxPayloadBytes: 65_535, rule: true },
+    { payload: true, maxBytes: 65_535, rule: true },
   );
   expect(Buffer.byteLength(JSON.stringify(event))).toBeLessThan(MAX_EVENT_BYTES);
   expect(event.record.payload?.length).toBeGreaterThan(20_000);
@@ -420,7 +420,7 @@ test('a folded alert says for how many it stands, and until when', () => {
   const fold = { count: 1234, lastPosition: 'lane0-x:99', lastTimeMicros: 1_727_425_450_080_704 };
   const { record } = toEvent(attributed({ fold, checkpoint: 'lane0-x:7' }), {
     payload: true,
-    maxPayloadBytes: 100,
+    maxBytes: 100,
     rule: true,
   });
   expect(record).toMatchObject({
@@ -430,5 +430,5 @@ test('a folded alert says for how many it stands, and until when', () => {
     checkpoint: 'lane0-x:7',
   });
   expect(record.event_id).toBe(eventId(attributed()));
-  expect(toEvent(attributed(), { payload: true, maxPayloadBytes: 100, rule: true }).record).not.toHaveProperty('count');
+  expect(toEvent(attributed(), { payload: true, maxBytes: 100, rule: true }).record).not.toHaveProperty('count');
 });

@@ -1,14 +1,11 @@
 /** Who may see what, decided by a real API server, asked with the rights of deploy/ui. */
 import { beforeAll, describe, expect } from '@jest/globals';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { explain } from '../../agent/endpoints/explain.ts';
 import { createClient } from '../../agent/kube/client.ts';
 import type { ApiClient } from '../../agent/kube/api.ts';
 import { listPods } from '../../agent/kube/pods.ts';
 import { accessProblem, kubernetesAccess, type Access } from '../../agent/ui/access.ts';
 import { createCoverage } from '../../agent/ui/coverage.ts';
-import { DEPLOY, objects } from '../deploy/support.ts';
 import {
   describeKubernetes,
   podObject,
@@ -17,10 +14,12 @@ import {
   type Identity,
 } from '../support/kubernetes.ts';
 import { poll } from '../support/poll.ts';
+import { installPage, type PageRights } from './rights.ts';
 
 describeKubernetes(() => {
   const cluster = useControlPlane();
   const kubectl = (...args: string[]): string => cluster().kubectl(...args);
+  let rights: PageRights;
   let shop: string;
   let other: string;
   let client: ApiClient;
@@ -30,34 +29,18 @@ describeKubernetes(() => {
   let stranger: Identity;
 
   beforeAll(async () => {
-    kubectl('apply', '-k', DEPLOY);
-    cluster().apply(...objects(readFileSync(join(DEPLOY, 'ui/rbac.yaml'), 'utf8')));
-    [shop, other] = [cluster().namespace(), cluster().namespace()];
-    const page = cluster().serviceAccount('tigera-dpi', 'dpi-agent-ui');
+    rights = installPage(cluster());
+    ({ shop, other } = rights);
     [analyst, admin, stranger] = [
       cluster().serviceAccount(shop, 'analyst'),
       cluster().serviceAccount(shop, 'admin'),
       cluster().serviceAccount(shop, 'stranger'),
     ];
-    kubectl(
-      '-n',
-      shop,
-      'create',
-      'rolebinding',
-      'analyst',
-      '--clusterrole=dpi-agent-alerts',
-      `--serviceaccount=${shop}:analyst`,
-    );
-    kubectl(
-      'create',
-      'clusterrolebinding',
-      `admin-${shop}`,
-      '--clusterrole=dpi-agent-alerts',
-      `--serviceaccount=${shop}:admin`,
-    );
+    rights.bind('rolebinding', 'analyst');
+    rights.bind('clusterrolebinding', 'admin');
     kubectl('-n', shop, 'create', 'role', 'pods', '--verb=list', '--resource=pods');
     kubectl('-n', shop, 'create', 'rolebinding', 'pods', '--role=pods', `--serviceaccount=${shop}:admin`);
-    client = await createClient({ kubeconfig: page.kubeconfig });
+    client = await createClient({ kubeconfig: rights.page.kubeconfig });
     access = kubernetesAccess(client);
   });
 
@@ -94,18 +77,10 @@ describeKubernetes(() => {
       let now = 0;
       const own = kubernetesAccess(client, () => now);
       const account = cluster().serviceAccount(shop, 'short');
-      kubectl(
-        '-n',
-        shop,
-        'create',
-        'rolebinding',
-        'short',
-        '--clusterrole=dpi-agent-alerts',
-        `--serviceaccount=${shop}:short`,
-      );
+      rights.bind('rolebinding', 'short');
       const user = await own.signIn({ token: account.token });
       expect(await user?.readable()).toEqual(new Set([shop]));
-      kubectl('-n', shop, 'delete', 'rolebinding', 'short');
+      kubectl('-n', shop, 'delete', 'rolebinding', `short-${shop}`);
       kubectl('-n', shop, 'delete', 'serviceaccount', 'short');
       expect(await user?.readable()).toEqual(new Set([shop]));
       now += 60_001;

@@ -1,21 +1,20 @@
 /** The Alerts page as users of a cluster see it: a real browser, a real API server, the rights of deploy/ui. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from '@jest/globals';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import type { EeEvent } from '../../agent/events/event.ts';
-import { DEPLOY, objects } from '../deploy/support.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
 import { describeKubernetes, podObject, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
 import { startUi, type TestUi } from '../support/ui.ts';
+import { installPage } from './rights.ts';
 import { makeJournal, type TestJournal } from './support.ts';
 
 describeKubernetes(() =>
   describeBrowser(() => {
     const cluster = useControlPlane();
-    const kubectl = (...args: string[]): string => cluster().kubectl(...args);
     let shop: string;
     let other: string;
     let directory: string;
@@ -28,19 +27,15 @@ describeKubernetes(() =>
     const tokens: Record<'analyst' | 'viewer' | 'admin', string> = { analyst: '', viewer: '', admin: '' };
 
     beforeAll(async () => {
-      kubectl('apply', '-k', DEPLOY);
-      cluster().apply(...objects(readFileSync(join(DEPLOY, 'ui/rbac.yaml'), 'utf8')));
-      [shop, other] = [cluster().namespace(), cluster().namespace()];
-      const account = cluster().serviceAccount('tigera-dpi', 'dpi-agent-ui');
+      const rights = installPage(cluster());
+      ({ shop, other } = rights);
       for (const name of ['analyst', 'viewer', 'admin'] as const)
         tokens[name] = cluster().serviceAccount(shop, name).token;
-      const bind = (kind: string, name: string, role: string): string =>
-        kubectl('-n', shop, 'create', kind, `${name}-${shop}`, role, `--serviceaccount=${shop}:${name}`);
-      bind('rolebinding', 'analyst', '--clusterrole=dpi-agent-alerts');
-      bind('clusterrolebinding', 'admin', '--clusterrole=cluster-admin');
+      rights.bind('rolebinding', 'analyst');
+      rights.bind('clusterrolebinding', 'admin', '--clusterrole=cluster-admin');
       const looks = ['--verb=list', '--resource=deeppacketinspections.projectcalico.org'];
-      kubectl('-n', shop, 'create', 'role', 'viewer', ...looks);
-      bind('rolebinding', 'viewer', '--role=viewer');
+      cluster().kubectl('-n', shop, 'create', 'role', 'viewer', ...looks);
+      rights.bind('rolebinding', 'viewer', '--role=viewer');
       for (const namespace of [shop, other]) {
         cluster().apply({
           apiVersion: 'projectcalico.org/v3',
@@ -62,7 +57,7 @@ describeKubernetes(() =>
         openBrowser(),
         startUi(
           '--kubeconfig',
-          account.kubeconfig,
+          rights.page.kubeconfig,
           '--journal.directory',
           journal.directory,
           '--stateDirectory',

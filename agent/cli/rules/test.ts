@@ -91,7 +91,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     ...(total === undefined ? {} : { expectedBytes: total }),
     files,
     node: config.node,
-    evidence: { payload: false, maxPayloadBytes: 0, rule: false },
+    evidence: { payload: false, maxBytes: 0, rule: false },
     signal: stop.signal,
     onProgress: bar.update,
     onEvent: () => undefined,
