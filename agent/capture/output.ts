@@ -35,10 +35,10 @@ export interface Handed {
 export interface Output {
   /** Opens a FIFO that an engine is about to read, in place of the one in use. `behind`: another process wrote its beginning. */
   open(path: string, behind?: boolean): void;
-  /** Resolves when nothing is queued any more, or after `graceMillis`. */
-  empty(graceMillis: number): Promise<void>;
+  /** Resolves when nothing is queued any more, or after `graceMillis`. @returns whether nothing is. */
+  empty(graceMillis: number): Promise<boolean>;
   /** Closes the FIFO once what is queued was written, or after `graceMillis`. The engine sees its input's end. */
-  close(graceMillis: number): Promise<void>;
+  close(graceMillis: number, reason?: string): Promise<void>;
   /** Offers a record: `prefix[0..prefixLength)` and then `frame[from..to)`. Both are copied or written before it returns. */
   write(prefix: Buffer, prefixLength: number, frame: Buffer, from: number, to: number): Accepted;
   /** Writes what is batched. Call it when no further record is at hand. */
@@ -224,7 +224,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
     events.closed(path, reason, lost);
   }
 
-  async function empty(graceMillis: number): Promise<void> {
+  async function empty(graceMillis: number): Promise<boolean> {
     flush();
     const emptied = state;
     const deadline = performance.now() + graceMillis;
@@ -232,9 +232,10 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
       await new Promise((resolve) => setTimeout(resolve, RETRY_MILLIS));
       drain();
     }
+    return queue.length === 0;
   }
 
-  async function close(graceMillis: number): Promise<void> {
+  async function close(graceMillis: number, reason = 'closed by the agent'): Promise<void> {
     if (state.is === 'opening') {
       clearTimeout(state.timer);
       state = { is: 'closed' };
@@ -242,7 +243,7 @@ export function createOutput(queueLimit: number, events: OutputEvents): Output {
     const closing = state;
     await empty(graceMillis);
     // Another one may have been opened meanwhile.
-    if (state === closing) abandon('closed by the agent');
+    if (state === closing) abandon(reason);
   }
 
   return {

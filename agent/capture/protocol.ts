@@ -1,4 +1,5 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
+import type { Cut } from './handover.ts';
 import type { Accepted, Handed } from './output.ts';
 
 /** An interface to capture on, with the VLAN id that marks its frames. */
@@ -9,6 +10,8 @@ export interface AttachSpec {
   vlan: number;
   /** The workload's own, where known: they tell what it sends from what it receives. */
   addresses?: readonly string[];
+  /** Bytes of its ring at first, where it had to grow before; `CaptureSettings.ringSize` without. */
+  ringSize?: number;
 }
 
 export interface CaptureSettings {
@@ -103,12 +106,12 @@ export type ToCapture =
   | { type: 'output'; path: string | undefined }
   /** Writes a frame of the agent's own with this payload. */
   | { type: 'inject'; number: number; payload: string }
-  /** To a process that was started `held`: opens the FIFO in the middle of its stream, behind another process. */
-  | { type: 'take-over'; path: string }
+  /** To a process that was started `behind` another one: holds what it reads, and opens the FIFO, if any, in the middle of its stream. */
+  | { type: 'take-over'; path: string | undefined }
   /** Reads and writes all that is there, says so, and ends: another process goes on. */
   | { type: 'hand-over' }
-  /** Begins to read, behind these times (microseconds) by endpoint. */
-  | { type: 'resume'; readUntil: Record<string, number> }
+  /** Goes on behind these cuts, by endpoint. */
+  | { type: 'resume'; cuts: Record<string, Cut> }
   | { type: 'stop' };
 
 export type FromCapture =
@@ -124,5 +127,7 @@ export type FromCapture =
   | { type: 'injected'; number: number; accepted: Accepted }
   /** `handed`: absent while no FIFO is open. `deadRings`: bytes that perhaps only the end of this process will free. */
   | { type: 'stats'; counters: Record<string, Counters>; handed?: Handed; deadRings: number }
-  | { type: 'handed-over'; counters: Record<string, Counters>; handed?: Handed; readUntil: Record<string, number> }
+  /** To `take-over`. */
+  | { type: 'holding' }
+  | { type: 'handed-over'; counters: Record<string, Counters>; handed?: Handed; cuts: Record<string, Cut> }
   | { type: 'warning'; message: string };

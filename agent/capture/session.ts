@@ -4,7 +4,8 @@
  * Two things of node-pcap shape this:
  * - dispatch reads until the kernel's ring is empty and only then gives the event loop back. A session that has read for
  *   MAX_DISPATCH_MILLIS without end gets a successor: a new ring on the same interface. The old one is read up to the packets
- *   that the new one has too, and closed there. A ring that was too small is replaced in the same way. Neither loses a packet.
+ *   that the new one has too, and closed there. A ring that was too small is replaced in the same way. Neither loses a packet,
+ *   nor reads one twice: see handover.ts.
  * - close() only asks for the end; the socket and its ring are released by the next packet that arrives, which never comes on an
  *   interface that is idle or gone. Such handles stay, deaf, and `deadRings` counts them: when they are too many the agent
  *   moves to a new capture process. The native object is never let go, because its poll handle stays in libuv's list for ever.
@@ -13,11 +14,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import pcap, { type PcapSession } from 'pcap';
 import { linkTypeFromName, MAX_PREFIX, REST_OFFSET, writeTaggedPrefix, type LinkType } from './frame.ts';
 import { watchDirections } from './directions.ts';
+import { createOverlap, createTail, type Cut, type Overlap, type Tail } from './handover.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { Output } from './output.ts';
 import { zeroCounters, type AttachSpec, type CaptureSettings, type Counters, type FromCapture } from './protocol.ts';
 
 const MAX_DISPATCH_MILLIS = 250;
+/** For so long before a ring gets a successor, it is kept in mind what was read from it. */
+const TAIL_MILLIS = 20;
 /** How long a ring is read on for its successor to go on behind it; it ends sooner unless the clock was set back. */
 const MAX_RETIRING_MILLIS = 5_000;
 /** The kernel's timer is not exact. */
@@ -37,12 +41,8 @@ export function deadRings(): number {
   return closed.reduce((sum, session) => sum + (session.released ? 0 : session.ringSize), 0);
 }
 
-/** While true, rings fill and nothing is read from them. */
-let held = false;
-
-export function hold(on: boolean): void {
-  held = on;
-}
+/** Bytes that the sessions of this process hold for their `resume`. */
+let heldBytes = 0;
 
 // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
 pcap.warningHandler = () => undefined;
@@ -54,12 +54,21 @@ export interface Session {
   check(): void;
   /** Each second: takes the kernel's counters in, and grows a ring that overflowed. */
   refresh(): void;
-  /** Reads the ring to its end. @returns the capture time of the last packet, in microseconds. */
-  drain(): number;
-  /** Passes over packets up to this time: another process has read them. */
-  resume(until: number): void;
+  /** Another process is to go on behind this one: notes from now on what is read. */
+  expectEnd(): void;
+  /** Reads to the end of what the kernel has handed over, and ends there. To be called `handOverMillis` after `expectEnd`. */
+  end(): Cut;
+  /** In a process that is to go on behind another one: holds what is read from now on, up to `queueSize` bytes in all sessions. */
+  hold(): void;
+  /** Goes on with what was held, behind what the other process read, if anything. */
+  resume(cut: Cut | undefined): void;
   /** Ends the capture, once the packets that were captured until now are read. */
   close(): Promise<void>;
+}
+
+/** After so many milliseconds the kernel has handed over what it has now: it does so with a block that is full, or at a timeout. */
+export function handOverMillis(settings: CaptureSettings): number {
+  return settings.timeoutMillis + BLOCK_SLACK_MILLIS;
 }
 
 interface Opened {
@@ -76,8 +85,8 @@ interface Opened {
   lastReceived: number;
   lastDropped: number;
   lastInterfaceDropped: number;
-  /** Packets captured up to this time, in microseconds, were already read from the ring that this one replaced; 0: none. */
-  seenUntil: number;
+  /** While it may give packets that were already read from the ring before it. */
+  overlap?: Overlap;
   /** Set when it is to end: at the first packet captured after this time, in microseconds. */
   stopAt?: number;
   /** And when its ring is empty. */
@@ -89,21 +98,37 @@ interface Opened {
   released: boolean;
 }
 
+interface HeldPacket {
+  session: Opened;
+  frame: Buffer;
+  time: number;
+  length: number;
+}
+
+/** @param behind Another process reads this endpoint: nothing is made of its packets until `resume`. */
 export function createSession(
   spec: AttachSpec,
   settings: CaptureSettings,
   output: Output,
   tell: (message: FromCapture) => void,
+  behind = false,
 ): Session {
   const counters = zeroCounters();
   const directions = watchDirections(spec.addresses ?? [], settings.filter === '', counters);
   const prefix = Buffer.alloc(MAX_PREFIX);
   let opened: Opened | undefined;
-  let ringSize = settings.ringSize;
+  let ringSize = spec.ringSize ?? settings.ringSize;
   let waitingFor = '';
   /** Of the packet read last, in microseconds. */
   let lastTime = 0;
   let dispatchStarted = 0;
+  let passingOver = behind;
+  let held: HeldPacket[] | undefined;
+  /** While the end of a ring may be near. */
+  let tail: Tail | undefined;
+  /** Why the tail is kept when the ring is empty. */
+  let ending = false;
+  let growing = false;
 
   function check(): void {
     if (opened !== undefined) {
@@ -157,7 +182,6 @@ export function createSession(
       lastReceived: 0,
       lastDropped: 0,
       lastInterfaceDropped: 0,
-      seenUntil: 0,
       deadline: 0,
       endsEmpty: false,
       failed: false,
@@ -169,11 +193,11 @@ export function createSession(
     const dispatch = handle.session.dispatch.bind(handle.session);
     handle.session.dispatch = (packet, info) => {
       if (session.released) return -2;
-      if (held) return 0;
       dispatchStarted = performance.now();
       const result = dispatch(packet, info);
       session.released = result === -2;
       if (result === 0 && session.endsEmpty) retire(session);
+      if (!ending && !growing) tail = undefined;
       output.flush();
       return result;
     };
@@ -202,25 +226,38 @@ export function createSession(
       return;
     }
     session.delivered++;
-    if (session.seenUntil > 0) {
-      if (time <= session.seenUntil && !isLate(session)) {
-        // The ring before this one had it too.
+    if (held !== undefined) holdPacket(held, { session, frame: handle.buf.subarray(0, captured), time, length });
+    else if (passingOver) counters.received--;
+    else take(session, handle.buf, captured, length, time);
+    if (session.delivered % CLOCK_EVERY === 0 && session === opened && session.stopAt === undefined && !passingOver) {
+      const millis = performance.now() - dispatchStarted;
+      if (millis > MAX_DISPATCH_MILLIS && tail !== undefined) succeed(session, ringSize);
+      else if (millis > MAX_DISPATCH_MILLIS - TAIL_MILLIS) tail ??= createTail(lastTime);
+    }
+  }
+
+  function take(session: Opened, frame: Buffer, captured: number, length: number, time: number): void {
+    if (session.overlap !== undefined) {
+      if (time > session.overlap.end || isLate(session)) {
+        delete session.overlap;
+      } else if (session.overlap.has(time, frame, captured)) {
         counters.received--;
         return;
       }
-      session.seenUntil = 0;
     }
     lastTime = time;
+    tail?.add(time, frame, captured);
     counters.receivedBytes += length;
     if (captured < length) counters.truncated++;
     const { linkType } = session;
-    if (directions?.curious === true && linkType !== undefined) directions.look(handle.buf, captured, linkType);
+    if (directions?.curious === true && linkType !== undefined) directions.look(frame, captured, linkType);
+    const seconds = Math.floor(time / 1e6);
     const prefixLength =
       linkType === undefined
         ? 0
-        : writeTaggedPrefix(prefix, 0, handle.buf, captured, length, seconds, micros, linkType, spec.vlan);
+        : writeTaggedPrefix(prefix, 0, frame, captured, length, seconds, time - seconds * 1e6, linkType, spec.vlan);
     if (prefixLength > 0) {
-      const accepted = output.write(prefix, prefixLength, handle.buf, session.restOffset, captured);
+      const accepted = output.write(prefix, prefixLength, frame, session.restOffset, captured);
       if (accepted === 'accepted') {
         counters.forwarded++;
         counters.forwardedBytes += length;
@@ -232,9 +269,15 @@ export function createSession(
     } else {
       counters.unsupported++;
     }
-    if (session.delivered % CLOCK_EVERY === 0 && session === opened) {
-      if (performance.now() - dispatchStarted > MAX_DISPATCH_MILLIS) succeed(session, ringSize);
+  }
+
+  function holdPacket(packets: HeldPacket[], packet: HeldPacket): void {
+    if (heldBytes + packet.frame.length > settings.queueSize) {
+      counters.droppedQueue++;
+      return;
     }
+    heldBytes += packet.frame.length;
+    packets.push({ ...packet, frame: Buffer.from(packet.frame) });
   }
 
   /** Looks at the clock for the sake of a few packets only: it is asked while a ring is ending or beginning. */
@@ -264,22 +307,41 @@ export function createSession(
 
   /** The end of a ring that was read as far as it is wanted. What it has beyond that is its successor's, if there is one. */
   function retire(session: Opened): void {
+    const successor = opened === session ? undefined : opened;
     refreshCounters(session);
-    counters.received -= inRing(session);
-    if (opened !== undefined && opened !== session && lastTime > 0) resume(lastTime);
+    if (successor !== undefined) refreshCounters(successor);
+    const left = inRing(session);
+    const lost = isLate(session) ? Math.max(0, left - (successor === undefined ? 0 : inRing(successor))) : 0;
+    counters.received -= left - lost;
+    counters.droppedQueue += lost;
+    if (successor !== undefined) goOn(successor, cut());
     close(session);
+  }
+
+  function goOn(session: Opened, from: Cut): void {
+    session.overlap = createOverlap(from);
+    session.deadline = performance.now() + MAX_RETIRING_MILLIS;
+  }
+
+  function cut(): Cut {
+    return (tail ?? createTail(lastTime)).cut();
   }
 
   function refresh(): void {
     directions?.tick();
     if (opened === undefined || opened.failed) return;
     const dropped = refreshCounters(opened);
-    if (dropped > 0 && opened.ringSize < settings.maxRingSize) grow(opened);
+    if (dropped > 0 && opened.ringSize < settings.maxRingSize && !passingOver) void grow(opened);
   }
 
-  function grow(old: Opened): void {
+  async function grow(old: Opened): Promise<void> {
+    if (growing) return;
+    growing = true;
+    tail ??= createTail(lastTime);
+    await sleep(TAIL_MILLIS);
+    growing = false;
     const size = Math.min(old.ringSize * RING_GROWTH, settings.maxRingSize);
-    if (!succeed(old, size)) return;
+    if (old !== opened || old.failed || old.stopAt !== undefined || !succeed(old, size)) return;
     ringSize = size;
     read(old);
     tell({ type: 'ring', id: spec.id, bytes: ringSize });
@@ -322,8 +384,7 @@ export function createSession(
       return;
     }
     endSoon(session);
-    // The kernel hands over a block that is not full only after this time.
-    await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+    await sleep(handOverMillis(settings));
     session.endsEmpty = true;
     read(session);
   }
@@ -339,20 +400,38 @@ export function createSession(
     closed.push(session);
   }
 
-  function drain(): number {
+  function expectEnd(): void {
+    ending = true;
+    tail ??= createTail(lastTime);
+  }
+
+  function end(): Cut {
     if (opened !== undefined && !opened.failed) {
       endSoon(opened);
       opened.endsEmpty = true;
       read(opened);
     }
-    return lastTime;
+    return cut();
   }
 
-  function resume(until: number): void {
-    if (opened === undefined) return;
-    opened.seenUntil = until;
-    opened.deadline = performance.now() + MAX_RETIRING_MILLIS;
+  function hold(): void {
+    held ??= [];
+    // What was before is in the other process's counters.
+    if (opened !== undefined) refreshCounters(opened);
+    Object.assign(counters, zeroCounters(), { received: opened === undefined ? 0 : inRing(opened) });
   }
 
-  return { spec, counters, check, refresh, drain, resume, close: release };
+  function resume(from: Cut | undefined): void {
+    const packets = held ?? [];
+    held = undefined;
+    passingOver = false;
+    if (opened !== undefined && from !== undefined) goOn(opened, from);
+    for (const { session, frame, time, length } of packets) {
+      heldBytes -= frame.length;
+      take(session, frame, frame.length, length, time);
+    }
+    output.flush();
+  }
+
+  return { spec, counters, check, refresh, expectEnd, end, hold, resume, close: release };
 }

@@ -6,6 +6,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Accepted, Handed } from './output.ts';
 import {
@@ -26,8 +27,11 @@ const SILENCE_MILLIS = 15_000;
 const STOP_MILLIS = 1_500;
 /** With so many bytes in rings that libpcap does not release, the process is replaced. */
 const MAX_DEAD_RINGS = 32 << 20;
-/** A successor must be ready, and the old process have handed over, within this; else things stay as they are. */
+/** A successor must be ready, and the old process have handed over, within this; else things stay as they are for a while. */
 const RENEW_MILLIS = 5_000;
+/** And this for each endpoint, on a slow machine. */
+const ATTACH_MILLIS = 100;
+const RENEW_AGAIN_MILLIS = 60_000;
 
 export type EndpointState =
   { is: 'starting' } | { is: 'capturing'; ifindex: number; linkType: string } | { is: 'waiting'; reason: string };
@@ -77,6 +81,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   let stopping = false;
   /** While a process is replaced: what was asked for meanwhile. */
   let waiting: (() => void)[] | undefined;
+  /** On the clock of performance.now(). */
+  let renewFrom = 0;
   let backoff = BACKOFF_FIRST_MILLIS;
   const watchdog = setInterval(() => {
     if (child !== undefined && performance.now() - lastHeard > SILENCE_MILLIS) {
@@ -116,28 +122,31 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   }
 
   /**
-   * Moves to a new process without losing a packet: its rings fill while the old one reads its own to their ends, and it goes on
-   * behind the last packet that the old one wrote.
+   * Moves to a new process without losing a packet: it reads its own rings and holds what is in them while the old process reads
+   * its rings to their ends, and goes on behind what the old one has read.
    */
   async function renew(): Promise<void> {
     const old = child;
     const path = output;
     if (old === undefined || stopping || waiting !== undefined || (path !== undefined && !outputUsed)) return;
+    if (performance.now() < renewFrom) return;
     waiting = [];
-    const next = launch('held');
+    const next = launch('behind');
+    const found = new Map<string, FromCapture>();
+    const note = (message: unknown): void => {
+      const { type, id } = message as FromCapture & { id: string };
+      if (type === 'attached' || type === 'waiting') found.set(id, message as FromCapture);
+    };
+    next.on('message', note);
     try {
-      const seen = new Set<string>();
-      const attached = until(next, (message) => {
-        if (message.type === 'attached' || message.type === 'waiting') seen.add(message.id);
-        return seen.size === specs.size;
-      });
-      for (const spec of specs.values()) next.send({ type: 'attach', spec } satisfies ToCapture);
-      if (specs.size > 0) await attached;
-      if (path !== undefined) {
-        const open = until(next, (message) => message.type === 'output-open');
-        next.send({ type: 'take-over', path } satisfies ToCapture);
-        await open;
+      if (specs.size > 0) {
+        const attached = until(next, () => found.size === specs.size, RENEW_MILLIS + specs.size * ATTACH_MILLIS);
+        for (const spec of specs.values()) next.send({ type: 'attach', spec } satisfies ToCapture);
+        await attached;
       }
+      const holding = until(next, (message) => message.type === 'holding');
+      next.send({ type: 'take-over', path } satisfies ToCapture);
+      await holding;
       const handedOver = until(old, (message) => message.type === 'handed-over');
       old.send({ type: 'hand-over' } satisfies ToCapture);
       const last = await handedOver;
@@ -148,14 +157,19 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       for (const [id, counters] of Object.entries(last.counters)) {
         if (specs.has(id)) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
       }
-      next.send({ type: 'resume', readUntil: last.readUntil } satisfies ToCapture);
+      // The engine may have ended meanwhile.
+      if (output !== path) send({ type: 'output', path: undefined });
+      send({ type: 'resume', cuts: last.cuts });
+      for (const message of found.values()) receive(message);
       log.debug({ pid: next.pid, before: old.pid }, 'capture process was replaced');
       if (next.exitCode !== null || next.signalCode !== null)
         void restart(performance.now(), next.exitCode, next.signalCode);
     } catch (error) {
       log.warn({ err: error }, 'capture process could not be replaced');
       next.kill('SIGKILL');
+      renewFrom = performance.now() + RENEW_AGAIN_MILLIS;
     } finally {
+      next.off('message', note);
       const late = waiting;
       waiting = undefined;
       for (const call of late) call();
@@ -163,9 +177,13 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   }
 
   /** The first message of a process that satisfies `test`. Rejects when it ends before, or takes too long. */
-  function until(process: ChildProcess, test: (message: FromCapture) => boolean): Promise<FromCapture> {
+  function until(
+    process: ChildProcess,
+    test: (message: FromCapture) => boolean,
+    millis = RENEW_MILLIS,
+  ): Promise<FromCapture> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => done(new Error('it took too long')), RENEW_MILLIS);
+      const timer = setTimeout(() => done(new Error('it took too long')), millis);
       const onExit = (): void => done(new Error('it ended'));
       const onMessage = (message: unknown): void => {
         if (test(message as FromCapture)) done(message as FromCapture);
@@ -215,6 +233,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         if (message.handed !== undefined) count(message.handed);
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
+      case 'holding':
       case 'handed-over':
         return;
       case 'injected':
@@ -226,8 +245,11 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
       }
-      case 'ring':
+      case 'ring': {
+        const spec = specs.get(message.id);
+        if (spec !== undefined) specs.set(message.id, { ...spec, ringSize: message.bytes });
         return log.info({ endpoint: message.id, ringBytes: message.bytes }, 'ring was too small and grew');
+      }
       case 'output-open':
         if (message.path !== output) return;
         outputUsed = true;
@@ -256,6 +278,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   }
 
   function setState(id: string, state: EndpointState): void {
+    if (isDeepStrictEqual(states.get(id), state)) return;
     states.set(id, state);
     events.endpoint(id, state);
   }

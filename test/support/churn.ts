@@ -1,6 +1,9 @@
 /**
  * Attaches and detaches an idle endpoint many times beside one that is under traffic, with the real capture process, and says what came out.
- *   node dist/test/support/churn.js IDLE-INTERFACE BUSY-INTERFACE TIMES
+ *   node dist/test/support/churn.js BUSY-INTERFACE TIMES IDLE-INTERFACE
+ * Or reads so slowly what the busy one forwards that its ring never becomes empty, for TIMES tenths of a second, and on until two rings were
+ * open at a time where /proc tells, for ten times that at most:
+ *   node dist/test/support/churn.js BUSY-INTERFACE TIMES
  * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on stdin, which says how
  * many there were.
  */
@@ -31,7 +34,10 @@ export interface ChurnResult {
 /** For the last packets, on a slow machine. */
 const LATE_MILLIS = 60_000;
 
-const [, , idle = '', busy = '', times = '0'] = process.argv;
+/** Between two reads of what the FIFO holds, at most 64 KB, by a slow reader. */
+const PAUSE_MILLIS = 20;
+
+const [, , busy = '', times = '0', idle] = process.argv;
 const directory = mkdtempSync(join(tmpdir(), 'dpi-churn-'));
 const fifo = join(directory, 'fifo');
 execFileSync('mkfifo', [fifo]);
@@ -53,7 +59,13 @@ const parser = createPcapParser((_s, _us, caplen, _length, _link, buffer, start)
   if (sequence !== undefined) result.sequences.push(Number(sequence));
 });
 const reader = createReadStream(fifo);
-reader.on('data', (chunk) => parser.push(Buffer.from(chunk)));
+let slow = idle === undefined;
+reader.on('data', (chunk) => {
+  parser.push(Buffer.from(chunk));
+  if (!slow) return;
+  reader.pause();
+  setTimeout(() => reader.resume(), PAUSE_MILLIS);
+});
 const readerEnded = new Promise<void>((resolve) => {
   reader.once('close', () => resolve());
 });
@@ -65,11 +77,12 @@ const open = new Promise<void>((resolve) => {
 });
 const settings = {
   snaplen: 262_144,
-  ringSize: 2 << 20,
-  maxRingSize: 2 << 20,
+  ringSize: slow ? 64 << 20 : 2 << 20,
+  maxRingSize: slow ? 64 << 20 : 2 << 20,
   timeoutMillis: 10,
   filter: '',
-  queueSize: 4 << 20,
+  // A slow reader may pause for longer than it is waited for.
+  queueSize: slow ? 64 << 20 : 4 << 20,
   promiscuous: false,
 };
 const capture = superviseCapture(
@@ -104,9 +117,16 @@ result.residentBytes = [resident, resident];
 result.descriptors = [descriptors, descriptors];
 process.stdout.write('ready\n');
 
-for (let round = 0; round < Number(times); round++) {
-  await attach('idle', idle, 8);
-  await capture.detach('idle');
+const hadTwoRings = (): boolean => whyNoProc !== undefined || result.descriptors[1] > descriptors;
+const goesOn = (round: number): boolean =>
+  round < Number(times) || (idle === undefined && round < 10 * Number(times) && !hadTwoRings());
+for (let round = 0; goesOn(round); round++) {
+  if (idle === undefined) {
+    await sleep(100);
+  } else {
+    await attach('idle', idle, 8);
+    await capture.detach('idle');
+  }
   if (capture.pid() !== pid) {
     result.renewals++;
     pid = capture.pid();
@@ -116,6 +136,7 @@ for (let round = 0; round < Number(times); round++) {
   result.descriptors[1] = Math.max(result.descriptors[1], descriptorsNow);
 }
 process.stdout.write('churned\n');
+slow = false;
 const sent = Number(await new Promise<Buffer>((resolve) => process.stdin.once('data', resolve)));
 // What is read late is not lost; what does not come at all is missed by who asks.
 for (const end = performance.now() + LATE_MILLIS; result.sequences.length < sent && performance.now() < end;)
