@@ -51,7 +51,8 @@ export async function prepareAlone(
   const fifo = join(directory, 'packets.fifo');
   const overridesFile = join(configDirectory, 'capture.yaml');
   const live = 'interface' in source;
-  if (live) writeFileSync(overridesFile, suricataCapture(source.interface));
+  const overridden = live && engine.name === 'suricata';
+  if (overridden) writeFileSync(overridesFile, suricataCapture(source.interface));
   const driver =
     engine.name === 'snort'
       ? createSnortDriver({ searchMethod: 'auto', arguments: [] })
@@ -64,7 +65,7 @@ export async function prepareAlone(
     outputDirectory,
     rulesDirectory: configDirectory,
     policies: [],
-    ...(live ? { overridesFile } : {}),
+    ...(overridden ? { overridesFile } : {}),
     ruleFiles: await writeRules(engine.name, [workspace.rules, ...rules], configDirectory),
     output: 'json',
   });
