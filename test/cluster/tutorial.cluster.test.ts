@@ -273,9 +273,9 @@ net.createServer((client) => {
     return (await Promise.all(commands.map((command) => sh(command).catch(String)))).join('\n');
   }
 
-  async function picture(name: string): Promise<void> {
+  async function picture(name: string, shows: string): Promise<void> {
     pictures.push({ name, bytes: await page.screenshot() });
-    steps.push({ picture: name });
+    steps.push({ picture: name, shows });
   }
 
   const agentPods = (): Promise<string> =>
@@ -384,7 +384,7 @@ EOF`,
     await alert.waitFor({ timeout: DEADLINE_MILLIS });
     // The histogram and the filters come after the list.
     await page.getByRole('checkbox', { name: NAMESPACE }).first().waitFor({ timeout: DEADLINE_MILLIS });
-    await picture('tutorial-alerts');
+    await picture('tutorial-alerts', 'The Alerts page: the alert in the list, the time histogram and the filters');
     // The newest first: its row is a link that lies over what is in it.
     await page.locator('a[href*="alert="]').first().click();
     const detail = page.locator('.detail');
@@ -394,7 +394,7 @@ EOF`,
     await detail.getByLabel('Text of the rule').getByText('sid:21562').waitFor({ timeout: DEADLINE_MILLIS });
     // The text of the rule is not ours to publish: it is below.
     await page.setViewportSize({ width: 1440, height: 780 });
-    await picture('tutorial-detail');
+    await picture('tutorial-detail', 'The alert: both endpoints, what the rule looks for, and what to do');
   });
 
   test('a new alert appears on the page by itself', async () => {

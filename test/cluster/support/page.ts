@@ -3,7 +3,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PROJECT } from '../../support/project.ts';
 
-export type Step = { text: string; command: string; output?: string } | { picture: string };
+export type Step = { text: string; command: string; output?: string } | { picture: string; shows: string };
 
 const PAGE = join(PROJECT, 'docs/tutorial.md');
 const [START, END] = ['<!-- tutorial:start -->', '<!-- tutorial:end -->'];
@@ -23,7 +23,7 @@ export function writeTutorial(steps: readonly Step[], pictures: readonly { name:
 }
 
 function markdown(step: Step): string {
-  if ('picture' in step) return `![The Alerts page](images/${step.picture}.png)`;
+  if ('picture' in step) return `![${step.shows}](images/${step.picture}.png)`;
   const { text, command, output = '' } = step;
   const lines = output.trimEnd().split('\n');
   const shown = lines.length > MAX_LINES ? [...lines.slice(0, MAX_LINES), '…'] : lines;
