@@ -122,7 +122,8 @@ export function createSession(
   /** Of the packet read last, in microseconds. */
   let lastTime = 0;
   let dispatchStarted = 0;
-  let passingOver = behind;
+  /** Until `resume`. */
+  let isBehind = behind;
   let held: HeldPacket[] | undefined;
   /** While the end of a ring may be near. */
   let tail: Tail | undefined;
@@ -227,9 +228,9 @@ export function createSession(
     }
     session.delivered++;
     if (held !== undefined) holdPacket(held, { session, frame: handle.buf.subarray(0, captured), time, length });
-    else if (passingOver) counters.received--;
+    else if (isBehind) counters.received--;
     else take(session, handle.buf, captured, length, time);
-    if (session.delivered % CLOCK_EVERY === 0 && session === opened && session.stopAt === undefined && !passingOver) {
+    if (session.delivered % CLOCK_EVERY === 0 && session === opened && session.stopAt === undefined && !isBehind) {
       const millis = performance.now() - dispatchStarted;
       if (millis > MAX_DISPATCH_MILLIS && tail !== undefined) succeed(session, ringSize);
       else if (millis > MAX_DISPATCH_MILLIS - TAIL_MILLIS) tail ??= createTail(lastTime);
@@ -331,7 +332,7 @@ export function createSession(
     directions?.tick();
     if (opened === undefined || opened.failed) return;
     const dropped = refreshCounters(opened);
-    if (dropped > 0 && opened.ringSize < settings.maxRingSize && !passingOver) void grow(opened);
+    if (dropped > 0 && opened.ringSize < settings.maxRingSize && !isBehind) void grow(opened);
   }
 
   async function grow(old: Opened): Promise<void> {
@@ -415,7 +416,7 @@ export function createSession(
   }
 
   function hold(): void {
-    held ??= [];
+    held = [];
     // What was before is in the other process's counters.
     if (opened !== undefined) refreshCounters(opened);
     Object.assign(counters, zeroCounters(), { received: opened === undefined ? 0 : inRing(opened) });
@@ -424,7 +425,7 @@ export function createSession(
   function resume(from: Cut | undefined): void {
     const packets = held ?? [];
     held = undefined;
-    passingOver = false;
+    isBehind = false;
     if (opened !== undefined && from !== undefined) goOn(opened, from);
     for (const { session, frame, time, length } of packets) {
       heldBytes -= frame.length;
