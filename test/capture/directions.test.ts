@@ -12,6 +12,7 @@ import {
   type Frame,
   type TcpConversationOptions,
 } from '../support/packets.ts';
+import { seeded } from '../support/random.ts';
 
 const POD = '10.65.0.2';
 const PEER = '10.65.0.3';
@@ -190,13 +191,13 @@ describe('of one flow a second, both directions are seen or not', () => {
 
   test('whatever the bytes are, nothing throws', () => {
     const { directions } = watch();
-    let seed = 1;
-    const random = (): number => (seed = (seed * 1_103_515_245 + 12_345) % 2 ** 31);
+    const number = seeded(1);
+    const random = (below: number): number => Math.floor(number() * below);
     const model = conversation()[3]?.data ?? Buffer.alloc(60);
     for (let round = 0; round < 20_000; round++) {
       const frame = Buffer.from(model);
-      for (let index = 0; index < 4; index++) frame[random() % frame.length] = random() & 0xff;
-      directions.look(frame, random() % (frame.length + 1), 'ethernet');
+      for (let index = 0; index < 4; index++) frame[random(frame.length)] = random(256);
+      directions.look(frame, random(frame.length + 1), 'ethernet');
       if (round % 10 === 0) directions.tick();
     }
   });

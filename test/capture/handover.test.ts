@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { createOverlap, createTail } from '../../agent/capture/handover.ts';
+import { seeded } from '../support/random.ts';
 
 interface Packet {
   /** Microseconds by the clock of either ring. */
@@ -83,7 +84,8 @@ describe('the change from one ring to the next', () => {
     ['whose clocks are apart, of different packets', 1_000, 0],
     ['of packets that often come again', 0, 4],
   ])('any stream %s, cut anywhere', (_, apart, repeated) => {
-    const random = seeded(21_562);
+    const number = seeded(21_562);
+    const random = (below: number): number => Math.floor(number() * below);
     for (let round = 0; round < 300; round++) {
       let time = 1_000_000;
       const packets = Array.from({ length: 200 }, (_packet, index) => {
@@ -98,11 +100,3 @@ describe('the change from one ring to the next', () => {
     }
   });
 });
-
-function seeded(seed: number): (below: number) => number {
-  let state = seed;
-  return (below) => {
-    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
-    return Math.floor((state / 2 ** 31) * below);
-  };
-}

@@ -7,6 +7,7 @@ import { appendDeadLetters } from '../../agent/ship/dead-letter.ts';
 import { SendError } from '../../agent/ship/destination.ts';
 import type { Outcome, SendFailure } from '../../agent/ship/destination.ts';
 import type { Sink, SinkStatus } from '../../agent/ship/sink.ts';
+import { seeded } from '../support/random.ts';
 import { createWorld, delivered, until } from './support.ts';
 import type { World } from './support.ts';
 
@@ -365,17 +366,6 @@ test('each send that delivers tells how many, and when the oldest was captured',
   await idle(sink);
   expect(told).toEqual([[2, Date.parse('2026-01-02T03:04:05.678Z')]]);
 });
-
-/** Numbers 0..1, the same for the same seed (mulberry32). */
-function seeded(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 test.each([1, 2, 3, 4, 5, 6, 7, 8])(
   'whatever fails or dies, each event is settled and the sum holds (seed %i)',

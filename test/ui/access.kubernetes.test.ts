@@ -102,14 +102,7 @@ describeKubernetes(() => {
   testOnOwnServer(
     'coverage has the resources of the namespaces that may be seen, and agents that do not answer',
     async () => {
-      for (const namespace of [shop, other]) {
-        cluster().apply({
-          apiVersion: 'projectcalico.org/v3',
-          kind: 'DeepPacketInspection',
-          metadata: { name: 'web', namespace },
-          spec: { selector: 'app == "web"' },
-        });
-      }
+      rights.inspectWeb();
       // A controller makes it, which is not here.
       cluster().serviceAccount('tigera-dpi', 'default');
       const pod = podObject('tigera-dpi', 'agent-1', 'worker-1', { 'k8s-app': 'tigera-dpi' });

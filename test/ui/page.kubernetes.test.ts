@@ -36,14 +36,7 @@ describeKubernetes(() =>
       const looks = ['--verb=list', '--resource=deeppacketinspections.projectcalico.org'];
       cluster().kubectl('-n', shop, 'create', 'role', 'viewer', ...looks);
       rights.bind('rolebinding', 'viewer', '--role=viewer');
-      for (const namespace of [shop, other]) {
-        cluster().apply({
-          apiVersion: 'projectcalico.org/v3',
-          kind: 'DeepPacketInspection',
-          metadata: { name: 'web', namespace },
-          spec: { selector: 'app == "web"' },
-        });
-      }
+      rights.inspectWeb();
       cluster().apply(
         podObject(shop, 'web-1', 'worker-1', { app: 'web' }),
         podObject(shop, 'db-1', 'worker-1', { app: 'db' }),

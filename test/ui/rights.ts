@@ -12,6 +12,8 @@ export interface PageRights {
   other: string;
   /** Lets an account of `shop` look at alerts and handle them: there, or with `clusterrolebinding` everywhere. */
   bind(kind: 'rolebinding' | 'clusterrolebinding', account: string, role?: string): void;
+  /** Makes a DeepPacketInspection `web` of pods with `app: web` in both namespaces. */
+  inspectWeb(): void;
 }
 
 export function installPage(cluster: TestCluster): PageRights {
@@ -25,6 +27,16 @@ export function installPage(cluster: TestCluster): PageRights {
     bind(kind, account, role = '--clusterrole=dpi-agent-alerts') {
       const name = `${account}-${shop}`;
       cluster.kubectl('-n', shop, 'create', kind, name, role, `--serviceaccount=${shop}:${account}`);
+    },
+    inspectWeb() {
+      for (const namespace of [shop, other]) {
+        cluster.apply({
+          apiVersion: 'projectcalico.org/v3',
+          kind: 'DeepPacketInspection',
+          metadata: { name: 'web', namespace },
+          spec: { selector: 'app == "web"' },
+        });
+      }
     },
   };
 }

@@ -1,4 +1,5 @@
 /** How long the campaign is, and the seed of its moments: from the environment, as scripts/faults.mjs sets it. */
+import { seeded } from '../../support/random.ts';
 
 export const SEED = Number(process.env['DPI_AGENT_TEST_FAULTS_SEED'] ?? 1);
 export const IS_FULL = process.env['DPI_AGENT_TEST_FAULTS'] === 'full';
@@ -7,15 +8,9 @@ process.stderr.write(`faults: ${IS_FULL ? 'full' : 'short'} campaign, seed ${SEE
 /** The number for the short campaign, or for the full one. */
 export const scaled = (short: number, full: number): number => (IS_FULL ? full : short);
 
-/** Numbers from 0 to 1, the same for the same seed and name (mulberry32). */
+/** Numbers 0..1, the same for the same seed and name. */
 export function createRandom(name: string): () => number {
-  let state = Buffer.from(name).reduce((hash, byte) => Math.imul(hash ^ byte, 16_777_619), SEED);
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  return seeded(Buffer.from(name).reduce((hash, byte) => Math.imul(hash ^ byte, 16_777_619), SEED));
 }
 
 /** A line of the campaign's report. */
