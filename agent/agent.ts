@@ -398,7 +398,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           lane: name,
           laneDirectory: laneDirectory(name),
           output: install.name === 'snort' ? config.engine.output : 'json',
-          capture: { ...config.capture, filter: config.capture.filter ?? '' },
+          capture: { ...config.capture, filter: config.capture.filter ?? '', shunt: config.capture.shunt === 'on' },
           canaryMillis: config.canary.interval,
           resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
           createDecoder,
@@ -572,7 +572,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const lane = leastLoaded(lanes, attached);
       const entry = { endpoint, lane };
       attached.set(endpoint.id, entry);
-      const spec = { id: endpoint.id, interface: endpoint.interface, vlan, addresses: endpoint.addresses };
+      const taps = [{ interface: endpoint.interface }];
+      const spec = { id: endpoint.id, taps, vlan, addresses: endpoint.addresses };
       if (!isNew) return lane.capture.attach(spec);
       log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
       void options.rules.changed().then(() => {

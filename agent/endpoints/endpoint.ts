@@ -1,3 +1,10 @@
+/** Where packets of an endpoint are captured. */
+export interface Tap {
+  interface: string;
+  /** Path of the network namespace that the interface is in, such as /proc/1234/ns/net; without it, the node's own. */
+  netns?: string;
+}
+
 /** An inspected workload: a pod, or an interface that somebody named in the configuration. */
 export interface Endpoint {
   /** Unique on the node: `<namespace>/<pod>`, or the interface's name. */
