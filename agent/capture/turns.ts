@@ -108,7 +108,8 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
     const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + TURN_BYTES), TURN_PACKETS, reading.origin.room);
     if (to > from) forwarder.forward(reading.origin, from, to);
     const share = reading.read(ring, to - from);
-    if (ring.empty && !ring.failed) {
+    // It may have been the last of a ring that has a successor.
+    if (ring.empty && !ring.failed && reading.ring() === ring) {
       if (share < QUIET_SHARE) ring.rearm();
       else again = Math.min(again, share < PRESSED_SHARE ? AGAIN_MILLIS : PRESSED_MILLIS);
     }
