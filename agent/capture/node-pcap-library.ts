@@ -13,7 +13,7 @@
 import type { PcapSession } from 'pcap';
 import { interfaceState } from './interfaces.ts';
 import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
-import type { Library, LibraryOptions, OpenOptions, Ring, Statistics } from './ring.ts';
+import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
 
 /** What is put aside of a ring: so much is always held until it is read. */
 const ASIDE_BYTES = 1 << 20;
@@ -37,7 +37,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
 
   function openSession({ interface: name, size }: OpenOptions): PcapSession {
     return pcap.createSession(name, {
-      filter: options.filter,
+      filter: filterOn(name, options.filter),
       buffer_size: size,
       snap_length: options.snaplen,
       buffer_timeout: options.timeoutMillis,
