@@ -95,9 +95,11 @@ export function beginRecord(
   const type = byteAt(bytes, at);
   direction.left = uint16(bytes, at + 3);
   direction.secret = type === APPLICATION_DATA;
-  direction.taken = direction.secret && whole && direction.ciphertext >= firstBytes && isShaken(flow);
-  if (type === CHANGE_CIPHER_SPEC) direction.keyed = true;
   const body = at + RECORD_HEADER;
+  // With less of it at hand, text would be noticed only when its beginning is gone.
+  const isJudged = whole && body + Math.min(direction.left, NONCE + AT_BEGINNING) <= end;
+  direction.taken = direction.secret && isJudged && direction.ciphertext >= firstBytes && isShaken(flow);
+  if (type === CHANGE_CIPHER_SPEC) direction.keyed = true;
   return (
     !direction.taken || !looksClear(direction, bytes, body + NONCE, Math.min(end, body + direction.left), AT_BEGINNING)
   );
