@@ -6,7 +6,14 @@ import { createServer, createConnection, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { connect, createSecureContext, TLSSocket, type ConnectionOptions, type TLSSocketOptions } from 'node:tls';
+import {
+  connect,
+  createSecureContext,
+  TLSSocket,
+  type ConnectionOptions,
+  type SecureVersion,
+  type TLSSocketOptions,
+} from 'node:tls';
 import type { Certificate } from '../../support/certificates.ts';
 import type { Turn } from '../../support/packets.ts';
 import { poll } from '../../support/poll.ts';
@@ -31,7 +38,12 @@ export async function talk({ client: clientOptions, server: serverOptions, body,
   const turns: Said['turns'] = [];
   const [clientEnd, serverEnd] = wire(turns);
   const server = new TLSSocket(serverEnd, { isServer: true, ...serverOptions });
-  const client = connect({ socket: clientEnd, servername: 'shunt.example', rejectUnauthorized: false, ...clientOptions });
+  const client = connect({
+    socket: clientEnd,
+    servername: 'shunt.example',
+    rejectUnauthorized: false,
+    ...clientOptions,
+  });
   let session: Buffer | undefined;
   client.on('session', (ticket: Buffer) => (session = ticket));
   let failed = false;
@@ -95,11 +107,16 @@ export async function renegotiate(client: TLSSocket): Promise<void> {
 }
 
 /** Options of a server that knows its own tickets again. */
-export function serverOptions({ key, certificate }: Certificate, options: TLSSocketOptions = {}): TLSSocketOptions {
+export function serverOptions(
+  { key, certificate }: Certificate,
+  options: TLSSocketOptions = {},
+  minVersion: SecureVersion = 'TLSv1.2',
+): TLSSocketOptions {
   const secureContext = createSecureContext({
     key,
     cert: certificate,
     ticketKeys: Buffer.alloc(48, 7),
+    minVersion,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
   });
   return { secureContext, ...options };
@@ -117,7 +134,18 @@ export async function talkEarly(folder: string, { key, certificate }: Certificat
   const { port } = probe.address() as AddressInfo;
   probe.close();
   await once(probe, 'close');
-  const server = spawn('openssl', ['s_server', '-accept', `127.0.0.1:${port}`, ...keys, '-early_data', '-tls1_3', '-quiet']);
+  const server = spawn('openssl', [
+    's_server',
+    '-accept',
+    `127.0.0.1:${port}`,
+    ...keys,
+    '-early_data',
+    '-tls1_3',
+    '-quiet',
+  ]);
+  server.stdin.on('error', () => undefined);
+  server.stdout.resume();
+  server.stderr.resume();
   let turns: Said['turns'] = [];
   const relay = createServer((client) => {
     const upstream = createConnection(port, '127.0.0.1');
