@@ -20,6 +20,7 @@ import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
+import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment, whyNotLoaded } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const profile = process.argv[2] ?? 'build';
@@ -29,6 +30,7 @@ if (!['build', 'demo', 'test', 'cluster'].includes(profile))
 checkNode();
 installSystemPackages();
 installNpmPackages();
+buildNative();
 build();
 if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
 if (profile === 'test' || profile === 'cluster') fetchElasticsearchServer();
@@ -44,8 +46,8 @@ function installSystemPackages() {
   const command = (name) => () => onPath(name) !== undefined;
   const header = () => existsSync('/usr/include/pcap/pcap.h') || existsSync('/usr/local/include/pcap/pcap.h');
   const needed = [
-    ['libpcap-dev', header, 'builds and runs node-pcap'],
-    ['g++', command('g++'), 'builds node-pcap'],
+    ['libpcap-dev', header, 'builds and runs the native parts'],
+    ['g++', () => onPath('cc') !== undefined && onPath('g++') !== undefined, 'builds the native parts'],
     ['make', command('make'), 'builds node-pcap'],
     ['python3', command('python3'), 'runs node-gyp, which builds node-pcap'],
   ];
@@ -162,17 +164,32 @@ function readSources() {
 
 function installNpmPackages() {
   const stamp = join(root, 'node_modules', '.dpi-agent-setup');
-  const lock = readFileSync(join(root, 'package-lock.json'));
-  // Native code is built for one version of Node's binary interface.
-  const wanted = createHash('sha256').update(lock).update(process.versions.modules).digest('hex');
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   say('installing npm packages');
-  run('npm', ['ci', '--no-progress', '--loglevel=error']);
-  const binding = join(root, 'node_modules/pcap/build/Release/pcap_binding.node');
-  if (!existsSync(binding)) run('npm', ['rebuild', 'pcap', '--loglevel=error']);
-  if (!existsSync(binding))
-    fail("npm did not build node-pcap's native code: run  npm rebuild pcap  and look at what it says");
+  run('npm', ['ci', '--no-progress', '--loglevel=error'], npmEnvironment());
   writeFileSync(stamp, wanted);
+}
+
+/** Whether they are good for this Node and this machine, only loading them tells. */
+function buildNative() {
+  const sources = ['native', 'package-lock.json'];
+  const buildOwn = () => {
+    say('building the native capture');
+    attempt(buildAddon);
+  };
+  once(join(root, 'dist', '.built-native'), sources, buildOwn, BUILT_WITH);
+  if (whyNotLoaded(ADDON) !== undefined) buildOwn();
+  if (whyNotLoaded(NODE_PCAP) !== undefined) {
+    say(`building node-pcap for Node ${process.versions.node}`);
+    attempt(buildNodePcap);
+  }
+  for (const path of [ADDON, NODE_PCAP]) {
+    const why = whyNotLoaded(path);
+    if (why !== undefined) fail(`${path} was built and cannot be loaded: ${why}`);
+  }
 }
 
 function build() {
@@ -201,10 +218,10 @@ function build() {
   );
 }
 
-/** Makes something of files, unless it has been made of the same ones. */
-function once(stamp, sources, make) {
+/** Makes something of files, unless it has been made of the same ones, in the same way. */
+function once(stamp, sources, make, way = '') {
   const wanted = createHash('sha256')
-    .update(sources.flatMap((path) => fingerprint(join(root, path))).join('\n'))
+    .update([way, ...sources.flatMap((path) => fingerprint(join(root, path)))].join('\n'))
     .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   make();
@@ -217,11 +234,7 @@ function buildKubernetesPrograms() {
   const programs = profile === 'cluster' ? CLUSTER : CONTROL_PLANE;
   if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
   say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
-  try {
-    buildKubernetes(programs);
-  } catch (error) {
-    fail(error.message);
-  }
+  attempt(() => buildKubernetes(programs));
 }
 
 /** Its tests say themselves that it is missing, and are skipped. */
@@ -278,6 +291,15 @@ function run(program, args, env = {}) {
   fail(
     `${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ` with status ${status}`}\n${stdout ?? ''}${stderr ?? ''}`,
   );
+}
+
+/** Ends with what it throws. */
+function attempt(make) {
+  try {
+    make();
+  } catch (error) {
+    fail(error.message);
+  }
 }
 
 function say(what) {

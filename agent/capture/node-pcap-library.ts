@@ -11,6 +11,7 @@
  * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a ring without a gap.
  */
 import type { PcapSession } from 'pcap';
+import { whyNotLoaded } from '../native.ts';
 import { interfaceState } from './interfaces.ts';
 import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
 import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
@@ -27,8 +28,7 @@ const NO_PACKET = Buffer.alloc(64);
 /** @throws Error when it can't be loaded. */
 export async function createNodePcapLibrary(options: LibraryOptions): Promise<Library> {
   const { default: pcap } = await import('pcap').catch((error: unknown) => {
-    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
-    throw new Error(`node-pcap cannot be loaded: ${reason}: run  npm run setup  (it has to be built for each Node)`);
+    throw new Error(`node-pcap cannot be loaded: ${whyNotLoaded(error)}`);
   });
   // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
   pcap.warningHandler = () => undefined;

@@ -80,7 +80,7 @@ export interface Chosen {
   instead?: string;
 }
 
-/** @throws Error that names the remedy when the chosen one, or with `auto` none, can be loaded. */
+/** @throws Error when the chosen one, or with `auto` none, can be loaded. */
 export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
   if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
   try {
@@ -88,6 +88,9 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
   } catch (error) {
     if (choice === 'native') throw error;
     const instead = error instanceof Error ? error.message : String(error);
-    return { library: await createNodePcapLibrary(options), instead };
+    const library = await createNodePcapLibrary(options).catch((other: unknown) => {
+      throw new Error(`${instead}; ${other instanceof Error ? other.message : String(other)}`, { cause: other });
+    });
+    return { library, instead };
   }
 }
