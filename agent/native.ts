@@ -38,15 +38,7 @@ export interface Native {
    * @param state 8 bytes: set to how many there are, and to EMPTY, FAILED, or 1 when there may be more.
    * @returns where they end.
    */
-  fill(
-    slot: number,
-    arena: Buffer,
-    from: number,
-    to: number,
-    packets: number,
-    room: number,
-    state: Uint8Array,
-  ): number;
+  fill(slot: number, arena: Buffer, from: number, to: number, packets: number, room: number, state: Uint8Array): number;
   /** Sets three doubles: packets that the kernel had for the ring, those of them that it dropped, those that `fill` has given. */
   statistics(slot: number, out: Uint8Array): void;
   /** It gets no further packet. */
@@ -57,6 +49,8 @@ export interface Native {
   rearm(slot: number): void;
   /** Memory for `fill` and `splice`, up to 256 MiB. */
   arena(bytes: number): Buffer;
+  /** Gives such memory other pages, of zeros. What a FIFO was given stays there as it was. */
+  renew(arena: Buffer): void;
   /** Gives bytes to a FIFO without a copy: they must stay as they are until they were read. @returns how many it took, or a negative errno. */
   splice(fd: number, arena: Buffer, from: number, to: number): number;
   /** Bytes in a FIFO that were not read. */
