@@ -50,13 +50,13 @@ function tag(
   const end = start + caplen;
   const first = tagFrame(bytes, start, caplen, link, vlan);
   if (first < 0) {
-    expect(bytes).toEqual(untouched);
+    expect(bytes.equals(untouched)).toBe(true);
     return undefined;
   }
   expect(first).toBe(start - GROWTH[link]);
   const free = start - Math.max(0, GROWTH[link]);
-  expect(bytes.subarray(0, free)).toEqual(untouched.subarray(0, free));
-  expect(bytes.subarray(end)).toEqual(untouched.subarray(end));
+  expect(bytes.subarray(0, free).equals(untouched.subarray(0, free))).toBe(true);
+  expect(bytes.subarray(end).equals(untouched.subarray(end))).toBe(true);
   return bytes.subarray(first, end);
 }
 
