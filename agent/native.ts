@@ -49,6 +49,8 @@ export interface Native {
   rearm(slot: number): void;
   /** Memory for `fill` and `splice`, up to 256 MiB. */
   arena(bytes: number): Buffer;
+  /** Gives such memory other pages, of zeros. What a FIFO was given stays there as it was. */
+  renew(arena: Buffer): void;
   /** Gives bytes to a FIFO without a copy: they must stay as they are until they were read. @returns how many it took, or a negative errno. */
   splice(fd: number, arena: Buffer, from: number, to: number): number;
   /** Bytes in a FIFO that were not read. */

@@ -529,6 +529,16 @@ static napi_value arena(napi_env env, napi_callback_info info) {
   return fail(env, "no buffer", 0);
 }
 
+/* renew(arena): gives it other pages, of zeros. What a FIFO was given stays as it was there. */
+static napi_value renew(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  uint8_t *memory;
+  size_t length;
+  if (!get_args(env, info, 1, args) || !get_bytes(env, args[0], &memory, &length)) return NULL;
+  if ((((uintptr_t)memory | length) & (size_t)(sysconf(_SC_PAGESIZE) - 1)) != 0) return fail(env, "wrong arguments", 0);
+  return madvise(memory, length, MADV_DONTNEED) == 0 ? NULL : fail(env, "madvise", errno);
+}
+
 /* splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were read. How many it took, or -errno. */
 static napi_value splice_call(napi_env env, napi_callback_info info) {
   napi_value args[4];
@@ -601,7 +611,7 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, instance, free_instance, NULL);
   const napi_property_descriptor calls[] = {
       CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
-      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("splice", splice_call), CALL("pending", pending),
+      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("splice", splice_call), CALL("pending", pending),
       CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }
