@@ -4,17 +4,20 @@
  * How long alerts take, and reports are apart, depends on the machine: it is printed.
  */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { ChildProcess } from 'node:child_process';
 import { appendFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
 import { lostOf, type LibraryName } from '../../agent/capture/protocol.ts';
 import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
-import { createWorkspace, MARKER_SID, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import {
+  createWorkspace,
+  MARKER_SID,
+  payloadOf,
+  runAgent,
+  type RunningAgent,
+  type Workspace,
+} from '../support/agent.ts';
 import { accounts, kernelPackets, settledCounters, silence, watchReports } from '../support/books.ts';
-import { describeLive } from '../support/live.ts';
+import { describeLive, spawnLoad } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
-import { PROJECT } from '../support/project.ts';
 
 /** More than either engine takes, and together no more than one CPU sends. */
 const PACKETS_PER_SECOND = 120_000;
@@ -64,15 +67,17 @@ describeLive((engine) => {
         const alerts = watchAlerts(agent);
         const reports = watchReports(workspace);
         const senders = floods.map(({ netns }) =>
-          load(netns, 'flood', seconds, `${Math.floor(PACKETS_PER_SECOND / flooding)}`, 'eth0'),
+          spawnLoad(lab, netns, 'flood', seconds, Math.floor(PACKETS_PER_SECOND / flooding), 'eth0'),
         );
-        if (quiet.length > 0) senders.push(load(lab.node, 'mark', seconds, ...quiet.map((pod) => pod.interface)));
-        const sent = (await Promise.all(senders.map(said))).map(Number);
+        if (quiet.length > 0)
+          senders.push(spawnLoad(lab, lab.node, 'mark', seconds, ...quiet.map((pod) => pod.interface)));
+        const sent = await Promise.all(senders);
         const counters = await settledCounters(workspace, pods);
         const { longestGap } = await reports();
         const after = kernelPackets(lab, pods);
 
-        if (process.env.DBG) process.stderr.write(JSON.stringify(counters)+agent.log.map((l)=>JSON.stringify(l)).join('\n')+'\n');
+        if (process.env.DBG)
+          process.stderr.write(JSON.stringify(counters) + agent.log.map((l) => JSON.stringify(l)).join('\n') + '\n');
         const books = counters.map(accounts);
         const kernel = after.map((packets, index) => packets - (before[index] ?? NaN));
         const lost = counters.map(lostOf);
@@ -99,17 +104,7 @@ describeLive((engine) => {
     silence(lab, pod.netns);
     return pod;
   }
-
-  function load(netns: string, ...args: (string | number)[]): ChildProcess {
-    return lab.spawn(netns, process.execPath, [join(PROJECT, 'dist/test/support/load.js'), ...args.map(String)], {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    });
-  }
 });
-
-function said(child: ChildProcess): Promise<string> {
-  return child.stdout === null ? Promise.reject(new Error('no stdout')) : text(child.stdout);
-}
 
 function alertsOf(pod: Pod, seconds: number): string[] {
   return Array.from({ length: seconds }, (_, number) => `<${pod.interface} ${number}>`);
