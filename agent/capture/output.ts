@@ -132,7 +132,8 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   /** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */
   function write(fd: number): number | 'gone' {
     try {
-      if (!splices || native === undefined) return arena.take((from, to) => writeSync(fd, arena.bytes, from, to - from));
+      if (!splices || native === undefined)
+        return arena.take((from, to) => writeSync(fd, arena.bytes, from, to - from));
       const done = arena.take((from, to) => native.splice(fd, arena.bytes, from, to));
       if (done >= 0) return done;
       if (done === -os.errno.EAGAIN) return 0;
