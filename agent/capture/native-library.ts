@@ -51,6 +51,7 @@ function createRing(
     link,
     ifindex,
     size,
+    openings: 1,
     get ready() {
       return readySlots[slot] === 1;
     },

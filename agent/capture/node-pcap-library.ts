@@ -3,7 +3,7 @@
  *
  * - `dispatch` calls back for each packet until the kernel's ring is empty, and only then gives the event loop back. So packets are put aside as they come, up to
  *   a bound for each ring, and what is beyond it is dropped and counted at once, which takes a fraction of what capturing it costs the kernel. A dispatch
- *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped.
+ *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped, and what came between as unseen.
  *   https://github.com/node-pcap/node_pcap/blob/master/pcap_binding.cpp
  * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never comes on an interface that is idle or
  *   gone. `deadRings` counts them: when they are too many, the agent moves to a new process. The native object is never let go, because its
@@ -59,10 +59,12 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     let failed = false;
     let closed = false;
     let ifindex = 0;
+    let openings = 0;
     let current = start();
 
     function start(): { session: PcapSession; released: boolean } {
       const session = openSession(open);
+      openings++;
       const state = interfaceState(open.interface);
       ifindex = state.is === 'absent' ? 0 : state.ifindex;
       const opened = { session, released: false };
@@ -137,6 +139,9 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         return ifindex;
       },
       size: open.size,
+      get openings() {
+        return openings;
+      },
       get ready() {
         return next < aside.length || failed;
       },

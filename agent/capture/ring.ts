@@ -28,6 +28,8 @@ export interface Ring {
   readonly link: number;
   readonly ifindex: number;
   readonly size: number;
+  /** How often the interface was opened for it: what came between two of them is in no statistics. */
+  readonly openings: number;
   /** It has packets, or has failed. */
   readonly ready: boolean;
   /** Whether the last `fill` took all that there was, and whether the interface failed then. */

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import type { Accepted, Handed } from './output.ts';
 import {
   addCounters,
+  inRingOf,
   zeroCounters,
   type AttachSpec,
   type CaptureSettings,
@@ -166,9 +167,13 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     }
   }
 
-  /** What the process that ended had counted stays; what comes until another one captures is unseen. */
+  /** What the process that ended had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen. */
   function endCounts(): void {
-    for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
+    for (const [id, counters] of latest) {
+      const sum = addCounters(before.get(id) ?? zeroCounters(), counters);
+      sum.droppedCaptureDied += inRingOf(counters);
+      before.set(id, sum);
+    }
     latest.clear();
     unseen.processEnded();
   }

@@ -105,7 +105,13 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
         return false;
       }
     }
-    const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + TURN_BYTES), TURN_PACKETS, reading.origin.room);
+    const to = ring.fill(
+      arena.bytes,
+      from,
+      Math.min(arena.end, from + least + TURN_BYTES),
+      TURN_PACKETS,
+      reading.origin.room,
+    );
     if (to > from) forwarder.forward(reading.origin, from, to);
     const share = reading.read(ring, to - from);
     // It may have been the last of a ring that has a successor.
