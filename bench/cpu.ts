@@ -139,9 +139,10 @@ async function compare(
   const title = `${load.title}, ${describePace(pace)}`;
   let rate =
     'packetsPerSecond' in pace ? pace.packetsPerSecond : (pace.bytesPerSecond * traffic.packets) / traffic.bytes;
-  for (let slower = 0; ; slower++, rate /= 2) {
+  const refuted: string[] = [];
+  for (; ; rate /= 2) {
     const runs: Runs = { agent: [], alone: [] };
-    const isRefuted = (): boolean => slower < SLOWER_AT_MOST && droppedOf(runs) > 0;
+    const isRefuted = (): boolean => refuted.length < SLOWER_AT_MOST && droppedOf(runs) > 0;
     for (let round = 1; round <= rounds && !isRefuted(); round++) {
       for (const side of ['agent', 'alone'] as const) {
         const who = side === 'agent' ? 'dpi-agent' : `${setting.engine.name} alone`;
@@ -149,12 +150,17 @@ async function compare(
         runs[side].push(await runRound(setting, workspace, load.mix, traffic, rate, side));
       }
     }
-    if (!isRefuted()) return toResult(setting, load, title, traffic, slower, runs);
+    if (!isRefuted()) return toResult(setting, load, title, traffic, refuted, runs);
+    refuted.push(`${grouped(rate)} packets/s (${dropsOf(runs.agent)} : ${dropsOf(runs.alone)} dropped)`);
   }
 }
 
 function droppedOf({ agent, alone }: Runs): number {
-  return [...agent, ...alone].reduce((sum, run) => sum + run.dropped, 0);
+  return dropsOf([...agent, ...alone]);
+}
+
+function dropsOf(rounds: Round[]): number {
+  return rounds.reduce((sum, { dropped }) => sum + dropped, 0);
 }
 
 function describePace(pace: Pace): string {
@@ -188,7 +194,7 @@ function toResult(setting: Setting, load: Load, title: string, traffic: Traffic,
     target: load.targets[setting.engine.name],
     details: {
       load: `${grouped(traffic.packets)} packets, ${grouped(traffic.bytes / 1e6)} MB`,
-      ...(slower > 0 ? { 'the pace was halved': slower === 1 ? 'once' : `${slower} times` } : {}),
+      ...(refuted.length > 0 ? { 'too fast were': refuted.join(', ') } : {}),
       'sent at': `${both(({ sender }) => fixed(sender.bytes / 1e6 / sender.seconds, 0))} MB/s, ${both(({ sender }) => grouped(sender.packets / sender.seconds))} packets/s`,
       'agent by process': Object.entries(middle?.parts ?? {})
         .map(([name, seconds]) => `${name} ${fixed(seconds)} s`)
