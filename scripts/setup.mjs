@@ -2,6 +2,7 @@
 /**
  * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment the second time.
  *   node scripts/setup.mjs [build|demo|test|cluster]
+ *   node scripts/setup.mjs bench [PART…]    of lab, engine, suricata, control-plane, elasticsearch, chromium
  * Plain JavaScript with Node's own modules: it runs before anything is installed.
  */
 import { spawnSync } from 'node:child_process';
@@ -23,17 +24,26 @@ import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernet
 import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment, whyNotLoaded } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const profile = process.argv[2] ?? 'build';
-if (!['build', 'demo', 'test', 'cluster'].includes(profile))
-  fail(`unknown profile ${profile}: use build, demo, test or cluster`);
+/** What is needed beside a build. A cluster's engine is in its image. */
+const PROFILES = {
+  build: [],
+  demo: ['rights', 'lab', 'curl', 'engine'],
+  test: ['rights', 'lab', 'curl', 'chromium', 'elasticsearch', 'faketime', 'prometheus', 'suricata', 'control-plane'],
+  cluster: ['rights', 'lab', 'curl', 'cluster', 'chromium', 'elasticsearch'],
+  bench: ['rights'],
+};
+const [profile = 'build', ...named] = process.argv.slice(2);
+if (!Object.hasOwn(PROFILES, profile)) fail(`unknown profile ${profile}: use ${Object.keys(PROFILES).join(', ')}`);
+const parts = [...PROFILES[profile], ...named];
 
 checkNode();
 installSystemPackages();
 installNpmPackages();
 buildNative();
 build();
-if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
-if (profile === 'test' || profile === 'cluster') fetchElasticsearchServer();
+if (parts.includes('control-plane')) buildKubernetesPrograms(CONTROL_PLANE);
+if (parts.includes('cluster')) buildKubernetesPrograms(CLUSTER);
+if (parts.includes('elasticsearch')) fetchElasticsearchServer();
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -51,24 +61,22 @@ function installSystemPackages() {
     ['make', command('make'), 'builds node-pcap'],
     ['python3', command('python3'), 'runs node-gyp, which builds node-pcap'],
   ];
-  if (profile !== 'build') {
-    needed.push(
-      ['iproute2', command('ip'), 'makes network namespaces'],
-      ['curl', command('curl'), "sends the demo's request"],
-      ['util-linux', command('setpriv'), 'takes rights from the engine'],
-    );
-    if (profile === 'cluster') needed.push(...clusterPackages(command));
-    if (profile === 'test' || profile === 'cluster') {
-      needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
-      if (!process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
-    }
-    if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
-    if (profile === 'test') needed.push(['prometheus', command('promtool'), 'scrapes and checks the metrics']);
-    const engines =
-      profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
-    // A cluster's engine is in its image.
-    if (profile !== 'cluster') needed.push(['suricata', () => engines, 'is the engine where Snort 3 is not installed']);
-  }
+  const packagesOf = {
+    rights: [['util-linux', command('setpriv'), 'takes rights from the engine']],
+    lab: [['iproute2', command('ip'), 'makes network namespaces']],
+    curl: [['curl', command('curl'), "sends the demo's request"]],
+    cluster: clusterPackages(command),
+    'control-plane': [],
+    chromium: [['chromium', command('chromium'), 'opens the Alerts page in its tests']],
+    elasticsearch: process.env['ELASTICSEARCH_URL'] ? [] : elasticsearchPackages(command),
+    faketime: [['libfaketime', hasFaketime, "sets a process's clock"]],
+    prometheus: [['prometheus', command('promtool'), 'scrapes and checks the metrics']],
+    engine: [['suricata', () => isSnort3() || command('suricata')(), 'is the engine where Snort 3 is not installed']],
+    suricata: [['suricata', command('suricata'), 'is an engine']],
+  };
+  const unknown = parts.filter((part) => !Object.hasOwn(packagesOf, part));
+  if (unknown.length > 0) fail(`unknown part ${unknown.join(', ')}: use ${Object.keys(packagesOf).join(', ')}`);
+  needed.push(...parts.flatMap((part) => packagesOf[part]));
   const missing = needed.filter(([, present]) => !present());
   if (missing.length === 0) return;
   // Its tests say themselves what is missing.
@@ -230,8 +238,7 @@ function once(stamp, sources, make, way = '') {
 }
 
 /** Tests against an API server say themselves what is missing where these can't be built. */
-function buildKubernetesPrograms() {
-  const programs = profile === 'cluster' ? CLUSTER : CONTROL_PLANE;
+function buildKubernetesPrograms(programs) {
   if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
   say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
   attempt(() => buildKubernetes(programs));
