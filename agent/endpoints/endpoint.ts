@@ -37,3 +37,8 @@ export function tapsOf({ interface: name, taps = [{ interface: name }] }: Endpoi
 export function sideOf({ netns }: Tap): Side {
   return netns === undefined ? 'host' : 'pod';
 }
+
+/** The node's interfaces by which it is captured. */
+export function onNode(endpoint: Endpoint): string[] {
+  return tapsOf(endpoint).flatMap(({ interface: name, netns }) => (netns === undefined ? [name] : []));
+}

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import type { Pod } from '../kube/pods.ts';
 import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import { ruleSetsOf, type DeepPacketInspection, type NodeStatus } from '../kube/resources.ts';
-import { tapsOf, type Endpoint } from './endpoint.ts';
+import { onNode, type Endpoint } from './endpoint.ts';
 import { holdNamespace, isStillThere, type HeldNamespace } from './hold.ts';
 import type { Namespace } from './resolve/namespace.ts';
 import { findPlaces, type Place, type PlaceAnswer, type PlaceRequest, type SideWanted } from './resolve/place.ts';
@@ -441,11 +441,6 @@ function createEndpoint(
     addresses: [...new Set([...pod.addresses, ...place.addresses])],
     resources,
   };
-}
-
-/** The node's interfaces by which it is captured. */
-function onNode(endpoint: Endpoint): string[] {
-  return tapsOf(endpoint).flatMap(({ interface: name, netns }) => (netns === undefined ? [name] : []));
 }
 
 function whatIsAsked({ pod, networks }: PlaceRequest): string {
