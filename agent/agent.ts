@@ -403,7 +403,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           lane: name,
           laneDirectory: laneDirectory(name),
           output: install.name === 'snort' ? config.engine.output : 'json',
-          capture: { ...config.capture, filter: config.capture.filter ?? '' },
+          capture: { ...config.capture, filter: config.capture.filter ?? '', shunt: config.capture.shunt === 'on' },
           canaryMillis: config.canary.interval,
           resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
           createDecoder,
@@ -452,6 +452,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   const coverage = createCoverage(config.coverage.windowMillis);
   const barred = whyNotInPods();
+
+  function barredFromPods(): string | undefined {
+    const library = lanes.map((lane) => lane.capture.library()?.name).find((name) => name === 'node-pcap');
+    return barred ?? (library === undefined ? undefined : `${library} cannot enter network namespaces (capture.library)`);
+  }
 
   function checkCoverage(): void {
     const endpoints = captureStates();
@@ -603,7 +608,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       return counters;
     },
     endpoints: () => captureStates().map((entry) => ({ ...entry, coverage: coverage.of(entry.endpoint.id) })),
-    barredFromPods: () => barred,
+    barredFromPods,
     lanes: () => lanes.map((lane) => lane.status()),
     signatures: () => signatures,
     unaccounted: () => ledger.unaccounted(),
@@ -623,7 +628,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 }
 
 function specOf(endpoint: Endpoint, vlan: number): AttachSpec {
-  return { id: endpoint.id, interface: endpoint.interface, vlan, addresses: endpoint.addresses };
+  return { id: endpoint.id, taps: tapsOf(endpoint), vlan, addresses: endpoint.addresses };
 }
 
 /** As it would be in the journal, had it been read before. */

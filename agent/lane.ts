@@ -24,7 +24,6 @@ import {
   type GenerationRecord,
 } from './engine/generation.ts';
 import type { EngineRules } from './engine/rules.ts';
-import { widenFifo } from './engine/sandbox.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
 import type { EngineCount } from './observe/ledger.ts';
@@ -127,7 +126,6 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       endpoint: events.endpoint,
       outputOpen() {
         if (running === undefined) return;
-        widenFifo(running.fifo);
         readingSince = Date.now();
         if (running.token !== undefined) canary.started(running.token);
         events.ready(running);

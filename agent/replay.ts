@@ -9,7 +9,7 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { attribute } from './alerts/attribute.ts';
-import { linkTypeFromDlt, MAX_PREFIX, pcapFileHeader, REST_OFFSET, writeTaggedPrefix } from './capture/frame.ts';
+import { GROWTH, linkTypeFromDlt, pcapFileHeader, RECORD_HEADER, tagFrame, writeRecordHeader } from './capture/frame.ts';
 import { createPcapParser, type Damage } from './capture/pcap-file.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
 import type { Alert } from './engine/alert.ts';
@@ -24,6 +24,8 @@ import type { RuleIndex } from './rulesets/sets.ts';
 /** Stands for standard input, whatever it is. */
 export const STDIN = '/dev/stdin';
 const CHUNK_BYTES = 256 * 1024;
+/** Record header, and what a frame grows by. */
+const MAX_ADDED = 64;
 /** Files beyond this many share ids. */
 const IDS = 4093;
 
@@ -188,8 +190,8 @@ async function feed(
   progress: Progress,
   options: ReplayOptions,
 ): Promise<void> {
-  // A captured byte is written once, and a record gets at most MAX_PREFIX bytes in place of 16 or more.
-  const buffers = [Buffer.allocUnsafe(4 * CHUNK_BYTES), Buffer.allocUnsafe(4 * CHUNK_BYTES)] as const;
+  const buffers = [Buffer.allocUnsafeSlow(4 * CHUNK_BYTES), Buffer.allocUnsafeSlow(4 * CHUNK_BYTES)] as const;
+  const views = [new DataView(buffers[0].buffer), new DataView(buffers[1].buffer)] as const;
   let turn: 0 | 1 = 0;
   let filled = 0;
   const overflow: Buffer[] = [];
@@ -200,23 +202,20 @@ async function feed(
     progress.packets++;
     if (caplen < originalLength) summary.truncated++;
     const link = linkTypeFromDlt(dlt);
-    let target = buffers[turn];
-    if (filled + MAX_PREFIX + caplen > target.length) {
-      overflow.push(Buffer.from(target.subarray(0, filled)));
+    if (link === undefined) return void summary.unsupported++;
+    if (filled + MAX_ADDED + caplen > buffers[turn].length) {
+      overflow.push(Buffer.from(buffers[turn].subarray(0, filled)));
       filled = 0;
-      target = buffers[turn];
     }
-    const frame = buffer.subarray(start, start + caplen);
-    const prefix =
-      link === undefined
-        ? 0
-        : writeTaggedPrefix(target, filled, frame, caplen, originalLength, seconds, micros, link, vlan);
-    if (prefix === 0 || link === undefined) {
-      summary.unsupported++;
-      return;
-    }
-    frame.copy(target, filled + prefix, REST_OFFSET[link]);
-    filled += prefix + caplen - REST_OFFSET[link];
+    const target = buffers[turn];
+    const at = filled + RECORD_HEADER + GROWTH[link];
+    buffer.copy(target, at, start, start + caplen);
+    const tagged = tagFrame(target, at, caplen, link, vlan);
+    if (tagged < 0) return void summary.unsupported++;
+    const length = at + caplen - tagged;
+    const original = Math.max(length, originalLength + length - caplen);
+    writeRecordHeader(views[turn], filled, seconds, micros, length, original);
+    filled = at + caplen;
   });
 
   async function flush(): Promise<void> {

@@ -1,7 +1,7 @@
 /**
  * Turns captured frames into pcap records of Ethernet frames whose outer 802.1Q tag names the endpoint.
  *
- * Invariants: nothing is allocated per frame; whatever the bytes are, nothing throws and no byte behind `caplen` is written.
+ * Invariants: nothing is allocated for a plain frame; whatever the bytes are, nothing throws and no byte behind `captured` is written.
  *
  * A hostile pod can put VLAN tags of its own into its frames. Snort reports the innermost id that it decodes; Suricata reports those
  * of the innermost packet: a tunnel's content has none of the tags around the tunnel. So every further tag gets our id, in place
@@ -24,18 +24,19 @@ import { endianness } from 'node:os';
 
 export type LinkType = 'ethernet' | 'raw' | 'linux-sll' | 'linux-sll2' | 'null' | 'loop';
 
-const RECORD_HEADER = 16;
+/** Bytes of a pcap record's header: seconds, microseconds, captured and original length. */
+export const RECORD_HEADER = 16;
 const ETHERNET_ADDRESSES = 12;
 const TAG = 4;
+/** What `tagFrame` makes where there was no Ethernet header: addresses, tag, EtherType. */
+const MADE_HEADER = ETHERNET_ADDRESSES + TAG + 2;
 
-/** Bytes that `writeTaggedPrefix` writes at most: record header, addresses, tag, EtherType. */
-export const MAX_PREFIX = RECORD_HEADER + ETHERNET_ADDRESSES + TAG + 2;
 /** libpcap's limit of a record's captured length, and the snaplen in our file header. */
 export const MAX_RECORD_BYTES = 262_144;
 /** A frame with more captured bytes doesn't fit a record once it is tagged. */
-export const MAX_FRAME_BYTES = MAX_RECORD_BYTES - (MAX_PREFIX - RECORD_HEADER);
+export const MAX_FRAME_BYTES = MAX_RECORD_BYTES - MADE_HEADER;
 
-/** From which offset on a frame's own bytes follow the prefix. */
+/** Bytes of a link header that `tagFrame` does not keep. */
 export const REST_OFFSET: Readonly<Record<LinkType, number>> = {
   ethernet: ETHERNET_ADDRESSES,
   raw: 0,
@@ -43,6 +44,16 @@ export const REST_OFFSET: Readonly<Record<LinkType, number>> = {
   'linux-sll2': 20,
   null: 4,
   loop: 4,
+};
+
+/** Bytes by which `tagFrame` makes a frame longer, at its beginning. */
+export const GROWTH: Readonly<Record<LinkType, number>> = {
+  ethernet: TAG,
+  raw: MADE_HEADER,
+  'linux-sll': MADE_HEADER - 16,
+  'linux-sll2': MADE_HEADER - 20,
+  null: MADE_HEADER - 4,
+  loop: MADE_HEADER - 4,
 };
 
 // As in https://www.tcpdump.org/linktypes.html; 12 and 14 are the DLT_RAW of the BSDs.
@@ -57,13 +68,13 @@ const LINK_TYPES = new Map<number, LinkType>([
   [276, 'linux-sll2'],
 ]);
 
-const LINK_NAMES = new Map<string, LinkType>([
-  ['LINKTYPE_NULL', 'null'],
-  ['LINKTYPE_ETHERNET', 'ethernet'],
-  ['LINKTYPE_RAW', 'raw'],
-  ['LINKTYPE_LOOP', 'loop'],
-  ['LINKTYPE_LINUX_SLL', 'linux-sll'],
-  ['LINKTYPE_LINUX_SLL2', 'linux-sll2'],
+const LINK_NAMES = new Map<string, number>([
+  ['LINKTYPE_NULL', 0],
+  ['LINKTYPE_ETHERNET', 1],
+  ['LINKTYPE_RAW', 101],
+  ['LINKTYPE_LOOP', 108],
+  ['LINKTYPE_LINUX_SLL', 113],
+  ['LINKTYPE_LINUX_SLL2', 276],
 ]);
 
 /** The link type of a capture file's number. `undefined`: not supported. */
@@ -71,10 +82,10 @@ export function linkTypeFromDlt(dlt: number): LinkType | undefined {
   return LINK_TYPES.get(dlt);
 }
 
-/** The link type of what node-pcap calls it: "LINKTYPE_ETHERNET", "Unknown linktype 276". `undefined`: not supported. */
-export function linkTypeFromName(name: string): LinkType | undefined {
+/** The number of what node-pcap calls a link type: "LINKTYPE_ETHERNET", "Unknown linktype 276". -1: not known. */
+export function linkTypeNumber(name: string): number {
   const unknown = /^Unknown linktype (\d+)$/.exec(name);
-  return unknown ? linkTypeFromDlt(Number(unknown[1])) : LINK_NAMES.get(name);
+  return unknown ? Number(unknown[1]) : (LINK_NAMES.get(name) ?? -1);
 }
 
 /**
@@ -92,57 +103,71 @@ export function pcapFileHeader(): Buffer {
   return header;
 }
 
-/**
- * Writes the record header and the tagged Ethernet header of a frame to `target` at `at`, and overwrites VLAN ids further inside
- * the frame, in the frame itself. Behind the prefix belong the frame's bytes from `REST_OFFSET[link]` to `caplen`.
- *
- * @param target has `MAX_PREFIX` bytes from `at` on.
- * @param caplen captured bytes, at most `frame.length`; the frame is truncated if it is less than `originalLength`.
- * @param seconds 0..2^32-1
- * @param micros 0..999999
- * @param vlan 1..4094; RangeError otherwise.
- * @returns the prefix's length. 0, and the frame is as it was: it is too short for its link header, longer than
- *   `MAX_FRAME_BYTES`, or of a protocol that has no EtherType.
- */
-export function writeTaggedPrefix(
-  target: Buffer,
+/** Writes the header of a pcap record, of little-endian numbers. */
+export function writeRecordHeader(
+  view: DataView,
   at: number,
-  frame: Buffer,
-  caplen: number,
-  originalLength: number,
   seconds: number,
   micros: number,
-  link: LinkType,
-  vlan: number,
-): number {
+  captured: number,
+  length: number,
+): void {
+  view.setUint32(at, seconds, true);
+  view.setUint32(at + 4, micros, true);
+  view.setUint32(at + 8, captured, true);
+  view.setUint32(at + 12, length, true);
+}
+
+/**
+ * Makes an Ethernet frame with our tag of the frame in `bytes`, in place, and overwrites VLAN ids further inside. It ends where the frame did.
+ *
+ * @param start Where the frame begins. `GROWTH[link]` bytes before it are free.
+ * @param captured Its bytes.
+ * @param vlan 1..4094; RangeError otherwise.
+ * @returns where it begins now. -1, and it is as it was: it is too short for its link header, longer than
+ *   `MAX_FRAME_BYTES`, or of a protocol that has no EtherType.
+ */
+export function tagFrame(bytes: Buffer, start: number, captured: number, link: LinkType, vlan: number): number {
   if (!(vlan >= 1 && vlan <= 4094)) throw new RangeError(`VLAN id ${vlan} is not within 1..4094`);
-  if (caplen > MAX_FRAME_BYTES) return 0;
-  const restOffset = REST_OFFSET[link];
-  let position = at + RECORD_HEADER;
-  if (link === 'ethernet') {
-    if (caplen < ETHERNET_ADDRESSES + 2) return 0;
-    for (let index = 0; index < ETHERNET_ADDRESSES; index++) target[position++] = byteAt(frame, index);
-    position = writeTag(target, position, vlan);
-    rewriteTags(frame, caplen, behindTag(uint16(frame, ETHERNET_ADDRESSES)), ETHERNET_ADDRESSES + 2, vlan);
-  } else {
-    const etherType = cookedEtherType(frame, caplen, link);
-    if (etherType === 0) return 0;
-    target.fill(0, position, position + ETHERNET_ADDRESSES);
-    // The sender's address, if it is a MAC address: its length is at 4 (16 bits), and in version 2 at 11 (8 bits).
-    if (link === 'linux-sll' && uint16(frame, 4) === 6) frame.copy(target, position + 6, 6, 12);
-    if (link === 'linux-sll2' && byteAt(frame, 11) === 6) frame.copy(target, position + 6, 12, 18);
-    position = writeTag(target, position + ETHERNET_ADDRESSES, vlan);
-    target[position++] = etherType >>> 8;
-    target[position++] = etherType & 0xff;
-    rewriteTags(frame, caplen, behindTag(etherType), restOffset, vlan);
+  if (captured > MAX_FRAME_BYTES) return -1;
+  if (link !== 'ethernet') return tagCooked(bytes, start, captured, link, vlan);
+  if (captured < ETHERNET_ADDRESSES + 2) return -1;
+  const first = start - TAG;
+  bytes.copyWithin(first, start, start + ETHERNET_ADDRESSES);
+  writeTag(bytes, first + ETHERNET_ADDRESSES, vlan);
+  if (!isPlain(bytes, start, captured)) {
+    const frame = bytes.subarray(start, start + captured);
+    rewriteTags(frame, captured, behindTag(uint16(frame, ETHERNET_ADDRESSES)), ETHERNET_ADDRESSES + 2, vlan);
   }
-  const prefixLength = position - at;
-  const added = prefixLength - RECORD_HEADER - restOffset;
-  writeUint32(target, at, seconds);
-  writeUint32(target, at + 4, micros);
-  writeUint32(target, at + 8, caplen + added);
-  writeUint32(target, at + 12, (originalLength < caplen ? caplen : originalLength) + added);
-  return prefixLength;
+  return first;
+}
+
+function tagCooked(bytes: Buffer, start: number, captured: number, link: LinkType, vlan: number): number {
+  const frame = bytes.subarray(start, start + captured);
+  const etherType = cookedEtherType(frame, captured, link);
+  if (etherType === 0) return -1;
+  // The sender's address, if it is a MAC address: its length is at 4 (16 bits), and in version 2 at 11 (8 bits).
+  const isSll = link === 'linux-sll' && uint16(frame, 4) === 6;
+  const isSll2 = link === 'linux-sll2' && byteAt(frame, 11) === 6;
+  const sender = isSll ? Buffer.from(frame.subarray(6, 12)) : isSll2 ? Buffer.from(frame.subarray(12, 18)) : undefined;
+  rewriteTags(frame, captured, behindTag(etherType), REST_OFFSET[link], vlan);
+  const first = start + REST_OFFSET[link] - MADE_HEADER;
+  bytes.fill(0, first, first + ETHERNET_ADDRESSES);
+  if (sender !== undefined) bytes.set(sender, first + 6);
+  const at = writeTag(bytes, first + ETHERNET_ADDRESSES, vlan);
+  bytes[at] = etherType >>> 8;
+  bytes[at + 1] = etherType & 0xff;
+  return first;
+}
+
+/** Whether an Ethernet frame holds TCP in IP and nothing else, as nearly all do: then there is nothing to rewrite. */
+function isPlain(bytes: Buffer, start: number, captured: number): boolean {
+  const type = uint16(bytes, start + ETHERNET_ADDRESSES);
+  const ip = start + ETHERNET_ADDRESSES + 2;
+  if (captured < ETHERNET_ADDRESSES + 2 + 20) return false;
+  if (type === Protocol.ipv4)
+    return byteAt(bytes, ip) === 0x45 && (uint16(bytes, ip + 6) & 0x3fff) === 0 && bytes[ip + 9] === Protocol.tcp;
+  return type === Protocol.ipv6 && bytes[ip + 6] === Protocol.tcp;
 }
 
 /** The EtherType of a frame without Ethernet header; 0: it has none. */
@@ -523,13 +548,6 @@ function byteAt(buffer: Buffer, offset: number): number {
 
 function uint16(buffer: Buffer, offset: number): number {
   return (byteAt(buffer, offset) << 8) | byteAt(buffer, offset + 1);
-}
-
-function writeUint32(target: Buffer, at: number, value: number): void {
-  target[at] = value;
-  target[at + 1] = value >>> 8;
-  target[at + 2] = value >>> 16;
-  target[at + 3] = value >>> 24;
 }
 
 function writeTag(target: Buffer, at: number, vlan: number): number {

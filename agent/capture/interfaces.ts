@@ -22,3 +22,15 @@ export function interfaceIdentity(name: string): number {
   // The kernel makes a new inode for each device it registers.
   return lstatSync(`/sys/class/net/${name}`, { throwIfNoEntry: false })?.ino ?? 0;
 }
+
+/** What the kernel has counted at each interface of this process's network namespace: packets received and sent together. */
+export function interfacePackets(): Map<string, number> {
+  const packets = new Map<string, number>();
+  // Format: proc_pid_net(5), two lines of titles first.
+  for (const line of readFileSync('/proc/self/net/dev', 'latin1').split('\n').slice(2)) {
+    const colon = line.indexOf(':');
+    const fields = line.slice(colon + 1).trim().split(/\s+/);
+    if (colon > 0) packets.set(line.slice(0, colon).trim(), Number(fields[1]) + Number(fields[9]));
+  }
+  return packets;
+}

@@ -1,57 +1,86 @@
 /**
- * The capture process: node-pcap sessions of one lane, tagged and written to the engine's FIFO. Its only other contact with the
- * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own because node-pcap can't run in a
- * worker thread, and so that a crash in libpcap or in the binding leaves the agent alive.
+ * The capture process of one lane: packets of its endpoints, tagged and written to the engine's FIFO. Its only other contact with the
+ * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own so that a crash in libpcap leaves the agent alive.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
-import { createOutput, type Handed } from './output.ts';
+import { createForwarder } from './forward.ts';
+import { linkTypeFromDlt } from './frame.ts';
+import { interfacePackets } from './interfaces.ts';
+import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
-import type { CaptureSettings, Counters, FromCapture, ToCapture } from './protocol.ts';
-import { createSession, deadRings, handOverMillis, type Session } from './session.ts';
+import type { CaptureSettings, FromCapture, Report, ToCapture } from './protocol.ts';
+import { chooseLibrary, type Chosen } from './ring.ts';
+import { createSession, type Session } from './session.ts';
+import { createShunt } from './shunt/shunt.ts';
+import { createTurns } from './turns.ts';
+import { loadNative } from '../native.ts';
 
 /** How often the interfaces are compared with the sessions: a replaced veth is captured again within this. */
 const CHECK_MILLIS = 250;
 const STATS_MILLIS = 1_000;
 const CLOSE_GRACE_MILLIS = 1_000;
-/** An engine that has not read the queue to its end within this, while a process hands over, has lost its input. */
+/** An engine that has not read what waits within this, while a process hands over, has lost its input. */
 const HAND_OVER_GRACE_MILLIS = 3_000;
+const SHUNT_FLOWS = 32_768;
 
 // A full FIFO is an exception in Node, often; its stack trace costs more than the write.
 Error.stackTraceLimit = 0;
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as CaptureSettings;
 const sessions = new Map<string, Session>();
-/** Another process is before this one, see supervisor.ts. */
-let behind = process.argv[3] === 'behind';
+/** That are read to their ends. */
+const ending = new Set<Session>();
+/** Whether the engine had no room for packets since the last report. */
+let wasSlow = false;
 
 function tell(message: FromCapture): void {
   // Fails when the agent is gone; 'disconnect' ends this process.
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }
 
-const output = createOutput(settings.queueSize, {
+const output = createOutput(settings.queueSize, loadNative().native, {
   opened(path, inItsMiddle) {
-    if (inItsMiddle) return tell({ type: 'holding' });
     tell({ type: 'output-open', path });
     // Suricata gives up when no packet comes within a minute of its start.
-    writeOwn(output, FIRST_FRAME);
+    if (!inItsMiddle) writeOwn(output, FIRST_FRAME);
   },
   closed(path, reason, lost) {
-    for (const { spec, counters } of sessions.values()) {
+    for (const { spec, counters } of [...sessions.values(), ...ending]) {
       const packets = lost.get(spec.vlan) ?? 0;
       counters.forwarded -= packets;
       counters.droppedEngineDown += packets;
     }
     tell({ type: 'output-closed', path, reason });
+    turns.wake();
   },
+  blocked: () => (wasSlow = true),
+  drained: () => turns.wake(),
 });
+const shunt = settings.shunt
+  ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS })
+  : undefined;
+const turns = createTurns(output, createForwarder(output, shunt), settings.snaplen);
+const { library, instead } = await choose();
+tell({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
+
+async function choose(): Promise<Chosen> {
+  try {
+    return await chooseLibrary(settings.library, { ...settings, ready: turns.wake });
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    return await new Promise(() => {
+      process.send?.({ type: 'failed', reason } satisfies FromCapture, undefined, {}, () => process.exit(1));
+    });
+  }
+}
 
 async function handle(message: ToCapture): Promise<void> {
   switch (message.type) {
     case 'attach': {
-      const session = createSession(message.spec, settings, output, tell, behind);
-      void sessions.get(message.spec.id)?.close();
-      sessions.set(message.spec.id, session);
+      const { spec } = message;
+      const known = sessions.get(spec.id);
+      if (known !== undefined) return known.goOver(spec);
+      const session = createSession(spec, { library, settings, turns, linkTypeName, tell });
+      sessions.set(spec.id, session);
       session.check();
       return;
     }
@@ -59,13 +88,16 @@ async function handle(message: ToCapture): Promise<void> {
       const session = sessions.get(message.id);
       if (session === undefined) return;
       sessions.delete(message.id);
+      ending.add(session);
       await session.close();
-      tell({ type: 'detached', id: message.id, counters: session.counters, deadRings: deadRings() });
+      ending.delete(session);
+      shunt?.forget(session.spec.vlan);
+      tell({ type: 'detached', id: message.id, counters: session.counters, deadRings: library.deadRings() });
       return;
     }
     case 'output':
       if (message.path === undefined) await output.close(CLOSE_GRACE_MILLIS);
-      else output.open(message.path);
+      else output.open(message.path, message.behind);
       return;
     case 'inject':
       tell({
@@ -74,36 +106,32 @@ async function handle(message: ToCapture): Promise<void> {
         accepted: writeOwn(output, udpFrame(message.payload, message.number)),
       });
       return;
-    case 'take-over':
-      for (const session of sessions.values()) session.hold();
-      if (message.path === undefined) tell({ type: 'holding' });
-      else output.open(message.path, true);
-      return;
     case 'hand-over':
       return handOver();
-    case 'resume':
-      behind = false;
-      for (const [id, session] of sessions) session.resume(message.cuts[id]);
-      return;
     case 'stop':
       await stop();
   }
 }
 
+function linkTypeName(dlt: number): string {
+  return linkTypeFromDlt(dlt) ?? `link type ${dlt}`;
+}
+
+async function closeAll(): Promise<void> {
+  await Promise.all([...sessions.values()].map((session) => session.close()));
+}
+
 async function handOver(): Promise<void> {
-  for (const session of sessions.values()) session.expectEnd();
-  await sleep(handOverMillis(settings));
-  clearInterval(checks);
+  await closeAll();
   clearInterval(reports);
-  const cuts = Object.fromEntries([...sessions].map(([id, session]) => [id, session.end()]));
   if (!(await output.empty(HAND_OVER_GRACE_MILLIS)))
     await output.close(0, 'the engine does not read, and the capture process ends');
-  const message: FromCapture = { type: 'handed-over', counters: allCounters(), ...handed(), cuts };
+  const message: FromCapture = { type: 'handed-over', ...report() };
   process.send?.(message, undefined, {}, () => process.exit(0));
 }
 
 async function stop(): Promise<void> {
-  await Promise.all([...sessions.values()].map((session) => session.close()));
+  await closeAll();
   await output.close(CLOSE_GRACE_MILLIS);
   sendStats();
   if (process.connected) process.disconnect();
@@ -111,17 +139,27 @@ async function stop(): Promise<void> {
 }
 
 function sendStats(): void {
-  for (const session of sessions.values()) session.refresh();
-  tell({ type: 'stats', counters: allCounters(), ...handed(), deadRings: deadRings() });
+  tell({ type: 'stats', ...report(), deadRings: library.deadRings() });
 }
 
-function handed(): { handed?: Handed } {
-  const found = output.handed();
-  return found === undefined ? {} : { handed: found };
-}
-
-function allCounters(): Record<string, Counters> {
-  return Object.fromEntries([...sessions].map(([id, session]) => [id, session.counters]));
+function report(): Report {
+  const slow = wasSlow || output.blocked;
+  wasSlow = false;
+  for (const session of sessions.values()) session.refresh(slow);
+  const packets = settings.filter === '' ? interfacePackets() : new Map<string, number>();
+  const seen = [...sessions].flatMap(([id, { spec, counters }]) => {
+    const [tap, ...others] = spec.taps;
+    const counted = tap === undefined || tap.netns !== undefined ? undefined : packets.get(tap.interface);
+    return counted === undefined || others.length > 0
+      ? []
+      : [[id, { interface: counted, captured: counters.received }] as const];
+  });
+  const handed = output.handed();
+  return {
+    counters: Object.fromEntries([...sessions].map(([id, session]) => [id, session.counters])),
+    seen: Object.fromEntries(seen),
+    ...(handed === undefined ? {} : { handed }),
+  };
 }
 
 process.on('message', (message: ToCapture) => void handle(message));
@@ -129,7 +167,7 @@ process.on('disconnect', () => void stop());
 // The agent decides when to end, also when Ctrl-C reaches the whole process group.
 process.on('SIGINT', () => undefined);
 process.on('SIGTERM', () => undefined);
-const checks = setInterval(() => {
+setInterval(() => {
   for (const session of sessions.values()) session.check();
 }, CHECK_MILLIS);
 const reports = setInterval(sendStats, STATS_MILLIS);

@@ -1,5 +1,5 @@
 /** Frames that are the agent's own. They have a VLAN id that no endpoint leases, and are in no endpoint's counters. */
-import { MAX_PREFIX, REST_OFFSET, writeTaggedPrefix } from './frame.ts';
+import { GROWTH, RECORD_HEADER, tagFrame, writeRecordHeader } from './frame.ts';
 import type { Accepted, Output } from './output.ts';
 
 const OWN_VLAN = 4094;
@@ -42,15 +42,19 @@ export function udpFrame(payload: string, number: number): Buffer {
 
 /** Writes the frame now, with the time of the wall clock. */
 export function writeOwn(output: Output, frame: Buffer): Accepted {
-  const prefix = Buffer.alloc(MAX_PREFIX);
-  const { length } = frame;
+  if (!output.isOpen) return 'closed';
+  const { arena } = output;
+  const from = arena.reserve(RECORD_HEADER + GROWTH.ethernet + frame.length);
+  if (from < 0) return 'queue-full';
+  const start = from + RECORD_HEADER + GROWTH.ethernet;
+  arena.bytes.set(frame, start);
+  const tagged = tagFrame(arena.bytes, start, frame.length, 'ethernet', OWN_VLAN);
+  const length = start + frame.length - tagged;
   const now = Date.now();
-  const seconds = Math.floor(now / 1000);
-  const micros = (now % 1000) * 1000;
-  const prefixLength = writeTaggedPrefix(prefix, 0, frame, length, length, seconds, micros, 'ethernet', OWN_VLAN);
-  const accepted = output.write(prefix, prefixLength, frame, REST_OFFSET.ethernet, length);
+  writeRecordHeader(arena.view, from, Math.floor(now / 1000), (now % 1000) * 1000, length, length);
+  output.add(from, start + frame.length, 1);
   output.flush();
-  return accepted;
+  return 'accepted';
 }
 
 /** RFC 1071, of an even number of bytes. */

@@ -1,20 +1,24 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
-import type { Cut } from './handover.ts';
+import type { Tap } from '../endpoints/endpoint.ts';
+import { SHUNT_PROTOCOLS } from './shunt/shunt.ts';
 import type { Accepted, Handed } from './output.ts';
 
-/** An interface to capture on, with the VLAN id that marks its frames. */
+export type LibraryName = 'native' | 'node-pcap';
+export type LibraryChoice = 'auto' | LibraryName;
+
+/** Interfaces to capture on, with the VLAN id that marks their frames. */
 export interface AttachSpec {
   id: string;
-  interface: string;
+  /** At least one. Those of an endpoint that is attached are gone over to, without a gap and without counting twice. */
+  taps: readonly Tap[];
   /** 1..4094 */
   vlan: number;
   /** The workload's own, where known: they tell what it sends from what it receives. */
   addresses?: readonly string[];
-  /** Bytes of its ring at first, where it had to grow before; `CaptureSettings.ringSize` without. */
-  ringSize?: number;
 }
 
 export interface CaptureSettings {
+  library: LibraryChoice;
   /** Bytes of a frame that are captured, 65,535..262,144. */
   snaplen: number;
   /** Bytes of an endpoint's kernel ring at first. */
@@ -25,16 +29,24 @@ export interface CaptureSettings {
   timeoutMillis: number;
   /** BPF expression, empty for all packets. */
   filter: string;
-  /** Bytes held for an engine that does not read fast enough; beyond them frames are dropped and counted. */
+  /** Bytes of memory that packets go through on their way to the engine. */
   queueSize: number;
   promiscuous: boolean;
+  /** Whether encrypted bulk is kept from the engine. */
+  shunt: boolean;
+  /** Bytes of it, of each flow and direction, that the engine gets all the same. */
+  shuntAfter: number;
 }
 
+type ShuntProtocol = (typeof SHUNT_PROTOCOLS)[number];
+/** Packets of which something was kept from the engine because it is encrypted, and those bytes. */
+type ShuntCounters = Record<`${ShuntProtocol}Packets` | `${ShuntProtocol}Bytes`, number>;
+
 /**
- * Packets of one endpoint since it was attached. `received` = `forwarded` + `unsupported` + what was dropped but by the interface
+ * Packets of one endpoint since it was attached. `received` = `forwarded` + `shunted` + `unsupported` + what was dropped but by the interface
  * + what lies in the kernel's ring.
  */
-export interface Counters {
+export interface Counters extends ShuntCounters {
   received: number;
   receivedBytes: number;
   /** Handed to the engine's FIFO, or waiting in the bounded queue before it. */
@@ -42,16 +54,20 @@ export interface Counters {
   forwardedBytes: number;
   /** Longer than the snaplen; forwarded all the same. */
   truncated: number;
+  /** Kept from the engine whole: nobody can inspect them. */
+  shunted: number;
   /** Lost: the kernel's ring was full. */
   droppedKernel: number;
   /** Lost before the ring, as the interface's driver counts them. Not part of `received`. */
   droppedInterface: number;
-  /** Lost: the engine did not read fast enough and the queue was full. */
+  /** Lost: the ring was full while the engine did not read fast enough. */
   droppedQueue: number;
-  /** Lost: no engine was reading. */
+  /** Lost: no engine was reading, or it ended before it had read them. */
   droppedEngineDown: number;
   /** Lost: in the ring when its interface vanished. */
   droppedDetached: number;
+  /** Lost: with a capture process that died, or while none had the interface open. */
+  droppedCaptureDied: number;
   /** Not inspected: a link type or frame that neither engine reads. */
   unsupported: number;
   /** Seconds in which the endpoint was seen to send, and to receive. */
@@ -69,24 +85,33 @@ export const COUNTER_NAMES = [
   'forwarded',
   'forwardedBytes',
   'truncated',
+  'shunted',
   'droppedKernel',
   'droppedInterface',
   'droppedQueue',
   'droppedEngineDown',
   'droppedDetached',
+  'droppedCaptureDied',
   'unsupported',
   'sentSeconds',
   'receivedSeconds',
   'flowsBothWays',
   'flowsSentOnly',
   'flowsReceivedOnly',
+  ...SHUNT_PROTOCOLS.flatMap((protocol) => [`${protocol}Packets`, `${protocol}Bytes`] as const),
 ] as const satisfies readonly (keyof Counters)[];
 
 export function zeroCounters(): Counters {
   return Object.fromEntries(COUNTER_NAMES.map((name) => [name, 0])) as unknown as Counters;
 }
 
-const LOST = ['droppedKernel', 'droppedQueue', 'droppedEngineDown', 'droppedDetached'] as const;
+const LOST = [
+  'droppedKernel',
+  'droppedQueue',
+  'droppedEngineDown',
+  'droppedDetached',
+  'droppedCaptureDied',
+] as const;
 
 /** Packets that were received and lost, whatever the cause. */
 export function lostOf(counters: Counters): number {
@@ -102,32 +127,43 @@ export function addCounters(sum: Counters, more: Counters): Counters {
 export type ToCapture =
   | { type: 'attach'; spec: AttachSpec }
   | { type: 'detach'; id: string }
-  /** Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. */
-  | { type: 'output'; path: string | undefined }
+  /** Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. `behind`: another process has begun it. */
+  | { type: 'output'; path: string | undefined; behind?: boolean }
   /** Writes a frame of the agent's own with this payload. */
   | { type: 'inject'; number: number; payload: string }
-  /** To a process that was started `behind` another one: holds what it reads, and opens the FIFO, if any, in the middle of its stream. */
-  | { type: 'take-over'; path: string | undefined }
-  /** Reads and writes all that is there, says so, and ends: another process goes on. */
+  /** Writes all that is there, says so, and ends: another process goes on. */
   | { type: 'hand-over' }
-  /** Goes on behind these cuts, by endpoint. */
-  | { type: 'resume'; cuts: Record<string, Cut> }
   | { type: 'stop' };
 
+/** What the kernel has counted at an endpoint's interface, sent and received, and what was captured of it by this process, at nearly the same moment. */
+export interface Seen {
+  interface: number;
+  captured: number;
+}
+
+export interface Report {
+  counters: Record<string, Counters>;
+  /** By endpoint, where it can be told. */
+  seen: Record<string, Seen>;
+  /** Absent while no FIFO is open. */
+  handed?: Handed;
+}
+
 export type FromCapture =
-  | { type: 'attached'; id: string; linkType: string; ifindex: number }
+  /** The process runs. `instead`: why it is not the library that `auto` takes first. */
+  | { type: 'started'; library: LibraryName; instead?: string }
+  /** It can't, and ends. */
+  | { type: 'failed'; reason: string }
+  | { type: 'attached'; id: string; linkType: string; ifindex: number; seen?: Seen }
   /** Nothing to capture on at present; it is tried again until detached. */
   | { type: 'waiting'; id: string; reason: string }
   | { type: 'detached'; id: string; counters: Counters; deadRings: number }
-  | { type: 'ring'; id: string; bytes: number }
   | { type: 'output-open'; path: string }
   /** The engine closed its end of the FIFO, or it could not be opened. */
   | { type: 'output-closed'; path: string; reason: string }
   /** What became of an `inject`. */
   | { type: 'injected'; number: number; accepted: Accepted }
-  /** `handed`: absent while no FIFO is open. `deadRings`: bytes that perhaps only the end of this process will free. */
-  | { type: 'stats'; counters: Record<string, Counters>; handed?: Handed; deadRings: number }
-  /** To `take-over`. */
-  | { type: 'holding' }
-  | { type: 'handed-over'; counters: Record<string, Counters>; handed?: Handed; cuts: Record<string, Cut> }
-  | { type: 'warning'; message: string };
+  /** `deadRings`: bytes that only the end of this process will free. */
+  | ({ type: 'stats'; deadRings: number } & Report)
+  | ({ type: 'handed-over' } & Report)
+  | { type: 'log'; level: 'info' | 'warn'; id: string; message: string };

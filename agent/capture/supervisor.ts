@@ -1,7 +1,6 @@
 /**
  * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and keeps the
- * endpoints' counters over its deaths. What it had captured and not reported when it died, at most a second's packets, is not
- * in the counters.
+ * endpoints' counters over its deaths. What died with it, or came while none had the interface open, is told by the interface's own counters (unseen.ts).
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -16,8 +15,11 @@ import {
   type CaptureSettings,
   type Counters,
   type FromCapture,
+  type LibraryName,
+  type Report,
   type ToCapture,
 } from './protocol.ts';
+import { watchUnseen } from './unseen.ts';
 
 const BACKOFF_FIRST_MILLIS = 100;
 const BACKOFF_LAST_MILLIS = 10_000;
@@ -25,12 +27,10 @@ const HEALTHY_MILLIS = 60_000;
 /** A process that says nothing for this long, though it reports every second, hangs. */
 const SILENCE_MILLIS = 15_000;
 const STOP_MILLIS = 1_500;
-/** With so many bytes in rings that libpcap does not release, the process is replaced. */
+/** With so many bytes in rings that node-pcap does not release, the process is replaced. */
 const MAX_DEAD_RINGS = 32 << 20;
 /** A successor must be ready, and the old process have handed over, within this; else things stay as they are for a while. */
-const RENEW_MILLIS = 5_000;
-/** And this for each endpoint, on a slow machine. */
-const ATTACH_MILLIS = 100;
+const RENEW_MILLIS = 15_000;
 const RENEW_AGAIN_MILLIS = 60_000;
 
 export type EndpointState =
@@ -59,6 +59,10 @@ export interface Capture {
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
   pid(): number | undefined;
+  /** What packets are captured by; undefined until a process has started. `instead`: why not by what `auto` takes first. */
+  library(): { name: LibraryName; instead?: string } | undefined;
+  /** Why no process can start. */
+  failure(): string | undefined;
   /** Ends the process; queued records are written first, for up to a second. */
   stop(): Promise<void>;
 }
@@ -69,6 +73,9 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
   /** What dead processes counted. */
   const before = new Map<string, Counters>();
   const latest = new Map<string, Counters>();
+  const unseen = watchUnseen();
+  let library: ReturnType<Capture['library']>;
+  let failure: string | undefined;
   /** Of the FIFO that is open: by processes that handed it over, and by the one that runs. */
   let handed: { path: string; before: number; latest: number } | undefined;
   const detaching = new Map<string, (counters: Counters) => void>();
@@ -121,46 +128,27 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     return started;
   }
 
-  /**
-   * Moves to a new process without losing a packet: it reads its own rings and holds what is in them while the old process reads
-   * its rings to their ends, and goes on behind what the old one has read.
-   */
+  /** Moves to a new process, which goes on in the middle of the engine's input. What comes between the two is lost, and counted. */
   async function renew(): Promise<void> {
     const old = child;
     const path = output;
     if (old === undefined || stopping || waiting !== undefined || (path !== undefined && !outputUsed)) return;
     if (performance.now() < renewFrom) return;
     waiting = [];
-    const next = launch('behind');
-    const found = new Map<string, FromCapture>();
-    const note = (message: unknown): void => {
-      const { type, id } = message as FromCapture & { id: string };
-      if (type === 'attached' || type === 'waiting') found.set(id, message as FromCapture);
-    };
-    next.on('message', note);
+    const next = launch();
     try {
-      if (specs.size > 0) {
-        const attached = until(next, () => found.size === specs.size, RENEW_MILLIS + specs.size * ATTACH_MILLIS);
-        for (const spec of specs.values()) next.send({ type: 'attach', spec } satisfies ToCapture);
-        await attached;
-      }
-      const holding = until(next, (message) => message.type === 'holding');
-      next.send({ type: 'take-over', path } satisfies ToCapture);
-      await holding;
-      const handedOver = until(old, (message) => message.type === 'handed-over');
+      await until(next, ({ type }) => type === 'started');
+      const handedOver = until(old, ({ type }) => type === 'handed-over');
       old.send({ type: 'hand-over' } satisfies ToCapture);
       const last = await handedOver;
       if (last.type !== 'handed-over') return;
-      child = next;
-      latest.clear();
+      take(last);
       if (last.handed !== undefined) count(last.handed, true);
-      for (const [id, counters] of Object.entries(last.counters)) {
-        if (specs.has(id)) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
-      }
+      child = next;
+      endCounts();
+      for (const spec of specs.values()) send({ type: 'attach', spec });
       // The engine may have ended meanwhile.
-      if (output !== path) send({ type: 'output', path: undefined });
-      send({ type: 'resume', cuts: last.cuts });
-      for (const message of found.values()) receive(message);
+      if (output !== undefined) send({ type: 'output', path: output, behind: output === path });
       log.debug({ pid: next.pid, before: old.pid }, 'capture process was replaced');
       if (next.exitCode !== null || next.signalCode !== null)
         void restart(performance.now(), next.exitCode, next.signalCode);
@@ -169,11 +157,17 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       next.kill('SIGKILL');
       renewFrom = performance.now() + RENEW_AGAIN_MILLIS;
     } finally {
-      next.off('message', note);
       const late = waiting;
       waiting = undefined;
       for (const call of late) call();
     }
+  }
+
+  /** What the process that ended had counted stays; what comes until another one captures is unseen. */
+  function endCounts(): void {
+    for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
+    latest.clear();
+    unseen.processEnded();
   }
 
   /** The first message of a process that satisfies `test`. Rejects when it ends before, or takes too long. */
@@ -200,8 +194,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
 
   async function restart(startedAt: number, code: number | null, signal: string | null): Promise<void> {
     child = undefined;
-    for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
-    latest.clear();
+    endCounts();
     for (const [id, resolve] of detaching) resolve(before.get(id) ?? zeroCounters());
     detaching.clear();
     if (output !== undefined && outputUsed) {
@@ -210,9 +203,11 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       events.outputClosed(path, 'the capture process ended', 'capture');
     }
     if (stopping) return;
-    for (const id of specs.keys()) setState(id, { is: 'waiting', reason: 'the capture process starts again' });
+    const reason = failure === undefined ? 'the capture process starts again' : `nothing can be captured: ${failure}`;
+    for (const id of specs.keys()) setState(id, { is: 'waiting', reason });
     if (performance.now() - startedAt > HEALTHY_MILLIS) backoff = BACKOFF_FIRST_MILLIS;
-    log.error({ code, signal, retryMillis: backoff }, 'capture process ended');
+    // Why it can't start was said, once.
+    if (failure === undefined) log.error({ code, signal, retryMillis: backoff }, 'capture process ended');
     await sleep(backoff);
     backoff = Math.min(backoff * 2, BACKOFF_LAST_MILLIS);
     if (!stopping) start();
@@ -223,17 +218,29 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     switch (message.type) {
       case 'attached':
         if (!specs.has(message.id)) return;
+        unseen.attached(message.id, message.ifindex);
         return setState(message.id, { is: 'capturing', ifindex: message.ifindex, linkType: message.linkType });
       case 'waiting':
         if (!specs.has(message.id)) return;
         return setState(message.id, { is: 'waiting', reason: message.reason });
+      case 'started': {
+        const { library: name, instead } = message;
+        if (instead !== undefined && library?.instead !== instead)
+          log.warn({ reason: instead }, `packets are captured by ${name}`);
+        library = { name, ...(instead === undefined ? {} : { instead }) };
+        failure = undefined;
+        return;
+      }
+      case 'failed':
+        if (failure !== message.reason) log.error(`nothing can be captured: ${message.reason}`);
+        failure = message.reason;
+        return;
       case 'stats':
         countedAt = Date.now();
-        for (const [id, counters] of Object.entries(message.counters)) if (specs.has(id)) latest.set(id, counters);
+        take(message);
         if (message.handed !== undefined) count(message.handed);
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
-      case 'holding':
       case 'handed-over':
         return;
       case 'injected':
@@ -245,11 +252,6 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         if (message.deadRings > MAX_DEAD_RINGS) void renew();
         return;
       }
-      case 'ring': {
-        const spec = specs.get(message.id);
-        if (spec !== undefined) specs.set(message.id, { ...spec, ringSize: message.bytes });
-        return log.info({ endpoint: message.id, ringBytes: message.bytes }, 'ring was too small and grew');
-      }
       case 'output-open':
         if (message.path !== output) return;
         outputUsed = true;
@@ -258,8 +260,22 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         if (message.path !== output) return;
         output = undefined;
         return events.outputClosed(message.path, message.reason, 'engine');
-      case 'warning':
-        return log.warn(message.message);
+      case 'log':
+        return log[message.level]({ endpoint: message.id }, message.message);
+    }
+  }
+
+  function take({ counters: reported, seen }: Report): void {
+    for (const [id, counters] of Object.entries(reported)) {
+      if (!specs.has(id)) continue;
+      latest.set(id, counters);
+      const found = seen[id];
+      const packets = found === undefined ? 0 : unseen.report(id, found);
+      if (packets === 0) continue;
+      const sum = before.get(id) ?? zeroCounters();
+      sum.received += packets;
+      sum.droppedCaptureDied += packets;
+      before.set(id, sum);
     }
   }
 
@@ -293,8 +309,9 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
         waiting.push(() => this.attach(spec));
         return;
       }
+      const isNew = !specs.has(spec.id);
       specs.set(spec.id, spec);
-      states.set(spec.id, { is: 'starting' });
+      if (isNew) states.set(spec.id, { is: 'starting' });
       send({ type: 'attach', spec });
     },
     async detach(id) {
@@ -309,6 +326,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       });
       before.delete(id);
       latest.delete(id);
+      unseen.forget(id);
       return counters;
     },
     setOutput(path) {
@@ -332,6 +350,8 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     states: () => new Map(states),
     countedAt: () => countedAt,
     pid: () => child?.pid,
+    library: () => library,
+    failure: () => failure,
     async stop() {
       stopping = true;
       const pending = waiting;

@@ -104,12 +104,17 @@ const ringText = `a size from ${RING[0]} to ${RING[1]}, such as 4MiB`;
 
 const capture = z
   .strictObject({
+    library: about(
+      z.enum(['auto', 'native', 'node-pcap']).prefault('auto'),
+      'one of auto, native, node-pcap',
+      'What packets are captured by; auto takes the native part of this project, and node-pcap where that cannot be loaded.',
+    ),
     snaplen: about(
       integer(65_535, 262_144).prefault(262_144),
       'an integer from 65535 to 262144',
       'Bytes of a packet that are captured; longer ones are truncated and counted.',
     ),
-    ringSize: about(bytes(...RING).prefault('1536KiB'), ringText, "The kernel's ring buffer for each endpoint."),
+    ringSize: about(bytes(...RING).prefault('512KiB'), ringText, "The kernel's ring buffer for each endpoint."),
     maxRingSize: about(
       bytes(...RING).prefault('64MiB'),
       ringText,
@@ -126,9 +131,19 @@ const capture = z
       'Packets that do not match are not inspected.',
     ),
     queueSize: about(
-      bytes('512KiB', '1GiB').prefault('4MiB'),
-      'a size from 512KiB to 1GiB, such as 4MiB',
-      'Packets that wait for the engine, for each lane; what does not fit is dropped and counted.',
+      bytes('4MiB', '256MiB').prefault('4MiB'),
+      'a size from 4MiB to 256MiB, such as 4MiB',
+      'Memory of each lane that packets go through; while the engine does not read them, others wait in their rings.',
+    ),
+    shunt: about(
+      z.enum(['on', 'off']).prefault('on'),
+      'on or off',
+      'Whether encrypted bulk, which nobody can inspect, is kept from the engine and counted.',
+    ),
+    shuntAfter: about(
+      bytes('1KiB', '1GiB').prefault('64KiB'),
+      'a size from 1KiB to 1GiB, such as 64KiB',
+      'How much encrypted data of a flow, in each direction, the engine gets all the same.',
     ),
     promiscuous: about(
       boolean().prefault(false),

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import type { CaptureSettings } from '../../agent/capture/protocol.ts';
 import { whyNoProc } from './proc.ts';
 import { superviseCapture } from '../../agent/capture/supervisor.ts';
 
@@ -75,7 +76,10 @@ let opened = (): void => undefined;
 const open = new Promise<void>((resolve) => {
   opened = resolve;
 });
-const settings = {
+const settings: CaptureSettings = {
+  library: 'auto',
+  shunt: false,
+  shuntAfter: 65_536,
   snaplen: 262_144,
   ringSize: slow ? 64 << 20 : 2 << 20,
   maxRingSize: slow ? 64 << 20 : 2 << 20,
@@ -99,7 +103,7 @@ const capture = superviseCapture(
 );
 const attach = (id: string, name: string, vlan: number): Promise<void> => {
   const capturing = new Promise<void>((resolve) => states.set(id, resolve));
-  capture.attach({ id, interface: name, vlan });
+  capture.attach({ id, taps: [{ interface: name }], vlan });
   return capturing;
 };
 

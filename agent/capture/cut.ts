@@ -1,9 +1,10 @@
 /**
- * Where one ring of an endpoint ends and the next one goes on, to the packet.
+ * Where one interface of an endpoint ends and another one goes on, to the packet.
  *
- * Both rings get each packet, but each with a time of its own: the kernel asks the clock once for each socket, and libpcap gives
- * whole microseconds. So around the end packets are told by their content: the reader of the old ring keeps what it read last (a
- * Tail), and the reader of the new one passes over exactly that (an Overlap).
+ * Both show each packet, but each with a time of its own. So around the end packets are told by their content: the reader of the old
+ * one keeps what it read last (a Tail), and the reader of the new one passes over exactly that (an Overlap).
+ *
+ * Not promised: equal packets within CLOCKS_APART of each other, just at the cut, may be taken for one another.
  */
 import { crc32 } from 'node:zlib';
 
@@ -52,6 +53,15 @@ export function createTail(before: number): Tail {
       until = time;
     },
     cut: () => ({ from, until, read: [...sums] }),
+  };
+}
+
+/** What was read from several interfaces. */
+export function joinCuts(cuts: readonly Cut[]): Cut {
+  return {
+    from: Math.max(...cuts.map(({ from }) => from)),
+    until: Math.max(...cuts.map(({ until }) => until)),
+    read: cuts.flatMap(({ read }) => read),
   };
 }
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { createOverlap, createTail } from '../../agent/capture/handover.ts';
+import { createOverlap, createTail } from '../../agent/capture/cut.ts';
 import { seeded } from '../support/random.ts';
 
 interface Packet {

@@ -1,0 +1,156 @@
+/**
+ * Makes of the packets that a source has put into the arena what the engine gets: tagged records, in place. What it does not get is
+ * left out, and what is behind it moves up when it is small, so that the FIFO is given few and large pieces.
+ */
+import { createOverlap, createTail, joinCuts, type Cut, type Overlap, type Tail } from './cut.ts';
+import type { Directions } from './directions.ts';
+import { GROWTH, linkTypeFromDlt, RECORD_HEADER, tagFrame, writeRecordHeader, type LinkType } from './frame.ts';
+import type { Output } from './output.ts';
+import type { Counters } from './protocol.ts';
+import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';
+
+/** A record of so many bytes is moved rather than given to the FIFO as a piece of its own. */
+const MOVED_BYTES = 16 * 1024;
+
+/** Of an endpoint, what its packets are counted and marked by. */
+export interface Marks {
+  vlan: number;
+  counters: Counters;
+  directions: Directions | undefined;
+}
+
+/** Where packets come from: one interface of an endpoint. */
+export interface Origin {
+  readonly marks: Marks;
+  /** undefined: frames that neither engine reads. */
+  link: LinkType | undefined;
+  /** Free bytes before each frame. */
+  room: number;
+  /** While another origin of the endpoint may have given the same packets. */
+  overlap: Overlap | undefined;
+  /** While what is read is to be known by another origin. */
+  tail: Tail | undefined;
+}
+
+export interface Forwarder {
+  /** Takes the records that are in the arena in [from, to). */
+  forward(origin: Origin, from: number, to: number): void;
+}
+
+export function createOrigin(marks: Marks, dlt: number): Origin {
+  const link = linkTypeFromDlt(dlt);
+  return { marks, link, room: link === undefined ? 0 : Math.max(0, GROWTH[link]), overlap: undefined, tail: undefined };
+}
+
+/** It goes on behind what other origins of the endpoint have read. */
+export function goOnBehind(origin: Origin, cuts: readonly Cut[]): void {
+  origin.overlap = createOverlap(joinCuts(cuts));
+}
+
+export function keepTail(origin: Origin, lastTime: number): Tail {
+  origin.tail ??= createTail(lastTime);
+  return origin.tail;
+}
+
+/** @param shunt undefined: all that an engine reads is forwarded. */
+export function createForwarder(output: Output, shunt: Shunt | undefined): Forwarder {
+  const { arena } = output;
+  const { bytes, view } = arena;
+  /** Of the piece that is being made. */
+  let begin = 0;
+  let end = 0;
+  let records = 0;
+
+  function forward(origin: Origin, from: number, to: number): void {
+    const { marks, room } = origin;
+    const { counters } = marks;
+    begin = end = from;
+    records = 0;
+    for (let at = from; at < to;) {
+      const captured = view.getUint32(at + 8, true);
+      const length = view.getUint32(at + 12, true);
+      const start = at + RECORD_HEADER + room;
+      const next = start + captured;
+      if (isNew(origin, at, start, captured)) {
+        counters.receivedBytes += length;
+        if (captured < length) counters.truncated++;
+        take(origin, at, start, captured, length);
+      } else {
+        counters.received--;
+      }
+      at = next;
+    }
+    finish();
+  }
+
+  function isNew(origin: Origin, at: number, start: number, captured: number): boolean {
+    if (origin.overlap === undefined && origin.tail === undefined) return true;
+    const time = view.getUint32(at, true) * 1e6 + view.getUint32(at + 4, true);
+    const frame = bytes.subarray(start, start + captured);
+    if (origin.overlap !== undefined) {
+      if (time > origin.overlap.end) origin.overlap = undefined;
+      else if (origin.overlap.has(time, frame, captured)) return false;
+    }
+    origin.tail?.add(time, frame, captured);
+    return true;
+  }
+
+  function take({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
+    const { counters, vlan, directions } = marks;
+    if (link === undefined) return void counters.unsupported++;
+    if (directions?.curious === true) directions.look(bytes.subarray(frame, frame + size), size, link);
+    if (!output.isOpen) return void counters.droppedEngineDown++;
+    const seconds = view.getUint32(at, true);
+    const micros = view.getUint32(at + 4, true);
+    let start = frame;
+    let captured = size;
+    let length = original;
+    const ip = shunt === undefined ? -1 : ipOffset(link, frame, size);
+    if (shunt !== undefined && ip >= 0) {
+      const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
+      if (verdict !== 'forward') {
+        const protocol = SHUNT_PROTOCOLS[shunt.protocol] ?? 'tls';
+        counters[`${protocol}Packets`]++;
+        counters[`${protocol}Bytes`] += shunt.bytes;
+        if (verdict === 'shunted') return void counters.shunted++;
+        ({ start, captured, length } = shunt);
+      }
+    }
+    const tagged = tagFrame(bytes, start, captured, link, vlan);
+    if (tagged < 0) return void counters.unsupported++;
+    counters.forwarded++;
+    counters.forwardedBytes += original;
+    const added = start - tagged;
+    add(tagged - RECORD_HEADER, captured + added, seconds, micros, length + added);
+  }
+
+  function ipOffset(link: LinkType, start: number, captured: number): number {
+    if (link === 'raw') return 0;
+    if (link !== 'ethernet' || captured < 34) return -1;
+    const type = view.getUint16(start + 12);
+    return type === 0x0800 || type === 0x86dd ? 14 : -1;
+  }
+
+  /** A frame that is tagged, with room for its record's header at `at`. */
+  function add(at: number, captured: number, seconds: number, micros: number, length: number): void {
+    const size = RECORD_HEADER + captured;
+    let record = at;
+    if (at !== end && records > 0 && size > MOVED_BYTES) finish();
+    if (records === 0) {
+      begin = at;
+    } else if (at !== end) {
+      bytes.copyWithin(end + RECORD_HEADER, at + RECORD_HEADER, at + size);
+      record = end;
+    }
+    writeRecordHeader(view, record, seconds, micros, captured, Math.max(captured, length));
+    end = record + size;
+    records++;
+  }
+
+  function finish(): void {
+    if (records > 0) output.add(begin, end, records);
+    records = 0;
+  }
+
+  return { forward };
+}

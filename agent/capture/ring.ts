@@ -1,0 +1,89 @@
+/**
+ * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other choice; nothing else knows
+ * which of them is in use.
+ */
+import { createNativeLibrary } from './native-library.ts';
+import { createNodePcapLibrary } from './node-pcap-library.ts';
+import type { LibraryChoice, LibraryName } from './protocol.ts';
+
+export interface OpenOptions {
+  interface: string;
+  /** Path of the network namespace of the interface; undefined: this process's own. */
+  netns: string | undefined;
+  /** Bytes of its ring. */
+  size: number;
+  /** A ring on the same interface that this one takes the place of: each packet is in one of the two, in this one the later ones. */
+  before?: Ring;
+}
+
+export interface Statistics {
+  /** Packets that were captured, those of them that were lost before `fill` gave them, and those that it gave. */
+  received: number;
+  dropped: number;
+  delivered: number;
+}
+
+export interface Ring {
+  /** A number of https://www.tcpdump.org/linktypes.html or a DLT. */
+  readonly link: number;
+  readonly ifindex: number;
+  readonly size: number;
+  /** It has packets, or has failed. */
+  readonly ready: boolean;
+  /** Whether the last `fill` took all that there was, and whether the interface failed then. */
+  readonly empty: boolean;
+  readonly failed: boolean;
+  /**
+   * Puts packets into the arena in [from, to), each as a pcap record with `room` bytes before the frame, up to so many.
+   * @returns where they end.
+   */
+  fill(arena: Buffer, from: number, to: number, packets: number, room: number): number;
+  /** Asks to be woken when there is more. To be called when it is empty. */
+  rearm(): void;
+  /** Of now; the same object each time. */
+  statistics(): Statistics;
+  /** It gets no further packet, as far as the library can do that; what it has can be read. */
+  mute(): void;
+  /** Whether its interface is another one now, or gone; asked where /sys does not show it. */
+  isStale(): boolean;
+  close(): Promise<void>;
+}
+
+export interface Library {
+  readonly name: LibraryName;
+  /** Whether it can open a ring in place of another one, and in other network namespaces. */
+  readonly replaces: boolean;
+  readonly entersNamespaces: boolean;
+  /** @throws Error that says why not. */
+  open(options: OpenOptions): Promise<Ring>;
+  /** Bytes of rings that were closed and that only the end of this process releases. */
+  deadRings(): number;
+}
+
+/** What is the same for all rings of a process. */
+export interface LibraryOptions {
+  snaplen: number;
+  timeoutMillis: number;
+  promiscuous: boolean;
+  filter: string;
+  /** Called when a ring has become ready. */
+  ready(): void;
+}
+
+export interface Chosen {
+  library: Library;
+  /** Why it is not the one that `auto` takes first. */
+  instead?: string;
+}
+
+/** @throws Error that names the remedy when the chosen one, or with `auto` none, can be loaded. */
+export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
+  if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
+  try {
+    return { library: createNativeLibrary(options) };
+  } catch (error) {
+    if (choice === 'native') throw error;
+    const instead = error instanceof Error ? error.message : String(error);
+    return { library: await createNodePcapLibrary(options), instead };
+  }
+}

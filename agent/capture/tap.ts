@@ -1,0 +1,263 @@
+/**
+ * One interface of an endpoint: a ring on it, opened again whenever the interface is another one, and of the size that its traffic needs.
+ *
+ * A ring grows before it is full, and becomes small again when it has been quiet. The new ring gets each packet from a moment on, and the old
+ * one is read to its end first: so neither loses a packet, nor changes their order.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { statSync } from 'node:fs';
+import type { Tap as TapSpec } from '../endpoints/endpoint.ts';
+import { createOrigin, type Marks, type Origin } from './forward.ts';
+import { interfaceIdentity, interfaceState } from './interfaces.ts';
+import type { CaptureSettings } from './protocol.ts';
+import type { Library, Ring } from './ring.ts';
+import type { Reading } from './turns.ts';
+
+const RING_GROWTH = 4;
+/** A ring that brought less than this part of it at a time, for so long, is too large. */
+const QUIET_PART = 16;
+const QUIET_MILLIS = 60_000;
+/** How long a ring is read to its end; what an engine has not taken by then is lost. */
+const END_MILLIS = 5_000;
+/** The kernel's timer is not exact. */
+const BLOCK_SLACK_MILLIS = 5;
+const POLL_MILLIS = 2;
+
+export interface TapEvents {
+  attached(link: number, ifindex: number): void;
+  waiting(reason: string): void;
+  log(level: 'info' | 'warn', message: string): void;
+}
+
+export interface Tap extends Reading {
+  readonly spec: TapSpec;
+  /** Compares with the kernel and opens, closes or reopens. Cheap enough for four times a second. */
+  check(): void;
+  /** Each second: takes the kernel's counters in. `slowEngine`: it had no room for packets meanwhile. */
+  refresh(slowEngine: boolean): void;
+  /** Reads what was captured until now to its end, and closes. */
+  close(): Promise<void>;
+}
+
+interface Counted {
+  ring: Ring;
+  received: number;
+  dropped: number;
+}
+
+export function createTap(
+  spec: TapSpec,
+  marks: Marks,
+  library: Library,
+  settings: CaptureSettings,
+  wake: () => void,
+  events: TapEvents,
+): Tap {
+  const { counters } = marks;
+  const origin: Origin = createOrigin(marks, -1);
+  /** Of the interface, see interfaceIdentity. */
+  let identity = 0;
+  let current: Counted | undefined;
+  /** Is read to its end before `current`. */
+  let before: Counted | undefined;
+  let opening = false;
+  let closing = false;
+  let reason = '';
+  let slow = false;
+  /** Bytes that were read since the ring was empty, and when they were many for its size. */
+  let burst = 0;
+  let busyAt = performance.now();
+
+  function check(): void {
+    if (closing || opening) return;
+    if (current !== undefined) {
+      const isStale =
+        spec.netns === undefined ? interfaceIdentity(spec.interface) !== identity : current.ring.isStale();
+      if (!isStale) return;
+      end();
+    }
+    const why = whyNotYet();
+    if (why === undefined) void open();
+    else wait(why);
+  }
+
+  function whyNotYet(): string | undefined {
+    if (spec.netns !== undefined) {
+      if (!library.entersNamespaces)
+        return `${spec.interface} is in a pod's network namespace, which ${library.name} cannot enter (capture.library native can)`;
+      return statSync(spec.netns, { throwIfNoEntry: false }) === undefined
+        ? `the network namespace ${spec.netns} is gone`
+        : undefined;
+    }
+    const state = interfaceState(spec.interface);
+    if (state.is === 'absent') return `there is no interface ${spec.interface}`;
+    return state.is === 'down' ? `${spec.interface} is down` : undefined;
+  }
+
+  function wait(why: string): void {
+    if (why !== reason) events.waiting(why);
+    reason = why;
+  }
+
+  async function open(): Promise<void> {
+    opening = true;
+    const wanted = spec.netns === undefined ? interfaceIdentity(spec.interface) : 0;
+    let ring: Ring;
+    try {
+      ring = await library.open({ interface: spec.interface, netns: spec.netns, size: settings.ringSize });
+    } catch (error) {
+      opening = false;
+      return wait(`${spec.interface} cannot be captured: ${error instanceof Error ? error.message : String(error)}`);
+    }
+    opening = false;
+    // The name may have changed hands while it was opened.
+    const isOther = spec.netns === undefined && interfaceIdentity(spec.interface) !== wanted;
+    if (closing || isOther) {
+      await ring.close();
+      if (isOther) wait(`${spec.interface} was replaced while it was opened`);
+      return;
+    }
+    identity = wanted;
+    use(ring);
+    reason = '';
+    events.attached(ring.link, ring.ifindex);
+    wake();
+  }
+
+  function use(ring: Ring): void {
+    current = { ring, received: 0, dropped: 0 };
+    burst = 0;
+    busyAt = performance.now();
+    Object.assign(origin, createOrigin(marks, ring.link), { overlap: origin.overlap, tail: origin.tail });
+  }
+
+  function count(counted: Counted): number {
+    const { received, dropped } = counted.ring.statistics();
+    const lost = dropped - counted.dropped;
+    counters.received += received - counted.received;
+    counters[slow ? 'droppedQueue' : 'droppedKernel'] += lost;
+    counted.received = received;
+    counted.dropped = dropped;
+    return lost;
+  }
+
+  /** The interface is gone, or another one: what can't be read any more is lost. */
+  function end(): void {
+    for (const counted of [before, current]) {
+      if (counted === undefined) continue;
+      count(counted);
+      counters.droppedDetached += inRing(counted);
+      void counted.ring.close();
+    }
+    before = current = undefined;
+  }
+
+  function read(ring: Ring, bytes: number): void {
+    if (ring.failed) {
+      // What is left in it comes with the next calls, if at all.
+      if (bytes > 0) return;
+      end();
+      return check();
+    }
+    burst += bytes;
+    if (burst >= ring.size / QUIET_PART) busyAt = performance.now();
+    if (burst >= ring.size / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
+    if (!ring.empty) return;
+    burst = 0;
+    if (before?.ring === ring && isRead(before)) retire();
+  }
+
+  function retire(): void {
+    if (before === undefined) return;
+    count(before);
+    void before.ring.close();
+    before = undefined;
+    wake();
+  }
+
+  function resize(wanted: number): void {
+    const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
+    if (!library.replaces || opening || closing || current === undefined || before !== undefined) return;
+    if (current.ring.size === size) return;
+    opening = true;
+    const old = current;
+    library.open({ interface: spec.interface, netns: spec.netns, size, before: old.ring }).then(
+      (ring) => {
+        opening = false;
+        if (current !== old || closing) return void ring.close();
+        before = old;
+        use(ring);
+        void readToEnd(old);
+      },
+      (error: unknown) => {
+        opening = false;
+        // A ring on an interface that has just gone, most often.
+        if (current === old) events.log('warn', `a ring of ${size} bytes cannot be opened: ${String(error)}`);
+        busyAt = performance.now();
+      },
+    );
+  }
+
+  /** Its last block comes when it is full, or at a timeout. */
+  async function readToEnd(old: Counted): Promise<void> {
+    while (before === old) {
+      await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+      if (before !== old) return;
+      if (isRead(old)) return retire();
+      wake();
+    }
+  }
+
+  async function close(): Promise<void> {
+    closing = true;
+    // The ring that is being opened is closed when it is there.
+    for (const deadline = performance.now() + END_MILLIS; before !== undefined && performance.now() < deadline;) {
+      wake();
+      await sleep(POLL_MILLIS);
+    }
+    const last = current;
+    if (last === undefined || before !== undefined) return end();
+    last.ring.mute();
+    count(last);
+    const target = last.received - last.dropped;
+    // What comes later can't be kept away from each library's rings, and is not wanted.
+    const isDone = (): boolean => last.ring.statistics().delivered >= target;
+    await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+    const deadline = performance.now() + END_MILLIS;
+    for (wake(); !isDone() && current === last && performance.now() < deadline; wake()) await sleep(POLL_MILLIS);
+    if (current !== last) return;
+    count(last);
+    const left = inRing(last);
+    if (isDone()) counters.received -= left;
+    else counters.droppedQueue += left;
+    current = undefined;
+    await last.ring.close();
+  }
+
+  return {
+    spec,
+    origin,
+    ring: () => before?.ring ?? current?.ring,
+    read,
+    check,
+    refresh(slowEngine) {
+      slow = slowEngine;
+      const lost = (before === undefined ? 0 : count(before)) + (current === undefined ? 0 : count(current));
+      slow = false;
+      if (current === undefined) return;
+      if (lost > 0) resize(current.ring.size * RING_GROWTH);
+      else if (performance.now() - busyAt > QUIET_MILLIS) resize(settings.ringSize);
+    },
+    close,
+  };
+}
+
+function isRead(counted: Counted): boolean {
+  const { received, dropped, delivered } = counted.ring.statistics();
+  return delivered >= received - dropped;
+}
+
+function inRing({ ring }: Counted): number {
+  const { received, dropped, delivered } = ring.statistics();
+  return Math.max(0, received - dropped - delivered);
+}

@@ -1,0 +1,103 @@
+/**
+ * Who is read when: rings take turns, a bounded piece each, so that one that floods leaves the others theirs, and the event loop goes on at any load.
+ *
+ * While the engine is slower than what comes, nothing is read: packets wait in their endpoints' own rings, and one that is full drops its own
+ * endpoint's packets. A ring that is read again each round never fills, so what an endpoint sends below its share is not lost.
+ */
+import type { Forwarder, Origin } from './forward.ts';
+import { RECORD_HEADER } from './frame.ts';
+import type { Output } from './output.ts';
+import type { Ring } from './ring.ts';
+
+/** What one ring is read in its turn: bytes, and packets, of which each costs an engine about as much as 8 KB of a large one. */
+const TURN_BYTES = 256 * 1024;
+const TURN_PACKETS = 128;
+/** After so long the event loop goes on. */
+const ROUNDS_MILLIS = 5;
+/** So much is written at a time at least, while there is more to read. */
+const WRITTEN_BYTES = 64 * 1024;
+const MAX_ROOM = 32;
+
+/** Something that is read: its ring may be another one each time. */
+export interface Reading {
+  ring(): Ring | undefined;
+  readonly origin: Origin;
+  /** After each piece; the ring may have failed. */
+  read(ring: Ring, bytes: number): void;
+}
+
+export interface Turns {
+  add(reading: Reading): void;
+  remove(reading: Reading): void;
+  /** A ring has become ready, or there is room again. */
+  wake(): void;
+}
+
+export function createTurns(output: Output, forwarder: Forwarder, snaplen: number): Turns {
+  const { arena } = output;
+  const least = RECORD_HEADER + MAX_ROOM + snaplen;
+  let readings: Reading[] = [];
+  let next = 0;
+  let scheduled = false;
+
+  function wake(): void {
+    if (scheduled) return;
+    scheduled = true;
+    setImmediate(run);
+  }
+
+  function run(): void {
+    scheduled = false;
+    const end = performance.now() + ROUNDS_MILLIS;
+    let more = true;
+    while (more && !output.blocked) {
+      more = round();
+      output.flush();
+      if (performance.now() > end) break;
+    }
+    // When it is blocked, the output says when it no longer is.
+    if (more && !output.blocked) wake();
+  }
+
+  /** One turn for each, until the engine has to read first. @returns whether there may be more. */
+  function round(): boolean {
+    let more = false;
+    for (let count = readings.length; count > 0; count--) {
+      if (next >= readings.length) next = 0;
+      const reading = readings[next++];
+      const ring = reading?.ring();
+      if (reading === undefined || ring?.ready !== true) continue;
+      if (!read(reading, ring)) return true;
+      more ||= !ring.empty;
+      if (output.blocked) return true;
+    }
+    return more;
+  }
+
+  /** @returns whether there was room. */
+  function read(reading: Reading, ring: Ring): boolean {
+    let from = arena.reserve(least);
+    if (from < 0) {
+      output.flush();
+      from = arena.reserve(least);
+      if (from < 0) {
+        next--;
+        return false;
+      }
+    }
+    const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + TURN_BYTES), TURN_PACKETS, reading.origin.room);
+    if (to > from) forwarder.forward(reading.origin, from, to);
+    if (ring.empty && !ring.failed) ring.rearm();
+    reading.read(ring, to - from);
+    if (arena.waiting > WRITTEN_BYTES) output.flush();
+    return true;
+  }
+
+  return {
+    add: (reading) => void readings.push(reading),
+    remove(reading) {
+      readings = readings.filter((other) => other !== reading);
+    },
+    wake,
+  };
+}

@@ -1,0 +1,96 @@
+/**
+ * The project's own native code (native/capture.c): mechanics that Node has no call for. It is built once for a machine by
+ * scripts/native.mjs, and stays good over versions of Node, because it uses Node-API only.
+ */
+import { existsSync } from 'node:fs';
+import { constants } from 'node:os';
+import { fileURLToPath } from 'node:url';
+
+export const EMPTY = 0;
+export const FAILED = 2;
+
+/** Every call throws an Error that says what is wrong, unless it says otherwise. */
+export interface Native {
+  /**
+   * Opens a ring of packets on an interface.
+   * @param netns Path of its network namespace; empty: this process's own.
+   * @param snaplen Bytes of a packet, up to 262,144.
+   * @param size Bytes of the ring.
+   * @param timeout Milliseconds after which the kernel gives a block that is not full.
+   * @param filter BPF expression; empty: all packets.
+   * @param before Slot of a ring on the same interface. When the promise resolves, that one gets no further packet; each is in one of the two, and
+   *   all in it were captured before those of this one. -1: none.
+   * @returns slot: its number in the other calls; link: a DLT.
+   */
+  open(
+    device: string,
+    netns: string,
+    snaplen: number,
+    size: number,
+    timeout: number,
+    promiscuous: boolean,
+    filter: string,
+    before: number,
+  ): Promise<{ slot: number; link: number; ifindex: number }>;
+  /**
+   * Copies packets from a ring to `arena` in [from, to), each as a pcap record: seconds, microseconds, captured and original length (32 bits each, of this
+   * machine's byte order), `room` free bytes, the frame. Stops where another one of the greatest length would not fit.
+   * @param state 8 bytes: set to how many there are, and to EMPTY, FAILED, or 1 when there may be more.
+   * @returns where they end.
+   */
+  fill(
+    slot: number,
+    arena: Buffer,
+    from: number,
+    to: number,
+    packets: number,
+    room: number,
+    state: Uint8Array,
+  ): number;
+  /** Sets three doubles: packets that the kernel had for the ring, those of them that it dropped, those that `fill` has given. */
+  statistics(slot: number, out: Uint8Array): void;
+  /** It gets no further packet. */
+  mute(slot: number): void;
+  /** The ifindex that the name of the ring's interface has now; negative: it is down; 0: there is none. */
+  state(slot: number): number;
+  close(slot: number): Promise<void>;
+  /** Calls back when a ring has packets or has failed, once until `rearm`. In the result, the bytes of such slots are 1. To be called once. */
+  wake(callback: () => void): Buffer;
+  rearm(slot: number): void;
+  /** Memory for `fill` and `splice`, up to 256 MiB. */
+  arena(bytes: number): Buffer;
+  /** Gives bytes to a FIFO without a copy: they must stay as they are until they were read. @returns how many it took, or a negative errno. */
+  splice(fd: number, arena: Buffer, from: number, to: number): number;
+  /** Bytes in a FIFO that were not read. */
+  pending(fd: number): number;
+  /** Gives a FIFO room for so many bytes, where that is allowed. @returns what it has. */
+  widen(fd: number, bytes: number): number;
+  makeFifo(path: string, mode: number): void;
+  /** How late timers of this thread, and of children that it starts from now on, may be. @returns what it was. */
+  timerSlack(nanoseconds: number): number;
+}
+
+export type Loaded = { native: Native } | { native: undefined; reason: string };
+
+/** Beside this file in dist/, or in dist/ where the sources themselves run. */
+const PLACES = ['../native/capture.node', '../dist/native/capture.node'];
+
+let loaded: Loaded | undefined;
+
+export function loadNative(): Loaded {
+  loaded ??= load();
+  return loaded;
+}
+
+function load(): Loaded {
+  const path = PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+  if (path === undefined) return { native: undefined, reason: 'it is not built: run  npm run setup' };
+  try {
+    const module = { exports: {} };
+    process.dlopen(module, path, constants.dlopen.RTLD_NOW);
+    return { native: module.exports as Native };
+  } catch (error) {
+    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
+    return { native: undefined, reason: `${reason}: run  npm run setup` };
+  }
+}

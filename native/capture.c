@@ -1,0 +1,646 @@
+/*
+ * Mechanics of the capture that Node has no call for: rings of packets by libpcap, in any network namespace; an arena that they are
+ * copied into; FIFOs. Interprets no byte of a packet: that is TypeScript's, in the arena (agent/native.ts has the types).
+ *
+ * A ring is known by its slot, a small number, and every argument is checked, so that no call can reach memory that is not its own.
+ * Opening and closing take milliseconds, so threads do it; all else happens in the thread that calls.
+ *
+ * A ring is replaced by a larger one without a packet lost or given twice: both are members of one fanout group of the kernel
+ * (packet(7), PACKET_FANOUT_CBPF), whose program says which of them a packet goes to, and is exchanged between two packets.
+ */
+#define _GNU_SOURCE
+#define NAPI_VERSION 8
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/if_packet.h>
+#include <linux/limits.h>
+#include <net/if.h>
+#include <node_api.h>
+#include <pcap/pcap.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* More than endpoints that a lane can have, each with a successor. */
+#define RINGS 16384
+#define RECORD_HEADER 16
+#define MAX_ROOM 64
+#define MAX_ARENA (256u << 20)
+#define TEXT 512
+
+enum { EMPTY, MORE, FAILED };
+
+typedef struct {
+  pcap_t *pcap;
+  int fd;
+  uint32_t snaplen;
+  /* Packets that came before the ring had its place in the group: its predecessor has them too. */
+  uint64_t skip;
+  uint64_t received, dropped, delivered;
+  char device[IFNAMSIZ];
+} ring_t;
+
+typedef struct {
+  ring_t *rings[RINGS];
+  uint8_t *ready;
+  int epoll;
+  napi_threadsafe_function wake;
+  atomic_bool waking;
+} instance_t;
+
+typedef struct {
+  napi_async_work work;
+  napi_deferred deferred;
+  instance_t *instance;
+  int slot;
+  ring_t *ring;
+  ring_t *before;
+  char device[IFNAMSIZ];
+  char netns[PATH_MAX];
+  char *filter;
+  uint32_t snaplen, size, timeout;
+  bool promiscuous;
+  int link;
+  int ifindex;
+  char error[TEXT];
+} job_t;
+
+static napi_value fail(napi_env env, const char *what, int code) {
+  char text[TEXT];
+  if (code == 0) snprintf(text, sizeof text, "%s", what);
+  else snprintf(text, sizeof text, "%s: %s", what, strerror(code));
+  bool pending = false;
+  napi_is_exception_pending(env, &pending);
+  if (!pending) napi_throw_error(env, NULL, text);
+  return NULL;
+}
+
+static bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *args) {
+  size_t found = count;
+  if (napi_get_cb_info(env, info, &found, args, NULL, NULL) == napi_ok && found >= count) return true;
+  fail(env, "too few arguments", 0);
+  return false;
+}
+
+/* Stands in a slot while its ring is being opened or closed. */
+static ring_t taken;
+
+/* A whole number up to `most`; anything else throws. */
+static bool get_number(napi_env env, napi_value value, uint32_t most, uint32_t *out) {
+  double number;
+  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 && number <= most && number == (uint32_t)number) {
+    *out = (uint32_t)number;
+    return true;
+  }
+  fail(env, "a number is not one, or out of range", 0);
+  return false;
+}
+
+static bool get_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
+  bool is = false;
+  if (napi_is_buffer(env, value, &is) == napi_ok && is && napi_get_buffer_info(env, value, (void **)data, length) == napi_ok) return true;
+  fail(env, "not a buffer", 0);
+  return false;
+}
+
+/* A text without zero bytes that fits `size`, its end included. */
+static bool get_text(napi_env env, napi_value value, char *out, size_t size) {
+  size_t length;
+  if (napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
+      napi_get_value_string_utf8(env, value, out, size, &length) == napi_ok && strlen(out) == length)
+    return true;
+  fail(env, "a text is not one, or too long", 0);
+  return false;
+}
+
+static instance_t *get_instance(napi_env env) {
+  instance_t *instance = NULL;
+  napi_get_instance_data(env, (void **)&instance);
+  return instance;
+}
+
+static ring_t *get_ring(napi_env env, napi_value value, uint32_t *slot) {
+  if (!get_number(env, value, RINGS - 1, slot)) return NULL;
+  ring_t *ring = get_instance(env)->rings[*slot];
+  if (ring != NULL && ring != &taken) return ring;
+  fail(env, "there is no such ring", 0);
+  return NULL;
+}
+
+/* Of a call that has a slot as its only argument. */
+static ring_t *get_only_ring(napi_env env, napi_callback_info info, uint32_t *slot) {
+  napi_value args[1];
+  return get_args(env, info, 1, args) ? get_ring(env, args[0], slot) : NULL;
+}
+
+static napi_value number(napi_env env, double value) {
+  napi_value result;
+  return napi_create_double(env, value, &result) == napi_ok ? result : NULL;
+}
+
+/* Rings */
+
+static bool attach_filter(int fd, uint32_t verdict, int level, int option) {
+  struct sock_filter code = BPF_STMT(BPF_RET | BPF_K, verdict);
+  struct sock_fprog program = {1, &code};
+  return setsockopt(fd, level, option, &program, sizeof program) == 0;
+}
+
+/* To which member of its group a packet goes. When it returns, none is under way to another one. */
+static bool direct_to(int fd, uint32_t member) {
+  return attach_filter(fd, member, SOL_PACKET, PACKET_FANOUT_DATA);
+}
+
+static bool join_group(ring_t *ring, ring_t *before) {
+  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+  if (before != NULL) {
+    socklen_t length = sizeof group;
+    if (getsockopt(before->fd, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
+    group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
+  }
+  return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
+}
+
+/* The kernel's counters begin anew with each call. */
+static void read_statistics(ring_t *ring) {
+  struct tpacket_stats_v3 stats = {0};
+  socklen_t length = sizeof stats;
+  if (getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &stats, &length) != 0) return;
+  ring->received += stats.tp_packets;
+  ring->dropped += stats.tp_drops;
+}
+
+static void fail_job(job_t *job, const char *what, const char *why) {
+  snprintf(job->error, sizeof job->error, "%s%s%s", what, *why == 0 ? "" : ": ", why);
+}
+
+static bool activate(job_t *job, pcap_t *pcap) {
+  pcap_set_snaplen(pcap, (int)job->snaplen);
+  pcap_set_promisc(pcap, job->promiscuous);
+  pcap_set_buffer_size(pcap, (int)job->size);
+  pcap_set_timeout(pcap, (int)job->timeout);
+  const int status = pcap_activate(pcap);
+  if (status >= 0) return true;
+  fail_job(job, pcap_statustostr(status), status == PCAP_ERROR ? pcap_geterr(pcap) : "");
+  return false;
+}
+
+static bool set_filter(job_t *job, ring_t *ring) {
+  struct bpf_program program;
+  if (*job->filter == 0) {
+    /* Fails where there is none. */
+    setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, NULL, 0);
+    return true;
+  }
+  if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) {
+    fail_job(job, "filter", pcap_geterr(ring->pcap));
+    return false;
+  }
+  const bool set = pcap_setfilter(ring->pcap, &program) == 0;
+  pcap_freecode(&program);
+  if (!set) fail_job(job, "filter", pcap_geterr(ring->pcap));
+  return set;
+}
+
+/* From a moment on that lies between two packets, they go to the new ring in place of the old one. */
+static bool succeed(job_t *job, ring_t *ring) {
+  /* What the new one gets before is not wanted: first by a filter, then as a member that nothing is directed to. */
+  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) || !direct_to(job->before->fd, 0) || !join_group(ring, job->before) ||
+      !direct_to(ring->fd, 0)) {
+    fail_job(job, "cannot follow another ring", strerror(errno));
+    return false;
+  }
+  read_statistics(ring);
+  ring->skip = ring->received - ring->dropped;
+  ring->received = ring->dropped = 0;
+  if (!set_filter(job, ring)) return false;
+  if (direct_to(ring->fd, 1)) return true;
+  fail_job(job, "cannot follow another ring", strerror(errno));
+  return false;
+}
+
+static void *open_ring(void *data) {
+  job_t *job = data;
+  if (*job->netns != 0) {
+    const int netns = open(job->netns, O_RDONLY | O_CLOEXEC);
+    const bool entered = netns >= 0 && setns(netns, CLONE_NEWNET) == 0;
+    if (!entered) fail_job(job, "cannot enter the network namespace", strerror(errno));
+    if (netns >= 0) close(netns);
+    if (!entered) return NULL;
+  }
+  char error[PCAP_ERRBUF_SIZE] = "";
+  pcap_t *pcap = pcap_create(job->device, error);
+  ring_t *ring = calloc(1, sizeof *ring);
+  if (pcap == NULL || ring == NULL) {
+    fail_job(job, "cannot open", error);
+    if (pcap != NULL) pcap_close(pcap);
+    free(ring);
+    return NULL;
+  }
+  ring->pcap = pcap;
+  ring->snaplen = job->snaplen;
+  memcpy(ring->device, job->device, sizeof ring->device);
+  bool opened = activate(job, pcap);
+  if (opened) {
+    ring->fd = pcap_get_selectable_fd(pcap);
+    struct ifreq request = {0};
+    memcpy(request.ifr_name, ring->device, sizeof request.ifr_name);
+    if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
+    job->link = pcap_datalink(pcap);
+    opened = pcap_setnonblock(pcap, 1, error) == 0;
+    if (!opened) fail_job(job, "cannot be read without waiting", error);
+  }
+  if (opened && job->before != NULL) opened = succeed(job, ring);
+  /* Without a group it can't be replaced, and is used as it is. */
+  if (opened && job->before == NULL && (opened = set_filter(job, ring))) join_group(ring, NULL);
+  if (opened) {
+    job->ring = ring;
+  } else {
+    pcap_close(pcap);
+    free(ring);
+  }
+  return NULL;
+}
+
+static void execute_open(napi_env env, void *data) {
+  (void)env;
+  job_t *job = data;
+  pthread_t thread;
+  /* A thread of its own: the namespace that it enters ends with it. */
+  const int code = pthread_create(&thread, NULL, open_ring, job);
+  if (code == 0) pthread_join(thread, NULL);
+  else fail_job(job, "cannot start a thread", strerror(code));
+}
+
+static void end_job(napi_env env, job_t *job) {
+  napi_delete_async_work(env, job->work);
+  free(job->filter);
+  free(job);
+}
+
+static void set_number(napi_env env, napi_value object, const char *name, double value) {
+  napi_set_named_property(env, object, name, number(env, value));
+}
+
+static void complete_open(napi_env env, napi_status status, void *data) {
+  job_t *job = data;
+  napi_value result;
+  if (status == napi_ok && job->ring != NULL) {
+    job->instance->rings[job->slot] = job->ring;
+    struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = (uint32_t)job->slot}};
+    if (job->instance->epoll >= 0) epoll_ctl(job->instance->epoll, EPOLL_CTL_ADD, job->ring->fd, &event);
+    napi_create_object(env, &result);
+    set_number(env, result, "slot", job->slot);
+    set_number(env, result, "link", job->link);
+    set_number(env, result, "ifindex", job->ifindex);
+    napi_resolve_deferred(env, job->deferred, result);
+  } else {
+    napi_value text;
+    job->instance->rings[job->slot] = NULL;
+    napi_create_string_utf8(env, job->error, NAPI_AUTO_LENGTH, &text);
+    napi_create_error(env, NULL, text, &result);
+    napi_reject_deferred(env, job->deferred, result);
+  }
+  end_job(env, job);
+}
+
+static int free_slot(instance_t *instance) {
+  for (int slot = 0; slot < RINGS; slot++)
+    if (instance->rings[slot] == NULL) return slot;
+  return -1;
+}
+
+static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callback execute, napi_async_complete_callback complete) {
+  napi_value promise, name;
+  napi_create_string_utf8(env, "capture", NAPI_AUTO_LENGTH, &name);
+  if (napi_create_promise(env, &job->deferred, &promise) == napi_ok &&
+      napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) == napi_ok && napi_queue_async_work(env, job->work) == napi_ok)
+    return promise;
+  free(job->filter);
+  free(job);
+  return fail(env, "cannot start", 0);
+}
+
+/* open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}. `before`: a slot or -1. */
+static napi_value open_call(napi_env env, napi_callback_info info) {
+  napi_value args[8];
+  job_t *job = calloc(1, sizeof *job);
+  size_t length = 0;
+  double before = -1;
+  uint32_t slot;
+  if (job == NULL) return fail(env, "no memory", 0);
+  job->instance = get_instance(env);
+  bool valid = get_args(env, info, 8, args) && get_text(env, args[0], job->device, sizeof job->device) &&
+               get_text(env, args[1], job->netns, sizeof job->netns) && get_number(env, args[2], 1 << 18, &job->snaplen) &&
+               get_number(env, args[3], 1 << 30, &job->size) && get_number(env, args[4], 60000, &job->timeout);
+  valid = valid && napi_get_value_bool(env, args[5], &job->promiscuous) == napi_ok &&
+          napi_get_value_string_utf8(env, args[6], NULL, 0, &length) == napi_ok && length < 65536 &&
+          (job->filter = calloc(1, length + 1)) != NULL && get_text(env, args[6], job->filter, length + 1) &&
+          napi_get_value_double(env, args[7], &before) == napi_ok;
+  if (valid && before != -1) {
+    job->before = get_ring(env, args[7], &slot);
+    valid = job->before != NULL;
+  }
+  job->slot = valid ? free_slot(job->instance) : -1;
+  if (job->slot < 0) {
+    free(job->filter);
+    free(job);
+    return fail(env, valid ? "too many rings" : "wrong arguments", 0);
+  }
+  job->instance->rings[job->slot] = &taken;
+  return start_job(env, job, execute_open, complete_open);
+}
+
+typedef struct {
+  ring_t *ring;
+  uint8_t *at, *end;
+  uint32_t room, packets;
+  bool full;
+} filling_t;
+
+static void copy_record(u_char *user, const struct pcap_pkthdr *header, const u_char *bytes) {
+  filling_t *filling = (filling_t *)user;
+  ring_t *ring = filling->ring;
+  if (ring->skip > 0) {
+    ring->skip--;
+    return;
+  }
+  ring->delivered++;
+  const uint32_t captured = header->caplen <= ring->snaplen ? header->caplen : ring->snaplen;
+  const uint32_t record[4] = {(uint32_t)header->ts.tv_sec, (uint32_t)header->ts.tv_usec, captured, header->len};
+  memcpy(filling->at, record, sizeof record);
+  memcpy(filling->at + RECORD_HEADER + filling->room, bytes, captured);
+  filling->at += RECORD_HEADER + filling->room + captured;
+  filling->packets++;
+  if ((size_t)(filling->end - filling->at) >= RECORD_HEADER + filling->room + ring->snaplen) return;
+  filling->full = true;
+  pcap_breakloop(ring->pcap);
+}
+
+/* fill(slot, arena, from, to, packets, room, state): where the records end. state[0] is set to their number, state[1] to EMPTY, MORE or FAILED. */
+static napi_value fill(napi_env env, napi_callback_info info) {
+  napi_value args[7];
+  uint32_t slot, from, to, packets, room;
+  uint8_t *arena, *state;
+  size_t length, state_length;
+  ring_t *ring;
+  if (!get_args(env, info, 7, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &arena, &length) ||
+      !get_number(env, args[2], MAX_ARENA, &from) || !get_number(env, args[3], MAX_ARENA, &to) || !get_number(env, args[4], 1 << 20, &packets) ||
+      !get_number(env, args[5], MAX_ROOM, &room) || !get_bytes(env, args[6], &state, &state_length))
+    return NULL;
+  if (from > to || to > length || packets == 0 || state_length < 8) return fail(env, "wrong arguments", 0);
+  uint32_t result[2] = {0, MORE};
+  filling_t filling = {ring, arena + from, arena + to, room, 0, false};
+  if (to - from >= RECORD_HEADER + room + ring->snaplen) {
+    const int status = pcap_dispatch(ring->pcap, (int)packets, copy_record, (u_char *)&filling);
+    result[0] = filling.packets;
+    if (status == PCAP_ERROR) result[1] = FAILED;
+    else if (!filling.full && status >= 0 && (uint32_t)status < packets) result[1] = EMPTY;
+  }
+  memcpy(state, result, sizeof result);
+  return number(env, (double)(filling.at - arena));
+}
+
+/* statistics(slot, out): packets that the kernel gave to the ring, of them dropped because it was full, and those that fill() gave, as doubles. */
+static napi_value statistics(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  uint32_t slot;
+  uint8_t *out;
+  size_t length;
+  ring_t *ring;
+  if (!get_args(env, info, 2, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &out, &length)) return NULL;
+  if (length < 3 * sizeof(double)) return fail(env, "wrong arguments", 0);
+  read_statistics(ring);
+  const double values[3] = {(double)ring->received, (double)ring->dropped, (double)ring->delivered};
+  memcpy(out, values, sizeof values);
+  return NULL;
+}
+
+/* mute(slot): it gets no further packet. What it has can be read. */
+static napi_value mute(napi_env env, napi_callback_info info) {
+  uint32_t slot;
+  ring_t *ring = get_only_ring(env, info, &slot);
+  if (ring == NULL) return NULL;
+  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER)) return fail(env, "cannot be muted", errno);
+  return NULL;
+}
+
+/* state(slot): the ifindex that its interface's name has now in the ring's namespace, negative where it is down, 0 where there is none. */
+static napi_value state(napi_env env, napi_callback_info info) {
+  uint32_t slot;
+  ring_t *ring = get_only_ring(env, info, &slot);
+  struct ifreq request = {0};
+  if (ring == NULL) return NULL;
+  memcpy(request.ifr_name, ring->device, sizeof request.ifr_name);
+  if (ioctl(ring->fd, SIOCGIFINDEX, &request) != 0) return number(env, 0);
+  const int ifindex = request.ifr_ifindex;
+  if (ioctl(ring->fd, SIOCGIFFLAGS, &request) != 0) return number(env, 0);
+  return number(env, (request.ifr_flags & IFF_UP) != 0 ? ifindex : -ifindex);
+}
+
+static void execute_close(napi_env env, void *data) {
+  (void)env;
+  job_t *job = data;
+  pcap_close(job->ring->pcap);
+  free(job->ring);
+}
+
+static void complete_close(napi_env env, napi_status status, void *data) {
+  (void)status;
+  job_t *job = data;
+  napi_value undefined;
+  napi_get_undefined(env, &undefined);
+  job->instance->rings[job->slot] = NULL;
+  napi_resolve_deferred(env, job->deferred, undefined);
+  end_job(env, job);
+}
+
+/* close(slot): a promise. The slot is nobody's from now on. */
+static napi_value close_call(napi_env env, napi_callback_info info) {
+  uint32_t slot;
+  ring_t *ring = get_only_ring(env, info, &slot);
+  if (ring == NULL) return NULL;
+  job_t *job = calloc(1, sizeof *job);
+  if (job == NULL) return fail(env, "no memory", 0);
+  job->instance = get_instance(env);
+  job->slot = (int)slot;
+  job->ring = ring;
+  job->instance->rings[slot] = &taken;
+  if (job->instance->epoll >= 0) epoll_ctl(job->instance->epoll, EPOLL_CTL_DEL, ring->fd, NULL);
+  return start_job(env, job, execute_close, complete_close);
+}
+
+/* Waking up */
+
+static void call_back(napi_env env, napi_value callback, void *context, void *data) {
+  (void)data;
+  instance_t *instance = context;
+  napi_value undefined;
+  atomic_store(&instance->waking, false);
+  if (env == NULL || callback == NULL) return;
+  napi_get_undefined(env, &undefined);
+  napi_call_function(env, undefined, callback, 0, NULL, NULL);
+}
+
+static void *wait_for_rings(void *data) {
+  instance_t *instance = data;
+  struct epoll_event events[64];
+  for (;;) {
+    const int count = epoll_wait(instance->epoll, events, 64, -1);
+    for (int index = 0; index < count; index++) atomic_store((atomic_uchar *)instance->ready + events[index].data.u32, 1);
+    if (count > 0 && !atomic_exchange(&instance->waking, true) &&
+        napi_call_threadsafe_function(instance->wake, NULL, napi_tsfn_nonblocking) != napi_ok)
+      return NULL;
+  }
+}
+
+/* wake(callback): calls it when a ring has packets, or failed. Gives a buffer in which the bytes of such slots are 1; rearm(slot) asks anew. Once. */
+static napi_value wake(napi_env env, napi_callback_info info) {
+  napi_value args[1], name, ready;
+  instance_t *instance = get_instance(env);
+  pthread_t thread;
+  if (!get_args(env, info, 1, args)) return NULL;
+  if (instance->epoll >= 0) return fail(env, "called before", 0);
+  napi_create_string_utf8(env, "capture", NAPI_AUTO_LENGTH, &name);
+  if (napi_create_threadsafe_function(env, args[0], NULL, name, 0, 1, NULL, NULL, instance, call_back, &instance->wake) != napi_ok ||
+      napi_create_buffer(env, RINGS, (void **)&instance->ready, &ready) != napi_ok)
+    return fail(env, "not a function", 0);
+  napi_unref_threadsafe_function(env, instance->wake);
+  memset(instance->ready, 0, RINGS);
+  /* It lives as long as the thread, which is to say always. */
+  napi_ref reference;
+  napi_create_reference(env, ready, 1, &reference);
+  instance->epoll = epoll_create1(EPOLL_CLOEXEC);
+  if (instance->epoll < 0 || pthread_create(&thread, NULL, wait_for_rings, instance) != 0) return fail(env, "cannot start a thread", errno);
+  pthread_detach(thread);
+  return ready;
+}
+
+static napi_value rearm(napi_env env, napi_callback_info info) {
+  uint32_t slot;
+  ring_t *ring = get_only_ring(env, info, &slot);
+  if (ring == NULL) return NULL;
+  struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = slot}};
+  const int epoll = get_instance(env)->epoll;
+  if (epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) != 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) != 0)
+    return fail(env, "epoll_ctl", errno);
+  return NULL;
+}
+
+/* The arena and FIFOs */
+
+static void unmap(napi_env env, void *data, void *hint) {
+  (void)env;
+  munmap(data, (size_t)(uintptr_t)hint);
+}
+
+/* arena(bytes): a buffer of whole pages of memory. */
+static napi_value arena(napi_env env, napi_callback_info info) {
+  napi_value args[1], result;
+  uint32_t bytes;
+  if (!get_args(env, info, 1, args) || !get_number(env, args[0], MAX_ARENA, &bytes)) return NULL;
+  void *memory = bytes == 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return fail(env, "no memory", bytes == 0 ? EINVAL : errno);
+  /* A copy on write would leave the FIFO with pages that are not ours. */
+  madvise(memory, bytes, MADV_DONTFORK);
+  if (napi_create_external_buffer(env, bytes, memory, unmap, (void *)(uintptr_t)bytes, &result) == napi_ok) return result;
+  munmap(memory, bytes);
+  return fail(env, "no buffer", 0);
+}
+
+/* splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were read. How many it took, or -errno. */
+static napi_value splice_call(napi_env env, napi_callback_info info) {
+  napi_value args[4];
+  uint32_t fd, from, to;
+  uint8_t *memory;
+  size_t length;
+  if (!get_args(env, info, 4, args) || !get_number(env, args[0], INT32_MAX, &fd) || !get_bytes(env, args[1], &memory, &length) ||
+      !get_number(env, args[2], MAX_ARENA, &from) || !get_number(env, args[3], MAX_ARENA, &to))
+    return NULL;
+  if (from > to || to > length) return fail(env, "wrong arguments", 0);
+  const struct iovec piece = {memory + from, to - from};
+  const ssize_t done = vmsplice((int)fd, &piece, 1, SPLICE_F_NONBLOCK);
+  return number(env, done < 0 ? -errno : (double)done);
+}
+
+/* pending(fd): bytes in a FIFO that were not read. */
+static napi_value pending(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  uint32_t fd;
+  int bytes = 0;
+  if (!get_args(env, info, 1, args) || !get_number(env, args[0], INT32_MAX, &fd)) return NULL;
+  if (ioctl((int)fd, FIONREAD, &bytes) != 0) return fail(env, "FIONREAD", errno);
+  return number(env, bytes);
+}
+
+/* widen(fd, bytes): gives a FIFO room for so many, if it may. What it has then. */
+static napi_value widen(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  uint32_t fd, bytes;
+  if (!get_args(env, info, 2, args) || !get_number(env, args[0], INT32_MAX, &fd) || !get_number(env, args[1], 1 << 30, &bytes)) return NULL;
+  fcntl((int)fd, F_SETPIPE_SZ, (int)bytes);
+  const int size = fcntl((int)fd, F_GETPIPE_SZ);
+  return size < 0 ? fail(env, "not a FIFO", errno) : number(env, size);
+}
+
+/* makeFifo(path, mode) */
+static napi_value make_fifo(napi_env env, napi_callback_info info) {
+  napi_value args[2];
+  char path[PATH_MAX];
+  uint32_t mode;
+  if (!get_args(env, info, 2, args) || !get_text(env, args[0], path, sizeof path) || !get_number(env, args[1], 0777, &mode)) return NULL;
+  /* The mode holds whatever the umask is. */
+  return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, path, errno);
+}
+
+/* timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on. What it was. */
+static napi_value timer_slack(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  uint32_t nanoseconds;
+  if (!get_args(env, info, 1, args) || !get_number(env, args[0], 1000000000, &nanoseconds)) return NULL;
+  const long before = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+  if (before < 0 || prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds, 0, 0, 0) != 0) return fail(env, "prctl", errno);
+  return number(env, (double)before);
+}
+
+static void free_instance(napi_env env, void *data, void *hint) {
+  (void)env;
+  (void)hint;
+  instance_t *instance = data;
+  /* The thread that waits uses it, and ends with the process. */
+  if (instance->epoll < 0) free(instance);
+}
+
+NAPI_MODULE_INIT() {
+  instance_t *instance = calloc(1, sizeof *instance);
+  if (instance == NULL) return fail(env, "no memory", 0);
+  instance->epoll = -1;
+  napi_set_instance_data(env, instance, free_instance, NULL);
+  const struct {
+    const char *name;
+    napi_callback call;
+  } calls[] = {{"open", open_call}, {"fill", fill}, {"statistics", statistics}, {"mute", mute}, {"state", state}, {"close", close_call},
+               {"wake", wake}, {"rearm", rearm}, {"arena", arena}, {"splice", splice_call}, {"pending", pending}, {"widen", widen},
+               {"makeFifo", make_fifo}, {"timerSlack", timer_slack}};
+  for (size_t index = 0; index < sizeof calls / sizeof *calls; index++) {
+    napi_value function;
+    if (napi_create_function(env, calls[index].name, NAPI_AUTO_LENGTH, calls[index].call, NULL, &function) != napi_ok ||
+        napi_set_named_property(env, exports, calls[index].name, function) != napi_ok)
+      return fail(env, calls[index].name, 0);
+  }
+  return exports;
+}
