@@ -72,7 +72,7 @@ export async function serveOneNode(
     stringify({
       'current-context': 'one',
       contexts: [{ name: 'one', context: { cluster: 'one', user: 'one' } }],
-      clusters: [{ name: 'one', cluster: { server: `http://127.0.0.1:${port}` } }],
+      clusters: [{ name: 'one', cluster: { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true } }],
       users: [{ name: 'one', user: {} }],
     }),
   );
