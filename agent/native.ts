@@ -51,9 +51,7 @@ export interface Native {
   statistics(slot: number, out: Uint8Array): void;
   /** It gets no further packet. */
   mute(slot: number): void;
-  /** The ifindex that the name of the ring's interface has now; negative: it is down; 0: there is none. */
-  state(slot: number): number;
-  close(slot: number): Promise<void>;
+  close(slot: number): Promise<unknown>;
   /** Calls back when a ring has packets or has failed, once until `rearm`. In the result, the bytes of such slots are 1. To be called once. */
   wake(callback: () => void): Buffer;
   rearm(slot: number): void;

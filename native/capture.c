@@ -51,7 +51,6 @@ typedef struct {
   /* Packets that came before the ring had its place in the group: its predecessor has them too. */
   uint64_t skip;
   uint64_t received, dropped, delivered;
-  char device[IFNAMSIZ];
 } ring_t;
 
 typedef struct {
@@ -68,7 +67,8 @@ typedef struct {
   instance_t *instance;
   int slot;
   ring_t *ring;
-  ring_t *before;
+  /* A duplicate of a socket of the group, or -1: its ring may be closed meanwhile. */
+  int before;
   char device[IFNAMSIZ];
   char netns[PATH_MAX];
   char *filter;
@@ -83,17 +83,15 @@ static napi_value fail(napi_env env, const char *what, int code) {
   char text[TEXT];
   if (code == 0) snprintf(text, sizeof text, "%s", what);
   else snprintf(text, sizeof text, "%s: %s", what, strerror(code));
-  bool pending = false;
-  napi_is_exception_pending(env, &pending);
-  if (!pending) napi_throw_error(env, NULL, text);
+  /* Does nothing where an exception is pending. */
+  napi_throw_error(env, NULL, text);
   return NULL;
 }
 
 static bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *args) {
   size_t found = count;
   if (napi_get_cb_info(env, info, &found, args, NULL, NULL) == napi_ok && found >= count) return true;
-  fail(env, "too few arguments", 0);
-  return false;
+  return fail(env, "too few arguments", 0);
 }
 
 /* Stands in a slot while its ring is being opened or closed. */
@@ -106,15 +104,13 @@ static bool get_number(napi_env env, napi_value value, uint32_t most, uint32_t *
     *out = (uint32_t)number;
     return true;
   }
-  fail(env, "a number is not one, or out of range", 0);
-  return false;
+  return fail(env, "a number is not one, or out of range", 0);
 }
 
 static bool get_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
   bool is = false;
   if (napi_is_buffer(env, value, &is) == napi_ok && is && napi_get_buffer_info(env, value, (void **)data, length) == napi_ok) return true;
-  fail(env, "not a buffer", 0);
-  return false;
+  return fail(env, "not a buffer", 0);
 }
 
 /* A text without zero bytes that fits `size`, its end included. */
@@ -123,8 +119,7 @@ static bool get_text(napi_env env, napi_value value, char *out, size_t size) {
   if (napi_get_value_string_utf8(env, value, NULL, 0, &length) == napi_ok && length < size &&
       napi_get_value_string_utf8(env, value, out, size, &length) == napi_ok && strlen(out) == length)
     return true;
-  fail(env, "a text is not one, or too long", 0);
-  return false;
+  return fail(env, "a text is not one, or too long", 0);
 }
 
 static instance_t *get_instance(napi_env env) {
@@ -165,11 +160,11 @@ static bool direct_to(int fd, uint32_t member) {
   return attach_filter(fd, member, SOL_PACKET, PACKET_FANOUT_DATA);
 }
 
-static bool join_group(ring_t *ring, ring_t *before) {
+static bool join_group(ring_t *ring, int before) {
   uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
-  if (before != NULL) {
+  if (before >= 0) {
     socklen_t length = sizeof group;
-    if (getsockopt(before->fd, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
+    if (getsockopt(before, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
     group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
   }
   return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
@@ -184,8 +179,9 @@ static void read_statistics(ring_t *ring) {
   ring->dropped += stats.tp_drops;
 }
 
-static void fail_job(job_t *job, const char *what, const char *why) {
+static bool fail_job(job_t *job, const char *what, const char *why) {
   snprintf(job->error, sizeof job->error, "%s%s%s", what, *why == 0 ? "" : ": ", why);
+  return false;
 }
 
 static bool activate(job_t *job, pcap_t *pcap) {
@@ -194,43 +190,33 @@ static bool activate(job_t *job, pcap_t *pcap) {
   pcap_set_buffer_size(pcap, (int)job->size);
   pcap_set_timeout(pcap, (int)job->timeout);
   const int status = pcap_activate(pcap);
-  if (status >= 0) return true;
-  fail_job(job, pcap_statustostr(status), status == PCAP_ERROR ? pcap_geterr(pcap) : "");
-  return false;
+  return status >= 0 || fail_job(job, pcap_statustostr(status), status == PCAP_ERROR ? pcap_geterr(pcap) : "");
 }
 
 static bool set_filter(job_t *job, ring_t *ring) {
   struct bpf_program program;
   if (*job->filter == 0) {
-    /* Fails where there is none. */
-    setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, NULL, 0);
-    return true;
+    const int unused = 0;
+    if (setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT) return true;
+    return fail_job(job, "filter", strerror(errno));
   }
-  if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) {
-    fail_job(job, "filter", pcap_geterr(ring->pcap));
-    return false;
-  }
+  if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
   const bool set = pcap_setfilter(ring->pcap, &program) == 0;
   pcap_freecode(&program);
-  if (!set) fail_job(job, "filter", pcap_geterr(ring->pcap));
-  return set;
+  return set || fail_job(job, "filter", pcap_geterr(ring->pcap));
 }
 
 /* From a moment on that lies between two packets, they go to the new ring in place of the old one. */
 static bool succeed(job_t *job, ring_t *ring) {
   /* What the new one gets before is not wanted: first by a filter, then as a member that nothing is directed to. */
-  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) || !direct_to(job->before->fd, 0) || !join_group(ring, job->before) ||
-      !direct_to(ring->fd, 0)) {
-    fail_job(job, "cannot follow another ring", strerror(errno));
-    return false;
-  }
+  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) || !direct_to(job->before, 0) || !join_group(ring, job->before) ||
+      !direct_to(ring->fd, 0))
+    return fail_job(job, "cannot follow another ring", strerror(errno));
   read_statistics(ring);
   ring->skip = ring->received - ring->dropped;
   ring->received = ring->dropped = 0;
   if (!set_filter(job, ring)) return false;
-  if (direct_to(ring->fd, 1)) return true;
-  fail_job(job, "cannot follow another ring", strerror(errno));
-  return false;
+  return direct_to(ring->fd, 1) || fail_job(job, "cannot follow another ring", strerror(errno));
 }
 
 static void *open_ring(void *data) {
@@ -246,33 +232,28 @@ static void *open_ring(void *data) {
   pcap_t *pcap = pcap_create(job->device, error);
   ring_t *ring = calloc(1, sizeof *ring);
   if (pcap == NULL || ring == NULL) {
-    fail_job(job, "cannot open", error);
     if (pcap != NULL) pcap_close(pcap);
     free(ring);
-    return NULL;
+    return fail_job(job, "cannot open", error), NULL;
   }
   ring->pcap = pcap;
   ring->snaplen = job->snaplen;
-  memcpy(ring->device, job->device, sizeof ring->device);
   bool opened = activate(job, pcap);
   if (opened) {
     ring->fd = pcap_get_selectable_fd(pcap);
     struct ifreq request = {0};
-    memcpy(request.ifr_name, ring->device, sizeof request.ifr_name);
+    memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
     job->link = pcap_datalink(pcap);
     opened = pcap_setnonblock(pcap, 1, error) == 0;
     if (!opened) fail_job(job, "cannot be read without waiting", error);
   }
-  if (opened && job->before != NULL) opened = succeed(job, ring);
+  if (opened && job->before >= 0) opened = succeed(job, ring);
   /* Without a group it can't be replaced, and is used as it is. */
-  if (opened && job->before == NULL && (opened = set_filter(job, ring))) join_group(ring, NULL);
-  if (opened) {
-    job->ring = ring;
-  } else {
-    pcap_close(pcap);
-    free(ring);
-  }
+  if (opened && job->before < 0 && (opened = set_filter(job, ring))) join_group(ring, -1);
+  if (opened) return job->ring = ring, NULL;
+  pcap_close(pcap);
+  free(ring);
   return NULL;
 }
 
@@ -286,14 +267,15 @@ static void execute_open(napi_env env, void *data) {
   else fail_job(job, "cannot start a thread", strerror(code));
 }
 
-static void end_job(napi_env env, job_t *job) {
-  napi_delete_async_work(env, job->work);
+static void free_job(job_t *job) {
+  if (job->before >= 0) close(job->before);
   free(job->filter);
   free(job);
 }
 
-static void set_number(napi_env env, napi_value object, const char *name, double value) {
-  napi_set_named_property(env, object, name, number(env, value));
+static void end_job(napi_env env, job_t *job) {
+  napi_delete_async_work(env, job->work);
+  free_job(job);
 }
 
 static void complete_open(napi_env env, napi_status status, void *data) {
@@ -304,9 +286,9 @@ static void complete_open(napi_env env, napi_status status, void *data) {
     struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = (uint32_t)job->slot}};
     if (job->instance->epoll >= 0) epoll_ctl(job->instance->epoll, EPOLL_CTL_ADD, job->ring->fd, &event);
     napi_create_object(env, &result);
-    set_number(env, result, "slot", job->slot);
-    set_number(env, result, "link", job->link);
-    set_number(env, result, "ifindex", job->ifindex);
+    napi_set_named_property(env, result, "slot", number(env, job->slot));
+    napi_set_named_property(env, result, "link", number(env, job->link));
+    napi_set_named_property(env, result, "ifindex", number(env, job->ifindex));
     napi_resolve_deferred(env, job->deferred, result);
   } else {
     napi_value text;
@@ -330,8 +312,7 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
   if (napi_create_promise(env, &job->deferred, &promise) == napi_ok &&
       napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) == napi_ok && napi_queue_async_work(env, job->work) == napi_ok)
     return promise;
-  free(job->filter);
-  free(job);
+  free_job(job);
   return fail(env, "cannot start", 0);
 }
 
@@ -344,6 +325,7 @@ static napi_value open_call(napi_env env, napi_callback_info info) {
   uint32_t slot;
   if (job == NULL) return fail(env, "no memory", 0);
   job->instance = get_instance(env);
+  job->before = -1;
   bool valid = get_args(env, info, 8, args) && get_text(env, args[0], job->device, sizeof job->device) &&
                get_text(env, args[1], job->netns, sizeof job->netns) && get_number(env, args[2], 1 << 18, &job->snaplen) &&
                get_number(env, args[3], 1 << 30, &job->size) && get_number(env, args[4], 60000, &job->timeout);
@@ -352,13 +334,12 @@ static napi_value open_call(napi_env env, napi_callback_info info) {
           (job->filter = calloc(1, length + 1)) != NULL && get_text(env, args[6], job->filter, length + 1) &&
           napi_get_value_double(env, args[7], &before) == napi_ok;
   if (valid && before != -1) {
-    job->before = get_ring(env, args[7], &slot);
-    valid = job->before != NULL;
+    const ring_t *ring = get_ring(env, args[7], &slot);
+    valid = ring != NULL && (job->before = fcntl(ring->fd, F_DUPFD_CLOEXEC, 0)) >= 0;
   }
   job->slot = valid ? free_slot(job->instance) : -1;
   if (job->slot < 0) {
-    free(job->filter);
-    free(job);
+    free_job(job);
     return fail(env, valid ? "too many rings" : "wrong arguments", 0);
   }
   job->instance->rings[job->slot] = &taken;
@@ -439,19 +420,6 @@ static napi_value mute(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
-/* state(slot): the ifindex that its interface's name has now in the ring's namespace, negative where it is down, 0 where there is none. */
-static napi_value state(napi_env env, napi_callback_info info) {
-  uint32_t slot;
-  ring_t *ring = get_only_ring(env, info, &slot);
-  struct ifreq request = {0};
-  if (ring == NULL) return NULL;
-  memcpy(request.ifr_name, ring->device, sizeof request.ifr_name);
-  if (ioctl(ring->fd, SIOCGIFINDEX, &request) != 0) return number(env, 0);
-  const int ifindex = request.ifr_ifindex;
-  if (ioctl(ring->fd, SIOCGIFFLAGS, &request) != 0) return number(env, 0);
-  return number(env, (request.ifr_flags & IFF_UP) != 0 ? ifindex : -ifindex);
-}
-
 static void execute_close(napi_env env, void *data) {
   (void)env;
   job_t *job = data;
@@ -462,14 +430,12 @@ static void execute_close(napi_env env, void *data) {
 static void complete_close(napi_env env, napi_status status, void *data) {
   (void)status;
   job_t *job = data;
-  napi_value undefined;
-  napi_get_undefined(env, &undefined);
   job->instance->rings[job->slot] = NULL;
-  napi_resolve_deferred(env, job->deferred, undefined);
+  napi_resolve_deferred(env, job->deferred, number(env, job->slot));
   end_job(env, job);
 }
 
-/* close(slot): a promise. The slot is nobody's from now on. */
+/* close(slot): a promise of it. The slot is nobody's from now on. */
 static napi_value close_call(napi_env env, napi_callback_info info) {
   uint32_t slot;
   ring_t *ring = get_only_ring(env, info, &slot);
@@ -477,6 +443,7 @@ static napi_value close_call(napi_env env, napi_callback_info info) {
   job_t *job = calloc(1, sizeof *job);
   if (job == NULL) return fail(env, "no memory", 0);
   job->instance = get_instance(env);
+  job->before = -1;
   job->slot = (int)slot;
   job->ring = ring;
   job->instance->rings[slot] = &taken;
@@ -553,8 +520,8 @@ static napi_value arena(napi_env env, napi_callback_info info) {
   napi_value args[1], result;
   uint32_t bytes;
   if (!get_args(env, info, 1, args) || !get_number(env, args[0], MAX_ARENA, &bytes)) return NULL;
-  void *memory = bytes == 0 ? MAP_FAILED : mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED) return fail(env, "no memory", bytes == 0 ? EINVAL : errno);
+  void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) return fail(env, "no memory", errno);
   /* A copy on write would leave the FIFO with pages that are not ours. */
   madvise(memory, bytes, MADV_DONTFORK);
   if (napi_create_external_buffer(env, bytes, memory, unmap, (void *)(uintptr_t)bytes, &result) == napi_ok) return result;
@@ -613,8 +580,8 @@ static napi_value timer_slack(napi_env env, napi_callback_info info) {
   uint32_t nanoseconds;
   if (!get_args(env, info, 1, args) || !get_number(env, args[0], 1000000000, &nanoseconds)) return NULL;
   const long before = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
-  if (before < 0 || prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds, 0, 0, 0) != 0) return fail(env, "prctl", errno);
-  return number(env, (double)before);
+  const bool set = before >= 0 && prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds, 0, 0, 0) == 0;
+  return set ? number(env, (double)before) : fail(env, "prctl", errno);
 }
 
 static void free_instance(napi_env env, void *data, void *hint) {
@@ -625,22 +592,16 @@ static void free_instance(napi_env env, void *data, void *hint) {
   if (instance->epoll < 0) free(instance);
 }
 
+#define CALL(name, call) {name, NULL, call, NULL, NULL, NULL, napi_enumerable, NULL}
+
 NAPI_MODULE_INIT() {
   instance_t *instance = calloc(1, sizeof *instance);
   if (instance == NULL) return fail(env, "no memory", 0);
   instance->epoll = -1;
   napi_set_instance_data(env, instance, free_instance, NULL);
-  const struct {
-    const char *name;
-    napi_callback call;
-  } calls[] = {{"open", open_call}, {"fill", fill}, {"statistics", statistics}, {"mute", mute}, {"state", state}, {"close", close_call},
-               {"wake", wake}, {"rearm", rearm}, {"arena", arena}, {"splice", splice_call}, {"pending", pending}, {"widen", widen},
-               {"makeFifo", make_fifo}, {"timerSlack", timer_slack}};
-  for (size_t index = 0; index < sizeof calls / sizeof *calls; index++) {
-    napi_value function;
-    if (napi_create_function(env, calls[index].name, NAPI_AUTO_LENGTH, calls[index].call, NULL, &function) != napi_ok ||
-        napi_set_named_property(env, exports, calls[index].name, function) != napi_ok)
-      return fail(env, calls[index].name, 0);
-  }
-  return exports;
+  const napi_property_descriptor calls[] = {
+      CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
+      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("splice", splice_call), CALL("pending", pending),
+      CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
+  return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }

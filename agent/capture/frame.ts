@@ -160,14 +160,21 @@ function tagCooked(bytes: Buffer, start: number, captured: number, link: LinkTyp
   return first;
 }
 
-/** Whether an Ethernet frame holds TCP in IP and nothing else, as nearly all do: then there is nothing to rewrite. */
+/** Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as nearly all do: then there is nothing to rewrite. */
 function isPlain(bytes: Buffer, start: number, captured: number): boolean {
   const type = uint16(bytes, start + ETHERNET_ADDRESSES);
   const ip = start + ETHERNET_ADDRESSES + 2;
-  if (captured < ETHERNET_ADDRESSES + 2 + 20) return false;
-  if (type === Protocol.ipv4)
-    return byteAt(bytes, ip) === 0x45 && (uint16(bytes, ip + 6) & 0x3fff) === 0 && bytes[ip + 9] === Protocol.tcp;
-  return type === Protocol.ipv6 && bytes[ip + 6] === Protocol.tcp;
+  if (type === Protocol.ipv4 && captured >= 42) {
+    if (byteAt(bytes, ip) !== 0x45 || (uint16(bytes, ip + 6) & 0x3fff) !== 0) return false;
+    return isPlainTransport(bytes, byteAt(bytes, ip + 9), ip + 20);
+  }
+  if (type !== Protocol.ipv6 || captured < 62) return false;
+  return isPlainTransport(bytes, byteAt(bytes, ip + 6), ip + 40);
+}
+
+function isPlainTransport(bytes: Buffer, protocol: number, at: number): boolean {
+  if (protocol === Protocol.tcp) return true;
+  return protocol === Protocol.udp && udpTunnel(uint16(bytes, at), uint16(bytes, at + 2)) === Protocol.none;
 }
 
 /** The EtherType of a frame without Ethernet header; 0: it has none. */

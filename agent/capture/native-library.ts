@@ -71,7 +71,6 @@ function createRing(
       return statistics;
     },
     mute: () => native.mute(slot),
-    isStale: () => native.state(slot) !== ifindex,
     close: () => native.close(slot),
   };
 }

@@ -173,7 +173,6 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         return total;
       },
       mute: () => undefined,
-      isStale: () => false,
       close() {
         readKernel();
         closed = true;

@@ -72,6 +72,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   let splices = native !== undefined;
   let handed = 0;
   let retry: NodeJS.Timeout | undefined;
+  let full = false;
 
   function open(path: string, behind = false): void {
     if (state.is === 'open') abandon('replaced by another output');
@@ -118,11 +119,14 @@ export function createOutput(queueSize: number, native: Native | undefined, even
       if (written === 'gone') return;
       if (written === 0) {
         retry ??= setTimeout(onRetry, RETRY_MILLIS);
-        if (isBlocked()) events.blocked();
         break;
       }
     }
     release(fd);
+    const before = full;
+    full = isBlocked();
+    if (full && !before) events.blocked();
+    if (before && !full) events.drained();
   }
 
   /** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */
@@ -154,9 +158,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
 
   function onRetry(): void {
     retry = undefined;
-    const before = isBlocked();
     flush();
-    if (before && !isBlocked()) events.drained();
   }
 
   function isBlocked(): boolean {
@@ -171,6 +173,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     closeSync(fd);
     clearTimeout(retry);
     retry = undefined;
+    full = false;
     const lost = new Map<number, number>();
     arena.clear(read, (record) => {
       const vlan = arena.bytes.readUInt16BE(record + RECORD_HEADER + 14) & 0xfff;

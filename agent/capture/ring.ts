@@ -44,9 +44,7 @@ export interface Ring {
   statistics(): Statistics;
   /** It gets no further packet, as far as the library can do that; what it has can be read. */
   mute(): void;
-  /** Whether its interface is another one now, or gone; asked where /sys does not show it. */
-  isStale(): boolean;
-  close(): Promise<void>;
+  close(): Promise<unknown>;
 }
 
 export interface Library {

@@ -71,9 +71,8 @@ export function createTap(
   function check(): void {
     if (closing || opening) return;
     if (current !== undefined) {
-      const isStale =
-        spec.netns === undefined ? interfaceIdentity(spec.interface) !== identity : current.ring.isStale();
-      if (!isStale) return;
+      // /sys does not show a pod's interfaces: there the ring fails.
+      if (spec.netns !== undefined || interfaceIdentity(spec.interface) === identity) return;
       end();
     }
     const why = whyNotYet();
@@ -152,19 +151,22 @@ export function createTap(
     before = current = undefined;
   }
 
-  function read(ring: Ring, bytes: number): void {
+  function read(ring: Ring, bytes: number): number {
     if (ring.failed) {
       // What is left in it comes with the next calls, if at all.
-      if (bytes > 0) return;
+      if (bytes > 0) return 1;
       end();
-      return check();
+      check();
+      return 1;
     }
     burst += bytes;
-    if (burst >= ring.size / QUIET_PART) busyAt = performance.now();
-    if (burst >= ring.size / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
-    if (!ring.empty) return;
+    const share = burst / ring.size;
+    if (share >= 1 / QUIET_PART) busyAt = performance.now();
+    if (share >= 1 / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
+    if (!ring.empty) return share;
     burst = 0;
     if (before?.ring === ring && isRead(before)) retire();
+    return share;
   }
 
   function retire(): void {

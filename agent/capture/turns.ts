@@ -17,13 +17,20 @@ const ROUNDS_MILLIS = 5;
 /** So much is written at a time at least, while there is more to read. */
 const WRITTEN_BYTES = 64 * 1024;
 const MAX_ROOM = 32;
+/** Each wake-up costs as much as many packets: rounds are so far apart, while rings have room for what comes meanwhile. */
+const APART_MILLIS = 2;
+/** A ring that was filled by less than this part is woken for; another one is read again after so long without being asked for. */
+const QUIET_SHARE = 1 / 16;
+const PRESSED_SHARE = 1 / 4;
+const AGAIN_MILLIS = 4;
+const PRESSED_MILLIS = 1;
 
 /** Something that is read: its ring may be another one each time. */
 export interface Reading {
   ring(): Ring | undefined;
   readonly origin: Origin;
-  /** After each piece; the ring may have failed. */
-  read(ring: Ring, bytes: number): void;
+  /** After each piece; the ring may have failed. @returns which part of the ring was filled since it was empty before. */
+  read(ring: Ring, bytes: number): number;
 }
 
 export interface Turns {
@@ -39,24 +46,37 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
   let readings: Reading[] = [];
   let next = 0;
   let scheduled = false;
+  let ranAt = 0;
+  /** When rings that are empty are to be read again. */
+  let again = Infinity;
 
   function wake(): void {
+    schedule(ranAt + APART_MILLIS - performance.now());
+  }
+
+  function schedule(millis: number): void {
     if (scheduled) return;
     scheduled = true;
-    setImmediate(run);
+    if (millis < PRESSED_MILLIS / 2) setImmediate(run);
+    else setTimeout(run, millis);
   }
 
   function run(): void {
     scheduled = false;
+    again = Infinity;
     const end = performance.now() + ROUNDS_MILLIS;
     let more = true;
     while (more && !output.blocked) {
       more = round();
+      // Before it is asked whether there is room.
       output.flush();
-      if (performance.now() > end) break;
+      ranAt = performance.now();
+      if (ranAt > end) break;
     }
     // When it is blocked, the output says when it no longer is.
-    if (more && !output.blocked) wake();
+    if (output.blocked) return;
+    if (more) schedule(0);
+    else if (again < Infinity) schedule(again);
   }
 
   /** One turn for each, until the engine has to read first. @returns whether there may be more. */
@@ -87,8 +107,11 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
     }
     const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + TURN_BYTES), TURN_PACKETS, reading.origin.room);
     if (to > from) forwarder.forward(reading.origin, from, to);
-    if (ring.empty && !ring.failed) ring.rearm();
-    reading.read(ring, to - from);
+    const share = reading.read(ring, to - from);
+    if (ring.empty && !ring.failed) {
+      if (share < QUIET_SHARE) ring.rearm();
+      else again = Math.min(again, share < PRESSED_SHARE ? AGAIN_MILLIS : PRESSED_MILLIS);
+    }
     if (arena.waiting > WRITTEN_BYTES) output.flush();
     return true;
   }

@@ -57,12 +57,14 @@ const PACKETS: [keyof Counters, string][] = [
   ['received', 'received'],
   ['forwarded', 'forwarded'],
   ['truncated', 'truncated'],
+  ['shunted', 'shunted'],
   ['unsupported', 'unsupported'],
   ['droppedKernel', 'dropped_kernel'],
   ['droppedInterface', 'dropped_interface'],
   ['droppedQueue', 'dropped_queue'],
   ['droppedEngineDown', 'dropped_engine_down'],
   ['droppedDetached', 'dropped_detached'],
+  ['droppedCaptureDied', 'dropped_capture_died'],
 ];
 
 export interface Metrics {
@@ -78,7 +80,8 @@ const SEND_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 3
 
 export function createMetrics(observed: Observed, { version, engine, node }: Facts): Metrics {
   const registry = new Registry();
-  collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_' });
+  // Its default of 10 ms would wake up a process that is at rest 100 times a second.
+  collectDefaultMetrics({ register: registry, prefix: 'dpi_agent_', eventLoopMonitoringPrecision: 250 });
 
   const add = addSampledTo(registry, 'dpi_agent_');
 
