@@ -4,6 +4,7 @@
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
@@ -11,10 +12,11 @@ import { createFloodControl } from './alerts/flood.ts';
 import { createMerger } from './alerts/merge.ts';
 import { usePolicy, type PolicyStatus } from './alerts/used-policy.ts';
 import { createNamer, type Names } from './alerts/name.ts';
-import { lostOf, type Counters } from './capture/protocol.ts';
+import { lostOf, type AttachSpec, type Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import type { Config } from './config/load.ts';
-import type { Endpoint } from './endpoints/endpoint.ts';
+import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
+import { whyNotInPods } from './endpoints/rights.ts';
 import { openLeases } from './endpoints/leases.ts';
 import { createCombinations } from './endpoints/combinations.ts';
 import type { Decoded } from './engine/alert.ts';
@@ -114,11 +116,13 @@ export interface EndpointStatus {
 }
 
 export interface Agent {
-  /** An endpoint that is attached gets its new labels and resources, and keeps its interface. @throws Error when no VLAN id is free. */
+  /** An endpoint that is attached gets its new labels and resources, and goes over to its new interfaces. @throws Error when no VLAN id is free. */
   attach(endpoint: Endpoint): void;
   /** @returns the endpoint's last counters. */
   detach(endpointId: string): Promise<Counters | undefined>;
   endpoints(): EndpointStatus[];
+  /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
+  barredFromPods(): string | undefined;
   lanes(): LaneStatus[];
   /** Alerts that the engines gave, by signature and priority. */
   signatures(): SignatureCounts;
@@ -194,7 +198,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const policy = usePolicy(config.alerts.policy, config.alerts.mergeMillis, log);
   const namer = createNamer(options.names);
   const sensor = { engine: { name: install.name, version: install.version }, node: config.node };
-  const attached = new Map<string, { endpoint: Endpoint; lane: Lane }>();
+  /** `isCaptured`: capture was told, as the rule sets that it needs are loaded. */
+  const attached = new Map<string, { endpoint: Endpoint; lane: Lane; isCaptured: boolean }>();
 
   const signatures = createSignatureCounts();
 
@@ -453,6 +458,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 
   const coverage = createCoverage(config.coverage.windowMillis);
+  const barred = whyNotInPods();
+
+  function barredFromPods(): string | undefined {
+    const library = lanes.map((lane) => lane.capture.library()?.name).find((name) => name === 'node-pcap');
+    return barred ?? (library === undefined ? undefined : `${library} cannot enter network namespaces (capture.library)`);
+  }
 
   function checkCoverage(): void {
     const endpoints = captureStates();
@@ -563,10 +574,16 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       checkClock();
       const before = attached.get(endpoint.id);
       if (before !== undefined) {
-        before.endpoint = { ...endpoint, interface: before.endpoint.interface };
-        leases.update(before.endpoint);
+        const goesOver = !isDeepStrictEqual(tapsOf(before.endpoint), tapsOf(endpoint));
+        before.endpoint = endpoint;
+        leases.update(endpoint);
         const vlan = leases.idOf(endpoint.id);
-        if (vlan === undefined || !combinations.move(vlan, setsOf(endpoint))) return;
+        if (vlan === undefined) return;
+        if (goesOver && before.isCaptured) {
+          coverage.forget(endpoint.id);
+          before.lane.capture.attach(specOf(endpoint, vlan));
+        }
+        if (!combinations.move(vlan, setsOf(endpoint))) return;
         trimLater();
         void options.rules.changed().then(options.onChange);
         return;
@@ -577,14 +594,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       if (isNew) combinations.claim(leases.spare(), sets);
       const vlan = leases.take(endpoint, accepted);
       const lane = leastLoaded(lanes, attached);
-      const entry = { endpoint, lane };
+      const entry = { endpoint, lane, isCaptured: !isNew };
       attached.set(endpoint.id, entry);
-      const taps = [{ interface: endpoint.interface }];
-      const spec = { id: endpoint.id, taps, vlan, addresses: endpoint.addresses };
-      if (!isNew) return lane.capture.attach(spec);
+      if (!isNew) return lane.capture.attach(specOf(endpoint, vlan));
       log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
       void options.rules.changed().then(() => {
-        if (attached.get(endpoint.id) === entry) lane.capture.attach(spec);
+        if (attached.get(endpoint.id) !== entry) return;
+        entry.isCaptured = true;
+        lane.capture.attach(specOf(entry.endpoint, vlan));
       });
     },
     async detach(endpointId) {
@@ -598,6 +615,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       return counters;
     },
     endpoints: () => captureStates().map((entry) => ({ ...entry, coverage: coverage.of(entry.endpoint.id) })),
+    barredFromPods,
     lanes: () => lanes.map((lane) => lane.status()),
     signatures: () => signatures,
     unaccounted: () => ledger.unaccounted(),
@@ -614,6 +632,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     stuck: () => stuck,
     stop,
   };
+}
+
+function specOf(endpoint: Endpoint, vlan: number): AttachSpec {
+  return { id: endpoint.id, taps: tapsOf(endpoint), vlan, addresses: endpoint.addresses };
 }
 
 /** As it would be in the journal, had it been read before. */

@@ -12,7 +12,7 @@ export interface Pod {
   namespace: string;
   /** Network namespace. */
   netns: string;
-  /** Host side of its veth, in the node's network namespace. */
+  /** Host side of its veth, in the node's network namespace; where it has none, its own interface. */
   interface: string;
   address: string;
   address6?: string;
@@ -25,10 +25,16 @@ export interface PodOptions {
   address6?: string;
 }
 
+export type UplinkKind = 'macvlan' | 'ipvlan';
+
 export interface Lab {
   /** The node's network namespace. */
   node: string;
   addPod(options: PodOptions): Pod;
+  /** A pod without a host side: its eth0 is on top of the node's uplink. Such pods of one kind reach each other in 10.0.0.0/8. */
+  addUplinkPod(kind: UplinkKind, options: PodOptions): Pod;
+  /** A further network of a pod, as Multus makes it: a macvlan on top of the node's uplink. @param prefix Of its addresses, such as 10.70.0.2/24. */
+  addNetwork(pod: Pod, name: string, prefix: string): void;
   /** Deletes the pod's namespace, and its veth with it. */
   removePod(pod: Pod): void;
   /** Runs a command in a network namespace and gives its output. @throws Error with what it said when it fails. */
@@ -55,6 +61,22 @@ export function whyNoLab(): string | undefined {
     } catch {
       // It was not made.
     }
+  }
+}
+
+/** Why the kernel has no devices of this kind; undefined: it has. */
+export function whyNoDevice(kind: UplinkKind | 'netkit'): string | undefined {
+  const name = `dpi-device-${process.pid}`;
+  const link = ['link', 'add', 'device0', ...(kind === 'netkit' ? [] : ['link', 'probe0']), 'type', kind];
+  try {
+    ip('netns', 'add', name);
+    ip('-n', name, 'link', 'add', 'probe0', 'type', 'veth', 'peer', 'name', 'probe1');
+    ip('-n', name, ...link);
+    return undefined;
+  } catch {
+    return `no ${kind} can be made here`;
+  } finally {
+    execFileSync('ip', ['netns', 'del', name], { stdio: 'ignore' });
   }
 }
 
@@ -104,11 +126,35 @@ export function openLab(prefix: string): Lab {
     return { name, namespace, netns, interface: hostSide, address, ...(address6 === undefined ? {} : { address6 }) };
   }
 
+  let hasUplink = false;
+
+  function onUplink(kind: UplinkKind, netns: string, name: string, prefixed: string): void {
+    if (!hasUplink) {
+      ip('-n', node, 'link', 'add', 'uplink', 'type', 'veth', 'peer', 'name', 'outside');
+      for (const device of ['uplink', 'outside']) ip('-n', node, 'link', 'set', device, 'up');
+      hasUplink = true;
+    }
+    const mode = kind === 'macvlan' ? ['mode', 'bridge'] : [];
+    // Its name may be taken on the node.
+    ip('-n', node, 'link', 'add', 'link', 'uplink', 'name', 'moving', 'type', kind, ...mode);
+    ip('-n', node, 'link', 'set', 'moving', 'netns', netns, 'name', name);
+    ip('-n', netns, 'addr', 'add', prefixed, 'dev', name);
+    ip('-n', netns, 'link', 'set', name, 'up');
+  }
+
   return {
     node,
     addPod,
+    addUplinkPod(kind, { name, namespace = 'default', address }) {
+      const netns = `${prefix}-${namespace}-${name}`;
+      ip('netns', 'add', netns);
+      ip('-n', netns, 'link', 'set', 'lo', 'up');
+      onUplink(kind, netns, 'eth0', `${address}/8`);
+      return { name, namespace, netns, interface: 'eth0', address };
+    },
+    addNetwork: (pod, name, prefixed) => onUplink('macvlan', pod.netns, name, prefixed),
     removePod: (pod) => {
-      ip('-n', node, 'link', 'del', pod.interface);
+      if (pod.interface !== 'eth0') ip('-n', node, 'link', 'del', pod.interface);
       ip('netns', 'del', pod.netns);
     },
     exec,

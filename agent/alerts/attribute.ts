@@ -60,7 +60,12 @@ export function mayBeSeenTwice(attributed: AttributedAlert, owners: Pick<Owners,
 
 /** The endpoint with this address: the one that saw the packet, else the only other one that has it. */
 function peer(ip: string, seenBy: Endpoint, known: Endpoint[]): Endpoint | undefined {
-  if (seenBy.addresses.includes(ip)) return seenBy;
+  if (seenBy.addresses.includes(ip) || isOwnLoopback(ip, seenBy)) return seenBy;
   const others = known.filter((endpoint) => endpoint.addresses.includes(ip));
   return others.length === 1 ? others[0] : undefined;
+}
+
+/** Where its loopback is captured, it talks to itself there. */
+function isOwnLoopback(ip: string, { taps = [] }: Endpoint): boolean {
+  return (ip === '::1' || ip.startsWith('127.')) && taps.some((tap) => tap.interface === 'lo');
 }

@@ -65,8 +65,10 @@ export function watchDirections(
       if (link === 'ethernet' && uint16(frame, 12) !== (version === 4 ? 0x0800 : 0x86dd)) return;
       const [source, length] = version === 4 ? [start + 12, 4] : [start + 8, 16];
       if ((version !== 4 && version !== 6) || captured < source + 2 * length) return;
-      const sends = own.some((bytes) => bytes.length === length && isAt(bytes, frame, source));
-      if (!sends && !own.some((bytes) => bytes.length === length && isAt(bytes, frame, source + length))) return;
+      const isOwn = (at: number): boolean => own.some((bytes) => bytes.length === length && isAt(bytes, frame, at));
+      const sends = isOwn(source);
+      // What it says to itself, by its loopback, is neither.
+      if (sends === isOwn(source + length)) return;
       if (sends && !sent) {
         sent = true;
         counters.sentSeconds++;

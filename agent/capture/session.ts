@@ -1,7 +1,7 @@
 /** One endpoint's capture: its interfaces, which share a VLAN id and counters, and how it goes over to other ones. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
-import { watchDirections } from './directions.ts';
+import { watchDirections, type Directions } from './directions.ts';
 import { goOnBehind, keepTail, type Marks } from './forward.ts';
 import { zeroCounters, type AttachSpec, type CaptureSettings, type Counters, type FromCapture } from './protocol.ts';
 import type { Library } from './ring.ts';
@@ -41,20 +41,29 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
   const { library, settings, turns, tell } = context;
   let spec = first;
   const counters = zeroCounters();
-  const marks: Marks = {
-    vlan: spec.vlan,
-    counters,
-    directions: watchDirections(spec.addresses ?? [], settings.filter === '', counters),
-  };
+  const createDirections = (): Directions | undefined =>
+    watchDirections(spec.addresses ?? [], settings.filter === '', counters);
+  const marks: Marks = { vlan: spec.vlan, counters, directions: createDirections() };
   let taps = createTaps(spec);
   taps.forEach(turns.add);
   let closing = false;
+  /** One after the other. */
+  let goingOver: Promise<void> = Promise.resolve();
 
   function createTaps({ id, taps: specs }: AttachSpec): Tap[] {
-    return specs.map((tapSpec) =>
+    const states: (FromCapture | undefined)[] = specs.map(() => undefined);
+    /** The endpoint is captured once all of its interfaces are; the first one stands for it. */
+    function note(index: number, state: FromCapture): void {
+      states[index] = state;
+      const said =
+        states.find((each) => each?.type === 'waiting') ?? (states.includes(undefined) ? undefined : states[0]);
+      if (said !== undefined) tell(said);
+    }
+    return specs.map((tapSpec, index) =>
       createTap(tapSpec, marks, library, settings, turns.wake, {
-        attached: (link, ifindex) => tell({ type: 'attached', id, linkType: context.linkTypeName(link), ifindex }),
-        waiting: (reason) => tell({ type: 'waiting', id, reason }),
+        attached: (link, ifindex) =>
+          note(index, { type: 'attached', id, linkType: context.linkTypeName(link), ifindex }),
+        waiting: (reason) => note(index, { type: 'waiting', id, reason }),
         log: (level, message) => tell({ type: 'log', level, id, message }),
       }),
     );
@@ -66,7 +75,12 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
   }
 
   /** The new interfaces are captured first and read later; they go on behind what was read from the old ones. */
-  async function goOver(next: AttachSpec): Promise<void> {
+  function goOver(next: AttachSpec): Promise<void> {
+    goingOver = goingOver.then(() => goOverTo(next));
+    return goingOver;
+  }
+
+  async function goOverTo(next: AttachSpec): Promise<void> {
     const isSame = isDeepStrictEqual(next.taps, spec.taps);
     spec = next;
     if (isSame || closing) return;
@@ -78,6 +92,8 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     await sleep(TAIL_MILLIS);
     await Promise.all(old.map(closeTap));
     const cuts = tails.map((tail) => tail.cut());
+    // What was seen of flows until now says nothing of what is seen here.
+    marks.directions = createDirections();
     for (const { origin } of added) goOnBehind(origin, cuts);
     added.forEach(turns.add);
     taps = added;

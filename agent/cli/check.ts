@@ -8,6 +8,7 @@ import { readPolicy } from '../alerts/policy-file.ts';
 import { interfaceState } from '../capture/interfaces.ts';
 import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
+import { onNode, tapsOf, type Endpoint } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
 import type { ApiList, ApiObject } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
@@ -93,9 +94,12 @@ export async function check(argv: CheckArgv): Promise<Finding[]> {
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
   findings.push(...checkRights(), await checkCapture(config), ...(await checkFolders(config)), ...checkPolicy(config));
-  const interfaces = [...staticEndpoints(config).map((endpoint) => endpoint.interface), ...(argv.interface ?? [])];
+  const named = staticEndpoints(config);
+  const interfaces = [...named.flatMap(onNode), ...(argv.interface ?? [])];
   if (followsCluster(config)) findings.push(...(await checkCluster(config)));
-  if (interfaces.length > 0 || !followsCluster(config)) findings.push(...checkInterfaces(interfaces));
+  if (interfaces.length > 0 || (named.length === 0 && !followsCluster(config)))
+    findings.push(...checkInterfaces(interfaces));
+  findings.push(...checkNamespaces(named));
   const engine = await findEngine(config.engine.type, config.engine.binary);
   if (engine.kind === 'missing') {
     findings.push({
@@ -209,6 +213,16 @@ function checkInterfaces(names: string[]): Finding[] {
       message: state.is === 'down' ? `${name} is down` : `there is no ${name}`,
       remedy,
     };
+  });
+}
+
+/** Network namespaces that endpoints of the configuration are in. */
+function checkNamespaces(endpoints: readonly Endpoint[]): Finding[] {
+  const paths = new Set(endpoints.flatMap((endpoint) => tapsOf(endpoint).flatMap(({ netns }) => netns ?? [])));
+  return [...paths].map((path): Finding => {
+    if (existsSync(path)) return { level: 'ok', subject: 'interface', message: `there is a network namespace ${path}` };
+    const remedy = 'the agent waits for it; ip netns list shows those below /run/netns';
+    return { level: 'warning', subject: 'interface', message: `there is no network namespace ${path}`, remedy };
   });
 }
 

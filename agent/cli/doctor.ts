@@ -14,6 +14,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { interfaceState } from '../capture/interfaces.ts';
 import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
+import { onNode } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
 import { findEngine } from '../engine/find.ts';
 import type { Right } from '../kube/api.ts';
@@ -97,9 +98,11 @@ async function diagnose(argv: CheckArgv): Promise<Finding[]> {
   const { config } = loaded;
   const running = await askStatus({ socket: socketOf(config) }, PROBE_MILLIS).catch((error: unknown) => error as Error);
   const interfaces = [
-    ...staticEndpoints(config).map((endpoint) => endpoint.interface),
+    ...staticEndpoints(config).flatMap(onNode),
     ...(argv.interface ?? []),
-    ...(running instanceof Error ? [] : running.endpoints.map((endpoint) => endpoint.interface)),
+    ...(running instanceof Error ? [] : running.endpoints.flatMap(({ taps }) => taps))
+      .filter(({ side }) => side === 'host')
+      .map((tap) => tap.interface),
   ];
   const rest = await Promise.all([
     check(argv),

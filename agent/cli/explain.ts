@@ -65,7 +65,7 @@ async function run(argv: ExplainArgv): Promise<void> {
     for (const resource of resources) {
       const known = pods.get(resource.namespace) ?? (await listPods(client, resource.namespace));
       pods.set(resource.namespace, known);
-      print(resource, explain(resource, known, config.node), argv.output);
+      print(resource, explain(resource, known, config.node, config.capture), argv.output);
     }
   } catch (error) {
     if (error instanceof ApiError) throw new CommandError(error.message, EXIT.failed);
@@ -143,6 +143,13 @@ function checked(resource: DeepPacketInspection, where: string): DeepPacketInspe
   }
 }
 
+/** `cali12345678901 (calico), net1 in the pod` */
+function interfacesOf({ interface: name, side, by, inside = [] }: Explanation): string {
+  if (name === undefined) return '-';
+  const own = side === 'pod' ? `${name} in the pod` : `${name} (${by})`;
+  return [own, ...inside.map((further) => `${further} in the pod`)].join(', ');
+}
+
 function print(resource: DeepPacketInspection, explanations: Explanation[], output: string): void {
   if (output === 'json') {
     for (const one of explanations) process.stdout.write(`${JSON.stringify({ resource: resource.key, ...one })}\n`);
@@ -162,7 +169,7 @@ function print(resource: DeepPacketInspection, explanations: Explanation[], outp
       one.pod,
       one.node || '-',
       one.inspected ? 'yes' : 'no',
-      one.interface === undefined ? '-' : `${one.interface} (${one.by})`,
+      interfacesOf(one),
       one.why ?? '',
     ]),
   ];

@@ -130,7 +130,8 @@ async function run(argv: RunArgv): Promise<void> {
     });
     agent = running;
     for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
-    const follower = cluster === undefined ? undefined : followPods({ ...cluster, capture: running, log });
+    const follower =
+      cluster === undefined ? undefined : followPods({ ...cluster, ...config.capture, capture: running, log });
     if (follower !== undefined) ({ changed, selected } = follower);
 
     if (!stopping.signal.aborted) await once(stopping.signal, 'abort');

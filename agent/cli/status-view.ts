@@ -205,9 +205,9 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
   );
   return table(
     ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>DROPPED', 'SEEN', 'STATE'],
-    all.map(({ endpoint: { id, interface: device, lane, state, counters, coverage }, rates }) => [
+    all.map(({ endpoint: { id, taps, lane, state, counters, coverage }, rates }) => [
       id,
-      device,
+      taps.map(({ interface: name, side }) => (side === 'pod' ? `${name} (pod)` : name)).join(', '),
       lane,
       grouped(counters.received),
       rates === undefined ? '-' : rate(rates.received),

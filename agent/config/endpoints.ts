@@ -10,6 +10,7 @@ export interface StaticEndpoint {
   name: string;
   nameAggr: string;
   interface: string;
+  taps?: { interface: string; netns?: string }[];
   labels: Record<string, string>;
   addresses: string[];
   resources: string[];
@@ -18,10 +19,15 @@ export interface StaticEndpoint {
 
 /**
  * Maps `endpoints:`. A pod's id is `<namespace>/<pod>`, that of an interface without a pod its own name. IPv6 addresses
- * come out in their canonical form (RFC 5952); resources without repetitions.
+ * come out in their canonical form (RFC 5952); resources without repetitions. The loopback is inspected where its namespace is known.
  */
-export function staticEndpoints(config: { endpoints: ConfigEndpoint[] }): StaticEndpoint[] {
+export function staticEndpoints(config: {
+  endpoints: ConfigEndpoint[];
+  capture: { loopback: boolean };
+}): StaticEndpoint[] {
   return config.endpoints.map((entry) => {
+    const { netns } = entry;
+    const names = config.capture.loopback && entry.interface !== 'lo' ? [entry.interface, 'lo'] : [entry.interface];
     const resources = [...new Set(entry.resources ?? [entry.resource ?? DEFAULT_RESOURCE])];
     const { ruleSets } = entry;
     return {
@@ -30,6 +36,7 @@ export function staticEndpoints(config: { endpoints: ConfigEndpoint[] }): Static
       name: entry.pod ?? entry.interface,
       nameAggr: entry.owner === undefined ? '-' : `${entry.owner}-*`,
       interface: entry.interface,
+      ...(netns === undefined ? {} : { taps: names.map((name) => ({ interface: name, netns })) }),
       labels: { ...entry.labels },
       addresses: entry.addresses.map(canonical),
       resources,

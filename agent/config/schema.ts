@@ -150,6 +150,16 @@ const capture = z
       'true or false',
       'Whether interfaces are put into promiscuous mode; the host side of a veth needs none.',
     ),
+    side: about(
+      z.enum(['auto', 'host', 'pod']).prefault('auto'),
+      'one of auto, host, pod',
+      "Where pods of the cluster are captured: on the node's interfaces, in their own network namespaces, or there only where the node shows not all.",
+    ),
+    loopback: about(
+      boolean().prefault(false),
+      'true or false',
+      "Whether the loopback in a pod's network namespace is inspected too, such as what a sidecar proxy has decrypted.",
+    ),
   })
   .superRefine((value, context) => {
     if (value.maxRingSize < value.ringSize) {
@@ -461,7 +471,12 @@ const endpoint = z
         .regex(/^[^\s/:\p{Cc}]+$/u)
         .refine((name) => Buffer.byteLength(name) <= 15 && name !== '.' && name !== '..'),
       'the name of an interface: 1 to 15 bytes, no "/", ":" or white space',
-      "The interface to inspect: the host side of the pod's veth.",
+      "The interface to inspect: the host side of the pod's veth, or with netns an interface in the pod.",
+    ),
+    netns: about(
+      text().optional(),
+      'a path',
+      'Network namespace that the interface is in, such as /run/netns/x; by default the one of the agent.',
     ),
     namespace: about(label().prefault('default'), 'a name of a namespace (RFC 1123 label)', "The pod's namespace."),
     pod: about(
@@ -526,13 +541,14 @@ const endpoints = z
       if (typeof entry?.interface !== 'string') continue;
       const name = `${entry.namespace}/${entry.pod ?? entry.interface}`;
       const key = entry.pod === undefined ? 'interface' : 'pod';
-      const sameInterface = interfaces.get(entry.interface);
+      const where = `${entry.interface} ${entry.netns ?? ''}`;
+      const sameInterface = interfaces.get(where);
       const samePod = pods.get(name);
       if (sameInterface !== undefined) repeated(context, index, 'interface', sameInterface);
       if (samePod !== undefined && !(key === 'interface' && sameInterface !== undefined)) {
         repeated(context, index, key, samePod, `the pod ${name}`);
       }
-      interfaces.set(entry.interface, sameInterface ?? index);
+      interfaces.set(where, sameInterface ?? index);
       pods.set(name, samePod ?? index);
     }
   }, ALWAYS);

@@ -5,6 +5,9 @@ export interface Tap {
   netns?: string;
 }
 
+/** On which side of its veth a pod is captured: on the node's, or in its own network namespace. */
+export type Side = 'host' | 'pod';
+
 /** An inspected workload: a pod, or an interface that somebody named in the configuration. */
 export interface Endpoint {
   /** Unique on the node: `<namespace>/<pod>`, or the interface's name. */
@@ -14,8 +17,10 @@ export interface Endpoint {
   name: string;
   /** The owner's name with `-*` (`backend-7d4b-*`), `-` where unknown. */
   nameAggr: string;
-  /** Host side of the pod's veth. */
+  /** Host side of the pod's veth, or the pod's interface in its own network namespace. Events name it. */
   interface: string;
+  /** Where it is captured, `interface` first, unless that is on the node and all there is. */
+  taps?: readonly Tap[];
   labels: Record<string, string>;
   /** The workload's own addresses, where known. */
   addresses: string[];
@@ -23,4 +28,17 @@ export interface Endpoint {
   resources: string[];
   /** Rule sets of resources that name some, by their keys; the others have the default sets. */
   ruleSets?: Record<string, string[]>;
+}
+
+export function tapsOf({ interface: name, taps = [{ interface: name }] }: Endpoint): readonly Tap[] {
+  return taps;
+}
+
+export function sideOf({ netns }: Tap): Side {
+  return netns === undefined ? 'host' : 'pod';
+}
+
+/** The node's interfaces by which it is captured. */
+export function onNode(endpoint: Endpoint): string[] {
+  return tapsOf(endpoint).flatMap(({ interface: name, netns }) => (netns === undefined ? [name] : []));
 }

@@ -3,20 +3,26 @@
  *
  * Invariants: a pod is captured once, however many resources select it; a pod that was deleted and made again under its name
  * gets its capture ended and a new one; a pod whose interface is not certain is not captured, and is looked for again until it is.
+ * A pod that went over to its own side, because not all that it sends and receives passes the node's, stays there for as long as it is captured.
  * What goes wrong is in the resource's status for as long as it is so.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { Pod } from '../kube/pods.ts';
+import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import { ruleSetsOf, type DeepPacketInspection, type NodeStatus } from '../kube/resources.ts';
-import type { Endpoint } from './endpoint.ts';
-import { resolveInterfaces, type Resolution } from './resolve/resolve.ts';
+import { onNode, type Endpoint } from './endpoint.ts';
+import { holdNamespace, isStillThere, type HeldNamespace } from './hold.ts';
+import type { Namespace } from './resolve/namespace.ts';
+import { findPlaces, type Place, type PlaceAnswer, type PlaceRequest, type SideWanted } from './resolve/place.ts';
 import { createSelect, type Selection } from './select.ts';
 
 /** Changes that come together are one round. */
 const COALESCE_MILLIS = 20;
 const RETRY_FIRST_MILLIS = 100;
 const RETRY_LAST_MILLIS = 5_000;
+/** What a captured pod lacks will hardly come. */
+const RETRY_LACKING_MILLIS = 60_000;
 /** Rounds come this often when nothing happens. */
 const IDLE_MILLIS = 30_000;
 /** A pod's network is often there a moment after the pod: only what lasts longer is in the status. */
@@ -37,12 +43,19 @@ export interface FollowOptions {
   resources(): DeepPacketInspection[];
   /** This node's pods. */
   pods(): Pod[];
+  /** Where pods are captured, and whether their loopback is. */
+  side: SideWanted;
+  loopback: boolean;
   /** Finds the interfaces of pods, by their keys; by default, those of the machine. */
-  resolve?: (pods: Pod[]) => Map<string, Resolution>;
+  resolve?: (requests: PlaceRequest[], barred?: string) => Map<string, PlaceAnswer>;
+  /** By default, those of the machine. */
+  namespaces?: { hold(namespace: Namespace): HeldNamespace; isStillThere(namespace: Namespace): boolean };
   capture: {
     attach(endpoint: Endpoint): void;
     detach(endpointId: string): Promise<unknown>;
     endpoints(): CaptureState[];
+    /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
+    barredFromPods(): string | undefined;
     /** What is wrong with inspection as a whole, such as an engine that does not run. */
     problems(): string[];
     /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. */
@@ -65,14 +78,14 @@ export interface Follower {
 interface Attached {
   pod: Pod;
   endpoint: Endpoint;
-  ifindex: number;
-  by: string;
+  place: Place;
+  /** What was asked for when the place was found. */
+  asked: string;
+  held: HeldNamespace | undefined;
 }
 
 /** By endpoint id, as they were when the round began. */
 type States = ReadonlyMap<string, CaptureState>;
-
-type Found = Extract<Resolution, { kind: 'found' }>;
 
 /** A pod whose interface is looked for again. */
 interface Unresolved {
@@ -85,7 +98,7 @@ interface Unresolved {
 }
 
 export function followPods(options: FollowOptions): Follower {
-  const { capture, log, resolve = resolveInterfaces } = options;
+  const { capture, log, resolve = findPlaces, namespaces = { hold: holdNamespace, isStillThere } } = options;
   const select = createSelect();
   const attached = new Map<string, Attached>();
   /** Their captures are being ended. */
@@ -97,6 +110,8 @@ export function followPods(options: FollowOptions): Follower {
   let selected = new Map<string, readonly string[]>();
   /** Of resources that name some, by their keys. */
   let ruleSets = new Map<string, string[]>();
+  /** Of resources that choose some of their pods' further networks, by their keys. */
+  let networks = new Map<string, string>();
   let timer: NodeJS.Timeout | undefined;
   let dueAt = 0;
   let stopped = false;
@@ -126,6 +141,12 @@ export function followPods(options: FollowOptions): Follower {
         return named === undefined ? [] : [[resource.key, named]];
       }),
     );
+    networks = new Map(
+      resources.flatMap(({ key, annotations }) => {
+        const chosen = annotations[NETWORKS_ANNOTATION];
+        return chosen === undefined ? [] : [[key, chosen] as const];
+      }),
+    );
     const selection = select(resources, options.pods());
     for (const [key, { pod }] of attached) {
       const wanted = selection.pods.get(key);
@@ -149,91 +170,152 @@ export function followPods(options: FollowOptions): Follower {
     detaching.add(key);
     log.info({ endpoint: key, interface: entry.endpoint.interface, why }, 'capture ends');
     void capture.detach(key).finally(() => {
+      entry.held?.release();
       detaching.delete(key);
       changed();
     });
   }
 
-  /** Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost. */
+  /** Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost, or should have elsewhere. */
   function find(selection: Selection, known: CaptureState[], states: States): void {
     const now = performance.now();
-    const lookFor: Pod[] = [];
+    const lookFor: PlaceRequest[] = [];
     for (const [key, { pod, resources }] of selection.pods) {
       const entry = attached.get(key);
       const isDue = (unresolved.get(key)?.retryAt ?? 0) <= now;
+      const request = requestOf(pod, resources, entry, states.get(key));
       if (entry === undefined) {
         if (detaching.has(key) || !isDue) continue;
         if (states.has(key)) retry(pod, 'the configuration has an endpoint of its name');
-        else lookFor.push(pod);
+        else lookFor.push(request);
         continue;
       }
-      const endpoint = createEndpoint(pod, resources, ruleSets, entry.endpoint.interface);
-      if (!isDeepStrictEqual(endpoint, entry.endpoint)) {
-        try {
-          capture.attach(endpoint);
-        } catch (error) {
-          retry(pod, error instanceof Error ? error.message : String(error));
-          continue;
-        }
-      }
-      attached.set(key, { ...entry, pod, endpoint });
-      const state = states.get(key)?.state;
-      if (state?.is === 'waiting' || (state?.is === 'capturing' && state.ifindex !== entry.ifindex)) {
-        if (isDue) lookFor.push(pod);
-      } else {
-        unresolved.delete(key);
-      }
+      if (!update(entry, pod, resources)) continue;
+      if (!isOutdated(entry, states.get(key), request)) unresolved.delete(key);
+      else if (isDue) lookFor.push(request);
     }
     if (lookFor.length === 0) return;
-    const found = resolve(lookFor);
-    const taken = new Map(known.map(({ endpoint }) => [endpoint.interface, endpoint.id]));
-    for (const pod of lookFor) {
-      const resolution = found.get(pod.key);
-      if (resolution === undefined) continue;
-      if (resolution.kind !== 'found') retry(pod, resolution.reason);
-      else if (attached.has(pod.key)) compare(pod, resolution);
-      else attach(pod, selection.pods.get(pod.key)?.resources ?? [], resolution, taken);
+    const found = resolve(lookFor, capture.barredFromPods());
+    const taken = new Map(
+      known.flatMap(({ endpoint }) => onNode(endpoint).map((name) => [name, endpoint.id] as const)),
+    );
+    for (const request of lookFor) {
+      const { pod } = request;
+      const place = found.get(pod.key);
+      if (place === undefined) continue;
+      const resources = selection.pods.get(pod.key)?.resources ?? [];
+      const entry = attached.get(pod.key);
+      if (place.kind !== 'found') retry(pod, place.reason);
+      else if (entry !== undefined) compare(entry, resources, request, place);
+      else attach(request, resources, place, taken);
     }
   }
 
-  /** @param taken Who is captured by which interface. */
-  function attach(
+  function requestOf(
     pod: Pod,
     resources: string[],
-    { interface: name, ifindex, by }: Found,
-    taken: Map<string, string>,
-  ): void {
-    const other = taken.get(name);
+    entry: Attached | undefined,
+    state: CaptureState | undefined,
+  ): PlaceRequest {
+    const goesOver = entry?.place.by === 'pod' || state?.coverage?.oneWay !== undefined;
+    return {
+      pod,
+      side: options.side === 'auto' && entry !== undefined && goesOver ? 'pod' : options.side,
+      loopback: options.loopback,
+      networks: resources.map((key) => networks.get(key) ?? pod.chosenNetworks),
+    };
+  }
+
+  /** Tells capture what is new of a pod that stays where it is. @returns whether capture took it. */
+  function update(entry: Attached, pod: Pod, resources: string[]): boolean {
+    const endpoint = createEndpoint(pod, resources, ruleSets, entry.place, entry.held);
+    if (!isDeepStrictEqual(endpoint, entry.endpoint) && !tell(endpoint, pod)) return false;
+    Object.assign(entry, { pod, endpoint });
+    return true;
+  }
+
+  function tell(endpoint: Endpoint, pod: Pod): boolean {
+    try {
+      capture.attach(endpoint);
+      return true;
+    } catch (error) {
+      retry(pod, error instanceof Error ? error.message : String(error));
+      return false;
+    }
+  }
+
+  /** Whether its place may be another one by now. */
+  function isOutdated({ place, asked }: Attached, captured: CaptureState | undefined, request: PlaceRequest): boolean {
+    const { state } = captured ?? {};
+    if (state?.is === 'waiting') return true;
+    if (state?.is === 'capturing' && place.ifindex !== undefined && state.ifindex !== place.ifindex) return true;
+    if (place.inside !== undefined && !namespaces.isStillThere(place.inside.namespace)) return true;
+    return (request.side === 'pod' && place.by !== 'pod') || asked !== whatIsAsked(request) || place.lacking.length > 0;
+  }
+
+  /** @param taken Who is captured by which interface of the node. */
+  function attach(request: PlaceRequest, resources: string[], place: Place, taken: Map<string, string>): void {
+    const { pod } = request;
+    const { interface: name, by } = place;
+    const other = by === 'pod' ? undefined : taken.get(name);
     if (other !== undefined) {
       // The configuration names it, or the other pod is gone and its deletion not known yet, or a stale route led here: it will show.
       return retry(pod, `its interface ${name} (by ${by}) is inspected as ${other} already`);
     }
-    const endpoint = createEndpoint(pod, resources, ruleSets, name);
-    try {
-      capture.attach(endpoint);
-    } catch (error) {
-      return retry(pod, error instanceof Error ? error.message : String(error));
+    if (!capturePlace(request, resources, place)) return;
+    if (by !== 'pod') taken.set(name, pod.key);
+    log.info({ endpoint: pod.key, interface: name, by, ...insideOf(place), resources }, 'pod is selected');
+  }
+
+  /** Has the pod captured there. @returns whether capture took it. */
+  function capturePlace(request: PlaceRequest, resources: string[], place: Place): boolean {
+    const { pod } = request;
+    const before = attached.get(pod.key);
+    const held = hold(pod, place);
+    if (held === 'failed') return false;
+    const endpoint = createEndpoint(pod, resources, ruleSets, place, held);
+    if (!tell(endpoint, pod)) {
+      held?.release();
+      return false;
     }
+    // Capture has opened what it was to open there, or never will.
+    before?.held?.release();
     unresolved.delete(pod.key);
-    taken.set(name, pod.key);
-    attached.set(pod.key, { pod, endpoint, ifindex, by });
-    log.info({ endpoint: pod.key, interface: name, by, resources }, 'pod is selected');
+    attached.set(pod.key, { pod, endpoint, place, asked: whatIsAsked(request), held });
+    return true;
   }
 
-  /** Capture waits for a pod's interface, or has another one of its name than was meant. */
-  function compare(pod: Pod, { interface: name, ifindex }: Found): void {
-    const entry = attached.get(pod.key);
-    if (entry === undefined) return;
-    if (entry.endpoint.interface !== name) return detach(pod.key, `its interface is ${name} now`);
-    // Made again under its name: capture follows by itself.
-    if (entry.ifindex !== ifindex) attached.set(pod.key, { ...entry, ifindex });
-    retry(pod, undefined);
+  function hold(pod: Pod, { inside }: Place): HeldNamespace | undefined | 'failed' {
+    try {
+      return inside === undefined ? undefined : namespaces.hold(inside.namespace);
+    } catch (error) {
+      retry(pod, `its network namespace can not be opened: ${error instanceof Error ? error.message : String(error)}`);
+      return 'failed';
+    }
   }
 
-  function retry(pod: Pod, reason: string | undefined): void {
+  /** Its place was looked for again. */
+  function compare(entry: Attached, resources: string[], request: PlaceRequest, place: Place): void {
+    const { pod } = request;
+    const before = entry.place;
+    if (before.by !== 'pod' && place.by !== 'pod' && before.interface !== place.interface)
+      return detach(pod.key, `its interface is ${place.interface} now`);
+    if (isSameCapture(before, place)) {
+      // Made again under its name: capture follows by itself.
+      Object.assign(entry, { place, asked: whatIsAsked(request) });
+      return retry(pod, undefined, place.lacking.length > 0 ? RETRY_LACKING_MILLIS : RETRY_LAST_MILLIS);
+    }
+    if (!capturePlace(request, resources, place)) return;
+    const about = { endpoint: pod.key, from: before.interface, interface: place.interface, ...insideOf(place) };
+    if (before.by !== 'pod' && place.by === 'pod')
+      log.warn(about, "not all of its packets pass the node's side: it is captured in the pod from now on");
+    else log.info(about, 'its interfaces are others now');
+  }
+
+  function retry(pod: Pod, reason: string | undefined, longest = RETRY_LAST_MILLIS): void {
     const before = unresolved.get(pod.key);
     const attempts = (before?.attempts ?? 0) + 1;
-    const wait = Math.min(RETRY_FIRST_MILLIS * 2 ** Math.min(attempts - 1, 10), RETRY_LAST_MILLIS);
+    const wait = Math.min(RETRY_FIRST_MILLIS * 2 ** Math.min(attempts - 1, 10), longest);
     unresolved.set(pod.key, { uid: pod.uid, reason, attempts, retryAt: performance.now() + wait });
     if (reason !== undefined && reason !== before?.reason) log.debug({ endpoint: pod.key, reason }, 'not attached');
   }
@@ -261,11 +343,12 @@ export function followPods(options: FollowOptions): Follower {
       let captured = 0;
       for (const key of pods) {
         const { state, coverage } = states.get(key) ?? {};
-        const { by, endpoint } = attached.get(key) ?? {};
-        if (by !== undefined && state?.is === 'capturing') {
+        const place = attached.get(key)?.place;
+        messages.push(...(place?.lacking ?? []).map((what) => `pod ${key}: ${what}`));
+        if (place !== undefined && state?.is === 'capturing') {
           captured++;
-          resolvers[by] = (resolvers[by] ?? 0) + 1;
-          if (coverage?.oneWay !== undefined) messages.push(oneWay(key, endpoint?.interface, coverage.oneWay));
+          resolvers[place.by] = (resolvers[place.by] ?? 0) + 1;
+          if (coverage?.oneWay !== undefined) messages.push(oneWay(key, place, coverage.oneWay, whyNotInside(key)));
           continue;
         }
         // The network of a pod that ends goes before the pod does.
@@ -302,6 +385,11 @@ export function followPods(options: FollowOptions): Follower {
     for (const key of successes.keys()) if (!selection.resources.has(key)) successes.delete(key);
   }
 
+  /** Why a pod is not captured on its own side, where it had better be. */
+  function whyNotInside(key: string): string | undefined {
+    return options.side === 'host' ? 'capture.side is host' : unresolved.get(key)?.reason;
+  }
+
   /** Milliseconds until something is due by itself. */
   function nextDue(): number {
     const now = Date.now();
@@ -325,36 +413,71 @@ export function followPods(options: FollowOptions): Follower {
   };
 }
 
-/** @param resources In order. @param ruleSets Of resources that name some. */
+/** @param resources In order. @param ruleSets Of resources that name some. @param held Where something inside the pod is captured. */
 function createEndpoint(
   pod: Pod,
   resources: string[],
   ruleSets: ReadonlyMap<string, string[]>,
-  name: string,
+  place: Place,
+  held: HeldNamespace | undefined,
 ): Endpoint {
   const named = resources.flatMap((key) => {
     const sets = ruleSets.get(key);
     return sets === undefined ? [] : [[key, sets] as const];
   });
+  const inside =
+    held === undefined ? [] : (place.inside?.interfaces ?? []).map((name) => ({ interface: name, netns: held.path }));
   return {
     ...(named.length === 0 ? {} : { ruleSets: Object.fromEntries(named) }),
     id: pod.key,
     namespace: pod.namespace,
     name: pod.name,
     nameAggr: pod.nameAggr,
-    interface: name,
+    interface: place.interface,
+    ...(inside.length === 0
+      ? {}
+      : { taps: [...(place.by === 'pod' ? [] : [{ interface: place.interface }]), ...inside] }),
     labels: pod.labels,
-    addresses: pod.addresses,
+    addresses: [...new Set([...pod.addresses, ...place.addresses])],
     resources,
   };
 }
 
-/** What is missing, why, and what to do. */
-function oneWay(key: string, device = 'its interface', seen: 'sending' | 'receiving'): string {
+function whatIsAsked({ pod, networks }: PlaceRequest): string {
+  return JSON.stringify([networks, pod.networks]);
+}
+
+function insideOf({ inside }: Place): { inside?: string[] } {
+  return inside === undefined ? {} : { inside: inside.interfaces };
+}
+
+/** Whether capture would do the same for both. */
+function isSameCapture(one: Place, other: Place): boolean {
+  const [a, b] = [one, other].map(({ by, interface: name, inside, addresses }) => [
+    by === 'pod',
+    name,
+    inside?.namespace.link,
+    inside?.interfaces,
+    addresses,
+  ]);
+  return isDeepStrictEqual(a, b);
+}
+
+/** What is missing, why, and what to do. @param reason Why it is not captured in the pod instead. */
+function oneWay(
+  key: string,
+  { interface: device, by }: Place,
+  seen: 'sending' | 'receiving',
+  reason: string | undefined,
+): string {
   const [sees, misses] = seen === 'sending' ? ['sends', 'receives'] : ['receives', 'sends'];
+  const where = by === 'pod' ? `${device} in the pod` : device;
+  const what = `pod ${key}: only what it ${sees} passes ${where}, what it ${misses} is not inspected`;
+  if (by === 'pod') return `${what}: it has another way out of its network namespace`;
   return (
-    `pod ${key}: only what it ${sees} passes ${device}, what it ${misses} is not inspected: an eBPF data plane moves packets past ` +
-    "the host's interface. Calico: set bpfRedirectToPeer to Disabled in the FelixConfiguration; Cilium: set bpf.hostLegacyRouting to true"
+    `${what}: an eBPF data plane moves packets past the host's interface` +
+    `${reason === undefined ? '' : `, and it can not be captured in the pod (${reason})`}. ` +
+    'Calico: set bpfRedirectToPeer to Disabled in the FelixConfiguration; Cilium: set bpf.hostLegacyRouting to true'
   );
 }
 

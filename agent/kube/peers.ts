@@ -15,7 +15,8 @@
 import { BlockList, isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
 import type { ApiClient, ApiList, ApiObject } from './api.ts';
-import { canonicalAddress, text, toPod, type ApiPod } from './pods.ts';
+import { canonicalAddress, text } from './fields.ts';
+import { toPod, type ApiPod } from './pods.ts';
 
 const CACHED = 4096;
 /** How long a name is used, and for how long an address that has none is not asked for again. */

@@ -1,6 +1,7 @@
 /** A pod, as far as the agent looks at it: what is not here is not kept in memory. */
-import { isIP } from 'node:net';
 import type { ApiClient, ApiList, ApiObject } from './api.ts';
+import { canonicalAddress, list, record, text, texts } from './fields.ts';
+import { NETWORK_STATUS_ANNOTATION, NETWORKS_ANNOTATION, parseNetworkStatus, type PodNetworks } from './networks.ts';
 
 export interface Pod {
   /** `<namespace>/<name>` */
@@ -23,6 +24,10 @@ export interface Pod {
   terminating: boolean;
   /** IPv4 and IPv6, canonical (RFC 5952); none before the network is set up. */
   addresses: string[];
+  /** Its further networks, where Multus says that it has some. */
+  networks?: PodNetworks;
+  /** Which of them it asks to have inspected, where it does. */
+  chosenNetworks?: string;
 }
 
 /** The fields that the API server sends. */
@@ -47,6 +52,9 @@ export function toPod(api: ApiPod): Pod {
   const name = text(metadata['name']);
   const phase = text(status['phase']);
   const addresses = [...list(status['podIPs']).map((entry) => record(entry)['ip']), status['podIP']];
+  const annotations = record(metadata['annotations']);
+  const networks = text(annotations[NETWORK_STATUS_ANNOTATION]);
+  const chosen = annotations[NETWORKS_ANNOTATION];
   return {
     key: `${namespace}/${name}`,
     namespace,
@@ -61,6 +69,8 @@ export function toPod(api: ApiPod): Pod {
     ready: list(status['conditions']).some((c) => record(c)['type'] === 'Ready' && record(c)['status'] === 'True'),
     terminating: text(metadata['deletionTimestamp']) !== '',
     addresses: [...new Set(addresses.flatMap((address) => canonicalAddress(text(address)) ?? []))],
+    ...(networks === '' ? {} : { networks: parseNetworkStatus(networks) }),
+    ...(typeof chosen === 'string' ? { chosenNetworks: chosen.slice(0, 1024) } : {}),
   };
 }
 
@@ -97,33 +107,6 @@ export function selectorLabels(
     if (name.startsWith('pcns.') || name.startsWith('pcsa.')) return undefined;
     return Object.hasOwn(pod.labels, name) ? pod.labels[name] : undefined;
   };
-}
-
-/** An address in the one form in which it can be compared (IPv6 as in RFC 5952); undefined when it is none, or has a zone. */
-export function canonicalAddress(address: string): string | undefined {
-  if (isIP(address) === 4) return address;
-  if (isIP(address) === 0 || address.includes('%')) return undefined;
-  return new URL(`http://[${address}]/`).hostname.slice(1, -1);
-}
-
-// Fields of an API object, whatever it really holds.
-
-export function record(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
-}
-
-export function list(value: unknown): unknown[] {
-  return Array.isArray(value) ? value : [];
-}
-
-export function text(value: unknown): string {
-  return typeof value === 'string' ? value : '';
-}
-
-export function texts(value: unknown): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(record(value)).filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
-  );
 }
 
 const PAGE = 500;

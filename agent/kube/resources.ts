@@ -6,7 +6,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
-import { list, record, text, texts } from './pods.ts';
+import { list, record, text, texts } from './fields.ts';
 
 /** The API group and version that the agent follows: v3 where it is served. */
 export type ResourceApi = 'projectcalico.org/v3' | 'crd.projectcalico.org/v1';

@@ -17,7 +17,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { plain } from '../config/text.ts';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
-import { list, record } from './pods.ts';
+import { list, record } from './fields.ts';
 import { resourcePath, type NodeStatus, type ResourceApi, type ResourceStatus } from './resources.ts';
 
 const MAX_ERRORS = 10;

@@ -33,6 +33,8 @@ export interface Covered {
 export interface Coverage {
   /** Compares the counters with those of before. @returns endpoints that are one-way from now on, or no longer. */
   update(endpoints: readonly Covered[]): { id: string; oneWay?: EndpointCoverage['oneWay'] }[];
+  /** It is captured elsewhere from now on: what was counted until the next comparison says nothing of what is seen there. */
+  forget(endpointId: string): void;
   of(endpointId: string): EndpointCoverage;
 }
 
@@ -47,6 +49,8 @@ interface Known {
   sentOnly: number[];
   receivedOnly: number[];
   oneWay: EndpointCoverage['oneWay'];
+  /** Since the last comparison. */
+  isForgotten?: true;
 }
 
 /** @param now Monotonic, in milliseconds. */
@@ -61,6 +65,10 @@ export function createCoverage(windowMillis: number, now: () => number = () => p
     for (const { endpoint, counters } of endpoints) {
       const entry = known.get(endpoint.id) ?? fresh(counters);
       known.set(endpoint.id, entry);
+      if (entry.isForgotten === true) {
+        known.set(endpoint.id, { ...fresh(counters), counters: { ...counters } });
+        continue;
+      }
       const more = (name: keyof Counters): number => Math.max(0, counters[name] - entry.counters[name]);
       if (more('sentSeconds') > 0) entry.sentAt = time;
       if (more('receivedSeconds') > 0) entry.receivedAt = time;
@@ -93,6 +101,10 @@ export function createCoverage(windowMillis: number, now: () => number = () => p
 
   return {
     update,
+    forget(endpointId) {
+      const entry = known.get(endpointId);
+      if (entry !== undefined) known.set(endpointId, { ...fresh(entry.counters), isForgotten: true });
+    },
     of(endpointId) {
       const entry = known.get(endpointId);
       if (entry === undefined) return { sending: false, receiving: false };

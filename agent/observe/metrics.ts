@@ -5,7 +5,7 @@
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import type { Counters } from '../capture/protocol.ts';
-import type { Endpoint } from '../endpoints/endpoint.ts';
+import { sideOf, tapsOf, type Endpoint } from '../endpoints/endpoint.ts';
 import type { EngineCounters } from '../engine/counters.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { RulesStatus } from '../rulesets/live.ts';
@@ -91,6 +91,21 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
     const states = observed.endpoints().map((entry) => entry.state.is);
     return ['starting', 'capturing', 'waiting'].map((state) => [{ state }, states.filter((is) => is === state).length]);
   });
+  add(
+    Gauge,
+    'endpoint_taps',
+    ['namespace', 'endpoint', 'side'],
+    "Interfaces by which an endpoint is captured: on the node (host), or in the pod's own network namespace (pod).",
+    () =>
+      observed
+        .endpoints()
+        .flatMap(({ endpoint }) =>
+          (['host', 'pod'] as const).map((side): Sample => [
+            { namespace: endpoint.namespace, endpoint: endpoint.name, side },
+            tapsOf(endpoint).filter((tap) => sideOf(tap) === side).length,
+          ]),
+        ),
+  );
   add(
     Counter,
     'packets_total',

@@ -1,7 +1,7 @@
 /** The agent at one moment, as JSON: what `/status` gives, and `dpi-agent status` shows. */
 import type { Counters, LibraryName } from '../capture/protocol.ts';
 import type { EndpointState } from '../capture/supervisor.ts';
-import type { Endpoint } from '../endpoints/endpoint.ts';
+import { sideOf, tapsOf, type Endpoint, type Side } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import type { RulesStatus } from '../rulesets/live.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
@@ -48,7 +48,9 @@ export interface EndpointSnapshot {
   id: string;
   namespace: string;
   name: string;
+  /** The first of those that are captured. */
   interface: string;
+  taps: { interface: string; side: Side }[];
   addresses: string[];
   resources: string[];
   lane: string;
@@ -113,6 +115,7 @@ export function takeSnapshot(
       namespace: endpoint.namespace,
       name: endpoint.name,
       interface: endpoint.interface,
+      taps: tapsOf(endpoint).map((tap) => ({ interface: tap.interface, side: sideOf(tap) })),
       addresses: endpoint.addresses,
       resources: endpoint.resources,
       lane,

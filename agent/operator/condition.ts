@@ -2,7 +2,7 @@
  * What became of the settings, as a condition of the IntrusionDetection and as events. Conditions of other types are others' and stay.
  */
 import type { ApiClient, ApiObject } from '../kube/api.ts';
-import { list, record, text } from '../kube/pods.ts';
+import { list, record, text } from '../kube/fields.ts';
 import type { Verdict } from './desired.ts';
 import { plain } from '../config/text.ts';
 

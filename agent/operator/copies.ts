@@ -8,7 +8,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { ApiClient } from '../kube/api.ts';
-import { record } from '../kube/pods.ts';
+import { record } from '../kube/fields.ts';
 import { COPY_LABEL, COPY_OF, isCopy, resourcePath, type ApiDeepPacketInspection } from '../kube/resources.ts';
 import { emit } from './condition.ts';
 import { MANAGER } from './daemon-set.ts';

@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino';
 import type { ApiClient, ApiObject, FieldSet, ManagedFields } from '../kube/api.ts';
-import { list, record, text } from '../kube/pods.ts';
+import { list, record, text } from '../kube/fields.ts';
 import { NAME, type DaemonSet } from './desired.ts';
 import { createPatience } from './patience.ts';
 

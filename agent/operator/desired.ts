@@ -6,7 +6,7 @@
  */
 import { plain } from '../config/text.ts';
 import type { ApiObject } from '../kube/api.ts';
-import { list, record, texts } from '../kube/pods.ts';
+import { list, record, texts } from '../kube/fields.ts';
 import { mebibytes, parseQuantity } from './quantity.ts';
 import { readSettings, toSpec, type InitContainer, type Resources, type Settings } from './settings.ts';
 

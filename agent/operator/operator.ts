@@ -6,7 +6,7 @@
  */
 import type { Logger } from 'pino';
 import { ApiError, type ApiClient, type ApiObject } from '../kube/api.ts';
-import { record, text } from '../kube/pods.ts';
+import { record, text } from '../kube/fields.ts';
 import { reflect, type Reflector } from '../kube/reflector.ts';
 import {
   followResourceApi,

@@ -6,7 +6,7 @@
  * https://docs.tigera.io/calico-enterprise/latest/reference/installation/api#operator.tigera.io/v1.IntrusionDetectionSpec
  */
 import { plain, shown } from '../config/text.ts';
-import { list, record } from '../kube/pods.ts';
+import { list, record } from '../kube/fields.ts';
 import { parseQuantity } from './quantity.ts';
 
 export type Quantities = Record<string, string | number>;

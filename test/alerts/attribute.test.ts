@@ -49,6 +49,18 @@ describe('attribute', () => {
   const client = endpoint('client', ['10.0.0.1', 'fd00::1']);
   const server = endpoint('server', ['10.0.0.2']);
 
+  test.each([
+    ['127.0.0.1', '127.0.0.53'],
+    ['::1', '::1'],
+  ])('both ends of what passes a loopback that is captured are the pod: %s', (source, destination) => {
+    const taps = [{ interface: 'cali-client' }, { interface: 'lo', netns: '/proc/1/ns/net' }];
+    const seen = { ...client, taps };
+    const of = (owners: Owners): AttributedAlert =>
+      only(attribute(alert(1, source, destination), 'g:1', owners, SENSOR));
+    expect(of(leased(seen, server))).toMatchObject({ source: seen, destination: seen });
+    expect(of(leased(client, server))).not.toHaveProperty('source');
+  });
+
   test('names the endpoint that holds the id, its resource, the position and the sensor', () => {
     const one = alert(2, '10.0.0.1', '10.0.0.2');
     expect(attribute(one, 'g:17', leased(client, server), SENSOR)).toEqual([

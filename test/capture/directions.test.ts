@@ -98,6 +98,15 @@ describe('an endpoint is seen to send and to receive', () => {
     expect(counters).toMatchObject({ sentSeconds: 1, receivedSeconds: 1 });
   });
 
+  test('what the pod says to its own address, by its loopback, is neither direction, and no flow of one', () => {
+    const { counters, directions, see } = watch();
+    for (const frame of conversation({ client: POD, server: POD })) {
+      see(frame.data);
+      directions.tick();
+    }
+    expect(counters).toEqual(zeroCounters());
+  });
+
   test('is not curious any more once all is known, until the next second', () => {
     const { directions, see } = watch();
     see(...conversation().map(({ data }) => data));

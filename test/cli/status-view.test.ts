@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import picocolors from 'picocolors';
 import { zeroCounters, type Counters } from '../../agent/capture/protocol.ts';
 import type { EndpointState } from '../../agent/capture/supervisor.ts';
+import type { Tap } from '../../agent/endpoints/endpoint.ts';
 import { duration, size, statusLines } from '../../agent/cli/status-view.ts';
 import type { EndpointCoverage, ResourceCoverage } from '../../agent/observe/coverage.ts';
 import { takeSnapshot, type Inspecting, type Snapshot } from '../../agent/observe/snapshot.ts';
@@ -18,6 +19,7 @@ interface Given {
     state?: EndpointState;
     counters?: Partial<Counters>;
     coverage?: EndpointCoverage;
+    taps?: Tap[];
   }[];
   resources?: ResourceCoverage[];
   agent?: Partial<Inspecting>;
@@ -51,13 +53,14 @@ function snapshot({
         },
       ],
       endpoints: () =>
-        endpoints.map(({ name, state, counters, coverage }) => ({
+        endpoints.map(({ name, state, counters, coverage, taps }) => ({
           endpoint: {
             id: `shop/${name}`,
             namespace: 'shop',
             name,
             nameAggr: '-',
             interface: 'cali1',
+            ...(taps === undefined ? {} : { taps }),
             labels: {},
             addresses: [],
             resources: [],
@@ -176,6 +179,13 @@ describe('a snapshot as lines', () => {
     );
     expect(shown.slice(-3).map((line) => line.split(' ')[0])).toEqual(['shop/gone', 'shop/busy', 'shop/idle']);
     expect(shown.at(-3)).toContain('there is no interface cali1');
+  });
+
+  test('interfaces in the pod are marked as such', () => {
+    const taps = [{ interface: 'cali1' }, { interface: 'net1', netns: '/proc/1/ns/net' }];
+    const shown = lines(snapshot({ endpoints: [{ name: 'plain' }, { name: 'wide', taps }] }));
+    expect(shown.at(-2)).toMatch(/^shop\/plain +cali1 +lane0/);
+    expect(shown.at(-1)).toMatch(/^shop\/wide +cali1, net1 \(pod\) +lane0/);
   });
 
   test('lost packets are given with their share', () => {

@@ -4,7 +4,11 @@ import { loadConfig } from '../../agent/config/load.ts';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 
 function endpoints(...entries: unknown[]): Endpoint[] {
-  const loaded = loadConfig({ env: {}, flags: { endpoints: entries } });
+  return configured({ endpoints: entries });
+}
+
+function configured(flags: Record<string, unknown>): Endpoint[] {
+  const loaded = loadConfig({ env: {}, flags });
   if ('errors' in loaded) throw new Error(loaded.errors.map(({ message }) => message).join('\n'));
   return staticEndpoints(loaded.config);
 }
@@ -48,4 +52,20 @@ test('a pod has all that the configuration says of it', () => {
     },
   ]);
   expect(endpoints({ interface: 'v', resource: 'shop/one' })[0]?.resources).toEqual(['shop/one']);
+});
+
+test('an interface in another network namespace is captured there, and the loopback with it where that is asked for', () => {
+  const inside = { interface: 'eth0', pod: 'a', netns: '/run/netns/a' };
+  const entries = [inside, { interface: 'eth0', pod: 'b', netns: '/run/netns/b' }, { interface: 'veth0', pod: 'c' }];
+  expect(endpoints(...entries).map(({ interface: name, taps }) => [name, taps])).toEqual([
+    ['eth0', [{ interface: 'eth0', netns: '/run/netns/a' }]],
+    ['eth0', [{ interface: 'eth0', netns: '/run/netns/b' }]],
+    ['veth0', undefined],
+  ]);
+  expect(configured({ endpoints: entries, 'capture.loopback': true }).map(({ taps }) => taps)).toEqual([
+    ['eth0', 'lo'].map((name) => ({ interface: name, netns: '/run/netns/a' })),
+    ['eth0', 'lo'].map((name) => ({ interface: name, netns: '/run/netns/b' })),
+    undefined,
+  ]);
+  expect(() => endpoints(inside, { ...inside, pod: 'b' })).toThrow(/the interface is taken by endpoints\[0\]/);
 });

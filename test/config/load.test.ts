@@ -66,6 +66,8 @@ const DEFAULTS: Config = {
     timeoutMillis: 10,
     queueSize: 4194304,
     promiscuous: false,
+    side: 'auto',
+    loopback: false,
   },
   journal: {
     directory: '/var/log/calico/snort-alerts',

@@ -3,24 +3,53 @@ import { afterEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import { followPods, type CaptureState, type Follower } from '../../agent/endpoints/follow.ts';
-import type { Resolution } from '../../agent/endpoints/resolve/resolve.ts';
+import type { Namespace } from '../../agent/endpoints/resolve/namespace.ts';
+import type { Place, PlaceAnswer, PlaceRequest, SideWanted } from '../../agent/endpoints/resolve/place.ts';
 import type { Pod } from '../../agent/kube/pods.ts';
 import type { DeepPacketInspection, NodeStatus } from '../../agent/kube/resources.ts';
 import { aPod, aResource } from '../support/kube-objects.ts';
 
-const found = (name: string, ifindex: number): Resolution => ({
+const found = (name: string, ifindex: number, more: Partial<Place> = {}): Place => ({
   kind: 'found',
   interface: name,
   ifindex,
   by: 'calico',
+  addresses: [],
+  lacking: [],
+  ...more,
+});
+
+const namespace = (pid: number): Namespace => ({ link: `net:[${pid}]`, members: [pid] });
+
+/** In a pod, by a process of it. */
+const inPod = (pid: number, interfaces: string[], more: Partial<Place> = {}): Place => ({
+  kind: 'found',
+  interface: interfaces[0] ?? '',
+  by: 'pod',
+  inside: { namespace: namespace(pid), interfaces },
+  addresses: [],
+  lacking: [],
+  ...more,
 });
 
 let follower: Follower | undefined;
 afterEach(() => follower?.stop());
 
 /** A node whose parts a test can set. `until` waits for what a round brings about. */
-function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: Record<string, Resolution>) {
+function startNode(
+  resources: DeepPacketInspection[],
+  pods: Pod[],
+  interfaces: Record<string, PlaceAnswer>,
+  { side = 'auto', loopback = false }: { side?: SideWanted; loopback?: boolean } = {},
+) {
   const node = {
+    /** By the keys of pods that are looked for on their own side. */
+    inside: {} as Record<string, PlaceAnswer>,
+    requests: [] as PlaceRequest[],
+    barred: undefined as string | undefined,
+    /** Links of namespaces that are held. */
+    held: [] as string[],
+    gone: new Set<string>(),
     resources,
     pods,
     interfaces,
@@ -34,7 +63,7 @@ function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: R
     /** Ends a detach that waits; by default they end at once. */
     endDetach: undefined as undefined | (() => void),
     holdDetach: false,
-    set(change: Partial<{ resources: DeepPacketInspection[]; pods: Pod[]; interfaces: Record<string, Resolution> }>) {
+    set(change: Partial<{ resources: DeepPacketInspection[]; pods: Pod[]; interfaces: Record<string, PlaceAnswer> }>) {
       Object.assign(node, change);
       follower?.changed();
     },
@@ -51,17 +80,31 @@ function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: R
     synced: () => node.synced,
     resources: () => node.resources,
     pods: () => node.pods,
-    resolve(asked) {
+    side,
+    loopback,
+    resolve(asked, barred) {
       node.looks++;
+      node.requests.push(...asked);
+      const nothing = { kind: 'missing', reason: barred ?? 'nothing there' } as const;
       return new Map(
-        asked.map((pod) => [pod.key, node.interfaces[pod.key] ?? { kind: 'missing', reason: 'nothing there' }]),
+        asked.map(({ pod: { key }, side: wanted }) => [
+          key,
+          (wanted === 'pod' ? node.inside[key] : node.interfaces[key]) ?? nothing,
+        ]),
       );
+    },
+    namespaces: {
+      hold({ link }) {
+        node.held.push(link);
+        return { path: `/held/${link}`, release: () => node.held.splice(node.held.indexOf(link), 1) };
+      },
+      isStillThere: ({ link }) => !node.gone.has(link),
     },
     capture: {
       attach(endpoint: Endpoint) {
         node.done.push(`${node.states.has(endpoint.id) ? '=' : '+'}${endpoint.id}`);
         const resolution = node.interfaces[endpoint.id];
-        const ifindex = resolution?.kind === 'found' ? resolution.ifindex : 0;
+        const ifindex = resolution?.kind === 'found' ? (resolution.ifindex ?? 0) : 0;
         node.states.set(endpoint.id, { endpoint, state: { is: 'capturing', ifindex } });
       },
       async detach(id: string) {
@@ -70,6 +113,7 @@ function startNode(resources: DeepPacketInspection[], pods: Pod[], interfaces: R
         node.states.delete(id);
       },
       endpoints: () => [...node.states.values()],
+      barredFromPods: () => node.barred,
       ruleConditions: (named) => (named?.includes('absent') === true ? ['there is no rule set absent'] : []),
       problems: () => node.problems,
     },
@@ -177,11 +221,117 @@ describe('what is captured follows what is selected', () => {
   });
 });
 
+describe('on which side', () => {
+  const tapsOfOne = (node: ReturnType<typeof startNode>) => node.states.get('shop/one')?.endpoint.taps;
+
+  /** Coverage has found that only what the pod sends passes its interface. */
+  function bypass(node: ReturnType<typeof startNode>): void {
+    const state = node.states.get('shop/one');
+    if (state !== undefined) node.states.set('shop/one', { ...state, coverage: { oneWay: 'sending' } });
+    follower?.changed();
+  }
+
+  test('a pod of which one direction is missing goes over to its own side, without an end of its capture, and stays', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    node.inside['shop/one'] = inPod(71, ['eth0']);
+    await node.until(() => node.done.length === 1);
+    expect(tapsOfOne(node)).toBeUndefined();
+    bypass(node);
+    await node.until(() => node.done.length === 2);
+    // The state that capture gives it is without a direction that is missing.
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.resolvers['pod'] === 1);
+    expect(node.done).toEqual(['+shop/one', '=shop/one']);
+    expect(node.states.get('shop/one')?.endpoint.interface).toBe('eth0');
+    expect(tapsOfOne(node)).toEqual([{ interface: 'eth0', netns: '/held/net:[71]' }]);
+    expect(node.statuses.get('shop/dpi')?.errorConditions).toEqual([]);
+    // Whatever is asked from now on, it is asked for the pod's side.
+    node.capture('shop/one', { is: 'waiting', reason: 'eth0 is down' });
+    const asked = node.requests.length;
+    await node.until(() => node.requests.length > asked);
+    expect(node.requests.slice(asked).map(({ side }) => side)).not.toContain('auto');
+    expect(node.done).toHaveLength(2);
+    node.set({ pods: [] });
+    await node.until(() => node.done.length === 3 && node.held.length === 0);
+  });
+
+  test('what keeps it from going over is a condition, and it stays where it is', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    node.barred = 'no right to enter';
+    await node.until(() => node.statuses.get('shop/dpi')?.podsCaptured === 1);
+    bypass(node);
+    await node.until(() => (node.statuses.get('shop/dpi')?.errorConditions[0]?.message ?? '').includes('no right'));
+    expect(node.statuses.get('shop/dpi')).toMatchObject({ active: { success: true }, podsCaptured: 1 });
+    expect(node.done).toEqual(['+shop/one']);
+  });
+
+  test('capture.side host never goes over, pod begins there', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) }, { side: 'host' });
+    node.inside['shop/one'] = inPod(71, ['eth0']);
+    await node.until(() => node.statuses.get('shop/dpi')?.podsCaptured === 1);
+    bypass(node);
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    expect(node.done).toEqual(['+shop/one']);
+    follower?.stop();
+    const other = startNode([dpi], [one], { 'shop/one': found('cali1', 7) }, { side: 'pod' });
+    other.inside['shop/one'] = inPod(72, ['eth0']);
+    await other.until(() => other.done.length === 1);
+    expect(tapsOfOne(other)).toEqual([{ interface: 'eth0', netns: '/held/net:[72]' }]);
+  });
+
+  test('further networks and the loopback come in addition, with the addresses that the pod has there', async () => {
+    const node = startNode([dpi], [one], {
+      'shop/one': found('cali1', 7, {
+        inside: { namespace: namespace(71), interfaces: ['net1', 'lo'] },
+        addresses: ['10.9.0.2'],
+        lacking: ['network b is not inspected: there is no net2 in the pod'],
+      }),
+    });
+    await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    expect(tapsOfOne(node)).toEqual([
+      { interface: 'cali1' },
+      { interface: 'net1', netns: '/held/net:[71]' },
+      { interface: 'lo', netns: '/held/net:[71]' },
+    ]);
+    expect(node.states.get('shop/one')?.endpoint.addresses).toEqual(['10.65.0.2', '10.9.0.2']);
+    expect(node.statuses.get('shop/dpi')?.errorConditions[0]?.message).toBe(
+      'pod shop/one: network b is not inspected: there is no net2 in the pod',
+    );
+    expect(node.statuses.get('shop/dpi')).toMatchObject({ active: { success: true }, resolvers: { calico: 1 } });
+  });
+
+  test('which networks: what a resource says, else the pod, of each resource', async () => {
+    const chosen = { ...dpi, annotations: { 'dpi-agent.io/networks': 'net1' } };
+    const pod = { ...one, chosenNetworks: 'net2' };
+    const node = startNode([chosen, aResource('shop/all', 'all()')], [pod], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.done.length === 1);
+    expect(node.requests[0]?.networks).toEqual(['net2', 'net1']);
+    const asked = node.requests.length;
+    node.set({
+      resources: [{ ...dpi, annotations: { 'dpi-agent.io/networks': '*' } }, aResource('shop/all', 'all()')],
+    });
+    await node.until(() => node.requests.length > asked);
+    expect(node.requests.at(-1)?.networks).toEqual(['net2', '*']);
+  });
+
+  test('a namespace whose process is gone is looked for again, and one that was made anew is taken', async () => {
+    const node = startNode([dpi], [one], {}, { side: 'pod' });
+    node.inside['shop/one'] = inPod(71, ['eth0']);
+    await node.until(() => node.done.length === 1);
+    node.inside['shop/one'] = inPod(72, ['eth0']);
+    node.gone.add('net:[71]');
+    follower?.changed();
+    await node.until(() => node.done.length === 2);
+    expect(node.done).toEqual(['+shop/one', '=shop/one']);
+    expect(node.held).toEqual(['net:[72]']);
+  });
+});
+
 describe('status', () => {
   test('tells how many pods are captured, and how their interfaces were found', async () => {
     const node = startNode([dpi], [one, aPod('shop/two')], {
       'shop/one': found('cali1', 7),
-      'shop/two': { kind: 'found', interface: 'veth2', ifindex: 8, by: 'route' },
+      'shop/two': found('veth2', 8, { by: 'route' }),
     });
     await node.until(() => node.statuses.get('shop/dpi')?.podsCaptured === 2);
     expect(node.statuses.get('shop/dpi')).toEqual({
@@ -236,7 +386,7 @@ describe('status', () => {
   });
 
   test('says of which pod only one direction is seen and what to do, and no longer when both are', async () => {
-    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) }, { side: 'host' });
     await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
     const state = node.states.get('shop/one');
     if (state !== undefined) node.states.set('shop/one', { ...state, coverage: { oneWay: 'sending' } });
@@ -246,6 +396,7 @@ describe('status', () => {
     expect(status).toMatchObject({ active: { success: true }, podsCaptured: 1 });
     const message = status?.errorConditions[0]?.message ?? '';
     expect(message).toContain('pod shop/one: only what it sends passes cali1, what it receives is not inspected');
+    expect(message).toContain('it can not be captured in the pod (capture.side is host)');
     expect(message).toContain('bpfRedirectToPeer');
     if (state !== undefined) node.states.set('shop/one', state);
     follower?.changed();

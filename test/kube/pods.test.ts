@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { canonicalAddress, selectorLabels, toPod, type ApiPod } from '../../agent/kube/pods.ts';
+import { canonicalAddress } from '../../agent/kube/fields.ts';
+import { selectorLabels, toPod, type ApiPod } from '../../agent/kube/pods.ts';
 
 const metadata = { name: 'backend-7d4b-x2x9k', namespace: 'shop', uid: 'u1', resourceVersion: '1' };
 

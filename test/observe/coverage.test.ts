@@ -54,6 +54,17 @@ describe('an endpoint', () => {
     expect(node.of()).not.toHaveProperty('oneWay');
   });
 
+  test('that is captured elsewhere from now on is no longer one-way, whatever was counted until the next look', () => {
+    const node = start();
+    expect(node.look({ flowsSentOnly: 2 })).toHaveLength(1);
+    node.coverage.forget('a');
+    expect(node.of()).toEqual({ sending: false, receiving: false });
+    expect(node.look({ flowsSentOnly: 2, sentSeconds: 1 })).toEqual([]);
+    expect(node.look({ flowsSentOnly: 1, sentSeconds: 1 })).toEqual([]);
+    expect(node.of()).toEqual({ sending: true, receiving: false });
+    expect(node.look({ flowsSentOnly: 1 })).toEqual([{ id: 'a', oneWay: 'sending' }]);
+  });
+
   test('whose packets the kernel dropped meanwhile is not taken for one-way', () => {
     const node = start();
     expect(node.look({ flowsSentOnly: 2, droppedKernel: 1 })).toEqual([]);

@@ -126,6 +126,26 @@ describe('the metrics', () => {
   });
 });
 
+test('interfaces of an endpoint are counted by their side', async () => {
+  const taps = [
+    { interface: 'cali1' },
+    { interface: 'net1', netns: '/proc/1/ns/net' },
+    { interface: 'lo', netns: '/x' },
+  ];
+  const text = await metricsOf({
+    endpoints: () => [
+      { endpoint: endpoint('plain'), state: { is: 'capturing' }, counters: zeroCounters() },
+      { endpoint: { ...endpoint('wide'), taps }, state: { is: 'capturing' }, counters: zeroCounters() },
+    ],
+  }).text();
+  expect(seriesOf(text, 'dpi_agent_endpoint_taps')).toEqual([
+    'dpi_agent_endpoint_taps{namespace="shop",endpoint="plain",side="host"} 1',
+    'dpi_agent_endpoint_taps{namespace="shop",endpoint="plain",side="pod"} 0',
+    'dpi_agent_endpoint_taps{namespace="shop",endpoint="wide",side="host"} 1',
+    'dpi_agent_endpoint_taps{namespace="shop",endpoint="wide",side="pod"} 2',
+  ]);
+});
+
 describe('the number of series', () => {
   test('is that of the pods that are there, when 10,000 come and go', async () => {
     let from = 0;

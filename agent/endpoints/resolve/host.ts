@@ -27,6 +27,8 @@ export interface Device {
   kind: 'veth' | 'bridge' | 'other';
   /** For messages: `a bridge`. */
   what: string;
+  /** Of the kind `veth`: probably a netkit, which eBPF programs redirect packets past. Known only while it is up. */
+  netkit?: true;
 }
 
 export interface Host {
@@ -112,6 +114,7 @@ export function readHost({ proc, self = `${proc}/self`, sys }: Root = { proc: '/
 /** Of linux/if_arp.h and linux/if.h. */
 const ARPHRD_ETHER = 1;
 const ARPHRD_LOOPBACK = 772;
+const IFF_UP = 0x1;
 const IFF_NOARP = 0x80;
 
 /** @param classNet A folder like /sys/class/net. @returns undefined when the interface is not there. */
@@ -122,6 +125,7 @@ export function readDevice(classNet: string, name: string): Device | undefined {
   const ifindex = Number(/^IFINDEX=(\d+)$/m.exec(uevent)?.[1]);
   const iflink = Number(read(`${base}/iflink`));
   const type = Number(read(`${base}/type`));
+  const flags = Number(read(`${base}/flags`));
   // One that goes while we look has empty files.
   if (type === 0 || !Number.isInteger(ifindex + iflink + type)) return undefined;
   const kind = /^DEVTYPE=(\w+)$/m.exec(uevent)?.[1];
@@ -135,16 +139,19 @@ export function readDevice(classNet: string, name: string): Device | undefined {
     if (entries.some((entry) => entry.startsWith('lower_'))) return 'an interface on top of another one';
     if (iflink === 0) return 'a device without a peer';
     // A veth whose peer happens to have the same index looks alike but for this flag.
-    if (iflink === ifindex && (Number(read(`${base}/flags`)) & IFF_NOARP) !== 0) return 'a dummy';
+    if (iflink === ifindex && (flags & IFF_NOARP) !== 0) return 'a dummy';
     return undefined;
   };
   const other = what();
+  // It looks like a veth but for this: a veth that is up tells a speed (drivers/net/veth.c), a netkit has none (drivers/net/netkit.c).
+  const netkit = other === undefined && (flags & IFF_UP) !== 0 && read(`${base}/speed`) === '';
   return {
     name,
     ifindex,
     iflink,
     kind: other === undefined ? 'veth' : other === 'a bridge' ? 'bridge' : 'other',
-    what: other ?? 'a veth',
+    what: other ?? (netkit ? 'a netkit' : 'a veth'),
+    ...(netkit ? { netkit } : {}),
   };
 }
 

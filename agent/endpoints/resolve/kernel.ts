@@ -36,7 +36,14 @@ export function parseRoutes(text: string, order: 'BE' | 'LE' = endianness()): Ho
   return routes;
 }
 
-/** The same of /proc/net/ipv6_route (net/ipv6/ip6_fib.c, ipv6_route_native_seq_show): all tables. */
+/** Interfaces of the default routes in the same file, in its order. */
+export function parseDefaultRoutes(text: string): string[] {
+  return [...text.matchAll(/^(\S+)\t0{8}\t[0-9A-F]{8}\t([0-9A-F]{1,8})\t(?:\d+\t){3}0{8}\t/gm)].flatMap(
+    ([, device = '*', flags]) => (device === '*' || (Number(`0x${flags}`) & RTF_REJECT) !== 0 ? [] : [device]),
+  );
+}
+
+/** Single addresses of /proc/net/ipv6_route (net/ipv6/ip6_fib.c, ipv6_route_native_seq_show): all tables. */
 export function parseRoutes6(text: string): HostRoute[] {
   const routes: HostRoute[] = [];
   for (const line of text.split('\n')) {

@@ -1,66 +1,30 @@
 /**
- * By the pod's network namespace: the interface in it that is the pod's, and that one's peer on the node. The namespace is that of the
- * oldest process in the pod's cgroup, which is the sandbox (pause) where the runtime has one.
+ * By the pod's network namespace (see namespace.ts): the interface in it that is the pod's, and that one's peer on the node.
  *
- * Needs the node's pid namespace, and CAP_SYS_PTRACE for the processes' `ns` and `root`. The pod has a say in what is under its root. So
+ * Needs CAP_SYS_PTRACE for the processes' `root`. The pod has a say in what is under its root. So
  * /sys there must be a sysfs, and not the node's own; addresses and indices are compared with /proc/<pid>/net, which only the kernel
  * writes; and the interface on the node must name the pod's interface as its peer, as that one names it. Not detected: a process with the
  * right to mount that shows a namespace of its own making with the same indices, in a pod without a sandbox process.
- *
- * Static pods are not found: their cgroup has another UID than the object in the API.
  */
-import { readlinkSync, statfsSync, statSync } from 'node:fs';
+import { statfsSync, statSync } from 'node:fs';
 import { attempt, read, readDevice, type Device, type Host } from './host.ts';
-import { canonical, parseDevices, parseIgmp, parseInet6, parseLocalAddresses } from './kernel.ts';
+import { canonical, parseDevices, parseIgmp, parseInet6 } from './kernel.ts';
+import { findNamespace, LIMIT } from './namespace.ts';
 import { printable, type Answer, type PodIdentity, type Resolver } from './resolver.ts';
 
 /** Of linux/magic.h. */
 const SYSFS_MAGIC = 0x6265_6572;
-/** Of a pod's kernel files no more is read: it can make them as long as it likes. */
-const LIMIT = 1 << 20;
-/** Processes whose /sys is tried: some have none. */
-const TRIES = 8;
 
 export const podNetns: Resolver = (pod, host): Answer => {
-  const pids = host.processes(pod.uid);
-  if (pids.length === 0) return missing(`no process in a cgroup of pod ${pod.uid}`);
-  if (host.netns === undefined) return missing("the node's network namespace can't be read");
-  let netns: string | undefined;
-  const members: number[] = [];
-  for (const pid of pids) {
-    const link = namespaceOf(host, pid);
-    if (link === 'denied') return missing(`no right to look into process ${pid} (CAP_SYS_PTRACE)`);
-    // Its runtime's helpers run in the node's namespace.
-    if (link === undefined || link === host.netns) continue;
-    netns ??= link;
-    if (link === netns && members.push(pid) === TRIES) break;
-  }
-  const [oldest] = members;
-  if (oldest === undefined) return missing("the pod's processes are in the node's network namespace");
-  const foreign = missingAddress(pod, `${host.proc}/${oldest}/net`);
-  if (foreign !== undefined) return missing(`the network namespace of process ${oldest} does not have ${foreign}`);
+  const found = findNamespace(pod, host);
+  if (found.kind === 'missing') return found;
+  const { members } = found.namespace;
   for (const pid of members) {
     const answer = peerOf(pod, host, pid);
     if (answer !== undefined) return answer;
   }
   return missing(`no process of the pod has its own /sys (looked at ${members.join(', ')})`);
 };
-
-function namespaceOf(host: Host, pid: number): string | undefined {
-  try {
-    return readlinkSync(`${host.proc}/${pid}/ns/net`);
-  } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
-    return code === 'EACCES' || code === 'EPERM' ? 'denied' : undefined;
-  }
-}
-
-/** The first of the pod's addresses that the namespace does not have. */
-function missingAddress(pod: PodIdentity, net: string): string | undefined {
-  const own = parseLocalAddresses(read(`${net}/fib_trie`, LIMIT));
-  for (const { address } of parseInet6(read(`${net}/if_inet6`, LIMIT))) own.add(address);
-  return pod.addresses.find((address) => !own.has(canonical(address) ?? ''));
-}
 
 /** @returns undefined when this process doesn't show its network namespace in /sys. */
 function peerOf(pod: PodIdentity, host: Host, pid: number): Answer | undefined {

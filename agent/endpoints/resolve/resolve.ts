@@ -8,7 +8,7 @@
 import { bridgeFdb } from './bridge-fdb.ts';
 import { calicoName } from './calico-name.ts';
 import type { Pod } from '../../kube/pods.ts';
-import { readHost, type Host } from './host.ts';
+import { readHost, type Device, type Host } from './host.ts';
 import { hostRoute } from './host-route.ts';
 import { podNetns } from './pod-netns.ts';
 import { printable, type Answer, type PodIdentity, type Resolver } from './resolver.ts';
@@ -17,7 +17,7 @@ export type ResolvedBy = 'calico' | 'route' | 'bridge' | 'netns';
 
 /** `reason` says in one sentence what each resolver saw. */
 export type Resolution =
-  | { kind: 'found'; interface: string; ifindex: number; by: ResolvedBy }
+  | { kind: 'found'; interface: string; ifindex: number; by: ResolvedBy; netkit?: true }
   | { kind: 'ambiguous'; candidates: string[]; reason: string }
   | { kind: 'missing'; reason: string };
 
@@ -58,8 +58,8 @@ export function resolveInterface(pod: PodIdentity, host: Host): Resolution {
       return settle(answer, podNetns(pod, host));
     } else {
       const other = contradiction(answer.device.name, witness?.(pod, host));
-      const { name, ifindex } = answer.device;
-      if (other === undefined) return { kind: 'found', interface: name, ifindex, by };
+      const { name } = answer.device;
+      if (other === undefined) return foundOn(answer.device, by);
       return {
         kind: 'ambiguous',
         candidates: [name, ...other.candidates],
@@ -68,6 +68,10 @@ export function resolveInterface(pod: PodIdentity, host: Host): Resolution {
     }
   }
   return { kind: 'missing', reason: reasons.join('; ') };
+}
+
+function foundOn({ name, ifindex, netkit }: Device, by: ResolvedBy): Resolution {
+  return { kind: 'found', interface: name, ifindex, by, ...(netkit === undefined ? {} : { netkit }) };
 }
 
 const NAMES: Record<ResolvedBy, string> = {
@@ -80,7 +84,7 @@ const NAMES: Record<ResolvedBy, string> = {
 /** Of several candidates, the one that the pod's network namespace leads to. */
 function settle(doubt: Answer & { kind: 'ambiguous' }, netns: Answer): Resolution {
   if (netns.kind === 'found' && doubt.candidates.includes(netns.device.name)) {
-    return { kind: 'found', interface: netns.device.name, ifindex: netns.device.ifindex, by: 'netns' };
+    return foundOn(netns.device, 'netns');
   }
   const said =
     netns.kind === 'found' ? `the pod's network namespace leads to ${printable(netns.device.name)}` : netns.reason;

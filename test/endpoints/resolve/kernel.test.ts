@@ -4,6 +4,7 @@ import { calicoInterface } from '../../../agent/endpoints/resolve/calico-name.ts
 import {
   canonical,
   parseArp,
+  parseDefaultRoutes,
   parseDevices,
   parseForwarding,
   parseIgmp,
@@ -65,6 +66,17 @@ const UID = '0f1a2b3c-1111-4222-8333-0123456789ab';
 const OTHER = 'aaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee';
 
 describe('routes', () => {
+  test('of which the default ones lead to these interfaces', () => {
+    expect(parseDefaultRoutes(ROUTE)).toEqual(['eth0']);
+    const routes = [
+      '*	00000000	00000000	0005	0	0	0	00000000	0	0	0',
+      'eth1	00000000	0101A8C0	0203	0	0	0	00000000	0	0	0',
+      'eth2	00000000	0101A8C0	0003	0	0	9	00000000	0	0	0',
+      'eth3	00000000	0101A8C0	0003	0	0	0	000000FF	0	0	0',
+    ];
+    expect(parseDefaultRoutes(routes.join('\n'))).toEqual(['eth2']);
+  });
+
   test('only directly attached single addresses count, in the byte order of the machine', () => {
     expect(parseRoutes(ROUTE, 'LE')).toEqual([
       { address: '10.0.0.7', device: 'veth0' },
@@ -204,6 +216,7 @@ test('no text makes a parser throw', () => {
   fc.assert(
     fc.property(hostile, (text) => {
       for (const parse of [
+        parseDefaultRoutes,
         parseRoutes,
         parseRoutes6,
         parseArp,
@@ -237,6 +250,7 @@ test('long hostile lines are parsed in time proportional to their length', () =>
   ]) {
     const text = unit.repeat(300_000 / unit.length);
     for (const parse of [
+      parseDefaultRoutes,
       parseRoutes,
       parseRoutes6,
       parseArp,

@@ -1,30 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { randomUUID } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { readHost, type Root } from '../../../agent/endpoints/resolve/host.ts';
 import { resolveInterface } from '../../../agent/endpoints/resolve/resolve.ts';
 import { openLab, type Lab } from '../../../scripts/lab.ts';
+import { openCgroups, whyNoCgroups } from '../../support/cgroups.ts';
 import { describeNetwork, enter, rootOf } from '../../support/network.ts';
 
-/** Where processes can be put into cgroups of their own: cgroup v1's, or v2. */
-const HIERARCHIES = ['/sys/fs/cgroup/pids', '/sys/fs/cgroup/systemd', '/sys/fs/cgroup'];
+if (whyNoCgroups !== undefined) process.stderr.write(`skipped: ${whyNoCgroups}\n`);
 
-const cgroups = HIERARCHIES.find((hierarchy) => {
-  const probe = join(hierarchy, `dpi-probe-${process.pid}`);
-  try {
-    mkdirSync(probe);
-    const works = existsSync(join(probe, 'cgroup.procs'));
-    rmdirSync(probe);
-    return works;
-  } catch {
-    return false;
-  }
-});
-if (cgroups === undefined) process.stderr.write('skipped: no cgroups can be made here\n');
-
-const describeCgroups = cgroups === undefined ? describe.skip : describe;
-const top = join(cgroups ?? '', `dpi-test-${process.pid}`);
+const describeCgroups = whyNoCgroups === undefined ? describe : describe.skip;
+const { enroll, remove } = openCgroups();
 
 let lab: Lab;
 let root: Root;
@@ -38,7 +23,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   lab?.close();
-  await removeCgroups(top);
+  await remove();
 });
 
 interface Sandbox {
@@ -77,12 +62,6 @@ function link(netns: string, name: string, inside: string, addresses: string[], 
     const how = address.includes(':') ? ['/128', 'nodad'] : ['/32'];
     lab.exec(netns, 'ip', 'addr', 'add', `${address}${how[0]}`, 'dev', inside, ...how.slice(1));
   }
-}
-
-function enroll(pid: number, cgroup: string): void {
-  const folder = join(top, cgroup);
-  mkdirSync(folder, { recursive: true });
-  writeFileSync(join(folder, 'cgroup.procs'), String(pid));
 }
 
 /** A process of the pod. */
@@ -277,15 +256,4 @@ async function inNodeSys(netns: string): Promise<number> {
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   return new Promise((resolve) => child.stdout?.once('data', (line: Buffer) => resolve(Number(String(line)))));
-}
-
-/** Its processes have been killed, and are a moment in ending. */
-async function removeCgroups(folder: string): Promise<void> {
-  if (!existsSync(folder)) return;
-  for (const entry of readdirSync(folder, { withFileTypes: true }))
-    if (entry.isDirectory()) await removeCgroups(join(folder, entry.name));
-  const deadline = Date.now() + 30_000;
-  while (readFileSync(join(folder, 'cgroup.procs'), 'utf8') !== '' && Date.now() < deadline)
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  rmdirSync(folder);
 }

@@ -1,0 +1,255 @@
+/** The agent on pods that the node's interfaces do not show, or not all of: real namespaces, real engine, an API server of fixed answers. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { execFile } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Snapshot } from '../agent/observe/snapshot.ts';
+import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
+import { createWorkspace, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from './support/agent.ts';
+import { openCgroups, whyNoCgroups } from './support/cgroups.ts';
+import { describeLive, send, serve } from './support/live.ts';
+import { enter } from './support/network.ts';
+import { serveOneNode, type OneNode } from './support/one-node.ts';
+import { PROJECT } from './support/project.ts';
+import { redirectPeer } from './support/redirect-peer.ts';
+
+const PORT = 7777;
+
+describeLive((engine) => {
+  if (whyNoCgroups !== undefined) {
+    process.stderr.write(`skipped: ${whyNoCgroups}\n`);
+    test.skip(whyNoCgroups, () => undefined);
+    return;
+  }
+
+  const { enroll, remove } = openCgroups();
+  let lab: Lab;
+  let workspace: Workspace;
+  let agent: RunningAgent | undefined;
+
+  beforeAll(() => {
+    lab = openLab(`dpi-side-${engine}-${process.pid}`);
+  });
+  afterAll(async () => {
+    lab.close();
+    await remove();
+  });
+  beforeEach(() => {
+    workspace = createWorkspace();
+  });
+  afterEach(async () => {
+    await agent?.stop('SIGKILL');
+    agent = undefined;
+    workspace.remove();
+  });
+
+  /** The pod as the API server has it, and a process of it as its runtime starts it. */
+  async function announce(pod: Pod, annotations: Record<string, string> = {}): Promise<object> {
+    const uid = randomUUID();
+    enroll(await enter(lab, pod.netns), `kubepods/pod${uid}/1`);
+    return {
+      metadata: { name: pod.name, namespace: pod.namespace, uid, labels: { app: 'inspected' }, annotations },
+      spec: { nodeName: 'test-node' },
+      status: { phase: 'Running', podIP: pod.address, podIPs: [{ ip: pod.address }] },
+    };
+  }
+
+  async function start(pods: object[], config: Record<string, unknown> = {}): Promise<OneNode> {
+    const resource = {
+      metadata: { name: 'all', namespace: 'default', uid: randomUUID() },
+      spec: { selector: "app == 'inspected'" },
+    };
+    const node = await serveOneNode(lab, workspace, { resources: [resource], pods });
+    agent = await runAgent({
+      lab,
+      engine,
+      workspace,
+      pods: [],
+      config: { kubernetes: { kubeconfig: node.kubeconfig }, coverage: { windowMillis: '4s' }, ...config },
+    });
+    return node;
+  }
+
+  const running = (): RunningAgent => {
+    if (agent === undefined) throw new Error('no agent runs');
+    return agent;
+  };
+
+  const logged = (msg: string, { name }: Pod): Promise<Record<string, unknown>> =>
+    running().logged((line) => line.msg === msg && line['endpoint'] === `default/${name}`);
+
+  function eventOf(text: string): ReturnType<RunningAgent['event']> {
+    return running().event((event) => payloadOf(event).includes(text));
+  }
+
+  async function command(...args: string[]): Promise<string> {
+    const program = [process.execPath, join(PROJECT, 'bin/dpi-agent.js'), ...args];
+    return new Promise((resolve, reject) => {
+      execFile('ip', ['netns', 'exec', lab.node, ...program], (error, stdout) =>
+        error === null ? resolve(stdout) : reject(error),
+      );
+    });
+  }
+
+  const status = (...args: string[]): Promise<string> =>
+    command('status', '--socket', join(workspace.directory, 'state/agent.sock'), ...args);
+
+  async function endpointOf({ name }: Pod): Promise<Snapshot['endpoints'][number] | undefined> {
+    const snapshot = JSON.parse(await status('-o', 'json')) as Snapshot;
+    return snapshot.endpoints.find(({ id }) => id === `default/${name}`);
+  }
+
+  /** Packets that the interface in the pod carried, in both directions, by the kernel. */
+  function packets({ netns }: Pod, device: string): number {
+    const read = (direction: string): number =>
+      Number(lab.exec(netns, 'cat', `/sys/class/net/${device}/statistics/${direction}_packets`));
+    return read('rx') + read('tx');
+  }
+
+  /** What is sent to it by the other goes past the host side of its veth. */
+  function bypass(from: Pod, to: Pod): void {
+    const object = join(workspace.directory, 'bypass.o');
+    writeFileSync(object, redirectPeer(Number(lab.exec(lab.node, 'cat', `/sys/class/net/${to.interface}/ifindex`))));
+    lab.exec(lab.node, 'tc', 'qdisc', 'add', 'dev', from.interface, 'clsact');
+    const filter = `filter add dev ${from.interface} ingress protocol ip bpf da obj ${object} sec tc`;
+    lab.exec(lab.node, 'tc', ...filter.split(' '));
+  }
+
+  test('a pod that packets reach past the node goes over to its own side, and no packet is missed or counted twice', async () => {
+    const pod = lab.addPod({ name: 'bypassed', address: '10.81.0.2' });
+    const client = lab.addPod({ name: 'client', address: '10.81.0.3' });
+    await serve(lab, pod.netns, PORT);
+    bypass(client, pod);
+    const node = await start([await announce(pod)]);
+    expect(await logged('pod is selected', pod)).toMatchObject({ interface: pod.interface, by: 'calico' });
+    await logged('capturing', pod);
+    const isOver = logged("not all of its packets pass the node's side: it is captured in the pod from now on", pod);
+    let over: Record<string, unknown> | undefined;
+    void isOver.then((line) => (over = line));
+    // Each flow shows that the pod gets what does not pass the node: its acknowledgements.
+    for (let round = 0; over === undefined; round++) {
+      send(lab, client.netns, pod.address, PORT, `${MARKER} unseen ${round}`, 300_000);
+      await sleep(200);
+    }
+    expect(over).toMatchObject({ from: pod.interface, interface: 'eth0', inside: ['eth0'] });
+    await running().logged((line) => line.msg === 'capturing' && line['interface'] === 'eth0');
+
+    send(lab, client.netns, pod.address, PORT, `${MARKER} inside`);
+    expect(await eventOf('inside')).toMatchObject({
+      source_ip: client.address,
+      dest_ip: pod.address,
+      dest_name: pod.name,
+      record: { seen_at: [{ name: pod.name, interface: 'eth0' }] },
+    });
+    // From now on each packet of its interface is counted, and once.
+    const before = { counted: await settled(pod), carried: packets(pod, 'eth0') };
+    for (let round = 0; round < 5; round++) send(lab, client.netns, pod.address, PORT, 'more', 200_000);
+    const carried = packets(pod, 'eth0') - before.carried;
+    expect((await settled(pod)) - before.counted).toBe(carried);
+
+    expect(await endpointOf(pod)).toMatchObject({
+      state: { is: 'capturing' },
+      taps: [{ interface: 'eth0', side: 'pod' }],
+    });
+    expect(await status()).toMatch(/^default\/bypassed +eth0 \(pod\) /m);
+    while (node.status()?.resolvers['pod'] !== 1) await sleep(50);
+    expect(node.status()).toMatchObject({ active: { success: true }, podsCaptured: 1 });
+    // It stays there, though by now both directions are seen.
+    await sleep(5_000);
+    expect(await endpointOf(pod)).toMatchObject({ taps: [{ side: 'pod' }], coverage: {} });
+    expect(running().log.filter((line) => line.msg === 'capture ends')).toEqual([]);
+  });
+
+  /** The packets that were received, once they do not become more. */
+  async function settled(pod: Pod): Promise<number> {
+    for (let last = -1, count = 0; ; last = count) {
+      count = (await endpointOf(pod))?.counters.received ?? 0;
+      if (count === last) return count;
+      await sleep(1_500);
+    }
+  }
+
+  test('capture.side host stays, and says what is not inspected', async () => {
+    const pod = lab.addPod({ name: 'staying', address: '10.82.0.2' });
+    const client = lab.addPod({ name: 'client2', address: '10.82.0.3' });
+    await serve(lab, pod.netns, PORT);
+    bypass(client, pod);
+    const node = await start([await announce(pod)], { capture: { side: 'host' } });
+    await logged('capturing', pod);
+    while (!node.status()?.errorConditions.some(({ message }) => message.includes('capture.side is host'))) {
+      send(lab, client.netns, pod.address, PORT, 'unseen', 300_000);
+      await sleep(200);
+    }
+    expect(await endpointOf(pod)).toMatchObject({ taps: [{ interface: pod.interface, side: 'host' }] });
+  });
+
+  test('a pod without a host side is captured in the pod from the beginning: macvlan', async () => {
+    const pod = lab.addUplinkPod('macvlan', { name: 'macvlan', address: '10.83.0.2' });
+    const client = lab.addUplinkPod('macvlan', { name: 'macvlan-client', address: '10.83.0.3' });
+    await serve(lab, pod.netns, PORT);
+    const announced = await announce(pod);
+    const node = await start([announced]);
+    expect(await logged('pod is selected', pod)).toMatchObject({ interface: 'eth0', by: 'pod' });
+    await logged('capturing', pod);
+    send(lab, client.netns, pod.address, PORT, `${MARKER} macvlan`);
+    expect(await eventOf('macvlan')).toMatchObject({ dest_ip: pod.address, dest_name: pod.name });
+    while (node.status()?.podsCaptured !== 1) await sleep(50);
+    expect(node.status()).toMatchObject({ resolvers: { pod: 1 }, errorConditions: [] });
+    const explain = ['explain', '--kubeconfig', node.kubeconfig, '--node', 'test-node', '-n', 'default'];
+    expect(await command(...explain, '--selector', "app == 'inspected'")).toMatch(
+      /^macvlan +test-node +yes +eth0 in the pod$/m,
+    );
+  });
+
+  test('further networks and the loopback are captured beside the host side', async () => {
+    const pod = lab.addPod({ name: 'wide', address: '10.84.0.2' });
+    const client = lab.addPod({ name: 'wide-client', address: '10.84.0.3' });
+    lab.addNetwork(pod, 'net1', '10.85.0.2/24');
+    lab.addNetwork(client, 'net1', '10.85.0.3/24');
+    await serve(lab, pod.netns, PORT);
+    const networks = [
+      { name: 'cni0', interface: 'eth0', ips: [pod.address], default: true },
+      { name: 'default/storage', interface: 'net1', ips: ['10.85.0.2'] },
+    ];
+    const announced = await announce(pod, { 'k8s.v1.cni.cncf.io/network-status': JSON.stringify(networks) });
+    await start([announced], { capture: { loopback: true } });
+    await logged('capturing', pod);
+    send(lab, client.netns, pod.address, PORT, `${MARKER} own`);
+    send(lab, client.netns, '10.85.0.2', PORT, `${MARKER} further`);
+    send(lab, pod.netns, '127.0.0.1', PORT, `${MARKER} decrypted`);
+    expect(await eventOf('own')).toMatchObject({ source_ip: client.address, dest_name: pod.name });
+    expect(await eventOf('further')).toMatchObject({
+      source_ip: '10.85.0.3',
+      dest_ip: '10.85.0.2',
+      dest_name: pod.name,
+    });
+    expect(await eventOf('decrypted')).toMatchObject({ source_name: pod.name, dest_name: pod.name });
+    expect(await endpointOf(pod)).toMatchObject({
+      taps: [
+        { interface: pod.interface, side: 'host' },
+        { interface: 'net1', side: 'pod' },
+        { interface: 'lo', side: 'pod' },
+      ],
+    });
+    // What a pod says to its own address passes only its loopback.
+    for (let round = 0; round < 4; round++) {
+      send(lab, pod.netns, pod.address, PORT, `${MARKER} self ${round}`, 300_000);
+      await sleep(1_100);
+    }
+    await eventOf('self 3');
+    expect((await endpointOf(pod))?.coverage).not.toHaveProperty('oneWay');
+  });
+
+  test('an endpoint of the configuration is captured in the namespace that it names', async () => {
+    const pod = lab.addUplinkPod('macvlan', { name: 'named', address: '10.86.0.2' });
+    const client = lab.addUplinkPod('macvlan', { name: 'named-client', address: '10.86.0.3' });
+    await serve(lab, pod.netns, PORT);
+    const endpoint = { interface: 'eth0', netns: `/run/netns/${pod.netns}`, pod: pod.name, addresses: [pod.address] };
+    agent = await runAgent({ lab, engine, workspace, pods: [], config: { endpoints: [endpoint] } });
+    await logged('capturing', pod);
+    send(lab, client.netns, pod.address, PORT, `${MARKER} named`);
+    expect(await eventOf('named')).toMatchObject({ dest_name: pod.name });
+  });
+});
