@@ -21,8 +21,8 @@ const MAX_ROOM = 32;
 const APART_MILLIS = 2;
 /** A ring that was filled by less than this part is woken for; another one is read again after so long without being asked for. */
 const QUIET_SHARE = 1 / 16;
-const PRESSED_SHARE = 1 / 4;
-const AGAIN_MILLIS = 4;
+const PRESSED_SHARE = 1 / 2;
+const AGAIN_MILLIS = 8;
 const PRESSED_MILLIS = 1;
 
 /** Something that is read: its ring may be another one each time. */
