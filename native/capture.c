@@ -262,20 +262,15 @@ static void execute_open(napi_env env, void *data) {
   job_t *job = data;
   pthread_t thread;
   /* A thread of its own: the namespace that it enters ends with it. */
-  const int code = pthread_create(&thread, NULL, open_ring, job);
-  if (code == 0) pthread_join(thread, NULL);
-  else fail_job(job, "cannot start a thread", strerror(code));
-}
-
-static void free_job(job_t *job) {
-  if (job->before >= 0) close(job->before);
-  free(job->filter);
-  free(job);
+  if (pthread_create(&thread, NULL, open_ring, job) == 0) pthread_join(thread, NULL);
+  else fail_job(job, "cannot start a thread", "");
 }
 
 static void end_job(napi_env env, job_t *job) {
-  napi_delete_async_work(env, job->work);
-  free_job(job);
+  if (job->work != NULL) napi_delete_async_work(env, job->work);
+  if (job->before >= 0) close(job->before);
+  free(job->filter);
+  free(job);
 }
 
 static void complete_open(napi_env env, napi_status status, void *data) {
@@ -312,7 +307,7 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
   if (napi_create_promise(env, &job->deferred, &promise) == napi_ok &&
       napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) == napi_ok && napi_queue_async_work(env, job->work) == napi_ok)
     return promise;
-  free_job(job);
+  end_job(env, job);
   return fail(env, "cannot start", 0);
 }
 
@@ -339,7 +334,7 @@ static napi_value open_call(napi_env env, napi_callback_info info) {
   }
   job->slot = valid ? free_slot(job->instance) : -1;
   if (job->slot < 0) {
-    free_job(job);
+    end_job(env, job);
     return fail(env, valid ? "too many rings" : "wrong arguments", 0);
   }
   job->instance->rings[job->slot] = &taken;
