@@ -169,7 +169,14 @@ function describePace(pace: Pace): string {
     : `${grouped(pace.bytesPerSecond / 1e6)} MB/s`;
 }
 
-function toResult(setting: Setting, load: Load, title: string, traffic: Traffic, slower: number, runs: Runs): Result {
+function toResult(
+  setting: Setting,
+  load: Load,
+  title: string,
+  traffic: Traffic,
+  refuted: string[],
+  runs: Runs,
+): Result {
   const cpu = (side: Round[]): number => median(side.map((run) => run.cpu));
   const both = (value: (run: Round) => string | number): string =>
     [runs.agent, runs.alone].map((side) => side.map(value).join(' ')).join(' : ');
