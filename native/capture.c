@@ -56,6 +56,7 @@ typedef struct {
 typedef struct {
   ring_t *rings[RINGS];
   uint8_t *ready;
+  napi_ref reference;
   int epoll;
   napi_threadsafe_function wake;
   atomic_bool waking;
@@ -69,20 +70,17 @@ typedef struct {
   ring_t *ring;
   /* A duplicate of a socket of the group, or -1: its ring may be closed meanwhile. */
   int before;
-  char device[IFNAMSIZ];
-  char netns[PATH_MAX];
+  char device[IFNAMSIZ], netns[PATH_MAX];
   char *filter;
   uint32_t snaplen, size, timeout;
   bool promiscuous;
-  int link;
-  int ifindex;
+  int link, ifindex;
   char error[TEXT];
 } job_t;
 
 static napi_value fail(napi_env env, const char *what, int code) {
   char text[TEXT];
-  if (code == 0) snprintf(text, sizeof text, "%s", what);
-  else snprintf(text, sizeof text, "%s: %s", what, strerror(code));
+  snprintf(text, sizeof text, "%s%s%s", what, code == 0 ? "" : ": ", code == 0 ? "" : strerror(code));
   /* Does nothing where an exception is pending. */
   napi_throw_error(env, NULL, text);
   return NULL;
@@ -100,11 +98,10 @@ static ring_t taken;
 /* A whole number up to `most`; anything else throws. */
 static bool get_number(napi_env env, napi_value value, uint32_t most, uint32_t *out) {
   double number;
-  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 && number <= most && number == (uint32_t)number) {
-    *out = (uint32_t)number;
-    return true;
-  }
-  return fail(env, "a number is not one, or out of range", 0);
+  if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= 0 && number <= most) || number != (uint32_t)number)
+    return fail(env, "a number is not one, or out of range", 0);
+  *out = (uint32_t)number;
+  return true;
 }
 
 static bool get_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
@@ -258,7 +255,6 @@ static void *open_ring(void *data) {
 }
 
 static void execute_open(napi_env env, void *data) {
-  (void)env;
   job_t *job = data;
   pthread_t thread;
   /* A thread of its own: the namespace that it enters ends with it. */
@@ -295,10 +291,18 @@ static void complete_open(napi_env env, napi_status status, void *data) {
   end_job(env, job);
 }
 
+static job_t *new_job(napi_env env) {
+  job_t *job = calloc(1, sizeof *job);
+  if (job == NULL) return fail(env, "no memory", 0), NULL;
+  job->instance = get_instance(env);
+  job->before = -1;
+  return job;
+}
+
 static int free_slot(instance_t *instance) {
-  for (int slot = 0; slot < RINGS; slot++)
-    if (instance->rings[slot] == NULL) return slot;
-  return -1;
+  int slot = 0;
+  while (slot < RINGS && instance->rings[slot] != NULL) slot++;
+  return slot < RINGS ? slot : -1;
 }
 
 static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callback execute, napi_async_complete_callback complete) {
@@ -314,13 +318,11 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
 /* open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}. `before`: a slot or -1. */
 static napi_value open_call(napi_env env, napi_callback_info info) {
   napi_value args[8];
-  job_t *job = calloc(1, sizeof *job);
+  job_t *job = new_job(env);
   size_t length = 0;
   double before = -1;
   uint32_t slot;
-  if (job == NULL) return fail(env, "no memory", 0);
-  job->instance = get_instance(env);
-  job->before = -1;
+  if (job == NULL) return NULL;
   bool valid = get_args(env, info, 8, args) && get_text(env, args[0], job->device, sizeof job->device) &&
                get_text(env, args[1], job->netns, sizeof job->netns) && get_number(env, args[2], 1 << 18, &job->snaplen) &&
                get_number(env, args[3], 1 << 30, &job->size) && get_number(env, args[4], 60000, &job->timeout);
@@ -351,10 +353,9 @@ typedef struct {
 static void copy_record(u_char *user, const struct pcap_pkthdr *header, const u_char *bytes) {
   filling_t *filling = (filling_t *)user;
   ring_t *ring = filling->ring;
-  if (ring->skip > 0) {
-    ring->skip--;
-    return;
-  }
+  /* A library that does not stop when it is asked to shall not write on. */
+  if (filling->full) return;
+  if (ring->skip > 0 && ring->skip-- > 0) return;
   ring->delivered++;
   const uint32_t captured = header->caplen <= ring->snaplen ? header->caplen : ring->snaplen;
   const uint32_t record[4] = {(uint32_t)header->ts.tv_sec, (uint32_t)header->ts.tv_usec, captured, header->len};
@@ -401,8 +402,7 @@ static napi_value statistics(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, 2, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &out, &length)) return NULL;
   if (length < 3 * sizeof(double)) return fail(env, "wrong arguments", 0);
   read_statistics(ring);
-  const double values[3] = {(double)ring->received, (double)ring->dropped, (double)ring->delivered};
-  memcpy(out, values, sizeof values);
+  memcpy(out, (double[]){(double)ring->received, (double)ring->dropped, (double)ring->delivered}, 3 * sizeof(double));
   return NULL;
 }
 
@@ -411,19 +411,16 @@ static napi_value mute(napi_env env, napi_callback_info info) {
   uint32_t slot;
   ring_t *ring = get_only_ring(env, info, &slot);
   if (ring == NULL) return NULL;
-  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER)) return fail(env, "cannot be muted", errno);
-  return NULL;
+  return attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) ? NULL : fail(env, "cannot be muted", errno);
 }
 
 static void execute_close(napi_env env, void *data) {
-  (void)env;
   job_t *job = data;
   pcap_close(job->ring->pcap);
   free(job->ring);
 }
 
 static void complete_close(napi_env env, napi_status status, void *data) {
-  (void)status;
   job_t *job = data;
   job->instance->rings[job->slot] = NULL;
   napi_resolve_deferred(env, job->deferred, number(env, job->slot));
@@ -434,11 +431,8 @@ static void complete_close(napi_env env, napi_status status, void *data) {
 static napi_value close_call(napi_env env, napi_callback_info info) {
   uint32_t slot;
   ring_t *ring = get_only_ring(env, info, &slot);
-  if (ring == NULL) return NULL;
-  job_t *job = calloc(1, sizeof *job);
-  if (job == NULL) return fail(env, "no memory", 0);
-  job->instance = get_instance(env);
-  job->before = -1;
+  job_t *job = ring == NULL ? NULL : new_job(env);
+  if (job == NULL) return NULL;
   job->slot = (int)slot;
   job->ring = ring;
   job->instance->rings[slot] = &taken;
@@ -449,7 +443,6 @@ static napi_value close_call(napi_env env, napi_callback_info info) {
 /* Waking up */
 
 static void call_back(napi_env env, napi_value callback, void *context, void *data) {
-  (void)data;
   instance_t *instance = context;
   napi_value undefined;
   atomic_store(&instance->waking, false);
@@ -475,8 +468,7 @@ static napi_value wake(napi_env env, napi_callback_info info) {
   napi_value args[1], name, ready;
   instance_t *instance = get_instance(env);
   pthread_t thread;
-  if (!get_args(env, info, 1, args)) return NULL;
-  if (instance->epoll >= 0) return fail(env, "called before", 0);
+  if (!get_args(env, info, 1, args) || instance->epoll >= 0) return fail(env, "called before", 0);
   napi_create_string_utf8(env, "capture", NAPI_AUTO_LENGTH, &name);
   if (napi_create_threadsafe_function(env, args[0], NULL, name, 0, 1, NULL, NULL, instance, call_back, &instance->wake) != napi_ok ||
       napi_create_buffer(env, RINGS, (void **)&instance->ready, &ready) != napi_ok)
@@ -484,8 +476,7 @@ static napi_value wake(napi_env env, napi_callback_info info) {
   napi_unref_threadsafe_function(env, instance->wake);
   memset(instance->ready, 0, RINGS);
   /* It lives as long as the thread, which is to say always. */
-  napi_ref reference;
-  napi_create_reference(env, ready, 1, &reference);
+  napi_create_reference(env, ready, 1, &instance->reference);
   instance->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (instance->epoll < 0 || pthread_create(&thread, NULL, wait_for_rings, instance) != 0) return fail(env, "cannot start a thread", errno);
   pthread_detach(thread);
@@ -498,15 +489,13 @@ static napi_value rearm(napi_env env, napi_callback_info info) {
   if (ring == NULL) return NULL;
   struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = slot}};
   const int epoll = get_instance(env)->epoll;
-  if (epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) != 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) != 0)
-    return fail(env, "epoll_ctl", errno);
-  return NULL;
+  const bool set = epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) == 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) == 0;
+  return set ? NULL : fail(env, "epoll_ctl", errno);
 }
 
 /* The arena and FIFOs */
 
 static void unmap(napi_env env, void *data, void *hint) {
-  (void)env;
   munmap(data, (size_t)(uintptr_t)hint);
 }
 
@@ -555,8 +544,7 @@ static napi_value pending(napi_env env, napi_callback_info info) {
   uint32_t fd;
   int bytes = 0;
   if (!get_args(env, info, 1, args) || !get_number(env, args[0], INT32_MAX, &fd)) return NULL;
-  if (ioctl((int)fd, FIONREAD, &bytes) != 0) return fail(env, "FIONREAD", errno);
-  return number(env, bytes);
+  return ioctl((int)fd, FIONREAD, &bytes) == 0 ? number(env, bytes) : fail(env, "FIONREAD", errno);
 }
 
 /* widen(fd, bytes): gives a FIFO room for so many, if it may. What it has then. */
@@ -576,7 +564,7 @@ static napi_value make_fifo(napi_env env, napi_callback_info info) {
   uint32_t mode;
   if (!get_args(env, info, 2, args) || !get_text(env, args[0], path, sizeof path) || !get_number(env, args[1], 0777, &mode)) return NULL;
   /* The mode holds whatever the umask is. */
-  return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, path, errno);
+  return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, "cannot be made", errno);
 }
 
 /* timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on. What it was. */
@@ -590,8 +578,6 @@ static napi_value timer_slack(napi_env env, napi_callback_info info) {
 }
 
 static void free_instance(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
   instance_t *instance = data;
   /* The thread that waits uses it, and ends with the process. */
   if (instance->epoll < 0) free(instance);
