@@ -209,7 +209,8 @@ export function noise(length: number, seed = 1): Buffer {
 
 export const CLIENT_HELLO = record(22, Buffer.concat([Buffer.from([1, 0, 0, 60, 3, 3]), noise(58)]), 0x0301);
 
-export function serverHello({ version13 = true, suite = version13 ? 0x1301 : 0xc02f } = {}): Buffer {
+export function serverHello(options: { version13?: boolean; suite?: number } = {}): Buffer {
+  const { version13 = true, suite = version13 ? 0x1301 : 0xc02f } = options;
   const extensions = version13 ? [0, 6, 0, 43, 0, 2, 3, 4] : [0, 0];
   const rest = [32, ...noise(32, 3), suite >> 8, suite & 0xff, 0, ...extensions];
   return record(22, Buffer.from([2, 0, 0, 34 + rest.length, 3, 3, ...noise(32, 2), ...rest]));

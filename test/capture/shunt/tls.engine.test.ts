@@ -264,7 +264,6 @@ const SEEN = [
   'ServerHello record',
   'name in a hello',
   'FIN',
-  'client_hello',
 ];
 const SEEN_IN_ENCRYPTED = [
   'fatal alert record',
@@ -302,7 +301,7 @@ function described(alerts: EngineAlert[]): string[] {
 const INSPECTIONS = {
   'as usual': { snort: [], suricata: [] },
   'of encrypted streams too': {
-    snort: ['--lua', 'ssl = nil binder = nil wizard = nil'],
+    snort: ['--lua', 'wizard = {} binder = { { use = { type = "wizard" } } }'],
     suricata: ['--set', 'app-layer.protocols.tls.encryption-handling=full'],
   },
 };
@@ -329,7 +328,7 @@ for (const name of ['snort', 'suricata'] as const) {
         process.stderr.write(
           `${name}, inspection ${inspection}: ${original.length} alerts; never fired: ${silent.join(', ')}\n`,
         );
-        const expected = inspection === 'as usual' ? SEEN : [...SEEN, ...SEEN_IN_ENCRYPTED];
+        const expected = inspection === 'as usual' ? [...SEEN, 'client_hello'] : [...SEEN, ...SEEN_IN_ENCRYPTED];
         expect(silent.filter((each) => expected.includes(each))).toEqual([]);
       });
 
@@ -345,12 +344,17 @@ for (const name of ['snort', 'suricata'] as const) {
           `${name}, ${firstBytes} first bytes: ${passed.length} of ${frames.length} packets, ${bytes(passed)} of ${bytes(frames)} bytes forwarded\n`,
         );
         // Of fewer first bytes, no record of full length may be left.
-        const isDue = (line: string): boolean => firstBytes === 65_536 || !line.includes('full data record');
+        // Without a parser, Snort cuts a stream at random places, and finds what lies in one part.
+        const isStable = (line: string): boolean =>
+          name === 'suricata' || inspection === 'as usual' || !line.endsWith('torn');
+        const isDue = (line: string): boolean =>
+          isStable(line) && (firstBytes === 65_536 || !line.includes('full data record'));
         expect(original.filter((line) => isDue(line) && !alerts.includes(line))).toEqual([]);
         const gained = alerts.filter((line) => !original.includes(line));
         // An engine that sees no data goes on looking at what comes behind it.
-        const isOfRest = (line: string): boolean => firstBytes < 65_536 && / record|FIN/.test(line);
-        expect(gained.filter((line) => !isOfRest(line))).toEqual([]);
+        const isStrict = firstBytes === 65_536 && inspection === 'as usual';
+        const isOfRest = (line: string): boolean => !isStrict && / record|FIN/.test(line);
+        expect(gained.filter((line) => isStable(line) && !isOfRest(line))).toEqual([]);
         expect(1 - bytes(passed) / bytes(frames)).toBeGreaterThan(share);
       });
     });

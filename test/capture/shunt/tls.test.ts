@@ -401,8 +401,7 @@ describe('flows', () => {
     conversation.send('server', data(2000));
     const { look, shunt } = createHarness({ firstBytes: 1000 });
     conversation.frames.forEach((frame) => look(frame, 1));
-    const bulk = (): typeof frame => conversation.frame('server', { payload: data(2001) });
-    const frame = bulk();
+    const frame = conversation.frame('server', { payload: data(2001) });
     expect(look(frame, 2).verdict).toBe('forward');
     expect(look(frame, 1).verdict).toBe('shunted');
     shunt.forget(2);
