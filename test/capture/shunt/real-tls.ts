@@ -34,10 +34,10 @@ export interface Said {
 }
 
 /** @returns What they said, also if they did not understand each other. */
-export async function talk({ client: clientOptions, server: serverOptions, body, close = true }: Talk): Promise<Said> {
+export async function talk({ client: clientOptions, server: options, body, close = true }: Talk): Promise<Said> {
   const turns: Said['turns'] = [];
   const [clientEnd, serverEnd] = wire(turns);
-  const server = new TLSSocket(serverEnd, { isServer: true, ...serverOptions });
+  const server = new TLSSocket(serverEnd, { isServer: true, ...options });
   const client = connect({
     socket: clientEnd,
     servername: 'shunt.example',

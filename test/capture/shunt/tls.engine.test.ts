@@ -11,7 +11,7 @@ import { describeEngine, runEngineOnPcap, type EngineAlert, type TestEngine } fr
 import { DEFAULT_START_MICROS, writePcap, type Frame } from '../../support/packets.ts';
 import { seeded } from '../../support/random.ts';
 import { renegotiate, send, serverOptions, talk, talkEarly, type Said } from './real-tls.ts';
-import { converse, createHarness, heartbeat, noise, record, recordsOf, type Side } from './support.ts';
+import { converse, createHarness, heartbeatRecord, noise, record, recordsOf, type Side } from './support.ts';
 
 type Turns = Said['turns'];
 
@@ -90,7 +90,7 @@ beforeAll(async () => {
     const client = { minVersion: version, maxVersion: version };
     const server = serverOptions(issued);
     const plain = await talk({ client, server, body: bulk });
-    connections[`${version}`] = plain.turns;
+    connections[version] = plain.turns;
     const { session } = plain;
     if (session === undefined) throw new Error('no session to resume');
     connections[`${version} resumed`] = (await talk({ client: { ...client, session }, server, body: bulk })).turns;
@@ -103,8 +103,8 @@ beforeAll(async () => {
     connections[`${version} that ends with a fatal alert`] = [...open.turns, { from: 'server', data: FATAL }];
     connections[`${version} with heartbeats`] = [
       ...open.turns,
-      { from: 'client', data: heartbeat() },
-      { from: 'server', data: Buffer.concat([record(23, BULK.subarray(0, 16_000)), heartbeat()]) },
+      { from: 'client', data: heartbeatRecord() },
+      { from: 'server', data: Buffer.concat([record(23, BULK.subarray(0, 16_000)), heartbeatRecord()]) },
       { from: 'server', data: Buffer.concat([record(23, BULK.subarray(7, 9000)), FATAL]) },
     ];
     // The hellos are real, and what follows is not.
@@ -188,7 +188,7 @@ function rulesFor(engine: TestEngine): string[] {
     content('fatal alert record', FATAL),
     content('encrypted alert record of TLS 1.2', '15 03 03 00 1a'),
     content('alert protocol_version', '15 03 03 00 02 02 46'),
-    content('heartbeat record', heartbeat().subarray(0, 9)),
+    content('heartbeat record', heartbeatRecord().subarray(0, 9)),
     content('ChangeCipherSpec record', '14 03 03 00 01 01'),
     content('full data record of TLS 1.3', '17 03 03 40 11'),
     content('full data record of TLS 1.2', '17 03 03 40 18'),
