@@ -307,7 +307,8 @@ export function createShunt(settings: ShuntSettings): Shunt {
 
   function trimmed(protocol: number, bytes: Buffer, end: number): Verdict {
     shunt.protocol = protocol;
-    shunt.bytes = packet.end - end;
+    // With padding behind the packet, if there was any.
+    shunt.bytes = shunt.length - (end - shunt.start);
     shorten(packet, bytes, end);
     shunt.captured = shunt.length = end - shunt.start;
     return 'trimmed';

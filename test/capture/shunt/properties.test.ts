@@ -37,7 +37,10 @@ import {
 } from './support.ts';
 
 const someRecord = oneof(
-  { weight: 30, arbitrary: integer({ min: 1, max: 3000 }).map((length) => dataRecord(length)) },
+  {
+    weight: 30,
+    arbitrary: oneof(integer({ min: 1, max: 3000 }), constantFrom(700)).map((length) => dataRecord(length)),
+  },
   { weight: 6, arbitrary: constantFrom(alertRecord(), heartbeatRecord(), CHANGE_CIPHER_SPEC, record(22, noise(200))) },
   // A disguise.
   { weight: 1, arbitrary: constantFrom(record(23, Buffer.from('text '.repeat(40)))) },

@@ -260,6 +260,27 @@ describe('segments', () => {
     expect(missing(conversation).server).toBe(3005);
   });
 
+  test('that show two records of one length in a row bring it back', () => {
+    const conversation = shaken();
+    conversation.send('server', dataRecord(2000));
+    const lost = Buffer.concat([dataRecord(3000), dataRecord(3001), dataRecord(3002)]);
+    conversation.deliver('server', lost, [
+      [0, 1000],
+      [4000, lost.length],
+      [1000, 4000],
+    ]);
+    const looked = after(conversation, () => {
+      conversation.send('server', dataRecord(4000, 1));
+      const bytes = Buffer.concat([dataRecord(3003), dataRecord(5000, 2), dataRecord(5000, 3), alertRecord()]);
+      conversation.send('server', bytes, [1000, 20_000]);
+      conversation.send('server', dataRecord(4001));
+    });
+    const sent = looked.filter((_, index) => index % 2 === 0);
+    expect(verdicts(sent)).toEqual(['forward', 'forward', 'trimmed', 'shunted']);
+    expect(sent[2]?.bytes).toBe(10_010);
+    expect(missing(conversation).server).toBe(3005 + 10_010 + 4006);
+  });
+
   test('with urgent data end the shunting', () => {
     const conversation = shaken();
     conversation.send('server', dataRecord(2000));
