@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAuthority } from '../../support/certificates.ts';
 import { describeEngine, runEngineOnPcap, type EngineAlert, type TestEngine } from '../../support/engines.ts';
-import { DEFAULT_START_MICROS, writePcap, type Frame } from '../../support/packets.ts';
+import { DEFAULT_START_MICROS, mergeFrames, writePcap, type Frame } from '../../support/packets.ts';
 import { seeded } from '../../support/random.ts';
 import { renegotiate, send, serverOptions, talk, talkEarly, type Said } from './real-tls.ts';
 import { converse, createHarness, heartbeatRecord, noise, record, recordsOf, type Side } from './support.ts';
@@ -19,6 +19,8 @@ const CLIENT_PORT_AT = 34;
 const SERVER_PORT_AT = 36;
 const MARKER = 'clear text behind a handshake: evil-marker';
 const BULK = noise(300_000, 77);
+/** Longer than an engine keeps a flow of which it sees nothing. */
+const LONG = 'TLSv1.2 over hours';
 const FATAL = record(21, Buffer.from([2, 40]));
 
 /** Ways to cut a turn of `length` bytes into parts, and their order. */
@@ -47,8 +49,8 @@ function cut(length: number, size: (at: number) => number): [number, number][] {
   return parts;
 }
 
-/** Port 443 but for the ways of SMTP, which the engines look for elsewhere. */
-function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort: number): Frame[] {
+/** @param interval µs between two frames. */
+function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort: number, interval: number): Frame[] {
   const random = seeded(clientPort);
   const conversation = converse(Math.floor(random() * 2 ** 32), Math.floor(random() * 2 ** 32));
   for (const { from, data } of turns)
@@ -65,7 +67,7 @@ function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort
     const isClient = data.readUInt16BE(SERVER_PORT_AT) === 443;
     data.writeUInt16BE(clientPort, isClient ? CLIENT_PORT_AT : SERVER_PORT_AT);
     data.writeUInt16BE(serverPort, isClient ? SERVER_PORT_AT : CLIENT_PORT_AT);
-    return { data, timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * 10 };
+    return { data, timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * interval };
   });
 }
 
@@ -143,6 +145,7 @@ beforeAll(async () => {
   const refused = await talk({ client: old, server: serverOptions(issued, {}, 'TLSv1.3') });
   connections['versions that do not fit'] = refused.turns;
   connections['TLSv1.3 with 0-RTT'] = (await talkEarly(folder, issued, BULK)).turns;
+  connections[LONG] = connections['TLSv1.2'] ?? [];
   connections['SMTP with STARTTLS'] = [
     { from: 'server', data: Buffer.from('220 mail.example ESMTP\r\n') },
     { from: 'client', data: Buffer.from('EHLO shunt.example\r\n') },
@@ -281,11 +284,18 @@ const portOf = (name: string, delivery: string): number =>
   20_000 + namesOf().indexOf(name) * 10 + Object.keys(DELIVERIES).indexOf(delivery);
 
 function allFrames(): Frame[] {
-  return namesOf().flatMap((name) =>
-    Object.keys(DELIVERIES).flatMap((delivery) =>
-      framesOf(connections[name] ?? [], delivery, portOf(name, delivery), name.startsWith('SMTP') ? 25 : 443),
+  const all = namesOf().flatMap((name) =>
+    Object.keys(DELIVERIES).map((delivery) =>
+      framesOf(
+        connections[name] ?? [],
+        delivery,
+        portOf(name, delivery),
+        name.startsWith('SMTP') ? 25 : 443,
+        name === LONG ? 10_000_000 : 10,
+      ),
     ),
   );
+  return mergeFrames(...all);
 }
 
 /** "message, connection, delivery" */
