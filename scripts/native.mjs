@@ -54,7 +54,7 @@ export function npmEnvironment() {
   const { execPath, env } = process;
   const prefix = dirname(dirname(execPath));
   const headers = existsSync(join(prefix, 'include/node/node.h')) ? { npm_config_nodedir: prefix } : {};
-  return { ...headers, ...env, PATH: `${dirname(execPath)}${delimiter}${env['PATH'] ?? ''}` };
+  return { ...env, ...headers, PATH: `${dirname(execPath)}${delimiter}${env['PATH'] ?? ''}` };
 }
 
 /** Why this Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is broken may end it. */
@@ -64,7 +64,8 @@ export function whyNotLoaded(path) {
     'try { process.dlopen({ exports: {} }, process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }';
   const { status, signal, stdout } = spawnSync(process.execPath, ['-e', script, path], { encoding: 'utf8' });
   if (status === 0) return undefined;
-  return stdout.split('\n')[0] || `loading it ends a process with ${signal ?? status}`;
+  const [said = ''] = stdout.split(/\s*Please try/);
+  return said.trim().replaceAll('\n', ' ') || `loading it ends a process with ${signal ?? status}`;
 }
 
 function run(program, args, env = process.env) {
