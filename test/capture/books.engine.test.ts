@@ -98,6 +98,7 @@ describeLive((engine) => {
     }
 
     function expectAccounts(counters: Counters): void {
+      if (process.env.DBG) process.stderr.write(JSON.stringify(counters)+agent.log.filter((l)=>/RETIRE|aptur/.test(JSON.stringify(l))).map((l)=>JSON.stringify(l)).join('\n')+'\n');
       const kernel = sentPackets() - before;
       expect(accounts(counters)).toEqual({ received: kernel, accounted: kernel });
     }
