@@ -41,6 +41,10 @@
 #define MAX_ROOM 64
 #define MAX_ARENA (256u << 20)
 #define TEXT 512
+/* Linux 5.10; headers of glibc's age may lack it. */
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+#endif
 
 enum { EMPTY, MORE, FAILED };
 
@@ -48,8 +52,9 @@ typedef struct {
   pcap_t *pcap;
   int fd;
   uint32_t snaplen;
-  /* Packets that came before the ring had its place in the group: its predecessor has them too. */
+  /* Packets that came before it began. */
   uint64_t skip;
+  bool once;
   uint64_t received, dropped, delivered;
 } ring_t;
 
@@ -158,11 +163,12 @@ static bool direct_to(int fd, uint32_t member) {
 }
 
 static bool join_group(ring_t *ring, int before) {
-  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+  const uint32_t type = PACKET_FANOUT_CBPF | (ring->once ? PACKET_FANOUT_FLAG_IGNORE_OUTGOING : 0);
+  uint32_t group = (type | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
   if (before >= 0) {
     socklen_t length = sizeof group;
     if (getsockopt(before, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
-    group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
+    group = (group & 0xffff) | type << 16;
   }
   return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
 }
@@ -198,22 +204,29 @@ static bool set_filter(job_t *job, ring_t *ring) {
     return fail_job(job, "filter", strerror(errno));
   }
   if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
-  const bool set = pcap_setfilter(ring->pcap, &program) == 0;
+  /* libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers that are made up it alone knows. */
+  const bool made = job->link == DLT_LINUX_SLL || job->link == DLT_LINUX_SLL2;
+  const struct sock_fprog code = {(unsigned short)program.bf_len, (struct sock_filter *)program.bf_insns};
+  const bool set = made ? pcap_setfilter(ring->pcap, &program) == 0 : setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, &code, sizeof code) == 0;
   pcap_freecode(&program);
-  return set || fail_job(job, "filter", pcap_geterr(ring->pcap));
+  return set || fail_job(job, "filter", made ? pcap_geterr(ring->pcap) : strerror(errno));
 }
 
-/* From a moment on that lies between two packets, they go to the new ring in place of the old one. */
-static bool succeed(job_t *job, ring_t *ring) {
-  /* What the new one gets before is not wanted: first by a filter, then as a member that nothing is directed to. */
-  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) || !direct_to(job->before, 0) || !join_group(ring, job->before) ||
-      !direct_to(ring->fd, 0))
+/* What came until now is not wanted, and from a moment on that lies between two packets, they go to this ring in place of the one before it. */
+static bool begin(job_t *job, ring_t *ring) {
+  const bool follows = job->before >= 0;
+  /* First by a filter, then as a member that nothing is directed to. */
+  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER)) return fail_job(job, "filter", strerror(errno));
+  if (follows && (!direct_to(job->before, 0) || !join_group(ring, job->before) || !direct_to(ring->fd, 0)))
     return fail_job(job, "cannot follow another ring", strerror(errno));
   read_statistics(ring);
   ring->skip = ring->received - ring->dropped;
   ring->received = ring->dropped = 0;
   if (!set_filter(job, ring)) return false;
-  return direct_to(ring->fd, 1) || fail_job(job, "cannot follow another ring", strerror(errno));
+  if (follows) return direct_to(ring->fd, 1) || fail_job(job, "cannot follow another ring", strerror(errno));
+  /* Without a group it can't be replaced, and is used as it is. */
+  join_group(ring, -1);
+  return true;
 }
 
 static void *open_ring(void *data) {
@@ -241,14 +254,15 @@ static void *open_ring(void *data) {
     struct ifreq request = {0};
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
+    /* Each packet passes a loopback interface twice; libpcap gives one, and the kernel would count both. */
+    ring->once = ioctl(ring->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_LOOPBACK) != 0;
+    const int once = ring->once;
+    setsockopt(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &once, sizeof once);
     job->link = pcap_datalink(pcap);
     opened = pcap_setnonblock(pcap, 1, error) == 0;
     if (!opened) fail_job(job, "cannot be read without waiting", error);
   }
-  if (opened && job->before >= 0) opened = succeed(job, ring);
-  /* Without a group it can't be replaced, and is used as it is. */
-  if (opened && job->before < 0 && (opened = set_filter(job, ring))) join_group(ring, -1);
-  if (opened) return job->ring = ring, NULL;
+  if (opened && begin(job, ring)) return job->ring = ring, NULL;
   pcap_close(pcap);
   free(ring);
   return NULL;
