@@ -35,6 +35,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+/* Of Linux 6.2. Before, the kernel takes no notice of it. */
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+#endif
 /* More than endpoints that a lane can have, each with a successor. */
 #define RINGS 16384
 #define RECORD_HEADER 16
@@ -48,6 +52,7 @@ typedef struct {
   pcap_t *pcap;
   int fd;
   uint32_t snaplen;
+  bool loopback;
   /* Packets that came before the ring had its place in the group: its predecessor has them too. */
   uint64_t skip;
   uint64_t received, dropped, delivered;
@@ -161,11 +166,12 @@ static bool direct_to(int fd, uint32_t member) {
 }
 
 static bool join_group(ring_t *ring, int before) {
-  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+  const uint32_t ignore = ring->loopback ? PACKET_FANOUT_FLAG_IGNORE_OUTGOING : 0;
+  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID | ignore) << 16;
   if (before >= 0) {
     socklen_t length = sizeof group;
     if (getsockopt(before, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
-    group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
+    group = (group & 0xffff) | (PACKET_FANOUT_CBPF | ignore) << 16;
   }
   return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
 }
@@ -244,6 +250,10 @@ static void *open_ring(void *data) {
     struct ifreq request = {0};
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
+    /* A loopback shows each packet twice, as it goes out and as it comes in; libpcap gives the second one only, and the kernel counts both. */
+    ring->loopback = ioctl(ring->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_LOOPBACK) != 0;
+    const int ignore = ring->loopback;
+    setsockopt(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore);
     job->link = pcap_datalink(pcap);
     opened = pcap_setnonblock(pcap, 1, error) == 0;
     if (!opened) fail_job(job, "cannot be read without waiting", error);
