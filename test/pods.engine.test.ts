@@ -151,13 +151,12 @@ describeLive((engine) => {
       record: { seen_at: [{ name: pod.name, interface: 'eth0' }] },
     });
     // From now on each packet of its interface is counted, and once.
-    const before = { counted: await settled(pod), carried: packets(pod, 'eth0') };
+    const before = await atRest(pod, 'eth0');
     for (let round = 0; round < 5; round++) send(lab, client.netns, pod.address, PORT, 'more', 200_000);
-    const carried = packets(pod, 'eth0') - before.carried;
-    const counted = await settled(pod);
-    expect(counted - before.counted).toBe(carried);
+    const after = await atRest(pod, 'eth0');
+    expect(after.counted - before.counted).toBe(after.carried - before.carried);
     // Nor was one counted twice when it went over: at first only one direction was.
-    expect(counted).toBeLessThan(packets(pod, 'eth0') - atFirst);
+    expect(after.counted).toBeLessThan(after.carried - atFirst);
 
     expect(await endpointOf(pod)).toMatchObject({
       state: { is: 'capturing' },
@@ -172,12 +171,13 @@ describeLive((engine) => {
     expect(running().log.filter((line) => line.msg === 'capture ends')).toEqual([]);
   });
 
-  /** The packets that were received, once they do not become more. */
-  async function settled(pod: Pod): Promise<number> {
-    for (let last = -1, count = 0; ; last = count) {
-      count = (await endpointOf(pod))?.counters.received ?? 0;
-      if (count === last) return count;
-      await sleep(1_500);
+  /** Packets that were counted, and that its interface carried, once neither becomes more. */
+  async function atRest(pod: Pod, device: string): Promise<{ counted: number; carried: number }> {
+    for (let last = { counted: -1, carried: -1 }; ; await sleep(2_000)) {
+      const carried = packets(pod, device);
+      const counted = (await endpointOf(pod))?.counters.received ?? 0;
+      if (counted === last.counted && carried === last.carried) return last;
+      last = { counted, carried };
     }
   }
 
@@ -249,7 +249,7 @@ describeLive((engine) => {
       await sleep(1_100);
     }
     await running().event((event) => event.source_ip === pod.address && event.dest_ip === pod.address);
-    await settled(pod);
+    await atRest(pod, 'lo');
     expect((await endpointOf(pod))?.coverage).not.toHaveProperty('oneWay');
     const { counters } = (await endpointOf(pod)) ?? {};
     // A loopback shows each packet twice, and one of them is nobody's.
