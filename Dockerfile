@@ -11,15 +11,16 @@ ARG ALPINE=alpine:3.22
 ARG DEBIAN_NODE=node:24-bookworm-slim
 ARG DEBIAN=debian:bookworm-slim
 
-# --- Build, once for each libc: node-pcap is native code ----------------------------------------------------------------
+# --- Build, once for each libc: the capture has native code -------------------------------------------------------------
 FROM ${ALPINE_NODE} AS build-alpine
 RUN apk add --no-cache g++ libpcap-dev linux-headers make python3
 WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
-COPY scripts/image-app.sh scripts/
+COPY scripts/image-app.sh scripts/native.mjs scripts/
 RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
+COPY native native
 COPY web web
 RUN sh scripts/image-app.sh compile
 COPY bin bin
@@ -32,10 +33,11 @@ RUN apt-get update -qq \
  && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
-COPY scripts/image-app.sh scripts/
+COPY scripts/image-app.sh scripts/native.mjs scripts/
 RUN sh scripts/image-app.sh install
 COPY tsconfig.json tsconfig.build.json ./
 COPY agent agent
+COPY native native
 COPY web web
 RUN sh scripts/image-app.sh compile
 COPY bin bin
@@ -44,8 +46,8 @@ COPY LICENSE ./
 
 # --- Suricata on Debian -------------------------------------------------------------------------------------------------
 FROM ${DEBIAN} AS suricata
-# Debian 12 has Suricata in its backports only; that suite has the main one's address and key. setpriv and unshare (util-linux) and
-# perl are parts of every Debian.
+# Debian 12 has Suricata in its backports only; that suite has the main one's address and key. setpriv and unshare (util-linux) are
+# parts of every Debian.
 RUN set -eu; \
     export DEBIAN_FRONTEND=noninteractive; \
     apt-get update -qq; \
@@ -56,12 +58,13 @@ RUN set -eu; \
       echo "deb $uri $from main" > /etc/apt/sources.list.d/backports.list; \
       apt-get update -qq; \
     fi; \
-    apt-get install -qq -y --no-install-recommends -t "$from" suricata libpcap0.8 libstdc++6 libatomic1 perl-base util-linux >/dev/null; \
+    apt-get install -qq -y --no-install-recommends -t "$from" suricata libpcap0.8 libstdc++6 libatomic1 util-linux >/dev/null; \
     suricata -V | grep -Eq 'Suricata version ([7-9]|[1-9][0-9])\.' || { echo "Suricata 7 is needed, this is: $(suricata -V)"; exit 1; }; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/log/apt /var/log/dpkg.log
 COPY --from=build-debian /usr/local/bin/node /usr/local/bin/node
 COPY --from=build-debian /opt/dpi-agent /opt/dpi-agent
-RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent --version
+RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent --version \
+ && node -e "process.dlopen({ exports: {} }, '/opt/dpi-agent/dist/native/capture.node')"
 LABEL org.opencontainers.image.title="dpi-agent" \
       org.opencontainers.image.description="Deep packet inspection for Kubernetes pods, with Suricata 7" \
       org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-only"
@@ -73,13 +76,14 @@ CMD ["run"]
 
 # --- Snort 3 on Alpine: the default -------------------------------------------------------------------------------------
 FROM ${ALPINE} AS snort
-# BusyBox has mkfifo and id, but a setpriv that can't change users; perl widens the engine's FIFO.
-RUN apk add --no-cache libpcap libstdc++ perl setpriv snort util-linux-misc \
+# BusyBox has id, but a setpriv that can't change users.
+RUN apk add --no-cache libpcap libstdc++ setpriv snort util-linux-misc \
  && { snort -V 2>&1 | grep -q 'Version 3\.' || { echo "Snort 3 is needed, this is: $(snort -V 2>&1)"; exit 1; }; } \
  && { test -f /etc/snort/snort.lua || test -f /usr/etc/snort/snort.lua; }
 COPY --from=build-alpine /usr/local/bin/node /usr/local/bin/node
 COPY --from=build-alpine /opt/dpi-agent /opt/dpi-agent
-RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent --version
+RUN ln -s /opt/dpi-agent/bin/dpi-agent.js /usr/local/bin/dpi-agent && dpi-agent --version \
+ && node -e "process.dlopen({ exports: {} }, '/opt/dpi-agent/dist/native/capture.node')"
 LABEL org.opencontainers.image.title="dpi-agent" \
       org.opencontainers.image.description="Deep packet inspection for Kubernetes pods, with Snort 3" \
       org.opencontainers.image.licenses="Apache-2.0 AND GPL-2.0-only"

@@ -38,7 +38,7 @@ import {
 } from './journal/journal.ts';
 import { createLedger } from './observe/ledger.ts';
 import { createSignatureCounts, type SignatureCounts } from './observe/signatures.ts';
-import { startLane, type Lane, type LaneStatus } from './lane.ts';
+import { captureSettings, startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
 import { createCoverage, type EndpointCoverage } from './observe/coverage.ts';
 import { ruleFacts, withRule } from './rulesets/enrich.ts';
@@ -85,8 +85,8 @@ export interface AgentOptions {
   onCanary?: (lane: string, seconds: number) => void;
   /** A sink's destination answered a send after so many seconds. */
   onSent?: (sink: string, seconds: number) => void;
-  /** Called before the agent is there, with what its start waits for. */
-  onWaiting?: (problem: string) => void;
+  /** Called before the agent is there, with what its start waits for; undefined: for nothing but its engines. */
+  onWaiting?: (problem: string | undefined) => void;
 }
 
 /** `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed`, once nothing is held any more. */
@@ -142,7 +142,7 @@ export interface Agent {
   /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. Empty when all is well. */
   ruleConditions(named: readonly string[] | undefined): string[];
   rules(): RulesStatus;
-  /** The same by part: a lane for its engine, `canary/<lane>`, `journal`, `state`. */
+  /** The same by part: a lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
   /** Why only a new process can go on; undefined while this one can. */
   stuck(): string | undefined;
@@ -277,7 +277,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   // Often enough that what the clocks drift apart is no step.
   const clockTimer = setInterval(checkClock, CLOCK_CHECK_MILLIS).unref();
 
-  /** Why alerts are not found or not kept, by lane, `journal` or `state`. */
+  /** Why alerts are not found or not kept, by part: see problemsByPart(). */
   const problems = new Map<string, string>();
   let stuck: string | undefined;
   let releasing: Promise<void> = Promise.resolve();
@@ -403,7 +403,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           lane: name,
           laneDirectory: laneDirectory(name),
           output: install.name === 'snort' ? config.engine.output : 'json',
-          capture: { ...config.capture, filter: config.capture.filter ?? '', shunt: config.capture.shunt === 'on' },
+          capture: captureSettings(config),
           canaryMillis: config.canary.interval,
           resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
           createDecoder,
@@ -426,6 +426,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
             problems.set(name, error.message);
             options.onChange?.();
             failed(error);
+          },
+          captureFailed(reason) {
+            const problem = `capture/${name}`;
+            if (reason === undefined) problems.delete(problem);
+            else problems.set(problem, reason);
+            options.onWaiting?.(reason);
+            options.onChange?.();
           },
           unreadable(error) {
             stuck = `${name}: alerts cannot be read on: ${error}`;
@@ -497,7 +504,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     if (state.is === 'capturing') {
       captured.add(id);
       log.info({ ...about, linkType: state.linkType }, 'capturing');
-    } else if (state.is === 'waiting') {
+    } else if (state.is === 'waiting' && !problems.has(`capture/${attached.get(id)?.lane.name}`)) {
       // Interfaces go when their pods end.
       log[captured.has(id) ? 'info' : 'warn']({ ...about, reason: state.reason }, 'not capturing');
     }

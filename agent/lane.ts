@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { superviseCapture, type Capture, type EndpointState } from './capture/supervisor.ts';
 import type { CaptureSettings } from './capture/protocol.ts';
+import type { Config } from './config/load.ts';
 import type { Decoded, Decoder } from './engine/alert.ts';
 import { readCanary } from './engine/canary.ts';
 import { addEngineCounters, type EngineCounters } from './engine/counters.ts';
@@ -27,6 +28,7 @@ import type { EngineRules } from './engine/rules.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
 import type { EngineCount } from './observe/ledger.ts';
+import type { LaneSnapshot } from './observe/snapshot.ts';
 import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
 
 const NONE: EngineCounters = { analysed: 0, encrypted: {} };
@@ -49,6 +51,8 @@ export interface LaneEvents {
   /** All alerts of the generation were given out and taken; resolves when they are on disk, and its folder can go. */
   finished(generation: string): Promise<void>;
   engineFailed(error: EngineError): void;
+  /** Nothing can be captured, for this reason, which names the remedy; undefined: it can again. */
+  captureFailed: (reason: string | undefined) => void;
   /** Alerts of the engine that runs can't be read on by this process: it has to be ended for another to read them. */
   unreadable(error: string): void;
   /** The canary came back after so many seconds. */
@@ -66,6 +70,11 @@ export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
   createDecoder(record: Pick<GenerationRecord, 'engine' | 'output'>): Decoder;
 }
 
+/** What a capture process is told of the configuration. */
+export function captureSettings({ capture }: Pick<Config, 'capture'>): CaptureSettings {
+  return { ...capture, filter: capture.filter ?? '', shunt: capture.shunt === 'on' };
+}
+
 export interface LaneStatus {
   lane: string;
   /** `since`: when it began to read packets, in milliseconds since the epoch; undefined while it does not. */
@@ -75,7 +84,7 @@ export interface LaneStatus {
     restarts: number;
     endings: Readonly<Record<Ending, number>>;
   } & EngineCounters;
-  capture: { pid?: number };
+  capture: LaneSnapshot['capture'];
   canary: CanaryStatus;
   /** What the ledger compares; undefined while no engine reads, or before its first report. */
   ledger?: EngineCount;
@@ -124,6 +133,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     options.capture,
     {
       endpoint: events.endpoint,
+      failed: events.captureFailed,
       outputOpen() {
         if (running === undefined) return;
         readingSince = Date.now();
@@ -214,6 +224,16 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   function counted(): EngineCounters {
     const sum: EngineCounters = { analysed: earlier.analysed, encrypted: { ...earlier.encrypted } };
     return addEngineCounters(sum, running?.counters() ?? NONE);
+  }
+
+  function captureStatus(): LaneStatus['capture'] {
+    const [pid, library, failure] = [capture.pid(), capture.library(), capture.failure()];
+    if (failure !== undefined) return { failure };
+    return {
+      ...(pid === undefined ? {} : { pid }),
+      ...(library === undefined ? {} : { library: library.name }),
+      ...(library?.instead === undefined ? {} : { instead: library.instead }),
+    };
   }
 
   function ledgerOf(): EngineCount | undefined {
@@ -318,19 +338,19 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
       await tails.get(generation)?.tail.deleteConsumed(offset);
     },
     status() {
-      const pids = { engine: engine.pid(), capture: capture.pid() };
+      const pid = engine.pid();
       const countedAt = capture.countedAt();
       const ledger = ledgerOf();
       return {
         lane: options.lane,
         engine: {
-          ...(pids.engine === undefined ? {} : { pid: pids.engine }),
+          ...(pid === undefined ? {} : { pid }),
           ...(readingSince === undefined ? {} : { since: readingSince }),
           restarts: engine.restarts(),
           endings: engine.endings(),
           ...counted(),
         },
-        capture: pids.capture === undefined ? {} : { pid: pids.capture },
+        capture: captureStatus(),
         canary: canary.status(),
         ...(ledger === undefined ? {} : { ledger }),
         ...(countedAt === undefined ? {} : { countedAt }),

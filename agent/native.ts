@@ -38,15 +38,7 @@ export interface Native {
    * @param state 8 bytes: set to how many there are, and to EMPTY, FAILED, or 1 when there may be more.
    * @returns where they end.
    */
-  fill(
-    slot: number,
-    arena: Buffer,
-    from: number,
-    to: number,
-    packets: number,
-    room: number,
-    state: Uint8Array,
-  ): number;
+  fill(slot: number, arena: Buffer, from: number, to: number, packets: number, room: number, state: Uint8Array): number;
   /** Sets three doubles: packets that the kernel had for the ring, those of them that it dropped, those that `fill` has given. */
   statistics(slot: number, out: Uint8Array): void;
   /** It gets no further packet. */
@@ -57,6 +49,8 @@ export interface Native {
   rearm(slot: number): void;
   /** Memory for `fill` and `splice`, up to 256 MiB. */
   arena(bytes: number): Buffer;
+  /** Gives such memory other pages, of zeros. What a FIFO was given stays there as it was. */
+  renew(arena: Buffer): void;
   /** Gives bytes to a FIFO without a copy: they must stay as they are until they were read. @returns how many it took, or a negative errno. */
   splice(fd: number, arena: Buffer, from: number, to: number): number;
   /** Bytes in a FIFO that were not read. */
@@ -70,6 +64,9 @@ export interface Native {
 
 export type Loaded = { native: Native } | { native: undefined; reason: string };
 
+/** What mends a native part that can't be loaded. */
+export const REBUILD = 'npm run setup';
+
 /** Beside this file in dist/, or in dist/ where the sources themselves run. */
 const PLACES = ['../native/capture.node', '../dist/native/capture.node'];
 
@@ -82,13 +79,19 @@ export function loadNative(): Loaded {
 
 function load(): Loaded {
   const path = PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
-  if (path === undefined) return { native: undefined, reason: 'it is not built: run  npm run setup' };
+  if (path === undefined) return { native: undefined, reason: 'it is not built' };
   try {
     const module = { exports: {} };
     process.dlopen(module, path, constants.dlopen.RTLD_NOW);
     return { native: module.exports as Native };
   } catch (error) {
-    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
-    return { native: undefined, reason: `${reason}: run  npm run setup` };
+    return { native: undefined, reason: whyNotLoaded(error) };
   }
+}
+
+/** The error of loading a native part as one line, without Node's advice. */
+export function whyNotLoaded(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  const [reason = ''] = message.split(/\s*(?:Please try|Require stack:)/);
+  return reason.replaceAll('\n', ' ').replace(/\.$/, '');
 }

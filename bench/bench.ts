@@ -4,7 +4,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { EngineInstall } from '../agent/engine/engine.ts';
 import { createWorkspace, type Workspace } from '../test/support/agent.ts';
 import { openLab, type Lab } from '../scripts/lab.ts';
-import { DEEP_RULE } from './traffic.ts';
+import { DEEP_RULE, HELLO_RULE } from './traffic.ts';
 
 export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency', 'swap', 'kubernetes', 'observe'] as const;
 export type BenchmarkName = (typeof BENCHMARKS)[number];
@@ -67,7 +67,7 @@ function attempt(cleanup: () => void): void {
 /** Runs `body` with a folder of its own, and in it the benchmarks' rules. */
 export async function withWorkspace<T>(body: (workspace: Workspace) => Promise<T>): Promise<T> {
   const workspace = createWorkspace();
-  appendFileSync(workspace.rules, DEEP_RULE);
+  appendFileSync(workspace.rules, DEEP_RULE + HELLO_RULE);
   // An engine that is just ending may still write.
   const remove = onExit(() => rmSync(workspace.directory, { recursive: true, force: true, maxRetries: 20 }));
   try {

@@ -8,9 +8,8 @@ import { RULE_SETS } from './alone.ts';
 import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
 
 const COUNT = { full: 500, quick: 50 };
-const SPACING_MILLIS = 20;
-/** Datagrams a second besides. */
-const BACKGROUND = 1_000;
+/** Milliseconds between two, and datagrams a second besides. */
+const PACE = { spacing: 20, background: 1_000 };
 const PORT = 7777;
 const START_MILLIS = 60_000;
 const END_MILLIS = 15_000;
@@ -87,7 +86,7 @@ async function measure(
 }
 
 /** Milliseconds since the epoch with the resolution of performance.now(), set by the next tick of the system's clock. */
-function preciseClock(): () => number {
+export function preciseClock(): () => number {
   const tick = Date.now() + 1;
   while (Date.now() < tick);
   const offset = Date.now() - performance.now();
@@ -95,20 +94,27 @@ function preciseClock(): () => number {
 }
 
 /** RFC 3339 with microseconds, in microseconds since the epoch. */
-function microsOf(timestamp: string): number {
+export function microsOf(timestamp: string): number {
   return Date.parse(`${timestamp.slice(0, 19)}Z`) * 1000 + Number(timestamp.slice(20, 26));
 }
 
-async function talk(lab: Lab, client: Pod, server: Pod, count: number): Promise<void> {
-  const words = [server.address, PORT, count, SPACING_MILLIS, BACKGROUND].map(String);
+/** Sends `count` numbered datagrams with the marker, and others between them. */
+export async function talk(
+  lab: Lab,
+  client: Pod,
+  server: Pod,
+  count: number,
+  { spacing, background }: { spacing: number; background: number } = PACE,
+): Promise<void> {
+  const words = [server.address, PORT, count, spacing, background].map(String);
   const args = [join(PROJECT, 'dist/bench/talker.js'), ...words];
   const child = lab.spawn(client.netns, process.execPath, args, { stdio: 'inherit' });
-  const { code } = await within(30_000 + 2 * count * SPACING_MILLIS, 'sending', watch(child));
+  const { code } = await within(30_000 + 2 * count * spacing, 'sending', watch(child));
   if (code !== 0) throw new Error(`the talker ended with status ${code}`);
 }
 
 /** Takes datagrams, so that nothing answers with ICMP, which would quote the marker. */
-async function listen(lab: Lab, pod: Pod): Promise<void> {
+export async function listen(lab: Lab, pod: Pod): Promise<void> {
   const source = `require('node:dgram').createSocket('udp4').bind(${PORT}, () => console.log('up'))`;
   const child = lab.spawn(pod.netns, process.execPath, ['-e', source], { stdio: ['ignore', 'pipe', 'inherit'] });
   watch(child).catch(() => undefined);

@@ -1,4 +1,4 @@
-/** Runs the benchmarks and prints tables:  npm run bench -- --help */
+/** Runs the benchmarks and prints tables. scripts/bench.mjs makes ready what they need, starts it, and has the text of its options. */
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { EngineInstall } from '../agent/engine/engine.ts';
@@ -12,6 +12,7 @@ import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
 import { benchObserve } from './observe.ts';
+import { benchOverload } from './overload.ts';
 import { benchPage } from './page.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, toTable, writeInto } from './report.ts';
@@ -22,23 +23,10 @@ import { benchSwap } from './swap.ts';
 const NAMED = {
   delivery: { title: 'Delivery', run: benchDelivery, withEngine: true },
   sizing: { title: 'What one CPU and 1 GiB carry', run: benchSizing, withEngine: true },
+  overload: { title: 'One pod floods', run: benchOverload, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
 } as const;
 const NAMES = Object.keys(NAMED) as (keyof typeof NAMED)[];
-
-const HELP = `npm run bench -- [options]
-
-  --engine snort|suricata|both  default: those that are installed
-  --only NAMES                  of ${BENCHMARKS.join(',')},${NAMES.join(',')};
-                                default: all but the last ${NAMES.length}
-  --quick                       small loads: shows that everything works; the numbers say little
-  --rules PATH                  adds rules, in the syntax of the engine (repeatable)
-  -o, --output table|json       default: table
-  --write                       puts the tables into docs/performance.md
-
-Needs root for network namespaces (all but replay and page), kube-apiserver for kubernetes (node scripts/kubernetes.mjs builds it), control groups for sizing,
-Elasticsearch for delivery and page (node scripts/elasticsearch.mjs fetches it), and Chromium for page. Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
-`;
 
 const RUN: Record<BenchmarkName, (setting: Setting) => Promise<Result[]>> = {
   replay: benchReplay,
@@ -116,13 +104,8 @@ function readOptions() {
         rules: { type: 'string', multiple: true, default: [] },
         output: { type: 'string', short: 'o', default: 'table' },
         write: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
       },
     });
-    if (values.help) {
-      process.stdout.write(HELP);
-      process.exit(0);
-    }
     const only = values.only.split(',').map((name) => name.trim());
     const names: readonly string[] = [...BENCHMARKS, ...NAMES];
     const unknown = only.filter((name) => !names.includes(name));

@@ -12,13 +12,13 @@ import { askStatus } from '../agent/observe/ask.ts';
 import type { Snapshot } from '../agent/observe/snapshot.ts';
 import { share } from '../agent/operator/desired.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { MARKER_SID, payloadOf, runAgent, type RunningAgent, type Workspace } from '../test/support/agent.ts';
+import { payloadOf, runAgent, type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
 import { fixed, grouped, within, withLab, withWorkspace, type Figure, type Setting } from './bench.ts';
 import { send } from './cpu.ts';
 import { createLimitedGroup, type LimitedGroup } from './limits.ts';
 import { memoryByName } from './processes.ts';
-import { DEEP_SID, END, writeOpenFlows, writeTraffic, type Mix, type Traffic } from './traffic.ts';
+import { END, EXPECTED_SIDS, expectedAlerts, writeOpenFlows, writeTraffic, type Mix, type Traffic } from './traffic.ts';
 
 const CPUS = 1;
 const MEMORY = 2 ** 30;
@@ -28,7 +28,6 @@ const HALVINGS = { full: 3, quick: 1 };
 const SECONDS = { full: 10, quick: 2 };
 /** Alerts that each pass must give: an engine that does not read what it gets carries any pace. */
 const MARKERS = 50;
-const EXPECTED = new Set([MARKER_SID, DEEP_SID].map(String));
 const OPEN_FLOWS = { full: 120_000, quick: 10_000 };
 const FLOW_PACE = 15_000;
 const START_MILLIS = 120_000;
@@ -42,7 +41,18 @@ const REPORTED_MILLIS = 1_500;
 const SAMPLE_MILLIS = 1_000;
 const MEBIBYTE = 2 ** 20;
 
-const LOADS: { mix: Mix; title: string; first: number; full: Until; quick: Until }[] = [
+interface Load {
+  mix: Mix;
+  title: string;
+  /** Packets a second. */
+  first: number;
+  full: Until;
+  quick: Until;
+  /** Bits a second, with rules beside the built-in set. */
+  target?: { atLeast: number; aim: number };
+}
+
+const LOADS: Load[] = [
   {
     mix: 'small',
     title: 'requests and look-ups, 54 to 600 bytes',
@@ -63,6 +73,14 @@ const LOADS: { mix: Mix; title: string; first: number; full: Until; quick: Until
     first: 4_000,
     full: { bytes: 600e6 },
     quick: { bytes: 100e6 },
+  },
+  {
+    mix: 'mixed',
+    title: 'of the bytes 70 % TLS, 20 % downloads in frames of 60 KB, 10 % requests',
+    first: 20_000,
+    full: { bytes: 600e6 },
+    quick: { bytes: 100e6 },
+    target: { atLeast: 4e9, aim: 8e9 },
   },
 ];
 
@@ -140,10 +158,11 @@ async function measure(
       });
     for (const load of LOADS) {
       const { pace, bits, flows, memory, tried } = await most(setting, place, load);
+      const target = rules.length > 0 ? describeTarget(load) : '';
       add(
         load.title,
         `${grouped(bits / 1e6)} Mbit/s`,
-        `${grouped(pace)} packets/s, ${grouped(flows)} flows/s; up to ${fixed(memory / MEBIBYTE, 0)} MiB; paces ${tried}`,
+        `${grouped(pace)} packets/s, ${grouped(flows)} flows/s; up to ${fixed(memory / MEBIBYTE, 0)} MiB; paces ${tried}${target}`,
       );
     }
     const count = OPEN_FLOWS[setting.quick ? 'quick' : 'full'];
@@ -160,6 +179,11 @@ async function measure(
   }
 }
 
+function describeTarget({ target }: Load): string {
+  if (target === undefined) return '';
+  return `; at least ${grouped(target.atLeast / 1e6)} Mbit/s, aim ${grouped(target.aim / 1e6)} Mbit/s`;
+}
+
 interface Most {
   /** Packets a second. */
   pace: number;
@@ -173,7 +197,7 @@ interface Most {
 }
 
 /** The largest pace of this traffic that is carried. */
-async function most(setting: Setting, place: Place, load: (typeof LOADS)[number]): Promise<Most> {
+async function most(setting: Setting, place: Place, load: Load): Promise<Most> {
   const seconds = SECONDS[setting.quick ? 'quick' : 'full'];
   setting.say(`sizing, ${load.title}: writing it`);
   const traffic = await writeTraffic(
@@ -240,8 +264,10 @@ async function carry(place: Place, traffic: Traffic, pace: number, passes: numbe
     const behind = performance.now() - started;
     await sleep(REPORTED_MILLIS);
     const lost = lostPackets(await ask(place)) - before;
-    const expected = agent.events.slice(from).filter(({ record }) => EXPECTED.has(record.snort_signature_id));
-    const missed = passes * (traffic.markers + traffic.deep) - expected.length;
+    const expected = agent.events
+      .slice(from)
+      .filter(({ record }) => EXPECTED_SIDS.has(Number(record.snort_signature_id)));
+    const missed = passes * expectedAlerts(traffic) - expected.length;
     const real = sent.packets / sent.seconds;
     const slow = real < pace * 0.95;
     return {

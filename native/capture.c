@@ -272,20 +272,15 @@ static void execute_open(napi_env env, void *data) {
   job_t *job = data;
   pthread_t thread;
   /* A thread of its own: the namespace that it enters ends with it. */
-  const int code = pthread_create(&thread, NULL, open_ring, job);
-  if (code == 0) pthread_join(thread, NULL);
-  else fail_job(job, "cannot start a thread", strerror(code));
-}
-
-static void free_job(job_t *job) {
-  if (job->before >= 0) close(job->before);
-  free(job->filter);
-  free(job);
+  if (pthread_create(&thread, NULL, open_ring, job) == 0) pthread_join(thread, NULL);
+  else fail_job(job, "cannot start a thread", "");
 }
 
 static void end_job(napi_env env, job_t *job) {
-  napi_delete_async_work(env, job->work);
-  free_job(job);
+  if (job->work != NULL) napi_delete_async_work(env, job->work);
+  if (job->before >= 0) close(job->before);
+  free(job->filter);
+  free(job);
 }
 
 static void complete_open(napi_env env, napi_status status, void *data) {
@@ -322,7 +317,7 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
   if (napi_create_promise(env, &job->deferred, &promise) == napi_ok &&
       napi_create_async_work(env, NULL, name, execute, complete, job, &job->work) == napi_ok && napi_queue_async_work(env, job->work) == napi_ok)
     return promise;
-  free_job(job);
+  end_job(env, job);
   return fail(env, "cannot start", 0);
 }
 
@@ -349,7 +344,7 @@ static napi_value open_call(napi_env env, napi_callback_info info) {
   }
   job->slot = valid ? free_slot(job->instance) : -1;
   if (job->slot < 0) {
-    free_job(job);
+    end_job(env, job);
     return fail(env, valid ? "too many rings" : "wrong arguments", 0);
   }
   job->instance->rings[job->slot] = &taken;
@@ -539,6 +534,16 @@ static napi_value arena(napi_env env, napi_callback_info info) {
   return fail(env, "no buffer", 0);
 }
 
+/* renew(arena): gives it other pages, of zeros. What a FIFO was given stays as it was there. */
+static napi_value renew(napi_env env, napi_callback_info info) {
+  napi_value args[1];
+  uint8_t *memory;
+  size_t length;
+  if (!get_args(env, info, 1, args) || !get_bytes(env, args[0], &memory, &length)) return NULL;
+  if ((((uintptr_t)memory | length) & (size_t)(sysconf(_SC_PAGESIZE) - 1)) != 0) return fail(env, "wrong arguments", 0);
+  return madvise(memory, length, MADV_DONTNEED) == 0 ? NULL : fail(env, "madvise", errno);
+}
+
 /* splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were read. How many it took, or -errno. */
 static napi_value splice_call(napi_env env, napi_callback_info info) {
   napi_value args[4];
@@ -611,7 +616,7 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, instance, free_instance, NULL);
   const napi_property_descriptor calls[] = {
       CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
-      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("splice", splice_call), CALL("pending", pending),
+      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("splice", splice_call), CALL("pending", pending),
       CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }

@@ -12,6 +12,7 @@ import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
 import { coloursOf, tableHeader, tableRow } from '../agent/cli/print.ts';
 import type { EeEvent } from '../agent/events/event.ts';
+import { stripControls } from '../agent/text.ts';
 import { openLab, whyNoLab, type Lab } from './lab.ts';
 
 const AGENT = fileURLToPath(new URL('../../bin/dpi-agent.js', import.meta.url));
@@ -19,6 +20,8 @@ const RECORDING = fileURLToPath(new URL('../../scripts/demo.pcap', import.meta.u
 const PREFIX = 'dpi-demo';
 const EVENT_MILLIS = 15_000;
 const START_MILLIS = 60_000;
+/** Of the agent's log, shown where it does not start. */
+const LAST_LINES = 10;
 /** An HTTP server that answers every request. */
 const SERVER =
   "require('node:http').createServer((q,s)=>{q.resume();q.on('end',()=>s.end('welcome\\n'))}).listen(80,'::',()=>console.log('up'))";
@@ -243,13 +246,22 @@ function capturing(child: ChildProcess): Promise<void> {
         resolve();
       }
     });
-    child.once('exit', (code) => reject(new Error(`the agent ended with status ${code}:\n${lines.join('\n')}`)));
+    child.once('exit', (code) => reject(new Error(`the agent ended with status ${code}${lastLines(lines)}`)));
   });
   ready.catch((error: unknown) => {
     if (!values.keep) return;
     fail(String(error));
   });
-  return withTimeout(ready, START_MILLIS, 'the agent did not start to capture');
+  return withTimeout(ready, START_MILLIS, 'the agent did not start to capture', () => lastLines(lines));
+}
+
+/** What it logged last, as it would on a terminal. */
+function lastLines(lines: string[]): string {
+  const last = lines.slice(-LAST_LINES).map((line) => {
+    const { msg } = parse(line);
+    return `  ${stripControls(typeof msg === 'string' ? msg : line)}`;
+  });
+  return last.length === 0 ? '; it said nothing' : `; it said last:\n${last.join('\n')}`;
 }
 
 function parse(line: string): Record<string, unknown> {
@@ -268,10 +280,10 @@ async function firstLine(child: ChildProcess, what: string): Promise<void> {
   await withTimeout(line, 10_000, `${what} did not start`);
 }
 
-async function withTimeout<T>(promise: Promise<T>, millis: number, what: string): Promise<T> {
+async function withTimeout<T>(promise: Promise<T>, millis: number, what: string, why = () => ''): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s`)), millis);
+    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s${why()}`)), millis);
   });
   try {
     return await Promise.race([promise, timeout]);

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Steps of the Dockerfile's build stages, in the folder that becomes /opt/dpi-agent of the image:
 #   image-app.sh install    packages, with node-pcap's native code for this stage's libc
-#   image-app.sh compile    TypeScript and the page to dist/, then all that the agent does not need to run is removed
+#   image-app.sh compile    the native capture, TypeScript and the page to dist/, then all that the agent does not need to run is removed
 set -eu
 case "$1" in
   install)
@@ -10,6 +10,8 @@ case "$1" in
     test -f node_modules/pcap/build/Release/pcap_binding.node
     ;;
   compile)
+    node scripts/native.mjs
+    strip dist/native/capture.node
     node node_modules/typescript/bin/tsc -p tsconfig.build.json --sourceMap false
     node node_modules/vite/bin/vite.js build web --config web/vite.config.mjs --logLevel warn
     npm prune --omit=dev --ignore-scripts --no-audit --no-fund
@@ -19,7 +21,7 @@ case "$1" in
     mkdir -p node_modules/pcap/build/Release
     mv /tmp/pcap_binding.node node_modules/pcap/build/Release/
     strip node_modules/pcap/build/Release/pcap_binding.node
-    rm -rf agent web scripts package-lock.json tsconfig.json tsconfig.build.json
+    rm -rf agent native web scripts package-lock.json tsconfig.json tsconfig.build.json
     ;;
   *)
     echo "image-app.sh: install or compile, not $1" >&2

@@ -2,6 +2,7 @@
 /**
  * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment the second time.
  *   node scripts/setup.mjs [build|demo|test|cluster]
+ *   node scripts/setup.mjs bench [PART…]    of lab, engine, suricata, control-plane, elasticsearch, chromium
  * Plain JavaScript with Node's own modules: it runs before anything is installed.
  */
 import { spawnSync } from 'node:child_process';
@@ -20,18 +21,29 @@ import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
+import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment, whyNotLoaded } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
-const profile = process.argv[2] ?? 'build';
-if (!['build', 'demo', 'test', 'cluster'].includes(profile))
-  fail(`unknown profile ${profile}: use build, demo, test or cluster`);
+/** What is needed beside a build. A cluster's engine is in its image. */
+const PROFILES = {
+  build: [],
+  demo: ['rights', 'lab', 'curl', 'engine'],
+  test: ['rights', 'lab', 'curl', 'chromium', 'elasticsearch', 'faketime', 'prometheus', 'suricata', 'control-plane'],
+  cluster: ['rights', 'lab', 'curl', 'cluster', 'chromium', 'elasticsearch'],
+  bench: ['rights'],
+};
+const [profile = 'build', ...named] = process.argv.slice(2);
+if (!Object.hasOwn(PROFILES, profile)) fail(`unknown profile ${profile}: use ${Object.keys(PROFILES).join(', ')}`);
+const parts = [...PROFILES[profile], ...named];
 
 checkNode();
 installSystemPackages();
 installNpmPackages();
+buildNative();
 build();
-if (profile === 'test' || profile === 'cluster') buildKubernetesPrograms();
-if (profile === 'test' || profile === 'cluster') fetchElasticsearchServer();
+if (parts.includes('control-plane')) buildKubernetesPrograms(CONTROL_PLANE);
+if (parts.includes('cluster')) buildKubernetesPrograms(CLUSTER);
+if (parts.includes('elasticsearch')) fetchElasticsearchServer();
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -44,29 +56,27 @@ function installSystemPackages() {
   const command = (name) => () => onPath(name) !== undefined;
   const header = () => existsSync('/usr/include/pcap/pcap.h') || existsSync('/usr/local/include/pcap/pcap.h');
   const needed = [
-    ['libpcap-dev', header, 'builds and runs node-pcap'],
-    ['g++', command('g++'), 'builds node-pcap'],
+    ['libpcap-dev', header, 'builds and runs the native parts'],
+    ['g++', () => onPath('cc') !== undefined && onPath('g++') !== undefined, 'builds the native parts'],
     ['make', command('make'), 'builds node-pcap'],
     ['python3', command('python3'), 'runs node-gyp, which builds node-pcap'],
   ];
-  if (profile !== 'build') {
-    needed.push(
-      ['iproute2', command('ip'), 'makes network namespaces'],
-      ['curl', command('curl'), "sends the demo's request"],
-      ['util-linux', command('setpriv'), 'takes rights from the engine'],
-    );
-    if (profile === 'cluster') needed.push(...clusterPackages(command));
-    if (profile === 'test' || profile === 'cluster') {
-      needed.push(['chromium', command('chromium'), 'opens the Alerts page in its tests']);
-      if (!process.env['ELASTICSEARCH_URL']) needed.push(...elasticsearchPackages(command));
-    }
-    if (profile === 'test') needed.push(['libfaketime', hasFaketime, "sets a process's clock"]);
-    if (profile === 'test') needed.push(['prometheus', command('promtool'), 'scrapes and checks the metrics']);
-    const engines =
-      profile === 'demo' ? isSnort3() || onPath('suricata') !== undefined : onPath('suricata') !== undefined;
-    // A cluster's engine is in its image.
-    if (profile !== 'cluster') needed.push(['suricata', () => engines, 'is the engine where Snort 3 is not installed']);
-  }
+  const packagesOf = {
+    rights: [['util-linux', command('setpriv'), 'takes rights from the engine']],
+    lab: [['iproute2', command('ip'), 'makes network namespaces']],
+    curl: [['curl', command('curl'), "sends the demo's request"]],
+    cluster: clusterPackages(command),
+    'control-plane': [],
+    chromium: [['chromium', command('chromium'), 'opens the Alerts page in its tests']],
+    elasticsearch: process.env['ELASTICSEARCH_URL'] ? [] : elasticsearchPackages(command),
+    faketime: [['libfaketime', hasFaketime, "sets a process's clock"]],
+    prometheus: [['prometheus', command('promtool'), 'scrapes and checks the metrics']],
+    engine: [['suricata', () => isSnort3() || command('suricata')(), 'is the engine where Snort 3 is not installed']],
+    suricata: [['suricata', command('suricata'), 'is an engine']],
+  };
+  const unknown = parts.filter((part) => !Object.hasOwn(packagesOf, part));
+  if (unknown.length > 0) fail(`unknown part ${unknown.join(', ')}: use ${Object.keys(packagesOf).join(', ')}`);
+  needed.push(...parts.flatMap((part) => packagesOf[part]));
   const missing = needed.filter(([, present]) => !present());
   if (missing.length === 0) return;
   // Its tests say themselves what is missing.
@@ -162,17 +172,32 @@ function readSources() {
 
 function installNpmPackages() {
   const stamp = join(root, 'node_modules', '.dpi-agent-setup');
-  const lock = readFileSync(join(root, 'package-lock.json'));
-  // Native code is built for one version of Node's binary interface.
-  const wanted = createHash('sha256').update(lock).update(process.versions.modules).digest('hex');
+  const wanted = createHash('sha256')
+    .update(readFileSync(join(root, 'package-lock.json')))
+    .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   say('installing npm packages');
-  run('npm', ['ci', '--no-progress', '--loglevel=error']);
-  const binding = join(root, 'node_modules/pcap/build/Release/pcap_binding.node');
-  if (!existsSync(binding)) run('npm', ['rebuild', 'pcap', '--loglevel=error']);
-  if (!existsSync(binding))
-    fail("npm did not build node-pcap's native code: run  npm rebuild pcap  and look at what it says");
+  run('npm', ['ci', '--no-progress', '--loglevel=error'], npmEnvironment());
   writeFileSync(stamp, wanted);
+}
+
+/** Whether they are good for this Node and this machine, only loading them tells. */
+function buildNative() {
+  const sources = ['native', 'package-lock.json'];
+  const buildOwn = () => {
+    say('building the native capture');
+    attempt(buildAddon);
+  };
+  once(join(root, 'dist', '.built-native'), sources, buildOwn, BUILT_WITH);
+  if (whyNotLoaded(ADDON) !== undefined) buildOwn();
+  if (whyNotLoaded(NODE_PCAP) !== undefined) {
+    say(`building node-pcap for Node ${process.versions.node}`);
+    attempt(buildNodePcap);
+  }
+  for (const path of [ADDON, NODE_PCAP]) {
+    const why = whyNotLoaded(path);
+    if (why !== undefined) fail(`${path} was built and cannot be loaded: ${why}`);
+  }
 }
 
 function build() {
@@ -201,10 +226,10 @@ function build() {
   );
 }
 
-/** Makes something of files, unless it has been made of the same ones. */
-function once(stamp, sources, make) {
+/** Makes something of files, unless it has been made of the same ones, in the same way. */
+function once(stamp, sources, make, way = '') {
   const wanted = createHash('sha256')
-    .update(sources.flatMap((path) => fingerprint(join(root, path))).join('\n'))
+    .update([way, ...sources.flatMap((path) => fingerprint(join(root, path)))].join('\n'))
     .digest('hex');
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === wanted) return;
   make();
@@ -213,15 +238,10 @@ function once(stamp, sources, make) {
 }
 
 /** Tests against an API server say themselves what is missing where these can't be built. */
-function buildKubernetesPrograms() {
-  const programs = profile === 'cluster' ? CLUSTER : CONTROL_PLANE;
+function buildKubernetesPrograms(programs) {
   if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
   say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
-  try {
-    buildKubernetes(programs);
-  } catch (error) {
-    fail(error.message);
-  }
+  attempt(() => buildKubernetes(programs));
 }
 
 /** Its tests say themselves that it is missing, and are skipped. */
@@ -278,6 +298,15 @@ function run(program, args, env = {}) {
   fail(
     `${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ` with status ${status}`}\n${stdout ?? ''}${stderr ?? ''}`,
   );
+}
+
+/** Ends with what it throws. */
+function attempt(make) {
+  try {
+    make();
+  } catch (error) {
+    fail(error.message);
+  }
 }
 
 function say(what) {

@@ -29,7 +29,10 @@ export function interfacePackets(): Map<string, number> {
   // Format: proc_pid_net(5), two lines of titles first.
   for (const line of readFileSync('/proc/self/net/dev', 'latin1').split('\n').slice(2)) {
     const colon = line.indexOf(':');
-    const fields = line.slice(colon + 1).trim().split(/\s+/);
+    const fields = line
+      .slice(colon + 1)
+      .trim()
+      .split(/\s+/);
     if (colon > 0) packets.set(line.slice(0, colon).trim(), Number(fields[1]) + Number(fields[9]));
   }
   return packets;

@@ -55,9 +55,7 @@ const output = createOutput(settings.queueSize, loadNative().native, {
   blocked: () => (wasSlow = true),
   drained: () => turns.wake(),
 });
-const shunt = settings.shunt
-  ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS })
-  : undefined;
+const shunt = settings.shunt ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS }) : undefined;
 const turns = createTurns(output, createForwarder(output, shunt), settings.snaplen);
 const { library, instead } = await choose();
 tell({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
@@ -147,12 +145,12 @@ function report(): Report {
   wasSlow = false;
   for (const session of sessions.values()) session.refresh(slow);
   const packets = settings.filter === '' ? interfacePackets() : new Map<string, number>();
-  const seen = [...sessions].flatMap(([id, { spec, counters }]) => {
+  const seen = [...sessions].flatMap(([id, { spec, counters, openings }]) => {
     const [tap, ...others] = spec.taps;
     const counted = tap === undefined || tap.netns !== undefined ? undefined : packets.get(tap.interface);
     return counted === undefined || others.length > 0
       ? []
-      : [[id, { interface: counted, captured: counters.received }] as const];
+      : [[id, { interface: counted, captured: counters.received, openings }] as const];
   });
   const handed = output.handed();
   return {

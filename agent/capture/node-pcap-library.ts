@@ -3,7 +3,7 @@
  *
  * - `dispatch` calls back for each packet until the kernel's ring is empty, and only then gives the event loop back. So packets are put aside as they come, up to
  *   a bound for each ring, and what is beyond it is dropped and counted at once, which takes a fraction of what capturing it costs the kernel. A dispatch
- *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped.
+ *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped, and what came between as unseen.
  *   https://github.com/node-pcap/node_pcap/blob/master/pcap_binding.cpp
  * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never comes on an interface that is idle or
  *   gone. `deadRings` counts them: when they are too many, the agent moves to a new process. The native object is never let go, because its
@@ -11,9 +11,10 @@
  * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a ring without a gap.
  */
 import type { PcapSession } from 'pcap';
+import { whyNotLoaded } from '../native.ts';
 import { interfaceState } from './interfaces.ts';
 import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
-import type { Library, LibraryOptions, OpenOptions, Ring, Statistics } from './ring.ts';
+import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
 
 /** What is put aside of a ring: so much is always held until it is read. */
 const ASIDE_BYTES = 1 << 20;
@@ -27,8 +28,7 @@ const NO_PACKET = Buffer.alloc(64);
 /** @throws Error when it can't be loaded. */
 export async function createNodePcapLibrary(options: LibraryOptions): Promise<Library> {
   const { default: pcap } = await import('pcap').catch((error: unknown) => {
-    const reason = error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error);
-    throw new Error(`node-pcap cannot be loaded: ${reason}: run  npm run setup  (it has to be built for each Node)`);
+    throw new Error(`node-pcap cannot be loaded: ${whyNotLoaded(error)}`);
   });
   // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
   pcap.warningHandler = () => undefined;
@@ -37,7 +37,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
 
   function openSession({ interface: name, size }: OpenOptions): PcapSession {
     return pcap.createSession(name, {
-      filter: options.filter,
+      filter: filterOn(name, options.filter),
       buffer_size: size,
       snap_length: options.snaplen,
       buffer_timeout: options.timeoutMillis,
@@ -59,10 +59,12 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     let failed = false;
     let closed = false;
     let ifindex = 0;
+    let openings = 0;
     let current = start();
 
     function start(): { session: PcapSession; released: boolean } {
       const session = openSession(open);
+      openings++;
       const state = interfaceState(open.interface);
       ifindex = state.is === 'absent' ? 0 : state.ifindex;
       const opened = { session, released: false };
@@ -137,6 +139,9 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         return ifindex;
       },
       size: open.size,
+      get openings() {
+        return openings;
+      },
       get ready() {
         return next < aside.length || failed;
       },

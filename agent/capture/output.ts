@@ -10,6 +10,7 @@
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { constants as os } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Native } from '../native.ts';
 import { createArena, type Arena } from './arena.ts';
 import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
@@ -37,7 +38,7 @@ export interface Output {
   open(path: string, behind?: boolean): void;
   /** Resolves when nothing waits any more, or after `graceMillis`. @returns whether nothing does. */
   empty(graceMillis: number): Promise<boolean>;
-  /** Closes the FIFO once what waits was written, or after `graceMillis`. The engine sees its input's end. */
+  /** Takes nothing more, and closes the FIFO once all was read, or after `graceMillis`. The engine sees its input's end. */
   close(graceMillis: number, reason?: string): Promise<void>;
   readonly isOpen: boolean;
   /** The engine has to read before anything is added. */
@@ -53,7 +54,7 @@ export interface Output {
 export interface OutputEvents {
   /** `behind`: in the middle of a stream that another process has begun. */
   opened(path: string, behind: boolean): void;
-  /** The engine is gone. `lost` counts the records that it did not read, by VLAN id. */
+  /** The engine is gone, or was given up. `lost` counts the records that it had not read by then, by VLAN id. */
   closed(path: string, reason: string, lost: Map<number, number>): void;
   /** The FIFO is full. */
   blocked(): void;
@@ -62,7 +63,10 @@ export interface OutputEvents {
 }
 
 type State =
-  { is: 'closed' } | { is: 'opening'; path: string; timer: NodeJS.Timeout } | { is: 'open'; path: string; fd: number };
+  | { is: 'closed' }
+  | { is: 'opening'; path: string; timer: NodeJS.Timeout }
+  /** `ending`: nothing is added any more. */
+  | { is: 'open'; path: string; fd: number; ending: boolean };
 
 /** @param native Without it, bytes are copied into a FIFO of 64 KiB. */
 export function createOutput(queueSize: number, native: Native | undefined, events: OutputEvents): Output {
@@ -94,7 +98,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
       }
       return;
     }
-    state = { is: 'open', path, fd };
+    state = { is: 'open', path, fd, ending: false };
     handed = 0;
     try {
       native?.widen(fd, FIFO_BYTES);
@@ -132,7 +136,8 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   /** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */
   function write(fd: number): number | 'gone' {
     try {
-      if (!splices || native === undefined) return arena.take((from, to) => writeSync(fd, arena.bytes, from, to - from));
+      if (!splices || native === undefined)
+        return arena.take((from, to) => writeSync(fd, arena.bytes, from, to - from));
       const done = arena.take((from, to) => native.splice(fd, arena.bytes, from, to));
       if (done >= 0) return done;
       if (done === -os.errno.EAGAIN) return 0;
@@ -161,8 +166,12 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     flush();
   }
 
+  function isOpen(): boolean {
+    return state.is === 'open' && !state.ending;
+  }
+
   function isBlocked(): boolean {
-    return state.is === 'open' && arena.waiting > WAITING_BYTES;
+    return isOpen() && arena.waiting > WAITING_BYTES;
   }
 
   function abandon(reason: string): void {
@@ -179,16 +188,23 @@ export function createOutput(queueSize: number, native: Native | undefined, even
       const vlan = arena.bytes.readUInt16BE(record + RECORD_HEADER + 14) & 0xfff;
       lost.set(vlan, (lost.get(vlan) ?? 0) + 1);
     });
+    // An engine that lives may read on.
+    native?.renew(arena.bytes);
     events.closed(path, reason, lost);
   }
 
   async function empty(graceMillis: number): Promise<boolean> {
     flush();
-    const emptied = state;
-    const deadline = performance.now() + graceMillis;
-    while (emptied.is === 'open' && state === emptied && arena.waiting > 0 && performance.now() < deadline)
-      await new Promise((resolve) => setTimeout(resolve, RETRY_MILLIS));
+    await until(() => arena.waiting === 0, graceMillis);
     return arena.waiting === 0;
+  }
+
+  /** Returns also when the output is another one. */
+  async function until(isDone: () => boolean, graceMillis: number): Promise<void> {
+    const awaited = state;
+    const deadline = performance.now() + graceMillis;
+    while (awaited.is === 'open' && state === awaited && !isDone() && performance.now() < deadline)
+      await sleep(RETRY_MILLIS);
   }
 
   async function close(graceMillis: number, reason = 'closed by the agent'): Promise<void> {
@@ -197,7 +213,11 @@ export function createOutput(queueSize: number, native: Native | undefined, even
       state = { is: 'closed' };
     }
     const closing = state;
-    await empty(graceMillis);
+    if (closing.is !== 'open') return;
+    closing.ending = true;
+    flush();
+    const { fd, path } = closing;
+    await until(() => arena.waiting === 0 && (unread(fd) === 0 || !hasReader(path)), graceMillis);
     // Another one may have been opened meanwhile.
     if (state === closing) abandon(reason);
   }
@@ -208,7 +228,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     empty,
     close,
     get isOpen() {
-      return state.is === 'open';
+      return isOpen();
     },
     get blocked() {
       return isBlocked();
@@ -217,6 +237,15 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     flush,
     handed: () => (state.is === 'open' ? { path: state.path, records: handed } : undefined),
   };
+}
+
+function hasReader(path: string): boolean {
+  try {
+    closeSync(openSync(path, constants.O_WRONLY | constants.O_NONBLOCK));
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function reasonOf(error: unknown): string {

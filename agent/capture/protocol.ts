@@ -105,17 +105,17 @@ export function zeroCounters(): Counters {
   return Object.fromEntries(COUNTER_NAMES.map((name) => [name, 0])) as unknown as Counters;
 }
 
-const LOST = [
-  'droppedKernel',
-  'droppedQueue',
-  'droppedEngineDown',
-  'droppedDetached',
-  'droppedCaptureDied',
-] as const;
+const LOST = ['droppedKernel', 'droppedQueue', 'droppedEngineDown', 'droppedDetached', 'droppedCaptureDied'] as const;
 
 /** Packets that were received and lost, whatever the cause. */
 export function lostOf(counters: Counters): number {
   return LOST.reduce((sum, name) => sum + counters[name], 0);
+}
+
+/** Packets that were received, and that nothing has become of yet: they lie in the kernel's ring. */
+export function inRingOf(counters: Counters): number {
+  const { received, forwarded, shunted, unsupported } = counters;
+  return received - forwarded - shunted - unsupported - lostOf(counters);
 }
 
 /** Adds `more` to `sum`, in place. */
@@ -139,6 +139,8 @@ export type ToCapture =
 export interface Seen {
   interface: number;
   captured: number;
+  /** How often the process has opened it: what came between two of them it has not seen. */
+  openings: number;
 }
 
 export interface Report {

@@ -28,6 +28,8 @@ export interface Ring {
   readonly link: number;
   readonly ifindex: number;
   readonly size: number;
+  /** How often the interface was opened for it: what came between two of them is in no statistics. */
+  readonly openings: number;
   /** It has packets, or has failed. */
   readonly ready: boolean;
   /** Whether the last `fill` took all that there was, and whether the interface failed then. */
@@ -68,13 +70,19 @@ export interface LibraryOptions {
   ready(): void;
 }
 
+/** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
+export function filterOn(name: string, filter: string): string {
+  if (name !== 'lo') return filter;
+  return filter === '' ? 'inbound' : `inbound and (${filter})`;
+}
+
 export interface Chosen {
   library: Library;
   /** Why it is not the one that `auto` takes first. */
   instead?: string;
 }
 
-/** @throws Error that names the remedy when the chosen one, or with `auto` none, can be loaded. */
+/** @throws Error when the chosen one, or with `auto` none, can be loaded. */
 export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
   if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
   try {
@@ -82,6 +90,9 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
   } catch (error) {
     if (choice === 'native') throw error;
     const instead = error instanceof Error ? error.message : String(error);
-    return { library: await createNodePcapLibrary(options), instead };
+    const library = await createNodePcapLibrary(options).catch((other: unknown) => {
+      throw new Error(`${instead}; ${other instanceof Error ? other.message : String(other)}`, { cause: other });
+    });
+    return { library, instead };
   }
 }

@@ -17,6 +17,8 @@ const POLL_MILLIS = 5;
 export interface Session {
   readonly spec: AttachSpec;
   readonly counters: Counters;
+  /** How often its interfaces were opened, where no ring took the place of another one. */
+  readonly openings: number;
   /** Compares interfaces with the kernel; see Tap. */
   check(): void;
   /** Each second. */
@@ -110,6 +112,9 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
       return spec;
     },
     counters,
+    get openings() {
+      return taps.reduce((sum, { openings }) => sum + openings, 0);
+    },
     check: () => taps.forEach((tap) => tap.check()),
     refresh(slowEngine) {
       marks.directions?.tick();

@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import type { Accepted, Handed } from './output.ts';
 import {
   addCounters,
+  inRingOf,
   zeroCounters,
   type AttachSpec,
   type CaptureSettings,
@@ -19,6 +20,7 @@ import {
   type Report,
   type ToCapture,
 } from './protocol.ts';
+import { REBUILD } from '../native.ts';
 import { watchUnseen } from './unseen.ts';
 
 const BACKOFF_FIRST_MILLIS = 100;
@@ -38,6 +40,8 @@ export type EndpointState =
 
 export interface CaptureEvents {
   endpoint(id: string, state: EndpointState): void;
+  /** No process can start, for this reason, which names the remedy; undefined: one has started again. */
+  failed(reason: string | undefined): void;
   outputOpen(path: string): void;
   /** Frames are dropped and counted until there is another output. `by`: whose end of the FIFO went first. */
   outputClosed(path: string, reason: string, by: 'engine' | 'capture'): void;
@@ -61,7 +65,7 @@ export interface Capture {
   pid(): number | undefined;
   /** What packets are captured by; undefined until a process has started. `instead`: why not by what `auto` takes first. */
   library(): { name: LibraryName; instead?: string } | undefined;
-  /** Why no process can start. */
+  /** Why no process can start, with the remedy. */
   failure(): string | undefined;
   /** Ends the process; queued records are written first, for up to a second. */
   stop(): Promise<void>;
@@ -163,9 +167,13 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     }
   }
 
-  /** What the process that ended had counted stays; what comes until another one captures is unseen. */
+  /** What the process that ended had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen. */
   function endCounts(): void {
-    for (const [id, counters] of latest) before.set(id, addCounters(before.get(id) ?? zeroCounters(), counters));
+    for (const [id, counters] of latest) {
+      const sum = addCounters(before.get(id) ?? zeroCounters(), counters);
+      sum.droppedCaptureDied += inRingOf(counters);
+      before.set(id, sum);
+    }
     latest.clear();
     unseen.processEnded();
   }
@@ -203,7 +211,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       events.outputClosed(path, 'the capture process ended', 'capture');
     }
     if (stopping) return;
-    const reason = failure === undefined ? 'the capture process starts again' : `nothing can be captured: ${failure}`;
+    const reason = failure ?? 'the capture process starts again';
     for (const id of specs.keys()) setState(id, { is: 'waiting', reason });
     if (performance.now() - startedAt > HEALTHY_MILLIS) backoff = BACKOFF_FIRST_MILLIS;
     // Why it can't start was said, once.
@@ -226,15 +234,12 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
       case 'started': {
         const { library: name, instead } = message;
         if (instead !== undefined && library?.instead !== instead)
-          log.warn({ reason: instead }, `packets are captured by ${name}`);
+          log.warn({ reason: instead, remedy: `run  ${REBUILD}` }, `packets are captured by ${name}`);
         library = { name, ...(instead === undefined ? {} : { instead }) };
-        failure = undefined;
-        return;
+        return setFailure(undefined);
       }
       case 'failed':
-        if (failure !== message.reason) log.error(`nothing can be captured: ${message.reason}`);
-        failure = message.reason;
-        return;
+        return setFailure(`nothing can be captured: ${message.reason}: run  ${REBUILD}`);
       case 'stats':
         countedAt = Date.now();
         take(message);
@@ -291,6 +296,14 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
 
   function send(message: ToCapture): void {
     if (child?.connected === true) child.send(message, () => undefined);
+  }
+
+  function setFailure(reason: string | undefined): void {
+    if (reason === failure) return;
+    failure = reason;
+    if (reason === undefined) log.info('packets can be captured again');
+    else log.error(reason);
+    events.failed(reason);
   }
 
   function setState(id: string, state: EndpointState): void {

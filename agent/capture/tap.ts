@@ -31,6 +31,8 @@ export interface TapEvents {
 
 export interface Tap extends Reading {
   readonly spec: TapSpec;
+  /** How often the interface was opened, where no ring took the place of another one. */
+  readonly openings: number;
   /** Compares with the kernel and opens, closes or reopens. Cheap enough for four times a second. */
   check(): void;
   /** Each second: takes the kernel's counters in. `slowEngine`: it had no room for packets meanwhile. */
@@ -60,6 +62,8 @@ export function createTap(
   let current: Counted | undefined;
   /** Is read to its end before `current`. */
   let before: Counted | undefined;
+  /** By rings that were ended. */
+  let openings = 0;
   let opening = false;
   let closing = false;
   let reason = '';
@@ -144,6 +148,7 @@ export function createTap(
   function end(): void {
     for (const counted of [before, current]) {
       if (counted === undefined) continue;
+      if (counted === current) openings += counted.ring.openings;
       count(counted);
       counters.droppedDetached += inRing(counted);
       void counted.ring.close();
@@ -239,6 +244,9 @@ export function createTap(
   return {
     spec,
     origin,
+    get openings() {
+      return openings + (current?.ring.openings ?? 0);
+    },
     ring: () => before?.ring ?? current?.ring,
     read,
     check,

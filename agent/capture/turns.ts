@@ -21,8 +21,8 @@ const MAX_ROOM = 32;
 const APART_MILLIS = 2;
 /** A ring that was filled by less than this part is woken for; another one is read again after so long without being asked for. */
 const QUIET_SHARE = 1 / 16;
-const PRESSED_SHARE = 1 / 4;
-const AGAIN_MILLIS = 4;
+const PRESSED_SHARE = 1 / 2;
+const AGAIN_MILLIS = 8;
 const PRESSED_MILLIS = 1;
 
 /** Something that is read: its ring may be another one each time. */
@@ -105,10 +105,17 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
         return false;
       }
     }
-    const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + TURN_BYTES), TURN_PACKETS, reading.origin.room);
+    const to = ring.fill(
+      arena.bytes,
+      from,
+      Math.min(arena.end, from + least + TURN_BYTES),
+      TURN_PACKETS,
+      reading.origin.room,
+    );
     if (to > from) forwarder.forward(reading.origin, from, to);
     const share = reading.read(ring, to - from);
-    if (ring.empty && !ring.failed) {
+    // It may have been the last of a ring that has a successor.
+    if (ring.empty && !ring.failed && reading.ring() === ring) {
       if (share < QUIET_SHARE) ring.rearm();
       else again = Math.min(again, share < PRESSED_SHARE ? AGAIN_MILLIS : PRESSED_MILLIS);
     }

@@ -1,5 +1,5 @@
 /**
- * Packets that no capture process has seen: those that died with one, and those that came while none had the interface open. Only the kernel's own counters
+ * Packets that no capture process has seen: those that came while none had the interface open, or since the last report of one that died. Only the kernel's own counters
  * of the interface tell how many. They run a little ahead of what is captured, so under load the number is an estimate; it becomes exact as soon as the
  * interface is quiet for a second.
  *
@@ -26,8 +26,9 @@ interface Known {
   unseen: number;
   /** What the interface had counted when nothing was captured; exact when it was quiet then. */
   offset: number;
-  /** A process has ended, and its packets are not told yet, or not exactly. */
+  /** A process has ended, or has opened the interface anew, and what nobody has seen is not told yet, or not exactly. */
   open: boolean;
+  openings: number;
 }
 
 export function watchUnseen(): Unseen {
@@ -39,6 +40,8 @@ export function watchUnseen(): Unseen {
       known.set(id, fresh(entry?.ifindex ?? 0, seen));
       return 0;
     }
+    if (seen.openings !== entry.openings) entry.open = true;
+    entry.openings = seen.openings;
     const isQuiet = entry.interface === seen.interface && entry.before + seen.captured === entry.captured;
     const before = entry.unseen;
     entry.interface = seen.interface;
@@ -66,7 +69,7 @@ export function watchUnseen(): Unseen {
       if (entry !== undefined && entry.ifindex !== 0 && entry.ifindex !== ifindex) known.delete(id);
       const now = known.get(id);
       if (now !== undefined) now.ifindex = ifindex;
-      else known.set(id, { ...fresh(ifindex, { interface: -1, captured: 0 }) });
+      else known.set(id, { ...fresh(ifindex, { interface: -1, captured: 0, openings: 0 }) });
     },
     forget: (id) => void known.delete(id),
   };
@@ -81,5 +84,6 @@ function fresh(ifindex: number, seen: Seen): Known {
     unseen: 0,
     offset: seen.interface - seen.captured,
     open: false,
+    openings: seen.openings,
   };
 }

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
 import { readPolicy } from '../alerts/policy-file.ts';
 import { interfaceState } from '../capture/interfaces.ts';
+import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { onNode, tapsOf, type Endpoint } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
@@ -15,6 +16,8 @@ import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { validateRules } from '../engine/generation.ts';
 import { planSandbox } from '../engine/sandbox.ts';
+import { captureSettings } from '../lane.ts';
+import { REBUILD } from '../native.ts';
 import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
@@ -36,7 +39,7 @@ import { hasCapability } from '../engine/sandbox.ts';
 export interface Finding {
   /** `info`: nothing is wrong, and worth knowing. */
   level: 'ok' | 'info' | 'warning' | 'error';
-  /** What was looked at: configuration, engine, rules, rights, cluster, interface, folder. */
+  /** What was looked at: configuration, rights, capture, folder, policy, interface, cluster, engine, rules. */
   subject: string;
   message: string;
   /** What to do about it. */
@@ -90,7 +93,7 @@ export async function check(argv: CheckArgv): Promise<Finding[]> {
   }
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
-  findings.push(...checkRights(), ...(await checkFolders(config)), ...checkPolicy(config));
+  findings.push(...checkRights(), await checkCapture(config), ...(await checkFolders(config)), ...checkPolicy(config));
   const named = staticEndpoints(config);
   const interfaces = [...named.flatMap(onNode), ...(argv.interface ?? [])];
   if (followsCluster(config)) findings.push(...(await checkCluster(config)));
@@ -128,6 +131,20 @@ function checkRights(): Finding[] {
       remedy: 'run as root, or grant the capability NET_RAW',
     },
   ];
+}
+
+/** Loads what a capture process of `run` would. */
+async function checkCapture(config: Config): Promise<Finding> {
+  const subject = 'capture';
+  const probed = await probeCapture(captureSettings(config));
+  const remedy = REBUILD;
+  if (probed.library === undefined) {
+    return { level: 'error', subject, message: `nothing can be captured: ${probed.reason}`, remedy };
+  }
+  const message = `packets are captured by ${probed.library}`;
+  return probed.instead === undefined
+    ? { level: 'ok', subject, message }
+    : { level: 'warning', subject, message: `${message}: ${probed.instead}`, remedy };
 }
 
 async function checkFolders(config: Config): Promise<Finding[]> {

@@ -12,11 +12,13 @@ import { promisify } from 'node:util';
 import { pino } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { interfaceState } from '../capture/interfaces.ts';
+import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { onNode } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
 import { findEngine } from '../engine/find.ts';
 import type { Right } from '../kube/api.ts';
+import { captureSettings } from '../lane.ts';
 import { discoverResourceApi } from '../kube/resources.ts';
 import { askStatus } from '../observe/ask.ts';
 import type { Snapshot } from '../observe/snapshot.ts';
@@ -40,6 +42,7 @@ const OWN = ['output', 'interface'];
 /** What a probe may take; those that `check` has too have limits of their own. */
 const PROBE_MILLIS = 10_000;
 const MAX_INTERFACES = 20;
+const LIBRARIES = ['native', 'node-pcap'] as const;
 /** Below it, the state directory's disk has no room for alerts that wait. */
 const STATE_BYTES = 256 << 20;
 const CLOCK_WARNING_MILLIS = 5_000;
@@ -89,7 +92,7 @@ export const command: CommandModule<object, CheckArgv> = {
 };
 
 async function diagnose(argv: CheckArgv): Promise<Finding[]> {
-  const machine = [kernel(), capabilities(), await libpcap()];
+  const machine = [kernel(), capabilities()];
   const loaded = loadConfig(configSources({ ...argv }, OWN));
   if ('errors' in loaded) return [...machine, ...(await check(argv))];
   const { config } = loaded;
@@ -103,6 +106,7 @@ async function diagnose(argv: CheckArgv): Promise<Finding[]> {
   ];
   const rest = await Promise.all([
     check(argv),
+    within('capture', otherLibraries(config)),
     within('engine', searchMethods(config)),
     within('disk', disks(config)),
     within('offload', offloads([...new Set(interfaces)])),
@@ -157,18 +161,21 @@ function capabilities(): Finding {
   return { level: 'info', subject: 'rights', message: `${who} with ${which}` };
 }
 
-async function libpcap(): Promise<Finding> {
-  try {
-    const { default: pcap } = await import('pcap');
-    return { level: 'ok', subject: 'libpcap', message: pcap.lib_version };
-  } catch (error) {
-    return {
-      level: 'error',
-      subject: 'libpcap',
-      message: `node-pcap cannot be loaded: ${messageOf(error).split('\n')[0]}`,
-      remedy: 'apt-get install libpcap-dev g++ make python3 && npm rebuild pcap',
-    };
-  }
+/** The libraries that `run` would not take; `check` says which one it takes. */
+async function otherLibraries(config: Config): Promise<Finding[]> {
+  const settings = captureSettings(config);
+  const used = await probeCapture(settings);
+  const others = LIBRARIES.filter((name) => name !== used.library && name !== settings.library);
+  return Promise.all(
+    others.map(async (library): Promise<Finding> => {
+      const probed = await probeCapture({ ...settings, library });
+      const message =
+        probed.library === undefined
+          ? `${probed.reason}; it is not needed`
+          : `${library} can be loaded too (capture.library ${library})`;
+      return { level: 'info', subject: 'capture', message };
+    }),
+  );
 }
 
 /** What `check` does not say of an engine: whether it matches patterns as fast as it could. */

@@ -34,6 +34,7 @@ import {
 import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
+const ENGINE_STARTS = 'the engine is starting';
 
 interface RunArgv {
   output?: string;
@@ -93,7 +94,7 @@ async function run(argv: RunArgv): Promise<void> {
           log,
         });
   let agent: Agent | undefined;
-  let waiting = 'the engine is starting';
+  let waiting = ENGINE_STARTS;
   const { metrics, close } = await observe({
     config,
     inspection,
@@ -122,7 +123,7 @@ async function run(argv: RunArgv): Promise<void> {
       signal: stopping.signal,
       onEvent: print,
       onChange: () => changed(),
-      onWaiting: (problem) => (waiting = problem),
+      onWaiting: (problem) => (waiting = problem ?? ENGINE_STARTS),
       onCanary: metrics.canaryReturned,
       onSent: metrics.sinkSent,
       ...(cluster === undefined ? {} : { names: cluster.names }),

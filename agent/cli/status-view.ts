@@ -3,7 +3,7 @@ import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
-import type { EndpointSnapshot, Snapshot } from '../observe/snapshot.ts';
+import type { EndpointSnapshot, LaneSnapshot, Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
 import { grouped, type Colours } from './print.ts';
 
@@ -25,6 +25,7 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
     ...head(snapshot),
     [],
     ...lanes(snapshot),
+    ...captureWarnings(snapshot),
     ...ruleSets(snapshot),
     ...sinks(snapshot),
     ...resources(snapshot),
@@ -90,13 +91,29 @@ function lanes({ lanes: all, endpoints: every, time }: Snapshot): Line[] {
     all.map(({ lane, engine, capture, canary }) => [
       lane,
       engine.pid === undefined ? { text: 'not running', paint: 'red' } : `pid ${engine.pid}`,
-      capture.pid === undefined ? { text: 'not running', paint: 'red' } : `pid ${capture.pid}`,
+      captureOf(capture),
       engine.since === undefined ? { text: 'not yet', paint: 'yellow' } : duration(time - engine.since),
       engine.restarts === 0 ? '0' : { text: grouped(engine.restarts), paint: 'yellow' },
       grouped(every.filter((endpoint) => endpoint.lane === lane).length),
       canaryOf(canary, time),
     ]),
   );
+}
+
+function captureOf({ pid, library, instead }: LaneSnapshot['capture']): Cell {
+  if (pid === undefined) return { text: 'not running', paint: 'red' };
+  const by = `pid ${pid}${library === undefined ? '' : `, ${library}`}`;
+  return instead === undefined ? by : { text: by, paint: 'yellow' };
+}
+
+/** Why packets are not captured as they should be, once where it is the same on all lanes. */
+function captureWarnings({ lanes: all }: Snapshot): Line[] {
+  const reasons = new Set(
+    all.flatMap(({ capture: { library, instead } }) =>
+      instead === undefined ? [] : [`captured by ${library}: ${instead}`],
+    ),
+  );
+  return [...reasons].map((reason): Line => [{ text: reason, paint: 'yellow' }]);
 }
 
 function policyLines({ file, suppressions, thresholds, errors }: PolicyStatus, label: (name: string) => Cell): Line[] {

@@ -21,7 +21,7 @@ export interface Observed {
   lanes(): {
     lane: string;
     engine: { pid?: number; since?: number; endings: Readonly<Record<string, number>> } & EngineCounters;
-    capture: { pid?: number };
+    capture: { pid?: number; library?: string };
     canary: CanaryStatus;
   }[];
   /** Packets that the ledger finds no trace of, by lane. */
@@ -360,6 +360,11 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
         .flatMap(({ lane, engine: { encrypted } }) =>
           Object.entries(encrypted).map(([protocol, count]): Sample => [{ lane, protocol }, count]),
         ),
+  );
+  add(Gauge, 'capture_library', ['lane', 'library'], 'What captures the packets of a lane; always 1.', () =>
+    observed
+      .lanes()
+      .flatMap(({ lane, capture: { library } }): Sample[] => (library === undefined ? [] : [[{ lane, library }, 1]])),
   );
   const ofChildren = (value: (use: NonNullable<ReturnType<typeof processUse>>) => number) => (): Sample[] =>
     observed.lanes().flatMap(({ lane, engine: { pid }, capture }) =>

@@ -24,7 +24,7 @@ export interface Readiness {
 
 /** What is asked of a running agent. */
 export interface Inspector {
-  /** Why alerts are not found or not kept: by lane for its engine, `canary/<lane>`, `journal`, `state`. */
+  /** Why alerts are not found or not kept: by lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
   lanes(): { lane: string; engine: { since?: number }; capture: { pid?: number }; canary: CanaryStatus }[];
   endpoints(): { state: { is: string } }[];
@@ -51,10 +51,11 @@ export function readinessOf(agent: Inspector | string): Readiness {
   const components: Component[] = [];
   for (const { lane, engine, capture, canary } of agent.lanes()) {
     const down = engine.since === undefined ? 'the engine does not read packets yet' : undefined;
+    const died = capture.pid === undefined ? 'the capture process starts again' : undefined;
     const missing = canary.is === 'missing' ? 'no canary comes back' : undefined;
     components.push(
       component('engine', take(lane) ?? down, lane),
-      component('capture', capture.pid === undefined ? 'the capture process starts again' : undefined, lane),
+      component('capture', take(`capture/${lane}`) ?? died, lane),
       component('canary', take(`canary/${lane}`) ?? missing, lane),
     );
   }

@@ -1,5 +1,5 @@
 /** The agent at one moment, as JSON: what `/status` gives, and `dpi-agent status` shows. */
-import type { Counters } from '../capture/protocol.ts';
+import type { Counters, LibraryName } from '../capture/protocol.ts';
 import type { EndpointState } from '../capture/supervisor.ts';
 import { sideOf, tapsOf, type Endpoint, type Side } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
@@ -37,7 +37,8 @@ export interface LaneSnapshot {
   lane: string;
   /** `since`: when it began to read packets; absent while it does not. */
   engine: { pid?: number; since?: number; restarts: number };
-  capture: { pid?: number };
+  /** `instead`: why packets are not captured by what `auto` takes first. `failure`: why none are. */
+  capture: { pid?: number; library?: LibraryName; instead?: string; failure?: string };
   canary: CanaryStatus;
   /** When the counters of its endpoints were last reported. */
   countedAt?: number;

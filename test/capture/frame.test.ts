@@ -1,13 +1,14 @@
 import { describe, expect, test } from '@jest/globals';
 import { array, assert, constantFrom, integer, nat, property, tuple, uint8Array } from 'fast-check';
 import {
+  GROWTH,
   linkTypeFromDlt,
-  linkTypeFromName,
+  linkTypeNumber,
   MAX_FRAME_BYTES,
-  MAX_PREFIX,
   pcapFileHeader,
-  REST_OFFSET,
-  writeTaggedPrefix,
+  RECORD_HEADER,
+  tagFrame,
+  writeRecordHeader,
   type LinkType,
 } from '../../agent/capture/frame.ts';
 import {
@@ -23,46 +24,40 @@ import {
 
 const OURS = 7;
 const THEIRS = 99;
-const SECONDS = 1_700_000_000;
-const MICROS = 123_456;
 
 const v4 = { source: '10.0.0.1', destination: '10.0.0.2' };
 const v6 = { source: 'fd00::1', destination: 'fd00::2' };
 const TCP4 = tcpPacket({ ...v4, sourcePort: 40_000, destinationPort: 80, flags: 'PA', payload: 'evil' });
 const TCP6 = tcpPacket({ ...v6, sourcePort: 40_000, destinationPort: 80, flags: 'PA', payload: 'evil' });
 
-interface Tagged {
-  /** incl_len, orig_len, seconds, micros of the record header. */
-  header: [captured: number, original: number, seconds: number, micros: number];
-  frame: Buffer;
-}
-
 interface TagOptions {
   link?: LinkType;
   vlan?: number;
-  originalLength?: number;
   caplen?: number;
 }
 
-/** The whole record; the frame given is not changed. `undefined`: refused. */
+/** Around a frame, so that a byte that is written there is seen. */
+const MARGIN = Buffer.alloc(40, 0xee);
+
+/** The tagged frame; the one given is not changed. `undefined`: refused. */
 function tag(
   frame: Buffer,
-  { link = 'ethernet', vlan = OURS, originalLength = frame.length, caplen = frame.length }: TagOptions = {},
-): Tagged | undefined {
-  const copy = Buffer.from(frame);
-  const target = Buffer.alloc(MAX_PREFIX + 10, 0xee);
-  const length = writeTaggedPrefix(target, 5, copy, caplen, originalLength, SECONDS, MICROS, link, vlan);
-  expect(target.subarray(0, 5).every((byte) => byte === 0xee)).toBe(true);
-  expect(target.subarray(5 + length).every((byte) => byte === 0xee)).toBe(true);
-  if (length === 0) {
-    expect(copy).toEqual(frame);
+  { link = 'ethernet', vlan = OURS, caplen = frame.length }: TagOptions = {},
+): Buffer | undefined {
+  const bytes = Buffer.concat([MARGIN, frame, MARGIN]);
+  const untouched = Buffer.from(bytes);
+  const start = MARGIN.length;
+  const end = start + caplen;
+  const first = tagFrame(bytes, start, caplen, link, vlan);
+  if (first < 0) {
+    expect(bytes.equals(untouched)).toBe(true);
     return undefined;
   }
-  const header = target.subarray(5, 5 + 16);
-  return {
-    header: [header.readUInt32LE(8), header.readUInt32LE(12), header.readUInt32LE(0), header.readUInt32LE(4)],
-    frame: Buffer.concat([target.subarray(5 + 16, 5 + length), copy.subarray(REST_OFFSET[link], caplen)]),
-  };
+  expect(first).toBe(start - GROWTH[link]);
+  const free = start - Math.max(0, GROWTH[link]);
+  expect(bytes.subarray(0, free).equals(untouched.subarray(0, free))).toBe(true);
+  expect(bytes.subarray(end).equals(untouched.subarray(end))).toBe(true);
+  return bytes.subarray(first, end);
 }
 
 // --- Encapsulations: each puts the bytes of something into another ---------------------------------------------------
@@ -193,30 +188,19 @@ const HOSTILE: Record<string, (id: number) => Buffer> = {
     ),
 };
 
-describe('the record of an Ethernet frame', () => {
-  test('has our tag between the addresses and the EtherType, and lengths that count it', () => {
-    const frame = ethernet(TCP4);
-    expect(tag(frame)).toEqual({
-      header: [frame.length + 4, frame.length + 4, SECONDS, MICROS],
-      frame: ethernet(TCP4, { vlans: [OURS] }),
-    });
+describe('an Ethernet frame', () => {
+  test('gets our tag between the addresses and the EtherType', () => {
+    expect(tag(ethernet(TCP4))).toEqual(ethernet(TCP4, { vlans: [OURS] }));
   });
 
-  test('keeps the original length of a truncated frame', () => {
-    expect(tag(ethernet(TCP4), { caplen: 20, originalLength: 9000 })?.header.slice(0, 2)).toEqual([24, 9004]);
-  });
-
-  test('never claims less on the wire than was captured', () => {
-    expect(tag(ethernet(TCP4), { originalLength: 0 })?.header.slice(0, 2)).toEqual([
-      TCP4.length + 18,
-      TCP4.length + 18,
-    ]);
+  test('that was truncated gets it too', () => {
+    expect(tag(ethernet(TCP4), { caplen: 20 })).toEqual(ethernet(TCP4, { vlans: [OURS] }).subarray(0, 24));
   });
 
   test('is refused when the frame ends before its EtherType', () => {
     expect(tag(ethernet(TCP4).subarray(0, 13))).toBeUndefined();
     expect(tag(Buffer.alloc(0))).toBeUndefined();
-    expect(tag(ethernet(Buffer.alloc(0), { type: 0x88cc }))?.frame).toHaveLength(18);
+    expect(tag(ethernet(Buffer.alloc(0), { type: 0x88cc }))).toHaveLength(18);
   });
 
   test('is refused when it would be longer than libpcap reads', () => {
@@ -234,7 +218,7 @@ describe('the record of an Ethernet frame', () => {
     assert(
       property(payload, integer({ min: 1, max: 4094 }), (bytes, vlan) => {
         const frame = ethernet(bytes, { type: 0x8137 });
-        expect(tag(frame, { vlan })?.frame).toEqual(ethernet(bytes, { type: 0x8137, vlans: [vlan] }));
+        expect(tag(frame, { vlan })).toEqual(ethernet(bytes, { type: 0x8137, vlans: [vlan] }));
       }),
     );
   });
@@ -279,17 +263,13 @@ describe('frames without an Ethernet header', () => {
   test.each(cases)('%s becomes a tagged Ethernet frame', (_, link, header, packet, { type, source }) => {
     const frame = Buffer.concat([hex(header), Buffer.from(packet)]);
     const expected = ethernet(packet, { type, source, destination: none, vlans: [OURS] });
-    const growth = expected.length - frame.length;
-    expect(tag(frame, { link, originalLength: 5000 })).toEqual({
-      header: [expected.length, 5000 + growth, SECONDS, MICROS],
-      frame: expected,
-    });
+    expect(tag(frame, { link })).toEqual(expected);
   });
 
   test('a cooked tagged frame gets our id in its own tag too', () => {
     const header = hex('0000 0001 0006 02aabbccddee 0000 8100');
     const expected = ethernet(TCP4, { source: mac, destination: none, vlans: [OURS, { id: OURS, priority: 5 }] });
-    expect(tag(Buffer.concat([header, tagOnly(THEIRS)]), { link: 'linux-sll' })?.frame).toEqual(expected);
+    expect(tag(Buffer.concat([header, tagOnly(THEIRS)]), { link: 'linux-sll' })).toEqual(expected);
   });
 
   const refused: [string, LinkType, string][] = [
@@ -312,7 +292,7 @@ describe('tags that a pod made', () => {
     expect(frame).not.toEqual(build(OURS));
     const ours = build(OURS);
     const expected = Buffer.concat([ours.subarray(0, 12), hex('8100 0007'), ours.subarray(12)]);
-    expect(tag(frame)?.frame).toEqual(expected);
+    expect(tag(frame)).toEqual(expected);
   });
 
   test('a frame cut anywhere keeps what is whole, and no byte behind the cut changes', () => {
@@ -320,18 +300,22 @@ describe('tags that a pod made', () => {
       const frame = build(THEIRS);
       const ours = build(OURS);
       for (let caplen = 14; caplen < frame.length; caplen++) {
-        const copy = Buffer.from(frame);
-        writeTaggedPrefix(Buffer.alloc(MAX_PREFIX), 0, copy, caplen, frame.length, 0, 0, 'ethernet', OURS);
-        const isKept = copy.subarray(caplen).equals(frame.subarray(caplen));
-        const isEither = copy.every((byte, index) => byte === frame[index] || byte === ours[index]);
-        expect({ name, caplen, isKept, isEither }).toEqual({ name, caplen, isKept: true, isEither: true });
+        const cut = tag(frame, { caplen }) ?? Buffer.alloc(0);
+        const untagged = Buffer.concat([cut.subarray(0, 12), cut.subarray(16)]);
+        const isEither = untagged.every((byte, index) => byte === frame[index] || byte === ours[index]);
+        expect({ name, caplen, length: cut.length, isEither }).toEqual({
+          name,
+          caplen,
+          length: caplen + 4,
+          isEither: true,
+        });
       }
     }
   });
 
   test('a tag of which only the id was captured is rewritten', () => {
-    expect(tag(tagged(THEIRS).subarray(0, 16))?.frame.subarray(12)).toEqual(hex('8100 0007 8100 5007'));
-    expect(tag(tagged(THEIRS).subarray(0, 15))?.frame.subarray(12)).toEqual(hex('8100 0007 8100 50'));
+    expect(tag(tagged(THEIRS).subarray(0, 16))?.subarray(12)).toEqual(hex('8100 0007 8100 5007'));
+    expect(tag(tagged(THEIRS).subarray(0, 15))?.subarray(12)).toEqual(hex('8100 0007 8100 50'));
   });
 
   test('plain packets are left alone, even if their payload looks like a tag', () => {
@@ -349,7 +333,7 @@ describe('tags that a pod made', () => {
       ipPacket({ ...v4, protocol: 47 }, behind('0100 6558', payload)),
       gre('2000', behind('', payload)),
     ];
-    for (const packet of packets) expect(tag(ethernet(packet))?.frame).toEqual(ethernet(packet, { vlans: [OURS] }));
+    for (const packet of packets) expect(tag(ethernet(packet))).toEqual(ethernet(packet, { vlans: [OURS] }));
   });
 
   test('arbitrary bytes never throw, on any link type, and no byte behind the captured ones changes', () => {
@@ -367,11 +351,7 @@ describe('tags that a pod made', () => {
         (head, changes, tail, cut, link) => {
           const frame = Buffer.concat([head, tail]);
           for (const [at, value] of changes) if (at < frame.length) frame[at] = value;
-          const caplen = Math.min(cut, frame.length);
-          const copy = Buffer.from(frame);
-          writeTaggedPrefix(Buffer.alloc(MAX_PREFIX), 0, copy, caplen, caplen, 0, 0, link, OURS);
-          expect(copy.subarray(caplen)).toEqual(frame.subarray(caplen));
-          expect(copy).toHaveLength(frame.length);
+          tag(frame, { link, caplen: Math.min(cut, frame.length) });
         },
       ),
       { numRuns: 2000 },
@@ -381,7 +361,7 @@ describe('tags that a pod made', () => {
 
 /** The IP packets behind our tag. */
 const tagAll = (packets: Buffer[]): Buffer[] =>
-  packets.map((packet) => tag(ethernet(packet))?.frame.subarray(18) ?? Buffer.alloc(0));
+  packets.map((packet) => tag(ethernet(packet))?.subarray(18) ?? Buffer.alloc(0));
 const with6 = (protocol: number, payload: Buffer): Buffer => ipPacket({ ...v6, protocol }, payload);
 const destinationOptions = (next: number, payload: Buffer): Buffer =>
   with6(60, extension(next, '00 0104 00000000', payload));
@@ -442,11 +422,8 @@ describe('fragments of tunnels', () => {
       destinationOptions(60, Buffer.alloc(32)),
     ];
     for (const [first = Buffer.alloc(0)] of packets.map((packet) => ipFragments(packet, 16))) {
-      for (let caplen = 14; caplen < 14 + first.length; caplen++) {
-        const copy = ethernet(first);
-        writeTaggedPrefix(Buffer.alloc(MAX_PREFIX), 0, copy, caplen, copy.length, 0, 0, 'ethernet', OURS);
-        expect(copy.subarray(caplen)).toEqual(ethernet(first).subarray(caplen));
-      }
+      for (let caplen = 14; caplen < 14 + first.length; caplen++)
+        expect(tag(ethernet(first), { caplen })).toHaveLength(caplen + 4);
     }
   });
 
@@ -484,9 +461,15 @@ describe('link types', () => {
     ['Unknown linktype 276', 'linux-sll2'],
     ['Unknown linktype 105', undefined],
     ['LINKTYPE_IEEE802_11_RADIO', undefined],
-  ])("node-pcap's %p is %p", (name, link) => expect(linkTypeFromName(name)).toBe(link));
+  ])("node-pcap's %p is %p", (name, link) => expect(linkTypeFromDlt(linkTypeNumber(name))).toBe(link));
 });
 
 test('the file header is classic pcap of Ethernet in microseconds', () => {
   expect(pcapFileHeader()).toEqual(hex('d4c3b2a1 0200 0400 00000000 00000000 00000400 01000000'));
+});
+
+test('the header of a record has its time, and both lengths, little-endian', () => {
+  const bytes = Buffer.alloc(RECORD_HEADER + 2, 0xee);
+  writeRecordHeader(new DataView(bytes.buffer, bytes.byteOffset), 1, 1_700_000_000, 123_456, 68, 4_000_000_000);
+  expect(bytes).toEqual(hex('ee 00f15365 40e20100 44000000 00286bee ee'));
 });

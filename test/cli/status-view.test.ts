@@ -47,7 +47,7 @@ function snapshot({
         {
           lane: 'lane0',
           engine: { pid: 8, since: START, restarts: 0 },
-          capture: { pid: 9 },
+          capture: { pid: 9, library: 'native' },
           canary: { is: 'alive', missed: 0, lastSeconds: 0.0124, lastSuccess: at - 4000 },
           countedAt,
         },
@@ -111,8 +111,8 @@ describe('a snapshot as lines', () => {
       'alerts   3 read, 2 journaled, 1 merged',
       'journal  1,234 events, 2.0 KiB in 1 file  /journal',
       '',
-      'LANE   ENGINE  CAPTURE  READS FOR  RESTARTS  ENDPOINTS  CANARY',
-      'lane0  pid 8   pid 9    1m00s             0          0  alive in 12 ms, last 4s ago',
+      'LANE   ENGINE  CAPTURE        READS FOR  RESTARTS  ENDPOINTS  CANARY',
+      'lane0  pid 8   pid 9, native  1m00s             0          0  alive in 12 ms, last 4s ago',
       '',
       'RULE SET    RULES  REFUSED  VERSION       FILES CHANGED',
       'kubernetes     85        0  0123456789ab  1m00s ago',
@@ -137,6 +137,14 @@ describe('a snapshot as lines', () => {
       expect.arrayContaining(['policy   2 suppressions, 1 threshold  /p.yaml', '         /p.yaml:3:1: what is this']),
     );
     expect(lines(snapshot({ sets: [] })).join('\n')).not.toContain('RULE SET');
+  });
+
+  test('tells once why lanes are captured by another library', () => {
+    const capture = { pid: 9, library: 'node-pcap', instead: 'not\u001B[2J built' } as const;
+    const all = ['lane0', 'lane1'].flatMap((lane) => snapshot().lanes.map((one) => ({ ...one, lane, capture })));
+    const shown = lines(snapshot({ agent: { lanes: () => all } }));
+    expect(cells(shown, 'lane1').slice(2, 4)).toEqual(['pid 9, node-pcap', '1m00s']);
+    expect(shown.filter((line) => line.includes('built'))).toEqual(['captured by node-pcap: not built']);
   });
 
   test('rates are of the time between two reports of the capture, not between two looks', () => {

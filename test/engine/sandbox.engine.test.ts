@@ -4,6 +4,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasCapability, makeFifo, planSandbox, spawnSandboxed, type Sandbox } from '../../agent/engine/sandbox.ts';
+import { loadNative } from '../../agent/native.ts';
 
 const NOBODY = 65_534;
 const CAP_SYS_ADMIN = 21;
@@ -36,7 +37,9 @@ async function run(
   let stdout = '';
   child.stdout?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
   child.stderr?.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
-  const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
+  const code = await new Promise<number | null>((resolve, reject) =>
+    child.once('close', resolve).once('error', reject),
+  );
   return { pid: child.pid, stdout, code };
 }
 
@@ -113,6 +116,30 @@ const field = (status: string, name: string): string[] =>
     expect([field(stdout, 'Uid')[0], field(stdout, 'Gid')[0]]).toEqual([String(NOBODY), String(NOBODY)]);
     expect(field(stdout, 'Groups')).toEqual([]);
     expect(field(stdout, 'CapEff')).toEqual(['0000000000000000']);
+  });
+});
+
+const { native } = loadNative();
+if (native === undefined) process.stderr.write('skipped: without the native part an engine has no timer slack\n');
+
+(native === undefined ? describe.skip : describe)('the timers of a child', () => {
+  const slack = '/proc/self/timerslack_ns';
+
+  test.each([
+    ['as the agent itself', undefined],
+    ['as somebody else', NOBODY],
+  ])('%s may be 10 ms late, and those of the agent no later than before', async (_, uid) => {
+    if (uid !== undefined && !isRoot) return;
+    const before = readFileSync(slack, 'latin1');
+    const sandbox = { uid, gid: uid, isolateNetwork: false, setpriv: undefined, missing: [] };
+    expect((await run(sandbox, '/bin/cat', slack)).stdout).toBe('10000000\n');
+    await expect(run(sandbox, join(folder, 'missing'))).rejects.toThrow('ENOENT');
+    expect(readFileSync(slack, 'latin1')).toBe(before);
+    expect(before).not.toBe('10000000\n');
+  });
+
+  (why === undefined ? test : test.skip)('may be so in the whole sandbox', async () => {
+    expect((await run(await planSandbox('auto', true), '/bin/cat', slack)).stdout).toBe('10000000\n');
   });
 });
 

@@ -59,6 +59,14 @@ test.each([
     { component: 'capture', name: 'lane0', reason: 'the capture process starts again' },
   ],
   [
+    'a capture process that cannot start',
+    {
+      problemsByPart: () => new Map([['capture/lane0', 'nothing can be captured: it is not built']]),
+      lanes: () => [{ lane: 'lane0', engine: { since: 1 }, capture: {}, canary: { is: 'alive' as const, missed: 0 } }],
+    },
+    { component: 'capture', name: 'lane0', reason: 'nothing can be captured: it is not built' },
+  ],
+  [
     'a canary that is missing',
     { problemsByPart: () => new Map([['canary/lane0', 'it does not come back']]) },
     { component: 'canary', name: 'lane0', reason: 'it does not come back' },

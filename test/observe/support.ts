@@ -39,7 +39,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
           analysed: 10,
           encrypted: { tls: 4 },
         },
-        capture: { pid: process.pid },
+        capture: { pid: process.pid, library: 'native' },
         canary: { is: 'alive', missed: 3, lastSuccess: 1_700_000_000_500 },
       },
     ],

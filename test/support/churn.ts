@@ -92,6 +92,7 @@ const settings: CaptureSettings = {
 const capture = superviseCapture(
   settings,
   {
+    failed: () => undefined,
     endpoint: (id, state) => {
       if (state.is === 'capturing') states.get(id)?.();
     },

@@ -60,17 +60,22 @@ export function describeEngine(name: EngineName, body: (engine: TestEngine) => v
   describe.skip(TITLES[name], () => body({ name, binary: '' }));
 }
 
-/** Runs the engine once over a capture file and returns its alerts in the order it wrote them. */
+/**
+ * Runs the engine once over a capture file and returns its alerts in the order it wrote them.
+ *
+ * @param more Further arguments of the engine, last.
+ */
 export async function runEngineOnPcap(
   engine: TestEngine,
   pcapPath: string,
   ruleFiles: string[],
+  more: string[] = [],
 ): Promise<EngineAlert[]> {
   const folder = await mkdtemp(join(tmpdir(), 'dpi-agent-engine-'));
   try {
     return engine.name === 'snort'
-      ? await runSnort(engine, pcapPath, ruleFiles, folder)
-      : await runSuricata(engine, pcapPath, ruleFiles, folder);
+      ? await runSnort(engine, pcapPath, ruleFiles, folder, more)
+      : await runSuricata(engine, pcapPath, ruleFiles, folder, more);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -123,7 +128,7 @@ function testDriver(engine: TestEngine): EngineDriver {
     : createSuricataDriver(settings);
 }
 
-async function runSnort(engine: TestEngine, pcapPath: string, ruleFiles: string[], folder: string) {
+async function runSnort(engine: TestEngine, pcapPath: string, ruleFiles: string[], folder: string, more: string[]) {
   const configuration = snortConfiguration(engine.binary);
   const rules = join(folder, 'all.rules');
   await writeFile(rules, ruleFiles.map((file) => `include ${resolve(file)}\n`).join(''));
@@ -146,6 +151,7 @@ async function runSnort(engine: TestEngine, pcapPath: string, ruleFiles: string[
     'none',
     '-l',
     folder,
+    ...more,
   ]);
   return (await jsonLines(join(folder, 'alert_json.txt'))).map((row) => ({
     gid: Number(row['gid']),
@@ -158,7 +164,7 @@ async function runSnort(engine: TestEngine, pcapPath: string, ruleFiles: string[
   }));
 }
 
-async function runSuricata(engine: TestEngine, pcapPath: string, ruleFiles: string[], folder: string) {
+async function runSuricata(engine: TestEngine, pcapPath: string, ruleFiles: string[], folder: string, more: string[]) {
   const configuration = join(folder, 'suricata.yaml');
   await writeFile(configuration, suricataConfiguration(ruleFiles.map((file) => resolve(file))));
   await run(engine.binary, [
@@ -173,6 +179,7 @@ async function runSuricata(engine: TestEngine, pcapPath: string, ruleFiles: stri
     '--runmode',
     'single',
     '--init-errors-fatal',
+    ...more,
   ]);
   const rows = await jsonLines(join(folder, 'eve.json'));
   return rows.flatMap((row): EngineAlert[] => {

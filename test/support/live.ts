@@ -2,6 +2,7 @@
 import { describe } from '@jest/globals';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { whyNoLab, type Lab } from '../../scripts/lab.ts';
 import type { Workspace } from './agent.ts';
 import { describeEngine } from './engines.ts';
@@ -36,13 +37,13 @@ export function inject(
 }
 
 /** One TCP conversation in which the client says `text`. */
-export function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
+export function conversation(said: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
   return tcpConversation({
     client,
     server,
     clientPort: port,
     serverPort: 7777,
-    exchange: [{ from: 'client', data: text }],
+    exchange: [{ from: 'client', data: said }],
   });
 }
 
@@ -100,4 +101,15 @@ export function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+/** Sends what test/support/load.ts says, and resolves with the number of packets. */
+export async function spawnLoad(lab: Lab, netns: string, ...args: (string | number)[]): Promise<number> {
+  const child = lab.spawn(netns, process.execPath, [join(PROJECT, 'dist/test/support/load.js'), ...args.map(String)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  if (child.stdout === null) throw new Error('no stdout');
+  const said = await text(child.stdout);
+  if (said === '') throw new Error(`nothing could be sent: ${args.join(' ')}`);
+  return Number(said);
 }

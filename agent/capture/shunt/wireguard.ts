@@ -1,0 +1,49 @@
+/**
+ * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the indices that
+ * the two chose.
+ */
+import { byteAt, int32 } from './bytes.ts';
+import { FOLLOWING, WAITING, type Direction, type Flow } from './flow.ts';
+
+const INITIATION = 0x0100_0000;
+const RESPONSE = 0x0200_0000;
+const DATA = 0x0400_0000;
+const INITIATION_BYTES = 148;
+const RESPONSE_BYTES = 92;
+const MIN_DATA = 32;
+
+/** Behind type, index and counter. */
+export const WIREGUARD_SAMPLE = 16;
+
+export function isInitiation(bytes: Buffer, at: number, end: number): boolean {
+  return end - at === INITIATION_BYTES && int32(bytes, at) === INITIATION;
+}
+
+export function mayBeWireguard(bytes: Buffer, at: number): boolean {
+  const type = byteAt(bytes, at);
+  return (type === 1 || type === 2 || type === 4) && (int32(bytes, at) & 0x00ff_ffff) === 0;
+}
+
+/** @returns Whether the datagram is transport data of a handshake that was seen. */
+export function isWireguardData(flow: Flow, direction: Direction, bytes: Buffer, at: number, end: number): boolean {
+  const other = direction === flow.low ? flow.high : flow.low;
+  const length = end - at;
+  switch (int32(bytes, at)) {
+    case INITIATION:
+      if (length !== INITIATION_BYTES) return false;
+      direction.index = int32(bytes, at + 4);
+      if (direction.stage === WAITING) direction.stage = FOLLOWING;
+      direction.keyed = true;
+      return false;
+    case RESPONSE:
+      if (length !== RESPONSE_BYTES || !other.keyed || int32(bytes, at + 8) !== other.index) return false;
+      direction.index = int32(bytes, at + 4);
+      if (direction.stage === WAITING) direction.stage = FOLLOWING;
+      return false;
+    case DATA:
+      if (length < MIN_DATA || length % 16 !== 0 || int32(bytes, at + 4) !== other.index) return false;
+      return direction.stage !== WAITING && other.stage !== WAITING;
+    default:
+      return false;
+  }
+}

@@ -1,0 +1,1 @@
+export declare function partsFor(options: { only?: string; engine?: string }): string[];

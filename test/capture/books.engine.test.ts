@@ -1,0 +1,105 @@
+/** What the agent counts beside the kernel's own counters of the interfaces, whatever happens to its parts under traffic: sent is received, and each packet has one fate. */
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { zeroCounters, type Counters, type LibraryName } from '../../agent/capture/protocol.ts';
+import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
+import { createWorkspace, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import { accounts, kernelPackets, settledCounters, silence } from '../support/books.ts';
+import { describeLive, spawnLoad } from '../support/live.ts';
+import { poll } from '../support/poll.ts';
+
+const SECONDS = 4;
+const RATE = 20_000;
+/** After so many packets something happens. */
+const PACKETS_BEFORE = 20_000;
+
+describeLive((engine) => {
+  describe.each<LibraryName>(['native', 'node-pcap'])('captured by %s', (library) => {
+    let lab: Lab;
+    let workspace: Workspace;
+    let pod: Pod;
+    let agent: RunningAgent;
+    let before: number;
+    beforeEach(async () => {
+      lab = openLab(`dpi-b-${engine}-${process.pid}`);
+      silence(lab, lab.node);
+      pod = lab.addPod({ name: 'p', address: '10.65.0.2' });
+      silence(lab, pod.netns);
+      workspace = createWorkspace();
+      agent = await runAgent({ lab, engine, workspace, pods: [pod], config: { capture: { library } } });
+      await agent.logged(({ msg }) => msg === 'engine reads packets');
+      before = sentPackets();
+    });
+    afterEach(async () => {
+      await agent.stop('SIGKILL');
+      lab.close();
+      workspace.remove();
+    });
+
+    test('an engine that is killed', async () => {
+      const from = agent.log.length;
+      const counters = await traffic(() => kill('engine', 'SIGKILL'));
+      await agent.logged(({ msg }) => msg === 'engine reads packets', from);
+      expectAccounts(counters);
+      expect(counters.droppedEngineDown).toBeGreaterThan(0);
+    });
+
+    test('an engine that stands still for a while', async () => {
+      const counters = await traffic(async () => {
+        kill('engine', 'SIGSTOP');
+        await sleep(2_000);
+        kill('engine', 'SIGCONT');
+      });
+      expectAccounts(counters);
+      expect(counters.droppedEngineDown).toBe(0);
+    });
+
+    test('a capture process that is killed under traffic', async () => {
+      const counters = await traffic(() => kill('capture', 'SIGKILL'));
+      expectAccounts(counters);
+      expect(counters.droppedCaptureDied).toBeGreaterThan(0);
+    });
+
+    test('a capture process that is killed while nothing is sent', async () => {
+      await traffic(() => undefined);
+      const from = agent.log.length;
+      kill('capture', 'SIGKILL');
+      await agent.logged(({ msg }) => msg === 'capturing', from);
+      await agent.logged(({ msg }) => msg === 'engine reads packets', from);
+      expectAccounts(await traffic(() => undefined));
+    });
+
+    test('an interface that goes down and up again', async () => {
+      const counters = await traffic(async () => {
+        lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'down');
+        await sleep(500);
+        lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'up');
+      });
+      expectAccounts(counters);
+    });
+
+    /** Sends for a while, does `meanwhile`, and gives what was counted when all is quiet again. */
+    async function traffic(meanwhile: () => void | Promise<void>): Promise<Counters> {
+      const sent = spawnLoad(lab, pod.netns, 'flood', SECONDS, RATE, 'eth0');
+      const from = sentPackets();
+      await poll(() => sentPackets() > from + PACKETS_BEFORE);
+      await meanwhile();
+      await sent;
+      const [counters = zeroCounters()] = await settledCounters(workspace, [pod]);
+      return counters;
+    }
+
+    function sentPackets(): number {
+      return kernelPackets(lab, [pod])[0] ?? NaN;
+    }
+
+    function kill(kind: 'engine' | 'capture', signal: NodeJS.Signals): void {
+      for (const pid of agent.children(kind)) process.kill(pid, signal);
+    }
+
+    function expectAccounts(counters: Counters): void {
+      const kernel = sentPackets() - before;
+      expect(accounts(counters)).toEqual({ received: kernel, accounted: kernel });
+    }
+  });
+});

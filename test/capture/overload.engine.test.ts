@@ -1,0 +1,127 @@
+/**
+ * Endpoints that send more than the engine takes, beside others that send little: those lose nothing, reports go on, and the books are right.
+ *
+ * How long alerts take, and reports are apart, depends on the machine: it is printed.
+ */
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { appendFileSync } from 'node:fs';
+import { lostOf, type LibraryName } from '../../agent/capture/protocol.ts';
+import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
+import {
+  createWorkspace,
+  MARKER_SID,
+  payloadOf,
+  runAgent,
+  type RunningAgent,
+  type Workspace,
+} from '../support/agent.ts';
+import { accounts, kernelPackets, settledCounters, silence, watchReports } from '../support/books.ts';
+import { describeLive, spawnLoad } from '../support/live.ts';
+import { poll } from '../support/poll.ts';
+
+/** More than either engine takes, and together no more than one CPU sends. */
+const PACKETS_PER_SECOND = 120_000;
+
+/** Each takes an engine some ten microseconds for a packet with a body of the flood, so that no machine's engine is fast enough. */
+const SLOW_RULES = Array.from(
+  { length: 5 },
+  (_, index) =>
+    `alert tcp any any -> any any ( msg:"TEST slow"; pcre:"/x+x+x+[${index}z]/"; sid:${MARKER_SID + 1 + index}; rev:1; )\n`,
+);
+const LOOK_MILLIS = 20;
+
+const CASES: { library: LibraryName; pods: number; flooding: number; seconds: number }[] = [
+  { library: 'native', pods: 2, flooding: 1, seconds: Number(process.env.SECS ?? 40) },
+  { library: 'native', pods: 1, flooding: 1, seconds: 6 },
+  { library: 'native', pods: 50, flooding: 3, seconds: 10 },
+  { library: 'node-pcap', pods: 2, flooding: 1, seconds: 10 },
+  { library: 'node-pcap', pods: 50, flooding: 3, seconds: 10 },
+];
+
+describeLive((engine) => {
+  let lab: Lab;
+  let workspace: Workspace;
+  let agent: RunningAgent | undefined;
+  beforeEach(() => {
+    lab = openLab(`dpi-o-${engine}-${process.pid}`);
+    silence(lab, lab.node);
+    workspace = createWorkspace();
+    appendFileSync(workspace.rules, SLOW_RULES.join(''));
+  });
+  afterEach(async () => {
+    await agent?.stop('SIGKILL');
+    agent = undefined;
+    lab.close();
+    workspace.remove();
+  });
+
+  describe('with more than the engine takes', () => {
+    test.each(CASES)(
+      '$flooding of $pods pods, captured by $library: the others lose nothing, and every packet is counted once',
+      async ({ library, pods: count, flooding, seconds }) => {
+        const pods = Array.from({ length: count }, (_, index) => addPod(index));
+        const [floods, quiet] = [pods.slice(0, flooding), pods.slice(flooding)];
+        agent = await runAgent({ lab, engine, workspace, pods, config: { capture: { library }, lanes: 1 } });
+        await agent.logged(({ msg }) => msg === 'engine reads packets');
+        const before = kernelPackets(lab, pods);
+        const alerts = watchAlerts(agent);
+        const reports = watchReports(workspace);
+        const senders = floods.map(({ netns }) =>
+          spawnLoad(lab, netns, 'flood', seconds, Math.floor(PACKETS_PER_SECOND / flooding), 'eth0'),
+        );
+        if (quiet.length > 0)
+          senders.push(spawnLoad(lab, lab.node, 'mark', seconds, ...quiet.map((pod) => pod.interface)));
+        const sent = await Promise.all(senders);
+        const counters = await settledCounters(workspace, pods);
+        const { longestGap } = await reports();
+        const after = kernelPackets(lab, pods);
+
+        if (process.env.DBG)
+          process.stderr.write(JSON.stringify(counters) + agent.log.map((l) => JSON.stringify(l)).join('\n') + '\n');
+        const books = counters.map(accounts);
+        const kernel = after.map((packets, index) => packets - (before[index] ?? NaN));
+        const lost = counters.map(lostOf);
+        const markers = quiet.flatMap((pod) => alertsOf(pod, seconds));
+        const missing = (): string[] => markers.filter((marker) => !alerts.arrivals.has(marker));
+        await poll(() => missing().length === 0).catch(() => undefined);
+        alerts.stop();
+        process.stderr.write(
+          `${engine}, ${library}, ${flooding} of ${count} flood: sent ${sent.slice(0, flooding).join(' ')}, lost ${lost.slice(0, flooding).join(' ')}, ` +
+            `alerts after ${Math.max(0, ...alerts.arrivals.values())} ms at most, reports ${longestGap} ms apart at most\n`,
+        );
+        expect(books.map(({ received }) => received)).toEqual(kernel);
+        expect(books.map(({ accounted }) => accounted)).toEqual(kernel);
+        expect(lost.slice(flooding)).toEqual(quiet.map(() => 0));
+        for (const packets of lost.slice(0, flooding)) expect(packets).toBeGreaterThan(0);
+        expect(missing()).toEqual([]);
+        expect(agent.log.filter(({ msg }) => msg === 'capture process hangs and is killed')).toEqual([]);
+      },
+    );
+  });
+
+  function addPod(index: number): Pod {
+    const pod = lab.addPod({ name: `p${index}`, address: `10.65.0.${index + 2}` });
+    silence(lab, pod.netns);
+    return pod;
+  }
+});
+
+function alertsOf(pod: Pod, seconds: number): string[] {
+  return Array.from({ length: seconds }, (_, number) => `<${pod.interface} ${number}>`);
+}
+
+/** How many milliseconds after its packet was captured each marker's alert came out of the agent. */
+function watchAlerts(agent: RunningAgent): { arrivals: Map<string, number>; stop: () => void } {
+  const arrivals = new Map<string, number>();
+  let seen = 0;
+  const look = (): void => {
+    for (const event of agent.events.slice(seen)) {
+      const text = /<\w+ \d+>/.exec(payloadOf(event))?.[0];
+      if (text !== undefined && !arrivals.has(text))
+        arrivals.set(text, Date.now() - Date.parse(event.record.timestamp));
+    }
+    seen = agent.events.length;
+  };
+  const timer = setInterval(look, LOOK_MILLIS);
+  return { arrivals, stop: () => clearInterval(timer) };
+}
