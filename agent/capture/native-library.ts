@@ -1,6 +1,6 @@
 /** Packets by our own native part: see agent/native.ts. */
 import { EMPTY, FAILED, loadNative, type Native } from '../native.ts';
-import type { Library, LibraryOptions, OpenOptions, Ring, Statistics } from './ring.ts';
+import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
 
 interface NativeRing extends Ring {
   readonly slot: number;
@@ -26,7 +26,7 @@ export function createNativeLibrary(options: LibraryOptions): Library {
         open.size,
         timeoutMillis,
         promiscuous,
-        filter,
+        filterOn(open.interface, filter),
         before,
       );
       return createRing(native, ready, found, open);

@@ -16,7 +16,7 @@ import type { PcapSession } from 'pcap';
 import { whyNotLoaded } from '../native.ts';
 import { interfaceState } from './interfaces.ts';
 import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
-import type { Library, LibraryOptions, OpenOptions, Ring, Statistics } from './ring.ts';
+import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
 
 /** What is put aside of a ring: so much is always held until it is read. */
 const ASIDE_BYTES = 1 << 20;
@@ -219,10 +219,4 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
 
 function endSession(session: PcapSession): void {
   session.removeAllListeners();
-}
-
-/** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
-function filterOn(name: string, filter: string): string {
-  if (name !== 'lo') return filter;
-  return filter === '' ? 'inbound' : `inbound and (${filter})`;
 }

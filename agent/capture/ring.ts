@@ -70,6 +70,12 @@ export interface LibraryOptions {
   ready(): void;
 }
 
+/** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
+export function filterOn(name: string, filter: string): string {
+  if (name !== 'lo') return filter;
+  return filter === '' ? 'inbound' : `inbound and (${filter})`;
+}
+
 export interface Chosen {
   library: Library;
   /** Why it is not the one that `auto` takes first. */
