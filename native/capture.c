@@ -194,8 +194,7 @@ static bool set_filter(job_t *job, ring_t *ring) {
   struct bpf_program program;
   if (*job->filter == 0) {
     const int unused = 0;
-    if (setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT) return true;
-    return fail_job(job, "filter", strerror(errno));
+    return setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT || fail_job(job, "filter", strerror(errno));
   }
   if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
   /* libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers that are made up it alone knows. */
@@ -227,8 +226,7 @@ static void *open_ring(void *data) {
   job_t *job = data;
   if (*job->netns != 0) {
     const int netns = open(job->netns, O_RDONLY | O_CLOEXEC);
-    const bool entered = netns >= 0 && setns(netns, CLONE_NEWNET) == 0;
-    if (!entered) fail_job(job, "cannot enter the network namespace", strerror(errno));
+    const bool entered = (netns >= 0 && setns(netns, CLONE_NEWNET) == 0) || fail_job(job, "cannot enter the network namespace", strerror(errno));
     if (netns >= 0) close(netns);
     if (!entered) return NULL;
   }
@@ -249,8 +247,7 @@ static void *open_ring(void *data) {
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
     job->link = pcap_datalink(pcap);
-    opened = pcap_setnonblock(pcap, 1, error) == 0;
-    if (!opened) fail_job(job, "cannot be read without waiting", error);
+    opened = pcap_setnonblock(pcap, 1, error) == 0 || fail_job(job, "cannot be read without waiting", error);
   }
   if (opened && begin(job, ring)) return job->ring = ring, NULL;
   pcap_close(pcap);
