@@ -41,10 +41,6 @@
 #define MAX_ROOM 64
 #define MAX_ARENA (256u << 20)
 #define TEXT 512
-/* Linux 5.10; headers of glibc's age may lack it. */
-#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
-#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
-#endif
 
 enum { EMPTY, MORE, FAILED };
 
@@ -54,7 +50,6 @@ typedef struct {
   uint32_t snaplen;
   /* Packets that came before it began. */
   uint64_t skip;
-  bool once;
   uint64_t received, dropped, delivered;
 } ring_t;
 
@@ -163,12 +158,11 @@ static bool direct_to(int fd, uint32_t member) {
 }
 
 static bool join_group(ring_t *ring, int before) {
-  const uint32_t type = PACKET_FANOUT_CBPF | (ring->once ? PACKET_FANOUT_FLAG_IGNORE_OUTGOING : 0);
-  uint32_t group = (type | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
+  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
   if (before >= 0) {
     socklen_t length = sizeof group;
     if (getsockopt(before, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
-    group = (group & 0xffff) | type << 16;
+    group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
   }
   return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
 }
@@ -254,10 +248,6 @@ static void *open_ring(void *data) {
     struct ifreq request = {0};
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
-    /* Each packet passes a loopback interface twice; libpcap gives one, and the kernel would count both. */
-    ring->once = ioctl(ring->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_LOOPBACK) != 0;
-    const int once = ring->once;
-    setsockopt(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &once, sizeof once);
     job->link = pcap_datalink(pcap);
     opened = pcap_setnonblock(pcap, 1, error) == 0;
     if (!opened) fail_job(job, "cannot be read without waiting", error);

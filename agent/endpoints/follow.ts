@@ -3,7 +3,8 @@
  *
  * Invariants: a pod is captured once, however many resources select it; a pod that was deleted and made again under its name
  * gets its capture ended and a new one; a pod whose interface is not certain is not captured, and is looked for again until it is.
- * A pod that went over to its own side, because not all that it sends and receives passes the node's, stays there for as long as it is captured.
+ * A pod that went over to its own side, because not all that it sends and receives passes the node's, stays there for as long as it is captured;
+ * where it can't be captured there, it comes back once and stays on the node's.
  * What goes wrong is in the resource's status for as long as it is so.
  */
 import { isDeepStrictEqual } from 'node:util';
@@ -21,6 +22,8 @@ import { createSelect, type Selection } from './select.ts';
 const COALESCE_MILLIS = 20;
 const RETRY_FIRST_MILLIS = 100;
 const RETRY_LAST_MILLIS = 5_000;
+/** A pod that went over is looked for so often, over some seconds, before it comes back. */
+const INSIDE_ATTEMPTS = 6;
 /** What a captured pod lacks will hardly come. */
 const RETRY_LACKING_MILLIS = 60_000;
 /** Rounds come this often when nothing happens. */
@@ -82,6 +85,10 @@ interface Attached {
   /** What was asked for when the place was found. */
   asked: string;
   held: HeldNamespace | undefined;
+  /** It came from the node's side, and was not seen to be captured on its own yet. */
+  isNewInside?: boolean;
+  /** Why it can't be captured on its own side. */
+  keptOut?: string | undefined;
 }
 
 /** By endpoint id, as they were when the round began. */
@@ -183,6 +190,7 @@ export function followPods(options: FollowOptions): Follower {
     for (const [key, { pod, resources }] of selection.pods) {
       const entry = attached.get(key);
       const isDue = (unresolved.get(key)?.retryAt ?? 0) <= now;
+      if (entry !== undefined) watchInside(entry, states.get(key));
       const request = requestOf(pod, resources, entry, states.get(key));
       if (entry === undefined) {
         if (detaching.has(key) || !isDue) continue;
@@ -211,16 +219,26 @@ export function followPods(options: FollowOptions): Follower {
     }
   }
 
+  /** Notes whether a pod that went over is captured there. */
+  function watchInside(entry: Attached, captured: CaptureState | undefined): void {
+    const { state } = captured ?? {};
+    if (entry.isNewInside !== true) return;
+    if (state?.is === 'capturing') entry.isNewInside = false;
+    else if (state?.is === 'waiting' && (unresolved.get(entry.pod.key)?.attempts ?? 0) >= INSIDE_ATTEMPTS)
+      entry.keptOut = state.reason;
+  }
+
   function requestOf(
     pod: Pod,
     resources: string[],
     entry: Attached | undefined,
     state: CaptureState | undefined,
   ): PlaceRequest {
-    const goesOver = entry?.place.by === 'pod' || state?.coverage?.oneWay !== undefined;
+    const isInside = entry?.place.by === 'pod' || state?.coverage?.oneWay !== undefined;
+    const staysInside = entry !== undefined && entry.keptOut === undefined && isInside;
     return {
       pod,
-      side: options.side === 'auto' && entry !== undefined && goesOver ? 'pod' : options.side,
+      side: options.side === 'auto' && staysInside ? 'pod' : options.side,
       loopback: options.loopback,
       networks: resources.map((key) => networks.get(key) ?? pod.chosenNetworks),
     };
@@ -281,7 +299,9 @@ export function followPods(options: FollowOptions): Follower {
     // Capture has opened what it was to open there, or never will.
     before?.held?.release();
     unresolved.delete(pod.key);
-    attached.set(pod.key, { pod, endpoint, place, asked: whatIsAsked(request), held });
+    const isNewInside = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
+    const asked = whatIsAsked(request);
+    attached.set(pod.key, { pod, endpoint, place, asked, held, isNewInside, keptOut: before?.keptOut });
     return true;
   }
 
@@ -309,6 +329,11 @@ export function followPods(options: FollowOptions): Follower {
     const about = { endpoint: pod.key, from: before.interface, interface: place.interface, ...insideOf(place) };
     if (before.by !== 'pod' && place.by === 'pod')
       log.warn(about, "not all of its packets pass the node's side: it is captured in the pod from now on");
+    else if (before.by === 'pod' && place.by !== 'pod')
+      log.warn(
+        { ...about, reason: entry.keptOut },
+        "it can not be captured in the pod: it is captured on the node's side again",
+      );
     else log.info(about, 'its interfaces are others now');
   }
 
@@ -387,7 +412,9 @@ export function followPods(options: FollowOptions): Follower {
 
   /** Why a pod is not captured on its own side, where it had better be. */
   function whyNotInside(key: string): string | undefined {
-    return options.side === 'host' ? 'capture.side is host' : unresolved.get(key)?.reason;
+    return options.side === 'host'
+      ? 'capture.side is host'
+      : (attached.get(key)?.keptOut ?? unresolved.get(key)?.reason);
   }
 
   /** Milliseconds until something is due by itself. */

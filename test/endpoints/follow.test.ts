@@ -265,6 +265,24 @@ describe('on which side', () => {
     expect(node.done).toEqual(['+shop/one']);
   });
 
+  test('a pod that can not be captured on its own side comes back, says why, and does not try again', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    node.inside['shop/one'] = inPod(71, ['eth0']);
+    await node.until(() => node.done.length === 1);
+    bypass(node);
+    await node.until(() => node.done.length === 2);
+    node.capture('shop/one', { is: 'waiting', reason: 'cannot enter the network namespace' });
+    await node.until(() => node.done.length === 3);
+    expect(node.states.get('shop/one')?.endpoint.interface).toBe('cali1');
+    expect(tapsOfOne(node)).toBeUndefined();
+    expect(node.held).toEqual([]);
+    bypass(node);
+    const said = (): string => node.statuses.get('shop/dpi')?.errorConditions[0]?.message ?? '';
+    await node.until(() => said().includes('only what it sends passes cali1'));
+    expect(said()).toContain('it can not be captured in the pod (cannot enter the network namespace)');
+    expect(node.done).toEqual(['+shop/one', '=shop/one', '=shop/one']);
+  });
+
   test('capture.side host never goes over, pod begins there', async () => {
     const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) }, { side: 'host' });
     node.inside['shop/one'] = inPod(71, ['eth0']);

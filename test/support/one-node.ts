@@ -21,6 +21,8 @@ function answer(method, path, body) {
   if (path === DPI) return { resources: [{ name: 'deeppacketinspections' }] };
   if (path === DPI + '/deeppacketinspections') return list(resources);
   if (path === '/api/v1/pods') return list(pods);
+  const namespace = /^\\/api\\/v1\\/namespaces\\/([^/]+)\\/pods$/.exec(path)?.[1];
+  if (namespace !== undefined) return list(pods.filter(({ metadata }) => metadata.namespace === namespace));
   if (path === '/api/v1/services') return list([]);
   const resource = find(path.replace(/\\/status$/, ''));
   if (resource === undefined) return undefined;
