@@ -524,6 +524,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     });
   }
 
+  let unfollow = (): void => undefined;
+  let trimming: NodeJS.Timeout | undefined;
+
+  /** Also of an agent that has not started yet. */
   async function stop(): Promise<void> {
     unfollow();
     clearTimeout(trimming);
@@ -554,8 +558,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     throw error;
   }
 
-  const unfollow = options.rules.follow({ lanes: () => lanes, policies: combinations.list });
-  let trimming: NodeJS.Timeout | undefined;
+  unfollow = options.rules.follow({ lanes: () => lanes, policies: combinations.list });
 
   /** The sets that any of its resources names. */
   function setsOf({ resources, ruleSets }: Endpoint): string[] {

@@ -35,10 +35,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* Of Linux 6.2. Before, the kernel takes no notice of it. */
-#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
-#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
-#endif
 /* More than endpoints that a lane can have, each with a successor. */
 #define RINGS 16384
 #define RECORD_HEADER 16
@@ -52,8 +48,7 @@ typedef struct {
   pcap_t *pcap;
   int fd;
   uint32_t snaplen;
-  bool loopback;
-  /* Packets that came before the ring had its place in the group: its predecessor has them too. */
+  /* Packets that came before it began. */
   uint64_t skip;
   uint64_t received, dropped, delivered;
 } ring_t;
@@ -61,6 +56,7 @@ typedef struct {
 typedef struct {
   ring_t *rings[RINGS];
   uint8_t *ready;
+  napi_ref reference;
   int epoll;
   napi_threadsafe_function wake;
   atomic_bool waking;
@@ -74,20 +70,17 @@ typedef struct {
   ring_t *ring;
   /* A duplicate of a socket of the group, or -1: its ring may be closed meanwhile. */
   int before;
-  char device[IFNAMSIZ];
-  char netns[PATH_MAX];
+  char device[IFNAMSIZ], netns[PATH_MAX];
   char *filter;
   uint32_t snaplen, size, timeout;
   bool promiscuous;
-  int link;
-  int ifindex;
+  int link, ifindex;
   char error[TEXT];
 } job_t;
 
 static napi_value fail(napi_env env, const char *what, int code) {
   char text[TEXT];
-  if (code == 0) snprintf(text, sizeof text, "%s", what);
-  else snprintf(text, sizeof text, "%s: %s", what, strerror(code));
+  snprintf(text, sizeof text, "%s%s%s", what, code == 0 ? "" : ": ", code == 0 ? "" : strerror(code));
   /* Does nothing where an exception is pending. */
   napi_throw_error(env, NULL, text);
   return NULL;
@@ -105,11 +98,10 @@ static ring_t taken;
 /* A whole number up to `most`; anything else throws. */
 static bool get_number(napi_env env, napi_value value, uint32_t most, uint32_t *out) {
   double number;
-  if (napi_get_value_double(env, value, &number) == napi_ok && number >= 0 && number <= most && number == (uint32_t)number) {
-    *out = (uint32_t)number;
-    return true;
-  }
-  return fail(env, "a number is not one, or out of range", 0);
+  if (napi_get_value_double(env, value, &number) != napi_ok || !(number >= 0 && number <= most) || number != (uint32_t)number)
+    return fail(env, "a number is not one, or out of range", 0);
+  *out = (uint32_t)number;
+  return true;
 }
 
 static bool get_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
@@ -166,12 +158,11 @@ static bool direct_to(int fd, uint32_t member) {
 }
 
 static bool join_group(ring_t *ring, int before) {
-  const uint32_t ignore = ring->loopback ? PACKET_FANOUT_FLAG_IGNORE_OUTGOING : 0;
-  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID | ignore) << 16;
+  uint32_t group = (PACKET_FANOUT_CBPF | PACKET_FANOUT_FLAG_UNIQUEID) << 16;
   if (before >= 0) {
     socklen_t length = sizeof group;
     if (getsockopt(before, SOL_PACKET, PACKET_FANOUT, &group, &length) != 0) return false;
-    group = (group & 0xffff) | (PACKET_FANOUT_CBPF | ignore) << 16;
+    group = (group & 0xffff) | PACKET_FANOUT_CBPF << 16;
   }
   return setsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &group, sizeof group) == 0;
 }
@@ -203,34 +194,39 @@ static bool set_filter(job_t *job, ring_t *ring) {
   struct bpf_program program;
   if (*job->filter == 0) {
     const int unused = 0;
-    if (setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT) return true;
-    return fail_job(job, "filter", strerror(errno));
+    return setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT || fail_job(job, "filter", strerror(errno));
   }
   if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
-  const bool set = pcap_setfilter(ring->pcap, &program) == 0;
+  /* libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers that are made up it alone knows. */
+  const bool made = job->link == DLT_LINUX_SLL || job->link == DLT_LINUX_SLL2;
+  const struct sock_fprog code = {(unsigned short)program.bf_len, (struct sock_filter *)program.bf_insns};
+  const bool set = made ? pcap_setfilter(ring->pcap, &program) == 0 : setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, &code, sizeof code) == 0;
   pcap_freecode(&program);
-  return set || fail_job(job, "filter", pcap_geterr(ring->pcap));
+  return set || fail_job(job, "filter", made ? pcap_geterr(ring->pcap) : strerror(errno));
 }
 
-/* From a moment on that lies between two packets, they go to the new ring in place of the old one. */
-static bool succeed(job_t *job, ring_t *ring) {
-  /* What the new one gets before is not wanted: first by a filter, then as a member that nothing is directed to. */
-  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) || !direct_to(job->before, 0) || !join_group(ring, job->before) ||
-      !direct_to(ring->fd, 0))
+/* What came until now is not wanted, and from a moment on that lies between two packets, they go to this ring in place of the one before it. */
+static bool begin(job_t *job, ring_t *ring) {
+  const bool follows = job->before >= 0;
+  /* First by a filter, then as a member that nothing is directed to. */
+  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER)) return fail_job(job, "filter", strerror(errno));
+  if (follows && (!direct_to(job->before, 0) || !join_group(ring, job->before) || !direct_to(ring->fd, 0)))
     return fail_job(job, "cannot follow another ring", strerror(errno));
   read_statistics(ring);
   ring->skip = ring->received - ring->dropped;
   ring->received = ring->dropped = 0;
   if (!set_filter(job, ring)) return false;
-  return direct_to(ring->fd, 1) || fail_job(job, "cannot follow another ring", strerror(errno));
+  if (follows) return direct_to(ring->fd, 1) || fail_job(job, "cannot follow another ring", strerror(errno));
+  /* Without a group it can't be replaced, and is used as it is. */
+  join_group(ring, -1);
+  return true;
 }
 
 static void *open_ring(void *data) {
   job_t *job = data;
   if (*job->netns != 0) {
     const int netns = open(job->netns, O_RDONLY | O_CLOEXEC);
-    const bool entered = netns >= 0 && setns(netns, CLONE_NEWNET) == 0;
-    if (!entered) fail_job(job, "cannot enter the network namespace", strerror(errno));
+    const bool entered = (netns >= 0 && setns(netns, CLONE_NEWNET) == 0) || fail_job(job, "cannot enter the network namespace", strerror(errno));
     if (netns >= 0) close(netns);
     if (!entered) return NULL;
   }
@@ -250,25 +246,16 @@ static void *open_ring(void *data) {
     struct ifreq request = {0};
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
     if (ioctl(ring->fd, SIOCGIFINDEX, &request) == 0) job->ifindex = request.ifr_ifindex;
-    /* A loopback shows each packet twice, as it goes out and as it comes in; libpcap gives the second one only, and the kernel counts both. */
-    ring->loopback = ioctl(ring->fd, SIOCGIFFLAGS, &request) == 0 && (request.ifr_flags & IFF_LOOPBACK) != 0;
-    const int ignore = ring->loopback;
-    setsockopt(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &ignore, sizeof ignore);
     job->link = pcap_datalink(pcap);
-    opened = pcap_setnonblock(pcap, 1, error) == 0;
-    if (!opened) fail_job(job, "cannot be read without waiting", error);
+    opened = pcap_setnonblock(pcap, 1, error) == 0 || fail_job(job, "cannot be read without waiting", error);
   }
-  if (opened && job->before >= 0) opened = succeed(job, ring);
-  /* Without a group it can't be replaced, and is used as it is. */
-  if (opened && job->before < 0 && (opened = set_filter(job, ring))) join_group(ring, -1);
-  if (opened) return job->ring = ring, NULL;
+  if (opened && begin(job, ring)) return job->ring = ring, NULL;
   pcap_close(pcap);
   free(ring);
   return NULL;
 }
 
 static void execute_open(napi_env env, void *data) {
-  (void)env;
   job_t *job = data;
   pthread_t thread;
   /* A thread of its own: the namespace that it enters ends with it. */
@@ -305,10 +292,18 @@ static void complete_open(napi_env env, napi_status status, void *data) {
   end_job(env, job);
 }
 
+static job_t *new_job(napi_env env) {
+  job_t *job = calloc(1, sizeof *job);
+  if (job == NULL) return fail(env, "no memory", 0), NULL;
+  job->instance = get_instance(env);
+  job->before = -1;
+  return job;
+}
+
 static int free_slot(instance_t *instance) {
-  for (int slot = 0; slot < RINGS; slot++)
-    if (instance->rings[slot] == NULL) return slot;
-  return -1;
+  int slot = 0;
+  while (slot < RINGS && instance->rings[slot] != NULL) slot++;
+  return slot < RINGS ? slot : -1;
 }
 
 static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callback execute, napi_async_complete_callback complete) {
@@ -324,13 +319,11 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
 /* open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}. `before`: a slot or -1. */
 static napi_value open_call(napi_env env, napi_callback_info info) {
   napi_value args[8];
-  job_t *job = calloc(1, sizeof *job);
+  job_t *job = new_job(env);
   size_t length = 0;
   double before = -1;
   uint32_t slot;
-  if (job == NULL) return fail(env, "no memory", 0);
-  job->instance = get_instance(env);
-  job->before = -1;
+  if (job == NULL) return NULL;
   bool valid = get_args(env, info, 8, args) && get_text(env, args[0], job->device, sizeof job->device) &&
                get_text(env, args[1], job->netns, sizeof job->netns) && get_number(env, args[2], 1 << 18, &job->snaplen) &&
                get_number(env, args[3], 1 << 30, &job->size) && get_number(env, args[4], 60000, &job->timeout);
@@ -361,10 +354,9 @@ typedef struct {
 static void copy_record(u_char *user, const struct pcap_pkthdr *header, const u_char *bytes) {
   filling_t *filling = (filling_t *)user;
   ring_t *ring = filling->ring;
-  if (ring->skip > 0) {
-    ring->skip--;
-    return;
-  }
+  /* A library that does not stop when it is asked to shall not write on. */
+  if (filling->full) return;
+  if (ring->skip > 0 && ring->skip-- > 0) return;
   ring->delivered++;
   const uint32_t captured = header->caplen <= ring->snaplen ? header->caplen : ring->snaplen;
   const uint32_t record[4] = {(uint32_t)header->ts.tv_sec, (uint32_t)header->ts.tv_usec, captured, header->len};
@@ -411,8 +403,7 @@ static napi_value statistics(napi_env env, napi_callback_info info) {
   if (!get_args(env, info, 2, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &out, &length)) return NULL;
   if (length < 3 * sizeof(double)) return fail(env, "wrong arguments", 0);
   read_statistics(ring);
-  const double values[3] = {(double)ring->received, (double)ring->dropped, (double)ring->delivered};
-  memcpy(out, values, sizeof values);
+  memcpy(out, (double[]){(double)ring->received, (double)ring->dropped, (double)ring->delivered}, 3 * sizeof(double));
   return NULL;
 }
 
@@ -421,19 +412,16 @@ static napi_value mute(napi_env env, napi_callback_info info) {
   uint32_t slot;
   ring_t *ring = get_only_ring(env, info, &slot);
   if (ring == NULL) return NULL;
-  if (!attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER)) return fail(env, "cannot be muted", errno);
-  return NULL;
+  return attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) ? NULL : fail(env, "cannot be muted", errno);
 }
 
 static void execute_close(napi_env env, void *data) {
-  (void)env;
   job_t *job = data;
   pcap_close(job->ring->pcap);
   free(job->ring);
 }
 
 static void complete_close(napi_env env, napi_status status, void *data) {
-  (void)status;
   job_t *job = data;
   job->instance->rings[job->slot] = NULL;
   napi_resolve_deferred(env, job->deferred, number(env, job->slot));
@@ -444,11 +432,8 @@ static void complete_close(napi_env env, napi_status status, void *data) {
 static napi_value close_call(napi_env env, napi_callback_info info) {
   uint32_t slot;
   ring_t *ring = get_only_ring(env, info, &slot);
-  if (ring == NULL) return NULL;
-  job_t *job = calloc(1, sizeof *job);
-  if (job == NULL) return fail(env, "no memory", 0);
-  job->instance = get_instance(env);
-  job->before = -1;
+  job_t *job = ring == NULL ? NULL : new_job(env);
+  if (job == NULL) return NULL;
   job->slot = (int)slot;
   job->ring = ring;
   job->instance->rings[slot] = &taken;
@@ -459,7 +444,6 @@ static napi_value close_call(napi_env env, napi_callback_info info) {
 /* Waking up */
 
 static void call_back(napi_env env, napi_value callback, void *context, void *data) {
-  (void)data;
   instance_t *instance = context;
   napi_value undefined;
   atomic_store(&instance->waking, false);
@@ -485,8 +469,7 @@ static napi_value wake(napi_env env, napi_callback_info info) {
   napi_value args[1], name, ready;
   instance_t *instance = get_instance(env);
   pthread_t thread;
-  if (!get_args(env, info, 1, args)) return NULL;
-  if (instance->epoll >= 0) return fail(env, "called before", 0);
+  if (!get_args(env, info, 1, args) || instance->epoll >= 0) return fail(env, "called before", 0);
   napi_create_string_utf8(env, "capture", NAPI_AUTO_LENGTH, &name);
   if (napi_create_threadsafe_function(env, args[0], NULL, name, 0, 1, NULL, NULL, instance, call_back, &instance->wake) != napi_ok ||
       napi_create_buffer(env, RINGS, (void **)&instance->ready, &ready) != napi_ok)
@@ -494,8 +477,7 @@ static napi_value wake(napi_env env, napi_callback_info info) {
   napi_unref_threadsafe_function(env, instance->wake);
   memset(instance->ready, 0, RINGS);
   /* It lives as long as the thread, which is to say always. */
-  napi_ref reference;
-  napi_create_reference(env, ready, 1, &reference);
+  napi_create_reference(env, ready, 1, &instance->reference);
   instance->epoll = epoll_create1(EPOLL_CLOEXEC);
   if (instance->epoll < 0 || pthread_create(&thread, NULL, wait_for_rings, instance) != 0) return fail(env, "cannot start a thread", errno);
   pthread_detach(thread);
@@ -508,15 +490,13 @@ static napi_value rearm(napi_env env, napi_callback_info info) {
   if (ring == NULL) return NULL;
   struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = slot}};
   const int epoll = get_instance(env)->epoll;
-  if (epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) != 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) != 0)
-    return fail(env, "epoll_ctl", errno);
-  return NULL;
+  const bool set = epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) == 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) == 0;
+  return set ? NULL : fail(env, "epoll_ctl", errno);
 }
 
 /* The arena and FIFOs */
 
 static void unmap(napi_env env, void *data, void *hint) {
-  (void)env;
   munmap(data, (size_t)(uintptr_t)hint);
 }
 
@@ -565,8 +545,7 @@ static napi_value pending(napi_env env, napi_callback_info info) {
   uint32_t fd;
   int bytes = 0;
   if (!get_args(env, info, 1, args) || !get_number(env, args[0], INT32_MAX, &fd)) return NULL;
-  if (ioctl((int)fd, FIONREAD, &bytes) != 0) return fail(env, "FIONREAD", errno);
-  return number(env, bytes);
+  return ioctl((int)fd, FIONREAD, &bytes) == 0 ? number(env, bytes) : fail(env, "FIONREAD", errno);
 }
 
 /* widen(fd, bytes): gives a FIFO room for so many, if it may. What it has then. */
@@ -586,7 +565,7 @@ static napi_value make_fifo(napi_env env, napi_callback_info info) {
   uint32_t mode;
   if (!get_args(env, info, 2, args) || !get_text(env, args[0], path, sizeof path) || !get_number(env, args[1], 0777, &mode)) return NULL;
   /* The mode holds whatever the umask is. */
-  return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, path, errno);
+  return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, "cannot be made", errno);
 }
 
 /* timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on. What it was. */
@@ -600,8 +579,6 @@ static napi_value timer_slack(napi_env env, napi_callback_info info) {
 }
 
 static void free_instance(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
   instance_t *instance = data;
   /* The thread that waits uses it, and ends with the process. */
   if (instance->epoll < 0) free(instance);

@@ -20,7 +20,7 @@ const COMPILER = process.env['CC'] || 'cc';
 const FLAGS = ['-std=c11', '-O2', '-fPIC', '-fvisibility=hidden', '-fstack-protector-strong'];
 const LINK = ['-shared', '-Wl,-z,relro,-z,now', '-lpcap', '-lpthread'];
 /** Warnings are errors for those who change the source; another compiler's new ones keep nobody from building. */
-const WARNINGS = ['-Wall', '-Wextra', '-Wconversion', '-Wno-sign-conversion', '-Werror'];
+const WARNINGS = ['-Wall', '-Wextra', '-Wconversion', '-Wno-sign-conversion', '-Wno-unused-parameter', '-Werror'];
 const INCLUDE = ['-I', join(root, 'node_modules/node-api-headers/include')];
 
 /** What it is built with, beyond its source. */
@@ -49,22 +49,23 @@ export function buildNodePcap() {
   run('npm', ['rebuild', 'pcap', '--loglevel=error'], npmEnvironment());
 }
 
-/** For npm, so that what it builds is for the Node that runs this, and by the headers that it came with. */
-export function npmEnvironment() {
-  const { execPath, env } = process;
-  const prefix = dirname(dirname(execPath));
+/** For npm, so that what it builds is for this Node, and by the headers that it came with. */
+export function npmEnvironment(node = process.execPath) {
+  const { env } = process;
+  const prefix = dirname(dirname(node));
   const headers = existsSync(join(prefix, 'include/node/node.h')) ? { npm_config_nodedir: prefix } : {};
-  return { ...headers, ...env, PATH: `${dirname(execPath)}${delimiter}${env['PATH'] ?? ''}` };
+  return { ...env, ...headers, PATH: `${dirname(node)}${delimiter}${env['PATH'] ?? ''}` };
 }
 
-/** Why this Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is broken may end it. */
-export function whyNotLoaded(path) {
+/** Why a Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is broken may end it. */
+export function whyNotLoaded(path, node = process.execPath) {
   if (!existsSync(path)) return 'it is not built';
   const script =
     'try { process.dlopen({ exports: {} }, process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }';
-  const { status, signal, stdout } = spawnSync(process.execPath, ['-e', script, path], { encoding: 'utf8' });
+  const { status, signal, stdout } = spawnSync(node, ['-e', script, path], { encoding: 'utf8' });
   if (status === 0) return undefined;
-  return stdout.split('\n')[0] || `loading it ends a process with ${signal ?? status}`;
+  const [said = ''] = stdout.split(/\s*Please try/);
+  return said.trim().replaceAll('\n', ' ') || `loading it ends a process with ${signal ?? status}`;
 }
 
 function run(program, args, env = process.env) {

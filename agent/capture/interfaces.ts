@@ -23,17 +23,25 @@ export function interfaceIdentity(name: string): number {
   return lstatSync(`/sys/class/net/${name}`, { throwIfNoEntry: false })?.ino ?? 0;
 }
 
-/** What the kernel has counted at each interface of this process's network namespace: packets received and sent together. */
-export function interfacePackets(): Map<string, number> {
-  const packets = new Map<string, number>();
+export interface InterfaceCounters {
+  /** Received and sent together. */
+  packets: number;
+  dropped: number;
+}
+
+/** What the kernel has counted at each interface of this process's network namespace. */
+export function interfaceCounters(): Map<string, InterfaceCounters> {
+  const counters = new Map<string, InterfaceCounters>();
   // Format: proc_pid_net(5), two lines of titles first.
   for (const line of readFileSync('/proc/self/net/dev', 'latin1').split('\n').slice(2)) {
     const colon = line.indexOf(':');
     const fields = line
       .slice(colon + 1)
       .trim()
-      .split(/\s+/);
-    if (colon > 0) packets.set(line.slice(0, colon).trim(), Number(fields[1]) + Number(fields[9]));
+      .split(/\s+/)
+      .map(Number);
+    const sum = (received: number, sent: number): number => (fields[received] ?? 0) + (fields[sent] ?? 0);
+    if (colon > 0) counters.set(line.slice(0, colon).trim(), { packets: sum(1, 9), dropped: sum(3, 11) });
   }
-  return packets;
+  return counters;
 }

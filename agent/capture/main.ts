@@ -4,7 +4,7 @@
  */
 import { createForwarder } from './forward.ts';
 import { linkTypeFromDlt } from './frame.ts';
-import { interfacePackets } from './interfaces.ts';
+import { interfaceCounters } from './interfaces.ts';
 import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, FromCapture, Report, ToCapture } from './protocol.ts';
@@ -144,18 +144,21 @@ function report(): Report {
   const slow = wasSlow || output.blocked;
   wasSlow = false;
   for (const session of sessions.values()) session.refresh(slow);
-  const packets = settings.filter === '' ? interfacePackets() : new Map<string, number>();
-  const seen = [...sessions].flatMap(([id, { spec, counters, openings }]) => {
-    const [tap, ...others] = spec.taps;
-    const counted = tap === undefined || tap.netns !== undefined ? undefined : packets.get(tap.interface);
-    return counted === undefined || others.length > 0
-      ? []
-      : [[id, { interface: counted, captured: counters.received, openings }] as const];
-  });
+  const interfaces = interfaceCounters();
+  const seen: Report['seen'] = {};
+  for (const [id, session] of sessions) {
+    const [tap, ...others] = session.spec.taps;
+    const kernel = tap === undefined || tap.netns !== undefined ? undefined : interfaces.get(tap.interface);
+    if (kernel === undefined || others.length > 0) continue;
+    const { counters, openings } = session;
+    session.noteInterfaceDrops(kernel.dropped);
+    // With a filter, what passes the interface is not what is wanted of it.
+    if (settings.filter === '') seen[id] = { interface: kernel.packets, captured: counters.received, openings };
+  }
   const handed = output.handed();
   return {
     counters: Object.fromEntries([...sessions].map(([id, session]) => [id, session.counters])),
-    seen: Object.fromEntries(seen),
+    seen,
     ...(handed === undefined ? {} : { handed }),
   };
 }

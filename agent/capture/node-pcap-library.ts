@@ -8,6 +8,8 @@
  * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never comes on an interface that is idle or
  *   gone. `deadRings` counts them: when they are too many, the agent moves to a new process. The native object is never let go, because its
  *   poll handle stays in libuv's list for ever.
+ * - When the interface goes down, libuv stops asking for packets, and nobody is told. They come again with the interface, and stay in the ring: that is noticed, and the
+ *   interface opened anew.
  * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a ring without a gap.
  */
 import type { PcapSession } from 'pcap';
@@ -19,6 +21,8 @@ import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Rin
 /** What is put aside of a ring: so much is always held until it is read. */
 const ASIDE_BYTES = 1 << 20;
 const MAX_DISPATCH_MILLIS = 100;
+/** A ring that has packets for so long and is not read. */
+const STALLED_MILLIS = 3_000;
 /** How many packets go by between two looks at the clock. */
 const CLOCK_EVERY = 512;
 /** So many records that were read are kept for the sake of fewer copies of the list. */
@@ -60,6 +64,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     let closed = false;
     let ifindex = 0;
     let openings = 0;
+    let dispatchedAt = performance.now();
     let current = start();
 
     function start(): { session: PcapSession; released: boolean } {
@@ -84,6 +89,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         if (opened.released) return -2;
         started = performance.now();
         const result = dispatch(packet, info);
+        dispatchedAt = performance.now();
         opened.released = result === -2;
         return result;
       };
@@ -119,6 +125,12 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       // It is released when this dispatch ends.
       old.session.buf = NO_PACKET;
       current = start();
+    }
+
+    function readLast(): void {
+      dispatchedAt = performance.now();
+      failed = true;
+      current.session.session.read_callback();
     }
 
     /** The kernel's counters are 32 bits wide. */
@@ -173,6 +185,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       rearm: () => undefined,
       statistics() {
         const { received, dropped } = readKernel();
+        if (received - dropped > seen && performance.now() - dispatchedAt > STALLED_MILLIS) readLast();
         total.received = earlier.received + received;
         total.dropped = earlier.dropped + dropped + droppedHere;
         return total;

@@ -23,6 +23,8 @@ export interface Session {
   check(): void;
   /** Each second. */
   refresh(slowEngine: boolean): void;
+  /** What the kernel has dropped before its interface's ring, in all. */
+  noteInterfaceDrops(dropped: number): void;
   /** Goes over to these interfaces: each packet is counted, and inspected, once. */
   goOver(spec: AttachSpec): Promise<void>;
   /** Ends the capture, once the packets that were captured until now are read. */
@@ -47,6 +49,7 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
   let taps = createTaps(spec);
   taps.forEach(turns.add);
   let closing = false;
+  let interfaceDrops: number | undefined;
   /** One after the other. */
   let goingOver: Promise<void> = Promise.resolve();
 
@@ -119,6 +122,11 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     refresh(slowEngine) {
       marks.directions?.tick();
       for (const tap of taps) tap.refresh(slowEngine);
+    },
+    noteInterfaceDrops(dropped) {
+      // The first number, and one after the interface was made anew, is where to count from.
+      counters.droppedInterface += Math.max(0, dropped - (interfaceDrops ?? dropped));
+      interfaceDrops = dropped;
     },
     goOver,
     async close() {

@@ -21,6 +21,8 @@ const QUIET_MILLIS = 60_000;
 const END_MILLIS = 5_000;
 /** The kernel's timer is not exact. */
 const BLOCK_SLACK_MILLIS = 5;
+/** A ring that has given nothing for so many timeouts, or has failed so often, has nothing to give, whatever its statistics say. */
+const MAX_IDLE = 3;
 const POLL_MILLIS = 2;
 
 export interface TapEvents {
@@ -45,6 +47,8 @@ interface Counted {
   ring: Ring;
   received: number;
   dropped: number;
+  /** So many are read; what comes later can't be kept away from each library's rings, and is not wanted. */
+  until?: number;
 }
 
 export function createTap(
@@ -60,9 +64,9 @@ export function createTap(
   /** Of the interface, see interfaceIdentity. */
   let identity = 0;
   let current: Counted | undefined;
-  /** Is read to its end before `current`. */
-  let before: Counted | undefined;
-  /** By rings that were ended. */
+  /** Are read to their ends before `current`, in this order. */
+  let before: Counted[] = [];
+  /** Of rings that were left. */
   let openings = 0;
   let opening = false;
   let closing = false;
@@ -77,7 +81,7 @@ export function createTap(
     if (current !== undefined) {
       // /sys does not show a pod's interfaces: there the ring fails.
       if (spec.netns !== undefined || interfaceIdentity(spec.interface) === identity) return;
-      end();
+      leave();
     }
     const why = whyNotYet();
     if (why === undefined) void open();
@@ -144,25 +148,23 @@ export function createTap(
     return lost;
   }
 
-  /** The interface is gone, or another one: what can't be read any more is lost. */
-  function end(): void {
-    for (const counted of [before, current]) {
-      if (counted === undefined) continue;
-      if (counted === current) openings += counted.ring.openings;
-      count(counted);
-      counters.droppedDetached += inRing(counted);
-      void counted.ring.close();
-    }
-    before = current = undefined;
+  /** The interface is gone, down, or another one: what its ring has is read. */
+  function leave(): void {
+    if (current === undefined) return;
+    openings += current.ring.openings;
+    endReading(current);
+  }
+
+  function endReading(last: Counted): void {
+    current = undefined;
+    before.push(last);
+    void readToEnd(last);
   }
 
   function read(ring: Ring, bytes: number): number {
-    if (ring.failed) {
-      // What is left in it comes with the next calls, if at all.
-      if (bytes > 0) return 1;
-      end();
+    if (ring.failed && ring === current?.ring) {
+      leave();
       check();
-      return 1;
     }
     burst += bytes;
     const share = burst / ring.size;
@@ -170,31 +172,35 @@ export function createTap(
     if (share >= 1 / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
     if (!ring.empty) return share;
     burst = 0;
-    if (before?.ring === ring && isRead(before)) retire();
+    const [first] = before;
+    if (first?.ring === ring && isRead(first)) retire(first);
     return share;
   }
 
-  function retire(): void {
-    if (before === undefined) return;
-    count(before);
-    void before.ring.close();
-    before = undefined;
+  /** `cause`: why it was not read to its end, if it was not. */
+  function retire(old: Counted, cause: 'droppedDetached' | 'droppedQueue' = 'droppedDetached'): void {
+    count(old);
+    const { delivered } = old.ring.statistics();
+    const left = Math.max(0, old.received - old.dropped - delivered);
+    if (old.until !== undefined && delivered >= old.until) counters.received -= left;
+    else counters[cause] += left;
+    before = before.filter((other) => other !== old);
+    void old.ring.close();
     wake();
   }
 
   function resize(wanted: number): void {
     const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
-    if (!library.replaces || opening || closing || current === undefined || before !== undefined) return;
+    if (!library.replaces || opening || closing || current === undefined || before.length > 0) return;
     if (current.ring.size === size) return;
     opening = true;
     const old = current;
     library.open({ interface: spec.interface, netns: spec.netns, size, before: old.ring }).then(
       (ring) => {
         opening = false;
-        if (current !== old || closing) return void ring.close();
-        before = old;
+        if (current === old) endReading(old);
+        // It has the packets from now on, also where the interface has gone meanwhile.
         use(ring);
-        void readToEnd(old);
       },
       (error: unknown) => {
         opening = false;
@@ -207,38 +213,28 @@ export function createTap(
 
   /** Its last block comes when it is full, or at a timeout. */
   async function readToEnd(old: Counted): Promise<void> {
-    while (before === old) {
+    for (let idle = 0; before.includes(old);) {
       await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
-      if (before !== old) return;
-      if (isRead(old)) return retire();
-      wake();
+      if (!before.includes(old)) return;
+      idle = old.ring.ready && !old.ring.failed ? 0 : idle + 1;
+      if (isRead(old) || idle > MAX_IDLE) retire(old);
+      else wake();
     }
   }
 
   async function close(): Promise<void> {
     closing = true;
-    // The ring that is being opened is closed when it is there.
-    for (const deadline = performance.now() + END_MILLIS; before !== undefined && performance.now() < deadline;) {
-      wake();
-      await sleep(POLL_MILLIS);
-    }
-    const last = current;
-    if (last === undefined || before !== undefined) return end();
-    last.ring.mute();
-    count(last);
-    const target = last.received - last.dropped;
-    // What comes later can't be kept away from each library's rings, and is not wanted.
-    const isDone = (): boolean => last.ring.statistics().delivered >= target;
-    await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
     const deadline = performance.now() + END_MILLIS;
-    for (wake(); !isDone() && current === last && performance.now() < deadline; wake()) await sleep(POLL_MILLIS);
-    if (current !== last) return;
-    count(last);
-    const left = inRing(last);
-    if (isDone()) counters.received -= left;
-    else counters.droppedQueue += left;
-    current = undefined;
-    await last.ring.close();
+    // What comes to the ring that is being opened does not come to the other one.
+    while (opening && performance.now() < deadline) await sleep(POLL_MILLIS);
+    if (current !== undefined) {
+      current.ring.mute();
+      count(current);
+      current.until = current.received - current.dropped;
+      leave();
+    }
+    for (; before.length > 0 && performance.now() < deadline; wake()) await sleep(POLL_MILLIS);
+    for (const old of before) retire(old, 'droppedQueue');
   }
 
   return {
@@ -247,12 +243,12 @@ export function createTap(
     get openings() {
       return openings + (current?.ring.openings ?? 0);
     },
-    ring: () => before?.ring ?? current?.ring,
+    ring: () => (before[0] ?? current)?.ring,
     read,
     check,
     refresh(slowEngine) {
       slow = slowEngine;
-      const lost = (before === undefined ? 0 : count(before)) + (current === undefined ? 0 : count(current));
+      const lost = [...before, ...(current === undefined ? [] : [current])].reduce((sum, ring) => sum + count(ring), 0);
       slow = false;
       if (current === undefined) return;
       if (lost > 0) resize(current.ring.size * RING_GROWTH);
@@ -262,12 +258,7 @@ export function createTap(
   };
 }
 
-function isRead(counted: Counted): boolean {
-  const { received, dropped, delivered } = counted.ring.statistics();
-  return delivered >= received - dropped;
-}
-
-function inRing({ ring }: Counted): number {
+function isRead({ ring, until }: Counted): boolean {
   const { received, dropped, delivered } = ring.statistics();
-  return Math.max(0, received - dropped - delivered);
+  return delivered >= (until ?? received - dropped);
 }

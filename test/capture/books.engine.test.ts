@@ -78,13 +78,23 @@ describeLive((engine) => {
       expectAccounts(counters);
     });
 
+    test('an interface that vanishes', async () => {
+      const counters = await traffic(() => lab.removePod(pod));
+      const { received, accounted } = accounts(counters);
+      // What it had counted is gone with it.
+      expect(received).toBeGreaterThanOrEqual(PACKETS_BEFORE);
+      expect(accounted).toBe(received);
+      expect(counters.droppedDetached).toBe(0);
+    });
+
     /** Sends for a while, does `meanwhile`, and gives what was counted when all is quiet again. */
     async function traffic(meanwhile: () => void | Promise<void>): Promise<Counters> {
       const sent = spawnLoad(lab, pod.netns, 'flood', SECONDS, RATE, 'eth0');
       const from = sentPackets();
       await poll(() => sentPackets() > from + PACKETS_BEFORE);
       await meanwhile();
-      await sent;
+      // The sender can't go on where its interface is gone.
+      await sent.catch(() => undefined);
       const [counters = zeroCounters()] = await settledCounters(workspace, [pod]);
       return counters;
     }
@@ -98,6 +108,7 @@ describeLive((engine) => {
     }
 
     function expectAccounts(counters: Counters): void {
+      if (process.env.DBG) process.stderr.write(JSON.stringify(counters)+agent.log.filter((l)=>/RETIRE|aptur/.test(JSON.stringify(l))).map((l)=>JSON.stringify(l)).join('\n')+'\n');
       const kernel = sentPackets() - before;
       expect(accounts(counters)).toEqual({ received: kernel, accounted: kernel });
     }

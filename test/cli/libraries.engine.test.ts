@@ -130,6 +130,15 @@ describeLive((engine) => {
     });
   });
 
+  test('an agent that waits for them ends when it is told to', async () => {
+    damage(ADDON, NODE_PCAP);
+    const lines = run();
+    await poll(() => logged(lines, 'nothing can be captured').length > 0);
+    const code = new Promise((resolve) => agent?.once('exit', resolve));
+    agent?.kill('SIGTERM');
+    expect(await code).toBe(0);
+  });
+
   test('where none can be loaded, it is one line with the remedy, however often it is tried, and over when they are mended', async () => {
     damage(ADDON, NODE_PCAP);
     const reason = expect.stringMatching(/^nothing can be captured: the native capture .*; node-pcap .*[^ ]$/);

@@ -11,6 +11,8 @@ export const WAITING = 0;
 export const FOLLOWING = 1;
 /** What it sends is forwarded for good. */
 export const LOST = 2;
+/** So is this, until a frame shows where records begin. */
+export const ADRIFT = 3;
 
 /** Ranges taken out of a stream that are known apart; older ones are forgotten. */
 export const RANGES = 4;

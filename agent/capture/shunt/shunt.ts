@@ -135,7 +135,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const sequence = int32(bytes, transport + 4);
     const found = flows.find(bytes, packet, vlan);
     if ((flags & SYN) !== 0) return opening(found, flags);
-    const flow = packet.payload < packet.end ? begun(found, bytes, sequence, seconds) : found;
+    const flow = packet.payload < packet.end ? begun(found, bytes, vlan, sequence, seconds) : found;
     if (flow === undefined) return 'forward';
     const own = ownEnd(flow);
     const other = flows.low ? flow.high : flow.low;
@@ -160,16 +160,22 @@ export function createShunt(settings: ShuntSettings): Shunt {
   }
 
   /** The flow, also if this segment begins one. */
-  function begun(found: Flow | undefined, bytes: Buffer, sequence: number, seconds: number): Flow | undefined {
+  function begun(
+    found: Flow | undefined,
+    bytes: Buffer,
+    vlan: number,
+    sequence: number,
+    seconds: number,
+  ): Flow | undefined {
     const { payload, end, whole } = packet;
     if (!whole) return found;
     if (isClientHello(bytes, payload, end)) {
       if (found !== undefined && !isAnew(found, ownEnd(found), sequence)) return found;
-      return begin(found, TLS, sequence, 0, seconds);
+      return begin(found ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
     }
     const line = versionLine(bytes, payload, end);
     if (line > 0) {
-      if (found === undefined) return begin(found, SSH, sequence, line, seconds);
+      if (found === undefined) return begin(flows.insert(bytes, packet, vlan), SSH, sequence, line, seconds);
       const own = ownEnd(found);
       if (found.protocol === SSH && own.stage === WAITING) follow(own, sequence, line);
     } else if (found?.protocol === TLS && isServerHello(bytes, payload, end)) {
@@ -181,8 +187,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     return found;
   }
 
-  function begin(found: Flow | undefined, protocol: number, sequence: number, left: number, seconds: number): Flow {
-    const flow = found ?? flows.insert();
+  function begin(flow: Flow, protocol: number, sequence: number, left: number, seconds: number): Flow {
     resetFlow(flow, protocol, seconds);
     follow(ownEnd(flow), sequence, left);
     return flow;
@@ -235,7 +240,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     if (flow === undefined || Math.abs((seconds - flow.seen) | 0) > DATAGRAM_IDLE_SECONDS) {
       const protocol = startOf(bytes);
       if (protocol < 0) return 'forward';
-      flow ??= flows.insert();
+      flow ??= flows.insert(bytes, packet, vlan);
       resetFlow(flow, protocol, seconds);
     }
     flow.seen = seconds;
@@ -302,7 +307,8 @@ export function createShunt(settings: ShuntSettings): Shunt {
 
   function trimmed(protocol: number, bytes: Buffer, end: number): Verdict {
     shunt.protocol = protocol;
-    shunt.bytes = packet.end - end;
+    // With padding behind the packet, if there was any.
+    shunt.bytes = shunt.length - (end - shunt.start);
     shorten(packet, bytes, end);
     shunt.captured = shunt.length = end - shunt.start;
     return 'trimmed';

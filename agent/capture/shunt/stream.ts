@@ -6,15 +6,15 @@
  * What was seen before is treated as it was then, whatever its content is now: a retransmission is cut like the original.
  *
  * A gap inside one unit is no loss: where the unit ends is known, and what arrives late is treated as the unit was. What follows a gap
- * with a unit's header in it is not known; from then on the direction is forwarded for good.
+ * with a unit's header in it is not known; from then on the direction is forwarded, until a segment shows where records begin.
  */
 import { byteAt } from './bytes.ts';
-import { countCiphertext, FOLLOWING, LOST, SSH, TLS, WAITING, type Direction, type Flow } from './flow.ts';
+import { ADRIFT, countCiphertext, FOLLOWING, LOST, SSH, TLS, WAITING, type Direction, type Flow } from './flow.ts';
 import { URG, type Packet } from './packet.ts';
 import { keptFrom, takenFrom, takeOut } from './ranges.ts';
 import { beginPacket, isBulk, PACKET_HEADER } from './ssh.ts';
 import { looksClear, WITHIN } from './text.ts';
-import { beginRecord, RECORD_HEADER } from './tls.ts';
+import { beginRecord, findRecords, RECORD_HEADER } from './tls.ts';
 
 /** Where no unit's end is known, a longer gap is no gap. */
 const MAX_GAP = 1 << 24;
@@ -51,8 +51,12 @@ export function createFollower(firstBytes: number): Follower {
     cursor.sequence = sequence;
     const ahead = (sequence - direction.next) | 0;
     if (ahead < 0) repeat(direction, bytes, Math.min(cursor.end - cursor.at, -ahead));
-    if (cursor.at < cursor.end && ((flags & URG) !== 0 || (ahead > 0 && !isSkipped(flow, direction, ahead)))) {
-      abandon(direction, bytes);
+    if (cursor.at < cursor.end) {
+      if ((flags & URG) !== 0) abandon(direction, bytes, LOST);
+      else if (ahead > 0 && direction.stage === FOLLOWING && !isSkipped(flow, direction, ahead)) {
+        abandon(direction, bytes, flow.protocol === TLS ? ADRIFT : LOST);
+      }
+      if (direction.stage === ADRIFT) findAgain(direction, bytes);
     }
     while (cursor.at < cursor.end && direction.stage === FOLLOWING) walk(flow, direction, bytes);
     if (cursor.at < cursor.end) keep(bytes, cursor.end - cursor.at);
@@ -72,11 +76,20 @@ export function createFollower(firstBytes: number): Follower {
   }
 
   /** Where the next unit begins is not known. */
-  function abandon(direction: Direction, bytes: Buffer): void {
+  function abandon(direction: Direction, bytes: Buffer, stage: number): void {
     finishUnit(direction);
-    direction.stage = LOST;
+    direction.stage = stage;
     const overlap = (direction.next - cursor.sequence) | 0;
     if (overlap > 0) repeat(direction, bytes, Math.min(cursor.end - cursor.at, overlap));
+  }
+
+  function findAgain(direction: Direction, bytes: Buffer): void {
+    const at = findRecords(bytes, cursor.at, cursor.end);
+    if (at < 0) return;
+    keep(bytes, at - cursor.at);
+    direction.stage = FOLLOWING;
+    direction.left = direction.held = 0;
+    direction.taken = false;
   }
 
   /** A unit of which a part was taken out is taken out to its end, which is known; the rest may come later. */
@@ -100,7 +113,7 @@ export function createFollower(firstBytes: number): Follower {
 
   /** Whether the bytes between what was followed and this segment belong to one unit, which goes on behind them. */
   function isSkipped(flow: Flow, direction: Direction, count: number): boolean {
-    if (direction.stage !== FOLLOWING || direction.held > 0) return false;
+    if (direction.held > 0) return false;
     if (count > (direction.endless ? MAX_GAP : direction.left)) return false;
     const taken = direction.endless ? isBulk(flow, direction, firstBytes) : direction.taken;
     if (taken) takeOut(direction, direction.next, (direction.next + count) | 0);

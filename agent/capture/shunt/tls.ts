@@ -4,7 +4,7 @@
  * A handshake was seen whole when both hellos were, and in TLS 1.2 and before the ChangeCipherSpec of both. TLS 1.3 encrypts the
  * rest of its handshake in records of type 23. A cipher suite without encryption is not followed.
  */
-import { byteAt, uint16 } from './bytes.ts';
+import { byteAt, int32, uint16 } from './bytes.ts';
 import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
 import { AT_BEGINNING, looksClear } from './text.ts';
 
@@ -113,6 +113,25 @@ function isShaken({ low, high, version13 }: Flow): boolean {
 export function isAnew({ low, high }: Flow, direction: Direction, sequence: number): boolean {
   if (low.rangeCount > 0 || high.rangeCount > 0) return false;
   return (
-    direction.stage === LOST || (direction.stage === FOLLOWING && ((sequence - direction.next) | 0) > direction.left)
+    direction.stage >= LOST || (direction.stage === FOLLOWING && ((sequence - direction.next) | 0) > direction.left)
   );
+}
+
+/**
+ * Looks for two records of application data of one length in a row: ciphertext has the like of it in one of 2^50 frames.
+ * @returns where the first one's header is; -1: nowhere in [at, end).
+ */
+export function findRecords(bytes: Buffer, at: number, end: number): number {
+  const last = Math.min(end, at + RECORD_HEADER + MAX_RECORD);
+  for (let first = at; first < last; first++) {
+    if (byteAt(bytes, first) !== APPLICATION_DATA || byteAt(bytes, first + 1) !== 3 || !isRecord(bytes, first))
+      continue;
+    const second = first + RECORD_HEADER + uint16(bytes, first + 3);
+    if (second + RECORD_HEADER <= end && isSameHeader(bytes, first, second)) return first;
+  }
+  return -1;
+}
+
+function isSameHeader(bytes: Buffer, one: number, other: number): boolean {
+  return int32(bytes, one) === int32(bytes, other) && byteAt(bytes, one + 4) === byteAt(bytes, other + 4);
 }

@@ -83,7 +83,14 @@ describe('QUIC', () => {
     const begun = [udp('client', initial()), udp('server', initial())];
     const later = (seconds: number): Frame => udp('server', short(seconds), { seconds });
     expect(verdictsOf(harness, [...begun, later(1), later(20), later(21), later(39), later(40), later(41)])).toEqual([
-      ...['forward', 'forward', 'shunted', 'forward', 'shunted', 'shunted', 'forward', 'shunted'],
+      'forward',
+      'forward',
+      'shunted',
+      'forward',
+      'shunted',
+      'shunted',
+      'forward',
+      'shunted',
     ]);
     expect(verdictsOf(harness, [later(300), later(301)])).toEqual(['forward', 'forward']);
   });
@@ -115,7 +122,12 @@ describe('WireGuard', () => {
     ]);
     expect(harness.look(from('client', message(4, 0x2222, 64), ends))).toMatchObject({ protocol: 'wireguard' });
     const odd = [message(4, 0x3333, 64), message(4, 0x2222, 65), message(3, 0x2222, 64), message(4, 0x2222, 16)];
-    expect(verdictsOf(harness, [...odd.map((bytes) => from('client', bytes, ends))])).toEqual(all('forward', 4));
+    expect(
+      verdictsOf(
+        harness,
+        odd.map((bytes) => from('client', bytes, ends)),
+      ),
+    ).toEqual(all('forward', 4));
   });
 
   test('is forwarded without a response to just that initiation', () => {

@@ -34,10 +34,10 @@ export interface Said {
 }
 
 /** @returns What they said, also if they did not understand each other. */
-export async function talk({ client: clientOptions, server: serverOptions, body, close = true }: Talk): Promise<Said> {
+export async function talk({ client: clientOptions, server: options, body, close = true }: Talk): Promise<Said> {
   const turns: Said['turns'] = [];
   const [clientEnd, serverEnd] = wire(turns);
-  const server = new TLSSocket(serverEnd, { isServer: true, ...serverOptions });
+  const server = new TLSSocket(serverEnd, { isServer: true, ...options });
   const client = connect({
     socket: clientEnd,
     servername: 'shunt.example',
@@ -48,7 +48,9 @@ export async function talk({ client: clientOptions, server: serverOptions, body,
   client.on('session', (ticket: Buffer) => (session = ticket));
   let failed = false;
   for (const end of [client, server]) end.on('error', () => (failed = true)).resume();
-  await Promise.race([once(client, 'secureConnect').catch(() => undefined), poll(() => failed)]);
+  let connected = false;
+  client.on('secureConnect', () => (connected = true));
+  await poll(() => connected || failed);
   if (!failed) {
     await body?.({ client, server });
     await poll(() => session !== undefined || clientOptions?.session !== undefined);
@@ -182,6 +184,7 @@ export async function talkEarly(folder: string, { key, certificate }: Certificat
     return { turns, session: undefined };
   } finally {
     server.kill();
+    await once(server, 'close');
     relay.close();
   }
 }

@@ -25,9 +25,9 @@ export interface Looked {
 
 export interface Harness {
   shunt: Shunt;
-  look(frame: Frame, vlan?: number): Looked;
+  look: (frame: Frame, vlan?: number) => Looked;
   /** What is forwarded of frames. */
-  pass(frames: Frame[], vlan?: number): Frame[];
+  pass: (frames: Frame[], vlan?: number) => Frame[];
 }
 
 /** Each look is at a copy between guards, which must stay as they are. */
@@ -83,15 +83,15 @@ export interface Segment {
 export function segmentOf({ data }: Frame): Segment {
   const ip = 14 + 4 * tags(data);
   const isV6 = data.readUInt8(ip) >> 4 === 6;
-  const tcp = isV6 ? ip + 40 : ip + (data.readUInt8(ip) & 15) * 4;
+  const transport = isV6 ? ip + 40 : ip + (data.readUInt8(ip) & 15) * 4;
   const end = isV6 ? ip + 40 + data.readUInt16BE(ip + 4) : ip + data.readUInt16BE(ip + 2);
   if (end > data.length) throw new RangeError(`a frame of ${data.length} bytes claims ${end}`);
   return {
-    side: data.readUInt16BE(tcp) > data.readUInt16BE(tcp + 2) ? 'client' : 'server',
-    sequence: data.readUInt32BE(tcp + 4),
-    acknowledgement: data.readUInt32BE(tcp + 8),
-    flags: data.readUInt8(tcp + 13),
-    payload: data.subarray(tcp + (data.readUInt8(tcp + 12) >> 4) * 4, end),
+    side: data.readUInt16BE(transport) > data.readUInt16BE(transport + 2) ? 'client' : 'server',
+    sequence: data.readUInt32BE(transport + 4),
+    acknowledgement: data.readUInt32BE(transport + 8),
+    flags: data.readUInt8(transport + 13),
+    payload: data.subarray(transport + (data.readUInt8(transport + 12) >> 4) * 4, end),
   };
 }
 
@@ -148,7 +148,7 @@ export const SERVER = { source: '10.0.0.2', destination: '10.0.0.1', sourcePort:
 export type SegmentOptions = Partial<Omit<TcpOptions, 'source' | 'destination'>> & { seconds?: number };
 
 /** A frame of a connection between CLIENT and SERVER; a segment with payload pushes, one without acknowledges. */
-export function tcp(side: Side, options: SegmentOptions): Frame {
+export function segmentFrame(side: Side, options: SegmentOptions): Frame {
   const ends = side === 'client' ? CLIENT : SERVER;
   const { payload = '', seconds = 0 } = options;
   const packet = tcpPacket({ flags: payload.length > 0 ? 'PA' : 'A', ...ends, ...options });
@@ -209,16 +209,17 @@ export function noise(length: number, seed = 1): Buffer {
 
 export const CLIENT_HELLO = record(22, Buffer.concat([Buffer.from([1, 0, 0, 60, 3, 3]), noise(58)]), 0x0301);
 
-export function serverHello({ version13 = true, suite = version13 ? 0x1301 : 0xc02f } = {}): Buffer {
+export function serverHello(options: { version13?: boolean; suite?: number } = {}): Buffer {
+  const { version13 = true, suite = version13 ? 0x1301 : 0xc02f } = options;
   const extensions = version13 ? [0, 6, 0, 43, 0, 2, 3, 4] : [0, 0];
   const rest = [32, ...noise(32, 3), suite >> 8, suite & 0xff, 0, ...extensions];
   return record(22, Buffer.from([2, 0, 0, 34 + rest.length, 3, 3, ...noise(32, 2), ...rest]));
 }
 
 export const CHANGE_CIPHER_SPEC = record(20, Buffer.from([1]));
-export const data = (length: number, seed = length): Buffer => record(23, noise(length, seed));
-export const alert = (): Buffer => record(21, noise(26, 9));
-export const heartbeat = (): Buffer => record(24, noise(40, 8));
+export const dataRecord = (length: number, seed = length): Buffer => record(23, noise(length, seed));
+export const alertRecord = (): Buffer => record(21, noise(26, 9));
+export const heartbeatRecord = (): Buffer => record(24, noise(40, 8));
 
 // --- Connections ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ export interface Conversation {
   send(side: Side, bytes: Buffer, sizes?: number[]): void;
   /** Delivers parts [from, to) of bytes in any order, also again; all must be among them. The peer acknowledges what it has without a gap. */
   deliver(side: Side, bytes: Buffer, parts: [from: number, to: number][]): void;
-  /** A frame as `tcp` makes it, with the numbers as they are now. */
+  /** A frame as `segmentFrame` makes it, with the numbers as they are now. */
   frame(side: Side, options?: SegmentOptions): Frame;
   next: { client: number; server: number };
 }
@@ -238,7 +239,11 @@ export function converse(clientSequence = 1000, serverSequence = 5000): Conversa
   const next = { client: clientSequence, server: serverSequence };
   const frames: Frame[] = [];
   const frame = (side: Side, options: SegmentOptions = {}): Frame =>
-    tcp(side, { sequence: next[side], acknowledgement: next[side === 'client' ? 'server' : 'client'], ...options });
+    segmentFrame(side, {
+      sequence: next[side],
+      acknowledgement: next[side === 'client' ? 'server' : 'client'],
+      ...options,
+    });
   frames.push(frame('client', { flags: 'S', acknowledgement: 0 }));
   next.client = (next.client + 1) >>> 0;
   frames.push(frame('server', { flags: 'SA' }));

@@ -8,10 +8,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createAuthority } from '../../support/certificates.ts';
 import { describeEngine, runEngineOnPcap, type EngineAlert, type TestEngine } from '../../support/engines.ts';
-import { DEFAULT_START_MICROS, writePcap, type Frame } from '../../support/packets.ts';
+import { DEFAULT_START_MICROS, mergeFrames, writePcap, type Frame } from '../../support/packets.ts';
 import { seeded } from '../../support/random.ts';
 import { renegotiate, send, serverOptions, talk, talkEarly, type Said } from './real-tls.ts';
-import { converse, createHarness, heartbeat, noise, record, recordsOf, type Side } from './support.ts';
+import { converse, createHarness, heartbeatRecord, noise, record, recordsOf, type Side } from './support.ts';
 
 type Turns = Said['turns'];
 
@@ -19,6 +19,8 @@ const CLIENT_PORT_AT = 34;
 const SERVER_PORT_AT = 36;
 const MARKER = 'clear text behind a handshake: evil-marker';
 const BULK = noise(300_000, 77);
+/** Longer than an engine keeps a flow of which it sees nothing. */
+const LONG = 'TLSv1.2 over hours';
 const FATAL = record(21, Buffer.from([2, 40]));
 
 /** Ways to cut a turn of `length` bytes into parts, and their order. */
@@ -47,8 +49,8 @@ function cut(length: number, size: (at: number) => number): [number, number][] {
   return parts;
 }
 
-/** Port 443 but for the ways of SMTP, which the engines look for elsewhere. */
-function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort: number): Frame[] {
+/** @param interval µs between two frames. */
+function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort: number, interval: number): Frame[] {
   const random = seeded(clientPort);
   const conversation = converse(Math.floor(random() * 2 ** 32), Math.floor(random() * 2 ** 32));
   for (const { from, data } of turns)
@@ -65,7 +67,7 @@ function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort
     const isClient = data.readUInt16BE(SERVER_PORT_AT) === 443;
     data.writeUInt16BE(clientPort, isClient ? CLIENT_PORT_AT : SERVER_PORT_AT);
     data.writeUInt16BE(serverPort, isClient ? SERVER_PORT_AT : CLIENT_PORT_AT);
-    return { data, timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * 10 };
+    return { data, timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * interval };
   });
 }
 
@@ -90,7 +92,7 @@ beforeAll(async () => {
     const client = { minVersion: version, maxVersion: version };
     const server = serverOptions(issued);
     const plain = await talk({ client, server, body: bulk });
-    connections[`${version}`] = plain.turns;
+    connections[version] = plain.turns;
     const { session } = plain;
     if (session === undefined) throw new Error('no session to resume');
     connections[`${version} resumed`] = (await talk({ client: { ...client, session }, server, body: bulk })).turns;
@@ -103,8 +105,8 @@ beforeAll(async () => {
     connections[`${version} that ends with a fatal alert`] = [...open.turns, { from: 'server', data: FATAL }];
     connections[`${version} with heartbeats`] = [
       ...open.turns,
-      { from: 'client', data: heartbeat() },
-      { from: 'server', data: Buffer.concat([record(23, BULK.subarray(0, 16_000)), heartbeat()]) },
+      { from: 'client', data: heartbeatRecord() },
+      { from: 'server', data: Buffer.concat([record(23, BULK.subarray(0, 16_000)), heartbeatRecord()]) },
       { from: 'server', data: Buffer.concat([record(23, BULK.subarray(7, 9000)), FATAL]) },
     ];
     // The hellos are real, and what follows is not.
@@ -143,6 +145,7 @@ beforeAll(async () => {
   const refused = await talk({ client: old, server: serverOptions(issued, {}, 'TLSv1.3') });
   connections['versions that do not fit'] = refused.turns;
   connections['TLSv1.3 with 0-RTT'] = (await talkEarly(folder, issued, BULK)).turns;
+  connections[LONG] = connections['TLSv1.2'] ?? [];
   connections['SMTP with STARTTLS'] = [
     { from: 'server', data: Buffer.from('220 mail.example ESMTP\r\n') },
     { from: 'client', data: Buffer.from('EHLO shunt.example\r\n') },
@@ -188,7 +191,7 @@ function rulesFor(engine: TestEngine): string[] {
     content('fatal alert record', FATAL),
     content('encrypted alert record of TLS 1.2', '15 03 03 00 1a'),
     content('alert protocol_version', '15 03 03 00 02 02 46'),
-    content('heartbeat record', heartbeat().subarray(0, 9)),
+    content('heartbeat record', heartbeatRecord().subarray(0, 9)),
     content('ChangeCipherSpec record', '14 03 03 00 01 01'),
     content('full data record of TLS 1.3', '17 03 03 40 11'),
     content('full data record of TLS 1.2', '17 03 03 40 18'),
@@ -264,7 +267,6 @@ const SEEN = [
   'ServerHello record',
   'name in a hello',
   'FIN',
-  'client_hello',
 ];
 const SEEN_IN_ENCRYPTED = [
   'fatal alert record',
@@ -282,11 +284,18 @@ const portOf = (name: string, delivery: string): number =>
   20_000 + namesOf().indexOf(name) * 10 + Object.keys(DELIVERIES).indexOf(delivery);
 
 function allFrames(): Frame[] {
-  return namesOf().flatMap((name) =>
-    Object.keys(DELIVERIES).flatMap((delivery) =>
-      framesOf(connections[name] ?? [], delivery, portOf(name, delivery), name.startsWith('SMTP') ? 25 : 443),
+  const all = namesOf().flatMap((name) =>
+    Object.keys(DELIVERIES).map((delivery) =>
+      framesOf(
+        connections[name] ?? [],
+        delivery,
+        portOf(name, delivery),
+        name.startsWith('SMTP') ? 25 : 443,
+        name === LONG ? 10_000_000 : 10,
+      ),
     ),
   );
+  return mergeFrames(...all);
 }
 
 /** "message, connection, delivery" */
@@ -302,7 +311,7 @@ function described(alerts: EngineAlert[]): string[] {
 const INSPECTIONS = {
   'as usual': { snort: [], suricata: [] },
   'of encrypted streams too': {
-    snort: ['--lua', 'ssl = nil binder = nil wizard = nil'],
+    snort: ['--lua', 'wizard = {} binder = { { use = { type = "wizard" } } }'],
     suricata: ['--set', 'app-layer.protocols.tls.encryption-handling=full'],
   },
 };
@@ -329,7 +338,7 @@ for (const name of ['snort', 'suricata'] as const) {
         process.stderr.write(
           `${name}, inspection ${inspection}: ${original.length} alerts; never fired: ${silent.join(', ')}\n`,
         );
-        const expected = inspection === 'as usual' ? SEEN : [...SEEN, ...SEEN_IN_ENCRYPTED];
+        const expected = inspection === 'as usual' ? [...SEEN, 'client_hello'] : [...SEEN, ...SEEN_IN_ENCRYPTED];
         expect(silent.filter((each) => expected.includes(each))).toEqual([]);
       });
 
@@ -345,12 +354,17 @@ for (const name of ['snort', 'suricata'] as const) {
           `${name}, ${firstBytes} first bytes: ${passed.length} of ${frames.length} packets, ${bytes(passed)} of ${bytes(frames)} bytes forwarded\n`,
         );
         // Of fewer first bytes, no record of full length may be left.
-        const isDue = (line: string): boolean => firstBytes === 65_536 || !line.includes('full data record');
+        // Without a parser, Snort cuts a stream at random places, and finds what lies in one part.
+        const isStable = (line: string): boolean =>
+          name === 'suricata' || inspection === 'as usual' || !line.endsWith('torn');
+        const isDue = (line: string): boolean =>
+          isStable(line) && (firstBytes === 65_536 || !line.includes('full data record'));
         expect(original.filter((line) => isDue(line) && !alerts.includes(line))).toEqual([]);
         const gained = alerts.filter((line) => !original.includes(line));
         // An engine that sees no data goes on looking at what comes behind it.
-        const isOfRest = (line: string): boolean => firstBytes < 65_536 && / record|FIN/.test(line);
-        expect(gained.filter((line) => !isOfRest(line))).toEqual([]);
+        const isStrict = firstBytes === 65_536 && inspection === 'as usual';
+        const isOfRest = (line: string): boolean => !isStrict && / record|FIN/.test(line);
+        expect(gained.filter((line) => isStable(line) && !isOfRest(line))).toEqual([]);
         expect(1 - bytes(passed) / bytes(frames)).toBeGreaterThan(share);
       });
     });
