@@ -462,7 +462,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
 
   function barredFromPods(): string | undefined {
     const library = lanes.map((lane) => lane.capture.library()?.name).find((name) => name === 'node-pcap');
-    return barred ?? (library === undefined ? undefined : `${library} cannot enter network namespaces (capture.library)`);
+    return (
+      barred ?? (library === undefined ? undefined : `${library} cannot enter network namespaces (capture.library)`)
+    );
   }
 
   function checkCoverage(): void {

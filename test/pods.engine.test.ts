@@ -1,7 +1,6 @@
 /** The agent on pods that the node's interfaces do not show, or not all of: real namespaces, real engine, an API server of fixed answers. */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { execFile } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,8 +9,7 @@ import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
 import { createWorkspace, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from './support/agent.ts';
 import { openCgroups, whyNoCgroups } from './support/cgroups.ts';
 import { describeLive, send, serve } from './support/live.ts';
-import { enter } from './support/network.ts';
-import { serveOneNode, type OneNode } from './support/one-node.ts';
+import { announce, resourceOfAll, serveOneNode, type OneNode } from './support/one-node.ts';
 import { PROJECT } from './support/project.ts';
 import { redirectPeer } from './support/redirect-peer.ts';
 
@@ -24,7 +22,7 @@ describeLive((engine) => {
     return;
   }
 
-  const { enroll, remove } = openCgroups();
+  const cgroups = openCgroups();
   let lab: Lab;
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
@@ -34,7 +32,7 @@ describeLive((engine) => {
   });
   afterAll(async () => {
     lab.close();
-    await remove();
+    await cgroups.remove();
   });
   beforeEach(() => {
     workspace = createWorkspace();
@@ -45,23 +43,8 @@ describeLive((engine) => {
     workspace.remove();
   });
 
-  /** The pod as the API server has it, and a process of it as its runtime starts it. */
-  async function announce(pod: Pod, annotations: Record<string, string> = {}): Promise<object> {
-    const uid = randomUUID();
-    enroll(await enter(lab, pod.netns), `kubepods/pod${uid}/1`);
-    return {
-      metadata: { name: pod.name, namespace: pod.namespace, uid, labels: { app: 'inspected' }, annotations },
-      spec: { nodeName: 'test-node' },
-      status: { phase: 'Running', podIP: pod.address, podIPs: [{ ip: pod.address }] },
-    };
-  }
-
   async function start(pods: object[], capture: Record<string, unknown> = {}): Promise<OneNode> {
-    const resource = {
-      metadata: { name: 'all', namespace: 'default', uid: randomUUID() },
-      spec: { selector: "app == 'inspected'" },
-    };
-    const node = await serveOneNode(lab, workspace, { resources: [resource], pods });
+    const node = await serveOneNode(lab, workspace, { resources: [resourceOfAll()], pods });
     agent = await runAgent({
       lab,
       engine,
@@ -126,7 +109,7 @@ describeLive((engine) => {
     const client = lab.addPod({ name: 'client', address: '10.81.0.3' });
     await serve(lab, pod.netns, PORT);
     bypass(client, pod);
-    const node = await start([await announce(pod)]);
+    const node = await start([await announce(lab, cgroups, pod)]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: pod.interface, by: 'calico' });
     const atFirst = packets(pod, 'eth0');
     await logged('capturing', pod);
@@ -186,7 +169,7 @@ describeLive((engine) => {
     const client = lab.addPod({ name: 'client2', address: '10.82.0.3' });
     await serve(lab, pod.netns, PORT);
     bypass(client, pod);
-    const node = await start([await announce(pod)], { side: 'host' });
+    const node = await start([await announce(lab, cgroups, pod)], { side: 'host' });
     await logged('capturing', pod);
     while (!node.status()?.errorConditions.some(({ message }) => message.includes('capture.side is host'))) {
       send(lab, client.netns, pod.address, PORT, 'unseen', 300_000);
@@ -199,7 +182,7 @@ describeLive((engine) => {
     const pod = lab.addUplinkPod('macvlan', { name: 'macvlan', address: '10.83.0.2' });
     const client = lab.addUplinkPod('macvlan', { name: 'macvlan-client', address: '10.83.0.3' });
     await serve(lab, pod.netns, PORT);
-    const announced = await announce(pod);
+    const announced = await announce(lab, cgroups, pod);
     const node = await start([announced]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: 'eth0', by: 'pod' });
     await logged('capturing', pod);
@@ -223,7 +206,9 @@ describeLive((engine) => {
       { name: 'cni0', interface: 'eth0', ips: [pod.address], default: true },
       { name: 'default/storage', interface: 'net1', ips: ['10.85.0.2'] },
     ];
-    const announced = await announce(pod, { 'k8s.v1.cni.cncf.io/network-status': JSON.stringify(networks) });
+    const announced = await announce(lab, cgroups, pod, {
+      'k8s.v1.cni.cncf.io/network-status': JSON.stringify(networks),
+    });
     await start([announced], { loopback: true });
     await logged('capturing', pod);
     send(lab, client.netns, pod.address, PORT, `${MARKER} own`);

@@ -78,8 +78,8 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
   }
 
   /** The new interfaces are captured first and read later; they go on behind what was read from the old ones. */
-  function goOver(next: AttachSpec): Promise<void> {
-    goingOver = goingOver.then(() => goOverTo(next));
+  function goOver(wanted: AttachSpec): Promise<void> {
+    goingOver = goingOver.then(() => goOverTo(wanted));
     return goingOver;
   }
 

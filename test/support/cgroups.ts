@@ -22,9 +22,9 @@ export const whyNoCgroups = cgroups === undefined ? 'no cgroups can be made here
 
 export interface PodCgroups {
   /** @param cgroup Its path, such as `kubepods/pod<uid>/1`. */
-  enroll(pid: number, cgroup: string): void;
+  enroll: (pid: number, cgroup: string) => void;
   /** Once the processes in them have been killed. */
-  remove(): Promise<void>;
+  remove: () => Promise<void>;
 }
 
 /** Where there are none, nothing can be enrolled. */

@@ -2,12 +2,15 @@
  * An API server of fixed answers in a lab's node, for tests of the agent that need pods and resources but nothing that a real server does:
  * lists are what they were at first, watches say nothing, and what the agent writes into a status is kept.
  */
+import { randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import type { Lab } from '../../scripts/lab.ts';
+import type { Lab, Pod } from '../../scripts/lab.ts';
 import type { NodeStatus } from '../../agent/kube/resources.ts';
 import type { Workspace } from './agent.ts';
+import type { PodCgroups } from './cgroups.ts';
+import { enter } from './network.ts';
 
 const SERVER = `
 const http = require('node:http');
@@ -44,6 +47,28 @@ http.createServer((request, response) => {
     else response.end(JSON.stringify(object ?? { kind: 'Status', reason: 'NotFound', message: 'not found' }));
   });
 }).listen(0, '127.0.0.1', function () { console.log(this.address().port); });`;
+
+/** A running pod as the API server has it, with a process of it as its runtime starts it. */
+export async function announce(
+  lab: Lab,
+  { enroll }: PodCgroups,
+  pod: Pod,
+  annotations: Record<string, string> = {},
+): Promise<object> {
+  const uid = randomUUID();
+  enroll(await enter(lab, pod.netns), `kubepods/pod${uid}/1`);
+  return {
+    metadata: { name: pod.name, namespace: pod.namespace, uid, labels: { app: 'inspected' }, annotations },
+    spec: { nodeName: 'test-node' },
+    status: { phase: 'Running', podIP: pod.address, podIPs: [{ ip: pod.address }] },
+  };
+}
+
+/** Of these pods. */
+export function resourceOfAll(): object {
+  const metadata = { name: 'all', namespace: 'default', uid: randomUUID() };
+  return { metadata, spec: { selector: "app == 'inspected'" } };
+}
 
 export interface OneNode {
   /** Of the agent's configuration. */

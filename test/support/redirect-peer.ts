@@ -10,7 +10,7 @@ const SYMBOL = 24;
 /** @param ifindex Of the host side of the receiver's veth. Its section is called `tc`. */
 export function redirectPeer(ifindex: number): Buffer {
   // r1 = ifindex; r2 = 0; call 155 (bpf_redirect_peer); exit
-  const program = Buffer.from('b701000000000000b7020000000000008500000' + '09b0000009500000000000000', 'hex');
+  const program = Buffer.from('b701000000000000b702000000000000850000009b0000009500000000000000', 'hex');
   program.writeInt32LE(ifindex, 4);
   const strings = Buffer.from('\0tc\0bypass\0.symtab\0.strtab\0license\0', 'latin1');
   const nameOf = (name: string): number => strings.indexOf(`\0${name}\0`) + 1;
