@@ -1,5 +1,5 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
-import { lostOf, type Counters } from '../capture/protocol.ts';
+import { encryptedShareOf, lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
@@ -204,7 +204,7 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       a.endpoint.id.localeCompare(b.endpoint.id),
   );
   return table(
-    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>DROPPED', 'SEEN', 'STATE'],
+    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>ENCRYPTED', '>DROPPED', 'SEEN', 'STATE'],
     all.map(({ endpoint: { id, taps, lane, state, counters, coverage }, rates }) => [
       id,
       taps.map(({ interface: name, side }) => (side === 'pod' ? `${name} (pod)` : name)).join(', '),
@@ -212,6 +212,7 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       grouped(counters.received),
       rates === undefined ? '-' : rate(rates.received),
       rates === undefined ? '-' : size(rates.receivedBytes),
+      encrypted(counters),
       dropped(counters),
       seen(coverage),
       state.is === 'capturing'
@@ -219,6 +220,11 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
         : { text: state.is === 'waiting' ? state.reason : state.is, paint: 'yellow' },
     ]),
   );
+}
+
+function encrypted(counters: Counters): string {
+  const percent = 100 * encryptedShareOf(counters);
+  return percent === 0 ? '0' : percent < 0.1 ? '<0.1%' : `${percent.toFixed(1)}%`;
 }
 
 function dropped(counters: Counters): Cell {
