@@ -127,10 +127,10 @@ export function shuntedOf(counters: Counters): { protocol: string; packets: numb
   })).filter(({ packets }) => packets > 0);
 }
 
-/** The part of an endpoint's bytes that nobody can inspect, 0 to 1. */
-export function encryptedShareOf(counters: Counters): number {
+/** What was kept from the engine in all: bytes, and their part of what was read, 0 to 1. */
+export function encryptedOf(counters: Counters): { bytes: number; share: number } {
   const bytes = shuntedOf(counters).reduce((sum, shunted) => sum + shunted.bytes, 0);
-  return bytes === 0 ? 0 : Math.min(1, bytes / Math.max(1, counters.receivedBytes));
+  return { bytes, share: bytes === 0 ? 0 : Math.min(1, bytes / Math.max(1, counters.receivedBytes)) };
 }
 
 /** Adds `more` to `sum`, in place. */

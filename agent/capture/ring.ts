@@ -67,7 +67,7 @@ export interface LibraryOptions {
   promiscuous: boolean;
   filter: string;
   /** Called when a ring has become ready. */
-  ready(): void;
+  ready: () => void;
 }
 
 /** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
@@ -90,9 +90,12 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
   } catch (error) {
     if (choice === 'native') throw error;
     const instead = error instanceof Error ? error.message : String(error);
-    const library = await createNodePcapLibrary(options).catch((other: unknown) => {
-      throw new Error(`${instead}; ${other instanceof Error ? other.message : String(other)}`, { cause: other });
-    });
-    return { library, instead };
+    return await createNodePcapLibrary(options).then(
+      (library) => ({ library, instead }),
+      (other: unknown) => {
+        const reason = other instanceof Error ? other.message : String(other);
+        throw new Error(`${instead}; ${reason}`, { cause: error });
+      },
+    );
   }
 }

@@ -1,5 +1,5 @@
 /** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
-import { encryptedShareOf, lostOf, type Counters } from '../capture/protocol.ts';
+import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
@@ -205,14 +205,14 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
   );
   return table(
     ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>ENCRYPTED', '>DROPPED', 'SEEN', 'STATE'],
-    all.map(({ endpoint: { id, taps, lane, state, counters, coverage }, rates }) => [
+    all.map(({ endpoint: { id, taps, lane, state, counters, encrypted, coverage }, rates }) => [
       id,
       taps.map(({ interface: name, side }) => (side === 'pod' ? `${name} (pod)` : name)).join(', '),
       lane,
       grouped(counters.received),
       rates === undefined ? '-' : rate(rates.received),
       rates === undefined ? '-' : size(rates.receivedBytes),
-      encrypted(counters),
+      encryptedPercent(encrypted.share),
       dropped(counters),
       seen(coverage),
       state.is === 'capturing'
@@ -222,8 +222,8 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
   );
 }
 
-function encrypted(counters: Counters): string {
-  const percent = 100 * encryptedShareOf(counters);
+function encryptedPercent(share: number): string {
+  const percent = 100 * share;
   return percent === 0 ? '0' : percent < 0.1 ? '<0.1%' : `${percent.toFixed(1)}%`;
 }
 

@@ -2,7 +2,6 @@
  * What is inspected and by whom, for the page: agents that are named or found as pods, and the resources' status. Asked when the page asks, at most each 5 s;
  * an agent that does not answer in 2 s is `unknown`.
  */
-import { encryptedShareOf, shuntedOf } from '../capture/protocol.ts';
 import { askStatus, type Address } from '../observe/ask.ts';
 import type { EndpointSnapshot } from '../observe/snapshot.ts';
 import type { ApiClient } from '../kube/api.ts';
@@ -91,11 +90,7 @@ async function askAgent(address: Address): Promise<Node> {
 
 function mostEncrypted(endpoints: readonly EndpointSnapshot[]): NonNullable<Node['encrypted']> {
   return endpoints
-    .map(({ id, counters }) => ({
-      pod: id,
-      bytes: shuntedOf(counters).reduce((sum, { bytes }) => sum + bytes, 0),
-      share: encryptedShareOf(counters),
-    }))
+    .map(({ id, encrypted }) => ({ pod: id, ...encrypted }))
     .filter(({ bytes }) => bytes > 0)
     .sort((a, b) => b.bytes - a.bytes)
     .slice(0, MAX_ENCRYPTED);
