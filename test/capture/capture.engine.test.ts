@@ -163,13 +163,13 @@ describe.each(LIBRARIES)('a capture process that hands over (%s)', (library) => 
     async () => {
       const busy = lab.addPod({ name: 'busy', address: '10.66.0.3' });
       const idle = addIdle(50);
-      const { sent, result } = await drive(busy, ['native', `${512 << 10}`, `${512 << 10}`], ['100', ...idle]);
+      const { sent, result } = await drive(busy, ['native', `${2 << 20}`, `${2 << 20}`], ['100', ...idle]);
       expectAll(sent, result);
       expect(result.renewals).toBe(0);
       expect(result.after.packetSockets).toBe(result.before.packetSockets);
       expect(result.after.descriptors).toBe(result.before.descriptors);
-      // 9,900 rings of 512 KiB would be 5 GB.
-      expect(result.after.residentBytes - result.before.residentBytes).toBeLessThan(32 << 20);
+      // 9,900 rings of 2 MiB would be 20 GB.
+      expect(result.after.residentBytes - result.before.residentBytes).toBeLessThan(64 << 20);
     },
   );
 

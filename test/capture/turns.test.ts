@@ -86,7 +86,7 @@ function createBench(rings: FakeRing[], arenaBytes = 4 << 20): Bench {
       return 0;
     },
   }));
-  readings.forEach(turns.add);
+  readings.forEach((reading) => turns.add(reading));
   return { output, turns, rings, readings, told };
 }
 
@@ -125,7 +125,7 @@ describe('turns', () => {
       quiet.left = 1;
       while (quiet.given < round) await sleep(1);
     }
-    readings.forEach(turns.remove);
+    readings.forEach((reading) => turns.remove(reading));
     await sleep(1);
     const before = given(floods);
     await sleep(20);
@@ -193,7 +193,7 @@ describe('turns', () => {
       while (order.length <= round) await tick();
     }
     expect(order.slice(0, 20)).toEqual(Array.from({ length: 20 }, (_, turn) => turn % 3));
-    readings.forEach(turns.remove);
+    readings.forEach((reading) => turns.remove(reading));
   });
 
   test('tell that a ring has failed, once, without asking it to wake, and read the others', async () => {
