@@ -133,7 +133,7 @@ describe.each(LIBRARIES)('a capture process that hands over (%s)', (library) => 
       for (let turn = 1; turn <= 3; turn++) {
         const goesAway = pod;
         const first = sent.length;
-        send(pod, sent, 1_000);
+        sendFrames(pod, sent, 1_000);
         if (turn === 3) {
           await poll(() => capture.sequences.includes(sent.length - 1));
           continue;
@@ -235,7 +235,7 @@ describe.each(LIBRARIES)('a capture process that hands over (%s)', (library) => 
     ).flat();
   }
 
-  function send(pod: Pod, sent: number[], count: number): void {
+  function sendFrames(pod: Pod, sent: number[], count: number): void {
     const first = sent.length;
     for (let index = 0; index < count; index++) sent.push(first + index);
     inject(lab, workspace, pod.netns, 'eth0', frames(pod, first, count));
