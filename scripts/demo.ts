@@ -280,10 +280,10 @@ async function firstLine(child: ChildProcess, what: string): Promise<void> {
   await withTimeout(line, 10_000, `${what} did not start`);
 }
 
-async function withTimeout<T>(promise: Promise<T>, millis: number, what: string, why = () => ''): Promise<T> {
+async function withTimeout<T>(promise: Promise<T>, millis: number, what: string, explain = () => ''): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s${why()}`)), millis);
+    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s${explain()}`)), millis);
   });
   try {
     return await Promise.race([promise, timeout]);

@@ -85,10 +85,12 @@ export interface Chosen {
 /** @throws Error when the chosen one, or with `auto` none, can be loaded. */
 export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
   if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
+  let instead: string;
   try {
     return { library: createNativeLibrary(options) };
   } catch (error) {
     if (choice === 'native') throw error;
+<<<<<<< HEAD
     const instead = error instanceof Error ? error.message : String(error);
     return await createNodePcapLibrary(options).then(
       (library) => ({ library, instead }),
@@ -97,5 +99,17 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
         throw new Error(`${instead}; ${reason}`, { cause: error });
       },
     );
+=======
+    instead = messageOf(error);
   }
+  try {
+    return { library: await createNodePcapLibrary(options), instead };
+  } catch (error) {
+    throw new Error(`${instead}; ${messageOf(error)}`, { cause: error });
+>>>>>>> 3b02bfc09028b3d3ed445480eee8a3f2e2fa25f4
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
