@@ -90,23 +90,12 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
     return { library: createNativeLibrary(options) };
   } catch (error) {
     if (choice === 'native') throw error;
-<<<<<<< HEAD
-    const instead = error instanceof Error ? error.message : String(error);
-    return await createNodePcapLibrary(options).then(
-      (library) => ({ library, instead }),
-      (other: unknown) => {
-        const reason = other instanceof Error ? other.message : String(other);
-        throw new Error(`${instead}; ${reason}`, { cause: error });
-      },
-    );
-=======
     instead = messageOf(error);
   }
   try {
     return { library: await createNodePcapLibrary(options), instead };
   } catch (error) {
     throw new Error(`${instead}; ${messageOf(error)}`, { cause: error });
->>>>>>> 3b02bfc09028b3d3ed445480eee8a3f2e2fa25f4
   }
 }
 
