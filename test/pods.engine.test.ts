@@ -43,6 +43,15 @@ describeLive((engine) => {
     workspace.remove();
   });
 
+  /** Of pods. */
+  const processes: number[] = [];
+
+  async function announced(pod: Pod, annotations?: Record<string, string>): Promise<object> {
+    const { object, pid } = await announce(lab, cgroups, pod, annotations);
+    processes.push(pid);
+    return object;
+  }
+
   async function start(pods: object[], capture: Record<string, unknown> = {}): Promise<OneNode> {
     const node = await serveOneNode(lab, workspace, { resources: [resourceOfAll()], pods });
     agent = await runAgent({
@@ -109,7 +118,7 @@ describeLive((engine) => {
     const client = lab.addPod({ name: 'client', address: '10.81.0.3' });
     await serve(lab, pod.netns, PORT);
     bypass(client, pod);
-    const node = await start([await announce(lab, cgroups, pod)]);
+    const node = await start([await announced(pod)]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: pod.interface, by: 'calico' });
     const atFirst = packets(pod, 'eth0');
     await logged('capturing', pod);
@@ -169,7 +178,7 @@ describeLive((engine) => {
     const client = lab.addPod({ name: 'client2', address: '10.82.0.3' });
     await serve(lab, pod.netns, PORT);
     bypass(client, pod);
-    const node = await start([await announce(lab, cgroups, pod)], { side: 'host' });
+    const node = await start([await announced(pod)], { side: 'host' });
     await logged('capturing', pod);
     while (!node.status()?.errorConditions.some(({ message }) => message.includes('capture.side is host'))) {
       send(lab, client.netns, pod.address, PORT, 'unseen', 300_000);
@@ -182,8 +191,8 @@ describeLive((engine) => {
     const pod = lab.addUplinkPod('macvlan', { name: 'macvlan', address: '10.83.0.2' });
     const client = lab.addUplinkPod('macvlan', { name: 'macvlan-client', address: '10.83.0.3' });
     await serve(lab, pod.netns, PORT);
-    const announced = await announce(lab, cgroups, pod);
-    const node = await start([announced]);
+    const object = await announced(pod);
+    const node = await start([object]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: 'eth0', by: 'pod' });
     await logged('capturing', pod);
     send(lab, client.netns, pod.address, PORT, `${MARKER} macvlan`);
@@ -194,6 +203,27 @@ describeLive((engine) => {
     expect(await command(...explain, '--selector', "app == 'inspected'")).toMatch(
       /^macvlan +test-node +yes +eth0 in the pod$/m,
     );
+
+    // Another capture process finds the namespace, though no process of the pod leads to it any more.
+    for (const pid of processes.splice(0)) process.kill(pid, 'SIGKILL');
+    const from = running().log.length;
+    for (const pid of running().children('capture')) process.kill(pid, 'SIGKILL');
+    await running().logged(({ msg, endpoint }) => msg === 'capturing' && endpoint === 'default/macvlan', from);
+    await running().logged(({ msg }) => msg === 'engine reads packets', from);
+    const isBack = (): boolean => running().events.some((event) => payloadOf(event).includes('again'));
+    for (let round = 0; !isBack(); round++) {
+      send(lab, client.netns, pod.address, PORT, `${MARKER} again ${round}`);
+      await sleep(200);
+    }
+  });
+
+  test('without the native library, such a pod is not captured, and the status says why', async () => {
+    const pod = lab.addUplinkPod('macvlan', { name: 'unseen', address: '10.87.0.2' });
+    const node = await start([await announced(pod)], { library: 'node-pcap' });
+    const isTold = ({ message }: { message: string }): boolean =>
+      /default\/unseen: .*node-pcap cannot enter/.test(message);
+    while (!node.status()?.errorConditions.some(isTold)) await sleep(50);
+    expect(node.status()).toMatchObject({ active: { success: false }, podsCaptured: 0 });
   });
 
   test('further networks and the loopback are captured beside the host side', async () => {
@@ -206,10 +236,10 @@ describeLive((engine) => {
       { name: 'cni0', interface: 'eth0', ips: [pod.address], default: true },
       { name: 'default/storage', interface: 'net1', ips: ['10.85.0.2'] },
     ];
-    const announced = await announce(lab, cgroups, pod, {
+    const object = await announced(pod, {
       'k8s.v1.cni.cncf.io/network-status': JSON.stringify(networks),
     });
-    await start([announced], { loopback: true });
+    await start([object], { loopback: true });
     await logged('capturing', pod);
     send(lab, client.netns, pod.address, PORT, `${MARKER} own`);
     send(lab, client.netns, '10.85.0.2', PORT, `${MARKER} further`);
