@@ -15,6 +15,24 @@ import { redirectPeer } from './support/redirect-peer.ts';
 
 const PORT = 7777;
 
+/** Takes datagrams and says nothing. */
+const SINK = `
+import socket, sys
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(('0.0.0.0', int(sys.argv[1])))
+print('up', flush=True)
+while True: sink.recv(100)`;
+
+/** Sends a numbered datagram each 5 ms until it is told to end; prints how many it has sent. */
+const STEADY = `
+import select, socket, sys
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+count = 0
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    out.sendto(f'{sys.argv[3]} steady {count} end'.encode(), (sys.argv[1], int(sys.argv[2])))
+    count += 1
+print(count)`;
+
 describeLive((engine) => {
   if (whyNoCgroups !== undefined) {
     process.stderr.write(`skipped: ${whyNoCgroups}\n`);
@@ -63,6 +81,8 @@ describeLive((engine) => {
         kubernetes: { kubeconfig: node.kubeconfig },
         coverage: { windowMillis: '4s' },
         capture: { ringSize: '8MiB', ...capture },
+        // Every alert is an event of its own.
+        alerts: { burst: 0 },
       },
     });
     return node;
@@ -116,12 +136,16 @@ describeLive((engine) => {
   test('a pod that packets reach past the node goes over to its own side, and no packet is missed or counted twice', async () => {
     const pod = lab.addPod({ name: 'bypassed', address: '10.81.0.2' });
     const client = lab.addPod({ name: 'client', address: '10.81.0.3' });
+    const steady = lab.addPod({ name: 'steady', address: '10.81.0.4' });
     await serve(lab, pod.netns, PORT);
+    await listen(pod, PORT);
     bypass(client, pod);
     const node = await start([await announced(pod)]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: pod.interface, by: 'calico' });
     const atFirst = packets(pod, 'eth0');
     await logged('capturing', pod);
+    // What comes by the node all the while is inspected once: before, after, and when it goes over.
+    const endSteady = sendSteadily(steady, pod);
     const isOver = logged("not all of its packets pass the node's side: it is captured in the pod from now on", pod);
     let over: Record<string, unknown> | undefined;
     void isOver.then((line) => (over = line));
@@ -136,6 +160,10 @@ describeLive((engine) => {
       send(lab, client.netns, pod.address, PORT, `${MARKER} inside ${round}`);
       await sleep(200);
     }
+    const sent = await endSteady();
+    await eventOf(`steady ${sent - 1} end`);
+    const numbers = running().events.flatMap((event) => /steady (\d+) end/.exec(payloadOf(event))?.[1] ?? []);
+    expect(numbers.map(Number).toSorted((a, b) => a - b)).toEqual(Array.from({ length: sent }, (_, index) => index));
     expect(await eventOf('inside')).toMatchObject({
       source_ip: client.address,
       dest_ip: pod.address,
@@ -162,6 +190,22 @@ describeLive((engine) => {
     expect(await endpointOf(pod)).toMatchObject({ taps: [{ side: 'pod' }], coverage: {} });
     expect(running().log.filter((line) => line.msg === 'capture ends')).toEqual([]);
   });
+
+  async function listen({ netns }: Pod, port: number): Promise<void> {
+    const child = lab.spawn(netns, 'python3', ['-c', SINK, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => child.stdout?.once('data', resolve));
+  }
+
+  /** @returns ends it, and gives the number of datagrams. */
+  function sendSteadily({ netns }: Pod, to: Pod): () => Promise<number> {
+    const args = ['-c', STEADY, to.address, String(PORT), MARKER];
+    const child = lab.spawn(netns, 'python3', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    return () =>
+      new Promise((resolve) => {
+        child.stdout?.once('data', (line: Buffer) => resolve(Number(String(line))));
+        child.stdin?.end('\n');
+      });
+  }
 
   /** Packets that were counted, and that its interface carried, once neither becomes more. */
   async function atRest(pod: Pod, device: string): Promise<{ counted: number; carried: number }> {
