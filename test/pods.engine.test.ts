@@ -15,6 +15,24 @@ import { redirectPeer } from './support/redirect-peer.ts';
 
 const PORT = 7777;
 
+/** Takes datagrams and says nothing. */
+const SINK = `
+import socket, sys
+sink = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+sink.bind(('0.0.0.0', int(sys.argv[1])))
+print('up', flush=True)
+while True: sink.recv(100)`;
+
+/** Sends a numbered datagram each 5 ms until it is told to end; prints how many it has sent. */
+const STEADY = `
+import select, socket, sys
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+count = 0
+while not select.select([sys.stdin], [], [], 0.005)[0]:
+    out.sendto(f'{sys.argv[3]} steady {count} end'.encode(), (sys.argv[1], int(sys.argv[2])))
+    count += 1
+print(count)`;
+
 describeLive((engine) => {
   if (whyNoCgroups !== undefined) {
     process.stderr.write(`skipped: ${whyNoCgroups}\n`);
@@ -43,6 +61,15 @@ describeLive((engine) => {
     workspace.remove();
   });
 
+  /** Of pods. */
+  const processes: number[] = [];
+
+  async function announced(pod: Pod, annotations?: Record<string, string>): Promise<object> {
+    const { object, pid } = await announce(lab, cgroups, pod, annotations);
+    processes.push(pid);
+    return object;
+  }
+
   async function start(pods: object[], capture: Record<string, unknown> = {}): Promise<OneNode> {
     const node = await serveOneNode(lab, workspace, { resources: [resourceOfAll()], pods });
     agent = await runAgent({
@@ -54,6 +81,8 @@ describeLive((engine) => {
         kubernetes: { kubeconfig: node.kubeconfig },
         coverage: { windowMillis: '4s' },
         capture: { ringSize: '8MiB', ...capture },
+        // Every alert is an event of its own.
+        alerts: { burst: 0 },
       },
     });
     return node;
@@ -107,12 +136,16 @@ describeLive((engine) => {
   test('a pod that packets reach past the node goes over to its own side, and no packet is missed or counted twice', async () => {
     const pod = lab.addPod({ name: 'bypassed', address: '10.81.0.2' });
     const client = lab.addPod({ name: 'client', address: '10.81.0.3' });
+    const steady = lab.addPod({ name: 'steady', address: '10.81.0.4' });
     await serve(lab, pod.netns, PORT);
+    await listen(pod, PORT);
     bypass(client, pod);
-    const node = await start([await announce(lab, cgroups, pod)]);
+    const node = await start([await announced(pod)]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: pod.interface, by: 'calico' });
     const atFirst = packets(pod, 'eth0');
     await logged('capturing', pod);
+    // What comes by the node all the while is inspected once: before, after, and when it goes over.
+    const endSteady = sendSteadily(steady, pod);
     const isOver = logged("not all of its packets pass the node's side: it is captured in the pod from now on", pod);
     let over: Record<string, unknown> | undefined;
     void isOver.then((line) => (over = line));
@@ -127,6 +160,10 @@ describeLive((engine) => {
       send(lab, client.netns, pod.address, PORT, `${MARKER} inside ${round}`);
       await sleep(200);
     }
+    const sent = await endSteady();
+    await eventOf(`steady ${sent - 1} end`);
+    const numbers = running().events.flatMap((event) => /steady (\d+) end/.exec(payloadOf(event))?.[1] ?? []);
+    expect(numbers.map(Number).toSorted((a, b) => a - b)).toEqual(Array.from({ length: sent }, (_, index) => index));
     expect(await eventOf('inside')).toMatchObject({
       source_ip: client.address,
       dest_ip: pod.address,
@@ -154,6 +191,22 @@ describeLive((engine) => {
     expect(running().log.filter((line) => line.msg === 'capture ends')).toEqual([]);
   });
 
+  async function listen({ netns }: Pod, port: number): Promise<void> {
+    const child = lab.spawn(netns, 'python3', ['-c', SINK, String(port)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await new Promise((resolve) => child.stdout?.once('data', resolve));
+  }
+
+  /** @returns ends it, and gives the number of datagrams. */
+  function sendSteadily({ netns }: Pod, to: Pod): () => Promise<number> {
+    const args = ['-c', STEADY, to.address, String(PORT), MARKER];
+    const child = lab.spawn(netns, 'python3', args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    return () =>
+      new Promise((resolve) => {
+        child.stdout?.once('data', (line: Buffer) => resolve(Number(String(line))));
+        child.stdin?.end('\n');
+      });
+  }
+
   /** Packets that were counted, and that its interface carried, once neither becomes more. */
   async function atRest(pod: Pod, device: string): Promise<{ counted: number; carried: number }> {
     for (let last = { counted: -1, carried: -1 }; ; await sleep(2_000)) {
@@ -169,7 +222,7 @@ describeLive((engine) => {
     const client = lab.addPod({ name: 'client2', address: '10.82.0.3' });
     await serve(lab, pod.netns, PORT);
     bypass(client, pod);
-    const node = await start([await announce(lab, cgroups, pod)], { side: 'host' });
+    const node = await start([await announced(pod)], { side: 'host' });
     await logged('capturing', pod);
     while (!node.status()?.errorConditions.some(({ message }) => message.includes('capture.side is host'))) {
       send(lab, client.netns, pod.address, PORT, 'unseen', 300_000);
@@ -182,8 +235,8 @@ describeLive((engine) => {
     const pod = lab.addUplinkPod('macvlan', { name: 'macvlan', address: '10.83.0.2' });
     const client = lab.addUplinkPod('macvlan', { name: 'macvlan-client', address: '10.83.0.3' });
     await serve(lab, pod.netns, PORT);
-    const announced = await announce(lab, cgroups, pod);
-    const node = await start([announced]);
+    const object = await announced(pod);
+    const node = await start([object]);
     expect(await logged('pod is selected', pod)).toMatchObject({ interface: 'eth0', by: 'pod' });
     await logged('capturing', pod);
     send(lab, client.netns, pod.address, PORT, `${MARKER} macvlan`);
@@ -194,6 +247,27 @@ describeLive((engine) => {
     expect(await command(...explain, '--selector', "app == 'inspected'")).toMatch(
       /^macvlan +test-node +yes +eth0 in the pod$/m,
     );
+
+    // Another capture process finds the namespace, though no process of the pod leads to it any more.
+    for (const pid of processes.splice(0)) process.kill(pid, 'SIGKILL');
+    const from = running().log.length;
+    for (const pid of running().children('capture')) process.kill(pid, 'SIGKILL');
+    await running().logged(({ msg, endpoint }) => msg === 'capturing' && endpoint === 'default/macvlan', from);
+    await running().logged(({ msg }) => msg === 'engine reads packets', from);
+    const isBack = (): boolean => running().events.some((event) => payloadOf(event).includes('again'));
+    for (let round = 0; !isBack(); round++) {
+      send(lab, client.netns, pod.address, PORT, `${MARKER} again ${round}`);
+      await sleep(200);
+    }
+  });
+
+  test('without the native library, such a pod is not captured, and the status says why', async () => {
+    const pod = lab.addUplinkPod('macvlan', { name: 'unseen', address: '10.87.0.2' });
+    const node = await start([await announced(pod)], { library: 'node-pcap' });
+    const isTold = ({ message }: { message: string }): boolean =>
+      /default\/unseen: .*node-pcap cannot enter/.test(message);
+    while (!node.status()?.errorConditions.some(isTold)) await sleep(50);
+    expect(node.status()).toMatchObject({ active: { success: false }, podsCaptured: 0 });
   });
 
   test('further networks and the loopback are captured beside the host side', async () => {
@@ -206,10 +280,10 @@ describeLive((engine) => {
       { name: 'cni0', interface: 'eth0', ips: [pod.address], default: true },
       { name: 'default/storage', interface: 'net1', ips: ['10.85.0.2'] },
     ];
-    const announced = await announce(lab, cgroups, pod, {
+    const object = await announced(pod, {
       'k8s.v1.cni.cncf.io/network-status': JSON.stringify(networks),
     });
-    await start([announced], { loopback: true });
+    await start([object], { loopback: true });
     await logged('capturing', pod);
     send(lab, client.netns, pod.address, PORT, `${MARKER} own`);
     send(lab, client.netns, '10.85.0.2', PORT, `${MARKER} further`);

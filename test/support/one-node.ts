@@ -54,14 +54,16 @@ export async function announce(
   { enroll }: PodCgroups,
   pod: Pod,
   annotations: Record<string, string> = {},
-): Promise<object> {
+): Promise<{ object: object; pid: number }> {
   const uid = randomUUID();
-  enroll(await enter(lab, pod.netns), `kubepods/pod${uid}/1`);
-  return {
+  const pid = await enter(lab, pod.netns);
+  enroll(pid, `kubepods/pod${uid}/1`);
+  const object = {
     metadata: { name: pod.name, namespace: pod.namespace, uid, labels: { app: 'inspected' }, annotations },
     spec: { nodeName: 'test-node' },
     status: { phase: 'Running', podIP: pod.address, podIPs: [{ ip: pod.address }] },
   };
+  return { object, pid };
 }
 
 /** Of these pods. */
