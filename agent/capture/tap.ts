@@ -192,7 +192,7 @@ export function createTap(
   }
 
   function release(ring: Ring): void {
-    const closed = ring.close().then(() => releases.delete(closed));
+    const closed: Promise<unknown> = ring.close().then(() => releases.delete(closed));
     releases.add(closed);
   }
 
