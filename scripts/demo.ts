@@ -73,9 +73,9 @@ for (const [signal, code] of [
   process.once(signal, () => process.exit(code));
 }
 
-const why = whyNoLab();
-if (why === undefined) await live();
-else await recorded(why);
+const noLab = whyNoLab();
+if (noLab === undefined) await live();
+else await recorded(noLab);
 
 async function live(): Promise<void> {
   lab = openLab(PREFIX);

@@ -34,10 +34,10 @@ export interface Reading {
 }
 
 export interface Turns {
-  add(reading: Reading): void;
-  remove(reading: Reading): void;
+  add: (reading: Reading) => void;
+  remove: (reading: Reading) => void;
   /** A ring has become ready, or there is room again. */
-  wake(): void;
+  wake: () => void;
 }
 
 export function createTurns(output: Output, forwarder: Forwarder, snaplen: number): Turns {
