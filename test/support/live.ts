@@ -2,7 +2,7 @@
 import { describe } from '@jest/globals';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { text } from 'node:stream/consumers';
+import { text as textOf } from 'node:stream/consumers';
 import { whyNoLab, type Lab } from '../../scripts/lab.ts';
 import type { Workspace } from './agent.ts';
 import { describeEngine } from './engines.ts';
@@ -37,13 +37,13 @@ export function inject(
 }
 
 /** One TCP conversation in which the client says `text`. */
-export function conversation(said: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
+export function conversation(text: string, port: number, client = '10.65.0.9', server = '10.65.0.8'): Frame[] {
   return tcpConversation({
     client,
     server,
     clientPort: port,
     serverPort: 7777,
-    exchange: [{ from: 'client', data: said }],
+    exchange: [{ from: 'client', data: text }],
   });
 }
 
@@ -109,7 +109,7 @@ export async function spawnLoad(lab: Lab, netns: string, ...args: (string | numb
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   if (child.stdout === null) throw new Error('no stdout');
-  const said = await text(child.stdout);
+  const said = await textOf(child.stdout);
   if (said === '') throw new Error(`nothing could be sent: ${args.join(' ')}`);
   return Number(said);
 }
