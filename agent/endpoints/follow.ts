@@ -22,7 +22,8 @@ import { createSelect, type Selection } from './select.ts';
 const COALESCE_MILLIS = 20;
 const RETRY_FIRST_MILLIS = 100;
 const RETRY_LAST_MILLIS = 5_000;
-/** A pod that went over is looked for so often, over some seconds, before it comes back. */
+/** A pod that can't be captured so soon after it went over is looked for so often, over some seconds, and then comes back. */
+const INSIDE_MILLIS = 60_000;
 const INSIDE_ATTEMPTS = 6;
 /** What a captured pod lacks will hardly come. */
 const RETRY_LACKING_MILLIS = 60_000;
@@ -85,10 +86,10 @@ interface Attached {
   /** What was asked for when the place was found. */
   asked: string;
   held: HeldNamespace | undefined;
-  /** It came from the node's side, and was not seen to be captured on its own yet. */
-  isNewInside?: boolean;
+  /** When it came from the node's side, on the clock of performance.now(). */
+  wentOverAt: number | undefined;
   /** Why it can't be captured on its own side. */
-  keptOut?: string | undefined;
+  keptOut: string | undefined;
 }
 
 /** By endpoint id, as they were when the round began. */
@@ -190,7 +191,7 @@ export function followPods(options: FollowOptions): Follower {
     for (const [key, { pod, resources }] of selection.pods) {
       const entry = attached.get(key);
       const isDue = (unresolved.get(key)?.retryAt ?? 0) <= now;
-      if (entry !== undefined) watchInside(entry, states.get(key));
+      if (entry !== undefined) watchInside(entry, states.get(key), now);
       const request = requestOf(pod, resources, entry, states.get(key));
       if (entry === undefined) {
         if (detaching.has(key) || !isDue) continue;
@@ -219,13 +220,12 @@ export function followPods(options: FollowOptions): Follower {
     }
   }
 
-  /** Notes whether a pod that went over is captured there. */
-  function watchInside(entry: Attached, captured: CaptureState | undefined): void {
+  /** Notes that a pod that went over can't be captured there. */
+  function watchInside(entry: Attached, captured: CaptureState | undefined, now: number): void {
     const { state } = captured ?? {};
-    if (entry.isNewInside !== true) return;
-    if (state?.is === 'capturing') entry.isNewInside = false;
-    else if (state?.is === 'waiting' && (unresolved.get(entry.pod.key)?.attempts ?? 0) >= INSIDE_ATTEMPTS)
-      entry.keptOut = state.reason;
+    const isNew = entry.wentOverAt !== undefined && now - entry.wentOverAt < INSIDE_MILLIS;
+    const attempts = unresolved.get(entry.pod.key)?.attempts ?? 0;
+    if (isNew && state?.is === 'waiting' && attempts >= INSIDE_ATTEMPTS) entry.keptOut = state.reason;
   }
 
   function requestOf(
@@ -299,9 +299,16 @@ export function followPods(options: FollowOptions): Follower {
     // Capture has opened what it was to open there, or never will.
     before?.held?.release();
     unresolved.delete(pod.key);
-    const isNewInside = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
-    const asked = whatIsAsked(request);
-    attached.set(pod.key, { pod, endpoint, place, asked, held, isNewInside, keptOut: before?.keptOut });
+    const goesOver = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
+    attached.set(pod.key, {
+      pod,
+      endpoint,
+      place,
+      asked: whatIsAsked(request),
+      held,
+      wentOverAt: goesOver ? performance.now() : before?.wentOverAt,
+      keptOut: before?.keptOut,
+    });
     return true;
   }
 
