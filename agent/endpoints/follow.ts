@@ -31,6 +31,8 @@ const RETRY_LACKING_MILLIS = 60_000;
 const IDLE_MILLIS = 30_000;
 /** A pod's network is often there a moment after the pod: only what lasts longer is in the status. */
 const GRACE_MILLIS = 1_000;
+/** Capture may open what it leaves once more, until it has gone over: its path must not lead elsewhere so soon. */
+const RELEASE_MILLIS = 30_000;
 const MAX_CONDITIONS = 10;
 
 /** What capture tells of an endpoint. */
@@ -289,15 +291,15 @@ export function followPods(options: FollowOptions): Follower {
   function capturePlace(request: PlaceRequest, resources: string[], place: Place): boolean {
     const { pod } = request;
     const before = attached.get(pod.key);
-    const held = hold(pod, place);
+    const held = hold(pod, place, before);
     if (held === 'failed') return false;
     const endpoint = createEndpoint(pod, resources, ruleSets, place, held);
     if (!tell(endpoint, pod)) {
-      held?.release();
+      if (held !== before?.held) held?.release();
       return false;
     }
-    // Capture has opened what it was to open there, or never will.
-    before?.held?.release();
+    const left = before?.held;
+    if (left !== undefined && left !== held) setTimeout(() => left.release(), RELEASE_MILLIS).unref();
     unresolved.delete(pod.key);
     const goesOver = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
     attached.set(pod.key, {
@@ -312,9 +314,11 @@ export function followPods(options: FollowOptions): Follower {
     return true;
   }
 
-  function hold(pod: Pod, { inside }: Place): HeldNamespace | undefined | 'failed' {
+  function hold(pod: Pod, { inside }: Place, before: Attached | undefined): HeldNamespace | undefined | 'failed' {
+    if (inside === undefined) return undefined;
+    if (before?.held !== undefined && before.place.inside?.namespace.link === inside.namespace.link) return before.held;
     try {
-      return inside === undefined ? undefined : namespaces.hold(inside.namespace);
+      return namespaces.hold(inside.namespace);
     } catch (error) {
       retry(pod, `its network namespace can not be opened: ${error instanceof Error ? error.message : String(error)}`);
       return 'failed';
