@@ -490,7 +490,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         id,
         lane,
         received: counters.received,
-        accounted: counters.forwarded + counters.unsupported + lostOf(counters),
+        accounted: counters.forwarded + counters.shunted + counters.unsupported + lostOf(counters),
       })),
       lanes.flatMap((lane) => lane.status().ledger ?? []),
     );

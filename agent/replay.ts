@@ -9,7 +9,14 @@ import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { attribute } from './alerts/attribute.ts';
-import { GROWTH, linkTypeFromDlt, pcapFileHeader, RECORD_HEADER, tagFrame, writeRecordHeader } from './capture/frame.ts';
+import {
+  GROWTH,
+  linkTypeFromDlt,
+  pcapFileHeader,
+  RECORD_HEADER,
+  tagFrame,
+  writeRecordHeader,
+} from './capture/frame.ts';
 import { createPcapParser, type Damage } from './capture/pcap-file.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
 import type { Alert } from './engine/alert.ts';

@@ -225,7 +225,7 @@ static bool begin(job_t *job, ring_t *ring) {
 static void *open_ring(void *data) {
   job_t *job = data;
   if (*job->netns != 0) {
-    const int netns = open(job->netns, O_RDONLY | O_CLOEXEC);
+    const int netns = open(job->netns, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     const bool entered = (netns >= 0 && setns(netns, CLONE_NEWNET) == 0) || fail_job(job, "cannot enter the network namespace", strerror(errno));
     if (netns >= 0) close(netns);
     if (!entered) return NULL;

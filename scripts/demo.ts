@@ -73,9 +73,9 @@ for (const [signal, code] of [
   process.once(signal, () => process.exit(code));
 }
 
-const why = whyNoLab();
-if (why === undefined) await live();
-else await recorded(why);
+const noLab = whyNoLab();
+if (noLab === undefined) await live();
+else await recorded(noLab);
 
 async function live(): Promise<void> {
   lab = openLab(PREFIX);
@@ -280,10 +280,10 @@ async function firstLine(child: ChildProcess, what: string): Promise<void> {
   await withTimeout(line, 10_000, `${what} did not start`);
 }
 
-async function withTimeout<T>(promise: Promise<T>, millis: number, what: string, why = () => ''): Promise<T> {
+async function withTimeout<T>(promise: Promise<T>, millis: number, what: string, explain = () => ''): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const timeout = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s${why()}`)), millis);
+    timer = setTimeout(() => reject(new Error(`${what} within ${millis / 1000} s${explain()}`)), millis);
   });
   try {
     return await Promise.race([promise, timeout]);

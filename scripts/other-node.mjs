@@ -29,7 +29,9 @@ const cache = join(
 );
 const node = fetchNode();
 const pcap = buildPcap();
-const script = 'mount --bind "$1" "$2" && shift 2 && exec "$@"';
+// Named network namespaces are mounts too: others can't use those of the tests, and shall not see their names.
+const script =
+  'mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && mount --bind "$1" "$2" && shift 2 && exec "$@"';
 const { status } = spawnSync(
   'unshare',
   [

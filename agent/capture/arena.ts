@@ -20,7 +20,7 @@ export interface Arena {
   readonly bytes: Buffer;
   readonly view: DataView;
   /** A place for at least `least` bytes in one piece, up to `end`; -1: there is none. Nothing is taken until `commit`. */
-  reserve(least: number): number;
+  reserve: (least: number) => number;
   /** Where the place that `reserve` gave ends. */
   readonly end: number;
   /** Adds whole records to the stream. They are behind the last ones, or at a place of `reserve`. */

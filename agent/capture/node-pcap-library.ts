@@ -64,7 +64,9 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     let closed = false;
     let ifindex = 0;
     let openings = 0;
-    let dispatchedAt = performance.now();
+    /** What the kernel had counted after the last dispatch, and when that was asked for. */
+    const asked = { received: 0, at: performance.now() };
+    let dispatched = false;
     let current = start();
 
     function start(): { session: PcapSession; released: boolean } {
@@ -89,7 +91,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         if (opened.released) return -2;
         started = performance.now();
         const result = dispatch(packet, info);
-        dispatchedAt = performance.now();
+        dispatched = true;
         opened.released = result === -2;
         return result;
       };
@@ -128,7 +130,6 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     }
 
     function readLast(): void {
-      dispatchedAt = performance.now();
       failed = true;
       current.session.session.read_callback();
     }
@@ -185,7 +186,9 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       rearm: () => undefined,
       statistics() {
         const { received, dropped } = readKernel();
-        if (received - dropped > seen && performance.now() - dispatchedAt > STALLED_MILLIS) readLast();
+        if (dispatched || received < asked.received) Object.assign(asked, { received, at: performance.now() });
+        else if (received > asked.received && performance.now() - asked.at > STALLED_MILLIS) readLast();
+        dispatched = false;
         total.received = earlier.received + received;
         total.dropped = earlier.dropped + dropped + droppedHere;
         return total;

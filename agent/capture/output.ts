@@ -19,6 +19,7 @@ import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
 const FIFO_BYTES = 1 << 20;
 /** Beside what a FIFO holds: what is filled in one go, and what was not written yet. */
 const LEAST_ARENA = 4 << 20;
+const MOST_ARENA = 256 << 20;
 /** With so much that waits, the engine is slower than what comes. */
 const WAITING_BYTES = 64 * 1024;
 /** Between two tries to open a FIFO that nobody reads yet, and to write what waits. */
@@ -70,7 +71,7 @@ type State =
 
 /** @param native Without it, bytes are copied into a FIFO of 64 KiB. */
 export function createOutput(queueSize: number, native: Native | undefined, events: OutputEvents): Output {
-  const size = Math.max(queueSize, LEAST_ARENA);
+  const size = Math.min(Math.max(queueSize, LEAST_ARENA), MOST_ARENA);
   const arena = createArena(native === undefined ? Buffer.allocUnsafeSlow(size) : native.arena(size));
   let state: State = { is: 'closed' };
   let splices = native !== undefined;

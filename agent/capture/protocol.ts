@@ -118,6 +118,21 @@ export function inRingOf(counters: Counters): number {
   return received - forwarded - shunted - unsupported - lostOf(counters);
 }
 
+/** What was kept from the engine because it is encrypted, by protocol; those of which there was any. */
+export function shuntedOf(counters: Counters): { protocol: string; packets: number; bytes: number }[] {
+  return SHUNT_PROTOCOLS.map((protocol) => ({
+    protocol,
+    packets: counters[`${protocol}Packets`],
+    bytes: counters[`${protocol}Bytes`],
+  })).filter(({ packets }) => packets > 0);
+}
+
+/** What was kept from the engine in all: bytes, and their part of what was read, 0 to 1. */
+export function encryptedOf(counters: Counters): { bytes: number; share: number } {
+  const bytes = shuntedOf(counters).reduce((sum, shunted) => sum + shunted.bytes, 0);
+  return { bytes, share: bytes === 0 ? 0 : Math.min(1, bytes / Math.max(1, counters.receivedBytes)) };
+}
+
 /** Adds `more` to `sum`, in place. */
 export function addCounters(sum: Counters, more: Counters): Counters {
   for (const name of COUNTER_NAMES) sum[name] += more[name];

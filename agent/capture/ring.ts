@@ -67,7 +67,7 @@ export interface LibraryOptions {
   promiscuous: boolean;
   filter: string;
   /** Called when a ring has become ready. */
-  ready(): void;
+  ready: () => void;
 }
 
 /** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
@@ -85,14 +85,20 @@ export interface Chosen {
 /** @throws Error when the chosen one, or with `auto` none, can be loaded. */
 export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
   if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
+  let instead: string;
   try {
     return { library: createNativeLibrary(options) };
   } catch (error) {
     if (choice === 'native') throw error;
-    const instead = error instanceof Error ? error.message : String(error);
-    const library = await createNodePcapLibrary(options).catch((other: unknown) => {
-      throw new Error(`${instead}; ${other instanceof Error ? other.message : String(other)}`, { cause: other });
-    });
-    return { library, instead };
+    instead = messageOf(error);
   }
+  try {
+    return { library: await createNodePcapLibrary(options), instead };
+  } catch (error) {
+    throw new Error(`${instead}; ${messageOf(error)}`, { cause: error });
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

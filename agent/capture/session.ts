@@ -35,8 +35,8 @@ export interface SessionContext {
   library: Library;
   settings: CaptureSettings;
   turns: Turns;
-  linkTypeName(dlt: number): string;
-  tell(message: FromCapture): void;
+  linkTypeName: (dlt: number) => string;
+  tell: (message: FromCapture) => void;
 }
 
 export function createSession(first: AttachSpec, context: SessionContext): Session {

@@ -68,6 +68,8 @@ export function createTap(
   let before: Counted[] = [];
   /** Of rings that were left. */
   let openings = 0;
+  /** The kernel takes some milliseconds for each. */
+  const releases = new Set<Promise<unknown>>();
   let opening = false;
   let closing = false;
   let reason = '';
@@ -185,8 +187,13 @@ export function createTap(
     if (old.until !== undefined && delivered >= old.until) counters.received -= left;
     else counters[cause] += left;
     before = before.filter((other) => other !== old);
-    void old.ring.close();
+    release(old.ring);
     wake();
+  }
+
+  function release(ring: Ring): void {
+    const closed: Promise<unknown> = ring.close().then(() => releases.delete(closed));
+    releases.add(closed);
   }
 
   function resize(wanted: number): void {
@@ -235,6 +242,7 @@ export function createTap(
     }
     for (; before.length > 0 && performance.now() < deadline; wake()) await sleep(POLL_MILLIS);
     for (const old of before) retire(old, 'droppedQueue');
+    await Promise.all(releases);
   }
 
   return {

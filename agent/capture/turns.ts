@@ -1,8 +1,9 @@
 /**
  * Who is read when: rings take turns, a bounded piece each, so that one that floods leaves the others theirs, and the event loop goes on at any load.
  *
- * While the engine is slower than what comes, nothing is read: packets wait in their endpoints' own rings, and one that is full drops its own
- * endpoint's packets. A ring that is read again each round never fills, so what an endpoint sends below its share is not lost.
+ * While the engine is slower than what comes, packets wait in their endpoints' own rings, and one that is full drops its own endpoint's packets. A ring
+ * that is read again each round never fills, so what an endpoint sends below its share is not lost. A small ring has two blocks, of which the kernel
+ * closes each after some milliseconds, whatever is in it: so a little of each is read ahead even when the engine has to read first.
  */
 import type { Forwarder, Origin } from './forward.ts';
 import { RECORD_HEADER } from './frame.ts';
@@ -25,6 +26,10 @@ const PRESSED_SHARE = 1 / 2;
 const AGAIN_MILLIS = 8;
 const PRESSED_MILLIS = 1;
 
+/** Of each ring, while the engine has to read first, and how often that is looked at. */
+const AHEAD_BYTES = 32 * 1024;
+const AHEAD_MILLIS = 4;
+
 /** Something that is read: its ring may be another one each time. */
 export interface Reading {
   ring(): Ring | undefined;
@@ -34,10 +39,10 @@ export interface Reading {
 }
 
 export interface Turns {
-  add(reading: Reading): void;
-  remove(reading: Reading): void;
+  add: (reading: Reading) => void;
+  remove: (reading: Reading) => void;
   /** A ring has become ready, or there is room again. */
-  wake(): void;
+  wake: () => void;
 }
 
 export function createTurns(output: Output, forwarder: Forwarder, snaplen: number): Turns {
@@ -49,6 +54,9 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
   let ranAt = 0;
   /** When rings that are empty are to be read again. */
   let again = Infinity;
+  let aheadTimer: NodeJS.Timeout | undefined;
+  /** Bytes that were read since the engine has to read first. */
+  const ahead = new Map<Reading, number>();
 
   function wake(): void {
     schedule(ranAt + APART_MILLIS - performance.now());
@@ -64,6 +72,7 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
   function run(): void {
     scheduled = false;
     again = Infinity;
+    if (!output.blocked) ahead.clear();
     const end = performance.now() + ROUNDS_MILLIS;
     let more = true;
     while (more && !output.blocked) {
@@ -74,9 +83,23 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
       if (ranAt > end) break;
     }
     // When it is blocked, the output says when it no longer is.
-    if (output.blocked) return;
-    if (more) schedule(0);
+    if (output.blocked) aheadTimer ??= setTimeout(readAhead, AHEAD_MILLIS);
+    else if (more) schedule(0);
     else if (again < Infinity) schedule(again);
+  }
+
+  function readAhead(): void {
+    aheadTimer = undefined;
+    for (const reading of readings) {
+      if (!output.blocked) return;
+      const ring = reading.ring();
+      const read = ahead.get(reading) ?? 0;
+      if (ring?.ready !== true || read >= AHEAD_BYTES) continue;
+      const more = readPiece(reading, ring, AHEAD_BYTES);
+      if (more < 0) break;
+      ahead.set(reading, read + more);
+    }
+    aheadTimer = setTimeout(readAhead, AHEAD_MILLIS);
   }
 
   /** One turn for each, until the engine has to read first. @returns whether there may be more. */
@@ -87,28 +110,28 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
       const reading = readings[next++];
       const ring = reading?.ring();
       if (reading === undefined || ring?.ready !== true) continue;
-      if (!read(reading, ring)) return true;
+      if (readPiece(reading, ring, TURN_BYTES) < 0) {
+        next--;
+        return true;
+      }
       more ||= !ring.empty;
       if (output.blocked) return true;
     }
     return more;
   }
 
-  /** @returns whether there was room. */
-  function read(reading: Reading, ring: Ring): boolean {
+  /** @returns its bytes; -1: there is no room. */
+  function readPiece(reading: Reading, ring: Ring, most: number): number {
     let from = arena.reserve(least);
     if (from < 0) {
       output.flush();
       from = arena.reserve(least);
-      if (from < 0) {
-        next--;
-        return false;
-      }
+      if (from < 0) return -1;
     }
     const to = ring.fill(
       arena.bytes,
       from,
-      Math.min(arena.end, from + least + TURN_BYTES),
+      Math.min(arena.end, from + least + most),
       TURN_PACKETS,
       reading.origin.room,
     );
@@ -120,13 +143,14 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
       else again = Math.min(again, share < PRESSED_SHARE ? AGAIN_MILLIS : PRESSED_MILLIS);
     }
     if (arena.waiting > WRITTEN_BYTES) output.flush();
-    return true;
+    return to - from;
   }
 
   return {
     add: (reading) => void readings.push(reading),
     remove(reading) {
       readings = readings.filter((other) => other !== reading);
+      ahead.delete(reading);
     },
     wake,
   };

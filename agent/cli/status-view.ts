@@ -204,14 +204,15 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       a.endpoint.id.localeCompare(b.endpoint.id),
   );
   return table(
-    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>DROPPED', 'SEEN', 'STATE'],
-    all.map(({ endpoint: { id, taps, lane, state, counters, coverage }, rates }) => [
+    ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>ENCRYPTED', '>DROPPED', 'SEEN', 'STATE'],
+    all.map(({ endpoint: { id, taps, lane, state, counters, encrypted, coverage }, rates }) => [
       id,
       taps.map(({ interface: name, side }) => (side === 'pod' ? `${name} (pod)` : name)).join(', '),
       lane,
       grouped(counters.received),
       rates === undefined ? '-' : rate(rates.received),
       rates === undefined ? '-' : size(rates.receivedBytes),
+      encryptedPercent(encrypted.share),
       dropped(counters),
       seen(coverage),
       state.is === 'capturing'
@@ -219,6 +220,11 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
         : { text: state.is === 'waiting' ? state.reason : state.is, paint: 'yellow' },
     ]),
   );
+}
+
+function encryptedPercent(share: number): string {
+  const percent = 100 * share;
+  return percent === 0 ? '0' : percent < 0.1 ? '<0.1%' : `${percent.toFixed(1)}%`;
 }
 
 function dropped(counters: Counters): Cell {

@@ -131,9 +131,9 @@ const capture = z
       'Packets that do not match are not inspected.',
     ),
     queueSize: about(
-      bytes('4MiB', '256MiB').prefault('4MiB'),
-      'a size from 4MiB to 256MiB, such as 4MiB',
-      'Memory of each lane that packets go through; while the engine does not read them, others wait in their rings.',
+      bytes('512KiB', '1GiB').prefault('4MiB'),
+      'a size from 512KiB to 1GiB, such as 4MiB',
+      'Memory of each lane that packets go through, 4MiB to 256MiB of it; while the engine does not read, packets wait in their rings.',
     ),
     shunt: about(
       z.enum(['on', 'off']).prefault('on'),

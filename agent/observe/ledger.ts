@@ -1,7 +1,7 @@
 /**
  * The ledger of packets: whether what came in is all accounted for, checked again and again from the counters.
  *
- * 1. `received = forwarded + dropped + unsupported + in the ring`, for each endpoint. A ring is read in order, so what was received
+ * 1. `received = forwarded + shunted + dropped + unsupported + in the ring`, for each endpoint. A ring is read in order, so what was received
  *    before `WINDOW_MILLIS` must be accounted for by now, and nothing may be accounted for that was not received by now.
  * 2. `handed = analysed + in flight`, for each generation of an engine. What was handed to the FIFO before a canary that came back has been
  *    analysed; the engine's next report but one must say so. Without canaries this side is not checked.

@@ -4,7 +4,7 @@
  * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, `MAX_SIGNATURES`, and lists of names.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
-import type { Counters } from '../capture/protocol.ts';
+import { shuntedOf, type Counters } from '../capture/protocol.ts';
 import { sideOf, tapsOf, type Endpoint } from '../endpoints/endpoint.ts';
 import type { EngineCounters } from '../engine/counters.ts';
 import type { JournalStatus } from '../journal/journal.ts';
@@ -132,6 +132,29 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
           { namespace: endpoint.namespace, endpoint: endpoint.name },
           counters[counter],
         ]),
+    );
+  }
+  for (const [name, what, help] of [
+    [
+      'shunted_packets_total',
+      'packets',
+      'Packets of which something was kept from the engine because it is encrypted.',
+    ],
+    [
+      'shunted_bytes_total',
+      'bytes',
+      "Bytes of an endpoint's packets that were kept from the engine because they are encrypted.",
+    ],
+  ] as const) {
+    add(Counter, name, ['namespace', 'endpoint', 'protocol'], help, () =>
+      observed
+        .endpoints()
+        .flatMap(({ endpoint: { namespace, name: endpoint }, counters }) =>
+          shuntedOf(counters).map((shunted): Sample => [
+            { namespace, endpoint, protocol: shunted.protocol },
+            shunted[what],
+          ]),
+        ),
     );
   }
   add(Counter, 'alerts_total', ['outcome'], 'Alerts of the engine by what became of them.', () =>

@@ -1,5 +1,5 @@
 /** The agent at one moment, as JSON: what `/status` gives, and `dpi-agent status` shows. */
-import type { Counters, LibraryName } from '../capture/protocol.ts';
+import { encryptedOf, type Counters, type LibraryName } from '../capture/protocol.ts';
 import type { EndpointState } from '../capture/supervisor.ts';
 import { sideOf, tapsOf, type Endpoint, type Side } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
@@ -56,6 +56,8 @@ export interface EndpointSnapshot {
   lane: string;
   state: EndpointState;
   counters: Counters;
+  /** What nobody can inspect of its traffic: bytes, and their part of all, 0 to 1. */
+  encrypted: { bytes: number; share: number };
   coverage: EndpointCoverage;
 }
 
@@ -121,6 +123,7 @@ export function takeSnapshot(
       lane,
       state,
       counters,
+      encrypted: encryptedOf(counters),
       coverage,
     })),
     alerts: { ...agent.alerts() },

@@ -150,6 +150,8 @@ export interface Coverage {
     pods?: number;
     rules?: number;
     version?: string;
+    /** Pods of whose traffic a part is encrypted bulk, that nobody can inspect; those with the most of it. */
+    encrypted?: { pod: string; bytes: number; share: number }[];
   }[];
   resources: {
     key: string;

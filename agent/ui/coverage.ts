@@ -3,6 +3,7 @@
  * an agent that does not answer in 2 s is `unknown`.
  */
 import { askStatus, type Address } from '../observe/ask.ts';
+import type { EndpointSnapshot } from '../observe/snapshot.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath, type ApiDeepPacketInspection } from '../kube/resources.ts';
 import type { Coverage } from './api.ts';
@@ -14,6 +15,8 @@ const TIMEOUT_MILLIS = 2000;
 const AT_ONCE = 32;
 const MAX_ERRORS = 20;
 const MAX_TEXT = 4096;
+/** Pods of a node that are listed. */
+const MAX_ENCRYPTED = 10;
 
 type Node = Coverage['nodes'][number];
 type Resource = Coverage['resources'][number];
@@ -77,11 +80,20 @@ async function askAgent(address: Address): Promise<Node> {
       pods: endpoints.length,
       rules: rules.loaded,
       version: agent.version,
+      encrypted: mostEncrypted(endpoints),
     };
   } catch (error) {
     const where = 'socket' in address ? address.socket : address.url;
     return { name: where, state: 'unknown', problems: [`it does not answer: ${reasonOf(error)}`] };
   }
+}
+
+function mostEncrypted(endpoints: readonly EndpointSnapshot[]): NonNullable<Node['encrypted']> {
+  return endpoints
+    .map(({ id, encrypted }) => ({ pod: id, ...encrypted }))
+    .filter(({ bytes }) => bytes > 0)
+    .sort((a, b) => b.bytes - a.bytes)
+    .slice(0, MAX_ENCRYPTED);
 }
 
 async function askPods({

@@ -121,9 +121,10 @@ interface Seen {
 /** Adds a frame of `length` bytes that tells its number. */
 function offer({ output }: Sink, number: number, vlan: number, length: number): Accepted {
   if (!output.isOpen) return 'closed';
-  const { bytes, view, reserve } = output.arena;
+  const { arena } = output;
+  const { bytes, view } = arena;
   const size = RECORD_HEADER + GROWTH.ethernet + length;
-  const from = reserve(size);
+  const from = arena.reserve(size);
   if (from < 0) return 'queue-full';
   const start = from + size - length;
   bytes.fill(number & 0xff, start, from + size);

@@ -21,6 +21,8 @@ import { poll } from '../support/poll.ts';
 
 /** More than either engine takes, and together no more than one CPU sends. */
 const PACKETS_PER_SECOND = 120_000;
+/** Less than a pod's share of what an engine takes, on any machine. */
+const MODERATE_PACKETS_PER_SECOND = 500;
 
 /** Each takes an engine some ten microseconds for a packet with a body of the flood, so that no machine's engine is fast enough. */
 const SLOW_RULES = Array.from(
@@ -28,14 +30,19 @@ const SLOW_RULES = Array.from(
   (_, index) =>
     `alert tcp any any -> any any ( msg:"TEST slow"; pcre:"/x+x+x+[${index}z]/"; sid:${MARKER_SID + 1 + index}; rev:1; )\n`,
 );
+/**
+ * The kernel closes a block of a ring after some milliseconds, whatever is in it: the smallest ring has two, and where many processes share
+ * few CPUs, a pod of several packets in that time may lose some before it is read. Small at most, so that the floods lose soon.
+ */
+const RINGS = { ringSize: '2MiB', maxRingSize: '8MiB' };
 const LOOK_MILLIS = 20;
 
 const CASES: { library: LibraryName; pods: number; flooding: number; seconds: number }[] = [
-  { library: 'native', pods: 2, flooding: 1, seconds: Number(process.env.SECS ?? 40) },
-  { library: 'native', pods: 1, flooding: 1, seconds: 6 },
-  { library: 'native', pods: 50, flooding: 3, seconds: 10 },
-  { library: 'node-pcap', pods: 2, flooding: 1, seconds: 10 },
-  { library: 'node-pcap', pods: 50, flooding: 3, seconds: 10 },
+  { library: 'native', pods: 2, flooding: 1, seconds: 20 },
+  { library: 'native', pods: 1, flooding: 1, seconds: 4 },
+  { library: 'native', pods: 50, flooding: 3, seconds: 5 },
+  { library: 'node-pcap', pods: 2, flooding: 1, seconds: 5 },
+  { library: 'node-pcap', pods: 50, flooding: 3, seconds: 5 },
 ];
 
 describeLive((engine) => {
@@ -61,7 +68,7 @@ describeLive((engine) => {
       async ({ library, pods: count, flooding, seconds }) => {
         const pods = Array.from({ length: count }, (_, index) => addPod(index));
         const [floods, quiet] = [pods.slice(0, flooding), pods.slice(flooding)];
-        agent = await runAgent({ lab, engine, workspace, pods, config: { capture: { library }, lanes: 1 } });
+        agent = await runAgent({ lab, engine, workspace, pods, config: { capture: { library, ...RINGS } } });
         await agent.logged(({ msg }) => msg === 'engine reads packets');
         const before = kernelPackets(lab, pods);
         const alerts = watchAlerts(agent);
@@ -69,15 +76,16 @@ describeLive((engine) => {
         const senders = floods.map(({ netns }) =>
           spawnLoad(lab, netns, 'flood', seconds, Math.floor(PACKETS_PER_SECOND / flooding), 'eth0'),
         );
-        if (quiet.length > 0)
-          senders.push(spawnLoad(lab, lab.node, 'mark', seconds, ...quiet.map((pod) => pod.interface)));
+        for (const { netns } of quiet.slice(0, 1))
+          senders.push(
+            spawnLoad(lab, netns, 'flood', seconds, MODERATE_PACKETS_PER_SECOND, 'eth0'),
+            spawnLoad(lab, lab.node, 'mark', seconds, ...quiet.map((pod) => pod.interface)),
+          );
         const sent = await Promise.all(senders);
         const counters = await settledCounters(workspace, pods);
         const { longestGap } = await reports();
         const after = kernelPackets(lab, pods);
 
-        if (process.env.DBG)
-          process.stderr.write(JSON.stringify(counters) + agent.log.map((l) => JSON.stringify(l)).join('\n') + '\n');
         const books = counters.map(accounts);
         const kernel = after.map((packets, index) => packets - (before[index] ?? NaN));
         const lost = counters.map(lostOf);

@@ -6,51 +6,51 @@ describe('packets that no process has seen', () => {
   test('are those that the interface counted and no process captured', () => {
     const unseen = watchUnseen();
     unseen.attached('a', 3);
-    expect(unseen.report('a', { interface: 1000, captured: 0 })).toBe(0);
-    expect(unseen.report('a', { interface: 1010, captured: 10 })).toBe(0);
+    expect(unseen.report('a', { interface: 1000, captured: 0, openings: 1 })).toBe(0);
+    expect(unseen.report('a', { interface: 1010, captured: 10, openings: 1 })).toBe(0);
     unseen.processEnded();
     unseen.attached('a', 3);
     // 20 of these 40 came while no process had it open.
-    expect(unseen.report('a', { interface: 1050, captured: 20 })).toBe(20);
-    expect(unseen.report('a', { interface: 1050, captured: 20 })).toBe(0);
-    expect(unseen.report('a', { interface: 1060, captured: 30 })).toBe(0);
+    expect(unseen.report('a', { interface: 1050, captured: 20, openings: 1 })).toBe(20);
+    expect(unseen.report('a', { interface: 1050, captured: 20, openings: 1 })).toBe(0);
+    expect(unseen.report('a', { interface: 1060, captured: 30, openings: 1 })).toBe(0);
   });
 
   test('are not what the kernel counted a little before it was captured', () => {
     const unseen = watchUnseen();
     unseen.attached('a', 3);
-    unseen.report('a', { interface: 0, captured: 0 });
-    unseen.report('a', { interface: 0, captured: 0 });
-    expect(unseen.report('a', { interface: 100, captured: 60 })).toBe(0);
-    expect(unseen.report('a', { interface: 200, captured: 190 })).toBe(0);
+    unseen.report('a', { interface: 0, captured: 0, openings: 1 });
+    unseen.report('a', { interface: 0, captured: 0, openings: 1 });
+    expect(unseen.report('a', { interface: 100, captured: 60, openings: 1 })).toBe(0);
+    expect(unseen.report('a', { interface: 200, captured: 190, openings: 1 })).toBe(0);
     unseen.processEnded();
     // What was in flight then is counted at first, and is right when it is quiet.
-    expect(unseen.report('a', { interface: 300, captured: 40 })).toBe(70);
-    expect(unseen.report('a', { interface: 300, captured: 100 })).toBe(-60);
-    expect(unseen.report('a', { interface: 300, captured: 100 })).toBe(0);
+    expect(unseen.report('a', { interface: 300, captured: 40, openings: 1 })).toBe(70);
+    expect(unseen.report('a', { interface: 300, captured: 100, openings: 1 })).toBe(-60);
+    expect(unseen.report('a', { interface: 300, captured: 100, openings: 1 })).toBe(0);
   });
 
   test('are not told of an interface that is another one now, or whose counters began anew', () => {
     const unseen = watchUnseen();
     unseen.attached('a', 3);
-    unseen.report('a', { interface: 100, captured: 100 });
+    unseen.report('a', { interface: 100, captured: 100, openings: 1 });
     unseen.processEnded();
     unseen.attached('a', 4);
-    expect(unseen.report('a', { interface: 5000, captured: 0 })).toBe(0);
+    expect(unseen.report('a', { interface: 5000, captured: 0, openings: 1 })).toBe(0);
     unseen.processEnded();
-    expect(unseen.report('a', { interface: 10, captured: 0 })).toBe(0);
+    expect(unseen.report('a', { interface: 10, captured: 0, openings: 1 })).toBe(0);
     unseen.processEnded();
-    expect(unseen.report('a', { interface: 17, captured: 3 })).toBe(4);
+    expect(unseen.report('a', { interface: 17, captured: 3, openings: 1 })).toBe(4);
   });
 
   test('are forgotten with their endpoint', () => {
     const unseen = watchUnseen();
     unseen.attached('a', 3);
-    unseen.report('a', { interface: 100, captured: 100 });
+    unseen.report('a', { interface: 100, captured: 100, openings: 1 });
     unseen.processEnded();
     unseen.forget('a');
     unseen.attached('a', 3);
-    expect(unseen.report('a', { interface: 900, captured: 0 })).toBe(0);
+    expect(unseen.report('a', { interface: 900, captured: 0, openings: 1 })).toBe(0);
   });
 
   test('are counted exactly over any deaths, once the interface has been quiet', () => {
@@ -66,7 +66,7 @@ describe('packets that no process has seen', () => {
       /** What was captured last is not in it yet. */
       const report = (late = 0): void => {
         reported = Math.max(reported, captured - late);
-        told += unseen.report('a', { interface: count, captured: reported });
+        told += unseen.report('a', { interface: count, captured: reported, openings: 1 });
       };
       const settle = (): void => {
         report();

@@ -58,23 +58,23 @@ describeLive((engine) => {
     }
   };
 
-  async function ask<T>(...args: string[]): Promise<{ answer: T; code: number | null }> {
+  async function ask(...args: string[]): Promise<{ answer: unknown; code: number | null }> {
     const child = spawn(process.execPath, [join(program, 'bin/dpi-agent.js'), ...args, '-o', 'json'], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     let stdout = '';
     child.stdout.on('data', (chunk) => (stdout += String(chunk)));
     const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
-    return { answer: JSON.parse(stdout) as T, code };
+    return { answer: JSON.parse(stdout), code };
   }
 
   const captureFindings = async (...more: string[]): Promise<unknown> => {
-    const { answer, code } = await ask<Finding[]>('check', ...flags(), ...more);
-    return { code, found: answer.filter(({ subject }) => subject === 'capture') };
+    const { answer, code } = await ask('check', ...flags(), ...more);
+    return { code, found: (answer as Finding[]).filter(({ subject }) => subject === 'capture') };
   };
 
   const status = async (): Promise<Snapshot> =>
-    (await ask<Snapshot>('status', '--socket', join(workspace.directory, 'state/agent.sock'))).answer;
+    (await ask('status', '--socket', join(workspace.directory, 'state/agent.sock'))).answer as Snapshot;
 
   /** What it writes to standard error, a line each. */
   function run(): string[] {

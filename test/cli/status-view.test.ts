@@ -205,7 +205,7 @@ describe('a snapshot as lines', () => {
         resources: [{ resource: 'shop/all', selected: 5, capturing: 4, sending: 3, receiving: 2, both: 2, oneWay: 1 }],
       }),
     );
-    expect(['a', 'b', 'c', 'd'].map((name) => cells(shown, `shop/${name}`)[7])).toEqual([
+    expect(['a', 'b', 'c', 'd'].map((name) => cells(shown, `shop/${name}`)[8])).toEqual([
       'both',
       'sending',
       'only sending',

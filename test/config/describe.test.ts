@@ -25,7 +25,7 @@ describe('the table of the configuration', () => {
       key: 'capture.ringSize',
       env: 'DPI_AGENT_CAPTURE_RING_SIZE',
       type: 'a size from 512KiB to 1GiB, such as 4MiB',
-      default: '1536KiB',
+      default: '512KiB',
       description: "The kernel's ring buffer for each endpoint.",
     });
     const env = Object.fromEntries(

@@ -9,7 +9,7 @@ import type { Workspace } from './agent.ts';
 import { poll } from './poll.ts';
 
 /** Reports without a change after which nothing is under way. */
-const QUIET_REPORTS = 4;
+const QUIET_REPORTS = 3;
 const ASK_MILLIS = 60_000;
 const POLL_MILLIS = 100;
 

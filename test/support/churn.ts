@@ -1,9 +1,7 @@
 /**
- * Attaches and detaches an idle endpoint many times beside one that is under traffic, with the real capture process, and says what came out.
- *   node dist/test/support/churn.js BUSY-INTERFACE TIMES IDLE-INTERFACE
- * Or reads so slowly what the busy one forwards that its ring never becomes empty, for TIMES tenths of a second, and on until two rings were
- * open at a time where /proc tells, for ten times that at most:
- *   node dist/test/support/churn.js BUSY-INTERFACE TIMES
+ * Attaches and detaches idle endpoints many times beside one that is under traffic, with the real capture process, and says what came out.
+ *   node dist/test/support/churn.js LIBRARY RING-BYTES MAX-RING-BYTES BUSY-INTERFACE ROUNDS IDLE-INTERFACE...
+ * A round attaches and detaches each idle interface; without any, it is a tenth of a second.
  * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on stdin, which says how
  * many there were.
  */
@@ -14,9 +12,16 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import { createPcapParser } from '../../agent/capture/pcap-file.ts';
-import type { CaptureSettings } from '../../agent/capture/protocol.ts';
+import { lostOf, zeroCounters, type CaptureSettings } from '../../agent/capture/protocol.ts';
 import { whyNoProc } from './proc.ts';
 import { superviseCapture } from '../../agent/capture/supervisor.ts';
+
+export interface Measured {
+  residentBytes: number;
+  descriptors: number;
+  /** In the node's network namespace. */
+  packetSockets: number;
+}
 
 export interface ChurnResult {
   /** Frames of the busy endpoint that reached the FIFO, by sequence number. */
@@ -26,19 +31,22 @@ export interface ChurnResult {
   damages: number;
   /** How often the capture process was replaced. */
   renewals: number;
-  /** Of the capture process: before, and the most that was seen. */
-  residentBytes: [number, number];
-  descriptors: [number, number];
+  /** Of the capture process while only the busy one is attached: after the first round, and after the last one. */
+  before: Measured;
+  after: Measured;
+  /** The most that its rings had together. */
+  ringBytes: number;
   counters: Record<string, number>;
 }
 
 /** For the last packets, on a slow machine. */
 const LATE_MILLIS = 60_000;
 
-/** Between two reads of what the FIFO holds, at most 64 KB, by a slow reader. */
-const PAUSE_MILLIS = 20;
+/** Until what nobody has seen is counted exactly, the interface has to be quiet over two reports. */
+const QUIET_MILLIS = 3_000;
+const TICK_MILLIS = 100;
 
-const [, , busy = '', times = '0', idle] = process.argv;
+const [, , library = 'native', ringBytes = '0', maxRingBytes = '0', busy = '', rounds = '0', ...idle] = process.argv;
 const directory = mkdtempSync(join(tmpdir(), 'dpi-churn-'));
 const fifo = join(directory, 'fifo');
 execFileSync('mkfifo', [fifo]);
@@ -48,8 +56,9 @@ const result: ChurnResult = {
   vlans: [],
   damages: 0,
   renewals: 0,
-  residentBytes: [0, 0],
-  descriptors: [0, 0],
+  before: { residentBytes: 0, descriptors: 0, packetSockets: 0 },
+  after: { residentBytes: 0, descriptors: 0, packetSockets: 0 },
+  ringBytes: 0,
   counters: {},
 };
 const vlans = new Set<number>();
@@ -60,13 +69,7 @@ const parser = createPcapParser((_s, _us, caplen, _length, _link, buffer, start)
   if (sequence !== undefined) result.sequences.push(Number(sequence));
 });
 const reader = createReadStream(fifo);
-let slow = idle === undefined;
-reader.on('data', (chunk) => {
-  parser.push(Buffer.from(chunk));
-  if (!slow) return;
-  reader.pause();
-  setTimeout(() => reader.resume(), PAUSE_MILLIS);
-});
+reader.on('data', (chunk) => parser.push(Buffer.from(chunk)));
 const readerEnded = new Promise<void>((resolve) => {
   reader.once('close', () => resolve());
 });
@@ -77,16 +80,15 @@ const open = new Promise<void>((resolve) => {
   opened = resolve;
 });
 const settings: CaptureSettings = {
-  library: 'auto',
+  library: library as CaptureSettings['library'],
   shunt: false,
   shuntAfter: 65_536,
   snaplen: 262_144,
-  ringSize: slow ? 64 << 20 : 2 << 20,
-  maxRingSize: slow ? 64 << 20 : 2 << 20,
+  ringSize: Number(ringBytes),
+  maxRingSize: Number(maxRingBytes),
   timeoutMillis: 10,
   filter: '',
-  // A slow reader may pause for longer than it is waited for.
-  queueSize: slow ? 64 << 20 : 4 << 20,
+  queueSize: 4 << 20,
   promiscuous: false,
 };
 const capture = superviseCapture(
@@ -112,40 +114,46 @@ capture.setOutput(fifo);
 await open;
 await attach('busy', busy, 7);
 let pid = capture.pid();
-const measure = (): [number, number] => {
-  if (whyNoProc !== undefined) return [0, 0];
+const measure = (): Measured => {
+  const packetSockets = readFileSync('/proc/thread-self/net/packet', 'latin1').trim().split('\n').length - 1;
+  if (whyNoProc !== undefined) return { residentBytes: 0, descriptors: 0, packetSockets };
   const resident = /^VmRSS:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1] ?? '0';
-  return [Number(resident) * 1024, readdirSync(`/proc/${pid}/fd`).length];
+  const descriptors = readdirSync(`/proc/${pid}/fd`).length;
+  return { residentBytes: Number(resident) * 1024, descriptors, packetSockets };
 };
-const [resident, descriptors] = measure();
-result.residentBytes = [resident, resident];
-result.descriptors = [descriptors, descriptors];
+const measureRings = (): number => {
+  if (whyNoProc !== undefined) return 0;
+  const maps = readFileSync(`/proc/${pid}/maps`, 'latin1').matchAll(/^([0-9a-f]+)-([0-9a-f]+) .*socket:/gm);
+  return [...maps].reduce((sum, [, from = '', to = '']) => sum + parseInt(to, 16) - parseInt(from, 16), 0);
+};
 process.stdout.write('ready\n');
 
-const hadTwoRings = (): boolean => whyNoProc !== undefined || result.descriptors[1] > descriptors;
-const goesOn = (round: number): boolean =>
-  round < Number(times) || (idle === undefined && round < 10 * Number(times) && !hadTwoRings());
-for (let round = 0; goesOn(round); round++) {
-  if (idle === undefined) {
-    await sleep(100);
+for (let round = 0; round < Number(rounds); round++) {
+  if (idle.length === 0) {
+    await sleep(TICK_MILLIS);
   } else {
-    await attach('idle', idle, 8);
-    await capture.detach('idle');
+    await Promise.all(idle.map((name, index) => attach(name, name, 8 + index)));
+    await Promise.all(idle.map((name) => capture.detach(name)));
   }
   if (capture.pid() !== pid) {
     result.renewals++;
     pid = capture.pid();
   }
-  const [residentNow, descriptorsNow] = measure();
-  result.residentBytes[1] = Math.max(result.residentBytes[1], residentNow);
-  result.descriptors[1] = Math.max(result.descriptors[1], descriptorsNow);
+  if (round === 0) result.before = measure();
+  result.ringBytes = Math.max(result.ringBytes, measureRings());
+}
+// The kernel may release the last sockets a little later.
+for (const end = performance.now() + LATE_MILLIS; performance.now() < end; await sleep(TICK_MILLIS)) {
+  result.after = measure();
+  if (result.after.packetSockets <= result.before.packetSockets) break;
 }
 process.stdout.write('churned\n');
-slow = false;
 const sent = Number(await new Promise<Buffer>((resolve) => process.stdin.once('data', resolve)));
+const lost = (): number => lostOf(capture.counters().get('busy') ?? zeroCounters());
 // What is read late is not lost; what does not come at all is missed by who asks.
-for (const end = performance.now() + LATE_MILLIS; result.sequences.length < sent && performance.now() < end;)
+for (const end = performance.now() + LATE_MILLIS; result.sequences.length + lost() < sent && performance.now() < end;)
   await sleep(50);
+if (result.renewals > 0) await sleep(QUIET_MILLIS);
 const counters = await capture.detach('busy');
 await capture.stop();
 await readerEnded;

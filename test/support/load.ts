@@ -6,6 +6,7 @@
  * `flood`: HTTP requests with their answers and DNS look-ups, 54 to 600 bytes, from other clients in each pass, because flows that repeat cost an
  * engine little. `mark`: one datagram a second out of each interface, with the marker and `<INTERFACE NUMBER>`. Prints how many packets it sent.
  */
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pcap from 'pcap';
 import { MARKER } from './agent.ts';
@@ -22,7 +23,8 @@ const BLOCKED_MILLIS = 5_000;
 const sleeper = new Int32Array(new SharedArrayBuffer(4));
 const pause = (): void => void Atomics.wait(sleeper, 0, 0, 1);
 
-type Send = (frame: Buffer) => void;
+/** @returns false when the interface is gone. */
+type Send = (frame: Buffer) => boolean;
 
 function openSender(device: string): Send {
   // The filter keeps this session's own ring empty.
@@ -31,8 +33,9 @@ function openSender(device: string): Send {
     for (const deadline = performance.now() + BLOCKED_MILLIS; ;) {
       try {
         session.inject(frame);
-        return;
+        return true;
       } catch (error) {
+        if (!existsSync(`/sys/class/net/${device}`)) return false;
         // The socket's buffer is full until the other end of the veth has taken some.
         if (performance.now() > deadline) throw error;
         pause();
@@ -84,7 +87,7 @@ function flood(seconds: number, rate: number, device: string): number {
       }
       data[client + 1] = 1 + (pass % 200);
       data[client + 2] = Math.floor(pass / 200) & 0xff;
-      send(data);
+      if (!send(data)) return sent;
       sent++;
     }
   }

@@ -8,6 +8,42 @@ import { ago, grouped, Text } from './text.tsx';
 const REFRESH_MILLIS = 10_000;
 const NAMES = { ready: 'Inspecting', starting: 'Starting', impaired: 'Impaired', unknown: 'No answer' } as const;
 
+function Encrypted({ nodes }: { nodes: Coverage['nodes'] }): JSX.Element | null {
+  const rows = nodes.flatMap(({ name, encrypted = [] }) => encrypted.map((entry) => ({ node: name, ...entry })));
+  if (rows.length === 0) return null;
+  return (
+    <section class="card" aria-labelledby="encrypted">
+      <h2 id="encrypted">Encrypted traffic, not inspected</h2>
+      <div class="table-box" tabIndex={0} role="region" aria-labelledby="encrypted">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Pod</th>
+              <th scope="col">Node</th>
+              <th scope="col">Bytes</th>
+              <th scope="col">Of its traffic</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map(({ node, pod, bytes, share }) => (
+              <tr key={`${node} ${pod}`}>
+                <th scope="row">
+                  <Text>{pod}</Text>
+                </th>
+                <td>
+                  <Text>{node}</Text>
+                </td>
+                <td>{grouped(bytes)}</td>
+                <td>{share < 0.001 ? '< 0.1' : (100 * share).toFixed(1)} %</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </section>
+  );
+}
+
 export function CoveragePage(): JSX.Element {
   const answer = useAnswer<Coverage>('/api/coverage');
   useEffect(() => {
@@ -74,6 +110,7 @@ export function CoveragePage(): JSX.Element {
           </ul>
         </section>
       )}
+      <Encrypted nodes={data.nodes} />
       {data.resources.length > 0 && (
         <section class="card" aria-labelledby="resources">
           <h2 id="resources">DeepPacketInspections</h2>
