@@ -85,20 +85,17 @@ export interface Chosen {
 /** @throws Error when the chosen one, or with `auto` none, can be loaded. */
 export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
   if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
-  let instead: string;
   try {
     return { library: createNativeLibrary(options) };
   } catch (error) {
     if (choice === 'native') throw error;
-    instead = messageOf(error);
+    const instead = error instanceof Error ? error.message : String(error);
+    return await createNodePcapLibrary(options).then(
+      (library) => ({ library, instead }),
+      (other: unknown) => {
+        const reason = other instanceof Error ? other.message : String(other);
+        throw new Error(`${instead}; ${reason}`, { cause: error });
+      },
+    );
   }
-  try {
-    return { library: await createNodePcapLibrary(options), instead };
-  } catch (error) {
-    throw new Error(`${instead}; ${messageOf(error)}`, { cause: error });
-  }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
