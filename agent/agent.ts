@@ -16,7 +16,6 @@ import { lostOf, type AttachSpec, type Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import type { Config } from './config/load.ts';
 import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
-import { whyNotInPods } from './endpoints/rights.ts';
 import { openLeases } from './endpoints/leases.ts';
 import { createCombinations } from './endpoints/combinations.ts';
 import type { Decoded } from './engine/alert.ts';
@@ -36,6 +35,7 @@ import {
   type Journal,
   type JournalStatus,
 } from './journal/journal.ts';
+import { whyNotInPods } from './rights.ts';
 import { createLedger } from './observe/ledger.ts';
 import { createSignatureCounts, type SignatureCounts } from './observe/signatures.ts';
 import { captureSettings, startLane, type Lane, type LaneStatus } from './lane.ts';

@@ -79,7 +79,7 @@ describeLive((engine) => {
       pods: [],
       config: {
         kubernetes: { kubeconfig: node.kubeconfig },
-        coverage: { windowMillis: '4s' },
+        coverage: { windowMillis: '1m' },
         capture: { ringSize: '8MiB', ...capture },
         // Every alert is an event of its own.
         alerts: { burst: 0 },
@@ -185,9 +185,12 @@ describeLive((engine) => {
     expect(await status()).toMatch(/^default\/bypassed +eth0 \(pod\) /m);
     while (node.status()?.resolvers['pod'] !== 1) await sleep(50);
     expect(node.status()).toMatchObject({ active: { success: true }, podsCaptured: 1 });
-    // It stays there, though by now both directions are seen.
-    await sleep(5_000);
-    expect(await endpointOf(pod)).toMatchObject({ taps: [{ side: 'pod' }], coverage: {} });
+    // It stays there, though both directions are seen.
+    expect(await endpointOf(pod)).toMatchObject({
+      taps: [{ side: 'pod' }],
+      coverage: { sending: true, receiving: true },
+    });
+    expect((await endpointOf(pod))?.coverage).not.toHaveProperty('oneWay');
     expect(running().log.filter((line) => line.msg === 'capture ends')).toEqual([]);
   });
 

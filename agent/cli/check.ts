@@ -35,6 +35,7 @@ import {
   place,
 } from './setup.ts';
 import { hasCapability } from '../engine/sandbox.ts';
+import { whyNotInPods } from '../rights.ts';
 
 export interface Finding {
   /** `info`: nothing is wrong, and worth knowing. */
@@ -96,7 +97,7 @@ export async function check(argv: CheckArgv): Promise<Finding[]> {
   findings.push(...checkRights(), await checkCapture(config), ...(await checkFolders(config)), ...checkPolicy(config));
   const named = staticEndpoints(config);
   const interfaces = [...named.flatMap(onNode), ...(argv.interface ?? [])];
-  if (followsCluster(config)) findings.push(...(await checkCluster(config)));
+  if (followsCluster(config)) findings.push(...checkSides(config), ...(await checkCluster(config)));
   if (interfaces.length > 0 || (named.length === 0 && !followsCluster(config)))
     findings.push(...checkInterfaces(interfaces));
   findings.push(...checkNamespaces(named));
@@ -131,6 +132,15 @@ function checkRights(): Finding[] {
       remedy: 'run as root, or grant the capability NET_RAW',
     },
   ];
+}
+
+/** Whether pods can be captured on their own side. */
+function checkSides({ capture: { side } }: Config): Finding[] {
+  const why = side === 'host' ? undefined : whyNotInPods();
+  if (why === undefined) return [];
+  const message = `what passes no interface of the node is not inspected: ${why}`;
+  const remedy = 'grant the capability SYS_ADMIN, or set capture.side to host';
+  return [{ level: side === 'pod' ? 'error' : 'info', subject: 'rights', message, remedy }];
 }
 
 /** Loads what a capture process of `run` would. */

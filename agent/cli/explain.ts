@@ -16,6 +16,7 @@ import {
   type DeepPacketInspection,
 } from '../kube/resources.ts';
 import { SelectorError } from '../kube/selector/selector.ts';
+import { whyNotInPods } from '../rights.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
@@ -65,7 +66,11 @@ async function run(argv: ExplainArgv): Promise<void> {
     for (const resource of resources) {
       const known = pods.get(resource.namespace) ?? (await listPods(client, resource.namespace));
       pods.set(resource.namespace, known);
-      print(resource, explain(resource, known, config.node, config.capture), argv.output);
+      print(
+        resource,
+        explain(resource, known, config.node, { ...config.capture, barred: whyNotInPods() }),
+        argv.output,
+      );
     }
   } catch (error) {
     if (error instanceof ApiError) throw new CommandError(error.message, EXIT.failed);

@@ -5,7 +5,6 @@ import { mismatch } from './mismatch.ts';
 import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import type { Side } from './endpoint.ts';
 import { findPlaces, type Place, type SideWanted } from './resolve/place.ts';
-import { whyNotInPods } from './rights.ts';
 import { selectorOf, whyNotInspected } from './select.ts';
 
 /** What would become of one pod. */
@@ -28,10 +27,12 @@ export interface Explanation {
   why?: string;
 }
 
-/** What the configuration says of the side on which pods are captured. */
+/** On which side pods are captured. */
 export interface Sides {
   side: SideWanted;
   loopback: boolean;
+  /** Why no pod's network namespace can be entered; undefined: they can. */
+  barred?: string | undefined;
 }
 
 /**
@@ -43,7 +44,7 @@ export function explain(
   resource: Pick<DeepPacketInspection, 'selector'> & Partial<Pick<DeepPacketInspection, 'annotations'>>,
   pods: readonly Pod[],
   node: string | undefined,
-  { side, loopback }: Sides = { side: 'auto', loopback: false },
+  { side, loopback, barred }: Sides = { side: 'auto', loopback: false },
 ): Explanation[] {
   const selector = selectorOf(resource);
   const isCaptured = (pod: Pod): boolean =>
@@ -55,7 +56,7 @@ export function explain(
       loopback,
       networks: [resource.annotations?.[NETWORKS_ANNOTATION] ?? pod.chosenNetworks],
     })),
-    whyNotInPods(),
+    barred,
   );
   const explanations = pods.map((pod): Explanation => {
     const about = { namespace: pod.namespace, pod: pod.name, node: pod.node };

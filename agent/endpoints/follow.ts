@@ -22,7 +22,8 @@ import { createSelect, type Selection } from './select.ts';
 const COALESCE_MILLIS = 20;
 const RETRY_FIRST_MILLIS = 100;
 const RETRY_LAST_MILLIS = 5_000;
-/** A pod that went over is looked for so often, over some seconds, before it comes back. */
+/** A pod that can't be captured so soon after it went over is looked for so often, over some seconds, and then comes back. */
+const INSIDE_MILLIS = 60_000;
 const INSIDE_ATTEMPTS = 6;
 /** What a captured pod lacks will hardly come. */
 const RETRY_LACKING_MILLIS = 60_000;
@@ -30,6 +31,8 @@ const RETRY_LACKING_MILLIS = 60_000;
 const IDLE_MILLIS = 30_000;
 /** A pod's network is often there a moment after the pod: only what lasts longer is in the status. */
 const GRACE_MILLIS = 1_000;
+/** Capture may open what it leaves once more, until it has gone over: its path must not lead elsewhere so soon. */
+const RELEASE_MILLIS = 30_000;
 const MAX_CONDITIONS = 10;
 
 /** What capture tells of an endpoint. */
@@ -85,10 +88,10 @@ interface Attached {
   /** What was asked for when the place was found. */
   asked: string;
   held: HeldNamespace | undefined;
-  /** It came from the node's side, and was not seen to be captured on its own yet. */
-  isNewInside?: boolean;
+  /** When it came from the node's side, on the clock of performance.now(). */
+  wentOverAt: number | undefined;
   /** Why it can't be captured on its own side. */
-  keptOut?: string | undefined;
+  keptOut: string | undefined;
 }
 
 /** By endpoint id, as they were when the round began. */
@@ -190,7 +193,7 @@ export function followPods(options: FollowOptions): Follower {
     for (const [key, { pod, resources }] of selection.pods) {
       const entry = attached.get(key);
       const isDue = (unresolved.get(key)?.retryAt ?? 0) <= now;
-      if (entry !== undefined) watchInside(entry, states.get(key));
+      if (entry !== undefined) watchInside(entry, states.get(key), now);
       const request = requestOf(pod, resources, entry, states.get(key));
       if (entry === undefined) {
         if (detaching.has(key) || !isDue) continue;
@@ -219,13 +222,12 @@ export function followPods(options: FollowOptions): Follower {
     }
   }
 
-  /** Notes whether a pod that went over is captured there. */
-  function watchInside(entry: Attached, captured: CaptureState | undefined): void {
+  /** Notes that a pod that went over can't be captured there. */
+  function watchInside(entry: Attached, captured: CaptureState | undefined, now: number): void {
     const { state } = captured ?? {};
-    if (entry.isNewInside !== true) return;
-    if (state?.is === 'capturing') entry.isNewInside = false;
-    else if (state?.is === 'waiting' && (unresolved.get(entry.pod.key)?.attempts ?? 0) >= INSIDE_ATTEMPTS)
-      entry.keptOut = state.reason;
+    const isNew = entry.wentOverAt !== undefined && now - entry.wentOverAt < INSIDE_MILLIS;
+    const attempts = unresolved.get(entry.pod.key)?.attempts ?? 0;
+    if (isNew && state?.is === 'waiting' && attempts >= INSIDE_ATTEMPTS) entry.keptOut = state.reason;
   }
 
   function requestOf(
@@ -289,25 +291,34 @@ export function followPods(options: FollowOptions): Follower {
   function capturePlace(request: PlaceRequest, resources: string[], place: Place): boolean {
     const { pod } = request;
     const before = attached.get(pod.key);
-    const held = hold(pod, place);
+    const held = hold(pod, place, before);
     if (held === 'failed') return false;
     const endpoint = createEndpoint(pod, resources, ruleSets, place, held);
     if (!tell(endpoint, pod)) {
-      held?.release();
+      if (held !== before?.held) held?.release();
       return false;
     }
-    // Capture has opened what it was to open there, or never will.
-    before?.held?.release();
+    const left = before?.held;
+    if (left !== undefined && left !== held) setTimeout(() => left.release(), RELEASE_MILLIS).unref();
     unresolved.delete(pod.key);
-    const isNewInside = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
-    const asked = whatIsAsked(request);
-    attached.set(pod.key, { pod, endpoint, place, asked, held, isNewInside, keptOut: before?.keptOut });
+    const goesOver = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
+    attached.set(pod.key, {
+      pod,
+      endpoint,
+      place,
+      asked: whatIsAsked(request),
+      held,
+      wentOverAt: goesOver ? performance.now() : before?.wentOverAt,
+      keptOut: before?.keptOut,
+    });
     return true;
   }
 
-  function hold(pod: Pod, { inside }: Place): HeldNamespace | undefined | 'failed' {
+  function hold(pod: Pod, { inside }: Place, before: Attached | undefined): HeldNamespace | undefined | 'failed' {
+    if (inside === undefined) return undefined;
+    if (before?.held !== undefined && before.place.inside?.namespace.link === inside.namespace.link) return before.held;
     try {
-      return inside === undefined ? undefined : namespaces.hold(inside.namespace);
+      return namespaces.hold(inside.namespace);
     } catch (error) {
       retry(pod, `its network namespace can not be opened: ${error instanceof Error ? error.message : String(error)}`);
       return 'failed';

@@ -4,11 +4,11 @@
  *
  * An answer is true for the moment of the reading: processes end, and namespaces with them.
  */
-import { chooseNetworks } from '../../kube/networks.ts';
+import { chooseNetworks, type PodNetwork } from '../../kube/networks.ts';
 import type { Pod } from '../../kube/pods.ts';
 import { readHost, type Host } from './host.ts';
 import type { Namespace } from './namespace.ts';
-import { networksIn, podSide, type PodSide } from './pod-side.ts';
+import { networksIn, podSide, printableName, type PodSide } from './pod-side.ts';
 import { resolveInterfaces, type Resolution, type ResolvedBy } from './resolve.ts';
 
 export type SideWanted = 'auto' | 'host' | 'pod';
@@ -60,6 +60,7 @@ export function findPlaces(
 }
 
 type Missing = Extract<Resolution, { kind: 'missing' }>;
+type Inner = PodSide | Missing;
 
 function placeOf(
   request: PlaceRequest,
@@ -68,58 +69,77 @@ function placeOf(
   barred: string | undefined,
 ): PlaceAnswer {
   const { pod, side, loopback } = request;
-  const { chosen, unknown } =
-    side === 'host' ? { chosen: [], unknown: [] } : chooseNetworks(pod.networks?.further ?? [], request.networks);
-  const prefersPod = hostSide?.kind !== 'found' || hostSide.netkit === true;
-  const looksInside = loopback || chosen.length > 0 || (side !== 'host' && prefersPod);
-  const inside = !looksInside
-    ? undefined
-    : barred === undefined
-      ? podSide(pod, host, pod.networks?.own)
-      : ({ kind: 'missing', reason: barred } satisfies Missing);
-  const main = mainOf(side, hostSide, inside);
+  const wanted = wantedNetworks(request);
+  const isShown = hostSide?.kind === 'found' && hostSide.netkit !== true;
+  let inner: Inner | undefined;
+  if (loopback || wanted.chosen.length > 0 || (side !== 'host' && !isShown))
+    inner = barred === undefined ? podSide(pod, host, pod.networks?.own) : missing(barred);
+  const main = mainOf(side, hostSide, inner);
   if (main.kind !== 'found') return main;
-  const networks = inside?.kind === 'found' ? networksIn(inside, chosen) : undefined;
-  const names = new Set(main.by === 'pod' ? [main.interface] : []);
-  for (const name of networks?.interfaces ?? []) names.add(name);
-  if (loopback && inside?.kind === 'found') names.add('lo');
-  const notInside =
-    inside?.kind === 'missing' && (chosen.length > 0 || loopback)
-      ? [whatIsInside(chosen, loopback, inside.reason)]
-      : [];
-  const notNamed = unknown.length === 0 ? [] : [`it has no further network ${unknown.slice(0, 4).join(', ')}`];
-  const { problem } = side === 'host' ? {} : (pod.networks ?? {});
+  const { addresses, lacking, interfaces } = furtherOf(inner, wanted, loopback);
+  const captured = [...new Set(main.by === 'pod' ? [main.interface, ...interfaces] : interfaces)];
   return {
     ...main,
-    ...(inside?.kind === 'found' && names.size > 0
-      ? { inside: { namespace: inside.namespace, interfaces: [...names] } }
+    ...(inner?.kind === 'found' && captured.length > 0
+      ? { inside: { namespace: inner.namespace, interfaces: captured } }
       : {}),
-    addresses: networks?.addresses ?? [],
-    lacking: [...(problem === undefined ? [] : [problem]), ...notInside, ...(networks?.lacking ?? []), ...notNamed],
+    addresses,
+    lacking,
   };
+}
+
+interface Wanted {
+  chosen: PodNetwork[];
+  /** What of them is not known. */
+  problems: string[];
+}
+
+function wantedNetworks({ pod, side, networks }: PlaceRequest): Wanted {
+  if (side === 'host' || pod.networks === undefined) return { chosen: [], problems: [] };
+  const { further, problem } = pod.networks;
+  const { chosen, unknown } = chooseNetworks(further, networks);
+  // A resource may select pods that do not have what it names for others.
+  const isMistake = further.length > 0 && chosen.length === 0 && unknown.length > 0;
+  return {
+    chosen,
+    problems: [
+      ...(problem === undefined ? [] : [problem]),
+      ...(isMistake ? [`it has no further network ${unknown.slice(0, 4).map(printableName).join(', ')}`] : []),
+    ],
+  };
+}
+
+/** What is captured beside the pod's own interface. */
+function furtherOf(
+  inner: Inner | undefined,
+  { chosen, problems }: Wanted,
+  loopback: boolean,
+): { interfaces: string[]; addresses: string[]; lacking: string[] } {
+  if (inner?.kind === 'found') {
+    const { interfaces, addresses, lacking } = networksIn(inner, chosen);
+    return { interfaces: loopback ? [...interfaces, 'lo'] : interfaces, addresses, lacking: [...problems, ...lacking] };
+  }
+  const what = [...(chosen.length > 0 ? ['its further networks'] : []), ...(loopback ? ['its loopback'] : [])];
+  const lacking =
+    inner === undefined || what.length === 0 ? [] : [`${what.join(' and ')} can not be inspected: ${inner.reason}`];
+  return { interfaces: [], addresses: [], lacking: [...problems, ...lacking] };
 }
 
 type Main = { kind: 'found'; interface: string; by: PlacedBy; ifindex?: number } | Exclude<PlaceAnswer, Place>;
 
-/** By which interface the pod's own network is captured. */
-function mainOf(side: SideWanted, hostSide: Resolution | undefined, inside: PodSide | Missing | undefined): Main {
-  const onHost: Main | undefined =
-    hostSide?.kind === 'found'
-      ? { kind: 'found', interface: hostSide.interface, by: hostSide.by, ifindex: hostSide.ifindex }
-      : hostSide;
-  if (side === 'host') return onHost ?? missing('it is not looked for on the node');
-  if (onHost?.kind === 'found' && (hostSide?.kind !== 'found' || hostSide.netkit !== true)) return onHost;
-  if (inside?.kind === 'found' && inside.own !== undefined) return { kind: 'found', interface: inside.own, by: 'pod' };
-  if (onHost?.kind === 'found') return onHost;
+/** By which interface the pod's own network is captured. @param inner undefined: it was not looked for. */
+function mainOf(side: SideWanted, hostSide: Resolution | undefined, inner: Inner | undefined): Main {
+  if (hostSide?.kind === 'found') {
+    const { netkit, ...onHost } = hostSide;
+    const goesPast = netkit === true && side !== 'host' && inner?.kind === 'found' && inner.own !== undefined;
+    if (!goesPast) return onHost;
+  }
+  if (side === 'host') return hostSide ?? missing('it is not looked for on the node');
+  if (inner?.kind === 'found' && inner.own !== undefined) return { kind: 'found', interface: inner.own, by: 'pod' };
   const why =
-    inside?.kind === 'missing' ? inside.reason : "any of several interfaces may be the pod's in its network namespace";
-  if (onHost === undefined) return missing(why);
-  return onHost.reason.includes(why) ? onHost : { ...onHost, reason: `${onHost.reason}; ${why}` };
-}
-
-function whatIsInside(chosen: readonly { name: string }[], loopback: boolean, reason: string): string {
-  const what = [...(chosen.length > 0 ? ['its further networks'] : []), ...(loopback ? ['its loopback'] : [])];
-  return `${what.join(' and ')} can not be inspected: ${reason}`;
+    inner?.kind === 'missing' ? inner.reason : "any of several interfaces may be the pod's in its network namespace";
+  if (hostSide === undefined || hostSide.kind === 'found') return missing(why);
+  return hostSide.reason.includes(why) ? hostSide : { ...hostSide, reason: `${hostSide.reason}; ${why}` };
 }
 
 function missing(reason: string): Missing {

@@ -63,7 +63,8 @@ export function networksIn(
   side: PodSide,
   networks: readonly PodNetwork[],
 ): { interfaces: string[]; addresses: string[]; lacking: string[] } {
-  const there = networks.filter((network) => side.interfaces.has(network.interface));
+  // Its own is captured in any case, and perhaps on the node.
+  const there = networks.filter(({ interface: device }) => side.interfaces.has(device) && device !== side.own);
   return {
     interfaces: [...new Set(there.map((network) => network.interface))],
     // What the namespace does not have may be another pod's.
@@ -77,6 +78,6 @@ export function networksIn(
   };
 }
 
-function printableName(name: string): string {
+export function printableName(name: string): string {
   return name.replaceAll(/[^\x21-\x7e]/g, '?').slice(0, 100);
 }

@@ -105,6 +105,8 @@ describeNetwork('a pod is captured', () => {
         // The second address is not its own.
         { name: 'default/storage', interface: 'net1', addresses: ['10.75.0.1', '10.75.0.99'] },
         { name: 'default/dpdk', interface: 'net2', addresses: ['10.76.0.1'] },
+        // Its own is not captured a second time.
+        { name: 'default/twice', interface: 'eth0', addresses: [] },
       ];
       const { place, pid } = await run(pod, { networks: { further } });
       expect(place()).toMatchObject({
@@ -117,6 +119,7 @@ describeNetwork('a pod is captured', () => {
       expect(place({ networks: ['storage'] })).toMatchObject({ inside: { interfaces: ['net1'] }, lacking: [] });
       expect(place({ networks: [''] })).not.toHaveProperty('inside');
       expect(place({ networks: ['nothing'] })).toMatchObject({ lacking: ['it has no further network nothing'] });
+      expect(place({ networks: ['nothing,net1'] })).toMatchObject({ inside: { interfaces: ['net1'] }, lacking: [] });
       expect(place({ side: 'pod', loopback: true, networks: ['net1'] })).toMatchObject({
         by: 'pod',
         inside: { interfaces: ['eth0', 'net1', 'lo'] },

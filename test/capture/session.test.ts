@@ -1,0 +1,76 @@
+/** What is told of an endpoint with several interfaces, with a library that opens what it is told to. */
+import { expect, test } from '@jest/globals';
+import { setImmediate as tick } from 'node:timers/promises';
+import type { CaptureSettings, FromCapture } from '../../agent/capture/protocol.ts';
+import type { Library, Ring } from '../../agent/capture/ring.ts';
+import { createSession } from '../../agent/capture/session.ts';
+
+const SETTINGS: CaptureSettings = {
+  library: 'native',
+  snaplen: 65_535,
+  ringSize: 1 << 19,
+  maxRingSize: 1 << 19,
+  timeoutMillis: 1,
+  filter: '',
+  queueSize: 1 << 22,
+  promiscuous: false,
+  shunt: false,
+  shuntAfter: 0,
+};
+
+const ring = (ifindex: number): Ring => ({
+  link: 1,
+  ifindex,
+  size: 1 << 19,
+  openings: 1,
+  ready: false,
+  empty: true,
+  failed: false,
+  fill: (_arena, from) => from,
+  rearm: () => undefined,
+  statistics: () => ({ received: 0, dropped: 0, delivered: 0 }),
+  mute: () => undefined,
+  close: () => Promise.resolve(),
+});
+
+test('an endpoint is captured once all of its interfaces are, and waits for the first of them that is not there', async () => {
+  /** Of the interfaces that can be opened. */
+  const there: Record<string, number> = { net1: 12 };
+  const library: Library = {
+    name: 'native',
+    replaces: true,
+    entersNamespaces: true,
+    open({ interface: name }) {
+      const ifindex = there[name];
+      return ifindex === undefined ? Promise.reject(new Error('no such device')) : Promise.resolve(ring(ifindex));
+    },
+    deadRings: () => 0,
+  };
+  const told: FromCapture[] = [];
+  const session = createSession(
+    { id: 'shop/wide', vlan: 7, taps: ['eth0', 'net1', 'lo'].map((name) => ({ interface: name, netns: '/' })) },
+    {
+      library,
+      settings: SETTINGS,
+      turns: { add: () => undefined, remove: () => undefined, wake: () => undefined },
+      linkTypeName: () => 'ethernet',
+      tell: (message) => told.push(message),
+    },
+  );
+  const said = async (): Promise<FromCapture | undefined> => {
+    session.check();
+    await tick();
+    return told.at(-1);
+  };
+  const waits = (name: string): object => ({
+    type: 'waiting',
+    id: 'shop/wide',
+    reason: `${name} cannot be captured: no such device`,
+  });
+  expect(await said()).toEqual(waits('eth0'));
+  there['eth0'] = 11;
+  expect(await said()).toEqual(waits('lo'));
+  there['lo'] = 1;
+  expect(await said()).toEqual({ type: 'attached', id: 'shop/wide', linkType: 'ethernet', ifindex: 11 });
+  await session.close();
+});
