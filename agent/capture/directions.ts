@@ -16,7 +16,7 @@ import type { Counters } from './protocol.ts';
 export interface Directions {
   /** Whether there is anything to learn from the next frame. */
   curious: boolean;
-  look(frame: Buffer, captured: number, link: LinkType): void;
+  look(bytes: Buffer, frame: number, captured: number, link: LinkType): void;
   /** Once a second. */
   tick(): void;
 }
@@ -58,17 +58,18 @@ export function watchDirections(
 
   const directions: Directions = {
     curious: true,
-    look(frame, captured, link) {
-      const start = link === 'ethernet' ? 14 : REST_OFFSET[link];
-      if (captured < start + 20) return;
-      const version = byteAt(frame, start) >>> 4;
-      if (link === 'ethernet' && uint16(frame, 12) !== (version === 4 ? 0x0800 : 0x86dd)) return;
-      const [source, length] = version === 4 ? [start + 12, 4] : [start + 8, 16];
-      if ((version !== 4 && version !== 6) || captured < source + 2 * length) return;
-      const isOwn = (at: number): boolean => own.some((bytes) => bytes.length === length && isAt(bytes, frame, at));
-      const sends = isOwn(source);
+    look(bytes, frame, captured, link) {
+      const start = frame + (link === 'ethernet' ? 14 : REST_OFFSET[link]);
+      const end = frame + captured;
+      if (end < start + 20) return;
+      const version = byteAt(bytes, start) >>> 4;
+      if (link === 'ethernet' && uint16(bytes, frame + 12) !== (version === 4 ? 0x0800 : 0x86dd)) return;
+      const length = version === 4 ? 4 : 16;
+      const source = start + (version === 4 ? 12 : 8);
+      if ((version !== 4 && version !== 6) || end < source + 2 * length) return;
+      const sends = isOwn(bytes, source, length);
       // What it says to itself, by its loopback, is neither.
-      if (sends === isOwn(source + length)) return;
+      if (sends === isOwn(bytes, source + length, length)) return;
       if (sends && !sent) {
         sent = true;
         counters.sentSeconds++;
@@ -76,7 +77,7 @@ export function watchDirections(
         received = true;
         counters.receivedSeconds++;
       }
-      if (!judged) judge(frame, captured, start, version, sends);
+      if (!judged) judge(bytes, end, start, version, sends);
       directions.curious = !(sent && received && judged);
     },
     tick() {
@@ -87,12 +88,17 @@ export function watchDirections(
     },
   };
 
-  function judge(frame: Buffer, captured: number, start: number, version: number, sends: boolean): void {
+  function isOwn(bytes: Buffer, at: number, length: number): boolean {
+    for (const address of own) if (address.length === length && isAt(address, bytes, at)) return true;
+    return false;
+  }
+
+  function judge(frame: Buffer, end: number, start: number, version: number, sends: boolean): void {
     const isTcp = byteAt(frame, start + (version === 4 ? 9 : 6)) === TCP;
     // Behind the first fragment there is no header.
     if (!isTcp || (version === 4 && (uint16(frame, start + 6) & 0x1fff) !== 0)) return;
     const tcp = start + (version === 4 ? (byteAt(frame, start) & 0x0f) * 4 : 40);
-    if (captured < tcp + 20) return;
+    if (end < tcp + 20) return;
     const flags = byteAt(frame, tcp + 13);
     if ((flags & ACK) === 0) return;
     const acknowledged = frame.readUInt32BE(tcp + 8);

@@ -98,7 +98,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
   function take({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
     const { counters, vlan, directions } = marks;
     if (link === undefined) return void counters.unsupported++;
-    if (directions?.curious === true) directions.look(bytes.subarray(frame, frame + size), size, link);
+    if (directions?.curious === true) directions.look(bytes, frame, size, link);
     if (!output.isOpen) return void counters.droppedEngineDown++;
     const seconds = view.getUint32(at, true);
     const micros = view.getUint32(at + 4, true);

@@ -17,6 +17,8 @@ const RING_GROWTH = 4;
 /** A ring that brought less than this part of it at a time, for so long, is too large. */
 const QUIET_PART = 16;
 const QUIET_MILLIS = 60_000;
+/** A small ring has two blocks, of which the kernel closes each at a timeout: one that is read so often in a second has no time to spare. */
+const STEADY_READS = 20;
 /** How long a ring is read to its end; what an engine has not taken by then is lost. */
 const END_MILLIS = 5_000;
 /** The kernel's timer is not exact. */
@@ -76,6 +78,8 @@ export function createTap(
   let slow = false;
   /** Bytes that were read since the ring was empty, and when they were many for its size. */
   let burst = 0;
+  /** Since the last refresh. */
+  let reads = 0;
   let busyAt = performance.now();
 
   function check(): void {
@@ -169,6 +173,7 @@ export function createTap(
       check();
     }
     burst += bytes;
+    if (bytes > 0) reads++;
     const share = burst / ring.size;
     if (share >= 1 / QUIET_PART) busyAt = performance.now();
     if (share >= 1 / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
@@ -258,8 +263,12 @@ export function createTap(
       slow = slowEngine;
       const lost = [...before, ...(current === undefined ? [] : [current])].reduce((sum, ring) => sum + count(ring), 0);
       slow = false;
+      const isSteady = reads >= STEADY_READS;
+      reads = 0;
       if (current === undefined) return;
+      if (isSteady) busyAt = performance.now();
       if (lost > 0) resize(current.ring.size * RING_GROWTH);
+      else if (isSteady) resize(Math.max(current.ring.size, settings.ringSize * RING_GROWTH));
       else if (performance.now() - busyAt > QUIET_MILLIS) resize(settings.ringSize);
     },
     close,

@@ -51,15 +51,19 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
   let readings: Reading[] = [];
   let next = 0;
   let scheduled = false;
+  let running = false;
   let ranAt = 0;
   /** When rings that are empty are to be read again. */
   let again = Infinity;
   let aheadTimer: NodeJS.Timeout | undefined;
   /** Bytes that were read since the engine has to read first. */
   const ahead = new Map<Reading, number>();
+  let nextAhead = 0;
 
   function wake(): void {
-    schedule(ranAt + APART_MILLIS - performance.now());
+    const due = ranAt + APART_MILLIS - performance.now();
+    if (due <= 0 && !scheduled && !running) run();
+    else schedule(due);
   }
 
   function schedule(millis: number): void {
@@ -71,6 +75,7 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
 
   function run(): void {
     scheduled = false;
+    running = true;
     again = Infinity;
     if (!output.blocked) ahead.clear();
     const end = performance.now() + ROUNDS_MILLIS;
@@ -82,6 +87,7 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
       ranAt = performance.now();
       if (ranAt > end) break;
     }
+    running = false;
     // When it is blocked, the output says when it no longer is.
     if (output.blocked) aheadTimer ??= setTimeout(readAhead, AHEAD_MILLIS);
     else if (more) schedule(0);
@@ -90,16 +96,16 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
 
   function readAhead(): void {
     aheadTimer = undefined;
-    for (const reading of readings) {
-      if (!output.blocked) return;
-      const ring = reading.ring();
-      const read = ahead.get(reading) ?? 0;
-      if (ring?.ready !== true || read >= AHEAD_BYTES) continue;
+    for (let count = readings.length; count > 0 && output.blocked; count--) {
+      const reading = readings[nextAhead++ % readings.length];
+      const ring = reading?.ring();
+      const read = reading === undefined ? AHEAD_BYTES : (ahead.get(reading) ?? 0);
+      if (reading === undefined || ring?.ready !== true || read >= AHEAD_BYTES) continue;
       const more = readPiece(reading, ring, AHEAD_BYTES);
       if (more < 0) break;
       ahead.set(reading, read + more);
     }
-    aheadTimer = setTimeout(readAhead, AHEAD_MILLIS);
+    if (output.blocked) aheadTimer = setTimeout(readAhead, AHEAD_MILLIS);
   }
 
   /** One turn for each, until the engine has to read first. @returns whether there may be more. */

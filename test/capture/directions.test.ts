@@ -30,7 +30,7 @@ function watch(
   return {
     counters,
     directions,
-    see: (...frames) => frames.forEach((frame) => directions.look(frame, frame.length, 'ethernet')),
+    see: (...frames) => frames.forEach((frame) => directions.look(frame, 0, frame.length, 'ethernet')),
   };
 }
 
@@ -92,9 +92,9 @@ describe('an endpoint is seen to send and to receive', () => {
   test('a frame without Ethernet header is read where its IP header begins', () => {
     const { counters, directions } = watch();
     const packet = udp(POD, PEER).subarray(14);
-    directions.look(packet, packet.length, 'raw');
+    directions.look(packet, 0, packet.length, 'raw');
     const cooked = Buffer.concat([Buffer.alloc(16), udp(PEER6, POD6).subarray(14)]);
-    directions.look(cooked, cooked.length, 'linux-sll');
+    directions.look(cooked, 0, cooked.length, 'linux-sll');
     expect(counters).toMatchObject({ sentSeconds: 1, receivedSeconds: 1 });
   });
 
@@ -206,7 +206,7 @@ describe('of one flow a second, both directions are seen or not', () => {
     for (let round = 0; round < 20_000; round++) {
       const frame = Buffer.from(model);
       for (let index = 0; index < 4; index++) frame[random(frame.length)] = random(256);
-      directions.look(frame, random(frame.length + 1), 'ethernet');
+      directions.look(frame, 0, random(frame.length + 1), 'ethernet');
       if (round % 10 === 0) directions.tick();
     }
   });

@@ -253,7 +253,8 @@ test('directions are looked at before frames change, while there is anything to 
   const seen: Buffer[] = [];
   const directions = {
     curious: true,
-    look: (found: Buffer) => seen.push(Buffer.from(found)),
+    look: (bytes: Buffer, frame: number, captured: number) =>
+      seen.push(Buffer.from(bytes.subarray(frame, frame + captured))),
     tick: () => undefined,
   };
   const origin = createOrigin({ vlan: VLAN, counters: zeroCounters(), directions }, LINKTYPE.ethernet);
