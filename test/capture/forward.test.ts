@@ -253,8 +253,7 @@ test('directions are looked at before frames change, while there is anything to 
   const seen: Buffer[] = [];
   const directions = {
     curious: true,
-    look: (bytes: Buffer, frame: number, captured: number) =>
-      seen.push(Buffer.from(bytes.subarray(frame, frame + captured))),
+    look: (bytes: Buffer, at: number, captured: number) => seen.push(Buffer.from(bytes.subarray(at, at + captured))),
     tick: () => undefined,
   };
   const origin = createOrigin({ vlan: VLAN, counters: zeroCounters(), directions }, LINKTYPE.ethernet);
