@@ -1,8 +1,9 @@
 /**
  * CPU time for the same live packets: the agent in all (agent, capture, engine) against the engine capturing by itself with AF_PACKET.
  *
- * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends the load, and ends when it reports
- * the last packet's alert. CPU time is taken between these two moments. The pace is halved when either side lost a packet.
+ * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends a smaller load of the same kind, so that
+ * neither is measured while it compiles or fills its caches, then the load, and ends when it reports the last packet's alert. CPU time is that
+ * of the load. The pace is halved when either side lost a packet.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -21,6 +22,8 @@ const ROUNDS = { full: 3, quick: 1 };
 const MARKERS = 50;
 const READY = '<ready>';
 const START_MILLIS = 60_000;
+/** Of the load. */
+const WARM_UP = 0.3;
 const SETTLE_MILLIS = 1_000;
 const END_MILLIS = 60_000;
 const STOP_MILLIS = 10_000;
@@ -103,10 +106,15 @@ interface Sent {
 
 interface Subject {
   pid: number;
-  /** Resolves once an alert with this text in its payload is reported. */
-  reported(text: string): Promise<void>;
+  /** Resolves once so many alerts with this text in their payloads are reported. */
+  reported(text: string, times?: number): Promise<void>;
   /** Ends it, and says what it counted. */
   stop(): Promise<Counted>;
+}
+
+interface Sendings {
+  traffic: Traffic;
+  warmUp: Traffic;
 }
 
 interface Place {
@@ -122,19 +130,25 @@ export async function benchCpu(setting: Setting): Promise<Result[]> {
       setting.say(`cpu, ${load.title}: writing the load`);
       const until = load[setting.quick ? 'quick' : 'full'];
       const traffic = await writeTraffic(join(workspace.directory, 'load.pcap'), load.mix, until, MARKERS);
-      for (const pace of load.paces) results.push(await compare(setting, workspace, load, traffic, pace));
+      const warmUp = await writeTraffic(join(workspace.directory, 'warm-up.pcap'), load.mix, partOf(until), 0);
+      for (const pace of load.paces) results.push(await compare(setting, workspace, load, { traffic, warmUp }, pace));
     });
   }
   return results;
+}
+
+function partOf(until: Until): Until {
+  return 'bytes' in until ? { bytes: until.bytes * WARM_UP } : { packets: until.packets * WARM_UP };
 }
 
 async function compare(
   setting: Setting,
   workspace: Workspace,
   load: Load,
-  traffic: Traffic,
+  sent: Sendings,
   pace: Pace,
 ): Promise<Result> {
+  const { traffic } = sent;
   const rounds = setting.quick ? ROUNDS.quick : ROUNDS.full;
   const title = `${load.title}, ${describePace(pace)}`;
   let rate =
@@ -147,10 +161,10 @@ async function compare(
       for (const side of ['agent', 'alone'] as const) {
         const who = side === 'agent' ? 'dpi-agent' : `${setting.engine.name} alone`;
         setting.say(`cpu, ${title}, ${grouped(rate)} packets/s: round ${round} of ${rounds}, ${who}`);
-        runs[side].push(await runRound(setting, workspace, load.mix, traffic, rate, side));
+        runs[side].push(await runRound(setting, workspace, load.mix, sent, rate, side));
       }
     }
-    if (!isRefuted()) return toResult(setting, load, title, traffic, refuted, runs);
+    if (!isRefuted()) return toResult(setting, load, title, sent, refuted, runs);
     refuted.push(`${grouped(rate)} packets/s (${dropsOf(runs.agent)} : ${dropsOf(runs.alone)} dropped)`);
   }
 }
@@ -173,7 +187,7 @@ function toResult(
   setting: Setting,
   load: Load,
   title: string,
-  traffic: Traffic,
+  { traffic, warmUp }: Sendings,
   refuted: string[],
   runs: Runs,
 ): Result {
@@ -181,7 +195,7 @@ function toResult(
   const both = (value: (run: Round) => string | number): string =>
     [runs.agent, runs.alone].map((side) => side.map(value).join(' ')).join(' : ');
   const middle = runs.agent.toSorted((a, b) => a.cpu - b.cpu)[Math.floor((runs.agent.length - 1) / 2)];
-  const expected = expectedAlerts(traffic);
+  const expected = expectedAlerts(traffic) + expectedAlerts(warmUp);
   const short = [...runs.agent, ...runs.alone].some(({ alerts }) => alerts < expected);
   const dropped = droppedOf(runs);
   const failure =
@@ -221,7 +235,7 @@ async function runRound(
   setting: Setting,
   workspace: Workspace,
   mix: Mix,
-  traffic: Traffic,
+  { traffic, warmUp }: Sendings,
   rate: number,
   side: 'agent' | 'alone',
 ): Promise<Round> {
@@ -235,11 +249,13 @@ async function runRound(
     const subject = await (side === 'agent' ? startAgent(setting, place) : startAlone(setting, place));
     try {
       await untilReady(subject, place);
+      await send(place, warmUp, rate, 1, 1);
+      await within(END_MILLIS, `the warm-up of ${side}`, subject.reported(END)).catch(() => undefined);
       await sleep(SETTLE_MILLIS);
       const before = cpuSeconds(subject.pid);
       const partsBefore = cpuByName(subject.pid);
       const sender = await send(place, traffic, rate);
-      const end = subject.reported(END);
+      const end = subject.reported(END, 2);
       end.catch(() => undefined);
       const missing = await within(END_MILLIS, `the last packet's alert of ${side}`, end).catch(
         (error: Error) => error,
@@ -309,10 +325,15 @@ async function startAgent(setting: Setting, { lab, workspace, pod }: Place): Pro
       },
     }),
   );
+  let stopped = false;
   return {
     pid: agent.pid,
-    reported: async (text) => void (await agent.event((event) => payloadOf(event).includes(text))),
+    async reported(text, times = 1) {
+      while (!stopped && agent.events.filter((event) => payloadOf(event).includes(text)).length < times)
+        await sleep(20);
+    },
     async stop() {
+      stopped = true;
       await agent.stop();
       const counts = agent.log.findLast((line) => line.msg === 'endpoint') ?? {};
       const count = (name: string): number => Number(counts[name] ?? 0);
@@ -354,8 +375,8 @@ async function startAlone(setting: Setting, { lab, workspace, pod }: Place): Pro
       alert.payload?.includes(text) === true;
   return {
     pid: child.pid ?? 0,
-    async reported(text) {
-      while (!alone.alerts().some(includes(text))) {
+    async reported(text, times = 1) {
+      while (alone.alerts().filter(includes(text)).length < times) {
         if (ended) throw new Error(`${alone.binary} ended:\n${output.slice(-4000)}`);
         await sleep(20);
       }
