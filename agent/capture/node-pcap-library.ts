@@ -4,7 +4,7 @@
  * - `dispatch` calls back for each packet until the kernel's ring is empty, and only then gives the event loop back. So packets are put aside as they come, up to
  *   a bound for each ring, and what is beyond it is dropped and counted at once, which takes a fraction of what capturing it costs the kernel. A dispatch
  *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped, and what came between as unseen.
- *   https://github.com/node-pcap/node_pcap/blob/master/pcap_binding.cpp
+ *   https://github.com/node-pcap/node_pcap/blob/master/pcap_session.cc
  * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never comes on an interface that is idle or
  *   gone. `deadRings` counts them: when they are too many, the agent moves to a new process. The native object is never let go, because its
  *   poll handle stays in libuv's list for ever.

@@ -171,7 +171,7 @@ export type FromCapture =
   | { type: 'started'; library: LibraryName; instead?: string }
   /** It can't, and ends. */
   | { type: 'failed'; reason: string }
-  | { type: 'attached'; id: string; linkType: string; ifindex: number; seen?: Seen }
+  | { type: 'attached'; id: string; linkType: string; ifindex: number }
   /** Nothing to capture on at present; it is tried again until detached. */
   | { type: 'waiting'; id: string; reason: string }
   | { type: 'detached'; id: string; counters: Counters; deadRings: number }

@@ -95,8 +95,8 @@ export function makeFifo(path: string): void {
 }
 
 /**
- * An engine that reads a file asks for the time instead of waiting: Suricata's flow managers wake up 4,000 times a second. Timers that may be late make
- * that 100 times, and cost it nothing else. https://redmine.openinfosecfoundation.org/issues/4379
+ * An engine that reads a file asks for the time instead of waiting: Suricata's flow managers wake up 4,000 times a second. Where timers may be late, it wakes up
+ * a twentieth as often (docs/performance.md).
  */
 const TIMER_SLACK_NANOSECONDS = 10_000_000;
 
