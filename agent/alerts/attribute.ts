@@ -44,28 +44,36 @@ export function attribute(
  * Whether another endpoint of the same resource may have seen the packet too: the one at the flow's other end, or one whose
  * addresses nobody knows.
  */
-export function mayBeSeenTwice(attributed: AttributedAlert, owners: Pick<Owners, 'at'>): boolean {
-  const { alert, resource, seenAt } = attributed;
-  return owners
-    .at(alert.timeMicros)
-    .some(
-      (other) =>
-        other.resources.includes(resource) &&
-        seenAt.every((endpoint) => endpoint.id !== other.id) &&
-        (other.addresses.length === 0 ||
-          other.addresses.includes(alert.source.ip) ||
-          other.addresses.includes(alert.destination.ip)),
-    );
+export function mayBeSeenTwice({ alert, resource, seenAt }: AttributedAlert, owners: Pick<Owners, 'at'>): boolean {
+  return owners.at(alert.timeMicros).some((other) => {
+    if (!other.resources.includes(resource) || !areOtherEnds(alert, seenAt, other)) return false;
+    return other.addresses.length === 0 || endsOf(alert, other).length > 0;
+  });
+}
+
+/** Whether an endpoint may have seen the packet beside these: it is none of them, and at no end of the flow where one of them is. */
+export function areOtherEnds(alert: Alert, seenAt: readonly Endpoint[], other: Endpoint): boolean {
+  const ends = endsOf(alert, other);
+  return seenAt.every((one) => one.id !== other.id && !endsOf(alert, one).some((end) => ends.includes(end)));
+}
+
+/** At which ends of the flow an endpoint is, by its addresses. */
+function endsOf({ source, destination }: Alert, endpoint: Endpoint): ('source' | 'destination')[] {
+  return [
+    ...(isAt(source.ip, endpoint) ? (['source'] as const) : []),
+    ...(isAt(destination.ip, endpoint) ? (['destination'] as const) : []),
+  ];
 }
 
 /** The endpoint with this address: the one that saw the packet, else the only other one that has it. */
 function peer(ip: string, seenBy: Endpoint, known: Endpoint[]): Endpoint | undefined {
-  if (seenBy.addresses.includes(ip) || isOwnLoopback(ip, seenBy)) return seenBy;
+  if (isAt(ip, seenBy)) return seenBy;
   const others = known.filter((endpoint) => endpoint.addresses.includes(ip));
   return others.length === 1 ? others[0] : undefined;
 }
 
 /** Where its loopback is captured, it talks to itself there. */
-function isOwnLoopback(ip: string, { taps = [] }: Endpoint): boolean {
+function isAt(ip: string, { addresses, taps = [] }: Endpoint): boolean {
+  if (addresses.includes(ip)) return true;
   return (ip === '::1' || ip.startsWith('127.')) && taps.some((tap) => tap.interface === 'lo');
 }

@@ -2,10 +2,12 @@
  * Merges the alerts of one packet that was seen at both ends of its flow, for the same resource, into one that names both.
  *
  * Alerts leave in the order in which they came, so that the journal's highest position covers all before it; one that waits for
- * its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol, both addresses and
- * both ports are the same, their packets' times lie within the window, and no endpoint saw both: the second packet that fires at
- * one endpoint is another event.
+ * its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol, both addresses,
+ * both ports and the bytes are the same, their packets' times lie within the window, and no endpoint saw both: the second packet
+ * that fires at one endpoint is another event. So is that of another pod with the same address, at the same end of its own flow.
  */
+import type { Alert } from '../engine/alert.ts';
+import { areOtherEnds } from './attribute.ts';
 import type { AttributedAlert } from './attributed.ts';
 
 /** Twins are looked for among this many of a flow's alerts that wait; further ones do not wait. */
@@ -97,8 +99,14 @@ function areTwins(first: AttributedAlert, second: AttributedAlert, windowMillis:
   return (
     Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
     first.mergedPositions.length < MAX_MERGED &&
-    first.seenAt.every((endpoint) => second.seenAt.every((other) => other.id !== endpoint.id))
+    second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other)) &&
+    haveSameBytes(first.alert, second.alert)
   );
+}
+
+/** Whether nothing speaks against it: not every format has the bytes. */
+function haveSameBytes({ payload: first }: Alert, { payload: second }: Alert): boolean {
+  return first === undefined || second === undefined || first.equals(second);
 }
 
 function flowKey({ resource, alert }: AttributedAlert): string {

@@ -142,7 +142,7 @@ describe('mayBeSeenTwice', () => {
     ],
     ['another endpoint has neither address', [endpoint('server', ['10.0.0.3'])], false],
     ['another endpoint’s addresses are not known', [endpoint('server', [])], true],
-    ['another endpoint has the same address', [endpoint('twin', ['10.0.0.1'])], true],
+    ['another endpoint has the same address, at the same end', [endpoint('twin', ['10.0.0.1'])], false],
   ])('when %s', (_what, others, expected) => {
     expect(seenByClient(...others)).toBe(expected);
   });

@@ -92,6 +92,31 @@ describe('twins', () => {
     expect(merger.takeAll()).toHaveLength(2);
   });
 
+  test('are not the alerts of two pods with one address, at the same end of their flows', () => {
+    const merger = createMerger(WINDOW, () => true);
+    const seenBy = (id: string, address: string): AttributedAlert => ({
+      ...alert(),
+      seenAt: [{ ...endpoint(id), addresses: [address] }],
+    });
+    merger.add(seenBy('red', '10.0.0.1'), 0);
+    merger.add(seenBy('blue', '10.0.0.1'), 0);
+    merger.add(seenBy('server', '10.0.0.2'), 0);
+    expect(seenAt(merger.takeAll())).toEqual(['red server', 'blue']);
+  });
+
+  test('have the same bytes, where both have some', () => {
+    const merger = createMerger(WINDOW, () => true);
+    const carrying = (at: string, text: string): AttributedAlert => {
+      const { alert: inner, ...rest } = alert({ at });
+      return { ...rest, alert: { ...inner, payload: Buffer.from(text) } };
+    };
+    merger.add(carrying('a', 'one'), 0);
+    merger.add(carrying('b', 'other'), 0);
+    merger.add(carrying('c', 'other'), 0);
+    merger.add(alert({ at: 'd' }), 0);
+    expect(seenAt(merger.takeAll())).toEqual(['a d', 'b c']);
+  });
+
   test('may lie a whole window apart, either way round', () => {
     for (const micros of [WINDOW * 1000, -WINDOW * 1000]) {
       const merger = twoEndpoints();
