@@ -12,6 +12,11 @@ import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';
 /** A record of so many bytes is moved rather than given to the FIFO as a piece of its own. */
 const MOVED_BYTES = 16 * 1024;
 
+/** Names of counters, in the order of SHUNT_PROTOCOLS: to put them together for each packet would cost more than the packet. */
+const SHUNT_COUNTERS = SHUNT_PROTOCOLS.map(
+  (protocol) => ({ packets: `${protocol}Packets`, bytes: `${protocol}Bytes` }) as const,
+);
+
 /** Of an endpoint, what its packets are counted and marked by. */
 export interface Marks {
   vlan: number;
@@ -109,9 +114,11 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
     if (shunt !== undefined && ip >= 0) {
       const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
       if (verdict !== 'forward') {
-        const protocol = SHUNT_PROTOCOLS[shunt.protocol] ?? 'tls';
-        counters[`${protocol}Packets`]++;
-        counters[`${protocol}Bytes`] += shunt.bytes;
+        const names = SHUNT_COUNTERS[shunt.protocol];
+        if (names !== undefined) {
+          counters[names.packets]++;
+          counters[names.bytes] += shunt.bytes;
+        }
         if (verdict === 'shunted') return void counters.shunted++;
         ({ start, captured, length } = shunt);
       }

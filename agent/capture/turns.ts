@@ -18,12 +18,13 @@ const ROUNDS_MILLIS = 5;
 /** So much is written at a time at least, while there is more to read. */
 const WRITTEN_BYTES = 64 * 1024;
 const MAX_ROOM = 32;
-/** Each wake-up costs as much as many packets: rounds are so far apart, while rings have room for what comes meanwhile. */
-const APART_MILLIS = 2;
-/** A ring that was filled by less than this part is woken for; another one is read again after so long without being asked for. */
+/** Each wake-up costs as much as many packets: rounds are so far apart that the rings that are ready have room for what comes at 4 Gbit/s. */
+const APART_MILLIS = { least: 2, most: 8 };
+const FILL_BYTES_PER_MILLI = 512 * 1024;
+/** A ring that brought less than that is woken for; another one is read again without being asked for, the sooner the fuller it was. */
 const QUIET_SHARE = 1 / 16;
+const QUIET_BYTES = 2 * 1024;
 const PRESSED_SHARE = 1 / 2;
-const AGAIN_MILLIS = 8;
 const PRESSED_MILLIS = 1;
 
 /** Of each ring, while the engine has to read first, and how often that is looked at. */
@@ -61,9 +62,19 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
   let nextAhead = 0;
 
   function wake(): void {
-    const due = ranAt + APART_MILLIS - performance.now();
-    if (due <= 0 && !scheduled && !running) run();
+    if (scheduled) return;
+    const due = ranAt + apart(smallestReady()) - performance.now();
+    if (due <= 0 && !running) run();
     else schedule(due);
+  }
+
+  function smallestReady(): number {
+    let size = Infinity;
+    for (const reading of readings) {
+      const ring = reading.ring();
+      if (ring?.ready === true) size = Math.min(size, ring.size);
+    }
+    return size;
   }
 
   function schedule(millis: number): void {
@@ -145,8 +156,8 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
     const share = reading.read(ring, to - from);
     // It may have been the last of a ring that has a successor.
     if (ring.empty && !ring.failed && reading.ring() === ring) {
-      if (share < QUIET_SHARE) ring.rearm();
-      else again = Math.min(again, share < PRESSED_SHARE ? AGAIN_MILLIS : PRESSED_MILLIS);
+      if (share < QUIET_SHARE && share * ring.size < QUIET_BYTES) ring.rearm();
+      else again = Math.min(again, share < PRESSED_SHARE ? apart(ring.size) : PRESSED_MILLIS);
     }
     if (arena.waiting > WRITTEN_BYTES) output.flush();
     return to - from;
@@ -160,4 +171,9 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
     },
     wake,
   };
+}
+
+/** Milliseconds. */
+function apart(ringSize: number): number {
+  return Math.max(APART_MILLIS.least, Math.min(ringSize / FILL_BYTES_PER_MILLI, APART_MILLIS.most));
 }

@@ -107,6 +107,21 @@ describe('turns', () => {
     expect(rings.map(({ fills }) => fills.length)).toEqual([1, Math.ceil(1001 / 128), 1]);
   });
 
+  test('come again by themselves for a ring that brings much, until it brings little', async () => {
+    const ring = createRing(100);
+    const { turns, readings } = createBench([ring]);
+    let share = 1 / 100;
+    for (const reading of readings) reading.read = () => share;
+    turns.wake();
+    while (ring.fills.length < 3 && ring.rearmed === 0) await tick();
+    expect(ring.rearmed).toBe(0);
+    share = 1 / 1000;
+    while (ring.rearmed === 0) await tick();
+    const { length } = ring.fills;
+    await sleep(20);
+    expect(ring.fills).toHaveLength(length);
+  });
+
   test('are a bounded piece each', async () => {
     const { turns, rings } = createBench([createRing(2000), createRing(200, 60_000)]);
     turns.wake();
