@@ -25,10 +25,10 @@ import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
 import { eventId, toEvent, type EeEvent } from './events/event.ts';
+import { onceDiskAllows } from './files/disk.ts';
 import {
   foldKey,
   isConsumed,
-  JournalError,
   openJournal,
   scanConsumed,
   type EventLine,
@@ -49,8 +49,6 @@ import { createDestinations } from './ship/destinations.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
 const JOURNAL_RETRY_MILLIS = 1_000;
-/** What a disk may get over by itself; all else at the start is a mistake in the configuration. */
-const PASSING = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
 /** A difference between the wall clock and the monotonic one that is no drift. */
 const CLOCK_STEP_MILLIS = 500;
 const LEDGER_MILLIS = 5_000;
@@ -663,19 +661,15 @@ function parsePosition(position: string): { generation: string; offset: number }
   return { generation, offset: Number(offset) };
 }
 
-async function openJournalOnceItCan({ config, log, onWaiting, signal }: AgentOptions): Promise<Journal> {
-  for (let failures = 0; ; failures++) {
-    try {
-      return await openJournal(config.journal);
-    } catch (error) {
-      if (!(error instanceof JournalError) || !PASSING.has(error.code)) throw error;
+function openJournalOnceItCan({ config, log, onWaiting, signal }: AgentOptions): Promise<Journal> {
+  return onceDiskAllows(
+    () => openJournal(config.journal),
+    (error, failures) => {
       if (failures === 0) log.error({ err: error }, 'journal cannot be opened; nothing is inspected until it can');
-      onWaiting?.(error.message);
-      await sleep(JOURNAL_RETRY_MILLIS, undefined, { signal }).catch(() => {
-        throw signal?.reason as Error;
-      });
-    }
-  }
+      onWaiting?.(error instanceof Error ? error.message : String(error));
+    },
+    signal,
+  );
 }
 
 /** Rejects when it is aborted. */

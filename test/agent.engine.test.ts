@@ -1,5 +1,7 @@
 /** The whole agent on real veths: what is captured, whose it is, and what becomes of it when parts die. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
 import {
   createWorkspace,
@@ -10,6 +12,7 @@ import {
   type RunningAgent,
   type Workspace,
 } from './support/agent.ts';
+import { runCli } from './support/cli.ts';
 import { conversation, describeLive, inject, isAlive, send, serve } from './support/live.ts';
 import { whyNoProc } from './support/proc.ts';
 import { ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
@@ -320,6 +323,26 @@ describeLive((engine) => {
       expect([...counts.values()].filter((count) => count !== 1)).toEqual([]);
       expect(counts.size).toBe(2 * total);
     });
+  });
+
+  test('a second agent on the same stateDirectory ends, names the first one and takes nothing from it', async () => {
+    const pod = lab.addPod({ name: 'held', address: '10.65.8.2' });
+    agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+    const state = join(workspace.directory, 'state');
+    const leases = readFileSync(join(state, 'leases.ndjson'), 'utf8');
+    const other = ['--stateDirectory', state, '--journal.directory', join(workspace.directory, 'journal2')];
+    const args = ['run', '-e', engine, '-i', 'lo', '-r', workspace.rules, ...other];
+    const { code, stderr } = await runCli(args, { timeout: 120_000 });
+    expect(stderr).toContain(
+      `${state} is in use by the agent with process id ${agent.pid}: stop it, or set stateDirectory to another folder`,
+    );
+    expect(code).toBe(1);
+    expect(readFileSync(join(state, 'leases.ndjson'), 'utf8')).toBe(leases);
+    inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} first`, 5000));
+    await agent.event((event) => payloadOf(event).includes('first'));
+    expect(agent.log.filter(({ msg }) => msg === 'engine reads packets')).toHaveLength(1);
+    expect((await agent.stop()).code).toBe(0);
+    lab.removePod(pod);
   });
 
   describe('how it ends', () => {

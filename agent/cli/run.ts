@@ -1,5 +1,7 @@
 /** `dpi-agent run`: live capture until SIGTERM or SIGINT. */
 import { once } from 'node:events';
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
@@ -9,7 +11,10 @@ import type { Config } from '../config/load.ts';
 import { followPods } from '../endpoints/follow.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
+import { onceDiskAllows } from '../files/disk.ts';
+import { LockedError, takeLock } from '../files/lock.ts';
 import { JournalError } from '../journal/journal.ts';
+import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
 import type { LiveRules } from '../rulesets/live.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
@@ -57,8 +62,8 @@ export const command: CommandModule<object, RunArgv> = {
       .example('$0 run --config dpi-agent.yaml', 'the endpoints that the file names')
       .example('$0 run --kubeconfig admin.conf --node worker-1', 'the pods of this node that resources select')
       .example(
-        '$0 run -i veth0 -o json --journal.directory /tmp/journal',
-        'events on stdout as NDJSON',
+        '$0 run -i veth0 -o json --stateDirectory /tmp/dpi --journal.directory /tmp/dpi/journal',
+        'events on stdout as NDJSON; beside another agent, as both folders are its own',
       ) as Argv<RunArgv>,
   handler: run,
 };
@@ -74,6 +79,49 @@ async function run(argv: RunArgv): Promise<void> {
   const log = createLog(config);
   const client = follows ? await connect(config) : undefined;
   const inspection = await prepareInspection(config, log);
+  // Before anything is written: rules, engines and alerts of another agent may be there.
+  const unlock = await lockState(config, log);
+  try {
+    await inspect({ argv, config, client, inspection, log });
+  } finally {
+    unlock();
+  }
+}
+
+/**
+ * Of two agents in one folder, the second would end the first one's engines, read its alerts and lease its ids.
+ * Waits while the disk is full or read-only.
+ * @throws CommandError that names who holds it.
+ */
+async function lockState({ stateDirectory }: Config, log: Logger): Promise<() => void> {
+  const directory = resolve(stateDirectory);
+  const attempt = (): (() => void) => {
+    mkdirSync(directory, { recursive: true, mode: 0o711 });
+    return takeLock(join(directory, 'agent.lock'), 'set stateDirectory to another folder');
+  };
+  try {
+    return await onceDiskAllows(attempt, (error, failures) => {
+      if (failures === 0)
+        log.error({ err: error }, 'stateDirectory cannot be locked; nothing is inspected until it can');
+    });
+  } catch (error) {
+    if (error instanceof LockedError) throw new CommandError(error.message, EXIT.failed);
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new CommandError(`${reason}: set stateDirectory to a folder that the agent may write`);
+  }
+}
+
+interface Run {
+  argv: RunArgv;
+  config: Config;
+  /** Of the API server, where a cluster is followed. */
+  client: (ApiClient & Diagnosable) | undefined;
+  inspection: Inspection;
+  log: Logger;
+}
+
+/** Until SIGTERM or SIGINT. */
+async function inspect({ argv, config, client, inspection, log }: Run): Promise<void> {
   const rules = await openLiveRules(config, inspection, log);
   const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
   const stopping = new AbortController();

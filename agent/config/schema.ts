@@ -577,7 +577,7 @@ export const schema = z.strictObject({
   stateDirectory: about(
     text().prefault('/var/lib/dpi-agent'),
     'a path',
-    "Folder for the engine's configuration, its pipes and its output.",
+    "Folder for the engine's configuration, its pipes and its output; of one agent at a time.",
   ),
   lanes: about(
     integer(1, 64).prefault(1),

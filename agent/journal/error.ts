@@ -1,5 +1,8 @@
 /** What goes wrong with a journal: where, and what an operator can do about it. */
 import { isNativeError } from 'node:util/types';
+import { errorCode } from '../files/error.ts';
+
+export { errorCode };
 
 /** `ELOCKED`: another agent writes here. `ECLOSED`: used after `close`. Else the system's own code: ENOSPC, EROFS, EACCES, EIO, … */
 export class JournalError extends Error {
@@ -32,9 +35,4 @@ export function journalError(what: string, path: string, cause: unknown): Journa
   const code = errorCode(cause) ?? 'EUNKNOWN';
   const reason = ADVICE[code] ?? (isNativeError(cause) ? cause.message : String(cause));
   return new JournalError(code, path, `can't ${what} ${path}: ${reason} (${code})`, cause);
-}
-
-/** The system's code of an error ("ENOENT"), undefined where there is none. */
-export function errorCode(error: unknown): string | undefined {
-  return isNativeError(error) && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }

@@ -45,7 +45,9 @@ describe('the command line', () => {
     [['run', '-i', 'lo', '--rule-sets', 'kubernets'], 'there is no rule set kubernets; there is: kubernetes'],
     [['run', '-i', 'lo', '--engine.binary', '/bin/true'], '/bin/true'],
   ])('%j is refused with exit status 2 and says why', async (args, why) => {
-    const { code, stderr } = await runCli(args);
+    const { code, stderr } = await runCli(args, {
+      env: { DPI_AGENT_STATE_DIRECTORY: join(workspace.directory, 'state') },
+    });
     expect(stderr).toContain(why);
     expect(stderr).not.toContain('    at ');
     expect(code).toBe(2);

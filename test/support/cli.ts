@@ -11,11 +11,13 @@ export interface CliResult {
 
 export async function runCli(
   args: string[],
-  options: { stdin?: Buffer; env?: NodeJS.ProcessEnv } = {},
+  /** `timeout`: milliseconds after which it is ended, if it might go on for ever. */
+  options: { stdin?: Buffer; env?: NodeJS.ProcessEnv; timeout?: number } = {},
 ): Promise<CliResult> {
   const child = spawn(process.execPath, [join(PROJECT, 'bin/dpi-agent.js'), ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, ...options.env },
+    timeout: options.timeout,
   });
   let stdout = '';
   let stderr = '';
