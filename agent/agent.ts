@@ -57,6 +57,8 @@ const CLOCK_CHECK_MILLIS = 10_000;
 const COVERAGE_MILLIS = 5_000;
 /** What the sinks may take to confirm what they are sending when the agent ends. */
 const SINK_GRACE_MILLIS = 3_000;
+/** How long an agent that ends still tries to write its journal. Kubernetes lets it 30 s for that and the sinks. */
+const JOURNAL_GRACE_MILLIS = 5_000;
 /** Reasons that are counted by their names; what policies of hundreds of names give beyond is `other`. */
 const MAX_REASONS = 256;
 /** How long an engine keeps the rules of sets that no endpoint has any more. */
@@ -144,7 +146,10 @@ export interface Agent {
   problemsByPart(): ReadonlyMap<string, string>;
   /** Why only a new process can go on; undefined while this one can. */
   stuck(): string | undefined;
-  /** Ends everything; what the engines had found is in the journal when it resolves. */
+  /**
+   * Ends everything; what the engines had found is in the journal when it resolves, or stays in their files for the next
+   * agent if the journal can't be written.
+   */
   stop(): Promise<void>;
 }
 
@@ -280,6 +285,10 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   let stuck: string | undefined;
   let releasing: Promise<void> = Promise.resolve();
   let timer: NodeJS.Timeout | undefined;
+  /** Aborted when an agent that ends has tried for long enough to write its journal. */
+  const journalGrace = new AbortController();
+  /** Why a batch was given up. Nothing behind it may be written: the next agent would go on there. */
+  let givenUp: Error | undefined;
 
   /** What need not wait any longer goes to the journal, one batch after the other. */
   function release(all = false): Promise<void> {
@@ -297,7 +306,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       await forgetSuppressed();
       const due = Math.min(merger.nextDue() ?? Infinity, flood.nextDue() ?? Infinity);
       clearTimeout(timer);
-      if (due < Infinity) timer = setTimeout(() => void release(), Math.max(0, due - performance.now()));
+      if (due < Infinity)
+        timer = setTimeout(() => void release().catch(unlessGivenUp), Math.max(0, due - performance.now()));
     });
     return releasing;
   }
@@ -345,10 +355,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     }
   }
 
-  /** The engines' files are the buffer while the journal can't be written: nothing is read on until it can. */
+  /**
+   * The engines' files are the buffer while the journal can't be written: nothing is read on until it can.
+   * Rejects when the agent ends before that; the next one reads these alerts again.
+   */
   async function append(lines: EventLine[]): Promise<void> {
     if (lines.length === 0) return;
     for (let failures = 0; ; failures++) {
+      if (givenUp !== undefined) throw givenUp;
       try {
         await journal.append(lines);
         if (failures > 0) {
@@ -363,9 +377,19 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
           problems.set('journal', error instanceof Error ? error.message : String(error));
           options.onChange?.();
         }
-        await sleep(JOURNAL_RETRY_MILLIS);
+        if (journalGrace.signal.aborted) {
+          givenUp = new Error(
+            'the agent ends before its journal can be written; the next one reads these alerts again',
+          );
+        } else {
+          await sleep(JOURNAL_RETRY_MILLIS, undefined, { signal: journalGrace.signal }).catch(() => undefined);
+        }
       }
     }
+  }
+
+  function unlessGivenUp(error: unknown): void {
+    if (error !== givenUp) throw error;
   }
 
   // What earlier agents left to deliver need not wait for the engines.
@@ -529,8 +553,9 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   async function stop(): Promise<void> {
     unfollow();
     clearTimeout(trimming);
+    setTimeout(() => journalGrace.abort(), JOURNAL_GRACE_MILLIS).unref();
     await Promise.all(lanes.map((lane) => lane.stop()));
-    await release(true);
+    await release(true).catch(unlessGivenUp);
     policy.stop();
     clearTimeout(timer);
     clearInterval(clockTimer);

@@ -1,6 +1,6 @@
 /** The whole agent on real veths: what is captured, whose it is, and what becomes of it when parts die. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { readFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
 import {
@@ -361,5 +361,28 @@ describeLive((engine) => {
         lab.removePod(pod);
       },
     );
+
+    test('SIGTERM ends it while its journal cannot be written; the next one has each alert once', async () => {
+      const pod = lab.addPod({ name: 'unwritten', address: '10.65.9.2' });
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} <kept>`, 5000));
+      await agent.event((event) => payloadOf(event).includes('<kept>'));
+      const away = `${workspace.journal}.away`;
+      renameSync(workspace.journal, away);
+      writeFileSync(workspace.journal, 'in the way');
+      const from = agent.log.length;
+      inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} <waits>`, 5001));
+      await agent.logged(({ msg }) => msg === 'journal cannot be written; alerts wait', from);
+      expect((await agent.stop()).code).toBe(0);
+      expect(agent.log.at(-1)?.msg).toMatch(/packets received, .* 1 events/);
+      rmSync(workspace.journal);
+      renameSync(away, workspace.journal);
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      await agent.event((event) => payloadOf(event).includes('<waits>'));
+      await agent.stop();
+      const texts = journaled(workspace).map((event) => /<(\w+)>/.exec(payloadOf(event))?.[1]);
+      expect(texts).toEqual(['kept', 'waits']);
+      lab.removePod(pod);
+    });
   });
 });
