@@ -20,7 +20,8 @@ import { openLeases } from './endpoints/leases.ts';
 import { createCombinations } from './endpoints/combinations.ts';
 import type { Decoded } from './engine/alert.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
-import { leftGenerations, ruleFolders } from './engine/generation.ts';
+import { ruleFolders } from './engine/generation.ts';
+import { leftGenerations } from './engine/orphans.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
@@ -164,7 +165,8 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   const laneDirectory = (lane: string): string => join(config.stateDirectory, 'lanes', lane);
 
   // What earlier agents left, and how far their alerts got.
-  const left = (await Promise.all(laneNames.map((lane) => leftGenerations(laneDirectory(lane))))).flat();
+  const leftOfLanes = await Promise.all(laneNames.map((lane) => leftGenerations(laneDirectory(lane))));
+  const left = leftOfLanes.flatMap(({ generations }) => generations);
   const journal = await openJournalOnceItCan(options);
   const consumed = await scanConsumed(
     config.journal.directory,

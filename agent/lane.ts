@@ -15,15 +15,8 @@ import type { Config } from './config/load.ts';
 import type { Decoded, Decoder } from './engine/alert.ts';
 import { readCanary } from './engine/canary.ts';
 import { addEngineCounters, type EngineCounters } from './engine/counters.ts';
-import {
-  fifoOf,
-  leftGenerations,
-  processesOf,
-  releaseReader,
-  type Generation,
-  type GenerationOptions,
-  type GenerationRecord,
-} from './engine/generation.ts';
+import { type Generation, type GenerationOptions, type GenerationRecord } from './engine/generation.ts';
+import { endOrphans, leftGenerations } from './engine/orphans.ts';
 import type { EngineRules } from './engine/rules.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
@@ -34,8 +27,6 @@ import { createCanary, type Canary, type CanaryStatus } from './observe/canary.t
 const NONE: EngineCounters = { analysed: 0, encrypted: {} };
 /** An engine that closed its input but does not end is ended after this. */
 const HANGING_MILLIS = 5_000;
-/** An engine that an earlier agent left gets this long to finish. */
-const ORPHAN_MILLIS = 5_000;
 /** Between two frames of the agent's own while an engine goes over to other rules. */
 const KICK_MILLIS = 100;
 
@@ -114,7 +105,12 @@ export interface Lane {
   stop(): Promise<void>;
 }
 
-export async function startLane(options: LaneOptions, events: LaneEvents, log: Logger): Promise<Lane> {
+export async function startLane(
+  options: LaneOptions,
+  events: LaneEvents,
+  log: Logger,
+  startCapture = superviseCapture,
+): Promise<Lane> {
   // Before a generation of our own is in the folder.
   const left = await leftGenerations(options.laneDirectory);
   const tails = new Map<string, { tail: Tail; directory: string; done: Promise<void> }>();
@@ -129,7 +125,7 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
   let onReady = (_generation: Generation): void => undefined;
   let stopping = false;
 
-  const capture = superviseCapture(
+  const capture = startCapture(
     options.capture,
     {
       endpoint: events.endpoint,
@@ -184,7 +180,9 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
     changed: (status) => events.canaryChanged(status),
   });
 
-  const recovered = recover();
+  const recovered = recover().catch((error: unknown) => {
+    log.error({ lane: options.lane, err: error }, 'what an earlier agent left is not read; the next one tries again');
+  });
 
   function follow(
     generation: Pick<Generation, 'name'> & { command: { alertFile: string; stamped: boolean } },
@@ -254,27 +252,22 @@ export async function startLane(options: LaneOptions, events: LaneEvents, log: L
 
   /** Reads what earlier agents left, once their engines are gone. */
   async function recover(): Promise<void> {
-    await endOrphans(left.map(({ directory }) => directory));
-    for (const record of left) {
+    const { generations, unreadable } = left;
+    for (const { directory, reason } of unreadable) {
+      log.error(
+        { lane: options.lane, directory, reason },
+        'alerts that an earlier agent left cannot be read; they stay',
+      );
+    }
+    const directories = [...generations, ...unreadable].map(({ directory }) => directory);
+    await endOrphans(directories, log.child({ lane: options.lane }));
+    for (const record of generations) {
       const { name, directory } = record;
       const from = Math.max(options.resumeAt(name), readPassed(directory));
       log.info({ lane: options.lane, generation: name, from }, 'reading the alerts that an earlier agent left');
       follow({ name, command: record }, directory, options.createDecoder(record), from).finish();
       await tails.get(name)?.done;
     }
-  }
-
-  /** Engines that still have packets finish them; those that wait for their input's beginning are told that there is none. */
-  async function endOrphans(directories: string[]): Promise<void> {
-    for (const deadline = performance.now() + ORPHAN_MILLIS; performance.now() < deadline; await sleep(50)) {
-      if ((await processesOf(directories)).length === 0) return;
-      for (const directory of directories) releaseReader(fifoOf(directory));
-    }
-    for (const pid of await processesOf(directories)) {
-      log.warn({ lane: options.lane, pid }, 'ending an engine that an earlier agent left');
-      process.kill(pid, 'SIGKILL');
-    }
-    await sleep(100);
   }
 
   /** @returns why it does not inspect by them. */

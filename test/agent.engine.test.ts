@@ -323,6 +323,18 @@ describeLive((engine) => {
       expect([...counts.values()].filter((count) => count !== 1)).toEqual([]);
       expect(counts.size).toBe(2 * total);
     });
+
+    const withProc = whyNoProc === undefined ? test : test.skip;
+    withProc('an engine that hangs when its agent is killed is ended by the next one', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      const [hanging = 0] = agent.children('engine');
+      process.kill(hanging, 'SIGSTOP');
+      await agent.stop('SIGKILL');
+      agent = await runAgent({ lab, engine, workspace, pods: [pod] });
+      await agent.logged(({ msg, pid }) => msg === 'ending an engine that an earlier agent left' && pid === hanging);
+      await agent.logged(({ msg }) => msg === 'reading the alerts that an earlier agent left');
+      expect(isAlive(hanging)).toBe(false);
+    });
   });
 
   test('a second agent on the same stateDirectory ends, names the first one and takes nothing from it', async () => {

@@ -8,9 +8,11 @@
  *     output/                             the engine's: alerts
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
+ *     engine.pid                          the engine's process (files/process.ts), for a later agent; empty: it has none
  *
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */
+import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import {
   chownSync,
@@ -20,21 +22,23 @@ import {
   openSync,
   readdirSync,
   readFileSync,
-  readlinkSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CANARY_FILE, canaryRule, createToken } from './canary.ts';
 import { addEngineCounters, createCounterFilter, takeReport, type EngineCounters } from './counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, EngineName, GenerationInput } from './engine.ts';
+import { identityOf, isOwnProc } from '../files/process.ts';
 import { createRotator } from './rotate.ts';
 import { filesOf, unstage, type EngineRules } from './rules.ts';
 import { makeFifo, spawnSandboxed, type Sandbox } from './sandbox.ts';
 
+export const GENERATION_FILE = 'generation.json';
+export const ENGINE_FILE = 'engine.pid';
 /** Between two looks at a file of reports. */
 const REPORT_MILLIS = 1_000;
 /** Between two looks at the size of the alert file. */
@@ -130,10 +134,8 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
     stamped: command.stamped,
     output: options.output,
   };
-  // Before the child: an agent that dies right here must find the folder, and the child by it.
-  const recordFile = join(directory, 'generation.json');
-  writeFileSync(`${recordFile}.new`, JSON.stringify(record));
-  renameSync(`${recordFile}.new`, recordFile);
+  // Before the child: of an agent that dies right here, the next one must find the folder.
+  replaceFile(join(directory, GENERATION_FILE), JSON.stringify(record));
   const child = spawnSandboxed(options.sandbox, options.install.binary, command.arguments, input.outputDirectory);
   /** Of its rules. */
   let revision = 0;
@@ -155,6 +157,7 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
       resolve({ code, signal, output: output.text() });
     });
   });
+  noteEngine(directory, child);
   if (source?.from === 'file') {
     const timer = setInterval(() => {
       void takeReport(input.outputDirectory, source.name).then(
@@ -212,6 +215,23 @@ export async function startGeneration(options: GenerationOptions): Promise<Gener
       };
     },
   };
+}
+
+/** @throws Error when it can't be written; then the engine is ended, and nothing is left behind. */
+function noteEngine(directory: string, child: ChildProcess): void {
+  try {
+    const identity = child.pid === undefined || !isOwnProc() ? '' : identityOf(child.pid);
+    replaceFile(join(directory, ENGINE_FILE), identity);
+  } catch (error) {
+    child.kill('SIGKILL');
+    rmSync(directory, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function replaceFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
 }
 
 function addCanary(input: GenerationInput, token: string): void {
@@ -393,28 +413,6 @@ function assertReachable(directory: string, uid: number): void {
   });
 }
 
-/** Generations that earlier agents left in a lane's folder, oldest first. */
-export async function leftGenerations(laneDirectory: string): Promise<(GenerationRecord & { directory: string })[]> {
-  let names: string[];
-  try {
-    names = await readdir(laneDirectory);
-  } catch {
-    return [];
-  }
-  const found: (GenerationRecord & { directory: string })[] = [];
-  for (const name of names.sort()) {
-    const directory = join(laneDirectory, name);
-    try {
-      const record = JSON.parse(readFileSync(join(directory, 'generation.json'), 'utf8')) as GenerationRecord;
-      found.push({ ...record, name, directory });
-    } catch {
-      // The agent died while it made this one: nothing was inspected yet.
-      await rm(directory, { recursive: true, force: true });
-    }
-  }
-  return found;
-}
-
 /** The folders of rules of a generation, in the order in which they were in force. */
 export function ruleFolders(directory: string): string[] {
   const config = join(directory, 'config');
@@ -438,23 +436,6 @@ export function releaseReader(fifo: string): void {
   } catch {
     // Nobody waits.
   }
-}
-
-/** Processes that an earlier agent started for the generations in these folders and that still run. */
-export async function processesOf(directories: readonly string[]): Promise<number[]> {
-  const found: number[] = [];
-  // In a pid namespace with another one's /proc its numbers are not ours.
-  if (readlinkSync('/proc/self') !== String(process.pid)) return found;
-  for (const entry of await readdir('/proc')) {
-    if (!/^\d+$/.test(entry) || Number(entry) === process.pid) continue;
-    try {
-      const command = readFileSync(`/proc/${entry}/cmdline`, 'utf8');
-      if (directories.some((directory) => command.includes(`${directory}/`))) found.push(Number(entry));
-    } catch {
-      // It ended meanwhile.
-    }
-  }
-  return found;
 }
 
 /** Keeps the first and the last 32 KiB of a stream. */

@@ -3,7 +3,7 @@
  *
  * Not told: processes of another pid namespace or of another machine. They are not in this /proc.
  */
-import { readFileSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import { errorCode } from './error.ts';
 
 /**
@@ -24,6 +24,11 @@ export function identityOf(pid: number): string {
 export function runningPid(identity: string): number | undefined {
   const pid = Number(identity.split(' ')[0]);
   return Number.isSafeInteger(pid) && pid > 0 && identityOf(pid) === identity ? pid : undefined;
+}
+
+/** Whether /proc shows the processes of this one's pid namespace; in another one's their numbers are not ours. */
+export function isOwnProc(): boolean {
+  return readlinkSync('/proc/self') === String(process.pid);
 }
 
 function readProc(path: string): string | undefined {

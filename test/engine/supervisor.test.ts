@@ -1,5 +1,4 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { spawn } from 'node:child_process';
 import {
   chmodSync,
   closeSync,
@@ -21,15 +20,12 @@ import type { EngineDriver } from '../../agent/engine/engine.ts';
 import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
 import {
-  leftGenerations,
-  fifoOf,
-  processesOf,
-  releaseReader,
   startGeneration,
   validateRules,
   type Generation,
   type GenerationOptions,
 } from '../../agent/engine/generation.ts';
+import { identityOf } from '../../agent/files/process.ts';
 import { unstage, type EngineRules, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';
 import {
@@ -356,6 +352,11 @@ describe('a generation', () => {
     expect(JSON.parse(readFileSync(join(first.outputDirectory, 'seen'), 'utf8'))).toEqual(record);
   });
 
+  withProc('notes its engine, for an agent that comes later', async () => {
+    const { directory, pid } = await start(READ_TO_END);
+    expect(readFileSync(join(directory, 'engine.pid'), 'latin1')).toBe(identityOf(pid));
+  });
+
   test('reads what is written to its FIFO', async () => {
     const generation = await start(READ_TO_END);
     writeFileSync(generation.fifo, 'packets');
@@ -393,6 +394,7 @@ describe('a generation', () => {
     expect([read('rules.txt'), read('read.txt')]).toEqual(['alert\n', 'packets']);
     expect(readdirSync(generation.directory).toSorted()).toEqual([
       'config',
+      'engine.pid',
       'generation.json',
       'output',
       'packets.fifo',
@@ -465,51 +467,5 @@ describe('validateRules', () => {
       output: expect.stringContaining('ENOENT'),
     });
     expect(readdirSync(lane)).toEqual([]);
-  });
-});
-
-describe('what an earlier agent left', () => {
-  test('is nothing where there is no folder', async () => {
-    expect(await leftGenerations(join(folder, 'nowhere'))).toEqual([]);
-  });
-
-  test('are its generations, oldest first; unfinished ones are removed', async () => {
-    const record = { name: '?', engine: 'snort', version: '3', alertFile: 'a', stamped: false, output: 'json' };
-    const names = ['lane0-20260102T000000Z-aaaaaa', 'lane0-20260101T000000Z-bbbbbb'];
-    for (const name of names) {
-      mkdirSync(join(lane, name), { recursive: true });
-      writeFileSync(join(lane, name, 'generation.json'), JSON.stringify(record));
-    }
-    mkdirSync(join(lane, 'lane0-unfinished', 'output'), { recursive: true });
-    mkdirSync(join(lane, 'lane0-torn'));
-    writeFileSync(join(lane, 'lane0-torn', 'generation.json'), '{"name":');
-    expect(await leftGenerations(lane)).toEqual(
-      names.toReversed().map((name) => ({ ...record, name, directory: join(lane, name) })),
-    );
-    expect(readdirSync(lane).toSorted()).toEqual(names.toSorted());
-  });
-
-  withProc('are processes that were started for a generation, and no others', async () => {
-    const generation = await start(READ_TO_END);
-    const other = spawn('sleep', ['60'], { stdio: 'ignore' });
-    const found = await processesOf([generation.directory]);
-    other.kill();
-    expect(found).toContain(generation.pid);
-    expect(found).not.toContain(process.pid);
-    expect(found).not.toContain(other.pid);
-    expect(await processesOf([`${generation.directory}x`])).toEqual([]);
-    expect(await processesOf([generation.directory.slice(0, -1)])).toEqual([]);
-    closeSync(openSync(generation.fifo, 'w'));
-    await generation.exited;
-    expect(await processesOf([generation.directory])).toEqual([]);
-  });
-
-  withProc('ends when it waits for its input, once it is told that there is none', async () => {
-    const generation = await start(READ_TO_END);
-    let ended = false;
-    void generation.exited.then(() => (ended = true));
-    // Before it waits there is nobody to be told.
-    for (; !ended; await sleep(10)) releaseReader(fifoOf(generation.directory));
-    expect(await processesOf([generation.directory])).toEqual([]);
   });
 });
