@@ -1,7 +1,8 @@
 /** `dpi-agent replay`: recorded packets through the live path. */
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
-import { headOf, replay, STDIN, type Progress, type ReplaySummary } from '../replay.ts';
+import { replay, type Progress, type ReplaySummary } from '../replay.ts';
+import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';

@@ -149,12 +149,15 @@ export function engineFolder({ name, binary }: EngineInstall): string {
 
 /** @throws CommandError when there is no engine, or the engine's user can't be had. */
 export async function prepareInspection(config: Config, log: Logger): Promise<Inspection> {
+  // Each starts programs that take some 50 ms.
+  const planned = planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+  planned.catch(() => undefined);
   const found = await findEngine(config.engine.type, config.engine.binary);
   if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
   const { install, why } = found;
   log.info({ engine: install.name, version: install.version, binary: install.binary, why }, 'engine');
   try {
-    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+    const sandbox = await planned;
     if (sandbox.missing.length > 0)
       log.warn({ missing: sandbox.missing }, 'the engine runs with more rights than it needs');
     const vocabulary = loadVocabulary(engineFolder(install), [config.rulesDirectory]);
