@@ -10,6 +10,8 @@ import { join } from 'node:path';
 export const COUNTERS_SECONDS = 10;
 /** Further bytes of a report are not read. */
 const MAX_REPORT_BYTES = 256 * 1024;
+/** A beginning of a report that is longer is none. It is searched again with each piece of output, so this bounds what a piece of one byte costs. */
+const MAX_HELD_CHARACTERS = 16 * 1024;
 
 export interface EngineCounters {
   /** Packets that were taken from the input and analysed, the agent's own among them. */
@@ -22,9 +24,10 @@ export interface EngineCounters {
 export type CounterSource =
   | {
       from: 'output';
-      /** Matches a whole report; text that `begin` matches at its end may be the beginning of one. */
+      /** Matches a whole report, which has no line break, in time linear in the text: the engine may be hostile, and print anything. */
       report: RegExp;
-      begin: RegExp;
+      /** What reports begin with. */
+      openings: readonly string[];
       read: (report: string) => EngineCounters | undefined;
     }
   | { from: 'file'; name: string; read: (line: string) => EngineCounters | undefined };
@@ -37,7 +40,7 @@ export interface CounterFilter {
 }
 
 export function createCounterFilter(
-  { report, begin, read }: Extract<CounterSource, { from: 'output' }>,
+  { report, openings, read }: Extract<CounterSource, { from: 'output' }>,
   found: (increment: EngineCounters) => void,
 ): CounterFilter {
   let held = '';
@@ -49,8 +52,7 @@ export function createCounterFilter(
         found(counters);
         return '';
       });
-      const at = rest.search(begin);
-      held = at < 0 || rest.length - at > MAX_REPORT_BYTES ? '' : rest.slice(at);
+      held = rest.slice(beginningAt(rest, openings));
       return rest.slice(0, rest.length - held.length);
     },
     end() {
@@ -59,6 +61,21 @@ export function createCounterFilter(
       return rest;
     },
   };
+}
+
+/** Where the beginning of a report stands whose end has not come yet; the text's length where there is none. Takes linear time. */
+function beginningAt(text: string, openings: readonly string[]): number {
+  // A report has no opening within, so only the last one can still become one.
+  const last = Math.max(...openings.map((opening) => text.lastIndexOf(opening)));
+  const isOpen = last >= 0 && text.length - last <= MAX_HELD_CHARACTERS && !text.includes('\n', last);
+  return isOpen ? last : text.length - Math.max(...openings.map((opening) => overlap(text, opening)));
+}
+
+/** How many characters at the text's end are the beginning of `opening`, without the whole of it. */
+function overlap(text: string, opening: string): number {
+  let length = opening.length - 1;
+  while (length > 0 && !text.endsWith(opening.slice(0, length))) length--;
+  return length;
 }
 
 /**

@@ -30,7 +30,7 @@ const PERF_MONITOR =
 const COUNTERS: CounterSource = {
   from: 'output',
   report: /[[,]\{"timestamp":\d+(?:,"[a-z]+":\{[^{}]*\})*\}/g,
-  begin: /[[,](?:\{(?:"[^\n]*)?)?$/,
+  openings: ['[{"timestamp":', ',{"timestamp":'],
   read(report) {
     let found: unknown;
     try {
@@ -104,7 +104,7 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
       return [...common(install, config), '-T', ...settings.arguments];
     },
     ruleErrors,
-    analysedPackets: (log) => lastNumber(log, /^\s*analyzed:\s*(\d+)/gm),
+    analysedPackets: (log) => lastNumber(log, /^[ \t]*analyzed:\s*(\d+)/gm),
   };
 }
 
