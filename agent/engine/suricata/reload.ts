@@ -5,14 +5,26 @@
  * https://docs.suricata.io/en/suricata-7.0.10/unix-socket.html
  *
  * Each command ends when all threads that inspect use what is new, so packets must come meanwhile.
+ *
+ * The socket's folder is the engine's, which may be hostile, and the agent may be root: it connects to a socket of the engine's own only, never
+ * through a link.
  */
+import { constants } from 'node:fs';
+import { open, stat, type FileHandle } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { PolicyInput } from '../engine.ts';
 
+/** How long it is waited for, and between two looks. */
+const APPEARS_MILLIS = 10_000;
+const LOOK_MILLIS = 50;
 /** A ruleset of any size is loaded in less. */
 const ANSWER_MILLIS = 300_000;
 /** The engine may write anything. */
 const MAX_ANSWER_BYTES = 1 << 20;
+/** Of open(2): the file itself, to look at and to connect to, and not its content; Node has no name for it. */
+const O_PATH = 0o10_000_000;
 
 type Command = (name: string, args?: Record<string, unknown>) => Promise<void>;
 
@@ -27,13 +39,42 @@ export async function reloadSuricata(
   tenantFile: (id: number) => string,
 ): Promise<void> {
   if (socket === undefined) throw new Error('stateDirectory is too long a path for a command socket');
-  const { command, close } = await open(socket);
+  const file = await openOnceThere(socket);
   try {
-    await command('reload-rules');
-    await reloadTenants(command, before, next, tenantFile);
+    await checkOwn(file, socket);
+    // What was looked at, whatever has its name by now.
+    const { command, close } = await connectTo(`/proc/self/fd/${file.fd}`);
+    try {
+      await command('reload-rules');
+      await reloadTenants(command, before, next, tenantFile);
+    } finally {
+      close();
+    }
   } finally {
-    close();
+    await file.close();
   }
+}
+
+/** Suricata makes it some time after it has begun to read packets. */
+async function openOnceThere(path: string): Promise<FileHandle> {
+  for (const deadline = performance.now() + APPEARS_MILLIS; ; await sleep(LOOK_MILLIS)) {
+    try {
+      return await open(path, O_PATH | constants.O_NOFOLLOW);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === 'ENOENT' && performance.now() < deadline) continue;
+      throw new Error(`Suricata's command socket: ${String(error)}`, { cause: error });
+    }
+  }
+}
+
+/** @throws Error where it is no socket of the folder's owner, who is the engine's user. */
+async function checkOwn(file: FileHandle, path: string): Promise<void> {
+  const [found, { uid }] = await Promise.all([file.stat(), stat(dirname(path))]);
+  const problem = found.isSocket()
+    ? `belongs to uid ${found.uid}, and not to the engine's user (uid ${uid})`
+    : 'is no socket';
+  if (!found.isSocket() || found.uid !== uid) throw new Error(`Suricata's command socket: ${path} ${problem}`);
 }
 
 async function reloadTenants(
@@ -57,7 +98,7 @@ async function reloadTenants(
   for (const id of had) if (!kept.has(id)) await command('unregister-tenant', { id });
 }
 
-async function open(path: string): Promise<{ command: Command; close: () => void }> {
+async function connectTo(path: string): Promise<{ command: Command; close: () => void }> {
   const socket = connect(path);
   let received = '';
   let waiting: { resolve: (answer: unknown) => void; reject: (error: Error) => void } | undefined;
