@@ -210,8 +210,11 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   app.get('/api/live', async (request, reply) => {
     const { query, scope } = await asked(request);
     const user = await signedIn(request);
+    // Who asked may have gone while its rights were looked up; nothing would end its stream.
+    if (reply.raw.destroyed) return reply.hijack();
     if (streams >= MAX_STREAMS) throw new Refused(503, 'too many pages follow the alerts: this one does not');
     stream(request, reply, query, scope, user);
+    return reply;
   });
 
   app.get('/api/coverage', async (request) => options.coverage(await (await signedIn(request)).readable()));

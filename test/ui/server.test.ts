@@ -382,3 +382,39 @@ test('the stream gives what is new and passes the filters and the rights, as it 
   stop.abort();
   await reading;
 });
+
+test('a page that goes while its rights are looked up leaves no stream behind', async () => {
+  let subscriptions = 0;
+  const watched: AlertSource = {
+    ...source,
+    subscribe(listener) {
+      subscriptions += 1;
+      const end = source.subscribe(listener);
+      return () => {
+        subscriptions -= 1;
+        end();
+      };
+    },
+  };
+  const asked: (() => void)[] = [];
+  const readable = async () => {
+    await new Promise<void>((resolve) => asked.push(resolve));
+    return 'all' as const;
+  };
+  const server = serverOf(tokens({ slow: { sees: 'all', readable } }), { source: watched });
+  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+  const connections = () =>
+    new Promise<number>((resolve) => server.server.getConnections((_error, count) => resolve(count)));
+  for (let number = 0; number < 3; number += 1) {
+    const stop = new AbortController();
+    const headers = { authorization: 'Bearer slow' };
+    const answer = fetch(`${address}/api/live`, { headers, signal: stop.signal }).catch(() => undefined);
+    await poll(() => asked.length > number);
+    stop.abort();
+    await answer;
+    await poll(async () => (await connections()) === 0);
+    asked[number]?.();
+  }
+  await server.close();
+  expect(subscriptions).toBe(0);
+});
