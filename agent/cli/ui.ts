@@ -91,7 +91,7 @@ async function run(argv: UiArgv): Promise<void> {
       ...(ui.kibanaUrl === undefined ? {} : { kibanaUrl: ui.kibanaUrl }),
       ...(tls === undefined ? {} : { tls: { cert: tls.cert, key: tls.key } }),
       secure: tls !== undefined || ui.behindTlsProxy,
-      trustProxy: ui.behindTlsProxy,
+      trustedProxies: ui.trustedProxies,
       rule: createRules(
         {
           rulesDirectory: config.rulesDirectory,
@@ -165,8 +165,14 @@ function accessOf(config: Config): Mode {
   return followsCluster(config) ? 'kubernetes' : 'none';
 }
 
-/** @throws CommandError where others could read alerts, or passwords on their way. */
+/** @throws CommandError where others could read alerts, or passwords on their way, or all that come by a proxy would be one sender. */
 function refuseOpenDoors({ ui }: Config, mode: Mode): void {
+  if (ui.behindTlsProxy && ui.trustedProxies.length === 0) {
+    throw new CommandError(
+      'ui.behindTlsProxy: name the proxies in ui.trustedProxies (addresses, or networks such as 10.0.0.0/8): only what they say of where a request ' +
+        'is from is believed',
+    );
+  }
   if (ui.address === '::1' || ui.address.startsWith('127.')) return;
   const where = `the Alerts page would be open on ${ui.address}`;
   if (mode === 'none') {
@@ -177,7 +183,7 @@ function refuseOpenDoors({ ui }: Config, mode: Mode): void {
   if (ui.tlsCertFile === undefined && !ui.behindTlsProxy) {
     throw new CommandError(
       `${where} without TLS, and ${mode === 'password' ? 'passwords' : 'tokens'} would cross the network in the clear: set ui.tlsCertFile and ` +
-        'ui.tlsKeyFile; or, where a proxy before it does TLS and nobody else reaches it, ui.behindTlsProxy',
+        'ui.tlsKeyFile; or, where a proxy before it does TLS and nobody else reaches it, ui.behindTlsProxy and ui.trustedProxies',
     );
   }
 }

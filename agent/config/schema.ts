@@ -390,6 +390,14 @@ const kubernetes = z.strictObject({
   ),
 });
 
+/** An address, or a network that is not everything. */
+function isNetwork(value: string): boolean {
+  const [address = '', bits, ...rest] = value.split('/');
+  const most = isIP(address) === 4 ? 32 : 128;
+  if (isIP(address) === 0 || address.includes('%') || rest.length > 0) return false;
+  return bits === undefined || (/^[1-9]\d{0,2}$/.test(bits) && Number(bits) <= most);
+}
+
 const httpUrl = z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol));
 
 const ui = z
@@ -427,7 +435,12 @@ const ui = z
     behindTlsProxy: about(
       boolean().prefault(false),
       'true or false',
-      'Whether a proxy before the page does TLS, and nobody else reaches it: its X-Forwarded headers are believed.',
+      'Whether a proxy before the page does TLS, and nobody else reaches it; ui.trustedProxies names it.',
+    ),
+    trustedProxies: about(
+      list(z.string().refine(isNetwork)).prefault([]),
+      'a list of IP addresses and networks (10.0.0.0/8)',
+      "Proxies before the page: what their X-Forwarded headers say of where a request is from is believed, and nobody else's.",
     ),
     kibanaUrl: about(
       httpUrl.optional(),

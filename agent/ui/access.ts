@@ -8,6 +8,7 @@
  *
  * Answers of the API server hold for a minute. When it does not answer, nobody sees anything.
  */
+import { createHash } from 'node:crypto';
 import type { ApiClient } from '../kube/api.ts';
 import { ApiError } from '../kube/api.ts';
 import { discoverResourceApi } from '../kube/resources.ts';
@@ -34,6 +35,8 @@ export interface Access {
   signIn(credentials: Credentials): Promise<User | undefined>;
   /** Whether who signed in with these may still see anything. */
   stillValid(credentials: Credentials): Promise<boolean>;
+  /** Whether this token was right when it was last looked at. Nobody guesses one, so it may be looked at again whatever else its sender sends. */
+  wasValid(credentials: Credentials): boolean;
 }
 
 export type Credentials = { token: string } | { username: string; password: string };
@@ -50,6 +53,7 @@ export const openAccess: Access = {
   mode: 'none',
   signIn: () => Promise.resolve(ANYBODY),
   stillValid: () => Promise.resolve(true),
+  wasValid: () => false,
 };
 
 export function passwordAccess(file: PasswordFile): Access {
@@ -63,6 +67,8 @@ export function passwordAccess(file: PasswordFile): Access {
     // A changed password, or a removed user, ends the session.
     stillValid: (credentials) =>
       'password' in credentials ? file.has(credentials.username, credentials.password) : Promise.resolve(false),
+    // Passwords can be guessed.
+    wasValid: () => false,
   };
 }
 
@@ -75,6 +81,8 @@ interface Reviewed {
 
 export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
   const tokens = createMemory<Reviewed | undefined>(now);
+  /** Digests of tokens that were right when last asked about; the one that was asked about longest ago is first. */
+  const right = new Set<string>();
 
   function review(token: string): Promise<Reviewed | undefined> {
     return tokens(token, async () => {
@@ -84,11 +92,24 @@ export function kubernetesAccess(client: ApiClient, now: () => number = () => pe
         spec: { token },
       });
       const status = fields(fields(answer)['status']);
-      if (status['authenticated'] !== true) return undefined;
+      if (status['authenticated'] !== true) {
+        right.delete(digestOf(token));
+        return undefined;
+      }
       const user = fields(status['user']);
       const groups = Array.isArray(user['groups']) ? user['groups'].filter((group) => typeof group === 'string') : [];
+      remember(digestOf(token));
       return { name: text(user['username']), uid: text(user['uid']), groups, extra: fields(user['extra']) };
     });
+  }
+
+  function remember(digest: string): void {
+    right.delete(digest);
+    right.add(digest);
+    for (const oldest of right) {
+      if (right.size <= REVIEWS) break;
+      right.delete(oldest);
+    }
   }
 
   const group = createMemory<string>(now);
@@ -160,7 +181,12 @@ export function kubernetesAccess(client: ApiClient, now: () => number = () => pe
     async stillValid(credentials) {
       return 'token' in credentials && (await review(credentials.token)) !== undefined;
     },
+    wasValid: (credentials) => 'token' in credentials && right.has(digestOf(credentials.token)),
   };
+}
+
+function digestOf(token: string): string {
+  return createHash('sha256').update(token).digest('base64');
 }
 
 /** What is known of a key for a minute; who asks meanwhile waits for the same answer. What fails is not kept. */

@@ -10,10 +10,11 @@ import type { Logger } from 'pino';
 import { accessProblem, ANYBODY, type Access, type Credentials, type User } from './access.ts';
 import type { AlertDetail, Coverage, DryRun, LiveMessage, RuleText, Session, SignInNeeded, State } from './api.ts';
 import { STATES } from './api.ts';
+import { createAttempts } from './attempts.ts';
 import type { PageFile } from './files.ts';
 import { BusyError } from './passwords.ts';
 import { inScope, matches, parseQuery, QueryError, single, type AlertQuery, type Scope } from './query.ts';
-import { createAttempts, createSessions } from './sessions.ts';
+import { createSessions } from './sessions.ts';
 import { SourceError, type AlertSource } from './source.ts';
 
 const BODY_BYTES = 256 << 10;
@@ -48,8 +49,8 @@ export interface ServerOptions {
   tls?: { cert: Buffer; key: Buffer };
   /** Whether browsers reach it over TLS, its own or that of a proxy. */
   secure: boolean;
-  /** Whether the proxy's word on where a request is from is taken. */
-  trustProxy: boolean;
+  /** Addresses and networks of proxies whose word on where a request is from is taken. */
+  trustedProxies: string[];
   /** The rule with this number, where the server has it. */
   rule(gid: number, sid: number): Promise<RuleText | undefined>;
   coverage(scope: Scope): Promise<Coverage>;
@@ -77,7 +78,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
 
   const settings = {
     bodyLimit: BODY_BYTES,
-    trustProxy: options.trustProxy,
+    trustProxy: options.trustedProxies,
     requestTimeout: 60_000,
     connectionTimeout: 0,
     keepAliveTimeout: 30_000,
@@ -103,6 +104,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   app.setErrorHandler((error: unknown, request, reply) => {
     if (reply.raw.headersSent) return reply.raw.destroy();
     const [status, message, more] = refusalOf(error);
+    if ('retryAfter' in more) reply.header('retry-after', more.retryAfter);
     if (status >= 500) log.warn({ err: error, url: request.url.split('?')[0] }, 'a request failed');
     return reply.code(status).send({ error: message, ...more });
   });
@@ -124,20 +126,20 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   });
 
   app.post('/api/session', async (request, reply) => {
-    const wait = attempts.wait(request.ip);
-    if (wait > 0) {
-      reply.header('retry-after', wait);
-      throw new Refused(429, `too many attempts: try again in ${wait} s`);
-    }
     const credentials = credentialsOf(request.body);
+    refuseTooMany(request, credentials);
     // Counted before it is known, so that many at once count as well.
-    attempts.count(request.ip);
-    const user = await access.signIn(credentials);
+    const takeBack = attempts.count(request.ip);
+    const user = await access.signIn(credentials).catch((error: unknown) => {
+      takeBack();
+      throw error;
+    });
     if (user === undefined) {
       log.warn({ address: request.ip }, 'sign-in refused');
       const wrong = access.mode === 'kubernetes' ? 'the cluster does not accept this token' : 'wrong user or password';
       throw new Refused(401, wrong, { access: access.mode });
     }
+    takeBack();
     log.info({ user: user.name, address: request.ip }, 'signed in');
     reply.header('set-cookie', cookie(sessions.open({ user, credentials })));
     return sessionOf(user);
@@ -237,7 +239,8 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
     if (access.mode === 'none') return ANYBODY;
     const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? [];
     if (token !== undefined && access.mode === 'kubernetes') {
-      if (token.length > MAX_TOKEN || attempts.wait(request.ip) > 0) return undefined;
+      if (token.length > MAX_TOKEN) return undefined;
+      refuseTooMany(request, { token });
       const user = await access.signIn({ token });
       if (user === undefined) attempts.count(request.ip);
       return user;
@@ -248,6 +251,12 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
     if (await access.stillValid(session.credentials)) return session.user;
     sessions.close(value);
     return undefined;
+  }
+
+  /** @throws Refused where who asks failed too often, but for a token that was right before. */
+  function refuseTooMany(request: FastifyRequest, credentials: Credentials): void {
+    const wait = access.wasValid(credentials) ? 0 : attempts.wait(request.ip);
+    if (wait > 0) throw new Refused(429, `too many attempts: try again in ${wait} s`, { retryAfter: wait });
   }
 
   async function signedIn(request: FastifyRequest): Promise<User> {

@@ -47,31 +47,3 @@ export function createSessions(now: () => number = () => performance.now()): Ses
     },
   };
 }
-
-const OF_ONE = 10;
-const OF_ALL = 100;
-const WINDOW_MILLIS = 60_000;
-const MAX_SENDERS = 10_000;
-
-export interface Attempts {
-  /** Seconds to wait before another one may try; 0: none. */
-  wait(sender: string): number;
-  count(sender: string): void;
-}
-
-/** At most 10 of one address in a minute, and 100 in all. */
-export function createAttempts(now: () => number = () => performance.now()): Attempts {
-  const made = new Map<string, number[]>();
-  const recent = (key: string): number[] => (made.get(key) ?? []).filter((time) => now() - time < WINDOW_MILLIS);
-  const waitOf = (times: number[], limit: number): number => {
-    const first = times.at(-limit);
-    return first === undefined ? 0 : Math.ceil((first + WINDOW_MILLIS - now()) / 1000);
-  };
-  return {
-    wait: (sender) => Math.max(waitOf(recent(sender), OF_ONE), waitOf(recent('all'), OF_ALL)),
-    count(sender) {
-      if (made.size >= MAX_SENDERS) made.clear();
-      for (const key of [sender, 'all']) made.set(key, [...recent(key), now()].slice(-OF_ALL));
-    },
-  };
-}

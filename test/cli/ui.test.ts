@@ -56,6 +56,14 @@ describe('it does not start', () => {
     );
   });
 
+  test('behind a proxy that has no name', async () => {
+    const behind = ['--ui.passwordFile', users, '--ui.behindTlsProxy', 'true'];
+    expect(await refused('--address', '0.0.0.0', ...behind)).toContain('name the proxies in ui.trustedProxies');
+    expect(await refused(...behind, '--ui.trustedProxies', '10.0.0.0/0')).toContain(
+      'ui.trustedProxies[0]: "10.0.0.0/0": expected a list of IP addresses and networks (10.0.0.0/8)',
+    );
+  });
+
   test('with a password file that is not there, is empty, or holds a password as it is', async () => {
     expect(await refused('--access', 'password')).toContain('there is no ui.passwordFile');
     expect(await refused('--ui.passwordFile', join(directory, 'none'))).toContain(join(directory, 'none'));

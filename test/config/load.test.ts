@@ -105,6 +105,7 @@ const DEFAULTS: Config = {
     port: 9098,
     access: 'auto',
     behindTlsProxy: false,
+    trustedProxies: [],
     agents: [],
     agentNamespace: 'tigera-dpi',
   },

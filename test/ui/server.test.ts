@@ -52,7 +52,7 @@ function serverOf(access: Access, more: Partial<ServerOptions> = {}): FastifyIns
     version: '1.2.3',
     log,
     secure: false,
-    trustProxy: false,
+    trustedProxies: [],
     rule: () => Promise.resolve(undefined),
     coverage: () => Promise.resolve({ nodes: [], resources: [], problems: [] }),
     ...more,
@@ -89,11 +89,13 @@ async function ask(server: FastifyInstance, path: string, { method = 'GET', payl
 
 /** Who may see, and mark, what; by token. */
 function tokens(users: Record<string, Partial<User> & { sees: 'all' | string[] }>): Access {
+  const right = new Set<string>();
   return {
     mode: 'kubernetes',
     signIn(credentials) {
       const user = 'token' in credentials ? users[credentials.token] : undefined;
       if (user === undefined || !('token' in credentials)) return Promise.resolve(undefined);
+      right.add(credentials.token);
       return Promise.resolve({
         name: credentials.token,
         readable: () => Promise.resolve(user.sees === 'all' ? user.sees : new Set(user.sees)),
@@ -103,6 +105,7 @@ function tokens(users: Record<string, Partial<User> & { sees: 'all' | string[] }
       });
     },
     stillValid: (credentials) => Promise.resolve('token' in credentials && credentials.token in users),
+    wasValid: (credentials) => 'token' in credentials && right.has(credentials.token),
   };
 }
 
@@ -315,6 +318,53 @@ describe('with tokens', () => {
     const answer = await attempt();
     expect(answer.status).toBe(429);
     expect(Number(answer.headers['retry-after'])).toBeGreaterThan(0);
+  });
+
+  const from = (address: string, token: string) => ({
+    headers: { 'x-forwarded-for': address, authorization: `Bearer ${token}` },
+  });
+  const behindProxy = { trustedProxies: ['127.0.0.1', '10.0.0.0/8'] };
+
+  test('those who fail keep nobody out but themselves', async () => {
+    const server = serverOf(tokens({ late: { sees: [] } }), behindProxy);
+    for (let sender = 0; sender < 12; sender += 1) {
+      for (let number = 0; number < 10; number += 1)
+        expect((await ask(server, '/api/session', from(`192.0.2.${sender}`, 'wrong'))).status).toBe(401);
+    }
+    expect((await ask(server, '/api/session', from('192.0.2.0', 'late'))).status).toBe(429);
+    expect((await ask(server, '/api/session', from('198.51.100.1', 'late'))).status).toBe(200);
+  });
+
+  test('a token that was right before is looked at whatever else its sender sends', async () => {
+    const server = serverOf(access, behindProxy);
+    expect((await ask(server, '/api/session', from('192.0.2.1', 'reader'))).status).toBe(200);
+    for (let number = 0; number < 10; number += 1) await ask(server, '/api/session', from('192.0.2.1', 'wrong'));
+    expect((await ask(server, '/api/session', from('192.0.2.1', 'wrong'))).status).toBe(429);
+    expect((await ask(server, '/api/session', from('192.0.2.1', 'reader'))).status).toBe(200);
+  });
+
+  test('who signs in often does not have to wait', async () => {
+    const server = serverOf(access);
+    for (let number = 0; number < 15; number += 1) {
+      expect((await ask(server, '/api/session', { method: 'POST', payload: { token: 'shop' } })).status).toBe(200);
+    }
+  });
+
+  test('nor does anybody where the API server did not answer', async () => {
+    const server = serverOf({ ...access, signIn: () => Promise.reject(new Error('it is away')) });
+    for (let number = 0; number < 15; number += 1) {
+      expect((await ask(server, '/api/session', { method: 'POST', payload: { token: 'shop' } })).status).toBe(500);
+    }
+  });
+
+  test.each<[string, string[]]>([
+    ['no proxy', []],
+    ['another proxy', ['192.0.2.7', 'fd00::/8']],
+  ])('where %s is named, nobody is believed to send for others', async (_what, trustedProxies) => {
+    const server = serverOf(access, { trustedProxies });
+    for (let sender = 0; sender < 10; sender += 1)
+      expect((await ask(server, '/api/session', from(`192.0.2.${sender}`, 'wrong'))).status).toBe(401);
+    expect((await ask(server, '/api/session', from('198.51.100.1', 'wrong'))).status).toBe(429);
   });
 });
 
