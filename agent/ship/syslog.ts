@@ -29,6 +29,8 @@ import { isRecord } from '../journal/segment.ts';
 import { type Destination, type Item, type Outcome, SendError } from './destination.ts';
 
 const TIMEOUT_MILLIS = 30_000;
+/** What is waited for at once: that the kernel takes so many bytes is progress. A TLS record has no more. */
+const PIECE_BYTES = 16 << 10;
 const MAX_DATAGRAM_BYTES = 65_000;
 
 /** Codes of RFC 5424, table 1. */
@@ -63,7 +65,7 @@ export interface SyslogOptions extends Pick<Config['sinks']['syslog'], 'protocol
   /** `host:port` or `[IPv6]:port`. */
   address: string;
   caFile?: string | undefined;
-  /** How long connecting, and sending a batch, may take, in milliseconds. */
+  /** How long connecting may take, and how long a collector may take nothing of a batch, in milliseconds. A slow link takes a batch in any time. */
   timeoutMillis?: number;
 }
 
@@ -112,6 +114,9 @@ function stream(target: Target): Destination {
   async function step(current: Socket, signal: AbortSignal, begin: (resolve: () => void) => void): Promise<void> {
     let cleanUp = (): void => undefined;
     try {
+      // What happened between two steps nobody was told.
+      signal.throwIfAborted();
+      if (!usable(current)) throw new SendError('unreachable', `${where(target)} closed the connection`);
       await new Promise<void>((resolve, reject) => {
         const onError = (error: Error): void => reject(failure(target, error));
         const onClose = (): void => reject(new SendError('unreachable', `${where(target)} closed the connection`));
@@ -144,12 +149,15 @@ function stream(target: Target): Destination {
         const message = Buffer.from(toMessage(target, parse(json), json));
         return [Buffer.from(`${message.length} `), message];
       });
-      await step(current, signal, (resolve) => {
-        // Comes when the kernel has taken all of it. An error comes by its event too.
-        current.write(Buffer.concat(messages), (error) => {
-          if (!error) resolve();
+      const batch = Buffer.concat(messages);
+      for (let start = 0; start < batch.length; start += PIECE_BYTES) {
+        await step(current, signal, (resolve) => {
+          // Comes when the kernel has taken all of it. An error comes by its event too.
+          current.write(batch.subarray(start, start + PIECE_BYTES), (error) => {
+            if (!error) resolve();
+          });
         });
-      });
+      }
       return items.map(() => ({ is: 'delivered' }));
     },
     close: () =>

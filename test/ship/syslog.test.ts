@@ -6,6 +6,7 @@ import { createServer } from 'node:net';
 import type { AddressInfo, Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { createServer as createTlsServer, Server as TlsServer } from 'node:tls';
 import { afterEach, expect, test } from '@jest/globals';
 import type { Destination, Item } from '../../agent/ship/destination.ts';
@@ -89,6 +90,28 @@ test('a collector that is not there is unreachable, one that reads nothing times
   await expect(create(port, { timeoutMillis: 300 }).send([big], signal)).rejects.toMatchObject({ failure: 'timeout' });
   await expect(create(1).send([item(event)], signal)).rejects.toMatchObject({ failure: 'unreachable' });
 });
+
+test('a collector that reads slowly gets all of it, in more time than it may be silent', async () => {
+  let received = 0;
+  const server = createServer((socket) => {
+    const read = async (): Promise<void> => {
+      for await (const chunk of socket as AsyncIterable<Buffer>) {
+        received += chunk.length;
+        // 10 KB a millisecond: no wait is near the timeout, and 40 MB, of which the kernel holds less than ten, take twice as long.
+        await delay(Math.ceil(chunk.length / 10_000));
+      }
+    };
+    read().catch(() => undefined);
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  ends.push(() => server.close());
+  const { port } = server.address() as AddressInfo;
+  const big = { ...event, padding: 'x'.repeat(40 << 20) };
+  expect(await create(port, { timeoutMillis: 2_000 }).send([item(big)], signal)).toEqual([{ is: 'delivered' }]);
+  const expected = Buffer.byteLength(framed(message(JSON.stringify(big))));
+  await until(() => received === expected);
+}, 60_000);
 
 test('a stop ends a send', async () => {
   const { port } = await listen(createServer((socket) => socket.pause()));
