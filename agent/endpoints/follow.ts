@@ -103,8 +103,16 @@ interface Unresolved {
   /** Absent where it is capture that has a reason. */
   reason: string | undefined;
   attempts: number;
-  /** Milliseconds since the epoch. */
+  /** On the clock of performance.now(). */
   retryAt: number;
+}
+
+/** When a condition began. */
+interface Beginning {
+  /** Milliseconds since the epoch, for who reads the status. */
+  date: number;
+  /** On the clock of performance.now(), which nobody sets. */
+  at: number;
 }
 
 export function followPods(options: FollowOptions): Follower {
@@ -114,8 +122,10 @@ export function followPods(options: FollowOptions): Follower {
   /** Their captures are being ended. */
   const detaching = new Set<string>();
   const unresolved = new Map<string, Unresolved>();
-  /** When each condition of a resource began, milliseconds since the epoch. */
-  let conditions = new Map<string, number>();
+  /** When each condition of a resource began. */
+  let conditions = new Map<string, Beginning>();
+  /** When it was last looked which of them last long enough to be told, on the clock of performance.now(). */
+  let reportedAt = 0;
   const successes = new Map<string, { success: boolean; since: number }>();
   let selected = new Map<string, readonly string[]>();
   /** Of resources that name some, by their keys. */
@@ -358,9 +368,10 @@ export function followPods(options: FollowOptions): Follower {
 
   /** Each resource's status, of what is so now. */
   function report(selection: Selection, states: States): void {
-    const now = Date.now();
+    const now: Beginning = { date: Date.now(), at: performance.now() };
+    reportedAt = now.at;
     const problems = capture.problems();
-    const lasting = new Map<string, number>();
+    const lasting = new Map<string, Beginning>();
     for (const resource of options.resources()) {
       const found = selection.resources.get(resource.key);
       if (found === undefined) continue;
@@ -393,21 +404,21 @@ export function followPods(options: FollowOptions): Follower {
           unresolved.get(key)?.reason ?? (state?.is === 'waiting' ? state.reason : 'its capture is starting');
         messages.push(`pod ${key}: ${reason}`);
       }
-      const errorConditions: NodeStatus['errorConditions'] = [];
+      const shown: { message: string; since: Beginning }[] = [];
       for (const message of messages) {
         const id = `${resource.uid} ${message}`;
         const since = conditions.get(id) ?? now;
         lasting.set(id, since);
-        if (message === error || now - since >= GRACE_MILLIS) {
-          errorConditions.push({ message, timestamp: rfc3339(since) });
-        }
+        if (message === error || now.at - since.at >= GRACE_MILLIS) shown.push({ message, since });
       }
-      errorConditions.sort((a, b) => b.timestamp.localeCompare(a.timestamp));
+      const errorConditions: NodeStatus['errorConditions'] = shown
+        .toSorted((a, b) => b.since.at - a.since.at)
+        .map(({ message, since: { date } }) => ({ message, timestamp: rfc3339(date) }));
       const success = error === undefined && problems.length === 0 && captured > 0;
       // It may be well in a moment.
       if (!success && errorConditions.length === 0) continue;
       const last = successes.get(resource.key);
-      const since = last?.success === success ? last.since : now;
+      const since = last?.success === success ? last.since : now.date;
       successes.set(resource.key, { success, since });
       options.report(resource, {
         active: { success, lastUpdated: rfc3339(since) },
@@ -430,10 +441,13 @@ export function followPods(options: FollowOptions): Follower {
 
   /** Milliseconds until something is due by itself. */
   function nextDue(): number {
-    const now = Date.now();
-    const retries = [...unresolved.values()].map(({ retryAt }) => retryAt - performance.now());
-    const graces = [...conditions.values()].map((since) => since + GRACE_MILLIS - now).filter((millis) => millis > 0);
-    return Math.max(COALESCE_MILLIS, Math.min(IDLE_MILLIS, ...retries, ...graces));
+    const now = performance.now();
+    const retries = [...unresolved.values()].map(({ retryAt }) => retryAt - now);
+    const graces = [...conditions.values()].filter(({ at }) => reportedAt - at < GRACE_MILLIS);
+    return Math.max(
+      COALESCE_MILLIS,
+      Math.min(IDLE_MILLIS, ...retries, ...graces.map(({ at }) => at + GRACE_MILLIS - now)),
+    );
   }
 
   function changed(): void {

@@ -1,5 +1,5 @@
 /** Rounds with capture and resolvers that are told what to say; test/agent.kubernetes.test.ts has the real ones. */
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import { followPods, type CaptureState, type Follower } from '../../agent/endpoints/follow.ts';
@@ -400,6 +400,44 @@ describe('status', () => {
     node.problems = [];
     follower?.changed();
     await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+  });
+
+  test('says so also where the clock is set back meanwhile, and names what is new first', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+    node.problems = ['snort ended with status 1'];
+    follower?.changed();
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === false);
+    const hourAgo = jest.spyOn(Date, 'now').mockImplementation(() => new Date().getTime() - 3_600_000);
+    try {
+      node.problems = ['the journal cannot be written', ...node.problems];
+      follower?.changed();
+      await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 2);
+    } finally {
+      hourAgo.mockRestore();
+    }
+    expect(node.statuses.get('shop/dpi')?.errorConditions.map(({ message }) => message)).toEqual([
+      'the journal cannot be written',
+      'snort ended with status 1',
+    ]);
+  });
+
+  test('a problem of a moment ago is said although the clock is set back', async () => {
+    const node = startNode([dpi], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/dpi')?.active.success === true);
+    node.problems = ['snort ended with status 1'];
+    let isSetBack = false;
+    const clock = jest.spyOn(Date, 'now').mockImplementation(() => {
+      const now = new Date().getTime() - (isSetBack ? 3_600_000 : 0);
+      isSetBack = true;
+      return now;
+    });
+    try {
+      follower?.changed();
+      await node.until(() => node.statuses.get('shop/dpi')?.errorConditions.length === 1);
+    } finally {
+      clock.mockRestore();
+    }
   });
 
   test('says of which pod only one direction is seen and what to do, and no longer when both are', async () => {
