@@ -8,6 +8,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
+import { openFailedAlerts } from './alerts/failed.ts';
 import { createFloodControl } from './alerts/flood.ts';
 import { createMerger } from './alerts/merge.ts';
 import { usePolicy, type PolicyStatus } from './alerts/used-policy.ts';
@@ -18,7 +19,7 @@ import type { Config } from './config/load.ts';
 import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
 import { openLeases } from './endpoints/leases.ts';
 import { createCombinations } from './endpoints/combinations.ts';
-import type { Decoded } from './engine/alert.ts';
+import type { Alert, Decoded } from './engine/alert.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import { ruleFolders } from './engine/generation.ts';
 import { leftGenerations } from './engine/orphans.ts';
@@ -90,7 +91,7 @@ export interface AgentOptions {
   onWaiting?: (problem: string | undefined) => void;
 }
 
-/** `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed`, once nothing is held any more. */
+/** `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed + failed`, once nothing is held any more. */
 export interface AlertCounts {
   /** Alerts and pieces of damage in the engines' output. */
   read: number;
@@ -106,6 +107,8 @@ export interface AlertCounts {
   unparsable: number;
   /** With a VLAN id that nobody held at the packet's time, or of a rule that none of the endpoint's resources asked for. */
   unattributed: number;
+  /** By an error of the agent's own, no event could be made of them (`failed-alerts.ndjson` in the state folder). */
+  failed: number;
 }
 
 export interface EndpointStatus {
@@ -195,10 +198,12 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     recovered: 0,
     unparsable: 0,
     unattributed: 0,
+    failed: 0,
   };
+  const failedAlerts = openFailedAlerts(join(config.stateDirectory, 'failed-alerts.ndjson'), log);
   let folded = 0;
   const suppressed = new Map<string, number>();
-  /** Of each generation, the last alert that was suppressed and after which nothing was journaled yet. */
+  /** Of each generation, the last alert that was suppressed, or set aside, and after which nothing was journaled yet. */
   const suppressedUpTo = new Map<string, number>();
   const policy = usePolicy(config.alerts.policy, config.alerts.mergeMillis, log);
   const namer = createNamer(options.names);
@@ -211,7 +216,6 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   /** A lane's alerts, in order, to attributed ones. */
   async function takeAlerts(generation: string, items: Decoded[], passed?: number): Promise<void> {
     checkClock();
-    const done = consumed.get(generation);
     for (const item of items) {
       counts.read++;
       if (item.kind === 'damage') {
@@ -219,41 +223,75 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
         log.warn({ generation, offset: item.start, reason: item.reason }, 'engine output is not readable');
         continue;
       }
-      signatures.add(item.alert);
-      const key = ruleKey(item.alert);
-      const rule = options.rules.index().get(key);
-      // A count of the engine's packets says nothing to anybody when it runs for ever.
-      const { packetNumber: _, ...alert } = withRule(item.alert, rule, options.vocabulary);
-      const attributed = attribute(alert, `${generation}:${item.start}`, leases, sensor, (named) =>
-        isWanted(statesOf(generation), key, alert.timeMicros, named),
-      );
-      if (attributed.length === 0) counts.unattributed++;
-      else counts.copies += attributed.length - 1;
-      for (const one of attributed) {
-        const enriched = rule === undefined ? one : { ...one, rule: ruleFacts(rule, options.vocabulary) };
-        // Judged also where it is in the journal: it counts for thresholds.
-        const reason = policy.judge(enriched, () => mayBeSeenTwice(enriched, leases));
-        if (done !== undefined && isConsumed(done, asJournaled(one, item.start))) {
-          counts.recovered++;
-          continue;
-        }
-        if (reason !== undefined) {
-          counts.suppressed++;
-          const name = suppressed.has(reason) || suppressed.size < MAX_REASONS ? reason : 'other';
-          suppressed.set(name, (suppressed.get(name) ?? 0) + 1);
-          suppressedUpTo.set(generation, item.start);
-          continue;
-        }
-        const now = performance.now();
-        if (flood.take(enriched, now) === 'folded') continue;
-        namer.expect(enriched);
-        if (merger.add(enriched, now) === 'merged') counts.merged++;
-      }
+      takeAlert(generation, item.alert, item.start);
     }
     await release();
     // With nothing held, what was passed over need not be read again; else a quiet node's file would grow for ever.
     if (passed !== undefined && merger.nextDue() === undefined && flood.nextDue() === undefined)
       await forget((lane) => lane.passed(generation, passed), generation);
+  }
+
+  function takeAlert(generation: string, found: Alert, offset: number): void {
+    let attributed: AttributedAlert[];
+    try {
+      attributed = identify(generation, found, offset);
+    } catch (error) {
+      suppressedUpTo.set(generation, offset);
+      return setAside(`${generation}:${offset}`, found, error);
+    }
+    if (attributed.length === 0) counts.unattributed++;
+    else counts.copies += attributed.length - 1;
+    for (const one of attributed) {
+      try {
+        passOn(generation, one, offset);
+      } catch (error) {
+        suppressedUpTo.set(generation, offset);
+        setAside(one.position, found, error);
+      }
+    }
+  }
+
+  /** Whose alert it is, with what its rule says. */
+  function identify(generation: string, found: Alert, offset: number): AttributedAlert[] {
+    signatures.add(found);
+    const key = ruleKey(found);
+    const rule = options.rules.index().get(key);
+    // A count of the engine's packets says nothing to anybody when it runs for ever.
+    const { packetNumber: _, ...alert } = withRule(found, rule, options.vocabulary);
+    const attributed = attribute(alert, `${generation}:${offset}`, leases, sensor, (named) =>
+      isWanted(statesOf(generation), key, alert.timeMicros, named),
+    );
+    return rule === undefined
+      ? attributed
+      : attributed.map((one) => ({ ...one, rule: ruleFacts(rule, options.vocabulary) }));
+  }
+
+  /** To where it waits for its twin, or for others of its kind, unless nothing is to become of it. */
+  function passOn(generation: string, attributed: AttributedAlert, offset: number): void {
+    const done = consumed.get(generation);
+    // Judged also where it is in the journal: it counts for thresholds.
+    const reason = policy.judge(attributed, () => mayBeSeenTwice(attributed, leases));
+    if (done !== undefined && isConsumed(done, asJournaled(attributed, offset))) {
+      counts.recovered++;
+      return;
+    }
+    if (reason !== undefined) {
+      counts.suppressed++;
+      const name = suppressed.has(reason) || suppressed.size < MAX_REASONS ? reason : 'other';
+      suppressed.set(name, (suppressed.get(name) ?? 0) + 1);
+      suppressedUpTo.set(generation, offset);
+      return;
+    }
+    const now = performance.now();
+    if (flood.take(attributed, now) === 'folded') return;
+    namer.expect(attributed);
+    if (merger.add(attributed, now) === 'merged') counts.merged++;
+  }
+
+  /** One alert that something throws on keeps none behind it from the journal. */
+  function setAside(position: string, alert: Alert, error: unknown): void {
+    counts.failed++;
+    failedAlerts.add(position, alert, error);
   }
 
   /** The rules by which a generation inspected. */
@@ -323,15 +361,27 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       const { generation, offset } = parsePosition(attributed.position);
       const held = flood.held(generation);
       const checkpoint = held !== undefined && held < offset ? `${generation}:${held}` : undefined;
-      const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, config.evidence);
       if (attributed.fold === undefined) read.set(generation, Math.min(offset, held ?? offset));
-      events.push(event);
-      lines.push({ position: attributed.position, json: JSON.stringify(event) });
+      try {
+        const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, config.evidence);
+        lines.push({ position: attributed.position, json: JSON.stringify(event) });
+        events.push(event);
+      } catch (error) {
+        setAside(attributed.position, attributed.alert, error);
+      }
     }
     await append(lines);
     counts.journaled += lines.length;
-    for (const event of events) options.onEvent?.(event);
+    for (const event of events) giveOn(event);
     for (const [generation, offset] of read) await forget((lane) => lane.consumed(generation, offset), generation);
+  }
+
+  function giveOn(event: EeEvent): void {
+    try {
+      options.onEvent?.(event);
+    } catch (error) {
+      log.error({ err: error, event: event.record.event_id }, 'an event is journaled, but could not be given on');
+    }
   }
 
   /** What is suppressed has no line in the journal; its bytes can go once nothing before them is held. */

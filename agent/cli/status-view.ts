@@ -67,7 +67,7 @@ function head(snapshot: Snapshot): Line[] {
     [
       label('alerts'),
       `${grouped(count('read'))} read, ${grouped(count('journaled'))} journaled, ${grouped(count('merged'))} merged`,
-      ...(['unparsable', 'unattributed'] as const)
+      ...(['unparsable', 'unattributed', 'failed'] as const)
         .filter((name) => count(name) > 0)
         .map((name): Cell => ({ text: `, ${grouped(count(name))} ${name}`, paint: 'yellow' })),
     ],
