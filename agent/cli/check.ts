@@ -327,7 +327,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       laneDirectory,
       driver,
       install,
-      sandbox,
+      sandbox: { ...sandbox, session: 'shared' },
       engineRules: () => engineRules,
       output,
     }).finally(() => rm(laneDirectory, { recursive: true, force: true }));

@@ -292,7 +292,14 @@ export async function openLiveRules(
       async validate(rules) {
         const limits = { millis: VALIDATION_MILLIS, bytes: validationBytes() };
         const exit = await validateRules(
-          { laneDirectory, driver, install, sandbox, output, engineRules: () => rules },
+          {
+            laneDirectory,
+            driver,
+            install,
+            sandbox: { ...sandbox, session: 'shared' },
+            output,
+            engineRules: () => rules,
+          },
           limits,
         ).catch((error: unknown) => {
           throw new Error(

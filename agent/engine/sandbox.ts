@@ -21,6 +21,11 @@ export interface Sandbox {
   setpriv: string[] | undefined;
   /** What could not be had, for the log. */
   missing: string[];
+  /**
+   * A session of its own keeps the signals of the agent's terminal from the child: it ends when its input ends or the agent ends it. `shared` is for a
+   * child that nobody else would end after a Ctrl-C.
+   */
+  session?: 'own' | 'shared';
 }
 
 /**
@@ -52,7 +57,8 @@ export async function planSandbox(user: string, isolateNetwork: boolean): Promis
 }
 
 /**
- * Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed.
+ * Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed, its session its own unless the sandbox
+ * says otherwise.
  * @param addressSpace Bytes that it may map at most, where setpriv works (prlimit is of util-linux too).
  */
 export function spawnSandboxed(
@@ -64,12 +70,12 @@ export function spawnSandboxed(
 ): ChildProcess {
   const stdio: ['ignore', 'pipe', 'pipe'] = ['ignore', 'pipe', 'pipe'];
   const env = { PATH: process.env['PATH'] ?? '', LANG: 'C.UTF-8', TZ: 'UTC', ...libraryPath() };
-  if (sandbox.uid === undefined) return spawnWithSlack(binary, args, { stdio, env, cwd });
+  // The kernel sends Ctrl-C to the terminal's whole process group, in its session only: setsid(2).
+  const common = { stdio, env, cwd, detached: sandbox.session !== 'shared' };
+  if (sandbox.uid === undefined) return spawnWithSlack(binary, args, common);
   if (sandbox.setpriv === undefined) {
     return spawnWithSlack(binary, args, {
-      stdio,
-      env,
-      cwd,
+      ...common,
       uid: sandbox.uid,
       ...(sandbox.gid === undefined ? {} : { gid: sandbox.gid }),
     });
@@ -78,7 +84,7 @@ export function spawnSandboxed(
   if (sandbox.isolateNetwork) command.unshift('unshare', '--net', '--');
   if (addressSpace !== undefined) command.unshift('prlimit', `--as=${addressSpace}`, '--');
   const [program, ...rest] = command;
-  return spawnWithSlack(program ?? binary, rest, { stdio, env, cwd });
+  return spawnWithSlack(program ?? binary, rest, common);
 }
 
 /** Whether this process has a capability in effect, by its number in capabilities(7). */

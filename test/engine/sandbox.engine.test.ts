@@ -143,6 +143,30 @@ if (native === undefined) process.stderr.write('skipped: without the native part
   });
 });
 
+describe('the session of a child', () => {
+  /** proc(5): the sixth field; the name of the command has no space here. */
+  const sessionOf = (stat: string): string | undefined => stat.split(' ')[5];
+  const sandboxes: [string, Sandbox][] = [
+    ['as the agent itself', { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] }],
+    ['as somebody else', { uid: NOBODY, gid: NOBODY, isolateNetwork: false, setpriv: undefined, missing: [] }],
+  ];
+
+  test.each(isRoot ? sandboxes : sandboxes.slice(0, 1))(
+    '%s is its own, or the agent’s where asked',
+    async (_, sandbox) => {
+      const own = await run(sandbox, '/bin/cat', '/proc/self/stat');
+      expect(sessionOf(own.stdout)).toBe(String(own.pid));
+      const shared = await run({ ...sandbox, session: 'shared' }, '/bin/cat', '/proc/self/stat');
+      expect(sessionOf(shared.stdout)).toBe(sessionOf(readFileSync('/proc/self/stat', 'latin1')));
+    },
+  );
+
+  (why === undefined ? test : test.skip)('is its own in the whole sandbox', async () => {
+    const { stdout, pid } = await run(await planSandbox('auto', true), '/bin/cat', '/proc/self/stat');
+    expect(sessionOf(stdout)).toBe(String(pid));
+  });
+});
+
 test('an executable that is not there is an error', async () => {
   const sandbox: Sandbox = { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] };
   const child = spawnSandboxed(sandbox, join(folder, 'missing'), [], folder);

@@ -106,7 +106,7 @@ export async function validate(
       laneDirectory,
       driver,
       install,
-      sandbox,
+      sandbox: { ...sandbox, session: 'shared' },
       engineRules: () => engineRules,
       output: 'json',
     });
