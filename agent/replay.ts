@@ -32,7 +32,9 @@ export interface ReplayOptions extends Omit<GenerationOptions, 'lane' | 'laneDir
   onEvent(event: EeEvent): void;
   onProgress(progress: Progress): void;
   /** Ends it early: what was read until then is inspected to the end. */
-  signal: AbortSignal;
+  stop: AbortSignal;
+  /** Ends it at once: what the engine has not inspected by then is not. */
+  abandon: AbortSignal;
 }
 
 export interface Progress {
@@ -62,7 +64,16 @@ export async function replay(options: ReplayOptions): Promise<ReplaySummary> {
   await chmod(directory, 0o711);
   try {
     const generation = await startGeneration({ ...options, lane: 'replay', laneDirectory: directory, mode: 'replay' });
-    return await run(options, generation);
+    const end = (): void => generation.kill('SIGKILL');
+    options.abandon.addEventListener('abort', end);
+    try {
+      return await run(options, generation);
+    } finally {
+      options.abandon.removeEventListener('abort', end);
+      // After an error too no engine is left.
+      end();
+      await generation.exited;
+    }
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
@@ -78,6 +89,8 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
 
   let exit: EngineExit | undefined;
   void generation.exited.then((ended) => (exit = ended));
+
+  const stop = AbortSignal.any([options.stop, options.abandon]);
 
   const endpoints = options.files.map(toEndpoint);
   const fileOf = (alert: Alert): number => {
@@ -96,6 +109,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
 
   async function readAlerts(): Promise<void> {
     for await (const batch of tail) {
+      if (options.abandon.aborted) return;
       for (const item of batch) {
         if (item.kind === 'damage') {
           unparsable++;
@@ -121,19 +135,19 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     }
   }
   const alerts = readAlerts();
+  alerts.catch(() => generation.kill('SIGKILL'));
 
   const feed = await openFeed(generation.fifo, () => exit !== undefined, {
-    signal: options.signal,
+    stop,
     progress(bytes, packets) {
       progress.bytes += bytes;
       progress.packets += packets;
       options.onProgress(progress);
     },
   });
-  const isRead = feed.isOpen;
   let packets = 1;
   for (const [index, summary] of files.entries()) {
-    if (options.signal.aborted || !feed.isOpen) break;
+    if (stop.aborted || !feed.isOpen) break;
     firstPacket.push(packets);
     await feed.add(summary, (index % IDS) + 1);
     packets += summary.packets - summary.unsupported;
@@ -141,7 +155,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
   await feed.end();
   const forwarded = files.reduce((sum, file) => sum + file.packets - file.unsupported, 0);
   // Suricata waits a minute for a first packet and calls it a failure then; there is nothing to inspect.
-  if (forwarded === 0 && isRead) generation.kill('SIGKILL');
+  if (forwarded === 0 && exit === undefined) generation.kill('SIGKILL');
   const ended = await generation.exited;
   tail.finish();
   await alerts;
@@ -156,7 +170,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     alerts: progress.alerts,
     unparsable,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
-    ...(ended.code === 0 || isEmpty ? {} : { engineError: engineError(options, ended) }),
+    ...(ended.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, ended) }),
   };
 }
 

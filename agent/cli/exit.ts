@@ -20,3 +20,9 @@ export class CommandError extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** On an error of standard output: `dpi-agent … | head` ends when head does. A command with something to clean up listens itself, in place of this. */
+export function endWithReader(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(EXIT.ok);
+  throw error;
+}

@@ -1,7 +1,7 @@
 /** The command line: one file a command. */
 import yargs, { type CommandModule } from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { CommandError, EXIT } from './exit.ts';
+import { CommandError, endWithReader, EXIT } from './exit.ts';
 import { version } from './version.ts';
 
 /** Commands by name: what the list of them says, and where they are. Only the one that is asked for is loaded. */
@@ -80,11 +80,7 @@ for (const [name, { describe, load }] of Object.entries(COMMANDS)) {
   else parser.command(name, describe);
 }
 
-// `dpi-agent replay … | head` ends when head does.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code === 'EPIPE') process.exit(EXIT.ok);
-  throw error;
-});
+process.stdout.on('error', endWithReader);
 
 try {
   await parser.parseAsync();

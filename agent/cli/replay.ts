@@ -4,6 +4,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { replay, type Progress, type ReplaySummary } from '../replay.ts';
 import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
+import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig } from './setup.ts';
@@ -49,9 +50,7 @@ async function run(argv: ReplayArgv): Promise<void> {
 
   const colours = coloursOf(process.stdout);
   const bar = progressBar(argv, total);
-  const stop = new AbortController();
-  const interrupt = (): void => stop.abort();
-  process.once('SIGINT', interrupt).once('SIGTERM', interrupt);
+  const interruption = watchInterruption(() => bar.stop());
   let rows = 0;
   const summary = await replay({
     ...inspection,
@@ -62,7 +61,8 @@ async function run(argv: ReplayArgv): Promise<void> {
     files: argv.files.map(String),
     node: config.node,
     evidence: config.evidence,
-    signal: stop.signal,
+    stop: interruption.stop,
+    abandon: interruption.abandon,
     onProgress: bar.update,
     onEvent(event) {
       bar.aside(() => {
@@ -76,10 +76,12 @@ async function run(argv: ReplayArgv): Promise<void> {
     },
   });
   bar.stop();
-  process.off('SIGINT', interrupt).off('SIGTERM', interrupt);
+  if (interruption.outputLost()) return;
   report(summary, argv.output, rows);
+  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
+  const isPart = interruption.abandon.aborted || !isWhole(summary);
   process.exitCode =
-    stop.signal.aborted || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
+    isPart || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
 }
 
 /** Bytes of all files, undefined with stdin among them. @throws CommandError for files that aren't there or are no captures. */

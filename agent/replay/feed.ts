@@ -4,7 +4,8 @@
  * Memory is bounded: when the engine reads more slowly than the file is read, reading waits.
  */
 import { constants, createReadStream } from 'node:fs';
-import { open, type FileHandle } from 'node:fs/promises';
+import { open, stat, type FileHandle } from 'node:fs/promises';
+import { addAbortSignal } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import {
@@ -38,6 +39,8 @@ export interface FileSummary {
   unsupported: number;
   damages: Damage[];
   damageCount: number;
+  /** It was read to its end, or to where damage ends it; false when the replay ended before that, or `error` did. */
+  whole: boolean;
   /** Why nothing, or not all, was read: not a capture file, or an error of the file system. */
   error?: string;
 }
@@ -45,14 +48,14 @@ export interface FileSummary {
 type Packet = Parameters<OnPacket>;
 
 export function emptySummary(file: string): FileSummary {
-  return { file, packets: 0, bytes: 0, truncated: 0, unsupported: 0, damages: [], damageCount: 0 };
+  return { file, packets: 0, bytes: 0, truncated: 0, unsupported: 0, damages: [], damageCount: 0, whole: false };
 }
 
 export interface FeedEvents {
   /** After each piece of a file. */
   progress(bytes: number, packets: number): void;
   /** Ends it early: what was read until then is given to the engine. */
-  signal: AbortSignal;
+  stop: AbortSignal;
 }
 
 export interface Feed {
@@ -64,10 +67,10 @@ export interface Feed {
   end(): Promise<void>;
 }
 
-/** Resolves when the engine reads, or has ended. */
+/** Resolves when the engine reads, or it is in vain to wait for that. */
 export async function openFeed(path: string, hasEnded: () => boolean, events: FeedEvents): Promise<Feed> {
-  const { signal } = events;
-  const fifo = await openFifo(path, hasEnded);
+  const { stop } = events;
+  const fifo = await openFifo(path, () => hasEnded() || stop.aborted);
   const pieces = [createPiece(), createPiece()] as const;
   let turn = 0;
   let isOpen = fifo !== undefined;
@@ -87,7 +90,7 @@ export async function openFeed(path: string, hasEnded: () => boolean, events: Fe
     let piece = pieces[0];
     const parser = createPcapParser((...packet) => piece.add(summary, vlan, ...packet));
     try {
-      for await (const chunk of await readChunks(summary.file)) {
+      for await (const chunk of await readChunks(summary.file, stop)) {
         piece = pieces[turn++ % 2 === 0 ? 0 : 1];
         piece.clear();
         const { packets } = summary;
@@ -96,16 +99,18 @@ export async function openFeed(path: string, hasEnded: () => boolean, events: Fe
         await writing;
         writing = write(piece.bytes());
         events.progress(chunk.length, summary.packets - packets);
-        if (!wantsMore || signal.aborted || !isOpen) break;
+        if (!wantsMore || !isOpen) break;
       }
+      if (!isOpen) return;
+      summary.whole = true;
     } catch (error) {
+      // Stopped on purpose is not damaged.
+      if (stop.aborted) return;
       summary.error = error instanceof Error ? error.message : String(error);
     }
     const outcome = parser.end();
-    if (outcome.kind !== 'read')
-      summary.error ??= outcome.kind === 'gzip' ? 'compressed twice' : `not a capture file: ${outcome.reason}`;
-    // Stopped on purpose is not damaged.
-    else if (!signal.aborted) Object.assign(summary, { damages: outcome.damages, damageCount: outcome.damageCount });
+    if (outcome.kind === 'read') Object.assign(summary, { damages: outcome.damages, damageCount: outcome.damageCount });
+    else summary.error ??= outcome.kind === 'gzip' ? 'compressed twice' : `not a capture file: ${outcome.reason}`;
   }
 
   return {
@@ -120,9 +125,9 @@ export async function openFeed(path: string, hasEnded: () => boolean, events: Fe
   };
 }
 
-/** Opens the FIFO for writing once the engine reads it; undefined when the engine ended before. */
-async function openFifo(path: string, hasEnded: () => boolean): Promise<FileHandle | undefined> {
-  while (!hasEnded()) {
+/** Opens the FIFO for writing once the engine reads it; undefined when that is in vain. */
+async function openFifo(path: string, isInVain: () => boolean): Promise<FileHandle | undefined> {
+  while (!isInVain()) {
     try {
       const probe = await open(path, constants.O_WRONLY | constants.O_NONBLOCK);
       // With a reader there, this does not wait; and its writes do, which is what holds back the reading.
@@ -165,14 +170,16 @@ function createPiece() {
   return { add, bytes: () => buffer.subarray(0, end), clear: () => void (end = 0) };
 }
 
-/** A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. */
-async function readChunks(file: string): Promise<AsyncIterable<Buffer>> {
-  if (file === STDIN) return cut(process.stdin as AsyncIterable<Buffer>);
-  if ((await headOf(file)).kind !== 'gzip') return readAhead(await open(file));
+/** A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. Reading on after `stop` is an error. */
+async function readChunks(file: string, stop: AbortSignal): Promise<AsyncIterable<Buffer>> {
+  if (file === STDIN) return cut(addAbortSignal(stop, process.stdin) as AsyncIterable<Buffer>);
+  const isGzip = (await headOf(file)).kind === 'gzip';
+  if (!isGzip && (await stat(file)).isFile()) return readAhead(await open(file), stop);
   const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES });
+  if (!isGzip) return addAbortSignal(stop, stream) as AsyncIterable<Buffer>;
   const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
   stream.on('error', (error: Error) => gunzip.destroy(error));
-  return cut(stream.pipe(gunzip) as AsyncIterable<Buffer>);
+  return addAbortSignal(stop, stream.pipe(gunzip)) as AsyncIterable<Buffer>;
 }
 
 /** What others give, in pieces of at most a chunk. */
@@ -182,13 +189,14 @@ async function* cut(chunks: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
 }
 
 /** The next chunk is read while one is in use: two buffers take turns. */
-async function* readAhead(handle: FileHandle): AsyncIterable<Buffer> {
+async function* readAhead(handle: FileHandle, stop: AbortSignal): AsyncIterable<Buffer> {
   try {
     let [current, next] = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)];
     let reading = handle.read(current, 0, CHUNK_BYTES, null);
     for (;;) {
       const { bytesRead } = await reading;
       if (bytesRead === 0) return;
+      stop.throwIfAborted();
       reading = handle.read(next, 0, CHUNK_BYTES, null);
       // A failure shows when its turn comes.
       reading.catch(() => undefined);

@@ -162,7 +162,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(code).toBe(1);
     });
 
-    test('a command that reads only the first lines of the output ends it quietly, and nothing is left behind', async () => {
+    test('nothing is left behind', async () => {
       const before = readdirSync(tmpdir()).filter((name) => name.startsWith('dpi-agent-replay-')).length;
       await replay([file('left.pcap', writePcap(alerting('left')))]);
       expect(readdirSync(tmpdir()).filter((name) => name.startsWith('dpi-agent-replay-'))).toHaveLength(before);

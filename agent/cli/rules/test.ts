@@ -7,6 +7,7 @@ import { replay } from '../../replay.ts';
 import { parseRules } from '../../rulesets/rule.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
+import { isWhole, watchInterruption } from '../interrupt.ts';
 import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
@@ -81,8 +82,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   const inspection = await prepareInspection(config, log);
   const { index, engineRules } = await loadRulesOnce(config, inspection.install.name, log);
   const bar = progressBar(argv, total);
-  const stop = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stop.abort());
+  const interruption = watchInterruption(() => bar.stop());
   const summary = await replay({
     ...inspection,
     rules: index,
@@ -92,7 +92,8 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     files,
     node: config.node,
     evidence: { payload: false, maxBytes: 0, rule: false },
-    signal: stop.signal,
+    stop: interruption.stop,
+    abandon: interruption.abandon,
     onProgress: bar.update,
     onEvent: () => undefined,
   });
@@ -109,8 +110,10 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     };
   });
   const damaged = summary.files.filter(({ error, damageCount }) => error !== undefined || damageCount > 0);
-  const failed = summary.engineError !== undefined || damaged.length > 0 || stop.signal.aborted;
+  const isPart = interruption.abandon.aborted || !isWhole(summary);
+  const failed = isPart || summary.engineError !== undefined || damaged.length > 0;
   process.exitCode = failed ? EXIT.failed : EXIT.ok;
+  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
   for (const { file, error, damageCount } of damaged) {
     process.stderr.write(`dpi-agent: ${stripControls(`${file}: ${error ?? `${damageCount} damaged places`}`)}\n`);
   }
