@@ -20,6 +20,8 @@ const RECORDING = fileURLToPath(new URL('../../scripts/demo.pcap', import.meta.u
 const PREFIX = 'dpi-demo';
 const EVENT_MILLIS = 15_000;
 const START_MILLIS = 60_000;
+/** An agent ends within this. */
+const END_MILLIS = 10_000;
 /** Of the agent's log, shown where it does not start. */
 const LAST_LINES = 10;
 /** An HTTP server that answers every request. */
@@ -56,6 +58,16 @@ chmodSync(scratch, 0o711);
 let lab: Lab | undefined;
 let agent: ChildProcess | undefined;
 let page: ChildProcess | undefined;
+/** Exit status of the signal that ends the demo; what fails from then on is no news. */
+let endedBy: number | undefined;
+
+/** The agent ends its engine, which hears no Ctrl-C itself. */
+async function endAgent(): Promise<void> {
+  if (agent === undefined || agent.exitCode !== null || agent.signalCode !== null) return;
+  const exited = new Promise((resolve) => agent?.once('exit', resolve));
+  agent.kill('SIGTERM');
+  await Promise.race([exited, new Promise((resolve) => setTimeout(resolve, END_MILLIS))]);
+}
 
 function cleanUp(): void {
   if (page?.exitCode === null) page.kill('SIGTERM');
@@ -70,7 +82,12 @@ for (const [signal, code] of [
   ['SIGTERM', 143],
   ['SIGHUP', 129],
 ] as const) {
-  process.once(signal, () => process.exit(code));
+  process.once(signal, () => {
+    endedBy = code;
+    // A second one does not wait.
+    process.once(signal, () => process.exit(code));
+    void endAgent().then(() => process.exit(code));
+  });
 }
 
 const noLab = whyNoLab();
@@ -149,9 +166,7 @@ async function live(): Promise<void> {
       process.stdout.write(`${tableRow(next.event, colours)}\n`);
     }
   }
-  const exited = new Promise((resolve) => child.once('exit', resolve));
-  child.kill('SIGTERM');
-  await exited;
+  await endAgent();
   process.exit(0);
 }
 
@@ -299,6 +314,7 @@ function say(text: string): void {
 }
 
 function fail(text: string): never {
+  if (endedBy !== undefined) process.exit(endedBy);
   process.stderr.write(`demo: ${text}\n`);
   process.exit(1);
 }

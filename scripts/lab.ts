@@ -2,8 +2,12 @@
  * A small network lab on real kernel parts: one namespace as the node, one for each pod, joined as Calico joins them: a veth
  * whose host side is called cali…, a /32 route to the pod on the node, and 169.254.1.1 by proxy ARP as the pod's gateway.
  * The machine's own network is not touched.
+ *
+ * Names of namespaces begin with `<prefix>-<pid>-<start time>-` of the process that opened the lab: labs of one prefix stand side by side, and what a
+ * process left that was killed is known by that no such process runs. Not promised where processes of several pid namespaces share /run/netns.
  */
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { calicoInterface } from '../agent/endpoints/resolve/calico-name.ts';
 
 export interface Pod {
@@ -80,11 +84,13 @@ export function whyNoDevice(kind: UplinkKind | 'netkit'): string | undefined {
   }
 }
 
-/** @param prefix Names the namespaces; what an earlier lab of this name left is removed. */
+/** @param prefix Of the namespaces' names. What labs of this prefix left is removed, unless the process that opened them is another one and runs. */
 export function openLab(prefix: string): Lab {
-  const node = `${prefix}-node`;
+  const own = `${prefix}-${process.pid}-${startOf('self')}`;
+  const node = `${own}-node`;
   const children = new Set<ChildProcess>();
   removeLeftovers(prefix);
+  removeNamespaces(own);
   ip('netns', 'add', node);
   ip('-n', node, 'link', 'set', 'lo', 'up');
   exec(node, 'sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
@@ -103,7 +109,7 @@ export function openLab(prefix: string): Lab {
   }
 
   function addPod({ name, namespace = 'default', address, address6 }: PodOptions): Pod {
-    const netns = `${prefix}-${namespace}-${name}`;
+    const netns = `${own}-${namespace}-${name}`;
     const hostSide = calicoInterface(namespace, name);
     ip('netns', 'add', netns);
     ip('-n', node, 'link', 'add', hostSide, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
@@ -146,7 +152,7 @@ export function openLab(prefix: string): Lab {
     node,
     addPod,
     addUplinkPod(kind, { name, namespace = 'default', address }) {
-      const netns = `${prefix}-${namespace}-${name}`;
+      const netns = `${own}-${namespace}-${name}`;
       ip('netns', 'add', netns);
       ip('-n', netns, 'link', 'set', 'lo', 'up');
       onUplink(kind, netns, 'eth0', `${address}/8`);
@@ -166,16 +172,40 @@ export function openLab(prefix: string): Lab {
     },
     close() {
       for (const child of children) child.kill('SIGKILL');
-      removeLeftovers(prefix);
+      removeNamespaces(own);
     },
   };
 }
 
 function removeLeftovers(prefix: string): void {
-  for (const line of ip('netns', 'list').split('\n')) {
-    const name = line.split(' ')[0] ?? '';
-    if (name.startsWith(`${prefix}-`)) ip('netns', 'del', name);
+  for (const name of namespacesOf(prefix)) {
+    const [, pid, start] = /^(\d+)-(\d+)-/.exec(name.slice(prefix.length + 1)) ?? [];
+    if (pid !== undefined && startOf(pid) !== start) ip('netns', 'del', name);
   }
+}
+
+function removeNamespaces(prefix: string): void {
+  for (const name of namespacesOf(prefix)) ip('netns', 'del', name);
+}
+
+function namespacesOf(prefix: string): string[] {
+  const names = ip('netns', 'list')
+    .split('\n')
+    .map((line) => line.split(' ')[0] ?? '');
+  return names.filter((name) => name.startsWith(`${prefix}-`));
+}
+
+/** When a process that runs was started, in clock ticks since the boot; undefined when it does not run. */
+function startOf(pid: string): string | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
+  } catch {
+    return undefined;
+  }
+  // proc(5): behind the command's name, which is in parentheses and may hold any character, come the state and, 20th, the start.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
 function ip(...args: string[]): string {
