@@ -79,7 +79,7 @@ export async function withWorkspace<T>(body: (workspace: Workspace) => Promise<T
 
 /** Runs `body` with network namespaces of its own. */
 export async function withLab<T>(body: (lab: Lab) => Promise<T>): Promise<T> {
-  const lab = openLab(`dpi-bench-${process.pid}`);
+  const lab = openLab('dpi-bench');
   const close = onExit(() => lab.close());
   try {
     return await body(lab);

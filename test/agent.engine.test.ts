@@ -29,7 +29,7 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
 
   beforeAll(() => {
-    lab = openLab(`dpi-t-${engine}-${process.pid}`);
+    lab = openLab(`dpi-t-${engine}`);
   });
   afterAll(() => lab.close());
   beforeEach(() => {

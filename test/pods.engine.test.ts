@@ -46,7 +46,7 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
 
   beforeAll(() => {
-    lab = openLab(`dpi-side-${engine}-${process.pid}`);
+    lab = openLab(`dpi-side-${engine}`);
   });
   afterAll(async () => {
     lab.close();

@@ -25,7 +25,7 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
   beforeAll(() => {
-    lab = openLab(`dpi-p-${engine}-${process.pid}`);
+    lab = openLab(`dpi-p-${engine}`);
     pod = lab.addPod({ name: 'backend', address: '10.65.1.2' });
   });
   afterAll(() => lab.close());

@@ -23,7 +23,7 @@ describeLive((engine) => {
       let agent: RunningAgent;
       let before: number;
       beforeEach(async () => {
-        lab = openLab(`dpi-b-${engine}-${process.pid}`);
+        lab = openLab(`dpi-b-${engine}`);
         silence(lab, lab.node);
         pod = lab.addPod({ name: 'p', address: '10.65.0.2' });
         silence(lab, pod.netns);

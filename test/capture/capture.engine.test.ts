@@ -114,7 +114,7 @@ describe.each(LIBRARIES)('a capture process that hands over (%s)', (library) => 
   let lab: Lab;
   let workspace: Workspace;
   beforeAll(() => {
-    lab = openLab(`dpi-c-${process.pid}`);
+    lab = openLab('dpi-c');
     workspace = createWorkspace();
   });
   afterAll(() => {

@@ -50,7 +50,7 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
   beforeEach(() => {
-    lab = openLab(`dpi-o-${engine}-${process.pid}`);
+    lab = openLab(`dpi-o-${engine}`);
     silence(lab, lab.node);
     workspace = createWorkspace();
     appendFileSync(workspace.rules, SLOW_RULES.join(''));

@@ -23,7 +23,7 @@ describeLive((engine) => {
   let agent: ChildProcess | undefined;
 
   beforeAll(() => {
-    lab = openLab(`dpi-l-${engine}-${process.pid}`);
+    lab = openLab(`dpi-l-${engine}`);
     workspace = createWorkspace();
     program = install(join(workspace.directory, 'installation'));
   });

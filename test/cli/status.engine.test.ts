@@ -56,7 +56,7 @@ describeLive((engine) => {
     snapshot.endpoints.find((one) => one.name === name);
 
   beforeAll(async () => {
-    lab = openLab(`dpi-s-${engine}-${process.pid}`);
+    lab = openLab(`dpi-s-${engine}`);
     workspace = createWorkspace();
     server = lab.addPod({ name: 'server', namespace: 'shop', address: '10.65.2.2' });
     client = lab.addPod({ name: 'client', namespace: 'shop', address: '10.65.2.3' });

@@ -28,7 +28,7 @@ describeLive((engine) => {
   let lab: Lab;
   let workspace: Workspace;
   beforeEach(() => {
-    lab = openLab(`dpi-r-${engine}-${process.pid}`);
+    lab = openLab(`dpi-r-${engine}`);
     workspace = createWorkspace();
   });
   afterEach(() => {

@@ -62,7 +62,7 @@ describeLive((engine) => {
   const alerts = (): Alert[] => ask('alerts').data?.alerts ?? [];
 
   beforeAll(async () => {
-    lab = openLab(`dpi-p-${process.pid}`);
+    lab = openLab('dpi-p');
     workspace = createWorkspace();
     server = lab.addPod({ name: 'server', namespace: 'shop', address: '10.65.3.2' });
     client = lab.addPod({ name: 'client', namespace: 'shop', address: '10.65.3.3' });

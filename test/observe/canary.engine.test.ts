@@ -24,7 +24,7 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
 
   beforeAll(() => {
-    lab = openLab(`dpi-y-${engine}-${process.pid}`);
+    lab = openLab(`dpi-y-${engine}`);
     pod = lab.addPod({ name: 'web', address: '10.65.8.2' });
   });
   afterAll(() => lab.close());

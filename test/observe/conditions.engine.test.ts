@@ -23,7 +23,7 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
 
   beforeAll(() => {
-    lab = openLab(`dpi-o-${engine}-${process.pid}`);
+    lab = openLab(`dpi-o-${engine}`);
     flooded = lab.addPod({ name: 'flooded', address: '10.65.9.2' });
     quiet = lab.addPod({ name: 'quiet', address: '10.65.9.3' });
   });

@@ -38,7 +38,7 @@ describeLive((engine) => {
   let senders: ChildProcess[];
 
   beforeAll(() => {
-    lab = openLab(`dpi-s-${engine}-${process.pid}`);
+    lab = openLab(`dpi-s-${engine}`);
     red = lab.addPod({ name: 'red', address: '10.65.1.2' });
     blue = lab.addPod({ name: 'blue', address: '10.65.1.3' });
   });

@@ -17,7 +17,7 @@ let count = 0;
 let lastIndex = 8000;
 
 beforeAll(async () => {
-  lab = openLab(`dpi-netns-${process.pid}`);
+  lab = openLab('dpi-netns');
   root = rootOf(await enter(lab, lab.node));
 });
 

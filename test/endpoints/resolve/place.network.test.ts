@@ -18,7 +18,7 @@ let lab: Lab;
 let root: Root;
 
 beforeAll(async () => {
-  lab = openLab(`dpi-place-${process.pid}`);
+  lab = openLab('dpi-place');
   root = rootOf(await enter(lab, lab.node));
 });
 

@@ -13,7 +13,7 @@ let root: Root;
 let far: string;
 
 beforeAll(async () => {
-  lab = openLab(`dpi-resolve-${process.pid}`);
+  lab = openLab('dpi-resolve');
   far = lab.addPod({ name: 'far', address: '10.99.0.1' }).netns;
   root = rootOf(await enter(lab, lab.node));
 });

@@ -52,7 +52,7 @@ function bench(engine: EngineName, options: ElasticsearchOptions): Bench {
     return value;
   };
   beforeAll(async () => {
-    lab = openLab(`dpi-f-${process.pid}`);
+    lab = openLab('dpi-f');
     pod = lab.addPod({ name: 'victim', address: '10.65.9.2' });
     elasticsearch = await startElasticsearch(options);
   });
