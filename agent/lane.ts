@@ -20,6 +20,7 @@ import { endOrphans, leftGenerations } from './engine/orphans.ts';
 import type { EngineRules } from './engine/rules.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
+import { messageOf } from './files/errors.ts';
 import type { EngineCount } from './observe/ledger.ts';
 import type { LaneSnapshot } from './observe/snapshot.ts';
 import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
@@ -214,7 +215,7 @@ export async function startLane(
     } catch (error) {
       // The folder stays: the next agent reads it from where the journal ends.
       log.error({ lane: options.lane, generation, err: error }, 'alerts cannot be read on');
-      if (running?.name === generation) events.unreadable(error instanceof Error ? error.message : String(error));
+      if (running?.name === generation) events.unreadable(messageOf(error));
     }
     tails.delete(generation);
   }
@@ -295,7 +296,7 @@ export async function startLane(
       };
       return await Promise.race([applied.then(() => new Promise<never>(() => undefined)), ended, proven()]);
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return messageOf(error);
     } finally {
       reloads++;
       givenUp.abort();

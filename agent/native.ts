@@ -5,6 +5,7 @@
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { messageOf } from './files/errors.ts';
 
 export const EMPTY = 0;
 export const FAILED = 2;
@@ -91,7 +92,7 @@ function load(): Loaded {
 
 /** The error of loading a native part as one line, without Node's advice. */
 export function whyNotLoaded(error: unknown): string {
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   const [reason = ''] = message.split(/\s*(?:Please try|Require stack:)/);
   return reason.replaceAll('\n', ' ').replace(/\.$/, '');
 }

@@ -4,8 +4,8 @@
  * Expressions have JavaScript's own syntax, as `expression` or `/expression/flags` (flags: i, m, s, u). A look at texts that takes longer than its time ends with an
  * error; V8 interrupts an expression in the middle of its backtracking.
  */
-import { isNativeError } from 'node:util/types';
 import { createContext, Script } from 'node:vm';
+import { errorCode, messageOf } from './files/errors.ts';
 
 /** For all texts of one call. */
 const LOOK_MILLIS = 1_000;
@@ -36,7 +36,7 @@ export function parsePattern(source: string, millis = LOOK_MILLIS): Pattern {
   try {
     expression = new RegExp(delimited?.[1] ?? source, delimited?.[2] ?? '');
   } catch (error) {
-    throw new PatternError(`is no regular expression: ${isNativeError(error) ? error.message : String(error)}`);
+    throw new PatternError(`is no regular expression: ${messageOf(error)}`);
   }
   const everywhere = new RegExp(expression.source, `${expression.flags}g`);
 
@@ -44,7 +44,7 @@ export function parsePattern(source: string, millis = LOOK_MILLIS): Pattern {
     try {
       return script.runInContext(createContext(values), { timeout: millis });
     } catch (error) {
-      if (isNativeError(error) && 'code' in error && error.code === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
+      if (errorCode(error) === 'ERR_SCRIPT_EXECUTION_TIMEOUT') {
         throw new PatternError(`takes longer than ${millis} ms: write it without repetitions inside of repetitions`);
       }
       throw error;

@@ -18,6 +18,8 @@ import { BlockList, isIP } from 'node:net';
 import { distance } from 'fastest-levenshtein';
 import { plain, shown } from '../config/text.ts';
 import { readYaml, type Path } from '../config/yaml.ts';
+import { messageOf } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { matches, parseSelector } from '../kube/selector/selector.ts';
 import { globTester, parsePattern } from '../pattern.ts';
 import type { Match, PolicyRules, Suppression, Threshold } from './policy.ts';
@@ -128,7 +130,7 @@ function createReader(entry: Record<string, unknown>, path: Path, report: Report
       const result = read(value);
       if (result !== undefined) return result;
     } catch (error) {
-      problem = plain(error instanceof Error ? error.message : String(error), 200);
+      problem = plain(messageOf(error), 200);
     }
     report([...path, key], `${shown(value)}: ${problem}`);
     return undefined;
@@ -359,7 +361,7 @@ function written(path: Path): string {
 }
 
 function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date);
+  return isRecord(value) && !(value instanceof Date);
 }
 
 export interface PolicyEvents {

@@ -10,6 +10,7 @@ import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { onNode, tapsOf, type Endpoint } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
+import { messageOf } from '../files/errors.ts';
 import type { ApiList, ApiObject } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
 import type { EngineInstall } from '../engine/engine.ts';
@@ -167,7 +168,7 @@ async function checkFolders(config: Config): Promise<Finding[]> {
       await access(existingPart(path), constants.W_OK | constants.X_OK);
       findings.push({ level: 'ok', subject: 'folder', message: `${path} can be written (${key})` });
     } catch (error) {
-      const message = `${path} cannot be written: ${error instanceof Error ? error.message : String(error)}`;
+      const message = `${path} cannot be written: ${messageOf(error)}`;
       findings.push({
         level: 'error',
         subject: 'folder',
@@ -268,7 +269,7 @@ async function checkCluster(config: Config): Promise<Finding[]> {
       });
     }
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     findings.push({
       level: 'error',
       subject,
@@ -355,7 +356,7 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     }
     return findings;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     return [{ level: 'error', subject, message, remedy: 'correct rules, ruleSets or engine.user' }];
   }
 }

@@ -17,6 +17,7 @@ import { staticEndpoints } from '../config/endpoints.ts';
 import { onNode } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
 import { findEngine } from '../engine/find.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 import type { Right } from '../kube/api.ts';
 import { captureSettings } from '../lane.ts';
 import { discoverResourceApi } from '../kube/resources.ts';
@@ -136,10 +137,6 @@ async function within(subject: string, probe: Promise<Finding[]>): Promise<Findi
 }
 
 const REMEDY_SLOW = 'look at the network and the load on the way there, and run doctor again';
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
-}
 
 function kernel(): Finding {
   return { level: 'info', subject: 'kernel', message: `Linux ${release()}, Node.js ${process.versions.node}` };
@@ -443,7 +440,7 @@ function agent(config: Config, running: Snapshot | Error): Finding[] {
   const subject = 'agent';
   const socket = socketOf(config);
   if (running instanceof Error) {
-    const { code, message } = running as NodeJS.ErrnoException;
+    const code = errorCode(running);
     if (code === 'ENOENT' || code === 'ECONNREFUSED') {
       return [{ level: 'info', subject, message: `none runs here (nobody answers at ${socket})` }];
     }
@@ -451,7 +448,7 @@ function agent(config: Config, running: Snapshot | Error): Finding[] {
       {
         level: 'warning',
         subject,
-        message: `${socket}: ${message}`,
+        message: `${socket}: ${running.message}`,
         remedy: code === 'EACCES' ? "run doctor as the agent's user, mostly root" : 'look at the log of the agent',
       },
     ];

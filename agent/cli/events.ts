@@ -7,7 +7,8 @@ import type { Argv, CommandModule } from 'yargs';
 import { parseDuration } from '../config/leaves.ts';
 import { shown } from '../config/text.ts';
 import type { EeEvent } from '../events/event.ts';
-import { errorCode, JournalError } from '../journal/error.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
+import { JournalError } from '../journal/error.ts';
 import {
   followJournal,
   journalEnd,
@@ -495,7 +496,7 @@ async function redrive(argv: RedriveArgv): Promise<void> {
   } catch (error) {
     bar.stop();
     if (error instanceof JournalError || errorCode(error) !== undefined) {
-      throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
+      throw new CommandError(messageOf(error), EXIT.failed);
     }
     throw error;
   } finally {

@@ -4,6 +4,7 @@ import { parseAllDocuments } from 'yaml';
 import type { Argv, CommandModule } from 'yargs';
 import { explain, type Explanation } from '../endpoints/explain.ts';
 import { selectorOf } from '../endpoints/select.ts';
+import { messageOf } from '../files/errors.ts';
 import type { ApiClient, ApiList } from '../kube/api.ts';
 import { ApiError } from '../kube/api.ts';
 import { listPods, type Pod } from '../kube/pods.ts';
@@ -106,7 +107,7 @@ function readResources(file: string, namespace: string | undefined): DeepPacketI
   try {
     text = readFileSync(file, 'utf8');
   } catch (error) {
-    throw new CommandError(`${file} cannot be read: ${error instanceof Error ? error.message : String(error)}`);
+    throw new CommandError(`${file} cannot be read: ${messageOf(error)}`);
   }
   const documents = parseAllDocuments(text);
   if (!Array.isArray(documents)) throw new CommandError(`${file} is empty`);

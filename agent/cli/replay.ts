@@ -1,6 +1,7 @@
 /** `dpi-agent replay`: recorded packets through the live path. */
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
+import { messageOf } from '../files/errors.ts';
 import { replay, type Progress, type ReplaySummary } from '../replay.ts';
 import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -99,7 +100,7 @@ export async function checkFiles(files: string[]): Promise<number | undefined> {
       if (head.kind === 'not-pcap') errors.push(`${file}: not a capture file: ${head.reason}`);
       else if (total !== undefined) total = head.kind === 'gzip' ? undefined : total + head.size;
     } catch (error) {
-      errors.push(`${file}: ${error instanceof Error ? error.message : String(error)}`);
+      errors.push(`${file}: ${messageOf(error)}`);
     }
   }
   if (errors.length > 0) throw new CommandError(errors.join('\n'));

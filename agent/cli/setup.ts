@@ -9,6 +9,7 @@ import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver, SURICATA_VARIABLES } from '../engine/suricata/suricata.ts';
+import { messageOf } from '../files/errors.ts';
 import { readChanges } from '../rulesets/changes.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import { createModifier, type Modifier } from '../rulesets/modify.ts';
@@ -124,7 +125,7 @@ export async function connect(config: Config): Promise<ApiClient & Diagnosable> 
       ...(context === undefined ? {} : { context }),
     });
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
 }
 
@@ -163,7 +164,7 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
     const vocabulary = loadVocabulary(engineFolder(install), [config.rulesDirectory]);
     return { install, driver: createDriver(config, install), sandbox, vocabulary };
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
 }
 
@@ -257,7 +258,7 @@ export async function loadRulesOnce(
     log.info({ rules: loaded.index.size, refused: loaded.refused.length, sets: engineRules.defaults }, 'rules');
     return { index: loaded.index, engineRules };
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
 }
 
@@ -302,16 +303,14 @@ export async function openLiveRules(
           },
           limits,
         ).catch((error: unknown) => {
-          throw new Error(
-            `${install.name} cannot be started: ${error instanceof Error ? error.message : String(error)}`,
-          );
+          throw new Error(`${install.name} cannot be started: ${messageOf(error)}`);
         });
         return verdictOf(exit, driver);
       },
       log,
     });
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
 }
 

@@ -1,6 +1,7 @@
 /** `dpi-agent status`: a running agent at a glance. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Argv, CommandModule } from 'yargs';
+import { errorCode, messageOf } from '../files/errors.ts';
 import { askStatus, type Address } from '../observe/ask.ts';
 import type { Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
@@ -174,14 +175,13 @@ async function ask(address: Address): Promise<Snapshot> {
     return clean(await askStatus(address, TIMEOUT_MILLIS)) as Snapshot;
   } catch (error) {
     const where = 'socket' in address ? address.socket : address.url;
-    const { code, message } = error as NodeJS.ErrnoException;
     const hint = {
       ENOENT:
         'there is no such socket: is the agent running? Name its configuration (--config), its socket (--socket) or its address (--url)',
       ECONNREFUSED: 'nobody listens: is the agent running?',
       EACCES: "the socket is its user's: run this as the agent's user, mostly root",
-    }[code ?? ''];
-    throw new CommandError(`no agent answers at ${where}: ${stripControls(hint ?? message)}`, EXIT.failed);
+    }[errorCode(error) ?? ''];
+    throw new CommandError(`no agent answers at ${where}: ${stripControls(hint ?? messageOf(error))}`, EXIT.failed);
   }
 }
 

@@ -9,6 +9,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../config/load.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 import type { Address } from '../observe/ask.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -135,8 +136,7 @@ async function listen(app: FastifyInstance, { address, port }: Config['ui']): Pr
   try {
     await app.listen({ host: address, port });
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    const why = code === 'EADDRINUSE' ? 'the port is taken: choose another with --port' : String(error);
+    const why = errorCode(error) === 'EADDRINUSE' ? 'the port is taken: choose another with --port' : String(error);
     throw new CommandError(`cannot listen on ${address}:${port}: ${why}`, EXIT.failed);
   }
   const bound = app.server.address();
@@ -148,7 +148,7 @@ async function readPageFiles() {
   try {
     return readPage();
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
+    throw new CommandError(messageOf(error), EXIT.failed);
   }
 }
 
@@ -204,7 +204,7 @@ async function openSource(config: Config) {
       marksFile: marksFile ?? join(config.stateDirectory, 'marks.ndjson'),
     });
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error), EXIT.failed);
+    throw new CommandError(messageOf(error), EXIT.failed);
   }
 }
 
@@ -216,7 +216,7 @@ async function createAccess(config: Config, mode: Mode, client: ApiClient | unde
   try {
     return passwordAccess(await openPasswordFile(config.ui.passwordFile ?? ''));
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
 }
 
@@ -267,7 +267,7 @@ async function openCertificate({ tlsCertFile: cert, tlsKeyFile: key }: Config['u
   try {
     certificate = await readCertificate(files);
   } catch (error) {
-    throw new CommandError(error instanceof Error ? error.message : String(error));
+    throw new CommandError(messageOf(error));
   }
   const until = new Date(certificate.until).toISOString();
   if (certificate.until < Date.now())

@@ -9,12 +9,13 @@
 import { hostname } from 'node:os';
 import { distance } from 'fastest-levenshtein';
 import * as z from 'zod';
+import { isRecord } from '../files/record.ts';
 import { describeConfig, ENV_PREFIX, facts } from './describe.ts';
 import type { Config } from './schema.ts';
 import { schema } from './schema.ts';
 import { plain, shown } from './text.ts';
 import type { Path } from './yaml.ts';
-import { isMapping, readYaml } from './yaml.ts';
+import { readYaml } from './yaml.ts';
 
 export type { Config, ConfigEndpoint } from './schema.ts';
 
@@ -125,16 +126,16 @@ function createLayers(report: Report): Layers {
     const type = schemaAt(path);
     if (type === undefined) {
       report(() => unknownKey(origin.locate(path, true), path));
-    } else if (type instanceof z.ZodObject && !isMapping(value)) {
+    } else if (type instanceof z.ZodObject && !isRecord(value)) {
       report(() => createError(origin.locate(path), keyText(path), value, 'expected a mapping of keys to values'));
-    } else if (type instanceof z.ZodObject && isMapping(value)) {
+    } else if (type instanceof z.ZodObject && isRecord(value)) {
       for (const [name, member] of Object.entries(value)) add([...path, name], member, origin);
     } else {
       // Every step is a key of the schema, so none of them is `__proto__`.
       let group = values;
       for (const step of path.slice(0, -1)) {
         const next = (group[step] ??= {});
-        if (!isMapping(next)) return;
+        if (!isRecord(next)) return;
         group = next;
       }
       group[path.at(-1) ?? ''] = value;
@@ -262,7 +263,7 @@ function valueAt(values: unknown, path: Path): unknown {
   let value = values;
   for (const step of path) {
     if (Array.isArray(value) && typeof step === 'number') value = value[step];
-    else if (isMapping(value) && Object.hasOwn(value, step)) value = value[step];
+    else if (isRecord(value) && Object.hasOwn(value, step)) value = value[step];
     // An item of a list that is given as text: the text.
     else return typeof value === 'string' ? value : undefined;
   }

@@ -4,9 +4,10 @@
  * Bounded: 1 MiB of UTF-8, 50 levels, 100 uses of an alias. One document, whose top is a mapping; an empty file is an empty mapping.
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
-import { isNativeError } from 'node:util/types';
 import { Composer, isAlias, isMap, isNode, isScalar, isSeq, Lexer, LineCounter, Parser, visit } from 'yaml';
 import type { Document, Scalar } from 'yaml';
+import { messageOf } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { plain, shown } from './text.ts';
 
 export const MAX_FILE_BYTES = 1 << 20;
@@ -62,7 +63,7 @@ export function readYaml(file: string): YamlFile | { errors: YamlError[] } {
   try {
     data = document.toJS({ maxAliasCount: MAX_ALIASES });
   } catch (error) {
-    const reason = isNativeError(error) ? error.message : String(error);
+    const reason = messageOf(error);
     return failed(
       /excessive alias/i.test(reason)
         ? `uses aliases too often: expected at most ${MAX_ALIASES} uses`
@@ -70,12 +71,8 @@ export function readYaml(file: string): YamlFile | { errors: YamlError[] } {
     );
   }
   if (data === null || data === undefined) data = {};
-  if (!isMapping(data)) return { errors: [{ source: place(0), problem: 'expected a mapping of keys to values' }] };
+  if (!isRecord(data)) return { errors: [{ source: place(0), problem: 'expected a mapping of keys to values' }] };
   return { data, locate: (path, key = false) => place(offsetOf(document, path, key)) };
-}
-
-export function isMapping(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function readBounded(file: string): { bytes: Buffer } | { problem: string } {
@@ -92,7 +89,7 @@ function readBounded(file: string): { bytes: Buffer } | { problem: string } {
     if (length > MAX_FILE_BYTES) return { problem: `is too large: expected at most ${MAX_FILE_BYTES} bytes` };
     return { bytes: buffer.subarray(0, length) };
   } catch (error) {
-    return { problem: `can't be read: ${plain(isNativeError(error) ? error.message : String(error), 300)}` };
+    return { problem: `can't be read: ${plain(messageOf(error), 300)}` };
   } finally {
     if (fd !== undefined) closeSync(fd);
   }

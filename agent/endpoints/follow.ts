@@ -9,6 +9,7 @@
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
+import { messageOf } from '../files/errors.ts';
 import type { Pod } from '../kube/pods.ts';
 import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import { ruleSetsOf, type DeepPacketInspection, type NodeStatus } from '../kube/resources.ts';
@@ -269,7 +270,7 @@ export function followPods(options: FollowOptions): Follower {
       capture.attach(endpoint);
       return true;
     } catch (error) {
-      retry(pod, error instanceof Error ? error.message : String(error));
+      retry(pod, messageOf(error));
       return false;
     }
   }
@@ -330,7 +331,7 @@ export function followPods(options: FollowOptions): Follower {
     try {
       return namespaces.hold(inside.namespace);
     } catch (error) {
-      retry(pod, `its network namespace can not be opened: ${error instanceof Error ? error.message : String(error)}`);
+      retry(pod, `its network namespace can not be opened: ${messageOf(error)}`);
       return 'failed';
     }
   }

@@ -5,6 +5,7 @@
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isRecord } from '../files/record.ts';
 
 /** How often an engine reports. */
 export const COUNTERS_SECONDS = 10;
@@ -116,6 +117,6 @@ export function addEngineCounters(sum: EngineCounters, more: EngineCounters): En
 /** A counter in JSON of an engine; 0 where it has none. */
 export function countAt(value: unknown, ...path: string[]): number {
   let at: unknown = value;
-  for (const key of path) at = typeof at === 'object' && at !== null ? (at as Record<string, unknown>)[key] : undefined;
+  for (const key of path) at = isRecord(at) ? at[key] : undefined;
   return typeof at === 'number' && Number.isSafeInteger(at) && at >= 0 ? at : 0;
 }

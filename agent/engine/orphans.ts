@@ -11,7 +11,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { errorCode } from '../files/error.ts';
+import { errorCode } from '../files/errors.ts';
 import { runningPid } from '../files/process.ts';
 import { ENGINE_FILE, fifoOf, GENERATION_FILE, releaseReader, type GenerationRecord } from './generation.ts';
 

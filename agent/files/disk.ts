@@ -1,6 +1,6 @@
 /** What a disk may get over by itself is waited for; all else is a mistake in the configuration. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from './error.ts';
+import { errorCode } from './errors.ts';
 
 const PASSING = new Set(['ENOSPC', 'EDQUOT', 'EROFS', 'EIO', 'EMFILE', 'ENFILE']);
 const RETRY_MILLIS = 1_000;

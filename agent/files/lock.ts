@@ -10,7 +10,7 @@
  */
 import { linkSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { errorCode } from './error.ts';
+import { errorCode } from './errors.ts';
 import { identityOf, runningPid } from './process.ts';
 
 const ATTEMPTS = 5;

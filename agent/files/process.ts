@@ -4,7 +4,7 @@
  * Not told: processes of another pid namespace or of another machine. They are not in this /proc.
  */
 import { readFileSync, readlinkSync } from 'node:fs';
-import { errorCode } from './error.ts';
+import { errorCode } from './errors.ts';
 
 /**
  * `<pid> <start time in clock ticks since boot> <boot id>`: what tells a process from any other that has, or had, its

@@ -10,9 +10,10 @@
  * - `checkpoint`: all alerts before it are consumed. Without it, a line that is no fold says so of those before its position; a fold
  *   says nothing. It is lower than the position while alerts from there on are held in memory.
  */
-import { errorCode } from './error.ts';
+import { errorCode } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import type { Line } from './segment.ts';
-import { isRecord, listSegments, parseLine, readLines, segmentPath } from './segment.ts';
+import { listSegments, parseLine, readLines, segmentPath } from './segment.ts';
 
 /** A line that is no event: longer than 1 MiB, with NUL bytes, or not a JSON object. */
 export interface Skipped {

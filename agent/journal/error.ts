@@ -1,6 +1,5 @@
 /** What goes wrong with a journal: where, and what an operator can do about it. */
-import { isNativeError } from 'node:util/types';
-import { errorCode } from '../files/error.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 
 export { errorCode };
 
@@ -33,6 +32,6 @@ const ADVICE: Record<string, string> = {
 export function journalError(what: string, path: string, cause: unknown): JournalError {
   if (cause instanceof JournalError) return cause;
   const code = errorCode(cause) ?? 'EUNKNOWN';
-  const reason = ADVICE[code] ?? (isNativeError(cause) ? cause.message : String(cause));
+  const reason = ADVICE[code] ?? messageOf(cause);
   return new JournalError(code, path, `can't ${what} ${path}: ${reason} (${code})`, cause);
 }

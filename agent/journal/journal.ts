@@ -29,7 +29,8 @@
 import type { Stats } from 'node:fs';
 import { mkdir, open, stat, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { errorCode, JournalError, journalError } from './error.ts';
+import { errorCode } from '../files/errors.ts';
+import { JournalError, journalError } from './error.ts';
 import { lockDirectory } from './lock.ts';
 import type { Cursor } from './read.ts';
 import { EVENT_JOURNAL, listSegments, MAX_LINE_BYTES, parseLine, readLines, segmentPath } from './segment.ts';

@@ -1,6 +1,6 @@
 /** Reading a journal's events from a cursor on, while it is written or not. */
 import { stat } from 'node:fs/promises';
-import { errorCode } from './error.ts';
+import { errorCode } from '../files/errors.ts';
 import { EVENT_JOURNAL, listSegments, parseLine, readLines, segmentPath } from './segment.ts';
 
 /** A place between two lines. */

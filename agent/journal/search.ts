@@ -21,8 +21,9 @@
  */
 import { watch } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
-import { errorCode } from './error.ts';
-import { isRecord, listSegments, MAX_LINE_BYTES, parseLine, segmentPath } from './segment.ts';
+import { errorCode } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
+import { listSegments, MAX_LINE_BYTES, parseLine, segmentPath } from './segment.ts';
 
 const CHUNK_BYTES = 1 << 20;
 const NEWLINE = 0x0a;

@@ -1,6 +1,9 @@
 /** Segment files: their names, and reading them line by line in bounded memory. */
 import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { isRecord } from '../files/record.ts';
+
+export { isRecord };
 
 /** A longer line is not read; events are far smaller. */
 export const MAX_LINE_BYTES = 1 << 20;
@@ -111,8 +114,4 @@ export function parseLine(bytes: Buffer): Record<string, unknown> | undefined {
   } catch {
     return undefined;
   }
-}
-
-export function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -9,6 +9,8 @@
 import http, { type IncomingMessage, type RequestOptions } from 'node:http';
 import https from 'node:https';
 import { types } from 'node:util';
+import { errorCode } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { stripControls } from '../text.ts';
 import {
   ApiError,
@@ -132,7 +134,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
           request.once('close', () => clearTimeout(timer));
           request.once('response', () => clearTimeout(timer));
           request.on('error', (error) => {
-            stale = request.reusedSocket && 'code' in error && error.code === 'ECONNRESET';
+            stale = request.reusedSocket && errorCode(error) === 'ECONNRESET';
             reject(error);
           });
           request.end(body);
@@ -363,7 +365,7 @@ function broken(asked: Asked, why: string, reason: string): ApiError {
 }
 
 function unanswered(asked: Asked, server: string, source: string, error: unknown): ApiError {
-  const code = types.isNativeError(error) && 'code' in error ? String(error.code) : '';
+  const code = errorCode(error) ?? '';
   if (/CERT|SIGNATURE|^ERR_TLS|^ERR_SSL|^EPROTO$/.test(code)) {
     const advice = `check the certificate authority and the address in ${source}`;
     const message = `cannot ${asked.text}: no TLS with ${server}: ${reasonOf(error)}: ${advice}`;
@@ -387,7 +389,7 @@ function reasonOf(error: unknown): string {
 function parse(text: string): object | undefined {
   try {
     const value: unknown = JSON.parse(text);
-    return typeof value === 'object' && value !== null ? value : undefined;
+    return isRecord(value) ? value : undefined;
   } catch {
     return undefined;
   }

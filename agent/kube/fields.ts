@@ -1,8 +1,9 @@
 /** Fields of an API object, whatever it really holds. */
 import { isIP } from 'node:net';
+import { isRecord } from '../files/record.ts';
 
 export function record(value: unknown): Record<string, unknown> {
-  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>) : {};
+  return isRecord(value) ? value : {};
 }
 
 export function list(value: unknown): unknown[] {

@@ -10,6 +10,7 @@ import { chmodSync, mkdirSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { connect, type ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
+import { errorCode, messageOf } from '../files/errors.ts';
 import type { Readiness } from './readiness.ts';
 import type { Snapshot } from './snapshot.ts';
 
@@ -62,7 +63,7 @@ export async function serveSocket(path: string, answers: Answers): Promise<() =>
   try {
     await listen(server, { path });
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EADDRINUSE') throw error;
+    if (errorCode(error) !== 'EADDRINUSE') throw error;
     if (!statSync(path).isSocket()) {
       throw new Error(`${path} is there and is no socket: move it away, or set http.socket to another path`, {
         cause: error,
@@ -95,7 +96,7 @@ function createAnswers(options: Answers): Server {
       case '/metrics':
         void options.metrics().then(
           (text) => answer(200, text, 'text/plain; version=0.0.4; charset=utf-8'),
-          (error: unknown) => answer(500, `${error instanceof Error ? error.message : String(error)}\n`),
+          (error: unknown) => answer(500, `${messageOf(error)}\n`),
         );
         return;
       case '/status':

@@ -6,6 +6,7 @@
  * https://docs.tigera.io/calico-enterprise/latest/reference/installation/api#operator.tigera.io/v1.IntrusionDetectionSpec
  */
 import { plain, shown } from '../config/text.ts';
+import { isRecord } from '../files/record.ts';
 import { list, record } from '../kube/fields.ts';
 import { parseQuantity } from './quantity.ts';
 
@@ -118,7 +119,7 @@ function readInitContainer(container: Record<string, unknown>, field: string, re
 }
 
 function readResources(value: unknown, field: string, refuse: Refuse): Resources {
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     refuse(field, value, 'expected limits and requests');
     return {};
   }
@@ -140,7 +141,7 @@ function readResources(value: unknown, field: string, refuse: Refuse): Resources
 
 function readQuantities(value: unknown, field: string, refuse: Refuse): Quantities {
   const quantities: Quantities = {};
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+  if (!isRecord(value)) {
     refuse(field, value, 'expected resources with their quantities');
     return quantities;
   }

@@ -1,6 +1,6 @@
 /** The file of the operator's changes to rules (its language: modify.ts): reading it, and adding to it without disturbing what is there. */
 import { readFile, realpath, rename, stat, writeFile } from 'node:fs/promises';
-import { errorCode } from './files.ts';
+import { errorCode } from '../files/errors.ts';
 import { parseChanges, type Change } from './modify.ts';
 
 const MAX_FILE_BYTES = 1 << 20;
@@ -18,8 +18,9 @@ async function readText(file: string): Promise<string> {
     if (size > MAX_FILE_BYTES) throw new Error(`${file} is too large: expected at most ${MAX_FILE_BYTES} bytes`);
     return await readFile(file, 'utf8');
   } catch (error) {
-    if (errorCode(error) === 'ENOENT') return '';
-    throw errorCode(error) === '' ? error : new Error(`cannot read ${file}: ${errorCode(error)}`, { cause: error });
+    const code = errorCode(error);
+    if (code === 'ENOENT') return '';
+    throw code === undefined ? error : new Error(`cannot read ${file}: ${code}`, { cause: error });
   }
 }
 
@@ -57,7 +58,7 @@ export async function writeChange(file: string, action: 'enable' | 'disable', co
     await writeFile(`${path}.new`, after, { mode });
     await rename(`${path}.new`, path);
   } catch (error) {
-    const code = errorCode(error);
+    const code = errorCode(error) ?? '';
     const advice: Record<string, string> = {
       ENOENT: 'its folder does not exist: make it, or name another file with --ruleChanges',
       EROFS: 'it is read-only: change what it is mounted from (a ConfigMap)',

@@ -7,6 +7,7 @@
 import { constants } from 'node:fs';
 import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorCode } from '../files/errors.ts';
 import type { RuleInfo } from './rule.ts';
 
 /** Far beyond any rule set there is: 4,004 community rules are 2 MB. */
@@ -50,7 +51,7 @@ async function collect(path: string, search: Search): Promise<void> {
     kind = await stat(path);
   } catch (error) {
     // A link that leads nowhere, or round and round, hides no rules unless its name says so.
-    if (!isRoot && !isRules && ['ENOENT', 'ELOOP'].includes(errorCode(error))) return;
+    if (!isRoot && !isRules && ['ENOENT', 'ELOOP'].includes(errorCode(error) ?? '')) return;
     throw unreadable(path, error);
   }
   try {
@@ -96,13 +97,8 @@ class RuleFileError extends Error {}
 
 function unreadable(path: string, error: unknown): Error {
   if (error instanceof RuleFileError) return error;
-  const reason = errorCode(error) || String(error);
+  const reason = errorCode(error) ?? String(error);
   const text =
     { ENOENT: 'no such file or folder', EACCES: 'permission denied', ELOOP: 'links without end' }[reason] ?? reason;
   return new RuleFileError(`cannot read rules from ${path}: ${text}`, { cause: error });
-}
-
-export function errorCode(error: unknown): string {
-  const code = typeof error === 'object' && error !== null && 'code' in error ? error.code : undefined;
-  return typeof code === 'string' ? code : '';
 }

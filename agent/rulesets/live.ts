@@ -11,6 +11,7 @@ import { readFile, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
+import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
 import {
   admit,
@@ -220,14 +221,14 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
       found = await find(current.candidate);
       problem = undefined;
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = messageOf(error);
       log.error({ reason: problem }, 'rules cannot be read; the last good ones stay');
       return;
     }
     try {
       admitted = await decide(found, current.candidate);
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = messageOf(error);
       counts.refused++;
       log.error({ reason: problem }, 'rules are refused; the last good ones stay');
       return;
@@ -420,10 +421,7 @@ export async function readOverrides(path: string | undefined): Promise<string | 
   try {
     text = await readFile(path, 'utf8');
   } catch (error) {
-    throw new Error(
-      `engine.extraConfig: cannot read ${path}: ${error instanceof Error ? error.message : String(error)}`,
-      { cause: error },
-    );
+    throw new Error(`engine.extraConfig: cannot read ${path}: ${messageOf(error)}`, { cause: error });
   }
   if (text.length > MAX_OVERRIDES_BYTES) throw new Error(`engine.extraConfig: ${path} is larger than 1 MB`);
   return text;

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { isRecord } from '../files/record.ts';
 import { parseRules } from './rule.ts';
 import { ruleKey } from './files.ts';
 
@@ -60,7 +61,7 @@ export function readStates(folders: readonly string[]): RuleState[] {
   for (const folder of folders) {
     try {
       const record: unknown = JSON.parse(readFileSync(join(folder, 'rules.json'), 'utf8'));
-      if (!isRecord(record)) continue;
+      if (!isRulesRecord(record)) continue;
       const sets = new Map<string, readonly string[]>();
       for (const [name, members] of Object.entries(record.files)) {
         const { rules } = parseRules(readFileSync(join(folder, name), 'utf8'), { file: name });
@@ -74,8 +75,10 @@ export function readStates(folders: readonly string[]): RuleState[] {
   return states.toSorted((a, b) => a.since - b.since).slice(-MAX_STATES);
 }
 
-function isRecord(value: unknown): value is { since: number; defaults: string[]; files: Record<string, string[]> } {
-  if (typeof value !== 'object' || value === null) return false;
-  const { since, defaults, files } = value as Record<string, unknown>;
-  return typeof since === 'number' && Array.isArray(defaults) && typeof files === 'object' && files !== null;
+function isRulesRecord(
+  value: unknown,
+): value is { since: number; defaults: string[]; files: Record<string, string[]> } {
+  if (!isRecord(value)) return false;
+  const { since, defaults, files } = value;
+  return typeof since === 'number' && Array.isArray(defaults) && isRecord(files);
 }

@@ -15,7 +15,8 @@ import { fileURLToPath } from 'node:url';
 import { hasCanarySignature } from '../engine/canary.ts';
 import type { EngineName } from '../engine/engine.ts';
 import type { Origin, StagedFile } from '../engine/rules.ts';
-import { errorCode, findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
+import { errorCode } from '../files/errors.ts';
+import { findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
 import { parseRules, type RuleInfo } from './rule.ts';
 
 /** The set of what lies in no folder of its own. */

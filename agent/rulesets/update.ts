@@ -32,8 +32,9 @@ import { isNativeError } from 'node:util/types';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
+import { errorCode } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { stripControls } from '../text.ts';
-import { errorCode } from './files.ts';
 import { parseRules } from './rule.ts';
 
 export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-community-rules.tar.gz';
@@ -191,8 +192,9 @@ const versionsOf = (rulesDirectory: string, set: string): string => join(rulesDi
 async function readVersion(directory: string): Promise<InstalledVersion | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(directory, 'version.json'), 'utf8'));
-    if (typeof value !== 'object' || value === null || !('version' in value) || !('sha256' in value)) return undefined;
-    return value as InstalledVersion;
+    return isRecord(value) && 'version' in value && 'sha256' in value
+      ? (value as unknown as InstalledVersion)
+      : undefined;
   } catch {
     return undefined;
   }
@@ -484,7 +486,7 @@ const ADVICE: Record<string, string> = {
 
 function asUpdateError(error: unknown, rulesDirectory: string, about: string): unknown {
   if (error instanceof UpdateError || !isNativeError(error)) return error;
-  const code = errorCode(error);
+  const code = errorCode(error) ?? '';
   const advice = ADVICE[code];
   if (advice !== undefined) return new UpdateError(`cannot write ${rulesDirectory}: ${advice}`);
   if (code.startsWith('Z_')) return new UpdateError(`${shown(about)}: is no whole gzip file: ${shown(error.message)}`);

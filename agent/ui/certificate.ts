@@ -3,6 +3,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import type { Server } from 'node:tls';
 import type { Logger } from 'pino';
+import { errorCode, messageOf } from '../files/errors.ts';
 
 /** How often its file is looked at. */
 const LOOK_MILLIS = 60_000;
@@ -59,8 +60,8 @@ export function renewCertificate(
 }
 
 function read(path: string): Promise<Buffer> {
-  return readFile(path).catch((error: NodeJS.ErrnoException) => {
-    throw new Error(`can't read ${path}: ${error.code ?? error.message}`);
+  return readFile(path).catch((error: unknown) => {
+    throw new Error(`can't read ${path}: ${errorCode(error) ?? messageOf(error)}`);
   });
 }
 

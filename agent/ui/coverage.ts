@@ -2,6 +2,7 @@
  * What is inspected and by whom, for the page: agents that are named or found as pods, and the resources' status. Asked when the page asks, at most each 5 s;
  * an agent that does not answer in 2 s is `unknown`.
  */
+import { messageOf } from '../files/errors.ts';
 import { askStatus, type Address } from '../observe/ask.ts';
 import type { EndpointSnapshot } from '../observe/snapshot.ts';
 import type { ApiClient } from '../kube/api.ts';
@@ -50,7 +51,7 @@ async function look({ agents, cluster }: CoverageOptions): Promise<Coverage> {
     try {
       return await what;
     } catch (error) {
-      problems.push(error instanceof Error ? error.message : String(error));
+      problems.push(messageOf(error));
       return otherwise;
     }
   };

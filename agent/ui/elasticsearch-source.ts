@@ -8,6 +8,7 @@
 import { Client, ClusterConnectionPool, errors, type estypes } from '@elastic/elasticsearch';
 import { isIP } from 'node:net';
 import type { Config } from '../config/load.ts';
+import { messageOf } from '../files/errors.ts';
 import { createCredentialFiles, type Credentials } from '../ship/elasticsearch/credentials.ts';
 import { namesOf } from '../ship/elasticsearch/template.ts';
 import { LEVELS, STATES, type AlertRow, type FacetName, type FacetValue, type Group, type Level } from './api.ts';
@@ -392,7 +393,7 @@ function explain(error: unknown, index: string, nodes: readonly string[]): strin
     return `${where} answered ${error.statusCode ?? 'strangely'}: ${reason || error.message}`.slice(0, 500);
   }
   if (error instanceof errors.TimeoutError) return `${where} did not answer in time`;
-  return `${where} does not answer: ${error instanceof Error ? error.message : String(error)}`.slice(0, 500);
+  return `${where} does not answer: ${messageOf(error)}`.slice(0, 500);
 }
 
 /** Repeats a look until it is stopped; what fails is tried again. */

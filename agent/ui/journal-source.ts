@@ -4,7 +4,7 @@
  */
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errorCode } from '../journal/error.ts';
+import { errorCode } from '../files/errors.ts';
 import { followJournal, journalEnd, searchJournal, type FoundEvent, type Place } from '../journal/search.ts';
 import { MAX_LINE_BYTES, segmentPath } from '../journal/segment.ts';
 import { FACETS, LEVELS, STATES, type AlertRow, type FacetName, type Group, type Level, type Summary } from './api.ts';

@@ -7,6 +7,7 @@
  */
 import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { errorCode, messageOf } from '../files/errors.ts';
 import { STATES } from './api.ts';
 import { fields, text, type Mark } from './row.ts';
 
@@ -21,9 +22,11 @@ export interface Marks {
 /** @throws Error when the file can't be read. It is made with the first mark. */
 export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Marks> {
   const marks = new Map<string, Mark>();
-  const old = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT') return '';
-    throw new Error(`can't read marks of alerts from ${file}: ${error.code ?? error.message}`, { cause: error });
+  const old = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (errorCode(error) === 'ENOENT') return '';
+    throw new Error(`can't read marks of alerts from ${file}: ${errorCode(error) ?? messageOf(error)}`, {
+      cause: error,
+    });
   });
   let lines = 0;
   for (const line of old.split('\n')) {

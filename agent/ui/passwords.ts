@@ -6,6 +6,7 @@
  */
 import { createHmac, randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
+import { errorCode } from '../files/errors.ts';
 
 const COST = { N: 65_536, r: 8, p: 1 };
 const HASH_BYTES = 32;
@@ -55,7 +56,7 @@ export async function openPasswordFile(file: string): Promise<PasswordFile> {
   try {
     if ((await read()).size === 0) throw new Error(`${file} has no users: dpi-agent ui --hash-password makes a line`);
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
+    const code = errorCode(error);
     throw code === undefined ? error : new Error(`can't read the password file ${file}: ${code}`, { cause: error });
   }
 

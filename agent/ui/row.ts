@@ -1,4 +1,5 @@
 /** An event document as a row of the page. The document may come from anybody who can write the journal or the index: nothing in it is trusted. */
+import { isRecord } from '../files/record.ts';
 import type { AlertRow, End, Level, State } from './api.ts';
 
 /** What somebody made of an alert. */
@@ -21,7 +22,7 @@ export function levelOf(severity: number): Level {
 }
 
 export function fields(value: unknown): Fields {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
+  return isRecord(value) ? value : {};
 }
 
 /** @param share Gives one copy of texts that many rows have. @returns undefined when it is no event that can be shown. */

@@ -10,7 +10,7 @@ import { isIP } from 'node:net';
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { shown } from '../../config/text.ts';
-import { errorCode } from '../../journal/error.ts';
+import { errorCode } from '../../files/errors.ts';
 import { searchJournal, type SearchedEvent } from '../../journal/search.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';

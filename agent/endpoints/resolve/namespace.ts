@@ -5,6 +5,7 @@
  * Needs the node's pid namespace, and CAP_SYS_PTRACE. Static pods are not found: their cgroup has another UID than the object in the API.
  */
 import { readlinkSync } from 'node:fs';
+import { errorCode } from '../../files/errors.ts';
 import { read, type Host } from './host.ts';
 import { canonical, parseInet6, parseLocalAddresses } from './kernel.ts';
 import type { PodIdentity } from './resolver.ts';
@@ -52,7 +53,7 @@ function linkOf(host: Host, pid: number): string | undefined {
   try {
     return readlinkSync(`${host.proc}/${pid}/ns/net`);
   } catch (error) {
-    const code = error instanceof Error && 'code' in error ? error.code : undefined;
+    const code = errorCode(error);
     return code === 'EACCES' || code === 'EPERM' ? 'denied' : undefined;
   }
 }

@@ -4,6 +4,7 @@
  * One JSON object a line, `timestamp` first. Objects whose `event_type` is not `alert` are passed over. An alert's `severity` is the rule's
  * priority. Alerts of the packet decoder may have no addresses and no `proto`.
  */
+import { isRecord } from '../../files/record.ts';
 import type { Alert, Decoder, Flow } from '../alert.ts';
 import { originalGid } from '../suricata/copies.ts';
 import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
@@ -28,8 +29,6 @@ export function createEveDecoder(): Decoder {
 /** No string of an object can hold these bytes, for its quotes are escaped; and no object within another begins so. */
 const MARKER = '{"timestamp":';
 
-type JsonObject = Record<string, unknown>;
-
 function read(line: Line, at: number): Found {
   if (!line.chars.startsWith(MARKER, at)) return { kind: 'broken', reason: 'not the start of an event' };
   // Most often the object is the whole line: then its end needs no search.
@@ -48,17 +47,13 @@ function read(line: Line, at: number): Found {
   return typeof alert === 'string' ? { kind: 'invalid', reason: alert, end } : { kind: 'alert', alert, end };
 }
 
-function parse(bytes: Buffer, start: number, end: number): JsonObject | undefined {
+function parse(bytes: Buffer, start: number, end: number): Record<string, unknown> | undefined {
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8', start, end));
-    return isObject(value) ? value : undefined;
+    return isRecord(value) ? value : undefined;
   } catch {
     return undefined;
   }
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 const STRUCTURE = /["{}]/g;
@@ -92,12 +87,12 @@ function stringEnd(chars: string, from: number): number {
   }
 }
 
-function toAlert(event: JsonObject): Alert {
+function toAlert(event: Record<string, unknown>): Alert {
   const { alert: rule, tunnel } = event;
-  if (!isObject(rule)) throw new Damaged('alert is not an object');
+  if (!isRecord(rule)) throw new Damaged('alert is not an object');
   const protocol = protocolName(string('proto', event['proto']));
   // A reassembled packet has no number of its own; the fragment that completed it has.
-  const number = event['pcap_cnt'] ?? (isObject(tunnel) ? tunnel['pcap_cnt'] : undefined) ?? 0;
+  const number = event['pcap_cnt'] ?? (isRecord(tunnel) ? tunnel['pcap_cnt'] : undefined) ?? 0;
   const packetNumber = integer('pcap_cnt', number, Number.MAX_SAFE_INTEGER);
   const payload = base64('payload', event['payload']);
   const service = text(string('app_proto', event['app_proto']));
@@ -126,7 +121,7 @@ function toAlert(event: JsonObject): Alert {
 }
 
 function flow(value: unknown): { flow?: Flow } {
-  if (!isObject(value) || value['start'] === undefined) return {};
+  if (!isRecord(value) || value['start'] === undefined) return {};
   const count = (name: string): number => integer(`flow.${name}`, value[name] ?? 0, Number.MAX_SAFE_INTEGER);
   return {
     flow: {

@@ -17,6 +17,8 @@ import { watch, constants, type BigIntStats, type FSWatcher } from 'node:fs';
 import * as promises from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
+import { errorCode } from '../../files/errors.ts';
+import { isRecord } from '../../files/record.ts';
 import type { Decoded, Decoder } from '../alert.ts';
 
 /** What a tail does to files; errors are those of node:fs. */
@@ -442,7 +444,7 @@ async function orMissing<T>(value: Promise<T>, otherwise: T): Promise<T> {
   try {
     return await value;
   } catch (error) {
-    const code = isObject(error) ? error['code'] : undefined;
+    const code = errorCode(error);
     if (code === 'ENOENT' || code === 'ELOOP' || code === 'ENXIO' || code === 'ENOTDIR') return otherwise;
     throw error;
   }
@@ -471,25 +473,21 @@ async function readState(fileSystem: TailFileSystem, path: string): Promise<Stat
   return value;
 }
 
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
-}
-
 function isCount(value: unknown): boolean {
   return Number.isSafeInteger(value) && Number(value) >= 0;
 }
 
 function isState(value: unknown): value is State {
   return (
-    isObject(value) &&
+    isRecord(value) &&
     value['version'] === 1 &&
     isCount(value['consumed']) &&
     Array.isArray(value['deleting']) &&
     value['deleting'].every(
-      (one) => isObject(one) && typeof one['name'] === 'string' && typeof one['inode'] === 'string',
+      (one) => isRecord(one) && typeof one['name'] === 'string' && typeof one['inode'] === 'string',
     ) &&
     Array.isArray(value['gaps']) &&
-    value['gaps'].every((one) => isObject(one) && typeof one['inode'] === 'string' && isCount(one['bytes']))
+    value['gaps'].every((one) => isRecord(one) && typeof one['inode'] === 'string' && isCount(one['bytes']))
   );
 }
 

@@ -14,6 +14,7 @@ import { open, stat, type FileHandle } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isRecord } from '../../files/record.ts';
 import type { PolicyInput } from '../engine.ts';
 
 /** How long it is waited for, and between two looks. */
@@ -149,8 +150,4 @@ function parse(text: string): unknown {
   } catch {
     return undefined;
   }
-}
-
-function isRecord(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null;
 }
