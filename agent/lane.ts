@@ -5,7 +5,7 @@
  * can't go on in the middle of a record. When the engine dies, the capture goes on and counts what nobody reads.
  */
 import { readFileSync } from 'node:fs';
-import { rename, rm, writeFile } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -21,6 +21,7 @@ import type { EngineRules } from './engine/rules.ts';
 import { createTail, type Tail } from './engine/readers/tail.ts';
 import { superviseEngine, type Ending, type EngineError, type EngineSupervisor } from './engine/supervisor.ts';
 import { messageOf } from './files/errors.ts';
+import { replaceFile } from './files/replace.ts';
 import type { EngineCount } from './observe/ledger.ts';
 import type { LaneSnapshot } from './observe/snapshot.ts';
 import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
@@ -383,9 +384,7 @@ export async function startLane(
 const passedFile = (directory: string): string => join(directory, 'state', 'passed');
 
 async function writePassed(directory: string, offset: number): Promise<void> {
-  const path = passedFile(directory);
-  await writeFile(`${path}.new`, String(offset));
-  await rename(`${path}.new`, path);
+  await replaceFile(passedFile(directory), String(offset), 0o644);
 }
 
 /** 0 where nothing was passed over: then the journal alone says how far alerts got. */

@@ -8,9 +8,10 @@
  * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones do not. It is
  * written anew when it is opened and when most of its lines are old. Not promised: that a change survives a power cut.
  */
-import { appendFileSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { replaceFileSync } from '../files/replace.ts';
 import type { Endpoint } from './endpoint.ts';
 
 const FIRST_ID = 1;
@@ -109,8 +110,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   function rewrite(path: string): void {
     const leases = [...byVlan.values()].flat();
     mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
-    writeFileSync(`${path}.new`, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''), { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    replaceFileSync(path, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''), 0o600);
     lines = leases.length;
     isTorn = false;
   }

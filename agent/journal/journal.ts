@@ -30,6 +30,7 @@ import type { Stats } from 'node:fs';
 import { mkdir, open, stat, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { errorCode } from '../files/errors.ts';
+import { syncDirectory } from '../files/replace.ts';
 import { JournalError, journalError } from './error.ts';
 import { lockDirectory } from './lock.ts';
 import type { Cursor } from './read.ts';
@@ -485,13 +486,4 @@ async function countLines(file: string): Promise<number> {
   let count = 0;
   for await (const lines of readLines(file)) count += lines.filter(({ complete }) => complete).length;
   return count;
-}
-
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

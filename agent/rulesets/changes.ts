@@ -1,6 +1,7 @@
 /** The file of the operator's changes to rules (its language: modify.ts): reading it, and adding to it without disturbing what is there. */
-import { readFile, realpath, rename, stat, writeFile } from 'node:fs/promises';
+import { readFile, realpath, stat } from 'node:fs/promises';
 import { errorCode } from '../files/errors.ts';
+import { replaceFile } from '../files/replace.ts';
 import { parseChanges, type Change } from './modify.ts';
 
 const MAX_FILE_BYTES = 1 << 20;
@@ -55,8 +56,7 @@ export async function writeChange(file: string, action: 'enable' | 'disable', co
       (found) => found.mode & 0o777,
       () => 0o644,
     );
-    await writeFile(`${path}.new`, after, { mode });
-    await rename(`${path}.new`, path);
+    await replaceFile(path, after, mode);
   } catch (error) {
     const code = errorCode(error) ?? '';
     const advice: Record<string, string> = {

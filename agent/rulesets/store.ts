@@ -4,10 +4,11 @@
  *   <directory>/good.json                    engine, overrides, and the sets with their hashes; replaced in one step
  *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, and what the engine gets where it differs
  *
- * Not promised: that it survives a power cut. What can't be read is as if it were not there.
+ * What can't be read is as if it were not there.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { replaceFileSync } from '../files/replace.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
 import { parseRules } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
@@ -28,14 +29,14 @@ export function writeGood(directory: string, engine: string, { sets, overrides }
     const lines = set.rules.map(({ file, line, text, staged }) =>
       JSON.stringify(staged === text ? { file, line, text } : { file, line, text, staged }),
     );
-    replace(join(directory, name), lines.map((line) => `${line}\n`).join(''));
+    replaceFileSync(join(directory, name), lines.map((line) => `${line}\n`).join(''), 0o600);
   }
   const stored: Stored = {
     engine,
     ...(overrides === undefined ? {} : { overrides }),
     sets: [...sets.values()].map(({ name, hash, changedAt, failed }) => ({ name, hash, changedAt, failed })),
   };
-  replace(join(directory, 'good.json'), JSON.stringify(stored));
+  replaceFileSync(join(directory, 'good.json'), JSON.stringify(stored), 0o600);
   const kept = new Set(['good.json', ...[...sets.values()].map(fileOf)]);
   for (const name of there) if (!kept.has(name)) rmSync(join(directory, name), { force: true });
 }
@@ -70,9 +71,4 @@ function readRule(json: string, set: string): IndexedRule[] {
     staged = text,
   } = JSON.parse(json) as { file: string; line: number; text: string; staged?: string };
   return parseRules(text, { file }).rules.map((rule) => ({ ...rule, line, sets: [set], staged }));
-}
-
-function replace(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o600 });
-  renameSync(`${path}.new`, path);
 }

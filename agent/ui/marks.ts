@@ -5,9 +5,10 @@
  * A torn last line, after a crash, is passed over, and ended by the next one. The newest 100,000 alerts that are marked are kept: the file is written anew,
  * beside and renamed, when it has twice as many lines.
  */
-import { mkdir, open, readFile, rename, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { errorCode, messageOf } from '../files/errors.ts';
+import { replaceFile } from '../files/replace.ts';
 import { STATES } from './api.ts';
 import { fields, text, type Mark } from './row.ts';
 
@@ -62,14 +63,7 @@ export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Mar
   }
 
   async function rewrite(): Promise<void> {
-    const next = await open(`${file}.new`, 'w', 0o600);
-    try {
-      await next.writeFile([...marks].map(([id, mark]) => lineOf(id, mark)).join(''));
-      await next.datasync();
-    } finally {
-      await next.close();
-    }
-    await rename(`${file}.new`, file);
+    await replaceFile(file, [...marks].map(([id, mark]) => lineOf(id, mark)).join(''), 0o600);
     await handle?.close();
     handle = undefined;
     lines = marks.size;

@@ -19,6 +19,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../files/errors.ts';
 import { isRecord } from '../../files/record.ts';
+import { replaceFile } from '../../files/replace.ts';
 import type { Decoded, Decoder } from '../alert.ts';
 
 /** What a tail does to files; errors are those of node:fs. */
@@ -294,30 +295,8 @@ export function createTail(options: TailOptions): Tail {
 
   async function writeState(next: State): Promise<void> {
     await fileSystem.mkdir(stateDirectory);
-    const temporary = `${statePath}.new`;
-    await written(temporary, JSON.stringify(next));
-    await fileSystem.rename(temporary, statePath);
-    await synced(stateDirectory);
+    await replaceFile(statePath, JSON.stringify(next), 0o600, fileSystem);
     state = next;
-  }
-
-  async function written(path: string, content: string): Promise<void> {
-    const handle = await fileSystem.open(path, 'w', 0o600);
-    try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
-
-  async function synced(path: string): Promise<void> {
-    const handle = await fileSystem.open(path, 'r');
-    try {
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
   }
 
   /** Deletes what the state says is deleted, as far as it still exists. */

@@ -1,7 +1,8 @@
 /** Snort 3: its configuration, its command line, and what it says. */
 import { existsSync, realpathSync } from 'node:fs';
-import { rename, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { replaceFile } from '../../files/replace.ts';
 import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
@@ -63,8 +64,7 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
     }
     const path = join(input.configDirectory, 'snort.lua');
     // In one step: an engine that reloads by itself never sees a part of it.
-    await writeFile(`${path}.new`, snortLua(install, input, settings));
-    await rename(`${path}.new`, path);
+    await replaceFile(path, snortLua(install, input, settings), 0o644);
     return path;
   }
 
