@@ -13,6 +13,7 @@ import { createSession, type Session } from './session.ts';
 import { createShunt } from './shunt/shunt.ts';
 import { createTurns } from './turns.ts';
 import { loadNative } from '../native.ts';
+import { messageOf } from '../files/errors.ts';
 
 /** How often the interfaces are compared with the sessions: a replaced veth is captured again within this. */
 const CHECK_MILLIS = 250;
@@ -64,7 +65,7 @@ async function choose(): Promise<Chosen> {
   try {
     return await chooseLibrary(settings.library, { ...settings, ready: turns.wake });
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     return await new Promise(() => {
       process.send?.({ type: 'failed', reason } satisfies FromCapture, undefined, {}, () => process.exit(1));
     });

@@ -11,6 +11,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { constants as os } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorCode } from '../files/errors.ts';
 import type { Native } from '../native.ts';
 import { createArena, type Arena } from './arena.ts';
 import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
@@ -251,8 +252,4 @@ function hasReader(path: string): boolean {
 
 function reasonOf(error: unknown): string {
   return errorCode(error) === 'EPIPE' ? 'the engine closed its input' : String(error);
-}
-
-function errorCode(error: unknown): string | undefined {
-  return typeof error === 'object' && error !== null && 'code' in error ? String(error.code) : undefined;
 }

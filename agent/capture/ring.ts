@@ -5,6 +5,7 @@
 import { createNativeLibrary } from './native-library.ts';
 import { createNodePcapLibrary } from './node-pcap-library.ts';
 import type { LibraryChoice, LibraryName } from './protocol.ts';
+import { messageOf } from '../files/errors.ts';
 
 export interface OpenOptions {
   interface: string;
@@ -89,11 +90,11 @@ export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptio
     return { library: createNativeLibrary(options) };
   } catch (error) {
     if (choice === 'native') throw error;
-    const instead = error instanceof Error ? error.message : String(error);
+    const instead = messageOf(error);
     return await createNodePcapLibrary(options).then(
       (library) => ({ library, instead }),
       (other: unknown) => {
-        const reason = other instanceof Error ? other.message : String(other);
+        const reason = messageOf(other);
         throw new Error(`${instead}; ${reason}`, { cause: error });
       },
     );

@@ -12,6 +12,7 @@ import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { CaptureSettings } from './protocol.ts';
 import type { Library, Ring } from './ring.ts';
 import type { Reading } from './turns.ts';
+import { messageOf } from '../files/errors.ts';
 
 const RING_GROWTH = 4;
 /** A ring that brought less than this part of it at a time, for so long, is too large. */
@@ -120,7 +121,7 @@ export function createTap(
       ring = await library.open({ interface: spec.interface, netns: spec.netns, size: settings.ringSize });
     } catch (error) {
       opening = false;
-      return wait(`${spec.interface} cannot be captured: ${error instanceof Error ? error.message : String(error)}`);
+      return wait(`${spec.interface} cannot be captured: ${messageOf(error)}`);
     }
     opening = false;
     // The name may have changed hands while it was opened.

@@ -11,7 +11,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import { errorCode } from '../files/errors.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 import { runningPid } from '../files/process.ts';
 import { ENGINE_FILE, fifoOf, GENERATION_FILE, releaseReader, type GenerationRecord } from './generation.ts';
 
@@ -40,7 +40,7 @@ export async function leftGenerations(laneDirectory: string): Promise<LeftGenera
         // The agent died while it made this one.
         await rm(directory, { recursive: true, force: true });
       } else {
-        left.unreadable.push({ directory, reason: error instanceof Error ? error.message : String(error) });
+        left.unreadable.push({ directory, reason: messageOf(error) });
       }
     }
   }

@@ -1,8 +1,6 @@
 /** What goes wrong with a journal: where, and what an operator can do about it. */
 import { errorCode, messageOf } from '../files/errors.ts';
 
-export { errorCode };
-
 /** `ELOCKED`: another agent writes here. `ECLOSED`: used after `close`. Else the system's own code: ENOSPC, EROFS, EACCES, EIO, … */
 export class JournalError extends Error {
   override readonly name = 'JournalError';

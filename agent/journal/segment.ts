@@ -3,8 +3,6 @@ import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { isRecord } from '../files/record.ts';
 
-export { isRecord };
-
 /** A longer line is not read; events are far smaller. */
 export const MAX_LINE_BYTES = 1 << 20;
 const CHUNK_BYTES = 1 << 18;

@@ -19,6 +19,7 @@ import {
 import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from '../capture/pcap-file.ts';
 import { loadNative } from '../native.ts';
 import { headOf, STDIN } from './head.ts';
+import { messageOf } from '../files/errors.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 /** What Linux lets anybody ask for (fs.pipe-max-size). */
@@ -106,7 +107,7 @@ export async function openFeed(path: string, hasEnded: () => boolean, events: Fe
     } catch (error) {
       // Stopped on purpose is not damaged.
       if (stop.aborted) return;
-      summary.error = error instanceof Error ? error.message : String(error);
+      summary.error = messageOf(error);
     }
     const outcome = parser.end();
     if (outcome.kind === 'read') Object.assign(summary, { damages: outcome.damages, damageCount: outcome.damageCount });

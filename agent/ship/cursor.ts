@@ -3,7 +3,7 @@
  *
  * Invariant: `cursor.event = delivered + deadLettered + evicted`; `duplicates` are a part of `delivered`.
  *
- * Written to a temporary file, synced, renamed, its folder synced: after a crash it is the old one or the new one.
+ * After a crash it is the old one or the new one.
  *
  * Recovery: without the file, the sink begins at the journal's oldest event. A file that makes no sense is kept aside as
  * `<sink>.cursor.json.damaged`, and the same happens. A cursor behind the journal's end is one of another journal, or the journal was
@@ -11,11 +11,12 @@
  *
  * Not promised: that another journal is noticed when it has at least as many events as the one before.
  */
-import { mkdir, open, readFile, rename } from 'node:fs/promises';
+import { mkdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
-import { errorCode } from '../journal/error.ts';
+import { errorCode } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
+import { replaceFile } from '../files/replace.ts';
 import type { Cursor } from '../journal/journal.ts';
-import { isRecord } from '../journal/segment.ts';
 
 export interface Progress {
   /** Behind the last event that was settled with all before it. */
@@ -54,27 +55,8 @@ export async function loadProgress(file: string, end: Cursor): Promise<{ progres
 
 /** Creates the folder (0750) where needed. @throws the system's error; then the old file is still there. */
 export async function saveProgress(file: string, progress: Progress): Promise<void> {
-  const directory = path.dirname(file);
-  await mkdir(directory, { recursive: true, mode: 0o750 });
-  const temporary = `${file}.tmp`;
-  const handle = await open(temporary, 'w', 0o640);
-  try {
-    await handle.writeFile(`${JSON.stringify({ version: 1, ...progress })}\n`);
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
-  await rename(temporary, file);
-  await syncDirectory(directory);
-}
-
-export async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
+  await mkdir(path.dirname(file), { recursive: true, mode: 0o750 });
+  await replaceFile(file, `${JSON.stringify({ version: 1, ...progress })}\n`, 0o640);
 }
 
 function parse(text: string): Progress | undefined {

@@ -16,12 +16,13 @@
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errorCode } from '../journal/error.ts';
+import { errorCode } from '../files/errors.ts';
+import { syncDirectory } from '../files/replace.ts';
 import { openJournal, readJournal } from '../journal/journal.ts';
 import { lockDirectory } from '../journal/lock.ts';
-import { isRecord, MAX_LINE_BYTES } from '../journal/segment.ts';
+import { isRecord } from '../files/record.ts';
+import { MAX_LINE_BYTES } from '../journal/segment.ts';
 import { stripControls } from '../text.ts';
-import { syncDirectory } from './cursor.ts';
 
 const NAME = 'dead-letters';
 const SEGMENT_BYTES = 4 << 20;

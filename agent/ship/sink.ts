@@ -24,11 +24,12 @@
  */
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { isNativeError } from 'node:util/types';
 import type { Logger } from 'pino';
+import { messageOf } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { readJournal } from '../journal/journal.ts';
 import type { Cursor, JournalLine } from '../journal/journal.ts';
-import { isRecord, listSegments } from '../journal/segment.ts';
+import { listSegments } from '../journal/segment.ts';
 import { loadProgress, noProgress, saveProgress } from './cursor.ts';
 import type { Progress } from './cursor.ts';
 import { appendDeadLetters, cleanReason, deadLetterDirectory } from './dead-letter.ts';
@@ -229,7 +230,7 @@ export function startSink(options: SinkOptions): Sink {
       if (troubled.delete(what)) log.info({ sink: name, what }, 'the sink goes on');
       return result;
     } catch (error) {
-      const message = messageOf(error);
+      const message = reasonOf(error);
       lastError = message;
       if (!troubled.has(what)) {
         troubled.add(what);
@@ -375,7 +376,7 @@ export function startSink(options: SinkOptions): Sink {
     } catch (error) {
       if (aborted.signal.aborted) return 'stop';
       const failure = error instanceof SendError ? error.failure : 'incomplete';
-      const message = messageOf(error);
+      const message = reasonOf(error);
       const [only] = group;
       if (failure !== 'too_large' && failure !== 'refused') {
         failed(failure, message);
@@ -574,13 +575,13 @@ export function startSink(options: SinkOptions): Sink {
     await late;
     await destination
       .close()
-      .catch((error: unknown) => log.warn({ sink: name, error: messageOf(error) }, 'closing failed'));
+      .catch((error: unknown) => log.warn({ sink: name, error: reasonOf(error) }, 'closing failed'));
   }
 
   return { name, status: report, stop };
 }
 
 /** For a log: one line, bounded. */
-function messageOf(error: unknown): string {
-  return cleanReason(isNativeError(error) || error instanceof Error ? error.message : String(error));
+function reasonOf(error: unknown): string {
+  return cleanReason(messageOf(error));
 }

@@ -1,6 +1,6 @@
 /** Events as NDJSON on standard output. An event counts as delivered when the stream has handed it to the system. */
 import type { Writable } from 'node:stream';
-import { errorCode } from '../journal/error.ts';
+import { errorCode } from '../files/errors.ts';
 import { type Destination, SendError } from './destination.ts';
 
 export function createStdout(stream: Writable = process.stdout): Destination {

@@ -24,8 +24,8 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { connect as connectTls } from 'node:tls';
 import { isNativeError } from 'node:util/types';
 import type { Config } from '../config/schema.ts';
-import { errorCode } from '../journal/error.ts';
-import { isRecord } from '../journal/segment.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
+import { isRecord } from '../files/record.ts';
 import { type Destination, type Item, type Outcome, SendError } from './destination.ts';
 
 const TIMEOUT_MILLIS = 30_000;
@@ -299,8 +299,4 @@ function failure(target: Target, error: unknown): SendError {
 
 function where({ protocol, address }: Target): string {
   return `the syslog collector at ${address} (${protocol})`;
-}
-
-function messageOf(error: unknown): string {
-  return isNativeError(error) || error instanceof Error ? error.message : String(error);
 }

@@ -7,7 +7,7 @@
 import { X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import type { Config } from '../../config/load.ts';
-import { errorCode } from '../../journal/error.ts';
+import { errorCode } from '../../files/errors.ts';
 import { SendError, type SendFailure } from '../destination.ts';
 
 export interface Credentials {
