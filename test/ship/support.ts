@@ -5,9 +5,11 @@ import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { openJournal } from '../../agent/journal/journal.ts';
 import type { Journal, JournalOptions } from '../../agent/journal/journal.ts';
+import type { SinkClock } from '../../agent/ship/clock.ts';
 import type { Destination, Item, Outcome } from '../../agent/ship/destination.ts';
 import { startSink } from '../../agent/ship/sink.ts';
-import type { Sink, SinkClock, SinkOptions } from '../../agent/ship/sink.ts';
+import type { Sink } from '../../agent/ship/sink.ts';
+import type { SinkOptions } from '../../agent/ship/state.ts';
 
 export interface World {
   root: string;

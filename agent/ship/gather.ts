@@ -1,0 +1,106 @@
+/** Reads the journal on into the window, as far as there is room, and says when what was gathered is to be sent. */
+import { readJournal, type Cursor } from '../journal/journal.ts';
+import { listSegments } from '../journal/segment.ts';
+import { isUnsettled, toEntry, toGap, type Entry, type Unsettled } from './entry.ts';
+import { unsettledOf, type SinkState, type Window } from './state.ts';
+import { attempt, rest, TICK_MILLIS } from './wait.ts';
+
+/** Of this many batches, the window may hold what is settled but has an unsettled one before it. */
+const WINDOW_BATCHES = 10;
+
+/** What the window holds, as far as it is bounded. */
+interface Load {
+  /** Unsettled, and their bytes. */
+  events: number;
+  bytes: number;
+  /** Bytes of dead letters. */
+  letters: number;
+}
+
+export async function gather(sink: SinkState): Promise<void> {
+  const { window, settings } = sink;
+  window.isOverfull = false;
+  const load = loadOf(window);
+  const to = settings.journal.end();
+  if (to.event <= window.position.event || !hasRoom(sink, load)) return;
+  window.isSteady = false;
+  const found = await attempt(sink, 'journal', () => readOn(sink, to, load));
+  window.isSteady = true;
+  // Nothing there although there should be: gone by retention, or the folder can't be read.
+  if (found !== true && load.events === 0 && !window.isOverfull) {
+    await noticeEvicted(sink);
+    await rest(sink, TICK_MILLIS, false);
+  }
+}
+
+/** @returns whether there was anything that had room. */
+async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean> {
+  const { window, settings, counts, stop } = sink;
+  const { directory } = settings.journal;
+  let found = false;
+  for await (const line of readJournal({ directory, from: window.position, to })) {
+    const entry = toEntry(line, line.number - window.position.event, counts.delivered, settings.clock);
+    window.isOverfull = isUnsettled(entry) && load.events > 0 && load.bytes + entry.bytes > settings.batch.batchSize;
+    if (window.isOverfull) break;
+    add(load, entry);
+    if (entry.gap > 0) logEvicted(sink, entry.gap);
+    found = true;
+    window.entries.push(entry);
+    window.position = line.end;
+    if (!hasRoom(sink, load) || stop.aborted) break;
+  }
+  return found;
+}
+
+function loadOf({ entries }: Window): Load {
+  const load = { events: 0, bytes: 0, letters: 0 };
+  for (const entry of entries) add(load, entry);
+  return load;
+}
+
+function add(load: Load, entry: Entry): void {
+  if (isUnsettled(entry)) {
+    load.events += 1;
+    load.bytes += entry.bytes;
+  } else load.letters += entry.bytes;
+}
+
+function hasRoom({ window, settings: { batch } }: SinkState, { events, letters }: Load): boolean {
+  return (
+    events < batch.batchEvents &&
+    letters <= batch.batchSize &&
+    window.entries.length < WINDOW_BATCHES * batch.batchEvents
+  );
+}
+
+/** Looks whether retention has passed the reader, also while the destination is away. */
+export async function noticeEvicted(sink: SinkState): Promise<void> {
+  const { window, settings } = sink;
+  const [oldest] = await listSegments(settings.journal.directory).catch(() => []);
+  if (oldest === undefined || !window.isSteady || oldest <= window.position.event) return;
+  const gap = oldest - window.position.event;
+  const end = { segment: oldest, offset: 0, event: oldest };
+  window.entries.push(toGap(end, gap));
+  window.position = end;
+  logEvicted(sink, gap);
+}
+
+function logEvicted({ settings: { name, log } }: SinkState, events: number): void {
+  log.warn({ sink: name, events }, 'events were deleted by retention before they were delivered');
+}
+
+/** How long the gathered events still wait for others, in ms; with none, until the next look. */
+export function dueIn({ window, settings }: SinkState, unsettled: readonly Unsettled[]): number {
+  const { batch, clock } = settings;
+  const [oldest] = unsettled;
+  if (oldest === undefined) return TICK_MILLIS;
+  const isFull = window.isOverfull || unsettled.length >= batch.batchEvents;
+  if (isFull || unsettled.some(({ attempts }) => attempts > 0)) return 0;
+  return oldest.gatheredAt + batch.batchMillis - clock.now();
+}
+
+/** Whether what the journal has now is worth ending a wait: the first event, or enough for a batch. */
+export function isWorthWaking({ window, settings: { journal, batch } }: SinkState): boolean {
+  const waiting = unsettledOf(window).length;
+  return waiting === 0 || waiting + journal.end().event - window.position.event >= batch.batchEvents;
+}

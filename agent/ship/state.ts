@@ -1,0 +1,146 @@
+/** What a sink is given, and what it has in hand: the state that the steps of a batch share, each part by its name. */
+import path from 'node:path';
+import type { Logger } from 'pino';
+import type { Cursor } from '../journal/journal.ts';
+import { systemClock, type SinkClock } from './clock.ts';
+import { noProgress, saveProgress, type Progress } from './cursor.ts';
+import { appendDeadLetters, deadLetterDirectory } from './dead-letter.ts';
+import type { Destination, SendFailure } from './destination.ts';
+import { isUnsettled, type Entry, type Unsettled } from './entry.ts';
+
+/** What tests make fail. */
+export interface SinkIo {
+  save(file: string, progress: Progress): Promise<void>;
+  appendLetters: typeof appendDeadLetters;
+}
+
+export interface SinkOptions {
+  /** Such as `elasticsearch`: the name of its files. */
+  name: string;
+  stateDirectory: string;
+  journal: {
+    directory: string;
+    end(): Cursor;
+    onAppend(listener: () => void): () => void;
+  };
+  /** Closed when the sink is stopped. */
+  destination: Destination;
+  /** At most this many events, at most this many bytes, and how long an event waits for others. */
+  batch: { batchEvents: number; batchSize: number; batchMillis: number };
+  /** Bytes. */
+  deadLetterSize: number;
+  log: Pick<Logger, 'info' | 'warn' | 'error'>;
+  /** Called for each send that delivered events. @param oldest of them: when its packet was captured, in ms since the Unix epoch. */
+  onDelivered?: (count: number, oldest: number) => void;
+  /** Called for each send that was answered. */
+  onSent?: (seconds: number) => void;
+  clock?: SinkClock;
+  /** 0..1. */
+  random?: () => number;
+  /** Milliseconds: the first wait is at most `base`, each further one at most twice as long, none longer than `max`. */
+  retry?: { base: number; max: number };
+  io?: SinkIo;
+}
+
+/** What lies between the cursor and the reader. */
+export interface Window {
+  entries: Entry[];
+  /** Behind the last entry. */
+  position: Cursor;
+  /** Whether `position` is known and nobody reads from it. */
+  isSteady: boolean;
+  /** Whether the next event has no room in the batch. */
+  isOverfull: boolean;
+}
+
+/** What the sends of late say of the destination. */
+export interface Breaker {
+  /** Sends in a row that settled nothing. */
+  failedInARow: number;
+  /** Waits since the last send that settled something. */
+  backoffs: number;
+  /** `since` is monotonic, in milliseconds; undefined: the circuit is closed. */
+  open: { since: number; tries: number } | undefined;
+}
+
+/** Since the start. */
+export interface Counts {
+  delivered: number;
+  /** Sends that had events which had been sent before. */
+  retries: number;
+  failures: Partial<Record<SendFailure | 'retry', number>>;
+  deadLettersEvicted: number;
+  lastError: string | undefined;
+  /** Milliseconds since the Unix epoch. */
+  lastSuccess: number | undefined;
+}
+
+export type SinkSettings = SinkOptions & Required<Pick<SinkOptions, 'clock' | 'random' | 'retry' | 'io'>>;
+
+export interface SinkState {
+  readonly settings: SinkSettings;
+  readonly files: { cursor: string; deadLetters: string };
+  /** Aborted when the sink is to end. */
+  readonly stop: AbortSignal;
+  /** Aborted when it has to end at once. */
+  readonly abort: AbortSignal;
+  /** As it is on the disk. */
+  progress: Progress;
+  readonly window: Window;
+  readonly breaker: Breaker;
+  readonly counts: Counts;
+  /** Which of its files do not work, as was logged. */
+  readonly troubled: Set<string>;
+  /** End the wait under way, where there is one. */
+  pause: { wake: () => void; interrupt: () => void };
+}
+
+export const noPause: SinkState['pause'] = { wake: () => undefined, interrupt: () => undefined };
+
+export function createState(options: SinkOptions, stop: AbortSignal, abort: AbortSignal): SinkState {
+  const { name, stateDirectory } = options;
+  const progress = noProgress();
+  return {
+    settings: {
+      ...options,
+      clock: options.clock ?? systemClock,
+      random: options.random ?? Math.random,
+      retry: options.retry ?? { base: 500, max: 30_000 },
+      io: options.io ?? { save: saveProgress, appendLetters: appendDeadLetters },
+    },
+    files: {
+      cursor: path.join(stateDirectory, 'sinks', `${name}.cursor.json`),
+      deadLetters: deadLetterDirectory(stateDirectory, name),
+    },
+    stop,
+    abort,
+    progress,
+    window: { entries: [], position: progress.cursor, isSteady: false, isOverfull: false },
+    breaker: { failedInARow: 0, backoffs: 0, open: undefined },
+    counts: {
+      delivered: 0,
+      retries: 0,
+      failures: {},
+      deadLettersEvicted: 0,
+      lastError: undefined,
+      lastSuccess: undefined,
+    },
+    troubled: new Set(),
+    pause: noPause,
+  };
+}
+
+export function unsettledOf({ entries }: Window): Unsettled[] {
+  return entries.filter(isUnsettled);
+}
+
+/** Of the cursor, and what retention deleted behind it. */
+export function evictedOf({ progress, window }: SinkState): number {
+  return window.entries.reduce((sum, { gap }) => sum + gap, progress.evicted);
+}
+
+/** Events of the journal that are neither delivered, nor dead-lettered, nor evicted. */
+export function pendingOf(sink: SinkState): number {
+  const { delivered, deadLettered } = sink.progress;
+  return Math.max(0, sink.settings.journal.end().event - delivered - deadLettered - evictedOf(sink));
+}
