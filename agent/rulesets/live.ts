@@ -233,6 +233,8 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
       log.error({ reason: problem }, 'rules are refused; the last good ones stay');
       return;
     }
+    // The agent ended meanwhile.
+    if (isOver()) return;
     const before = current;
     const rules = engineRulesOf(
       admitted.candidate,

@@ -1,0 +1,166 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import type { EngineRules } from '../../agent/engine/rules.ts';
+import type { Verdict } from '../../agent/rulesets/admit.ts';
+import { openRules, type LiveOptions, type LiveRules, type Users } from '../../agent/rulesets/live.ts';
+
+interface World {
+  directory: string;
+  /** Messages, with what is beside them. */
+  logged: { msg: string; level: number; [key: string]: unknown }[];
+  write(text: string): Promise<void>;
+  open(changes?: Partial<LiveOptions>): Promise<LiveRules>;
+  /** Follows until the test ends, with one lane. */
+  follow(rules: LiveRules, reload?: (rules: EngineRules) => Promise<string | undefined>): () => void;
+}
+
+const ends: (() => unknown)[] = [];
+
+afterEach(async () => {
+  for (const end of ends.splice(0).toReversed()) await end();
+});
+
+const rule = (sid: number, msg = 'x'): string => `alert tcp any any -> any any (msg:"${msg}"; sid:${sid}; rev:1;)\n`;
+
+/** Takes all but those whose message is BAD. */
+async function validate({ files }: EngineRules): Promise<Verdict> {
+  const errors = files.flatMap(({ text, origins }) =>
+    text
+      .split('\n')
+      .flatMap((line, index) =>
+        line.includes('BAD')
+          ? [{ file: origins[index]?.file ?? '', line: origins[index]?.fileLine ?? 0, reason: 'not understood' }]
+          : [],
+      ),
+  );
+  return errors.length === 0 ? { is: 'accepted' } : { is: 'refused', reason: 'not understood', errors };
+}
+
+async function createWorld(): Promise<World> {
+  const root = await mkdtemp(join(tmpdir(), 'live-'));
+  ends.push(() => rm(root, { recursive: true, force: true }));
+  const logged: World['logged'] = [];
+  const log = pino({ base: null, timestamp: false }, { write: (line) => void logged.push(JSON.parse(line)) });
+  const directory = join(root, 'rules');
+  const custom = join(root, 'my.rules');
+  return {
+    directory,
+    logged,
+    write: (text) => writeFile(custom, text),
+    open: (changes) =>
+      openRules({
+        sources: { rulesDirectory: join(root, 'none'), paths: [custom], engine: 'snort' },
+        ruleSets: [],
+        alsoUsed: [],
+        leaveOut: true,
+        directory,
+        engine: 'snort 3',
+        validate,
+        log,
+        ...changes,
+      }),
+    follow(rules, reload = async () => undefined) {
+      const lane: ReturnType<Users['lanes']>[number] = { name: 'lane 0', reload, restart: async () => undefined };
+      const end = rules.follow({ lanes: () => [lane], policies: () => [] });
+      ends.push(end);
+      return end;
+    },
+  };
+}
+
+const messages = ({ logged }: World): string[] => logged.map(({ msg }) => msg);
+
+test('what the engine refuses is left out, and whoever names the set is told', async () => {
+  const world = await createWorld();
+  await world.write(rule(1) + rule(2, 'BAD'));
+  const rules = await world.open();
+  expect([...rules.index().keys()]).toEqual(['1:1']);
+  expect(rules.conditions(undefined)).toEqual([
+    expect.stringMatching(/^rule set custom: rule 1:2 is left out \(.*my\.rules:2\): not understood$/),
+  ]);
+  expect(rules.conditions(['none'])).toEqual([expect.stringMatching(/^there is no rule set none; there is: /)]);
+  expect(rules.status().sets).toEqual([expect.objectContaining({ name: 'custom', loaded: 1, failed: 1 })]);
+  expect(messages(world)).toEqual(['rule is left out', 'rules']);
+});
+
+test('without a rule that the engine takes, nothing is opened', async () => {
+  const world = await createWorld();
+  await world.write(rule(1, 'BAD'));
+  await expect(world.open()).rejects.toThrow(/^no rules: the engine takes none of them: .*rule 1:1: not understood$/);
+  await expect(world.open({ leaveOut: false })).rejects.toThrow(/^no rules: the set custom is refused: /);
+  await expect(world.open({ ruleSets: ['none'] })).rejects.toThrow(/^ruleSets: there is no rule set none/);
+});
+
+test('a change reaches the lanes, and is what an agent begins with whose files are bad', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open();
+  const lanes: EngineRules[] = [];
+  const end = world.follow(rules, async (next) => void lanes.push(next));
+  await world.write(rule(1) + rule(2));
+  await Promise.all([rules.changed(), rules.changed()]);
+  expect(lanes.map(({ files }) => files.map(({ text }) => text))).toEqual([[rule(1) + rule(2)]]);
+  expect(rules.status()).toMatchObject({ swaps: { swapped: 1, rolled_back: 0, refused: 0 } });
+  expect(rules.states()).toHaveLength(2);
+  end();
+  await world.write(rule(3, 'BAD'));
+  const later = await world.open({ leaveOut: false });
+  expect([...later.index().keys()]).toEqual(['1:1', '1:2']);
+  expect(later.conditions(undefined)).toEqual([
+    expect.stringMatching(/^rule set custom is refused, its last good rules stay: /),
+  ]);
+  expect(later.status()).toMatchObject({ swaps: { refused: 1 } });
+});
+
+test('a lane that does not inspect by the new rules brings the former ones back', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open();
+  world.follow(rules, async ({ files }) => (files[0]?.text.includes('sid:2;') === true ? 'no proof' : undefined));
+  await world.write(rule(2));
+  await rules.changed();
+  expect([...rules.index().keys()]).toEqual(['1:1']);
+  expect(rules.status()).toMatchObject({ swaps: { swapped: 0, rolled_back: 1 } });
+  expect(rules.conditions(undefined)).toEqual([
+    'rules could not be swapped, the last good ones stay: lane 0: no proof',
+  ]);
+  await world.write(rule(1));
+  await rules.changed();
+  expect(rules.conditions(undefined)).toEqual([]);
+});
+
+test('rules that cannot be read change nothing, and say so', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const overridesFile = join(world.directory, '..', 'extra.lua');
+  await writeFile(overridesFile, 'x = 1');
+  const rules = await world.open({ overridesFile });
+  expect(rules.engineRules().overrides).toBe('x = 1');
+  world.follow(rules);
+  await rm(overridesFile);
+  await rules.changed();
+  expect(rules.engineRules().overrides).toBe('x = 1');
+  expect(rules.conditions(undefined)).toEqual([expect.stringMatching(/^engine\.extraConfig: cannot read /)]);
+});
+
+test('a change that the end of the agent overtakes is none, and no error', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const end: { follow?: () => void } = {};
+  const rules = await world.open({
+    async validate(tried) {
+      if (tried.files.some(({ text }) => text.includes('sid:2;'))) end.follow?.();
+      return validate(tried);
+    },
+  });
+  const lanes: EngineRules[] = [];
+  end.follow = world.follow(rules, async (next) => void lanes.push(next));
+  await world.write(rule(2));
+  await rules.changed();
+  expect(lanes).toEqual([]);
+  expect([...rules.index().keys()]).toEqual(['1:1']);
+  expect(messages(world)).toEqual(['rules']);
+});
