@@ -19,11 +19,11 @@ import { validateRules } from '../engine/generation.ts';
 import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
+import { changeWarnings, engineRulesOf, loadConfiguredSets } from '../rulesets/open.ts';
 import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
 import {
-  changeWarnings,
   CLUSTER_FLAGS,
   COMMON_FLAGS,
   configSources,
@@ -31,8 +31,6 @@ import {
   interfaceFlag,
   createDriver,
   followsCluster,
-  engineRulesOf,
-  loadConfiguredSets,
   place,
 } from './setup.ts';
 import { hasCapability } from '../engine/sandbox.ts';

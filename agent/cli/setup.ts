@@ -8,28 +8,22 @@ import type { EngineDriver, EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
-import { createSuricataDriver, SURICATA_VARIABLES } from '../engine/suricata/suricata.ts';
+import { createSuricataDriver } from '../engine/suricata/suricata.ts';
 import { messageOf } from '../files/errors.ts';
-import { readChanges } from '../rulesets/changes.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
-import { createModifier, type Modifier } from '../rulesets/modify.ts';
 import { validateRules, type Validation } from '../engine/generation.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import type { Verdict } from '../rulesets/admit.ts';
-import { openRules, readOverrides, validationBytes, type LiveRules } from '../rulesets/live.ts';
+import { openRules, validationBytes, type LiveRules } from '../rulesets/live.ts';
 import {
-  defaultSets,
-  findSets,
-  loadSets,
-  stageSets,
-  unknownSet,
-  type LoadedSets,
-  type RuleHooks,
-  type RuleIndex,
-  type RuleSet,
-  type SetSources,
-} from '../rulesets/sets.ts';
-import { translateRule } from '../rulesets/translate/translate.ts';
+  changeWarnings,
+  engineRulesOf,
+  loadConfiguredSets,
+  readLiveHooks,
+  sourcesOf,
+  type ConfiguredSets,
+} from '../rulesets/open.ts';
+import type { RuleIndex } from '../rulesets/sets.ts';
 import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
 import { version } from './version.ts';
@@ -168,74 +162,6 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
   }
 }
 
-export interface ConfiguredSets extends LoadedSets {
-  changes: Pick<Modifier, 'touched' | 'problems'>;
-}
-
-/** All sets that there are, and the names of those that are used. @throws Error that says which set there is not. */
-export async function findConfiguredSets(
-  config: Pick<Config, 'rulesDirectory' | 'rules' | 'ruleSets'>,
-  engine: EngineInstall['name'],
-): Promise<{ sets: Map<string, RuleSet>; used: string[] }> {
-  const sets = await findSets(sourcesOf(config, engine));
-  const used = defaultSets(config.ruleSets, sets);
-  for (const name of used) if (!sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
-  return { sets, used };
-}
-
-/** What becomes of a rule on its way to the engine: the operator's changes, and then the translation. */
-function hooksOf(modifier: Modifier, engine: EngineInstall['name']): RuleHooks {
-  const hooks: RuleHooks = { modify: (rules, set) => modifier.modify(rules, set) };
-  if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
-  return hooks;
-}
-
-/** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong with those. */
-export async function loadWithChanges(
-  config: Pick<Config, 'ruleChanges'>,
-  engine: EngineInstall['name'],
-  sets: readonly RuleSet[],
-  seen?: RuleHooks['seen'],
-): Promise<ConfiguredSets> {
-  const changes = createModifier(await readChanges(config.ruleChanges));
-  const hooks = { ...hooksOf(changes, engine), ...(seen === undefined ? {} : { seen }) };
-  return { ...(await loadSets(sets, engine, hooks)), changes };
-}
-
-/** @throws Error that says which set there is not, that there are no rules, or what is wrong with the changes. */
-export async function loadConfiguredSets(config: Config, engine: EngineInstall['name']): Promise<ConfiguredSets> {
-  const { sets, used } = await findConfiguredSets(config, engine);
-  if (used.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
-  return loadWithChanges(
-    config,
-    engine,
-    used.flatMap((name) => sets.get(name) ?? []),
-  );
-}
-
-/** What the operator should know of the changes: what could not be done, and lines that change nothing. */
-export function changeWarnings({ changes }: ConfiguredSets, file: string): { line: string; reason: string }[] {
-  return [
-    ...changes.problems().map(({ line, reason }) => ({ line: `${file}:${line}`, reason })),
-    ...changes
-      .touched()
-      .filter(({ rules }) => rules === 0)
-      .map(({ line }) => ({ line: `${file}:${line}`, reason: 'changes no rule' })),
-  ];
-}
-
-/** What an engine gets of rules that do not change. @throws Error that names an overrides file that can't be read. */
-export async function engineRulesOf(config: Config, { index }: LoadedSets): Promise<EngineRules> {
-  const defaults = [...new Set([...index.values()].flatMap((rule) => rule.sets))];
-  const overrides = await readOverrides(config.engine.extraConfig);
-  return {
-    files: stageSets(index, new Set(defaults)),
-    defaults,
-    policies: [],
-    ...(overrides === undefined ? {} : { overrides }),
-  };
-}
-
 /** The rules of a command that does not follow their files; it logs what is wrong with them. @throws CommandError */
 export async function loadRulesOnce(
   config: Config,
@@ -244,22 +170,26 @@ export async function loadRulesOnce(
 ): Promise<{ index: RuleIndex; engineRules: EngineRules }> {
   try {
     const loaded = await loadConfiguredSets(config, engine);
-    for (const { file, line, reason } of loaded.problems.slice(0, MAX_RULE_WARNINGS))
-      log.warn({ file, line, reason }, 'rule');
-    for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_RULE_WARNINGS)) {
-      log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
-    }
-    for (const warning of changeWarnings(loaded, config.ruleChanges).slice(0, MAX_RULE_WARNINGS)) {
-      log.warn(warning, 'change of rules');
-    }
-    for (const { sid, file, line, reason } of loaded.refused.slice(0, MAX_RULE_WARNINGS))
-      log.warn({ sid, file, line, reason }, 'rule is not translated');
+    logProblems(loaded, config.ruleChanges, log);
     const engineRules = await engineRulesOf(config, loaded);
     log.info({ rules: loaded.index.size, refused: loaded.refused.length, sets: engineRules.defaults }, 'rules');
     return { index: loaded.index, engineRules };
   } catch (error) {
     throw new CommandError(messageOf(error));
   }
+}
+
+function logProblems(loaded: ConfiguredSets, changesFile: string, log: Logger): void {
+  const { problems, duplicates, refused } = loaded;
+  for (const { file, line, reason } of problems.slice(0, MAX_RULE_WARNINGS)) log.warn({ file, line, reason }, 'rule');
+  for (const { sid, kept, dropped } of duplicates.slice(0, MAX_RULE_WARNINGS)) {
+    log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
+  }
+  for (const warning of changeWarnings(loaded, changesFile).slice(0, MAX_RULE_WARNINGS)) {
+    log.warn(warning, 'change of rules');
+  }
+  for (const { sid, file, line, reason } of refused.slice(0, MAX_RULE_WARNINGS))
+    log.warn({ sid, file, line, reason }, 'rule is not translated');
 }
 
 /** Rules that follow their files. @throws CommandError when there are none that the engine takes, or a set or path does not exist. */
@@ -279,15 +209,7 @@ export async function openLiveRules(
       alsoUsed: config.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
       ...(overridesFile === undefined ? {} : { overridesFile }),
       leaveOut: config.rulesLeaveOut,
-      async hooks() {
-        const changes = await readChanges(config.ruleChanges);
-        return {
-          hooks: hooksOf(createModifier(changes), install.name),
-          // Another version of the agent may translate otherwise.
-          hash: JSON.stringify([version(), changes]),
-          files: [config.ruleChanges],
-        };
-      },
+      hooks: () => readLiveHooks(config.ruleChanges, install.name, version()),
       directory: join(config.stateDirectory, 'rules'),
       engine: `${install.name} ${install.version}`,
       async validate(rules) {
@@ -329,8 +251,4 @@ function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
     found.map((error) => error.reason)[0] ??
     `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
   return { is: 'refused', reason, errors: exit.stopped === undefined ? errors : [] };
-}
-
-function sourcesOf(config: Pick<Config, 'rulesDirectory' | 'rules'>, engine: EngineInstall['name']): SetSources {
-  return { rulesDirectory: config.rulesDirectory, paths: config.rules, engine };
 }

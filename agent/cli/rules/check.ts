@@ -1,9 +1,10 @@
 /** `dpi-agent rules check`: lets the engine load the rules, and names each one that it refuses, or can't be given. */
 import type { Argv, CommandModule } from 'yargs';
+import { changeWarnings } from '../../rulesets/open.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
-import { changeWarnings, place, readConfig } from '../setup.ts';
+import { place, readConfig } from '../setup.ts';
 import {
   failing,
   neededEngine,

@@ -8,11 +8,12 @@ import { findEngine } from '../../engine/find.ts';
 import { validateRules } from '../../engine/generation.ts';
 import { planSandbox } from '../../engine/sandbox.ts';
 import type { EngineRules, StagedFile } from '../../engine/rules.ts';
-import { readOverrides } from '../../rulesets/live.ts';
+import { findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../../rulesets/open.ts';
+import { readOverrides } from '../../rulesets/overrides.ts';
 import { stageSets, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { COMMON_FLAGS, createDriver, findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../setup.ts';
+import { COMMON_FLAGS, createDriver } from '../setup.ts';
 
 const { config, engine, rules } = COMMON_FLAGS;
 export const RULES_FLAGS = {

@@ -1,11 +1,12 @@
 /** `dpi-agent rules list`: the rule sets. */
 import { stat } from 'node:fs/promises';
 import type { Argv, CommandModule } from 'yargs';
+import { changeWarnings } from '../../rulesets/open.ts';
 import { installedSet } from '../../rulesets/update.ts';
 import type { EngineName } from '../../engine/engine.ts';
 import { stripControls } from '../../text.ts';
 import { coloursOf, grouped } from '../print.ts';
-import { changeWarnings, readConfig } from '../setup.ts';
+import { readConfig } from '../setup.ts';
 import { installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES, type Survey } from './common.ts';
 
 export interface ListedSet {

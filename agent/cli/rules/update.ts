@@ -2,6 +2,7 @@
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { findRuleFiles } from '../../rulesets/files.ts';
+import { loadWithChanges } from '../../rulesets/open.ts';
 import { SET_NAME, stageSets } from '../../rulesets/sets.ts';
 import { COMMUNITY_URL, rollBack, UpdateError, updateSet } from '../../rulesets/update.ts';
 import { parseDuration, parseSize } from '../../config/leaves.ts';
@@ -9,7 +10,7 @@ import type { Config } from '../../config/load.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped } from '../print.ts';
-import { loadWithChanges, place, readConfig } from '../setup.ts';
+import { place, readConfig } from '../setup.ts';
 import { version } from '../version.ts';
 import { neededEngine, OWN, printJson, RULES_FLAGS, TITLES, validate } from './common.ts';
 

@@ -1,0 +1,126 @@
+/** What the files say now: the sets that are used, those that did not change as they were before, and the overrides. */
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import type { Logger } from 'pino';
+import type { EngineRules, RulePolicy } from '../engine/rules.ts';
+import type { Candidate, SetVersion } from './admit.ts';
+import { readRuleFile } from './files.ts';
+import { readOverrides } from './overrides.ts';
+import {
+  defaultSets,
+  findSets,
+  loadSets,
+  stageSets,
+  type RuleHooks,
+  type RuleIndex,
+  type RuleSet,
+  type SetSources,
+} from './sets.ts';
+
+/** Lines of the log for each set. */
+const MAX_WARNINGS = 5;
+
+/** What rules go through, what of it makes a difference, and the files that it is in. */
+export interface LiveHooks {
+  hooks: RuleHooks;
+  hash: string;
+  files: string[];
+}
+
+export interface CandidateOptions {
+  sources: SetSources;
+  /** Sets of resources that name none. */
+  ruleSets: readonly string[];
+  /** Further sets that are used from the beginning. */
+  alsoUsed: readonly string[];
+  overridesFile?: string;
+  /** Name and version. */
+  engine: string;
+  hooks?: () => Promise<LiveHooks>;
+  log: Pick<Logger, 'warn'>;
+}
+
+export interface FoundRules {
+  /** All that there are, used or not. */
+  sets: ReadonlyMap<string, RuleSet>;
+  /** Names of those that resources get that name none. */
+  defaults: string[];
+  candidate: Candidate;
+}
+
+/** @param before Where its sets are the same, they are taken. @throws Error that names what cannot be read. */
+export async function readCandidate(
+  options: CandidateOptions,
+  policies: () => readonly RulePolicy[],
+  before: Candidate | undefined,
+): Promise<FoundRules> {
+  const sets = await findSets(options.sources);
+  const defaults = defaultSets(options.ruleSets, sets);
+  const used = new Set([...defaults, ...options.alsoUsed, ...policies().flatMap((policy) => policy.sets)]);
+  const { hooks, hash: hooksHash } = (await options.hooks?.()) ?? { hooks: {}, hash: '' };
+  const versions = new Map<string, SetVersion>();
+  for (const name of used) {
+    const set = sets.get(name);
+    if (set === undefined) continue;
+    const { hash, changedAt } = await hashOf(set, options.engine + hooksHash);
+    const same = before?.sets.get(name);
+    versions.set(name, same?.hash === hash ? same : await readSet(options, set, hash, changedAt, hooks));
+  }
+  const overrides = await readOverrides(options.overridesFile);
+  return { sets, defaults, candidate: { sets: versions, ...(overrides === undefined ? {} : { overrides }) } };
+}
+
+async function readSet(
+  { sources, log }: CandidateOptions,
+  set: RuleSet,
+  hash: string,
+  changedAt: number,
+  hooks: RuleHooks,
+): Promise<SetVersion> {
+  const loaded = await loadSets([set], sources.engine, hooks);
+  for (const { file, line, reason } of loaded.problems.slice(0, MAX_WARNINGS)) log.warn({ file, line, reason }, 'rule');
+  const failed = loaded.refused.map(({ ...rule }) => rule);
+  return { name: set.name, hash, changedAt, rules: [...loaded.index.values()], failed };
+}
+
+async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; changedAt: number }> {
+  const hash = createHash('sha256').update(salt);
+  let changedAt = 0;
+  for (const { path, syntax } of set.files) {
+    changedAt = Math.max(changedAt, (await stat(path)).mtimeMs);
+    hash.update(`\0${path}\0${syntax}\0`).update(await readRuleFile(path));
+  }
+  return { hash: hash.digest('hex'), changedAt: Math.round(changedAt) };
+}
+
+/** The same for candidates that are the same. */
+export function signatureOf({ sets, overrides }: Candidate): string {
+  return JSON.stringify([[...sets.values()].map(({ name, hash }) => `${name} ${hash}`).toSorted(), overrides]);
+}
+
+/** What an engine gets of it. @param defaults Sets for all, of those that there are. */
+export function stageCandidate(
+  { sets, overrides }: Candidate,
+  index: RuleIndex,
+  defaults: readonly string[],
+  policies: readonly RulePolicy[],
+): EngineRules {
+  const used = new Set([...defaults, ...policies.flatMap((policy) => policy.sets)].filter((name) => sets.has(name)));
+  return {
+    files: stageSets(index, used),
+    defaults: [...defaults],
+    policies: policies.map(({ id, sets: named, vlans }) => ({ id, sets: [...named], vlans: [...vlans] })),
+    ...(overrides === undefined ? {} : { overrides }),
+  };
+}
+
+/** Files and folders by which a candidate may become another one. */
+export async function pathsOf({ sources, hooks, overridesFile }: CandidateOptions): Promise<string[]> {
+  const files = [...(await findSets(sources)).values()].flatMap((set) => set.files.map(({ path }) => path));
+  const further = (await hooks?.())?.files ?? [];
+  // A link on the way may be swapped: folders too.
+  const folders = [...new Set(files.map((path) => dirname(path)))];
+  const overrides = overridesFile === undefined || overridesFile === '' ? [] : [overridesFile];
+  return [sources.rulesDirectory, ...sources.paths, ...folders, ...files, ...further, ...overrides];
+}
