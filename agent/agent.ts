@@ -19,7 +19,7 @@ import type { Config } from './config/load.ts';
 import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
 import { openLeases } from './endpoints/leases.ts';
 import { createCombinations } from './endpoints/combinations.ts';
-import type { Alert, Decoded } from './engine/alert.ts';
+import type { Alert, Decoded, Position } from './engine/alert.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import { ruleFolders } from './engine/generation.ts';
 import { leftGenerations } from './engine/orphans.ts';
@@ -237,7 +237,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       attributed = identify(generation, found, offset);
     } catch (error) {
       suppressedUpTo.set(generation, offset);
-      return setAside(`${generation}:${offset}`, found, error);
+      return setAside({ generation, offset }, found, error);
     }
     if (attributed.length === 0) counts.unattributed++;
     else counts.copies += attributed.length - 1;
@@ -258,7 +258,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const rule = options.rules.index().get(key);
     // A count of the engine's packets says nothing to anybody when it runs for ever.
     const { packetNumber: _, ...alert } = withRule(found, rule, options.vocabulary);
-    const attributed = attribute(alert, `${generation}:${offset}`, leases, sensor, (named) =>
+    const attributed = attribute(alert, { generation, offset }, leases, sensor, (named) =>
       isWanted(statesOf(generation), key, alert.timeMicros, named),
     );
     return rule === undefined
@@ -283,13 +283,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
       return;
     }
     const now = performance.now();
-    if (flood.take(attributed, now) === 'folded') return;
+    if (flood.admit(attributed, now) === 'folded') return;
     namer.expect(attributed);
     if (merger.add(attributed, now) === 'merged') counts.merged++;
   }
 
   /** One alert that something throws on keeps none behind it from the journal. */
-  function setAside(position: string, alert: Alert, error: unknown): void {
+  function setAside(position: Position, alert: Alert, error: unknown): void {
     counts.failed++;
     failedAlerts.add(position, alert, error);
   }
@@ -334,14 +334,14 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   function release(all = false): Promise<void> {
     releasing = releasing.then(async () => {
       const now = performance.now();
-      const folds = all ? flood.closeAll() : flood.due(now);
+      const folds = all ? flood.closeAll() : flood.closeDue(now);
       for (const fold of folds) {
         namer.expect(fold);
         folded += (fold.fold?.count ?? 1) - 1;
         counts.merged += (fold.fold?.count ?? 1) - 1;
       }
       // Folds first: the lines behind them no longer say that they are held.
-      const alerts = [...folds, ...(all ? merger.takeAll() : merger.take(now))];
+      const alerts = [...folds, ...(all ? merger.releaseAll() : merger.releaseDue(now))];
       for await (const named of namer.name(alerts)) await record(named);
       await forgetSuppressed();
       const due = Math.min(merger.nextDue() ?? Infinity, flood.nextDue() ?? Infinity);
@@ -358,13 +358,13 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     const lines: EventLine[] = [];
     const read = new Map<string, number>();
     for (const attributed of alerts) {
-      const { generation, offset } = parsePosition(attributed.position);
-      const held = flood.held(generation);
-      const checkpoint = held !== undefined && held < offset ? `${generation}:${held}` : undefined;
+      const { generation, offset } = attributed.position;
+      const held = flood.heldFrom(generation);
+      const checkpoint = held !== undefined && held < offset ? { generation, offset: held } : undefined;
       if (attributed.fold === undefined) read.set(generation, Math.min(offset, held ?? offset));
       try {
         const event = toEvent(checkpoint === undefined ? attributed : { ...attributed, checkpoint }, config.evidence);
-        lines.push({ position: attributed.position, json: JSON.stringify(event) });
+        lines.push({ position: event.record.position, json: JSON.stringify(event) });
         events.push(event);
       } catch (error) {
         setAside(attributed.position, attributed.alert, error);
@@ -388,7 +388,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   async function forgetSuppressed(): Promise<void> {
     if (merger.nextDue() !== undefined) return;
     for (const [generation, offset] of suppressedUpTo) {
-      const held = flood.held(generation);
+      const held = flood.heldFrom(generation);
       await forget((lane) => lane.consumed(generation, Math.min(offset, held ?? offset)), generation);
       if (held === undefined) suppressedUpTo.delete(generation);
     }
@@ -730,12 +730,6 @@ function asJournaled(attributed: AttributedAlert, offset: number): Parameters<ty
     origin,
     key: foldKey(origin, String(alert.gid), String(alert.sid), name),
   };
-}
-
-/** `<generation>:<offset>` */
-function parsePosition(position: string): { generation: string; offset: number } {
-  const [generation = '', offset = '0'] = position.split(':');
-  return { generation, offset: Number(offset) };
 }
 
 function openJournalOnceItCan({ config, log, onWaiting, signal }: AgentOptions): Promise<Journal> {

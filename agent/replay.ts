@@ -121,7 +121,12 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
         const alert = numberWithin(withRule(item.alert, rule, options.vocabulary), firstPacket[index], files[index]);
         const owners = { owner: () => endpoint, at: () => [] };
         const sensor = { engine: { name: options.install.name, version: options.install.version }, node: options.node };
-        for (const attributed of attribute(alert, `${generation.name}:${item.start}`, owners, sensor)) {
+        for (const attributed of attribute(
+          alert,
+          { generation: generation.name, offset: item.start },
+          owners,
+          sensor,
+        )) {
           progress.alerts++;
           count(signatures, alert);
           options.onEvent(

@@ -1,6 +1,6 @@
 /** Whose alert it is: VLAN id and packet time → the endpoint that leased the id → the resources that select it. */
 import type { Endpoint } from '../endpoints/endpoint.ts';
-import type { Alert } from '../engine/alert.ts';
+import type { Alert, Position } from '../engine/alert.ts';
 import type { AttributedAlert } from './attributed.ts';
 
 /** What attribution asks of the leases. */
@@ -17,7 +17,7 @@ export interface Owners {
  */
 export function attribute(
   alert: Alert,
-  position: string,
+  position: Position,
   owners: Owners,
   sensor: Pick<AttributedAlert, 'engine' | 'node'>,
   asks: (ruleSets: readonly string[] | undefined) => boolean = () => true,
@@ -54,7 +54,7 @@ export function mayBeSeenTwice({ alert, resource, seenAt }: AttributedAlert, own
 /** Whether an endpoint may have seen the packet beside these: it is none of them, and at no end of the flow where one of them is. */
 export function areOtherEnds(alert: Alert, seenAt: readonly Endpoint[], other: Endpoint): boolean {
   const ends = endsOf(alert, other);
-  return seenAt.every((one) => one.id !== other.id && !endsOf(alert, one).some((end) => ends.includes(end)));
+  return seenAt.every((seer) => seer.id !== other.id && !endsOf(alert, seer).some((end) => ends.includes(end)));
 }
 
 /** At which ends of the flow an endpoint is, by its addresses. */

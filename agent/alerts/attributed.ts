@@ -1,6 +1,6 @@
 /** An alert with everything that is known about it: whose traffic, which resource asked, where it was read. */
 import type { Endpoint } from '../endpoints/endpoint.ts';
-import type { Alert } from '../engine/alert.ts';
+import type { Alert, Position } from '../engine/alert.ts';
 
 /** The workload at one end of a flow. */
 export type Peer = Pick<Endpoint, 'namespace' | 'name' | 'nameAggr'>;
@@ -29,14 +29,14 @@ export interface RuleFacts {
 
 export interface AttributedAlert {
   alert: Alert;
-  /** `<generation>:<offset of its first byte>` in the engine's output; a generation's name is at most 100 characters, without a colon. */
-  position: string;
+  /** In the engine's output. */
+  position: Position;
   /** Positions of further alerts, of the same packet, that went into this one. */
-  mergedPositions: string[];
+  mergedPositions: Position[];
   /** What the flood control folded into this one, which is the first of them; absent where it stands for itself only. */
-  fold?: { count: number; lastPosition: string; lastTimeMicros: number };
-  /** `<generation>:<offset>`: alerts from there on were still held when this one was journaled. */
-  checkpoint?: string;
+  fold?: { count: number; lastPosition: Position; lastTimeMicros: number };
+  /** Alerts from there on were still held when this one was journaled. */
+  checkpoint?: Position;
   /** The DeepPacketInspection that asked, `<namespace>/<name>`. An alert has one of these for each. */
   resource: string;
   /** Endpoints that saw the packet; at least one. */

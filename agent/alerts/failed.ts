@@ -2,25 +2,26 @@
  * Alerts that the agent could make no event of, by an error of its own: they must not keep those behind them from the journal. Each is in the log, and
  * set aside in a file for whoever looks for the cause.
  *
- * Format: NDJSON; `time`, `position`, `error`, and `alert` where that can be written, without its payload, which the configuration may keep out of events.
+ * Format: NDJSON; `time`, `position` (`<generation>:<offset of its first byte>`), `error`, and `alert` where that can be written, without its payload, which the configuration may keep out of events.
  *
  * Bounded: a file of 1 MiB gets no more. Not promised: that an alert is in the file, on a full disk or after a crash; and that it is there once,
  * since it is read again after a crash.
  */
 import { appendFileSync, statSync } from 'node:fs';
 import type { Logger } from 'pino';
-import type { Alert } from '../engine/alert.ts';
+import { positionText, type Alert, type Position } from '../engine/alert.ts';
 
 const MAX_BYTES = 1 << 20;
 
 export interface FailedAlerts {
-  /** @param position `<generation>:<offset of its first byte>` in the engine's output. */
-  add(position: string, alert: Alert, error: unknown): void;
+  /** @param position In the engine's output. */
+  add(position: Position, alert: Alert, error: unknown): void;
 }
 
 export function openFailedAlerts(file: string, log: Logger): FailedAlerts {
   return {
-    add(position, alert, error) {
+    add(place, alert, error) {
+      const position = positionText(place);
       log.error(
         { err: error, position, signature: `${alert.gid}:${alert.sid}`, file },
         'no event could be made of an alert; it is set aside',

@@ -9,6 +9,7 @@
  * Bounded: beyond MAX_KINDS, the bucket that was used least recently is forgotten (its kind has a full one again), and folds that opened
  * first are due at once.
  */
+import type { Position } from '../engine/alert.ts';
 import type { AttributedAlert } from './attributed.ts';
 
 export const MAX_KINDS = 65_536;
@@ -24,15 +25,15 @@ export interface FloodLimit {
 
 export interface FloodControl {
   /** @param now Milliseconds on a monotonic clock, as in all of these. */
-  take(attributed: AttributedAlert, now: number): 'passed' | 'folded';
+  admit(attributed: AttributedAlert, now: number): 'passed' | 'folded';
   /** Closes the folds that were open for long enough, in the order of their opening. */
-  due(now: number): AttributedAlert[];
+  closeDue(now: number): AttributedAlert[];
   /** No more will come, or somebody waits for what is there. */
   closeAll(): AttributedAlert[];
-  /** When `due` will have something; undefined when no fold is open. */
+  /** When `closeDue` will have something; undefined when no fold is open. */
   nextDue(): number | undefined;
   /** The lowest offset in a generation's output of an alert in an open fold. */
-  held(generation: string): number | undefined;
+  heldFrom(generation: string): number | undefined;
 }
 
 interface Bucket {
@@ -43,10 +44,9 @@ interface Bucket {
 
 interface Fold {
   first: AttributedAlert;
-  offset: number;
   bucket: Bucket;
   count: number;
-  lastPosition: string;
+  lastPosition: Position;
   lastTimeMicros: number;
   due: number;
 }
@@ -65,11 +65,11 @@ export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLi
     idle.delete(kind);
     if (bucket.tokens < 1) return bucket;
     bucket.tokens -= 1;
-    keep(kind, bucket);
+    rememberBucket(kind, bucket);
     return undefined;
   }
 
-  function keep(kind: string, bucket: Bucket): void {
+  function rememberBucket(kind: string, bucket: Bucket): void {
     idle.set(kind, bucket);
     if (idle.size <= MAX_KINDS) return;
     for (const oldest of idle.keys()) return void idle.delete(oldest);
@@ -82,7 +82,7 @@ export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLi
         if (!isDue(fold) && folds <= MAX_KINDS) break;
         kinds.delete(kind);
         folds--;
-        keep(kind, fold.bucket);
+        rememberBucket(kind, fold.bucket);
         closed.push(fold);
       }
       if (kinds.size === 0) open.delete(generation);
@@ -93,12 +93,11 @@ export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLi
   }
 
   return {
-    take(attributed, now) {
+    admit(attributed, now) {
       if (burst === 0) return 'passed';
       const { alert, position, resource, seenAt } = attributed;
-      const [generation = '', offset = '0'] = position.split(':');
       const kind = `${resource} ${seenAt[0]?.id ?? ''} ${alert.gid}:${alert.sid}`;
-      const kinds = open.get(generation) ?? new Map<string, Fold>();
+      const kinds = open.get(position.generation) ?? new Map<string, Fold>();
       const fold = kinds.get(kind);
       if (fold !== undefined) {
         fold.count++;
@@ -108,10 +107,9 @@ export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLi
       }
       const bucket = useToken(kind, now);
       if (bucket === undefined) return 'passed';
-      open.set(generation, kinds);
+      open.set(position.generation, kinds);
       kinds.set(kind, {
         first: attributed,
-        offset: Number(offset),
         bucket,
         count: 1,
         lastPosition: position,
@@ -121,13 +119,13 @@ export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLi
       folds++;
       return 'folded';
     },
-    due: (now) => close((fold) => fold.due <= now),
+    closeDue: (now) => close((fold) => fold.due <= now),
     closeAll: () => close(() => true),
     nextDue() {
       const dues = [...open.values()].flatMap((kinds) => firstOf(kinds)?.due ?? []);
       return dues.length === 0 ? undefined : Math.min(...dues);
     },
-    held: (generation) => firstOf(open.get(generation) ?? new Map<string, Fold>())?.offset,
+    heldFrom: (generation) => firstOf(open.get(generation) ?? new Map<string, Fold>())?.first.position.offset,
   };
 }
 

@@ -19,7 +19,7 @@ const MAX_HELD = 10_000;
 /** One event names so many further alerts at most, so that none of them is read again after a crash (see agent/events). */
 const MAX_MERGED = 64;
 
-interface Held {
+interface Entry {
   attributed: AttributedAlert;
   /** Milliseconds, on the caller's clock. */
   due: number;
@@ -30,10 +30,10 @@ export interface Merger {
   /** @returns `merged` when it joined one that waits. */
   add(attributed: AttributedAlert, now: number): 'added' | 'merged';
   /** Those that waited long enough, in order. */
-  take(now: number): AttributedAlert[];
+  releaseDue(now: number): AttributedAlert[];
   /** All of them, in order: no more will come. */
-  takeAll(): AttributedAlert[];
-  /** When `take` will have something; undefined when nothing is held. */
+  releaseAll(): AttributedAlert[];
+  /** When `releaseDue` will have something; undefined when nothing is held. */
   nextDue(): number | undefined;
 }
 
@@ -42,11 +42,11 @@ export interface Merger {
  * @param mayHaveTwin Whether another endpoint than those that saw it may have seen the packet; if not, it need not wait.
  */
 export function createMerger(windowMillis: number, mayHaveTwin: (attributed: AttributedAlert) => boolean): Merger {
-  const held: Held[] = [];
-  const waiting = new Map<string, Held[]>();
+  const queue: Entry[] = [];
+  const waiting = new Map<string, Entry[]>();
 
-  function release(count: number): AttributedAlert[] {
-    const released = held.splice(0, count);
+  function releaseFirst(count: number): AttributedAlert[] {
+    const released = queue.splice(0, count);
     for (const entry of released) {
       if (!entry.waits) continue;
       // Alerts of one flow leave in the order in which they came: this one is the first.
@@ -77,21 +77,21 @@ export function createMerger(windowMillis: number, mayHaveTwin: (attributed: Att
         if (!mayHaveTwin(twin.attributed)) twin.due = now;
         return 'merged';
       }
-      const waits = windowMillis > 0 && flow.length < MAX_WAITING && held.length < MAX_HELD && mayHaveTwin(attributed);
-      const entry: Held = { attributed, due: waits ? now + windowMillis : now, waits };
-      held.push(entry);
+      const waits = windowMillis > 0 && flow.length < MAX_WAITING && queue.length < MAX_HELD && mayHaveTwin(attributed);
+      const entry: Entry = { attributed, due: waits ? now + windowMillis : now, waits };
+      queue.push(entry);
       if (waits) {
         flow.push(entry);
         waiting.set(key, flow);
       }
       return 'added';
     },
-    take(now) {
-      const first = held.findIndex((entry) => entry.due > now);
-      return release(first === -1 ? held.length : first);
+    releaseDue(now) {
+      const first = queue.findIndex((entry) => entry.due > now);
+      return releaseFirst(first === -1 ? queue.length : first);
     },
-    takeAll: () => release(held.length),
-    nextDue: () => held[0]?.due,
+    releaseAll: () => releaseFirst(queue.length),
+    nextDue: () => queue[0]?.due,
   };
 }
 

@@ -54,6 +54,19 @@ export interface Span {
   end: number;
 }
 
+/** Where an alert stands in what an engine wrote. */
+export interface Position {
+  /** Name of the engine's generation, at most 100 characters, without a colon. */
+  generation: string;
+  /** Of the alert's first byte, from the start of the generation's output stream. */
+  offset: number;
+}
+
+/** `<generation>:<offset>`, as it is written wherever an alert's position is. */
+export function positionText({ generation, offset }: Position): string {
+  return `${generation}:${offset}`;
+}
+
 /** What a decoder finds: an alert, or bytes that are not one. Every input byte that is not skipped on purpose
  * (other event types, white space) belongs to exactly one item. */
 export type Decoded =

@@ -10,7 +10,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
-import type { Address } from '../engine/alert.ts';
+import { positionText, type Address } from '../engine/alert.ts';
 import { stripControls } from '../text.ts';
 
 /** Further alerts that one event can stand for. */
@@ -152,14 +152,14 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
         `${classification === '' ? '' : `[Classification: ${classification}] `}[Priority: ${priority}] ` +
         `{${protocol}} ${source.text} -> ${destination.text}`,
       event_id: eventId(attributed),
-      position: clean(attributed.position, 128),
-      ...filled('merged_positions', attributed.mergedPositions, MAX_MERGED_POSITIONS, 128),
-      ...(attributed.checkpoint === undefined ? {} : { checkpoint: clean(attributed.checkpoint, 128) }),
+      position: clean(positionText(attributed.position), 128),
+      ...filled('merged_positions', attributed.mergedPositions.map(positionText), MAX_MERGED_POSITIONS, 128),
+      ...(attributed.checkpoint === undefined ? {} : { checkpoint: clean(positionText(attributed.checkpoint), 128) }),
       ...(attributed.fold === undefined
         ? {}
         : {
             count: integer(attributed.fold.count),
-            last_position: clean(attributed.fold.lastPosition, 128),
+            last_position: clean(positionText(attributed.fold.lastPosition), 128),
             last_timestamp: rfc3339(attributed.fold.lastTimeMicros),
           }),
       timestamp,
@@ -203,7 +203,10 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
 
 /** The document's id: the same for the same alert, resource and node, also when the agent reads the alert a second time. */
 export function eventId({ position, resource, node }: Pick<AttributedAlert, 'position' | 'resource' | 'node'>): string {
-  return createHash('sha256').update([position, resource, node].join('\0')).digest('hex').slice(0, 40);
+  return createHash('sha256')
+    .update([positionText(position), resource, node].join('\0'))
+    .digest('hex')
+    .slice(0, 40);
 }
 
 function addPayload(event: EeEvent, payload: Buffer, maxBytes: number): void {

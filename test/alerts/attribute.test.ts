@@ -56,17 +56,17 @@ describe('attribute', () => {
     const taps = [{ interface: 'cali-client' }, { interface: 'lo', netns: '/proc/1/ns/net' }];
     const seen = { ...client, taps };
     const of = (owners: Owners): AttributedAlert =>
-      only(attribute(alert(1, source, destination), 'g:1', owners, SENSOR));
+      only(attribute(alert(1, source, destination), { generation: 'g', offset: 1 }, owners, SENSOR));
     expect(of(leased(seen, server))).toMatchObject({ source: seen, destination: seen });
     expect(of(leased(client, server))).not.toHaveProperty('source');
   });
 
   test('names the endpoint that holds the id, its resource, the position and the sensor', () => {
     const one = alert(2, '10.0.0.1', '10.0.0.2');
-    expect(attribute(one, 'g:17', leased(client, server), SENSOR)).toEqual([
+    expect(attribute(one, { generation: 'g', offset: 17 }, leased(client, server), SENSOR)).toEqual([
       {
         alert: one,
-        position: 'g:17',
+        position: { generation: 'g', offset: 17 },
         mergedPositions: [],
         resource: 'default/dpi',
         seenAt: [server],
@@ -79,18 +79,22 @@ describe('attribute', () => {
 
   test('gives none for an id that nobody holds', () => {
     for (const vlan of [0, 3, 4094]) {
-      expect(attribute(alert(vlan, '10.0.0.1', '10.0.0.2'), 'g:0', leased(client, server), SENSOR)).toEqual([]);
+      expect(
+        attribute(alert(vlan, '10.0.0.1', '10.0.0.2'), { generation: 'g', offset: 0 }, leased(client, server), SENSOR),
+      ).toEqual([]);
     }
   });
 
   test('gives one for each resource that selects the endpoint, in its order', () => {
     const owners = leased(endpoint('client', [], ['default/two', 'default/one']));
-    const attributed = attribute(alert(1, '10.0.0.1', '10.0.0.2'), 'g:0', owners, SENSOR);
+    const attributed = attribute(alert(1, '10.0.0.1', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR);
     expect(attributed.map(({ resource }) => resource)).toEqual(['default/two', 'default/one']);
   });
 
   test('knows any address of an endpoint, and leaves out the peer that is nobody’s', () => {
-    const attributed = only(attribute(alert(1, 'fd00::1', 'fd00::2'), 'g:0', leased(client, server), SENSOR));
+    const attributed = only(
+      attribute(alert(1, 'fd00::1', 'fd00::2'), { generation: 'g', offset: 0 }, leased(client, server), SENSOR),
+    );
     expect(attributed.source).toBe(client);
     expect('destination' in attributed).toBe(false);
   });
@@ -98,13 +102,19 @@ describe('attribute', () => {
   test('an address that two endpoints have belongs to the one that saw the packet', () => {
     const [red, blue] = [endpoint('red', ['10.0.0.9']), endpoint('blue', ['10.0.0.9'])];
     const owners = leased(red, blue);
-    expect(only(attribute(alert(1, '10.0.0.9', '10.0.0.2'), 'g:0', owners, SENSOR)).source).toBe(red);
-    expect(only(attribute(alert(2, '10.0.0.9', '10.0.0.2'), 'g:0', owners, SENSOR)).source).toBe(blue);
+    expect(
+      only(attribute(alert(1, '10.0.0.9', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR)).source,
+    ).toBe(red);
+    expect(
+      only(attribute(alert(2, '10.0.0.9', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR)).source,
+    ).toBe(blue);
   });
 
   test('an address that two other endpoints have is nobody’s', () => {
     const owners = leased(server, endpoint('red', ['10.0.0.9']), endpoint('blue', ['10.0.0.9']));
-    const attributed = only(attribute(alert(1, '10.0.0.9', '10.0.0.2'), 'g:0', owners, SENSOR));
+    const attributed = only(
+      attribute(alert(1, '10.0.0.9', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR),
+    );
     expect('source' in attributed).toBe(false);
     expect(attributed.destination).toBe(server);
   });
@@ -118,7 +128,8 @@ describe('attribute', () => {
     now += 60e6;
     expect(leases.take(endpoint('late', []))).toBe(7);
     const seenBy = (time: number) =>
-      attribute(alert(7, '1.1.1.1', '2.2.2.2', time), 'g:0', leases, SENSOR)[0]?.seenAt[0]?.name;
+      attribute(alert(7, '1.1.1.1', '2.2.2.2', time), { generation: 'g', offset: 0 }, leases, SENSOR)[0]?.seenAt[0]
+        ?.name;
     expect(seenBy(NOW + 30e6)).toBe('e7');
     expect(seenBy(NOW + 90e6)).toBeUndefined();
     expect(seenBy(NOW + 121e6)).toBe('late');
@@ -128,7 +139,9 @@ describe('attribute', () => {
 describe('mayBeSeenTwice', () => {
   const seenByClient = (...others: Endpoint[]): boolean => {
     const owners = leased(endpoint('client', ['10.0.0.1']), ...others);
-    const attributed = only(attribute(alert(1, '10.0.0.1', '10.0.0.2'), 'g:0', owners, SENSOR));
+    const attributed = only(
+      attribute(alert(1, '10.0.0.1', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR),
+    );
     return mayBeSeenTwice(attributed, owners);
   };
 
@@ -150,7 +163,9 @@ describe('mayBeSeenTwice', () => {
   test('not once both saw it', () => {
     const [client, server] = [endpoint('client', ['10.0.0.1']), endpoint('server', ['10.0.0.2'])];
     const owners = leased(client, server);
-    const attributed = only(attribute(alert(1, '10.0.0.1', '10.0.0.2'), 'g:0', owners, SENSOR));
+    const attributed = only(
+      attribute(alert(1, '10.0.0.1', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR),
+    );
     expect(mayBeSeenTwice({ ...attributed, seenAt: [client, server] }, owners)).toBe(false);
   });
 });
@@ -159,7 +174,9 @@ test('an alert goes to the resources that ask for its signature, by the rule set
   const both = { ...endpoint('a', [], ['default/one', 'default/two']), ruleSets: { 'default/one': ['mine'] } };
   const owners = leased(both);
   const asking = (asks: (named: readonly string[] | undefined) => boolean): string[] =>
-    attribute(alert(1, '10.0.0.1', '10.0.0.2'), 'g:0', owners, SENSOR, asks).map(({ resource }) => resource);
+    attribute(alert(1, '10.0.0.1', '10.0.0.2'), { generation: 'g', offset: 0 }, owners, SENSOR, asks).map(
+      ({ resource }) => resource,
+    );
   expect(asking((named) => named?.includes('mine') === true)).toEqual(['default/one']);
   expect(asking((named) => named === undefined)).toEqual(['default/two']);
   expect(asking(() => false)).toEqual([]);

@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
 import { createMerger, type Merger } from '../../agent/alerts/merge.ts';
+import { positionText, type Position } from '../../agent/engine/alert.ts';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 
 const WINDOW = 100;
@@ -44,7 +45,7 @@ function alert(spec: Spec = {}): AttributedAlert {
       source: { ip: '10.0.0.1', port },
       destination: { ip: '10.0.0.2', port: 80 },
     },
-    position: `${generation}:${offsets++}`,
+    position: { generation, offset: offsets++ },
     mergedPositions: [],
     resource,
     seenAt: [endpoint(at)],
@@ -53,7 +54,7 @@ function alert(spec: Spec = {}): AttributedAlert {
   };
 }
 
-const positions = (alerts: AttributedAlert[]): string[] => alerts.map(({ position }) => position);
+const positions = (alerts: AttributedAlert[]): Position[] => alerts.map(({ position }) => position);
 const seenAt = (alerts: AttributedAlert[]): string[] => alerts.map((one) => one.seenAt.map(({ id }) => id).join(' '));
 
 /** Two endpoints, a and b: who was seen at both waits no more. */
@@ -65,7 +66,7 @@ describe('twins', () => {
     const [first, second] = [alert(), alert({ at: 'b', micros: 50 })];
     expect(merger.add(first, 0)).toBe('added');
     expect(merger.add(second, 1)).toBe('merged');
-    expect(merger.takeAll()).toEqual([
+    expect(merger.releaseAll()).toEqual([
       { ...first, seenAt: [endpoint('a'), endpoint('b')], mergedPositions: [second.position] },
     ]);
   });
@@ -75,7 +76,7 @@ describe('twins', () => {
     const peer = (name: string) => ({ namespace: 'default', name, nameAggr: '-' });
     merger.add({ ...alert(), source: peer('first') }, 0);
     merger.add({ ...alert({ at: 'b' }), source: peer('second'), destination: peer('other') }, 0);
-    expect(merger.takeAll()).toMatchObject([{ source: { name: 'first' }, destination: { name: 'other' } }]);
+    expect(merger.releaseAll()).toMatchObject([{ source: { name: 'first' }, destination: { name: 'other' } }]);
   });
 
   test.each([
@@ -89,7 +90,7 @@ describe('twins', () => {
     const merger = twoEndpoints();
     expect(merger.add(alert(), 0)).toBe('added');
     expect(merger.add(alert({ at: 'b', ...other }), 0)).toBe('added');
-    expect(merger.takeAll()).toHaveLength(2);
+    expect(merger.releaseAll()).toHaveLength(2);
   });
 
   test('are not the alerts of two pods with one address, at the same end of their flows', () => {
@@ -101,7 +102,7 @@ describe('twins', () => {
     merger.add(seenBy('red', '10.0.0.1'), 0);
     merger.add(seenBy('blue', '10.0.0.1'), 0);
     merger.add(seenBy('server', '10.0.0.2'), 0);
-    expect(seenAt(merger.takeAll())).toEqual(['red server', 'blue']);
+    expect(seenAt(merger.releaseAll())).toEqual(['red server', 'blue']);
   });
 
   test('have the same bytes, where both have some', () => {
@@ -114,7 +115,7 @@ describe('twins', () => {
     merger.add(carrying('b', 'other'), 0);
     merger.add(carrying('c', 'other'), 0);
     merger.add(alert({ at: 'd' }), 0);
-    expect(seenAt(merger.takeAll())).toEqual(['a d', 'b c']);
+    expect(seenAt(merger.releaseAll())).toEqual(['a d', 'b c']);
   });
 
   test('may lie a whole window apart, either way round', () => {
@@ -134,20 +135,20 @@ describe('twins', () => {
   ])('are paired in order: %s', (order, expected) => {
     const merger = twoEndpoints();
     for (const at of order.split(' ')) merger.add(alert({ at }), 0);
-    expect(seenAt(merger.takeAll())).toEqual(expected);
+    expect(seenAt(merger.releaseAll())).toEqual(expected);
   });
 
   test('can be three, where a third endpoint saw it too', () => {
     const merger = createMerger(WINDOW, () => true);
     for (const at of ['a', 'b', 'c']) merger.add(alert({ at }), 0);
-    expect(seenAt(merger.takeAll())).toEqual(['a b c']);
+    expect(seenAt(merger.releaseAll())).toEqual(['a b c']);
   });
 
   test('are none with a window of 0', () => {
     const merger = createMerger(0, () => true);
     expect(merger.add(alert(), 5)).toBe('added');
     expect(merger.add(alert({ at: 'b' }), 5)).toBe('added');
-    expect(merger.take(5)).toHaveLength(2);
+    expect(merger.releaseDue(5)).toHaveLength(2);
   });
 });
 
@@ -156,44 +157,44 @@ describe('waiting', () => {
     const merger = twoEndpoints();
     merger.add(alert(), 1000);
     expect(merger.nextDue()).toBe(1000 + WINDOW);
-    expect(merger.take(1000 + WINDOW - 1)).toEqual([]);
-    expect(merger.take(1000 + WINDOW)).toHaveLength(1);
+    expect(merger.releaseDue(1000 + WINDOW - 1)).toEqual([]);
+    expect(merger.releaseDue(1000 + WINDOW)).toHaveLength(1);
     expect(merger.nextDue()).toBeUndefined();
   });
 
   test('ends at once for an alert that has no twin, or has found its last one', () => {
     const none = createMerger(WINDOW, () => false);
     none.add(alert(), 7);
-    expect(none.take(7)).toHaveLength(1);
+    expect(none.releaseDue(7)).toHaveLength(1);
     const merger = twoEndpoints();
     merger.add(alert(), 7);
     merger.add(alert({ at: 'b' }), 8);
     expect(merger.nextDue()).toBe(8);
-    expect(merger.take(8)).toHaveLength(1);
+    expect(merger.releaseDue(8)).toHaveLength(1);
   });
 
   test('holds back those behind, which leave with it', () => {
     const merger = createMerger(WINDOW, ({ alert: { sid } }) => sid === 1);
     const [before, waits, behind] = [alert({ sid: 2 }), alert(), alert({ sid: 3 })];
     for (const one of [before, waits, behind]) merger.add(one, 0);
-    expect(positions(merger.take(0))).toEqual([before.position]);
+    expect(positions(merger.releaseDue(0))).toEqual([before.position]);
     expect(merger.nextDue()).toBe(WINDOW);
-    expect(positions(merger.take(WINDOW))).toEqual(positions([waits, behind]));
+    expect(positions(merger.releaseDue(WINDOW))).toEqual(positions([waits, behind]));
   });
 
   test('goes on for the others of a flow when one has left', () => {
     const merger = twoEndpoints();
     merger.add(alert(), 0);
     merger.add(alert(), 50);
-    expect(merger.take(WINDOW)).toHaveLength(1);
+    expect(merger.releaseDue(WINDOW)).toHaveLength(1);
     expect(merger.add(alert({ at: 'b' }), WINDOW)).toBe('merged');
-    expect(seenAt(merger.takeAll())).toEqual(['a b']);
+    expect(seenAt(merger.releaseAll())).toEqual(['a b']);
   });
 
   test('has ended for a twin that comes too late: it is an alert of its own', () => {
     const merger = twoEndpoints();
     merger.add(alert(), 0);
-    merger.take(WINDOW);
+    merger.releaseDue(WINDOW);
     expect(merger.add(alert({ at: 'b' }), WINDOW)).toBe('added');
   });
 });
@@ -204,7 +205,7 @@ describe('bounds', () => {
     for (let count = 0; count < 300; count++) merger.add(alert(), 0);
     const results = Array.from({ length: 300 }, () => merger.add(alert({ at: 'b' }), 0));
     expect(results.filter((result) => result === 'merged')).toHaveLength(256);
-    expect(merger.takeAll()).toHaveLength(600 - 256);
+    expect(merger.releaseAll()).toHaveLength(600 - 256);
   });
 
   test('with 10,000 held no further one waits, and those that do can still be joined', () => {
@@ -218,14 +219,14 @@ describe('bounds', () => {
   test('one alert takes 64 others in, and the next one begins anew', () => {
     const merger = createMerger(WINDOW, () => true);
     for (let count = 0; count < 70; count++) merger.add(alert({ at: `e${count}` }), 0);
-    expect(merger.takeAll().map(({ mergedPositions }) => mergedPositions.length)).toEqual([64, 4]);
+    expect(merger.releaseAll().map(({ mergedPositions }) => mergedPositions.length)).toEqual([64, 4]);
   });
 
   test('what has left is forgotten: its flow can wait again', () => {
     const merger = twoEndpoints();
     for (let round = 0; round < 3; round++) {
       for (let count = 0; count < 256; count++) merger.add(alert(), 0);
-      expect(merger.take(WINDOW)).toHaveLength(256);
+      expect(merger.releaseDue(WINDOW)).toHaveLength(256);
     }
     merger.add(alert(), 0);
     expect(merger.add(alert({ at: 'b' }), 0)).toBe('merged');
@@ -248,8 +249,8 @@ describe('whatever comes', () => {
       fc.property(fc.array(step, { maxLength: 60 }), (steps) => {
         // sid 1 may be seen at three places, sid 2 at one.
         const merger = createMerger(WINDOW, ({ alert: { sid }, seenAt: at }) => sid === 1 && at.length < 3);
-        const added: string[] = [];
-        const addedAt = new Map<string, number>();
+        const added: Position[] = [];
+        const addedAt = new Map<Position, number>();
         const left: AttributedAlert[] = [];
         let now = 0;
         for (const { pause, take, ...spec } of steps) {
@@ -259,21 +260,19 @@ describe('whatever comes', () => {
           merger.add(one, now);
           now += pause;
           if (!take) continue;
-          left.push(...merger.take(now));
+          left.push(...merger.releaseDue(now));
           const gone = new Set(left.flatMap(({ position, mergedPositions }) => [position, ...mergedPositions]));
           for (const position of added) {
             if (now - (addedAt.get(position) ?? 0) >= WINDOW) expect(gone).toContain(position);
           }
           expect(merger.nextDue() ?? Infinity).toBeGreaterThan(now);
         }
-        left.push(...merger.takeAll());
+        left.push(...merger.releaseAll());
         expect(merger.nextDue()).toBeUndefined();
         const out = left.flatMap(({ position, mergedPositions }) => [position, ...mergedPositions]);
-        expect(out.toSorted()).toEqual(added.toSorted());
+        expect(out.map(positionText).toSorted()).toEqual(added.map(positionText).toSorted());
         for (const generation of ['g', 'h']) {
-          const own = left.flatMap(({ position }) =>
-            position.startsWith(`${generation}:`) ? [Number(position.split(':')[1])] : [],
-          );
+          const own = left.flatMap(({ position }) => (position.generation === generation ? [position.offset] : []));
           expect(own).toEqual(own.toSorted((x, y) => x - y));
         }
         for (const { seenAt: at } of left) expect(new Set(at.map(({ id }) => id)).size).toBe(at.length);

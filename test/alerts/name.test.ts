@@ -19,7 +19,7 @@ function alert(source: string, known?: Peer): AttributedAlert {
       timeMicros: 0,
       vlan: 1,
     },
-    position: `g:${source}`,
+    position: { generation: 'g', offset: 0 },
     mergedPositions: [],
     resource: 'shop/dpi',
     seenAt: [],

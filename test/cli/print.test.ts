@@ -36,7 +36,7 @@ function row(alert: Partial<Alert> = {}, more: Partial<AttributedAlert> = {}, co
       destination: { ip: '10.0.0.3', port: 80 },
       ...alert,
     },
-    position: 'g:0',
+    position: { generation: 'g', offset: 0 },
     mergedPositions: [],
     resource: 'shop/dpi',
     seenAt: [backend],

@@ -2,7 +2,7 @@ import * as fc from 'fast-check';
 import { describe, expect, test } from '@jest/globals';
 import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
-import type { Alert } from '../../agent/engine/alert.ts';
+import type { Alert, Position } from '../../agent/engine/alert.ts';
 import { eventId, MAX_EVENT_BYTES, MAX_MERGED_POSITIONS, toEvent } from '../../agent/events/event.ts';
 
 const backend: Endpoint = {
@@ -41,7 +41,7 @@ const echo: Alert = {
 
 const attributed = (changes: Partial<AttributedAlert> = {}, alert: Partial<Alert> = {}): AttributedAlert => ({
   alert: { ...echo, ...alert },
-  position: 'lane0-20240927T000000Z-3f2a:4711',
+  position: { generation: 'lane0-20240927T000000Z-3f2a', offset: 4711 },
   mergedPositions: [],
   resource: 'shop/backend',
   seenAt: [backend],
@@ -149,7 +149,7 @@ describe('a document', () => {
     const both = {
       source: client,
       seenAt: [client, backend],
-      mergedPositions: ['lane0-20240927T000000Z-3f2a:5000'],
+      mergedPositions: [{ generation: 'lane0-20240927T000000Z-3f2a', offset: 5000 }],
       rule,
     };
     expect(toEvent(attributed(both, alert), { payload: true, maxBytes: 6, rule: true })).toEqual({
@@ -288,8 +288,8 @@ describe('a document', () => {
     const id = eventId(attributed());
     expect(id).toMatch(/^[0-9a-f]{40}$/);
     expect(toEvent(attributed({}, { message: 'other' }), evidence).record.event_id).toBe(id);
-    const others = [{ position: 'x:1' }, { resource: 'shop/other' }, { node: 'worker-2' }].map((change) =>
-      eventId(attributed(change)),
+    const others = [{ position: { generation: 'x', offset: 1 } }, { resource: 'shop/other' }, { node: 'worker-2' }].map(
+      (change) => eventId(attributed(change)),
     );
     expect(new Set([id, ...others]).size).toBe(4);
   });
@@ -340,10 +340,14 @@ const texts = fc.oneof(
   fc.array(anyText, { maxLength: 5 }),
   wide.map((item) => Array<string>(200).fill(item)),
 );
+const anyPosition: fc.Arbitrary<Position> = fc.record({ generation: anyText, offset: fc.oneof(fc.nat(), fc.double()) });
 const anyAttributed: fc.Arbitrary<AttributedAlert> = fc.record({
   alert: anyAlert,
-  position: anyText,
-  mergedPositions: texts,
+  position: anyPosition,
+  mergedPositions: fc.oneof(
+    fc.array(anyPosition, { maxLength: 5 }),
+    anyPosition.map((item) => Array<Position>(200).fill(item)),
+  ),
   resource: anyText,
   seenAt: anyText.map((name) =>
     Array.from({ length: 20 }, () => ({ ...backend, name, namespace: name, interface: name })),
@@ -395,7 +399,7 @@ test('the largest of everything still leaves room for most of the largest payloa
   const event = toEvent(
     attributed(
       {
-        mergedPositions: list,
+        mergedPositions: Array.from({ length: 200 }, (_, offset) => ({ generation: long, offset })),
         rule: {
           classtype: long,
           references: list,
@@ -417,8 +421,12 @@ test('the largest of everything still leaves room for most of the largest payloa
 });
 
 test('a folded alert says for how many it stands, and until when', () => {
-  const fold = { count: 1234, lastPosition: 'lane0-x:99', lastTimeMicros: 1_727_425_450_080_704 };
-  const { record } = toEvent(attributed({ fold, checkpoint: 'lane0-x:7' }), {
+  const fold = {
+    count: 1234,
+    lastPosition: { generation: 'lane0-x', offset: 99 },
+    lastTimeMicros: 1_727_425_450_080_704,
+  };
+  const { record } = toEvent(attributed({ fold, checkpoint: { generation: 'lane0-x', offset: 7 } }), {
     payload: true,
     maxBytes: 100,
     rule: true,
