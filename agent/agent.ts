@@ -6,10 +6,11 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { attribute, mayBeSeenTwice } from './alerts/attribute.ts';
+import { mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
 import { openFailedAlerts } from './alerts/failed.ts';
 import { createFloodControl } from './alerts/flood.ts';
+import { identify } from './alerts/identify.ts';
 import { createMerger } from './alerts/merge.ts';
 import { usePolicy, type PolicyStatus } from './alerts/used-policy.ts';
 import { createNamer, type Names } from './alerts/name.ts';
@@ -43,7 +44,6 @@ import { createSignatureCounts, type SignatureCounts } from './observe/signature
 import { captureSettings, startLane, type Lane, type LaneStatus } from './lane.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
 import { createCoverage, type EndpointCoverage } from './observe/coverage.ts';
-import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import { ruleKey } from './rulesets/files.ts';
 import type { LiveRules, RulesStatus } from './rulesets/live.ts';
 import { isWanted, readStates, type RuleState } from './rulesets/membership.ts';
@@ -234,7 +234,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   function takeAlert(generation: string, found: Alert, offset: number): void {
     let attributed: AttributedAlert[];
     try {
-      attributed = identify(generation, found, offset);
+      attributed = identifyRead(generation, found, offset);
     } catch (error) {
       suppressedUpTo.set(generation, offset);
       return setAside({ generation, offset }, found, error);
@@ -252,18 +252,18 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   }
 
   /** Whose alert it is, with what its rule says. */
-  function identify(generation: string, found: Alert, offset: number): AttributedAlert[] {
+  function identifyRead(generation: string, found: Alert, offset: number): AttributedAlert[] {
     signatures.add(found);
-    const key = ruleKey(found);
-    const rule = options.rules.index().get(key);
     // A count of the engine's packets says nothing to anybody when it runs for ever.
-    const { packetNumber: _, ...alert } = withRule(found, rule, options.vocabulary);
-    const attributed = attribute(alert, { generation, offset }, leases, sensor, (named) =>
-      isWanted(statesOf(generation), key, alert.timeMicros, named),
-    );
-    return rule === undefined
-      ? attributed
-      : attributed.map((one) => ({ ...one, rule: ruleFacts(rule, options.vocabulary) }));
+    const { packetNumber: _, ...alert } = found;
+    const position = { generation, offset };
+    return identify(alert, position, {
+      rules: options.rules.index(),
+      vocabulary: options.vocabulary,
+      owners: leases,
+      sensor,
+      asks: (named) => isWanted(statesOf(generation), ruleKey(alert), alert.timeMicros, named),
+    });
   }
 
   /** To where it waits for its twin, or for others of its kind, unless nothing is to become of it. */

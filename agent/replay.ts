@@ -5,7 +5,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { attribute } from './alerts/attribute.ts';
+import { identify, type Identification } from './alerts/identify.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
 import type { Alert } from './engine/alert.ts';
 import { startGeneration, type EngineExit, type Generation, type GenerationOptions } from './engine/generation.ts';
@@ -15,7 +15,6 @@ import { toEvent, type EeEvent, type EventOptions } from './events/event.ts';
 import { emptySummary, openFeed, type FileSummary } from './replay/feed.ts';
 import { STDIN } from './replay/head.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
-import { ruleFacts, withRule } from './rulesets/enrich.ts';
 import type { RuleIndex } from './rulesets/sets.ts';
 
 /** Files beyond this many share ids. */
@@ -116,25 +115,12 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
           continue;
         }
         const index = fileOf(item.alert);
-        const endpoint = endpoints[index];
-        const rule = options.rules.get(`${item.alert.gid}:${item.alert.sid}`);
-        const alert = numberWithin(withRule(item.alert, rule, options.vocabulary), firstPacket[index], files[index]);
-        const owners = { owner: () => endpoint, at: () => [] };
-        const sensor = { engine: { name: options.install.name, version: options.install.version }, node: options.node };
-        for (const attributed of attribute(
-          alert,
-          { generation: generation.name, offset: item.start },
-          owners,
-          sensor,
-        )) {
+        const alert = numberWithin(item.alert, firstPacket[index], files[index]);
+        const position = { generation: generation.name, offset: item.start };
+        for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
           progress.alerts++;
-          count(signatures, alert);
-          options.onEvent(
-            toEvent(
-              rule === undefined ? attributed : { ...attributed, rule: ruleFacts(rule, options.vocabulary) },
-              options.evidence,
-            ),
-          );
+          countSignature(signatures, attributed.alert);
+          options.onEvent(toEvent(attributed, options.evidence));
         }
       }
     }
@@ -179,6 +165,15 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
   };
 }
 
+/** A file's alerts are its own: all its packets bear the id of its endpoint. */
+function identificationOf(
+  { rules, vocabulary, install, node }: ReplayOptions,
+  endpoint: Endpoint | undefined,
+): Identification {
+  const sensor = { engine: { name: install.name, version: install.version }, node };
+  return { rules, vocabulary, owners: { owner: () => endpoint, at: () => [] }, sensor };
+}
+
 /** The packet's number in its file, from 1, as other tools count it; none where packets were left out. */
 function numberWithin(alert: Alert, first: number | undefined, file: FileSummary | undefined): Alert {
   const { packetNumber, ...rest } = alert;
@@ -186,7 +181,7 @@ function numberWithin(alert: Alert, first: number | undefined, file: FileSummary
   return { ...rest, packetNumber: packetNumber - first + 1 };
 }
 
-function count(signatures: Map<string, ReplaySummary['signatures'][number]>, alert: Alert): void {
+function countSignature(signatures: Map<string, ReplaySummary['signatures'][number]>, alert: Alert): void {
   const { gid, sid, rev, message } = alert;
   const key = `${gid}:${sid}:${rev}`;
   const entry = signatures.get(key) ?? { gid, sid, rev, message, count: 0 };
