@@ -12,7 +12,8 @@ export interface Owners {
 }
 
 /**
- * One attributed alert for each resource that selects the endpoint and asks for the signature; none when the id has no owner.
+ * One attributed alert for each resource that selects the endpoint and asks for the signature; none when the id has no
+ * owner.
  * @param asks Whether a resource does, by the rule sets that it names; undefined: the default ones.
  */
 export function attribute(
@@ -41,8 +42,8 @@ export function attribute(
 }
 
 /**
- * Whether another endpoint of the same resource may have seen the packet too: the one at the flow's other end, or one whose
- * addresses nobody knows.
+ * Whether another endpoint of the same resource may have seen the packet too: the one at the flow's other end, or one
+ * whose addresses nobody knows.
  */
 export function mayBeSeenTwice({ alert, resource, seenAt }: AttributedAlert, owners: Pick<Owners, 'at'>): boolean {
   return owners.at(alert.timeMicros).some((other) => {
@@ -51,7 +52,10 @@ export function mayBeSeenTwice({ alert, resource, seenAt }: AttributedAlert, own
   });
 }
 
-/** Whether an endpoint may have seen the packet beside these: it is none of them, and at no end of the flow where one of them is. */
+/**
+ * Whether an endpoint may have seen the packet beside these: it is none of them, and at no end of the flow where one of
+ * them is.
+ */
 export function areOtherEnds(alert: Alert, seenAt: readonly Endpoint[], other: Endpoint): boolean {
   const ends = endsOf(alert, other);
   return seenAt.every((seer) => seer.id !== other.id && !endsOf(alert, seer).some((end) => ends.includes(end)));

@@ -33,7 +33,9 @@ export interface AttributedAlert {
   position: Position;
   /** Positions of further alerts, of the same packet, that went into this one. */
   mergedPositions: Position[];
-  /** What the flood control folded into this one, which is the first of them; absent where it stands for itself only. */
+  /**
+   * What the flood control folded into this one, which is the first of them; absent where it stands for itself only.
+   */
   fold?: { count: number; lastPosition: Position; lastTimeMicros: number };
   /** Alerts from there on were still held when this one was journaled. */
   checkpoint?: Position;

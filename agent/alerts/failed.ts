@@ -1,11 +1,12 @@
 /**
- * Alerts that the agent could make no event of, by an error of its own: they must not keep those behind them from the journal. Each is in the log, and
- * set aside in a file for whoever looks for the cause.
+ * Alerts that the agent could make no event of, by an error of its own: they must not keep those behind them from the
+ * journal. Each is in the log, and set aside in a file for whoever looks for the cause.
  *
- * Format: NDJSON; `time`, `position` (`<generation>:<offset of its first byte>`), `error`, and `alert` where that can be written, without its payload, which the configuration may keep out of events.
+ * Format: NDJSON; `time`, `position` (`<generation>:<offset of its first byte>`), `error`, and `alert` where that can
+ * be written, without its payload, which the configuration may keep out of events.
  *
- * Bounded: a file of 1 MiB gets no more. Not promised: that an alert is in the file, on a full disk or after a crash; and that it is there once,
- * since it is read again after a crash.
+ * Bounded: a file of 1 MiB gets no more. Not promised: that an alert is in the file, on a full disk or after a crash;
+ * and that it is there once, since it is read again after a crash.
  */
 import { appendFileSync, statSync } from 'node:fs';
 import type { Logger } from 'pino';

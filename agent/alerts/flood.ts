@@ -1,13 +1,14 @@
 /**
- * Flood control: of each signature at each endpoint, for each resource, a token bucket lets so many alerts pass that become an event each.
- * When it is empty, alerts are folded into one for a while: the first of them, with their exact count.
+ * Flood control: of each signature at each endpoint, for each resource, a token bucket lets so many alerts pass that
+ * become an event each. When it is empty, alerts are folded into one for a while: the first of them, with their exact
+ * count.
  *
- * Before the merging of twins, so that a fold has one endpoint. While a fold is open, every alert of its kind goes into it, and a fold
- * never spans generations of an engine: so what a journaled fold stands for can be told from its first and last position alone, after a crash
- * too. Alerts of a generation come in the order of their positions.
+ * Before the merging of twins, so that a fold has one endpoint. While a fold is open, every alert of its kind goes into
+ * it, and a fold never spans generations of an engine: so what a journaled fold stands for can be told from its first
+ * and last position alone, after a crash too. Alerts of a generation come in the order of their positions.
  *
- * Bounded: beyond MAX_KINDS, the bucket that was used least recently is forgotten (its kind has a full one again), and folds that opened
- * first are due at once.
+ * Bounded: beyond MAX_KINDS, the bucket that was used least recently is forgotten (its kind has a full one again), and
+ * folds that opened first are due at once.
  */
 import type { Position } from '../engine/alert.ts';
 import type { AttributedAlert } from './attributed.ts';

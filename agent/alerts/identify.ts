@@ -14,7 +14,10 @@ export interface Identification {
   vocabulary: RuleVocabulary;
   owners: Owners;
   sensor: Pick<AttributedAlert, 'engine' | 'node'>;
-  /** Whether a resource asks for a signature, by the rule sets that it names; undefined: the default ones. All ask where this is not given. */
+  /**
+   * Whether a resource asks for a signature, by the rule sets that it names; undefined: the default ones. All ask where
+   * this is not given.
+   */
   asks?: (ruleSets: readonly string[] | undefined) => boolean;
 }
 

@@ -1,10 +1,12 @@
 /**
- * Merges the alerts of one packet that was seen at both ends of its flow, for the same resource, into one that names both.
+ * Merges the alerts of one packet that was seen at both ends of its flow, for the same resource, into one that names
+ * both.
  *
- * Alerts leave in the order in which they came, so that the journal's highest position covers all before it; one that waits for
- * its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol, both addresses,
- * both ports and the bytes are the same, their packets' times lie within the window, and no endpoint saw both: the second packet
- * that fires at one endpoint is another event. So is that of another pod with the same address, at the same end of its own flow.
+ * Alerts leave in the order in which they came, so that the journal's highest position covers all before it; one that
+ * waits for its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol,
+ * both addresses, both ports and the bytes are the same, their packets' times lie within the window, and no endpoint
+ * saw both: the second packet that fires at one endpoint is another event. So is that of another pod with the same
+ * address, at the same end of its own flow.
  */
 import type { Alert } from '../engine/alert.ts';
 import { areOtherEnds } from './attribute.ts';
@@ -16,7 +18,9 @@ const MAX_WAITING = 256;
 /** And with so many alerts held in all, no further one waits. */
 const MAX_HELD = 10_000;
 
-/** One event names so many further alerts at most, so that none of them is read again after a crash (see agent/events). */
+/**
+ * One event names so many further alerts at most, so that none of them is read again after a crash (see agent/events).
+ */
 const MAX_MERGED = 64;
 
 interface Entry {
@@ -39,7 +43,8 @@ export interface Merger {
 
 /**
  * @param windowMillis 0 merges nothing.
- * @param mayHaveTwin Whether another endpoint than those that saw it may have seen the packet; if not, it need not wait.
+ * @param mayHaveTwin Whether another endpoint than those that saw it may have seen the packet; if not, it need not
+ * wait.
  */
 export function createMerger(windowMillis: number, mayHaveTwin: (attributed: AttributedAlert) => boolean): Merger {
   const queue: Entry[] = [];

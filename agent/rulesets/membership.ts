@@ -1,14 +1,18 @@
 /**
- * Which sets a signature was in when an alert of it fired: rules change while an engine runs, and alerts are read later, even by a later
- * agent.
+ * Which sets a signature was in when an alert of it fired: rules change while an engine runs, and alerts are read
+ * later, even by a later agent.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { ruleFolders } from '../engine/generation.ts';
 import { isRecord } from '../files/record.ts';
 import { parseRules } from './rule.ts';
 import { ruleKey } from './files.ts';
 
-/** A packet may be inspected so long before or after its time stamp says: what waits in a ring, and a swap that takes its time. */
+/**
+ * A packet may be inspected so long before or after its time stamp says: what waits in a ring, and a swap that takes
+ * its time.
+ */
 const SLACK_MICROS = 60_000_000;
 /** States that are remembered. */
 const MAX_STATES = 8;
@@ -31,7 +35,8 @@ export function remember(states: readonly RuleState[], state: RuleState): RuleSt
 /**
  * Whether a resource asked for a signature.
  * @param named Sets that it names; undefined: the defaults. @param timeMicros Of the packet.
- * @returns true for a signature that is of no set, such as one of the operator's own overrides: nobody could ask for it.
+ * @returns true for a signature that is of no set, such as one of the operator's own overrides: nobody could ask for
+ * it.
  */
 export function isWanted(
   states: readonly RuleState[],
@@ -73,6 +78,35 @@ export function readStates(folders: readonly string[]): RuleState[] {
     }
   }
   return states.toSorted((a, b) => a.since - b.since).slice(-MAX_STATES);
+}
+
+/** The rules by which each generation of an engine inspected. */
+export interface StatesByGeneration {
+  of(generation: string): readonly RuleState[];
+  /** All of its alerts were read. */
+  forget(generation: string): void;
+}
+
+/**
+ * @param left Generations that earlier agents left: what they inspected by is read when it is first asked for.
+ * @param current The states of all others.
+ */
+export function statesByGeneration(
+  left: readonly { name: string; directory: string }[],
+  current: () => readonly RuleState[],
+): StatesByGeneration {
+  const directories = new Map(left.map(({ name, directory }) => [name, directory]));
+  const known = new Map<string, RuleState[]>();
+  return {
+    of(generation) {
+      const directory = directories.get(generation);
+      if (directory === undefined) return current();
+      const states = known.get(generation) ?? readStates(ruleFolders(directory));
+      known.set(generation, states);
+      return states;
+    },
+    forget: (generation) => void known.delete(generation),
+  };
 }
 
 function isRulesRecord(

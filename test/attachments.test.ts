@@ -1,0 +1,106 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import { openAttachments, type Attachments } from '../agent/attachments.ts';
+import { zeroCounters, type AttachSpec } from '../agent/capture/protocol.ts';
+import type { Endpoint } from '../agent/endpoints/endpoint.ts';
+import { openLeases, type Leases } from '../agent/endpoints/leases.ts';
+import type { Lane } from '../agent/lane.ts';
+
+/** What a lane was told, in order. */
+function fakeLane(name: string): { lane: Lane; told: (AttachSpec | string)[] } {
+  const told: (AttachSpec | string)[] = [];
+  const capture = {
+    attach: (spec: AttachSpec) => told.push(spec),
+    detach(id: string) {
+      told.push(`detached ${id}`);
+      return Promise.resolve(zeroCounters());
+    },
+    states: () => new Map(),
+    counters: () => new Map(),
+  };
+  return { lane: { name, capture } as unknown as Lane, told };
+}
+
+const pod = (name: string, changes: Partial<Endpoint> = {}): Endpoint => ({
+  id: `shop/${name}`,
+  namespace: 'shop',
+  name,
+  nameAggr: name,
+  interface: `cali-${name}`,
+  labels: {},
+  addresses: [],
+  resources: ['shop/dpi'],
+  ...changes,
+});
+
+const OTHER_SETS = { ruleSets: { 'shop/dpi': ['other'] } };
+
+describe('an endpoint', () => {
+  let leases: Leases;
+  let lanes: ReturnType<typeof fakeLane>[];
+  let loaded: (() => void)[];
+  let goneOver: string[];
+  let attachments: Attachments;
+  const load = async (): Promise<void> => {
+    for (const resolve of loaded.splice(0)) resolve();
+    await Promise.resolve();
+  };
+  beforeEach(() => {
+    leases = openLeases(undefined);
+    lanes = [fakeLane('lane0'), fakeLane('lane1')];
+    loaded = [];
+    goneOver = [];
+    attachments = openAttachments({
+      leases,
+      lanes: lanes.map(({ lane }) => lane),
+      rules: { defaults: () => ['default'], changed: () => new Promise((resolve) => loaded.push(resolve)) },
+      problems: new Map(),
+      goesOver: (id) => goneOver.push(id),
+      log: pino({ level: 'silent' }),
+    });
+  });
+  const told = (): (AttachSpec | string)[][] => lanes.map((lane) => lane.told);
+
+  test('with the default sets is captured at once, by the lane that has the fewest', () => {
+    for (const name of ['a', 'b', 'c']) attachments.attach(pod(name));
+    expect(told()).toMatchObject([
+      [
+        { id: 'shop/a', vlan: 1 },
+        { id: 'shop/c', vlan: 3 },
+      ],
+      [{ id: 'shop/b', vlan: 2 }],
+    ]);
+    expect(loaded).toEqual([]);
+  });
+
+  test('with other sets is captured once the engines have them', async () => {
+    attachments.attach(pod('a', OTHER_SETS));
+    expect(told()).toEqual([[], []]);
+    const vlan = leases.idOf('shop/a');
+    expect(attachments.combinations()).toMatchObject([{ sets: ['other'], vlans: expect.arrayContaining([vlan]) }]);
+    await load();
+    expect(told()).toMatchObject([[{ id: 'shop/a', vlan }], []]);
+  });
+
+  test('that goes while its sets are loaded is not captured', async () => {
+    attachments.attach(pod('a', OTHER_SETS));
+    await attachments.detach('shop/a');
+    await load();
+    expect(told()).toEqual([['detached shop/a'], []]);
+    expect(leases.active()).toEqual([]);
+  });
+
+  test('that changes keeps its id and its lane; it goes over where its interfaces change', () => {
+    attachments.attach(pod('a'));
+    attachments.attach(pod('a', { labels: { tier: 'front' } }));
+    expect(told()).toMatchObject([[{ id: 'shop/a' }], []]);
+    expect(leases.owner(1, Date.now() * 1000)?.labels).toEqual({ tier: 'front' });
+    attachments.attach(pod('a', { interface: 'cali-new' }));
+    expect(told()).toMatchObject([[{ vlan: 1 }, { vlan: 1, taps: [{ interface: 'cali-new' }] }], []]);
+    expect(goneOver).toEqual(['shop/a']);
+  });
+
+  test('that was never attached has no counters', async () => {
+    expect(await attachments.detach('shop/none')).toBeUndefined();
+  });
+});
