@@ -15,7 +15,7 @@ import type { ApiList, ApiObject } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
-import { validateRules } from '../engine/generation.ts';
+import { validateRules } from '../engine/validate.ts';
 import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';

@@ -13,7 +13,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { errorCode, messageOf } from '../files/errors.ts';
 import { runningPid } from '../files/process.ts';
-import { ENGINE_FILE, fifoOf, GENERATION_FILE, releaseReader, type GenerationRecord } from './generation.ts';
+import { ENGINE_FILE, fifoOf, GENERATION_FILE, type GenerationRecord } from './folder.ts';
+import { releaseReader } from './generation.ts';
 
 /** An engine that an earlier agent left gets this long to finish. */
 const PATIENCE_MILLIS = 5_000;

@@ -4,13 +4,8 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
-import {
-  releaseReader,
-  startGeneration,
-  type EngineExit,
-  type Generation,
-  type GenerationOptions,
-} from './generation.ts';
+import type { EngineExit } from './exit.ts';
+import { releaseReader, startGeneration, type Generation, type GenerationOptions } from './generation.ts';
 import { unstage } from './rules.ts';
 
 const BACKOFF_FIRST_MILLIS = 200;

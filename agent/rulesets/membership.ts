@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ruleFolders } from '../engine/generation.ts';
+import { ruleFolders, RULES_FILE, type RulesRecord } from '../engine/folder.ts';
 import { isRecord } from '../files/record.ts';
 import { parseRules } from './rule.ts';
 import { ruleKey } from './files.ts';
@@ -65,7 +65,7 @@ export function readStates(folders: readonly string[]): RuleState[] {
   const states: RuleState[] = [];
   for (const folder of folders) {
     try {
-      const record: unknown = JSON.parse(readFileSync(join(folder, 'rules.json'), 'utf8'));
+      const record: unknown = JSON.parse(readFileSync(join(folder, RULES_FILE), 'utf8'));
       if (!isRulesRecord(record)) continue;
       const sets = new Map<string, readonly string[]>();
       for (const [name, members] of Object.entries(record.files)) {
@@ -109,9 +109,7 @@ export function statesByGeneration(
   };
 }
 
-function isRulesRecord(
-  value: unknown,
-): value is { since: number; defaults: string[]; files: Record<string, string[]> } {
+function isRulesRecord(value: unknown): value is RulesRecord {
   if (!isRecord(value)) return false;
   const { since, defaults, files } = value;
   return typeof since === 'number' && Array.isArray(defaults) && isRecord(files);

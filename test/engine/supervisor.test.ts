@@ -19,12 +19,8 @@ import pino from 'pino';
 import type { EngineDriver } from '../../agent/engine/engine.ts';
 import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
-import {
-  startGeneration,
-  validateRules,
-  type Generation,
-  type GenerationOptions,
-} from '../../agent/engine/generation.ts';
+import { startGeneration, type Generation, type GenerationOptions } from '../../agent/engine/generation.ts';
+import { validateRules } from '../../agent/engine/validate.ts';
 import { identityOf } from '../../agent/files/process.ts';
 import { unstage, type EngineRules, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { Config } from '../../config/load.ts';
 import type { EngineInstall, EngineName, RuleError } from '../../engine/engine.ts';
 import { findEngine } from '../../engine/find.ts';
-import { validateRules } from '../../engine/generation.ts';
+import { validateRules } from '../../engine/validate.ts';
 import { planSandbox } from '../../engine/sandbox.ts';
 import type { EngineRules, StagedFile } from '../../engine/rules.ts';
 import { findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../../rulesets/open.ts';

@@ -1,0 +1,184 @@
+/**
+ * The folder of a generation of an engine: its layout, and what a later agent reads of it.
+ *
+ *   <lane folder>/<generation>/           root's, 0711
+ *     packets.fifo                        the agent writes, the engine's group reads
+ *     config/                             the engine's configuration
+ *     config/rules-<number>/              its rules; a reload makes another one of these
+ *     output/                             the engine's: alerts
+ *     state/                              the agent's: what was read and deleted
+ *     generation.json                     what a later agent must know to read the alerts to the end
+ *     engine.pid                          the engine's process (files/process.ts), for a later agent; empty: it has none
+ *
+ * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
+ */
+import { chownSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { CANARY_FILE, canaryRule } from './canary.ts';
+import type { EngineName, GenerationInput } from './engine.ts';
+import { filesOf, type EngineRules } from './rules.ts';
+import { makeFifo, type Sandbox } from './sandbox.ts';
+
+export const GENERATION_FILE = 'generation.json';
+export const ENGINE_FILE = 'engine.pid';
+/** In a folder of rules: a `RulesRecord`. */
+export const RULES_FILE = 'rules.json';
+/** Former rules of a generation whose alerts a later agent may still read. */
+const KEPT_RULES = 4;
+
+/** What generation.json holds. */
+export interface GenerationRecord {
+  name: string;
+  engine: EngineName;
+  version: string;
+  alertFile: string;
+  stamped: boolean;
+  output: 'json' | 'unified2';
+}
+
+/** What a later agent must know of a generation's rules, to tell whose an alert is. */
+export interface RulesRecord {
+  /** When they were staged, in microseconds since the epoch. */
+  since: number;
+  defaults: readonly string[];
+  /** The sets of each file, by its name. */
+  files: Record<string, readonly string[]>;
+}
+
+export interface FolderOptions {
+  laneDirectory: string;
+  sandbox: Sandbox;
+  output: 'json' | 'unified2';
+  mode: 'live' | 'replay';
+  expectedBytes?: number;
+}
+
+/**
+ * Makes the folders, the FIFO and the rules.
+ * @throws Error on a full disk and the like; then nothing is left behind.
+ */
+export function layOut(
+  options: FolderOptions,
+  rules: EngineRules,
+  name: string,
+): { directory: string; input: GenerationInput } {
+  const directory = join(options.laneDirectory, name);
+  try {
+    return { directory, input: fillIn(options, rules, directory) };
+  } catch (error) {
+    // It will be tried again, in another folder.
+    rmSync(directory, { recursive: true, force: true });
+    throw error;
+  }
+}
+
+function fillIn(options: FolderOptions, rules: EngineRules, directory: string): GenerationInput {
+  const fifo = fifoOf(directory);
+  const configDirectory = join(directory, 'config');
+  const outputDirectory = join(directory, 'output');
+  mkdirSync(options.laneDirectory, { recursive: true, mode: 0o711 });
+  mkdirSync(directory, { mode: 0o711 });
+  mkdirSync(configDirectory, { mode: 0o755 });
+  mkdirSync(outputDirectory, { mode: 0o700 });
+  mkdirSync(join(directory, 'state'), { mode: 0o700 });
+  makeFifo(fifo);
+  const { uid, gid } = options.sandbox;
+  if (uid !== undefined) assertReachable(directory, uid);
+  if (uid !== undefined && gid !== undefined) {
+    chownSync(fifo, 0, gid);
+    chownSync(outputDirectory, uid, gid);
+  }
+  const { mode, output, expectedBytes } = options;
+  const base = { mode, fifo, configDirectory, outputDirectory, output };
+  return stageRules(expectedBytes === undefined ? base : { ...base, expectedBytes }, rules, 0);
+}
+
+type BaseInput = Omit<GenerationInput, 'rulesDirectory' | 'ruleFiles' | 'policies' | 'overridesFile' | 'canaryFile'>;
+
+/** Writes rules into a folder of their own. */
+export function stageRules(base: BaseInput, rules: EngineRules, revision: number): GenerationInput {
+  const rulesDirectory = join(base.configDirectory, `rules-${revision}`);
+  mkdirSync(rulesDirectory, { mode: 0o755 });
+  const pathOf = (name: string): string => join(rulesDirectory, name);
+  for (const { name, text } of rules.files) writeFileSync(pathOf(name), text, { mode: 0o644 });
+  const record: RulesRecord = {
+    since: Date.now() * 1000,
+    defaults: rules.defaults,
+    files: Object.fromEntries(rules.files.map(({ name, sets }) => [name, sets])),
+  };
+  writeFileSync(pathOf(RULES_FILE), JSON.stringify(record));
+  const paths = (sets: readonly string[]): string[] => filesOf(rules, sets).map(({ name }) => pathOf(name));
+  const { mode, fifo, configDirectory, outputDirectory, output, expectedBytes } = base;
+  const input: GenerationInput = {
+    mode,
+    fifo,
+    configDirectory,
+    outputDirectory,
+    output,
+    rulesDirectory,
+    ruleFiles: paths(rules.defaults),
+    policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
+  };
+  if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;
+  if (rules.overrides !== undefined) {
+    input.overridesFile = pathOf('overrides');
+    writeFileSync(input.overridesFile, rules.overrides, { mode: 0o644 });
+  }
+  return input;
+}
+
+/** Those long before are not needed to read what is left of the alerts. */
+export async function forgetRules(configDirectory: string, revision: number): Promise<void> {
+  await rm(join(configDirectory, `rules-${revision - KEPT_RULES}`), { recursive: true, force: true });
+}
+
+/** @throws Error that names the first folder on the way that the engine's user can't pass through. */
+function assertReachable(directory: string, uid: number): void {
+  const steps = directory.split('/').filter(Boolean);
+  steps.forEach((_, index) => {
+    const path = `/${steps.slice(0, index + 1).join('/')}`;
+    const { mode, uid: owner } = statSync(path);
+    const passes = owner === uid ? (mode & 0o100) !== 0 : (mode & 0o001) !== 0;
+    if (!passes && uid !== 0) {
+      throw new Error(
+        `the engine's user (uid ${uid}) cannot pass through ${path}: run  chmod o+x ${path}  or set stateDirectory or engine.user`,
+      );
+    }
+  });
+}
+
+/** The folders of rules of a generation, in the order in which they were in force. */
+export function ruleFolders(directory: string): string[] {
+  const config = join(directory, 'config');
+  const number = (name: string): number => Number(name.slice('rules-'.length));
+  try {
+    const names = readdirSync(config).filter((name) => /^rules-\d+$/.test(name));
+    return names.toSorted((a, b) => number(a) - number(b)).map((name) => join(config, name));
+  } catch {
+    return [];
+  }
+}
+
+export function fifoOf(directory: string): string {
+  return join(directory, 'packets.fifo');
+}
+
+export function addCanary(input: GenerationInput, token: string): void {
+  input.canaryFile = join(input.rulesDirectory, CANARY_FILE);
+  writeFileSync(input.canaryFile, canaryRule(token));
+}
+
+export function writeGenerationRecord(directory: string, record: GenerationRecord): void {
+  replaceFile(join(directory, GENERATION_FILE), JSON.stringify(record));
+}
+
+/** @param identity Of the engine's process; empty: it has none. */
+export function writeEngineIdentity(directory: string, identity: string): void {
+  replaceFile(join(directory, ENGINE_FILE), identity);
+}
+
+function replaceFile(path: string, text: string): void {
+  writeFileSync(`${path}.new`, text);
+  renameSync(`${path}.new`, path);
+}
