@@ -12,9 +12,10 @@
  *
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */
-import { chownSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { replaceFileSync } from '../files/replace.ts';
 import { CANARY_FILE, canaryRule } from './canary.ts';
 import type { EngineName, GenerationInput } from './engine.ts';
 import { filesOf, type EngineRules } from './rules.ts';
@@ -170,15 +171,10 @@ export function addCanary(input: GenerationInput, token: string): void {
 }
 
 export function writeGenerationRecord(directory: string, record: GenerationRecord): void {
-  replaceFile(join(directory, GENERATION_FILE), JSON.stringify(record));
+  replaceFileSync(join(directory, GENERATION_FILE), JSON.stringify(record), 0o644);
 }
 
 /** @param identity Of the engine's process; empty: it has none. */
 export function writeEngineIdentity(directory: string, identity: string): void {
-  replaceFile(join(directory, ENGINE_FILE), identity);
-}
-
-function replaceFile(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text);
-  renameSync(`${path}.new`, path);
+  replaceFileSync(join(directory, ENGINE_FILE), identity, 0o644);
 }
