@@ -11,7 +11,10 @@ const HOSTILE = '<img src=x onerror="document.title=1">\u202Egpj';
 
 /** More pods with encrypted traffic than are listed, the one with most of it last. */
 const endpoints = [
-  ...Array.from({ length: 12 }, (_, index) => ({ id: `shop/pod-${index}`, encrypted: { bytes: index, share: 0.0001 } })),
+  ...Array.from({ length: 12 }, (_, index) => ({
+    id: `shop/pod-${index}`,
+    encrypted: { bytes: index, share: 0.0001 },
+  })),
   { id: `shop/${HOSTILE}`, encrypted: { bytes: 5_000_000, share: 0.875 } },
 ];
 const status = {
@@ -48,7 +51,7 @@ describeBrowser(() => {
     await browser?.close();
     await ui?.stop();
     agent?.close();
-    journal?.remove();
+    await journal?.remove();
   });
 
   test('says what share of which pods nobody can inspect, most first, and which agent does not answer', async () => {
