@@ -27,9 +27,9 @@
  * by the wall clock, so one that jumps ahead by more than `maxAge` evicts, and a file's first write in an earlier run is its birth.
  */
 import type { Stats } from 'node:fs';
-import { mkdir, open, stat, unlink } from 'node:fs/promises';
-import type { FileHandle } from 'node:fs/promises';
 import { errorCode } from '../files/errors.ts';
+import { nodeFileSystem } from '../files/file-system.ts';
+import type { FileSystem, OpenFile } from '../files/file-system.ts';
 import { syncDirectory } from '../files/replace.ts';
 import { JournalError, journalError } from './error.ts';
 import { lockDirectory } from './lock.ts';
@@ -126,18 +126,36 @@ export interface Journal {
 /** What of the file system tests make fail. */
 export interface JournalIo {
   /** A new file. */
-  create(file: string): Promise<FileHandle>;
-  write(handle: FileHandle, buffer: Buffer, offset: number, position: number): Promise<number>;
-  sync(handle: FileHandle): Promise<void>;
-  truncate(handle: FileHandle, length: number): Promise<void>;
+  create(file: string): Promise<OpenFile>;
+  write(handle: OpenFile, buffer: Buffer, offset: number, position: number): Promise<number>;
+  sync(handle: OpenFile): Promise<void>;
+  truncate(handle: OpenFile, length: number): Promise<void>;
 }
 
-const systemIo: JournalIo = {
-  create: (file) => open(file, 'wx+', 0o640),
+const ioOf = (fileSystem: FileSystem): JournalIo => ({
+  create: (file) => fileSystem.open(file, 'wx+', 0o640),
   write: async (handle, buffer, offset, position) =>
     (await handle.write(buffer, offset, buffer.length - offset, position)).bytesWritten,
   sync: (handle) => handle.datasync(),
   truncate: (handle, length) => handle.truncate(length),
+});
+
+/** What is around a journal. */
+export interface JournalSystem {
+  fileSystem: FileSystem;
+  /** @returns the function that gives it back. */
+  lock: (directory: string) => () => void;
+  /** @returns the function that ends it. */
+  every: (millis: number, action: () => void) => () => void;
+}
+
+const nodeSystem: JournalSystem = {
+  fileSystem: nodeFileSystem,
+  lock: lockDirectory,
+  every(millis, action) {
+    const timer = setInterval(action, millis).unref();
+    return () => clearInterval(timer);
+  },
 };
 
 interface Segment {
@@ -151,7 +169,7 @@ interface Segment {
 /** The segment that grows. */
 interface Active {
   segment: Segment;
-  handle: FileHandle;
+  handle: OpenFile;
   /** Complete lines in it. */
   lines: number;
   /** The file, to tell it from another one of the same name. */
@@ -167,15 +185,17 @@ interface Active {
  */
 export async function openJournal(
   options: JournalOptions,
-  io: JournalIo = systemIo,
+  io?: JournalIo,
   now: () => number = Date.now,
   tickMillis = TICK_MILLIS,
+  system = nodeSystem,
 ): Promise<Journal> {
   const { directory } = options;
-  await makeDirectory(directory);
-  const unlock = lockDirectory(directory);
+  const { fileSystem } = system;
+  await makeDirectory(directory, fileSystem);
+  const unlock = system.lock(directory);
   try {
-    return await openLocked(options, io, now, tickMillis, unlock);
+    return await openLocked(options, io ?? ioOf(fileSystem), now, tickMillis, system, unlock);
   } catch (error) {
     unlock();
     throw journalError('open the journal in', directory, error);
@@ -187,13 +207,14 @@ async function openLocked(
   io: JournalIo,
   now: () => number,
   tickMillis: number,
+  { fileSystem, lock, every }: JournalSystem,
   givenLock: () => void,
 ): Promise<Journal> {
   const pathOf = ({ sequence }: Segment): string => segmentPath(directory, sequence, name);
   /** Oldest first; the last one is the active one, unless somebody deleted that. */
   let segments: Segment[] = [];
-  for (const sequence of await listSegments(directory, name)) {
-    const { size, mtimeMs, birthtimeMs } = await stat(segmentPath(directory, sequence, name));
+  for (const sequence of await listSegments(directory, name, fileSystem)) {
+    const { size, mtimeMs, birthtimeMs } = await fileSystem.stat(segmentPath(directory, sequence, name));
     // A file system that doesn't know births says 0.
     segments.push({ sequence, size, firstWrite: Math.min(birthtimeMs || mtimeMs, mtimeMs), lastWrite: mtimeMs });
   }
@@ -212,12 +233,12 @@ async function openLocked(
   const { recovered } = opened;
   let active = opened.active;
   await retain();
-  const timer = setInterval(() => void enqueue(tick), tickMillis).unref();
+  const endTicks = every(tickMillis, () => void enqueue(tick));
 
   async function recover(segment: Segment): Promise<{ active: Active; recovered: Recovered | undefined }> {
     const path = pathOf(segment);
-    const { kept, lines, reason } = await inspect(path);
-    const handle = await open(path, 'r+');
+    const { kept, lines, reason } = await inspect(path, fileSystem);
+    const handle = await fileSystem.open(path, 'r+');
     try {
       let cut: Recovered | undefined;
       if (reason !== undefined) {
@@ -226,7 +247,7 @@ async function openLocked(
         await handle.sync();
       }
       segment.size = kept;
-      return { active: { segment, handle, lines, file: await stat(path), replaced: false }, recovered: cut };
+      return { active: { segment, handle, lines, file: await fileSystem.stat(path), replaced: false }, recovered: cut };
     } catch (error) {
       await handle.close();
       throw error;
@@ -237,7 +258,7 @@ async function openLocked(
   async function create(sequence: number): Promise<Active> {
     const time = now();
     const segment: Segment = { sequence, size: 0, firstWrite: time, lastWrite: time };
-    let handle: FileHandle;
+    let handle: OpenFile;
     try {
       handle = await io.create(pathOf(segment));
     } catch (error) {
@@ -245,13 +266,13 @@ async function openLocked(
       throw error;
     }
     try {
-      await syncDirectory(directory);
-      const file = await stat(pathOf(segment));
+      await syncDirectory(directory, fileSystem);
+      const file = await fileSystem.stat(pathOf(segment));
       segments.push(segment);
       return { segment, handle, lines: 0, file, replaced: false };
     } catch (error) {
       await handle.close();
-      await unlink(pathOf(segment)).catch(() => undefined);
+      await fileSystem.unlink(pathOf(segment)).catch(() => undefined);
       throw error;
     }
   }
@@ -268,7 +289,7 @@ async function openLocked(
   async function prepare(bytes: number): Promise<void> {
     if (torn) await cutBack();
     const { segment, lines, file } = active;
-    const there = await statIfThere(pathOf(segment));
+    const there = await statIfThere(pathOf(segment), fileSystem);
     if (there === undefined || there.ino !== file.ino || there.dev !== file.dev || there.size !== segment.size) {
       if (!active.replaced) counts.replacedSegments += 1;
       active.replaced = true;
@@ -276,7 +297,7 @@ async function openLocked(
     if (active.replaced) {
       if (there === undefined) await makeAgain();
       else segment.size = there.size;
-      await rotate(Math.max(lines, there === undefined ? 0 : await countLines(pathOf(segment))));
+      await rotate(Math.max(lines, there === undefined ? 0 : await countLines(pathOf(segment), fileSystem)));
     } else if (segment.size > 0 && (segment.size + bytes > segmentSize || tooOld())) {
       await rotate(lines);
     }
@@ -284,11 +305,11 @@ async function openLocked(
 
   /** The folder and the lock may be gone with the segment. */
   async function makeAgain(): Promise<void> {
-    await makeDirectory(directory);
+    await makeDirectory(directory, fileSystem);
     unlock?.();
     unlock = undefined;
-    unlock = lockDirectory(directory);
-    const left = new Set(await listSegments(directory, name));
+    unlock = lock(directory);
+    const left = new Set(await listSegments(directory, name, fileSystem));
     segments = segments.filter(({ sequence }) => left.has(sequence));
   }
 
@@ -350,7 +371,7 @@ async function openLocked(
       if (oldest === undefined || next === undefined || oldest === active.segment) return;
       if (bytesOf(segments) <= maxSize && !expired(oldest, time)) return;
       try {
-        await unlink(pathOf(oldest));
+        await fileSystem.unlink(pathOf(oldest));
         counts.evicted += next.sequence - oldest.sequence;
         counts.evictedSegments += 1;
       } catch (error) {
@@ -410,7 +431,7 @@ async function openLocked(
     async close() {
       if (closed) return;
       closed = true;
-      clearInterval(timer);
+      endTicks();
       await enqueue(async () => {
         try {
           if (torn) await cutBack();
@@ -427,17 +448,20 @@ async function openLocked(
 }
 
 /** @throws JournalError */
-async function makeDirectory(directory: string): Promise<void> {
+async function makeDirectory(directory: string, fileSystem: FileSystem): Promise<void> {
   try {
-    await mkdir(directory, { recursive: true, mode: 0o750 });
+    await fileSystem.mkdir(directory, { recursive: true, mode: 0o750 });
   } catch (error) {
     throw journalError('create the folder', directory, error);
   }
 }
 
-async function statIfThere(file: string): Promise<Stats | undefined> {
+async function statIfThere(
+  file: string,
+  fileSystem: FileSystem,
+): Promise<Pick<Stats, 'dev' | 'ino' | 'size'> | undefined> {
   try {
-    return await stat(file);
+    return await fileSystem.stat(file);
   } catch (error) {
     if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
@@ -459,12 +483,15 @@ function encode(lines: readonly EventLine[]): Buffer {
 }
 
 /** How much of the last segment is sound. */
-async function inspect(file: string): Promise<{ kept: number; lines: number; reason?: Recovered['reason'] }> {
+async function inspect(
+  file: string,
+  fileSystem: FileSystem,
+): Promise<{ kept: number; lines: number; reason?: Recovered['reason'] }> {
   let kept = 0;
   let lines = 0;
   let seen = 0;
   let reason: Recovered['reason'] | undefined;
-  for await (const batch of readLines(file)) {
+  for await (const batch of readLines(file, 0, Infinity, fileSystem)) {
     for (const line of batch) {
       if (line.hole) return { kept: line.start, lines: seen, reason: 'NUL bytes' };
       if (line.complete && line.bytes && parseLine(line.bytes)) {
@@ -482,8 +509,10 @@ async function inspect(file: string): Promise<{ kept: number; lines: number; rea
   return reason === undefined ? { kept, lines } : { kept, lines, reason };
 }
 
-async function countLines(file: string): Promise<number> {
+async function countLines(file: string, fileSystem: FileSystem): Promise<number> {
   let count = 0;
-  for await (const lines of readLines(file)) count += lines.filter(({ complete }) => complete).length;
+  for await (const lines of readLines(file, 0, Infinity, fileSystem)) {
+    count += lines.filter(({ complete }) => complete).length;
+  }
   return count;
 }

@@ -1,6 +1,7 @@
 /** Reading a journal's events from a cursor on, while it is written or not. */
-import { stat } from 'node:fs/promises';
 import { errorCode } from '../files/errors.ts';
+import { nodeFileSystem } from '../files/file-system.ts';
+import type { FileSystem } from '../files/file-system.ts';
 import { EVENT_JOURNAL, listSegments, parseLine, readLines, segmentPath } from './segment.ts';
 
 /** A place between two lines. */
@@ -21,6 +22,8 @@ export interface ReadOptions {
   from?: Cursor;
   /** Where to end: a writer's `end()`, so that nothing is read that is not yet durable. Without it at the last whole line. */
   to?: Cursor;
+  /** Node's own without it. */
+  fileSystem?: FileSystem | undefined;
 }
 
 /**
@@ -46,17 +49,19 @@ export async function* readJournal({
   name = EVENT_JOURNAL,
   from,
   to,
+  fileSystem = nodeFileSystem,
 }: ReadOptions): AsyncGenerator<JournalLine> {
   if (from && to && from.segment === to.segment && from.offset >= to.offset) return;
-  for (const segment of await listSegments(directory, name)) {
+  for (const segment of await listSegments(directory, name, fileSystem)) {
     if ((from && segment < from.segment) || (to && segment > to.segment)) continue;
     const file = segmentPath(directory, segment, name);
     const begin = segment === from?.segment ? from : { offset: 0, event: segment };
     let number = begin.event;
     try {
       // At the end, or behind it: the segment was cut back. Its lines are the same up to there.
-      if (begin.offset >= (await stat(file)).size) continue;
-      for await (const lines of readLines(file, begin.offset, segment === to?.segment ? to.offset : Infinity)) {
+      if (begin.offset >= (await fileSystem.stat(file)).size) continue;
+      const until = segment === to?.segment ? to.offset : Infinity;
+      for await (const lines of readLines(file, begin.offset, until, fileSystem)) {
         for (const { bytes, start, end: offset, hole, complete } of lines) {
           if (!complete) continue;
           const end = { segment, offset, event: number + 1 };

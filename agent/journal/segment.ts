@@ -1,6 +1,7 @@
 /** Segment files: their names, and reading them line by line in bounded memory. */
-import { open, readdir } from 'node:fs/promises';
 import path from 'node:path';
+import { nodeFileSystem } from '../files/file-system.ts';
+import type { FileSystem } from '../files/file-system.ts';
 import { isRecord } from '../files/record.ts';
 
 /** A longer line is not read; events are far smaller. */
@@ -20,8 +21,12 @@ function segmentName(sequence: number, name: string): string {
 }
 
 /** Sequence numbers of the segments in a folder, oldest first; other files are ignored. */
-export async function listSegments(directory: string, name = EVENT_JOURNAL): Promise<number[]> {
-  const entries = await readdir(directory, { withFileTypes: true });
+export async function listSegments(
+  directory: string,
+  name = EVENT_JOURNAL,
+  fileSystem: Pick<FileSystem, 'readdir'> = nodeFileSystem,
+): Promise<number[]> {
+  const entries = await fileSystem.readdir(directory, { withFileTypes: true });
   return entries
     .flatMap((entry) => {
       if (!entry.isFile() || !entry.name.startsWith(`${name}-`)) return [];
@@ -49,8 +54,13 @@ export interface Line {
 }
 
 /** Reads bytes `from`..`to` of a file in batches of lines. @param from start of a line */
-export async function* readLines(file: string, from = 0, to = Infinity): AsyncGenerator<Line[]> {
-  const handle = await open(file, 'r');
+export async function* readLines(
+  file: string,
+  from = 0,
+  to = Infinity,
+  fileSystem: Pick<FileSystem, 'open'> = nodeFileSystem,
+): AsyncGenerator<Line[]> {
+  const handle = await fileSystem.open(file, 'r');
   try {
     const buffer = Buffer.allocUnsafe(MAX_LINE_BYTES + CHUNK_BYTES);
     // buffer[0..filled) is the start of a line, from `start` in the file; `dropped` bytes of it have left the buffer already.

@@ -11,9 +11,10 @@
  *
  * Not promised: that another journal is noticed when it has at least as many events as the one before.
  */
-import { mkdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { errorCode } from '../files/errors.ts';
+import { nodeFileSystem } from '../files/file-system.ts';
+import type { FileSystem } from '../files/file-system.ts';
 import { isRecord } from '../files/record.ts';
 import { replaceFile } from '../files/replace.ts';
 import type { Cursor } from '../journal/journal.ts';
@@ -33,17 +34,21 @@ export function noProgress(): Progress {
 }
 
 /** @returns the reason when the sink begins anew. @throws the system's error when the file can't be read or moved. */
-export async function loadProgress(file: string, end: Cursor): Promise<{ progress: Progress; reason?: string }> {
+export async function loadProgress(
+  file: string,
+  end: Cursor,
+  fileSystem: FileSystem = nodeFileSystem,
+): Promise<{ progress: Progress; reason?: string }> {
   let text: string;
   try {
-    text = await readFile(file, 'utf8');
+    text = await fileSystem.readFile(file, 'utf8');
   } catch (error) {
     if (errorCode(error) !== 'ENOENT') throw error;
     return { progress: noProgress(), reason: 'there is no cursor yet' };
   }
   const progress = parse(text);
   if (progress === undefined) {
-    await rename(file, `${file}.damaged`);
+    await fileSystem.rename(file, `${file}.damaged`);
     return { progress: noProgress(), reason: `the cursor is damaged; it is kept as ${file}.damaged` };
   }
   if (progress.cursor.event > end.event) {
@@ -54,9 +59,13 @@ export async function loadProgress(file: string, end: Cursor): Promise<{ progres
 }
 
 /** Creates the folder (0750) where needed. @throws the system's error; then the old file is still there. */
-export async function saveProgress(file: string, progress: Progress): Promise<void> {
-  await mkdir(path.dirname(file), { recursive: true, mode: 0o750 });
-  await replaceFile(file, `${JSON.stringify({ version: 1, ...progress })}\n`, 0o640);
+export async function saveProgress(
+  file: string,
+  progress: Progress,
+  fileSystem: FileSystem = nodeFileSystem,
+): Promise<void> {
+  await fileSystem.mkdir(path.dirname(file), { recursive: true, mode: 0o750 });
+  await replaceFile(file, `${JSON.stringify({ version: 1, ...progress })}\n`, 0o640, fileSystem);
 }
 
 function parse(text: string): Progress | undefined {

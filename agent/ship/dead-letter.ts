@@ -19,6 +19,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { errorCode } from '../files/errors.ts';
 import { syncDirectory } from '../files/replace.ts';
 import { openJournal, readJournal } from '../journal/journal.ts';
+import type { JournalSystem } from '../journal/journal.ts';
 import { lockDirectory } from '../journal/lock.ts';
 import { isRecord } from '../files/record.ts';
 import { MAX_LINE_BYTES } from '../journal/segment.ts';
@@ -57,6 +58,10 @@ export interface AppendOptions {
   letters: readonly DeadLetter[];
   /** How long to wait for another holder of the lock. */
   lockMillis?: number;
+  /** The wall clock, ms since the epoch; Date.now without it. */
+  now?: () => number;
+  /** Node's own without it. */
+  system?: JournalSystem;
 }
 
 /**
@@ -66,17 +71,18 @@ export interface AppendOptions {
 export async function appendDeadLetters(options: AppendOptions): Promise<{ evicted: number }> {
   const { directory, maxSize, letters } = options;
   const deadline = performance.now() + (options.lockMillis ?? LOCK_MILLIS);
+  const settings = {
+    directory,
+    name: NAME,
+    segmentSize: Math.min(SEGMENT_BYTES, Math.floor(maxSize / 2)),
+    maxSize,
+    // A year, and no age at which letters go: only their size counts.
+    segmentAge: 365 * DAY_MILLIS,
+    maxAge: 0,
+    fsync: true,
+  };
   const journal = await retryLocked(deadline, () =>
-    openJournal({
-      directory,
-      name: NAME,
-      segmentSize: Math.min(SEGMENT_BYTES, Math.floor(maxSize / 2)),
-      maxSize,
-      // A year, and no age at which letters go: only their size counts.
-      segmentAge: 365 * DAY_MILLIS,
-      maxAge: 0,
-      fsync: true,
-    }),
+    openJournal(settings, undefined, options.now, undefined, options.system),
   );
   try {
     const wanted = new Map(letters.map((letter) => [letter.number, letter]));
@@ -88,7 +94,12 @@ export async function appendDeadLetters(options: AppendOptions): Promise<{ evict
         from: { segment, offset: 0, event: segment },
         to: { segment, offset: Infinity, event: Infinity },
       };
-      for await (const line of readJournal({ directory, name: NAME, ...bounds })) {
+      for await (const line of readJournal({
+        directory,
+        name: NAME,
+        ...bounds,
+        fileSystem: options.system?.fileSystem,
+      })) {
         if (line.kind !== 'event' || typeof line.event.number !== 'number') continue;
         const letter = wanted.get(line.event.number);
         if (letter !== undefined && contentOf(line.event) === contentOf(letter)) present.add(letter);

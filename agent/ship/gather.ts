@@ -36,9 +36,9 @@ export async function gather(sink: SinkState): Promise<void> {
 /** @returns whether there was anything that had room. */
 async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean> {
   const { window, settings, counts, stop } = sink;
-  const { directory } = settings.journal;
+  const { directory, fileSystem } = settings.journal;
   let found = false;
-  for await (const line of readJournal({ directory, from: window.position, to })) {
+  for await (const line of readJournal({ directory, from: window.position, to, fileSystem })) {
     const entry = toEntry(line, line.number - window.position.event, counts.delivered, settings.clock);
     window.isOverfull = isUnsettled(entry) && load.events > 0 && load.bytes + entry.bytes > settings.batch.batchSize;
     if (window.isOverfull) break;
@@ -76,7 +76,9 @@ function hasRoom({ window, settings: { batch } }: SinkState, { events, letters }
 /** Looks whether retention has passed the reader, also while the destination is away. */
 export async function noticeEvicted(sink: SinkState): Promise<void> {
   const { window, settings } = sink;
-  const [oldest] = await listSegments(settings.journal.directory).catch(() => []);
+  const [oldest] = await listSegments(settings.journal.directory, undefined, settings.journal.fileSystem).catch(
+    () => [],
+  );
   if (oldest === undefined || !window.isSteady || oldest <= window.position.event) return;
   const gap = oldest - window.position.event;
   const end = { segment: oldest, offset: 0, event: oldest };

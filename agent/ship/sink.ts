@@ -110,7 +110,7 @@ async function beginAtCursor(sink: SinkState): Promise<void> {
   const { files, settings, stop, window } = sink;
   const { name, journal, log } = settings;
   while (!stop.aborted) {
-    const loaded = await attempt(sink, 'cursor', () => loadProgress(files.cursor, journal.end()));
+    const loaded = await attempt(sink, 'cursor', () => loadProgress(files.cursor, journal.end(), journal.fileSystem));
     if (loaded === undefined) {
       await rest(sink, TICK_MILLIS, false);
       continue;

@@ -1,6 +1,7 @@
 /** What a sink is given, and what it has in hand: the state that the steps of a batch share, each part by its name. */
 import path from 'node:path';
 import type { Logger } from 'pino';
+import type { FileSystem } from '../files/file-system.ts';
 import type { Cursor } from '../journal/journal.ts';
 import { systemClock, type SinkClock } from './clock.ts';
 import { noProgress, saveProgress, type Progress } from './cursor.ts';
@@ -22,6 +23,8 @@ export interface SinkOptions {
     directory: string;
     end(): Cursor;
     onAppend(listener: () => void): () => void;
+    /** Where it and the cursor are read; node's own without it. */
+    fileSystem?: FileSystem;
   };
   /** Closed when the sink is stopped. */
   destination: Destination;
