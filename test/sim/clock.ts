@@ -1,0 +1,79 @@
+/**
+ * Virtual time: whoever waits is woken in the order of time, and of asking where the times are the same. Nothing waits for real.
+ *
+ * Invariant: with the same calls, the same order. All that goes on between two steps is microtasks.
+ */
+import type { SinkClock } from '../../agent/ship/sink.ts';
+
+const BEGIN = Date.UTC(2026, 0, 2);
+
+export interface VirtualClock extends SinkClock {
+  /** The wall clock, ms since the epoch. */
+  wall(): number;
+  sleep(millis: number): Promise<void>;
+  /** @returns the function that calls it off. */
+  after(millis: number, action: () => void): () => void;
+  /** @returns the function that ends it. */
+  every(millis: number, action: () => void): () => void;
+  /** Moves to the next that waits, and wakes it. @returns whether there was one. */
+  step(): boolean;
+  /** Forgets all that wait: their process has died. */
+  clear(): void;
+}
+
+interface Timer {
+  at: number;
+  order: number;
+  action: () => void;
+}
+
+export function createClock(): VirtualClock {
+  let now = 0;
+  let asked = 0;
+  /** The latest first. */
+  let timers: Timer[] = [];
+
+  function after(millis: number, action: () => void): () => void {
+    const timer: Timer = { at: now + Math.max(0, millis), order: asked++, action };
+    const place = timers.findLastIndex(({ at }) => at > timer.at) + 1;
+    timers.splice(place, 0, timer);
+    return () => {
+      const index = timers.indexOf(timer);
+      if (index >= 0) timers.splice(index, 1);
+    };
+  }
+
+  return {
+    now: () => now,
+    date: () => new Date(BEGIN + now),
+    wall: () => BEGIN + now,
+    sleep: (millis) => new Promise((resolve) => void after(millis, resolve)),
+    after,
+    every(millis, action) {
+      let end = after(millis, again);
+      function again(): void {
+        end = after(millis, again);
+        action();
+      }
+      return () => end();
+    },
+    async wait(millis, signal) {
+      if (signal.aborted) return;
+      await new Promise<void>((resolve) => {
+        const callOff = after(millis, () => (signal.removeEventListener('abort', abort), resolve()));
+        const abort = (): void => (callOff(), resolve());
+        signal.addEventListener('abort', abort, { once: true });
+      });
+    },
+    step() {
+      const timer = timers.pop();
+      if (timer === undefined) return false;
+      now = timer.at;
+      timer.action();
+      return true;
+    },
+    clear() {
+      timers = [];
+    },
+  };
+}
