@@ -30,6 +30,7 @@ import type { Stats } from 'node:fs';
 import { errorCode } from '../files/errors.ts';
 import { nodeFileSystem } from '../files/file-system.ts';
 import type { FileSystem, OpenFile } from '../files/file-system.ts';
+import { makeDirectory } from '../files/folder.ts';
 import { syncDirectory } from '../files/replace.ts';
 import { JournalError, journalError } from './error.ts';
 import { lockDirectory } from './lock.ts';
@@ -192,7 +193,7 @@ export async function openJournal(
 ): Promise<Journal> {
   const { directory } = options;
   const { fileSystem } = system;
-  await makeDirectory(directory, fileSystem);
+  await makeFolder(directory, fileSystem);
   const unlock = system.lock(directory);
   try {
     return await openLocked(options, io ?? ioOf(fileSystem), now, tickMillis, system, unlock);
@@ -305,7 +306,7 @@ async function openLocked(
 
   /** The folder and the lock may be gone with the segment. */
   async function makeAgain(): Promise<void> {
-    await makeDirectory(directory, fileSystem);
+    await makeFolder(directory, fileSystem);
     unlock?.();
     unlock = undefined;
     unlock = lock(directory);
@@ -448,9 +449,9 @@ async function openLocked(
 }
 
 /** @throws JournalError */
-async function makeDirectory(directory: string, fileSystem: FileSystem): Promise<void> {
+async function makeFolder(directory: string, fileSystem: FileSystem): Promise<void> {
   try {
-    await fileSystem.mkdir(directory, { recursive: true, mode: 0o750 });
+    await makeDirectory(directory, 0o750, fileSystem);
   } catch (error) {
     throw journalError('create the folder', directory, error);
   }

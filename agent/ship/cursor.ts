@@ -15,6 +15,7 @@ import path from 'node:path';
 import { errorCode } from '../files/errors.ts';
 import { nodeFileSystem } from '../files/file-system.ts';
 import type { FileSystem } from '../files/file-system.ts';
+import { isThere, makeDirectory } from '../files/folder.ts';
 import { isRecord } from '../files/record.ts';
 import { replaceFile } from '../files/replace.ts';
 import type { Cursor } from '../journal/journal.ts';
@@ -64,7 +65,8 @@ export async function saveProgress(
   progress: Progress,
   fileSystem: FileSystem = nodeFileSystem,
 ): Promise<void> {
-  await fileSystem.mkdir(path.dirname(file), { recursive: true, mode: 0o750 });
+  // Where the file is, the folder is on disk.
+  if (!(await isThere(file, fileSystem))) await makeDirectory(path.dirname(file), 0o750, fileSystem);
   await replaceFile(file, `${JSON.stringify({ version: 1, ...progress })}\n`, 0o640, fileSystem);
 }
 
