@@ -245,8 +245,9 @@ async function openLocked(
       if (reason !== undefined) {
         cut = { path, kept, cut: segment.size - kept, reason };
         await handle.truncate(kept);
-        await handle.sync();
       }
+      // What is kept counts from now on, and a process that was killed may not have synced it.
+      if (fsync || cut !== undefined) await handle.sync();
       segment.size = kept;
       return { active: { segment, handle, lines, file: await fileSystem.stat(path), replaced: false }, recovered: cut };
     } catch (error) {

@@ -10,6 +10,7 @@ import { createDisk } from '../sim/disk.ts';
 import type { Disk } from '../sim/disk.ts';
 
 const directory = '/var/log/calico/snort-alerts';
+const first = `${directory}/snort-alerts-000000000000.ndjson`;
 const options = { directory, segmentSize: 1 << 20, maxSize: 1 << 21, segmentAge: 86_400_000, maxAge: 0, fsync: true };
 
 interface Machine {
@@ -87,4 +88,15 @@ test('the folders that a cursor made are there after a power cut, with the curso
   end(machine, 'power cut');
   const { progress } = await passing(machine, loadProgress(file, cursor, disk));
   expect(progress.cursor).toEqual(cursor);
+});
+
+test('events that recovery found are there after a power cut: a process that was killed may not have synced them', async () => {
+  const machine = createMachine();
+  const journal = await open(machine);
+  void journal.append([line('e0')]);
+  await until(machine, () => Number(machine.disk.peek(first)?.length) > 0);
+  end(machine, 'kill');
+  expect((await open(machine)).end().event).toBe(1);
+  end(machine, 'power cut');
+  expect((await open(machine)).end().event).toBe(1);
 });
