@@ -262,7 +262,7 @@ async function openLocked(
     const segment: Segment = { sequence, size: 0, firstWrite: time, lastWrite: time };
     let handle: OpenFile;
     try {
-      handle = await io.create(pathOf(segment));
+      handle = await createFile(pathOf(segment));
     } catch (error) {
       if (errorCode(error) === 'EEXIST') return create(sequence + 1);
       throw error;
@@ -276,6 +276,16 @@ async function openLocked(
       await handle.close();
       await fileSystem.unlink(pathOf(segment)).catch(() => undefined);
       throw error;
+    }
+  }
+
+  /** What is empty may have been left by an attempt that failed; a number that nobody had would be an event that never comes. */
+  async function createFile(path: string): Promise<OpenFile> {
+    try {
+      return await io.create(path);
+    } catch (error) {
+      if (errorCode(error) !== 'EEXIST' || (await fileSystem.stat(path)).size > 0) throw error;
+      return fileSystem.open(path, 'r+');
     }
   }
 

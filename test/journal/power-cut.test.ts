@@ -6,7 +6,7 @@ import type { Journal } from '../../agent/journal/journal.ts';
 import { loadProgress, noProgress, saveProgress } from '../../agent/ship/cursor.ts';
 import { createClock } from '../sim/clock.ts';
 import type { VirtualClock } from '../sim/clock.ts';
-import { createDisk } from '../sim/disk.ts';
+import { createDisk, FAIR } from '../sim/disk.ts';
 import type { Disk } from '../sim/disk.ts';
 
 const directory = '/var/log/calico/snort-alerts';
@@ -99,4 +99,21 @@ test('events that recovery found are there after a power cut: a process that was
   expect((await open(machine)).end().event).toBe(1);
   end(machine, 'power cut');
   expect((await open(machine)).end().event).toBe(1);
+});
+
+test('an empty segment that a failed rotation left is taken by the next, so that no number is passed over', async () => {
+  const machine = createMachine();
+  const { disk } = machine;
+  const journal = await open(machine);
+  await passing(machine, journal.append([line('e0')]));
+  const large = { position: 'a:e1', json: JSON.stringify({ padding: 'x'.repeat((1 << 20) - 40) }) };
+  const refused = journal.append([large]);
+  refused.catch(() => undefined);
+  await until(machine, () => disk.list(directory).length === 2);
+  disk.weather = { ...FAIR, broken: 1 };
+  await expect(passing(machine, refused)).rejects.toThrow('EIO');
+  disk.weather = FAIR;
+  await passing(machine, journal.append([large]));
+  expect(journal.segments().map(({ sequence }) => sequence)).toEqual([0, 1]);
+  expect(journal.end().event).toBe(2);
 });
