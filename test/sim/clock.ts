@@ -9,12 +9,12 @@ const BEGIN = Date.UTC(2026, 0, 2);
 
 export interface VirtualClock extends SinkClock {
   /** The wall clock, ms since the epoch. */
-  wall(): number;
+  wall: () => number;
   sleep(millis: number): Promise<void>;
   /** @returns the function that calls it off. */
   after(millis: number, action: () => void): () => void;
   /** @returns the function that ends it. */
-  every(millis: number, action: () => void): () => void;
+  every: (millis: number, action: () => void) => () => void;
   /** Moves to the next that waits, and wakes it. @returns whether there was one. */
   step(): boolean;
   /** Forgets all that wait: their process has died. */

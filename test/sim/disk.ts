@@ -146,7 +146,7 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
         try {
           resolve(effect());
         } catch (error) {
-          reject(error as Error);
+          reject(error);
         }
       });
     });

@@ -1,0 +1,289 @@
+/**
+ * Holds the obligations, and knows nothing of how the product meets them: it looks at the disk with a reader of its own, at what
+ * `append` and `save` said, and at what the destination took and answered.
+ *
+ * 1. Each event is in the journal once; one whose append was acknowledged is there after any crash, under the same number, or retention
+ *    deleted it.
+ * 2. The cursor passes an event only when it is delivered, is a letter on the disk, or was deleted by retention; and each such event
+ *    is in exactly one of the three counts. It does not go back, nor do the counts.
+ * 3. An event that the destination confirmed is not sent again by the same process, nor one that a saved cursor has passed by any.
+ * 4. Letters are the events themselves, each once.
+ * 5. At any moment the counts of the sink make up the journal's events.
+ * 6. When the faults have ended, all is settled.
+ *
+ * Where a sync was lost, a power cut may take what was acknowledged: the obligations begin anew from what the disk holds then.
+ */
+import type { Item, Outcome } from '../../agent/ship/destination.ts';
+import type { Progress } from '../../agent/ship/cursor.ts';
+import type { SinkStatus } from '../../agent/ship/sink.ts';
+import type { Disk } from './disk.ts';
+
+export interface Places {
+  journal: string;
+  cursor: string;
+  letters: string;
+}
+
+export interface Oracle {
+  /** The first obligation that was broken. What finds it may be called by the product, which would take it for its own error. */
+  broken(): string | undefined;
+  /** @param end the journal's number of events just then. */
+  acknowledged(ids: readonly string[], end: number): void;
+  sent: (items: readonly Item[]) => void;
+  answered: (items: readonly Item[], outcomes: readonly Outcome[]) => void;
+  saved(progress: Progress): void;
+  unlinking: (path: string) => void;
+  renamed: (path: string) => void;
+  /** The process has ended. @param lossy whether the disk lost what it said it had. */
+  ended(lossy: boolean): void;
+  /** The next one has opened the journal. */
+  opened(journalEnd: number): void;
+  /** Ids that are in the journal, or were. */
+  journaled(): ReadonlySet<string>;
+  /** Whether the cursor's file is behind that many events. */
+  passed(events: number): boolean;
+  books(status: SinkStatus, journalEnd: number): void;
+  settled(status: SinkStatus, journalEnd: number, stimuli: readonly string[]): void;
+  /** The run does not come to an end. */
+  stuck(): void;
+  facts(): { evicted: number; letters: number };
+}
+
+const NOTHING: Progress = {
+  cursor: { segment: 0, offset: 0, event: 0 },
+  delivered: 0,
+  duplicates: 0,
+  deadLettered: 0,
+  evicted: 0,
+};
+
+export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<string>): Oracle {
+  /** Of acknowledged events, and of those that were found after a crash. */
+  let numbers = new Map<string, number>();
+  /** By number, of what retention deleted. */
+  let evicted = new Map<number, string>();
+  let lettersEvicted = new Set<number>();
+  /** By number; of this process. */
+  let confirmed = new Set<number>();
+  /** As its file is seen, and as the last save that was confirmed left it. */
+  let seen = NOTHING;
+  let durable = NOTHING;
+  /** Whether the disk ever lost what it said it had, and whether just now. */
+  let lost = false;
+  let fresh = false;
+
+  let broken: string | undefined;
+
+  function fail(obligation: number, message: string): void {
+    broken ??= `obligation ${obligation}: ${message}`;
+  }
+
+  function readCursor(): Progress {
+    const bytes = disk.peek(places.cursor);
+    const progress = bytes === undefined ? NOTHING : (parse(bytes.toString()) as Progress | undefined);
+    if (progress === undefined && !lost) fail(2, 'the cursor file is damaged');
+    return progress ?? NOTHING;
+  }
+
+  /** By number. */
+  function readLetters(): Map<number, string> {
+    const letters = new Map<number, string>();
+    for (const [, line] of linesOf(disk, places.letters)) {
+      const letter = parse(line) as { number: number; event?: { record: { event_id: string } } } | undefined;
+      if (letter === undefined) continue;
+      if (letters.has(letter.number) && !lost) fail(4, `event ${letter.number} is two letters`);
+      letters.set(letter.number, letter.event?.record.event_id ?? '');
+    }
+    return letters;
+  }
+
+  /** What is between two cursors is in exactly one count each. */
+  function compare(before: Progress, after: Progress): void {
+    const from = before.cursor.event;
+    const to = after.cursor.event;
+    if (to < from) fail(2, `the cursor goes back from ${from} to ${to}`);
+    let letters: Map<number, string> | undefined;
+    let delivered = 0;
+    let refusable = 0;
+    let deletable = 0;
+    for (let number = from; number < to; number++) {
+      if (confirmed.has(number)) {
+        delivered += 1;
+        continue;
+      }
+      letters ??= readLetters();
+      const isLetter = letters.has(number) || lettersEvicted.has(number);
+      if (isLetter || evicted.has(number)) {
+        if (isLetter) refusable += 1;
+        if (evicted.has(number)) deletable += 1;
+      } else fail(2, `the cursor is at ${to} and event ${number} is not settled`);
+    }
+    const counts = {
+      delivered: after.delivered - before.delivered,
+      deadLettered: after.deadLettered - before.deadLettered,
+      evicted: after.evicted - before.evicted,
+    };
+    const right =
+      counts.delivered === delivered &&
+      counts.deadLettered <= refusable &&
+      counts.evicted <= deletable &&
+      counts.delivered + counts.deadLettered + counts.evicted === to - from;
+    if (!right) {
+      const is = JSON.stringify(counts);
+      fail(2, `events ${from} to ${to}: counted ${is}, were ${delivered}, at most ${refusable} and ${deletable}`);
+    }
+  }
+
+  /** The number of each id in the journal's files. What a crash tore is no event. */
+  function readEvents(): Map<string, number> {
+    const events = new Map<string, number>();
+    for (const [number, line] of linesOf(disk, places.journal)) {
+      const id = idOf(line);
+      if (id === undefined) continue;
+      if (events.has(id)) fail(1, `${id} is in the journal twice`);
+      events.set(id, number);
+    }
+    return events;
+  }
+
+  return {
+    broken: () => broken,
+    acknowledged(ids, end) {
+      for (const [index, id] of ids.entries()) numbers.set(id, end - ids.length + index);
+    },
+    sent(items) {
+      for (const { number, id } of items) {
+        if (confirmed.has(number)) fail(3, `event ${number} was confirmed and is sent again`);
+        if (number < durable.cursor.event) fail(3, `event ${number} is sent; the cursor is at ${durable.cursor.event}`);
+        const known = numbers.get(id);
+        if (known !== undefined && known !== number) fail(1, `${id} is sent as ${number} and was number ${known}`);
+      }
+    },
+    answered(items, outcomes) {
+      for (const [index, { number }] of items.entries()) {
+        if (outcomes[index]?.is === 'delivered') confirmed.add(number);
+      }
+    },
+    saved(progress) {
+      durable = progress;
+    },
+    unlinking(path) {
+      if (path.startsWith(`${places.letters}/`)) {
+        for (const [, line] of linesOfFile(disk, path)) {
+          lettersEvicted.add((parse(line) as { number: number }).number);
+        }
+      } else if (path.startsWith(`${places.journal}/`)) {
+        for (const [number, line] of linesOfFile(disk, path)) evicted.set(number, idOf(line) ?? '');
+      }
+    },
+    renamed(path) {
+      if (path !== places.cursor) return;
+      const now = readCursor();
+      compare(seen, now);
+      seen = now;
+    },
+    ended(lossy) {
+      confirmed = new Set();
+      if (lossy) {
+        lost = true;
+        fresh = true;
+      }
+      // Until the journal is opened again after that, there is nothing to compare with.
+      if (!fresh) compareWithDisk();
+    },
+    opened(journalEnd) {
+      const found = readEvents();
+      if (fresh) beginAnew(found, journalEnd);
+      fresh = false;
+      for (const [id, number] of found) numbers.set(id, number);
+    },
+    journaled: () => new Set([...readEvents().keys(), ...evicted.values()]),
+    passed: (events) => readCursor().cursor.event >= events,
+    books({ delivered, deadLettered, evicted: gone, pending }, journalEnd) {
+      const sum = delivered + deadLettered + gone + pending;
+      if (sum !== journalEnd) fail(5, `the counts make ${sum}, and the journal has ${journalEnd} events`);
+    },
+    settled(status, journalEnd, stimuli) {
+      if (status.pending !== 0) fail(6, `${status.pending} events are pending`);
+      const events = new Set([...readEvents().keys(), ...evicted.values()]);
+      for (const id of stimuli) if (!events.has(id)) fail(1, `${id} is not in the journal`);
+      const cursor = readCursor();
+      if (cursor.cursor.event !== journalEnd) fail(6, `the cursor ends at ${cursor.cursor.event} of ${journalEnd}`);
+      isSomewhere(cursor, readEvents());
+    },
+    stuck: () => fail(6, 'it does not come to an end'),
+    facts: () => ({ evicted: evicted.size, letters: readLetters().size + lettersEvicted.size }),
+  };
+
+  /** All before the cursor is somewhere, whoever sent it. */
+  function isSomewhere(progress: Progress, events: ReadonlyMap<string, number>): void {
+    if (lost) return;
+    const letters = readLetters();
+    for (const [id, number] of events) {
+      if (number >= progress.cursor.event || taken.has(id)) continue;
+      if (letters.has(number) || lettersEvicted.has(number) || evicted.has(number)) continue;
+      fail(2, `the cursor is at ${progress.cursor.event} and ${id}, number ${number}, is nowhere`);
+    }
+    for (const [number, id] of letters) {
+      const right = numbers.get(id);
+      if (right !== undefined && right !== number) fail(4, `the letter ${number} holds the event of ${right}`);
+    }
+  }
+
+  /** What a crash left, before recovery. */
+  function compareWithDisk(): void {
+    const found = readEvents();
+    const evictedIds = new Set(evicted.values());
+    for (const [id, number] of numbers) {
+      const now = found.get(id);
+      if (now === undefined && !evictedIds.has(id)) fail(1, `${id}, number ${number}, was acknowledged and is lost`);
+      if (now !== undefined && now !== number) fail(1, `${id} was number ${number} and is ${now}`);
+    }
+    const cursor = readCursor();
+    if (cursor.cursor.event < durable.cursor.event) {
+      fail(2, `the cursor was saved at ${durable.cursor.event} and is at ${cursor.cursor.event}`);
+    }
+    isSomewhere(cursor, found);
+    seen = cursor;
+  }
+
+  function beginAnew(found: Map<string, number>, journalEnd: number): void {
+    numbers = new Map();
+    const there = new Set(found.values());
+    evicted = new Map(Array.from({ length: journalEnd }, (_, number) => [number, '']));
+    for (const number of there) evicted.delete(number);
+    const cursor = readCursor();
+    seen = cursor.cursor.event <= journalEnd ? cursor : NOTHING;
+    durable = seen;
+  }
+}
+
+/** Complete lines of all segments, with their numbers. */
+function* linesOf(disk: Disk, directory: string): Generator<[number, string]> {
+  for (const name of disk.list(directory)) {
+    if (name.endsWith('.ndjson')) yield* linesOfFile(disk, `${directory}/${name}`);
+  }
+}
+
+function* linesOfFile(disk: Disk, path: string): Generator<[number, string]> {
+  let number = Number(/-(\d+)\.ndjson$/.exec(path)?.[1]);
+  const text = disk.peek(path)?.toString('latin1') ?? '';
+  for (let start = 0, end = text.indexOf('\n'); end >= 0; start = end + 1, end = text.indexOf('\n', start)) {
+    yield [number, text.slice(start, end)];
+    number += 1;
+  }
+}
+
+function parse(line: string): unknown {
+  try {
+    return JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function idOf(line: string): string | undefined {
+  const event = parse(line) as { record?: { event_id?: unknown } } | undefined;
+  const id = event?.record?.event_id;
+  return typeof id === 'string' ? id : undefined;
+}
