@@ -3,7 +3,7 @@
  *
  * Invariant: with the same calls, the same order. All that goes on between two steps is microtasks.
  */
-import type { SinkClock } from '../../agent/ship/sink.ts';
+import type { SinkClock } from '../../agent/ship/clock.ts';
 
 const BEGIN = Date.UTC(2026, 0, 2);
 

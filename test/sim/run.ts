@@ -11,7 +11,7 @@ import type { Journal, JournalOptions, JournalSystem } from '../../agent/journal
 import { saveProgress } from '../../agent/ship/cursor.ts';
 import { appendDeadLetters } from '../../agent/ship/dead-letter.ts';
 import { startSink } from '../../agent/ship/sink.ts';
-import type { SinkOptions } from '../../agent/ship/sink.ts';
+import type { SinkOptions } from '../../agent/ship/state.ts';
 import { seeded } from '../support/random.ts';
 import { createClock } from './clock.ts';
 import type { VirtualClock } from './clock.ts';
