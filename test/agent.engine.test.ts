@@ -12,8 +12,10 @@ import {
   type RunningAgent,
   type Workspace,
 } from './support/agent.ts';
+import { snapshot } from './support/books.ts';
 import { runCli } from './support/cli.ts';
 import { conversation, describeLive, inject, isAlive, send, serve } from './support/live.ts';
+import { poll } from './support/poll.ts';
 import { whyNoProc } from './support/proc.ts';
 import { ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
 
@@ -240,6 +242,10 @@ describeLive((engine) => {
     test('an engine killed under traffic is started again, what nobody read is counted, and the next alert arrives', async () => {
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       const from = agent.log.length;
+      // One that is stopped reads nothing of what it is given until it dies, however soon the next one is there.
+      for (const pid of agent.children('engine')) process.kill(pid, 'SIGSTOP');
+      inject(lab, workspace, pod.netns, 'eth0', conversation('while it is stopped', 5099));
+      await poll(async () => (await snapshot(workspace)).endpoints.some((endpoint) => endpoint.counters.forwarded > 0));
       for (const pid of agent.children('engine')) process.kill(pid, 'SIGKILL');
       for (let count = 0; count < 20; count++)
         inject(lab, workspace, pod.netns, 'eth0', conversation('while it is away', 5100 + count));
