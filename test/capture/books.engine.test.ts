@@ -57,6 +57,8 @@ describeLive((engine) => {
       });
 
       test('a capture process that is killed under traffic, and while nothing is sent', async () => {
+        // What died is told exactly where the interface was quiet for a second before.
+        await settledCounters(workspace, [pod]);
         const counters = await traffic(() => kill('capture', 'SIGKILL'));
         expectAccounts(counters);
         expect(counters.droppedCaptureDied).toBeGreaterThan(0);
