@@ -65,6 +65,9 @@ export interface Native {
 
 export type Loaded = { native: Native } | { native: undefined; reason: string };
 
+/** A FIFO's room that Linux lets anybody ask for (fs.pipe-max-size). */
+export const FIFO_BYTES = 1 << 20;
+
 /** What mends a native part that can't be loaded. */
 export const REBUILD = 'npm run setup';
 

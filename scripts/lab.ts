@@ -7,8 +7,8 @@
  * process left that was killed is known by that no such process runs. Not promised where processes of several pid namespaces share /run/netns.
  */
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { calicoInterface } from '../agent/endpoints/resolve/calico-name.ts';
+import { startTimeOf } from '../agent/files/process.ts';
 
 export interface Pod {
   name: string;
@@ -86,7 +86,7 @@ export function whyNoDevice(kind: UplinkKind | 'netkit'): string | undefined {
 
 /** @param prefix Of the namespaces' names. What labs of this prefix left is removed, unless the process that opened them is another one and runs. */
 export function openLab(prefix: string): Lab {
-  const own = `${prefix}-${process.pid}-${startOf('self')}`;
+  const own = `${prefix}-${process.pid}-${startTimeOf(process.pid)}`;
   const node = `${own}-node`;
   const children = new Set<ChildProcess>();
   removeLeftovers(prefix);
@@ -180,7 +180,7 @@ export function openLab(prefix: string): Lab {
 function removeLeftovers(prefix: string): void {
   for (const name of namespacesOf(prefix)) {
     const [, pid, start] = /^(\d+)-(\d+)-/.exec(name.slice(prefix.length + 1)) ?? [];
-    if (pid !== undefined && startOf(pid) !== start) ip('netns', 'del', name);
+    if (pid !== undefined && startTimeOf(Number(pid)) !== start) ip('netns', 'del', name);
   }
 }
 
@@ -193,19 +193,6 @@ function namespacesOf(prefix: string): string[] {
     .split('\n')
     .map((line) => line.split(' ')[0] ?? '');
   return names.filter((name) => name.startsWith(`${prefix}-`));
-}
-
-/** When a process that runs was started, in clock ticks since the boot; undefined when it does not run. */
-function startOf(pid: string): string | undefined {
-  let stat: string;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'latin1');
-  } catch {
-    return undefined;
-  }
-  // proc(5): behind the command's name, which is in parentheses and may hold any character, come the state and, 20th, the start.
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
 function ip(...args: string[]): string {

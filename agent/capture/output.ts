@@ -12,12 +12,10 @@ import { closeSync, constants, openSync, writeSync } from 'node:fs';
 import { constants as os } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCode } from '../files/errors.ts';
-import type { Native } from '../native.ts';
+import { FIFO_BYTES, type Native } from '../native.ts';
 import { createArena, type Arena } from './arena.ts';
 import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
 
-/** What Linux lets anybody ask for (fs.pipe-max-size). */
-const FIFO_BYTES = 1 << 20;
 /** Beside what a FIFO holds: what is filled in one go, and what was not written yet. */
 const LEAST_ARENA = 4 << 20;
 const MOST_ARENA = 256 << 20;

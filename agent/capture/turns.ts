@@ -22,7 +22,6 @@ const MAX_ROOM = 32;
 const APART_MILLIS = { least: 2, most: 8 };
 const FILL_BYTES_PER_MILLI = 512 * 1024;
 /** A ring that brought less than that is woken for; another one is read again without being asked for, the sooner the fuller it was. */
-const QUIET_SHARE = 1 / 16;
 const QUIET_BYTES = 2 * 1024;
 const PRESSED_SHARE = 1 / 2;
 const PRESSED_MILLIS = 1;
@@ -156,7 +155,7 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
     const share = reading.read(ring, to - from);
     // It may have been the last of a ring that has a successor.
     if (ring.empty && !ring.failed && reading.ring() === ring) {
-      if (share < QUIET_SHARE && share * ring.size < QUIET_BYTES) ring.rearm();
+      if (share * ring.size < QUIET_BYTES) ring.rearm();
       else again = Math.min(again, share < PRESSED_SHARE ? apart(ring.size) : PRESSED_MILLIS);
     }
     if (arena.waiting > WRITTEN_BYTES) output.flush();

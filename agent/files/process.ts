@@ -11,13 +11,17 @@ import { errorCode } from './errors.ts';
  * pid; empty when it is not running. It is the same before and after exec.
  */
 export function identityOf(pid: number): string {
+  const start = startTimeOf(pid);
+  return start === undefined ? '' : `${pid} ${start} ${readProc('/proc/sys/kernel/random/boot_id')?.trim() ?? ''}`;
+}
+
+/** When a process that runs was started, in clock ticks since the boot; undefined when it does not run. */
+export function startTimeOf(pid: number): string | undefined {
   // proc(5): the command's name is in parentheses and may hold any character; behind it come the state and, 20th, the
   // start time.
   const stat = readProc(`/proc/${pid === process.pid ? 'self' : pid}/stat`);
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
-  const [state, start] = [fields[0], fields[19]];
-  if (start === undefined || state === 'Z' || state === 'X') return '';
-  return `${pid} ${start} ${readProc('/proc/sys/kernel/random/boot_id')?.trim() ?? ''}`;
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
 /** The pid in an identity while the process runs; undefined when it is gone, or the text is no identity. */

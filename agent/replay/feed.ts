@@ -17,13 +17,11 @@ import {
   writeRecordHeader,
 } from '../capture/frame.ts';
 import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from '../capture/pcap-file.ts';
-import { loadNative } from '../native.ts';
+import { FIFO_BYTES, loadNative } from '../native.ts';
 import { headOf, STDIN } from './head.ts';
-import { messageOf } from '../files/errors.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 
 const CHUNK_BYTES = 256 * 1024;
-/** What Linux lets anybody ask for (fs.pipe-max-size). */
-const FIFO_BYTES = 1024 * 1024;
 /** A packet has at least its record's header in a file, 16 bytes. It gets a tag, or a link header of 18 bytes. */
 const MOST_GROWTH = 2.25;
 /** What the packets of a chunk, and one that began before it, take. */
@@ -137,7 +135,7 @@ async function openFifo(path: string, isInVain: () => boolean): Promise<FileHand
       loadNative().native?.widen(fifo.fd, FIFO_BYTES);
       return fifo;
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'ENXIO')) throw error;
+      if (errorCode(error) !== 'ENXIO') throw error;
       await sleep(OPEN_RETRY_MILLIS);
     }
   }

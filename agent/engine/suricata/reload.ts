@@ -14,6 +14,7 @@ import { open, stat, type FileHandle } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { errorCode } from '../../files/errors.ts';
 import { isRecord } from '../../files/record.ts';
 import type { PolicyInput } from '../engine.ts';
 
@@ -62,8 +63,7 @@ async function openOnceThere(path: string): Promise<FileHandle> {
     try {
       return await open(path, O_PATH | constants.O_NOFOLLOW);
     } catch (error) {
-      const { code } = error as NodeJS.ErrnoException;
-      if (code === 'ENOENT' && performance.now() < deadline) continue;
+      if (errorCode(error) === 'ENOENT' && performance.now() < deadline) continue;
       throw new Error(`Suricata's command socket: ${String(error)}`, { cause: error });
     }
   }
