@@ -7,7 +7,7 @@
  */
 import { readFileSync } from 'node:fs';
 import pcap from 'pcap';
-import { createPcapParser } from '../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../agent/replay/pcap-file.ts';
 
 /** A frame that the socket does not take within this is an error. */
 const BLOCKED_MILLIS = 5_000;

@@ -3,7 +3,7 @@
  *
  * The engine hears no signal of the terminal: what the first one leaves is inspected, whoever sent it.
  */
-import type { ReplaySummary } from '../replay.ts';
+import type { ReplaySummary } from '../replay/replay.ts';
 import { endWithReader, EXIT } from './exit.ts';
 import { grouped } from './print.ts';
 

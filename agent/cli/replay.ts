@@ -2,7 +2,7 @@
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { messageOf } from '../files/errors.ts';
-import { replay, type Progress, type ReplaySummary } from '../replay.ts';
+import { replay, type Progress, type ReplaySummary } from '../replay/replay.ts';
 import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { isWhole, watchInterruption } from './interrupt.ts';

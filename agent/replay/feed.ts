@@ -16,7 +16,7 @@ import {
   tagFrame,
   writeRecordHeader,
 } from '../capture/frame.ts';
-import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from '../capture/pcap-file.ts';
+import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from './pcap-file.ts';
 import { FIFO_BYTES, loadNative } from '../native.ts';
 import { headOf, STDIN } from './head.ts';
 import { errorCode, messageOf } from '../files/errors.ts';

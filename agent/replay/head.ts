@@ -1,6 +1,6 @@
 /** What a capture file is, by its first bytes. */
 import { open, stat } from 'node:fs/promises';
-import { createPcapParser } from '../capture/pcap-file.ts';
+import { createPcapParser } from './pcap-file.ts';
 
 /** Stands for standard input, whatever it is. */
 export const STDIN = '/dev/stdin';

@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 import { writeTraffic, type Mix, type Traffic } from '../../bench/traffic.ts';
 import { MARKER } from '../support/agent.ts';
 

@@ -5,7 +5,7 @@ import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 import {
   lostOf,
   type CaptureSettings,

@@ -3,7 +3,7 @@ import * as fc from 'fast-check';
 import { createTail } from '../../agent/capture/cut.ts';
 import { createForwarder, createOrigin, goOnBehind, keepTail, type Origin } from '../../agent/capture/forward.ts';
 import { GROWTH, linkTypeFromDlt, pcapFileHeader, tagFrame } from '../../agent/capture/frame.ts';
-import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 import { lostOf, zeroCounters, type Counters } from '../../agent/capture/protocol.ts';
 import type { Shunt } from '../../agent/capture/shunt/shunt.ts';
 import { createFakeOutput, putRecord, type FakeOutput, type Packet } from '../support/capture.ts';

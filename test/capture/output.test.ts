@@ -14,7 +14,7 @@ import {
   writeRecordHeader,
 } from '../../agent/capture/frame.ts';
 import { createOutput, type Accepted, type Output } from '../../agent/capture/output.ts';
-import { createPcapParser, type PcapOutcome } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser, type PcapOutcome } from '../../agent/replay/pcap-file.ts';
 import { native, whyNoNative } from '../support/native.ts';
 import { seeded } from '../support/random.ts';
 

@@ -11,7 +11,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
-import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 import { lostOf, zeroCounters, type CaptureSettings } from '../../agent/capture/protocol.ts';
 import { whyNoProc } from './proc.ts';
 import { superviseCapture } from '../../agent/capture/supervisor.ts';

@@ -1,7 +1,7 @@
 /** Sends the frames of a capture file out of an interface:  node dist/test/support/inject.js INTERFACE FILE [TIMES] */
 import { readFileSync } from 'node:fs';
 import pcap from 'pcap';
-import { createPcapParser } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 
 const [, , device = '', file = '', times = '1'] = process.argv;
 const frames: Buffer[] = [];

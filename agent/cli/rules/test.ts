@@ -3,7 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
-import { replay } from '../../replay.ts';
+import { replay } from '../../replay/replay.ts';
 import { parseRules } from '../../rulesets/rule.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';

@@ -13,7 +13,7 @@ import {
   uint8Array,
   type Arbitrary,
 } from 'fast-check';
-import { createPcapParser, MAX_CAPTURED_BYTES, type PcapOutcome } from '../../agent/capture/pcap-file.ts';
+import { createPcapParser, MAX_CAPTURED_BYTES, type PcapOutcome } from '../../agent/replay/pcap-file.ts';
 import { writePcap, writePcapng, type Frame, type PcapngInterface } from '../support/packets.ts';
 
 interface Packet {

@@ -5,18 +5,18 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
-import { identify, type Identification } from './alerts/identify.ts';
-import type { Endpoint } from './endpoints/endpoint.ts';
-import type { Alert } from './engine/alert.ts';
-import type { EngineExit } from './engine/exit.ts';
-import { startGeneration, type Generation, type GenerationOptions } from './engine/generation.ts';
-import { createTail } from './engine/readers/tail.ts';
-import { engineError } from './engine/supervisor.ts';
-import { toEvent, type EeEvent, type EventOptions } from './events/event.ts';
-import { emptySummary, openFeed, type FileSummary } from './replay/feed.ts';
-import { STDIN } from './replay/head.ts';
-import type { RuleVocabulary } from './rulesets/classes.ts';
-import type { RuleIndex } from './rulesets/sets.ts';
+import { identify, type Identification } from '../alerts/identify.ts';
+import type { Endpoint } from '../endpoints/endpoint.ts';
+import type { Alert } from '../engine/alert.ts';
+import type { EngineExit } from '../engine/exit.ts';
+import { startGeneration, type Generation, type GenerationOptions } from '../engine/generation.ts';
+import { createTail } from '../engine/readers/tail.ts';
+import { engineError } from '../engine/supervisor.ts';
+import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
+import { emptySummary, openFeed, type FileSummary } from './feed.ts';
+import { STDIN } from './head.ts';
+import type { RuleVocabulary } from '../rulesets/classes.ts';
+import type { RuleIndex } from '../rulesets/sets.ts';
 
 /** Files beyond this many share ids. */
 const IDS = 4093;
