@@ -1,32 +1,29 @@
 /**
- * Gives the packets of capture files to an engine: read, tagged, and written to its FIFO, each while the others go on.
+ * Gives the packets of capture files to an engine, as capture does: tagged in the arena, and from there to its FIFO.
  *
  * Memory is bounded: when the engine reads more slowly than the file is read, reading waits.
  */
-import { constants, createReadStream } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 import { addAbortSignal } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
-import {
-  GROWTH,
-  linkTypeFromDlt,
-  pcapFileHeader,
-  RECORD_HEADER,
-  tagFrame,
-  writeRecordHeader,
-} from '../capture/frame.ts';
-import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from './pcap-file.ts';
-import { FIFO_BYTES, loadNative } from '../native.ts';
+import { GROWTH, linkTypeFromDlt, RECORD_HEADER, tagFrame, writeRecordHeader } from '../capture/frame.ts';
+import { createOutput, type Output } from '../capture/output.ts';
+import { messageOf } from '../files/errors.ts';
+import { loadNative } from '../native.ts';
 import { headOf, STDIN } from './head.ts';
-import { errorCode, messageOf } from '../files/errors.ts';
+import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from './pcap-file.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 /** A packet has at least its record's header in a file, 16 bytes. It gets a tag, or a link header of 18 bytes. */
 const MOST_GROWTH = 2.25;
 /** What the packets of a chunk, and one that began before it, take. */
-const BUFFER_BYTES = MOST_GROWTH * (CHUNK_BYTES + MAX_CAPTURED_BYTES) + 64;
-const OPEN_RETRY_MILLIS = 5;
+const ROOM_BYTES = MOST_GROWTH * (CHUNK_BYTES + MAX_CAPTURED_BYTES) + 64;
+const ARENA_BYTES = 16 << 20;
+const RETRY_MILLIS = 1;
+/** The engine's exit says what happened. */
+const IGNORED = { opened() {}, closed() {}, blocked() {}, drained() {} };
 
 export interface FileSummary {
   file: string;
@@ -52,7 +49,7 @@ export function emptySummary(file: string): FileSummary {
 
 export interface FeedEvents {
   /** After each piece of a file. */
-  progress(bytes: number, packets: number): void;
+  progress: (bytes: number, packets: number) => void;
   /** Ends it early: what was read until then is given to the engine. */
   stop: AbortSignal;
 }
@@ -67,41 +64,26 @@ export interface Feed {
 }
 
 /** Resolves when the engine reads, or it is in vain to wait for that. */
-export async function openFeed(path: string, hasEnded: () => boolean, events: FeedEvents): Promise<Feed> {
-  const { stop } = events;
-  const fifo = await openFifo(path, () => hasEnded() || stop.aborted);
-  const pieces = [createPiece(), createPiece()] as const;
-  let turn = 0;
-  let isOpen = fifo !== undefined;
-  let writing = write(pcapFileHeader());
-
-  async function write(bytes: Buffer): Promise<void> {
-    try {
-      for (let at = 0; isOpen && fifo !== undefined && at < bytes.length;)
-        at += (await fifo.write(bytes, at)).bytesWritten;
-    } catch {
-      // EPIPE: the engine's exit says why.
-      isOpen = false;
-    }
-  }
+export async function openFeed(path: string, hasEnded: () => boolean, { stop, progress }: FeedEvents): Promise<Feed> {
+  const output = createOutput(ARENA_BYTES, loadNative().native, IGNORED);
+  output.open(path);
+  while (!output.isOpen && !hasEnded() && !stop.aborted) await sleep(RETRY_MILLIS);
+  let room: Room | undefined;
 
   async function add(summary: FileSummary, vlan: number): Promise<void> {
-    let piece = pieces[0];
-    const parser = createPcapParser((...packet) => piece.add(summary, vlan, ...packet));
+    const parser = createPcapParser((...packet) => room?.add(summary, vlan, ...packet));
     try {
       for await (const chunk of await readChunks(summary.file, stop)) {
-        piece = pieces[turn++ % 2 === 0 ? 0 : 1];
-        piece.clear();
+        room = await roomIn(output);
+        if (room === undefined) return;
         const { packets } = summary;
         summary.bytes += chunk.length;
         const wantsMore = parser.push(chunk);
-        await writing;
-        writing = write(piece.bytes());
-        events.progress(chunk.length, summary.packets - packets);
-        if (!wantsMore || !isOpen) break;
+        room.commit();
+        progress(chunk.length, summary.packets - packets);
+        if (!wantsMore) break;
       }
-      if (!isOpen) return;
-      summary.whole = true;
+      summary.whole = output.isOpen;
     } catch (error) {
       // Stopped on purpose is not damaged.
       if (stop.aborted) return;
@@ -114,59 +96,58 @@ export async function openFeed(path: string, hasEnded: () => boolean, events: Fe
 
   return {
     get isOpen() {
-      return isOpen;
+      return output.isOpen;
     },
     add,
-    async end() {
-      await writing;
-      await fifo?.close();
-    },
+    end: () => output.close(Infinity),
   };
 }
 
-/** Opens the FIFO for writing once the engine reads it; undefined when that is in vain. */
-async function openFifo(path: string, isInVain: () => boolean): Promise<FileHandle | undefined> {
-  while (!isInVain()) {
-    try {
-      const probe = await open(path, constants.O_WRONLY | constants.O_NONBLOCK);
-      // With a reader there, this does not wait; and its writes do, which is what holds back the reading.
-      const fifo = await open(path, constants.O_WRONLY);
-      await probe.close();
-      loadNative().native?.widen(fifo.fd, FIFO_BYTES);
-      return fifo;
-    } catch (error) {
-      if (errorCode(error) !== 'ENXIO') throw error;
-      await sleep(OPEN_RETRY_MILLIS);
-    }
+/** Waits until the engine has read enough; undefined when it has gone. */
+async function roomIn(output: Output): Promise<Room | undefined> {
+  const { arena } = output;
+  for (;;) {
+    if (!output.isOpen) return undefined;
+    const from = arena.reserve(ROOM_BYTES);
+    if (from >= 0) return createRoom(output, from);
+    await sleep(RETRY_MILLIS);
+    output.flush();
   }
-  return undefined;
 }
 
-/** The records that one chunk of a file brings. */
-function createPiece() {
-  const buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
-  const view = new DataView(buffer.buffer);
-  let end = 0;
+type Room = ReturnType<typeof createRoom>;
+
+/** For the records that one chunk of a file brings. */
+function createRoom(output: Output, from: number) {
+  const { bytes, view } = output.arena;
+  let end = from;
+  let records = 0;
 
   function add(
     summary: FileSummary,
     vlan: number,
-    ...[seconds, micros, captured, length, dlt, from, start]: Packet
+    ...[seconds, micros, captured, length, dlt, buffer, start]: Packet
   ): void {
     summary.packets++;
     if (captured < length) summary.truncated++;
     const link = linkTypeFromDlt(dlt);
     if (link === undefined) return void summary.unsupported++;
     const at = end + RECORD_HEADER + GROWTH[link];
-    from.copy(buffer, at, start, start + captured);
-    const tagged = tagFrame(buffer, at, captured, link, vlan);
+    buffer.copy(bytes, at, start, start + captured);
+    const tagged = tagFrame(bytes, at, captured, link, vlan);
     if (tagged < 0) return void summary.unsupported++;
     const size = at + captured - tagged;
     writeRecordHeader(view, end, seconds, micros, size, Math.max(size, length + size - captured));
     end = at + captured;
+    records++;
   }
 
-  return { add, bytes: () => buffer.subarray(0, end), clear: () => void (end = 0) };
+  function commit(): void {
+    output.add(from, end, records);
+    output.flush();
+  }
+
+  return { add, commit };
 }
 
 /** A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. Reading on after `stop` is an error. */
