@@ -1,7 +1,7 @@
 /**
  * CPU time for the same live packets: the agent in all (agent, capture, engine) against the engine capturing by itself with AF_PACKET.
  *
- * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends a smaller load of the same kind, so that
+ * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends a load of the same kind and size, so that
  * neither is measured while it compiles or fills its caches, then the load, and ends when it reports the last packet's alert. CPU time is that
  * of the load. The pace is halved when either side lost a packet.
  */
@@ -22,8 +22,6 @@ const ROUNDS = { full: 3, quick: 1 };
 const MARKERS = 50;
 const READY = '<ready>';
 const START_MILLIS = 60_000;
-/** Of the load. */
-const WARM_UP = 0.3;
 const SETTLE_MILLIS = 1_000;
 const END_MILLIS = 60_000;
 const STOP_MILLIS = 10_000;
@@ -130,15 +128,11 @@ export async function benchCpu(setting: Setting): Promise<Result[]> {
       setting.say(`cpu, ${load.title}: writing the load`);
       const until = load[setting.quick ? 'quick' : 'full'];
       const traffic = await writeTraffic(join(workspace.directory, 'load.pcap'), load.mix, until, MARKERS);
-      const warmUp = await writeTraffic(join(workspace.directory, 'warm-up.pcap'), load.mix, partOf(until), 0);
+      const warmUp = await writeTraffic(join(workspace.directory, 'warm-up.pcap'), load.mix, until, 0);
       for (const pace of load.paces) results.push(await compare(setting, workspace, load, { traffic, warmUp }, pace));
     });
   }
   return results;
-}
-
-function partOf(until: Until): Until {
-  return 'bytes' in until ? { bytes: until.bytes * WARM_UP } : { packets: until.packets * WARM_UP };
 }
 
 async function compare(

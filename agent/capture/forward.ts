@@ -126,7 +126,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
     const tagged = tagFrame(bytes, start, captured, link, vlan);
     if (tagged < 0) return void counters.unsupported++;
     counters.forwarded++;
-    counters.forwardedBytes += original;
+    counters.forwardedBytes += length;
     const added = start - tagged;
     add(tagged - RECORD_HEADER, captured + added, seconds, micros, length + added);
   }

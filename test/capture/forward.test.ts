@@ -167,10 +167,13 @@ describe('what the engine gets', () => {
         const left = sent.flatMap((packet) => shunted(packet) ?? []);
         const expected = left.flatMap((packet) => tagged(packet, LINKTYPE.ethernet) ?? []);
         expect(parse(output.read()).map(readable)).toEqual(expected.map(readable));
-        const { received, forwarded, shunted: gone, unsupported, tlsPackets } = origin.counters;
+        const { received, forwarded, shunted: gone, unsupported, tlsPackets, ...bytes } = origin.counters;
         expect(gone).toBe(sent.length - left.length);
         expect(received).toBe(forwarded + gone + unsupported);
         expect(tlsPackets).toBe(sent.filter((packet) => shunted(packet) !== packet).length);
+        const refused = left.filter((packet) => tagged(packet, LINKTYPE.ethernet) === undefined);
+        const refusedBytes = refused.reduce((sum, { length }) => sum + length, 0);
+        expect(bytes.receivedBytes).toBe(bytes.forwardedBytes + bytes.tlsBytes + refusedBytes);
       }),
       { numRuns: 200 },
     );
