@@ -21,6 +21,10 @@ export interface EngineCounters {
   encrypted: Record<string, number>;
 }
 
+export function zeroEngineCounters(): EngineCounters {
+  return { analysed: 0, encrypted: {} };
+}
+
 /** Where they come from. */
 export type CounterSource =
   | {

@@ -12,6 +12,7 @@ import {
   addEngineCounters,
   createCounterFilter,
   takeReport,
+  zeroEngineCounters,
   type CounterSource,
   type EngineCounters,
 } from './counters.ts';
@@ -155,7 +156,7 @@ function listenTo(child: ChildProcess, source: CounterSource | undefined): Runni
   const filter =
     source?.from === 'output'
       ? createCounterFilter(source, (increment) => {
-          running.counters = addEngineCounters(running.counters ?? { analysed: 0, encrypted: {} }, increment);
+          running.counters = addEngineCounters(running.counters ?? zeroEngineCounters(), increment);
         })
       : undefined;
   child.stdout?.setEncoding('utf8').on('data', (text: string) => output.add(filter?.push(text) ?? text));

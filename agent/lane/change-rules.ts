@@ -1,0 +1,101 @@
+/**
+ * How a lane's engine goes over to other rules: while it runs, or where that can't be, by starting anew. Either way it is done only when the
+ * canary has proven that the engine inspects by them. Captured packets wait meanwhile, and none is lost.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { Generation } from '../engine/generation.ts';
+import type { EngineRules } from '../engine/rules.ts';
+import { messageOf } from '../files/errors.ts';
+import type { LaneParts } from './parts.ts';
+
+/** Between two frames of the agent's own while an engine goes over to other rules. */
+const KICK_MILLIS = 100;
+
+type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'canary'>;
+
+/**
+ * @param proofMillis How long it may take until the canary proves it.
+ * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next start.
+ */
+export async function changeRules(parts: Parts, rules: EngineRules, proofMillis: number): Promise<string | undefined> {
+  const { state, engineName } = parts;
+  state.newestRules = rules;
+  const generation = state.running;
+  if (generation === undefined) return undefined;
+  // Told before it reads packets, it may not listen yet.
+  if (state.readingSince === undefined) return 'its engine is starting';
+  // What overrides set, Suricata reads only when it starts, and Snort not always while it runs.
+  const overridden = rules.overrides !== generation.rules().overrides;
+  if (overridden && engineName === 'suricata') return startAnew(parts, proofMillis);
+  const failure = await changeInPlace(parts, generation, rules, proofMillis);
+  return failure !== undefined && overridden ? startAnew(parts, proofMillis) : failure;
+}
+
+/** Starts the engine anew, with the rules that it was last told. */
+export async function restartEngine({ state, capture, engine }: Parts): Promise<void> {
+  if (state.stopping) return;
+  capture.setOutput(undefined);
+  await engine.replace();
+}
+
+/** @returns why it does not inspect by them. */
+async function changeInPlace(
+  { state, canary }: Parts,
+  generation: Generation,
+  rules: EngineRules,
+  proofMillis: number,
+): Promise<string | undefined> {
+  const over = new AbortController();
+  state.reloads++;
+  try {
+    const staged = generation.stage(rules);
+    const applied = staged.apply();
+    return await Promise.race([
+      onlyFailure(applied),
+      generation.exited.then(() => 'its engine ended'),
+      proveApplied(applied, () => canary.prove(staged.token, proofMillis, over.signal)),
+    ]);
+  } catch (error) {
+    return messageOf(error);
+  } finally {
+    state.reloads++;
+    over.abort();
+  }
+}
+
+/** Rejects when it does, and else never settles. */
+function onlyFailure(promise: Promise<void>): Promise<never> {
+  return promise.then(() => new Promise<never>(() => undefined));
+}
+
+/**
+ * Proves the new rules again and again until one proof has begun after they were applied: an engine with several things to do needs packets until
+ * it has done the last one. @returns why they are not proven.
+ */
+async function proveApplied(applied: Promise<void>, prove: () => Promise<boolean>): Promise<string | undefined> {
+  let isApplied = false;
+  // That it fails is the caller's to say.
+  applied.then(
+    () => (isApplied = true),
+    () => undefined,
+  );
+  for (let isLast = isApplied; await prove(); isLast = isApplied) {
+    if (isLast) return undefined;
+    await Promise.race([applied, sleep(KICK_MILLIS)]);
+  }
+  return 'its canary does not prove the new rules';
+}
+
+/** Another generation, with the rules that it was last told. @returns why it does not inspect. */
+async function startAnew(parts: Parts, proofMillis: number): Promise<string | undefined> {
+  const ready = new Promise<Generation>((resolve) => (parts.state.onReading = resolve));
+  await restartEngine(parts);
+  const timer = new AbortController();
+  const next = await Promise.race([
+    ready,
+    sleep(proofMillis, undefined, { signal: timer.signal }).catch(() => undefined),
+  ]);
+  timer.abort();
+  if (next?.token === undefined) return 'its engine does not start';
+  return (await parts.canary.prove(next.token, proofMillis)) ? undefined : 'its canary does not prove its start';
+}
