@@ -14,13 +14,14 @@ import { addEngineCounters, zeroEngineCounters } from './engine/counters.ts';
 import type { GenerationRecord } from './engine/folder.ts';
 import type { Generation, GenerationOptions } from './engine/generation.ts';
 import { leftGenerations } from './engine/orphans.ts';
+import { createProver, type Prover } from './engine/prover.ts';
 import type { EngineRules } from './engine/rules.ts';
 import { superviseEngine, type EngineError, type SupervisorEvents } from './engine/supervisor.ts';
 import { readAlertFiles } from './lane/alert-files.ts';
 import { changeRules, restartEngine } from './lane/change-rules.ts';
 import { newState, type LaneParts } from './lane/parts.ts';
 import { statusOf, type LaneStatus } from './lane/status.ts';
-import { createCanary, type Canary, type CanaryStatus } from './observe/canary.ts';
+import { watchCanary, type CanaryStatus } from './observe/canary.ts';
 
 /** An engine that closed its input but does not end is ended after this. */
 const HANGING_MILLIS = 5_000;
@@ -90,13 +91,18 @@ export async function startLane(
   // Before a generation of our own is in the folder.
   const left = await leftGenerations(options.laneDirectory);
   const state = newState();
-  const canary = createCanary({
-    intervalMillis: options.canaryMillis,
-    inject: (number, payload) => capture.inject(number, payload),
+  const canary = watchCanary({
+    isOff: options.canaryMillis === 0,
     returned: (seconds) => events.canaryReturned(seconds),
     changed: (status) => events.canaryChanged(status),
   });
-  const common = { name: options.lane, engineName: options.install.name, state, events, canary, log };
+  const prover = createProver({
+    intervalMillis: options.canaryMillis,
+    inject: (number, payload) => capture.inject(number, payload),
+    returned: (way) => canary.returned(way),
+    missed: () => canary.missed(),
+  });
+  const common = { name: options.lane, engineName: options.install.name, state, events, prover, log };
 
   const replaceEngine = (): void => void engine.replace();
   const capture = startCapture(options.capture, captureEvents({ ...common, replaceEngine }), log);
@@ -104,7 +110,7 @@ export async function startLane(
     ...options,
     alerts: (generation, items, passed) => events.alerts(generation, items, passed),
     finished: (generation) => events.finished(generation),
-    isOwn: (item) => takeCanary(canary, item),
+    isOwn: (item) => takeCanary(prover, item),
     unreadable(generation, error) {
       if (state.running?.name === generation) events.unreadable(error);
     },
@@ -118,7 +124,7 @@ export async function startLane(
   const recovered = alertFiles.recover(left).catch((error: unknown) => {
     log.error({ lane: options.lane, err: error }, 'what an earlier agent left is not read; the next one tries again');
   });
-  return laneOf({ ...common, capture, engine, alertFiles }, recovered);
+  return laneOf({ ...common, canary, capture, engine, alertFiles }, recovered);
 }
 
 function laneOf(parts: LaneParts, recovered: Promise<void>): Lane {
@@ -136,10 +142,10 @@ function laneOf(parts: LaneParts, recovered: Promise<void>): Lane {
 }
 
 /** What its parts and its events are told by. */
-type Listening = Pick<LaneParts, 'name' | 'state' | 'canary'> & { events: LaneEvents; log: Logger };
+type Listening = Pick<LaneParts, 'name' | 'state' | 'prover'> & { events: LaneEvents; log: Logger };
 
 function captureEvents(lane: Listening & { replaceEngine: () => void }): CaptureEvents {
-  const { name, state, events, canary, log } = lane;
+  const { name, state, events, prover, log } = lane;
   return {
     endpoint: events.endpoint,
     failed: events.captureFailed,
@@ -151,16 +157,16 @@ function captureEvents(lane: Listening & { replaceEngine: () => void }): Capture
       log.warn({ lane: name, reason }, 'engine no longer reads packets');
       endHanging(running);
     },
-    injected: (number, accepted) => canary.injected(number, accepted),
+    injected: (number, accepted) => prover.injected(number, accepted),
   };
 }
 
 /** The generation that runs begins to read packets. */
-function noteReading({ state, events, canary }: Listening): void {
+function noteReading({ state, events, prover }: Listening): void {
   const { running } = state;
   if (running === undefined) return;
   state.readingSince = Date.now();
-  if (running.token !== undefined) canary.started(running.token);
+  if (running.token !== undefined) prover.started(running.token);
   events.ready(running);
   state.onReading(running);
 }
@@ -190,18 +196,18 @@ function engineEvents(lane: Listening & Pick<LaneParts, 'capture' | 'alertFiles'
 }
 
 /** @returns whether the alert is of a frame of the agent's own. */
-function takeCanary(canary: Canary, item: Decoded): boolean {
+function takeCanary(prover: Prover, item: Decoded): boolean {
   const returned = item.kind === 'alert' ? readCanary(item.alert) : undefined;
-  if (returned !== undefined) canary.returned(returned);
+  if (returned !== undefined) prover.returned(returned);
   return returned !== undefined;
 }
 
 async function stopLane(
-  { state, canary, capture, engine, alertFiles }: LaneParts,
+  { state, prover, capture, engine, alertFiles }: LaneParts,
   recovered: Promise<void>,
 ): Promise<void> {
   state.stopping = true;
-  canary.stop();
+  prover.stop();
   // Together: the engine must know that its input ends on purpose.
   await Promise.all([capture.stop(), engine.stop()]);
   await recovered;

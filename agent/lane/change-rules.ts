@@ -1,6 +1,6 @@
 /**
  * How a lane's engine goes over to other rules: while it runs, or where that can't be, by starting anew. Either way it is done only when the
- * canary has proven that the engine inspects by them. Captured packets wait meanwhile, and none is lost.
+ * prover says that the engine inspects by them. Captured packets wait meanwhile, and none is lost.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Generation } from '../engine/generation.ts';
@@ -11,10 +11,10 @@ import type { LaneParts } from './parts.ts';
 /** Between two frames of the agent's own while an engine goes over to other rules. */
 const KICK_MILLIS = 100;
 
-type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'canary'>;
+type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'prover'>;
 
 /**
- * @param proofMillis How long it may take until the canary proves it.
+ * @param proofMillis How long it may take until that is proven.
  * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next start.
  */
 export async function changeRules(parts: Parts, rules: EngineRules, proofMillis: number): Promise<string | undefined> {
@@ -40,7 +40,7 @@ export async function restartEngine({ state, capture, engine }: Parts): Promise<
 
 /** @returns why it does not inspect by them. */
 async function changeInPlace(
-  { state, canary }: Parts,
+  { state, prover }: Parts,
   generation: Generation,
   rules: EngineRules,
   proofMillis: number,
@@ -53,7 +53,7 @@ async function changeInPlace(
     return await Promise.race([
       onlyFailure(applied),
       generation.exited.then(() => 'its engine ended'),
-      proveApplied(applied, () => canary.prove(staged.token, proofMillis, over.signal)),
+      proveApplied(applied, () => prover.prove(staged.token, proofMillis, over.signal)),
     ]);
   } catch (error) {
     return messageOf(error);
@@ -97,5 +97,5 @@ async function startAnew(parts: Parts, proofMillis: number): Promise<string | un
   ]);
   timer.abort();
   if (next?.token === undefined) return 'its engine does not start';
-  return (await parts.canary.prove(next.token, proofMillis)) ? undefined : 'its canary does not prove its start';
+  return (await parts.prover.prove(next.token, proofMillis)) ? undefined : 'its canary does not prove its start';
 }

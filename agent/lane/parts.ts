@@ -3,6 +3,7 @@ import type { Capture } from '../capture/supervisor.ts';
 import { zeroEngineCounters, type EngineCounters } from '../engine/counters.ts';
 import type { EngineName } from '../engine/engine.ts';
 import type { Generation } from '../engine/generation.ts';
+import type { Prover } from '../engine/prover.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import type { EngineSupervisor } from '../engine/supervisor.ts';
 import type { Canary } from '../observe/canary.ts';
@@ -16,6 +17,7 @@ export interface LaneParts {
   readonly engineName: EngineName;
   readonly engine: EngineSupervisor;
   readonly alertFiles: AlertFiles;
+  readonly prover: Prover;
   readonly canary: Canary;
 }
 
