@@ -1,6 +1,5 @@
 /** What every command that inspects has to put together first: configuration, engine, rights, rules. */
 import { realpathSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import { loadConfig, type Config, type ConfigSources } from '../config/load.ts';
@@ -9,18 +8,15 @@ import { findEngine } from '../engine/find.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
-import { validateRules, type Validation } from '../engine/validate.ts';
 import { messageOf } from '../files/errors.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import type { EngineRules } from '../engine/rules.ts';
-import type { Verdict } from '../rulesets/admit.ts';
-import { openRules, validationBytes, type LiveRules } from '../rulesets/live.ts';
+import type { LiveRules } from '../rulesets/live.ts';
 import {
   changeWarnings,
   engineRulesOf,
   loadConfiguredSets,
-  readLiveHooks,
-  sourcesOf,
+  openConfiguredRules,
   type ConfiguredSets,
 } from '../rulesets/open.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
@@ -193,62 +189,10 @@ function logProblems(loaded: ConfiguredSets, changesFile: string, log: Logger): 
 }
 
 /** Rules that follow their files. @throws CommandError when there are none that the engine takes, or a set or path does not exist. */
-export async function openLiveRules(
-  config: Config,
-  { install, driver, sandbox }: Inspection,
-  log: Logger,
-): Promise<LiveRules> {
-  const output = install.name === 'snort' ? config.engine.output : 'json';
-  const laneDirectory = join(config.stateDirectory, 'validate');
-  const overridesFile = config.engine.extraConfig;
+export async function openLiveRules(config: Config, inspection: Inspection, log: Logger): Promise<LiveRules> {
   try {
-    await rm(laneDirectory, { recursive: true, force: true });
-    return await openRules({
-      sources: sourcesOf(config, install.name),
-      ruleSets: config.ruleSets,
-      alsoUsed: config.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
-      ...(overridesFile === undefined ? {} : { overridesFile }),
-      leaveOut: config.rulesLeaveOut,
-      hooks: () => readLiveHooks(config.ruleChanges, install.name, version()),
-      directory: join(config.stateDirectory, 'rules'),
-      engine: `${install.name} ${install.version}`,
-      async validate(rules) {
-        const limits = { millis: VALIDATION_MILLIS, bytes: validationBytes() };
-        const exit = await validateRules(
-          {
-            laneDirectory,
-            driver,
-            install,
-            sandbox: { ...sandbox, session: 'shared' },
-            output,
-            engineRules: () => rules,
-          },
-          limits,
-        ).catch((error: unknown) => {
-          throw new Error(`${install.name} cannot be started: ${messageOf(error)}`);
-        });
-        return verdictOf(exit, driver);
-      },
-      log,
-    });
+    return await openConfiguredRules(config, inspection, version(), log);
   } catch (error) {
     throw new CommandError(messageOf(error));
   }
-}
-
-/** Longest time that an engine may take to check rules. */
-const VALIDATION_MILLIS = 120_000;
-
-function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
-  if (exit.code === 0 && exit.stopped === undefined) return { is: 'accepted' };
-  const found = driver.ruleErrors(exit.output, 10_000);
-  const errors = found.flatMap(({ file, line, reason }) =>
-    file === undefined || line === undefined ? [] : [{ file, line, reason }],
-  );
-  const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
-  const reason =
-    exit.stopped ??
-    found.map((error) => error.reason)[0] ??
-    `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
-  return { is: 'refused', reason, errors: exit.stopped === undefined ? errors : [] };
 }

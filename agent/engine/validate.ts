@@ -3,6 +3,9 @@ import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { messageOf } from '../files/errors.ts';
+import type { EngineDriver } from './engine.ts';
 import { boundedOutput, exitOf, type EngineExit } from './exit.ts';
 import { layOut } from './folder.ts';
 import type { GenerationOptions } from './generation.ts';
@@ -19,6 +22,16 @@ export interface ValidationLimits {
 /** How a validation ended; `stopped`: it was ended by a limit, and which. */
 export type Validation = EngineExit & { stopped?: string };
 
+/** What an engine says of rules. `errors`: what is wrong with some of them, by the places they came from. */
+export type Verdict =
+  { is: 'accepted' } | { is: 'refused'; reason: string; errors: { file: string; line: number; reason: string }[] };
+
+export type ValidationOptions = Omit<GenerationOptions, 'lane' | 'mode'>;
+
+/** Longest time that rules may take to check beside an agent that inspects. */
+const JUDGING_MILLIS = 120_000;
+/** Errors of a verdict, at most. */
+const MAX_ERRORS = 10_000;
 /** An address space is several times what is resident of it; this only stops what grows faster than it is looked at. */
 const ADDRESS_SPACE_FACTOR = 8;
 const LOOK_MILLIS = 50;
@@ -27,7 +40,7 @@ const OUTPUT_BYTES = 1 << 20;
 
 /** Loads configuration and rules, and says what the engine has against them. */
 export async function validateRules(
-  options: Omit<GenerationOptions, 'lane' | 'mode'>,
+  options: ValidationOptions,
   limits: ValidationLimits = { millis: 300_000, bytes: Infinity },
 ): Promise<Validation> {
   const name = `validate-${process.pid}-${randomBytes(3).toString('hex')}`;
@@ -48,6 +61,32 @@ export async function validateRules(
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+/**
+ * The same beside an agent that inspects, which must not suffer from it.
+ * @throws Error when the engine can't be started.
+ */
+export async function judgeRules(options: ValidationOptions): Promise<Verdict> {
+  const limits = { millis: JUDGING_MILLIS, bytes: spareBytes() };
+  const validation = await validateRules(options, limits).catch((error: unknown) => {
+    throw new Error(`${options.install.name} cannot be started: ${messageOf(error)}`);
+  });
+  return verdictOf(validation, options.driver);
+}
+
+function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
+  if (exit.code === 0 && exit.stopped === undefined) return { is: 'accepted' };
+  const found = driver.ruleErrors(exit.output, MAX_ERRORS);
+  const errors = found.flatMap(({ file, line, reason }) =>
+    file === undefined || line === undefined ? [] : [{ file, line, reason }],
+  );
+  const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
+  const reason =
+    exit.stopped ??
+    found.map((error) => error.reason)[0] ??
+    `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
+  return { is: 'refused', reason, errors: exit.stopped === undefined ? errors : [] };
 }
 
 /** Ends the process at a limit. @returns what ends that, and says which limit was reached. */
@@ -87,4 +126,23 @@ function preferForKill(pid: number | undefined): void {
   } catch {
     // It ended, or another /proc is here.
   }
+}
+
+/** What checking rules may take of memory: a part of what the container still has. */
+function spareBytes(): number {
+  const number = (path: string): number => {
+    try {
+      return Number(readFileSync(path, 'latin1').trim());
+    } catch {
+      return Number.NaN;
+    }
+  };
+  const root = '/sys/fs/cgroup';
+  const [limit, used] = [
+    [join(root, 'memory.max'), join(root, 'memory.current')],
+    [join(root, 'memory/memory.limit_in_bytes'), join(root, 'memory/memory.usage_in_bytes')],
+  ]
+    .map(([max = '', current = '']) => [number(max), number(current)] as const)
+    .find(([max]) => Number.isFinite(max)) ?? [Infinity, 0];
+  return Math.max(256 << 20, Math.min(2 ** 31, 0.8 * (limit - used)));
 }

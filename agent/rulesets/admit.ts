@@ -2,6 +2,7 @@
  * Decides what of changed rules an engine is given: what it refuses is left out, and where that can't be told rule by rule, a whole set stays as
  * it was last good. Tries are bounded, whatever the rules are.
  */
+import type { Verdict } from '../engine/validate.ts';
 import { ruleKey } from './files.ts';
 import { keepRule, type DuplicateRule, type IndexedRule, type RuleIndex } from './sets.ts';
 
@@ -35,10 +36,6 @@ export interface Candidate {
   /** The operator's overrides, in the engine's language. */
   overrides?: string;
 }
-
-/** What an engine says of a candidate. `errors`: what is wrong with some rules, by the places they came from. */
-export type Verdict =
-  { is: 'accepted' } | { is: 'refused'; reason: string; errors: { file: string; line: number; reason: string }[] };
 
 export interface Admitted {
   candidate: Candidate;

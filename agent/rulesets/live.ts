@@ -5,13 +5,12 @@
  * Invariants: one change at a time, and any number that come together are one; what inspects is what was last good whenever a change fails; what
  * is not loaded has a reason, in the conditions of each resource that named it.
  */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
+import type { Verdict } from '../engine/validate.ts';
 import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
-import { admit, countOf, describeFailed, indexOf, type Admitted, type Candidate, type Verdict } from './admit.ts';
+import { admit, countOf, describeFailed, indexOf, type Admitted, type Candidate } from './admit.ts';
 import {
   pathsOf,
   readCandidate,
@@ -375,23 +374,4 @@ function statusOf({ current, refusals, counts, lastMillis, overridesProblem }: L
     ...(lastMillis === undefined ? {} : { lastMillis }),
     ...(overridesProblem === undefined ? {} : { overridesProblem }),
   };
-}
-
-/** What checking rules may take of memory: a part of what the container still has. */
-export function validationBytes(): number {
-  const number = (path: string): number => {
-    try {
-      return Number(readFileSync(path, 'latin1').trim());
-    } catch {
-      return Number.NaN;
-    }
-  };
-  const root = '/sys/fs/cgroup';
-  const [limit, used] = [
-    [join(root, 'memory.max'), join(root, 'memory.current')],
-    [join(root, 'memory/memory.limit_in_bytes'), join(root, 'memory/memory.usage_in_bytes')],
-  ]
-    .map(([max = '', current = '']) => [number(max), number(current)] as const)
-    .find(([max]) => Number.isFinite(max)) ?? [Infinity, 0];
-  return Math.max(256 << 20, Math.min(2 ** 31, 0.8 * (limit - used)));
 }

@@ -1,14 +1,20 @@
 /**
- * From settings to rules as an engine gets them: the sets that there are, the operator's changes, the translation, the overrides. Reads
- * once; live.ts goes on from here for rules that follow their files.
+ * From settings to rules as an engine gets them: the sets that there are, the operator's changes, the translation, the overrides. Read once, or
+ * followed by live.ts.
  *
  * Not promised: that an engine takes them. That is for the engine to say.
  */
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Logger } from 'pino';
 import type { EngineName } from '../engine/engine.ts';
+import type { GenerationOptions } from '../engine/generation.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import { SURICATA_VARIABLES } from '../engine/suricata/suricata.ts';
+import { judgeRules } from '../engine/validate.ts';
 import type { LiveHooks } from './candidate.ts';
 import { readChanges } from './changes.ts';
+import { openRules, type LiveRules } from './live.ts';
 import { createModifier, type Modifier } from './modify.ts';
 import { readOverrides } from './overrides.ts';
 import {
@@ -31,6 +37,15 @@ export interface RuleSettings {
   ruleSets: readonly string[];
   ruleChanges: string;
   engine: { extraConfig?: string | undefined };
+}
+
+/** Likewise, for rules that follow their files. */
+export interface LiveSettings extends RuleSettings {
+  rulesLeaveOut: boolean;
+  /** Where the last good rules are kept. */
+  stateDirectory: string;
+  endpoints: readonly { ruleSets?: string[] | undefined }[];
+  engine: RuleSettings['engine'] & Pick<GenerationOptions, 'output'>;
 }
 
 export interface ConfiguredSets extends LoadedSets {
@@ -57,16 +72,6 @@ function hooksOf(modifier: Modifier, engine: EngineName): RuleHooks {
   const hooks: RuleHooks = { modify: (rules, set) => modifier.modify(rules, set) };
   if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
   return hooks;
-}
-
-/**
- * The same, for rules that follow their files. @param version The agent's: another one may translate otherwise.
- * @throws Error that lists what is wrong with the changes.
- */
-export async function readLiveHooks(file: string, engine: EngineName, version: string): Promise<LiveHooks> {
-  const changes = await readChanges(file);
-  const hooks = hooksOf(createModifier(changes), engine);
-  return { hooks, hash: JSON.stringify([version, changes]), files: [file] };
 }
 
 /** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong with those. */
@@ -116,4 +121,45 @@ export async function engineRulesOf(
     policies: [],
     ...(overrides === undefined ? {} : { overrides }),
   };
+}
+
+/**
+ * Rules that follow their files.
+ * @param version The agent's: another one may translate otherwise.
+ * @throws Error when there are none that the engine takes, or a set or path does not exist.
+ */
+export async function openConfiguredRules(
+  settings: LiveSettings,
+  { install, driver, sandbox }: Pick<GenerationOptions, 'install' | 'driver' | 'sandbox'>,
+  version: string,
+  log: Logger,
+): Promise<LiveRules> {
+  const overridesFile = settings.engine.extraConfig;
+  const engine = {
+    laneDirectory: join(settings.stateDirectory, 'validate'),
+    driver,
+    install,
+    sandbox: { ...sandbox, session: 'shared' },
+    output: install.name === 'snort' ? settings.engine.output : 'json',
+  } as const;
+  await rm(engine.laneDirectory, { recursive: true, force: true });
+  return openRules({
+    sources: sourcesOf(settings, install.name),
+    ruleSets: settings.ruleSets,
+    alsoUsed: settings.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
+    ...(overridesFile === undefined ? {} : { overridesFile }),
+    leaveOut: settings.rulesLeaveOut,
+    hooks: () => readLiveHooks(settings.ruleChanges, install.name, version),
+    directory: join(settings.stateDirectory, 'rules'),
+    engine: `${install.name} ${install.version}`,
+    validate: (rules) => judgeRules({ ...engine, engineRules: () => rules }),
+    log,
+  });
+}
+
+/** @throws Error that lists what is wrong with the changes. */
+async function readLiveHooks(file: string, engine: EngineName, version: string): Promise<LiveHooks> {
+  const changes = await readChanges(file);
+  const hooks = hooksOf(createModifier(changes), engine);
+  return { hooks, hash: JSON.stringify([version, changes]), files: [file] };
 }

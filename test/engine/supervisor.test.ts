@@ -20,7 +20,7 @@ import type { EngineDriver } from '../../agent/engine/engine.ts';
 import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
 import { startGeneration, type Generation, type GenerationOptions } from '../../agent/engine/generation.ts';
-import { validateRules } from '../../agent/engine/validate.ts';
+import { judgeRules, validateRules } from '../../agent/engine/validate.ts';
 import { identityOf } from '../../agent/files/process.ts';
 import { unstage, type EngineRules, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';
@@ -463,5 +463,30 @@ describe('validateRules', () => {
       output: expect.stringContaining('ENOENT'),
     });
     expect(readdirSync(lane)).toEqual([]);
+  });
+});
+
+describe('judgeRules', () => {
+  test.each([
+    ['accepts them where the engine does', 'exit 0', { is: 'accepted' }],
+    [
+      'says what is wrong with which rule',
+      'echo "ERROR: /r/x:7 bad"; exit 1',
+      { is: 'refused', reason: 'bad', errors: [{ file: '/r/x', line: 7, reason: 'bad' }] },
+    ],
+    [
+      'gives the last line where no rule is named',
+      'echo "first"; echo "no memory"; exit 3',
+      { is: 'refused', reason: 'snort ended with 3: no memory', errors: [] },
+    ],
+  ])('%s', async (_, script, verdict) => {
+    const { lane: _lane, mode: _mode, ...given } = options(script);
+    await expect(judgeRules(given)).resolves.toEqual(verdict);
+  });
+
+  test('tells an engine that can’t be started', async () => {
+    const { lane: _lane, mode: _mode, ...given } = options('');
+    const broken = { ...driver, validateArguments: () => Promise.reject(new Error('no')) };
+    await expect(judgeRules({ ...given, driver: broken })).rejects.toThrow('snort cannot be started: no');
   });
 });

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { admit, countOf, indexOf, type Candidate, type SetVersion, type Verdict } from '../../agent/rulesets/admit.ts';
+import type { Verdict } from '../../agent/engine/validate.ts';
+import { admit, countOf, indexOf, type Candidate, type SetVersion } from '../../agent/rulesets/admit.ts';
 import { parseRules } from '../../agent/rulesets/rule.ts';
 
 /** A set whose rules have these sids, one a line. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { EngineRules } from '../../agent/engine/rules.ts';
-import type { Verdict } from '../../agent/rulesets/admit.ts';
+import type { Verdict } from '../../agent/engine/validate.ts';
 import { openRules, type LiveOptions, type LiveRules, type Users } from '../../agent/rulesets/live.ts';
 
 interface World {
