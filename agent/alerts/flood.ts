@@ -52,82 +52,97 @@ interface Fold {
   due: number;
 }
 
-export function createFloodControl({ burst, ratePerSecond, foldMillis }: FloodLimit): FloodControl {
+interface FloodState {
+  readonly limit: FloodLimit;
   /** Of kinds without an open fold; the one that was used least recently is first. */
-  const idle = new Map<string, Bucket>();
+  readonly idle: Map<string, Bucket>;
   /** By generation, then kind, in the order of their opening, which is that of their offsets and of their ends. */
-  const open = new Map<string, Map<string, Fold>>();
-  let folds = 0;
+  readonly open: Map<string, Map<string, Fold>>;
+  folds: number;
+}
 
-  function useToken(kind: string, now: number): Bucket | undefined {
-    const bucket = idle.get(kind) ?? { tokens: burst, at: now };
-    bucket.tokens = Math.min(burst, bucket.tokens + ((now - bucket.at) * ratePerSecond) / 1000);
-    bucket.at = now;
-    idle.delete(kind);
-    if (bucket.tokens < 1) return bucket;
-    bucket.tokens -= 1;
-    rememberBucket(kind, bucket);
-    return undefined;
-  }
-
-  function rememberBucket(kind: string, bucket: Bucket): void {
-    idle.set(kind, bucket);
-    if (idle.size <= MAX_KINDS) return;
-    for (const oldest of idle.keys()) return void idle.delete(oldest);
-  }
-
-  function close(isDue: (fold: Fold) => boolean): AttributedAlert[] {
-    const closed: Fold[] = [];
-    for (const [generation, kinds] of open) {
-      for (const [kind, fold] of kinds) {
-        if (!isDue(fold) && folds <= MAX_KINDS) break;
-        kinds.delete(kind);
-        folds--;
-        rememberBucket(kind, fold.bucket);
-        closed.push(fold);
-      }
-      if (kinds.size === 0) open.delete(generation);
-    }
-    return closed.map(({ first, count, lastPosition, lastTimeMicros }) =>
-      count === 1 ? first : { ...first, fold: { count, lastPosition, lastTimeMicros } },
-    );
-  }
-
+export function createFloodControl(limit: FloodLimit): FloodControl {
+  const state: FloodState = { limit, idle: new Map(), open: new Map(), folds: 0 };
+  const { open } = state;
   return {
-    admit(attributed, now) {
-      if (burst === 0) return 'passed';
-      const { alert, position, resource, seenAt } = attributed;
-      const kind = `${resource} ${seenAt[0]?.id ?? ''} ${alert.gid}:${alert.sid}`;
-      const kinds = open.get(position.generation) ?? new Map<string, Fold>();
-      const fold = kinds.get(kind);
-      if (fold !== undefined) {
-        fold.count++;
-        fold.lastPosition = position;
-        fold.lastTimeMicros = Math.max(fold.lastTimeMicros, alert.timeMicros);
-        return 'folded';
-      }
-      const bucket = useToken(kind, now);
-      if (bucket === undefined) return 'passed';
-      open.set(position.generation, kinds);
-      kinds.set(kind, {
-        first: attributed,
-        bucket,
-        count: 1,
-        lastPosition: position,
-        lastTimeMicros: alert.timeMicros,
-        due: now + foldMillis,
-      });
-      folds++;
-      return 'folded';
-    },
-    closeDue: (now) => close((fold) => fold.due <= now),
-    closeAll: () => close(() => true),
+    admit: (attributed, now) => admit(state, attributed, now),
+    closeDue: (now) => close(state, (fold) => fold.due <= now),
+    closeAll: () => close(state, () => true),
     nextDue() {
       const dues = [...open.values()].flatMap((kinds) => firstOf(kinds)?.due ?? []);
       return dues.length === 0 ? undefined : Math.min(...dues);
     },
     heldFrom: (generation) => firstOf(open.get(generation) ?? new Map<string, Fold>())?.first.position.offset,
   };
+}
+
+function admit(state: FloodState, attributed: AttributedAlert, now: number): 'passed' | 'folded' {
+  const { limit, open } = state;
+  if (limit.burst === 0) return 'passed';
+  const { alert, position, resource, seenAt } = attributed;
+  const kind = `${resource} ${seenAt[0]?.id ?? ''} ${alert.gid}:${alert.sid}`;
+  const kinds = open.get(position.generation) ?? new Map<string, Fold>();
+  const fold = kinds.get(kind);
+  if (fold !== undefined) {
+    addTo(fold, attributed);
+    return 'folded';
+  }
+  const bucket = useToken(state, kind, now);
+  if (bucket === undefined) return 'passed';
+  open.set(position.generation, kinds);
+  kinds.set(kind, {
+    first: attributed,
+    bucket,
+    count: 1,
+    lastPosition: position,
+    lastTimeMicros: alert.timeMicros,
+    due: now + limit.foldMillis,
+  });
+  state.folds++;
+  return 'folded';
+}
+
+function addTo(fold: Fold, { alert, position }: AttributedAlert): void {
+  fold.count++;
+  fold.lastPosition = position;
+  fold.lastTimeMicros = Math.max(fold.lastTimeMicros, alert.timeMicros);
+}
+
+/** @returns the kind's bucket when it is empty, out of `idle`. */
+function useToken({ limit, idle }: FloodState, kind: string, now: number): Bucket | undefined {
+  const { burst, ratePerSecond } = limit;
+  const bucket = idle.get(kind) ?? { tokens: burst, at: now };
+  bucket.tokens = Math.min(burst, bucket.tokens + ((now - bucket.at) * ratePerSecond) / 1000);
+  bucket.at = now;
+  idle.delete(kind);
+  if (bucket.tokens < 1) return bucket;
+  bucket.tokens -= 1;
+  rememberBucket(idle, kind, bucket);
+  return undefined;
+}
+
+function rememberBucket(idle: Map<string, Bucket>, kind: string, bucket: Bucket): void {
+  idle.set(kind, bucket);
+  if (idle.size <= MAX_KINDS) return;
+  for (const oldest of idle.keys()) return void idle.delete(oldest);
+}
+
+/** Closes folds that are due, and others while there are too many. */
+function close(state: FloodState, isDue: (fold: Fold) => boolean): AttributedAlert[] {
+  const closed: Fold[] = [];
+  for (const [generation, kinds] of state.open) {
+    for (const [kind, fold] of kinds) {
+      if (!isDue(fold) && state.folds <= MAX_KINDS) break;
+      kinds.delete(kind);
+      state.folds--;
+      rememberBucket(state.idle, kind, fold.bucket);
+      closed.push(fold);
+    }
+    if (kinds.size === 0) state.open.delete(generation);
+  }
+  return closed.map(({ first, count, lastPosition, lastTimeMicros }) =>
+    count === 1 ? first : { ...first, fold: { count, lastPosition, lastTimeMicros } },
+  );
 }
 
 function firstOf(kinds: Map<string, Fold>): Fold | undefined {

@@ -45,90 +45,118 @@ export interface EngineSupervisor {
   pid(): number | undefined;
 }
 
+interface Supervision {
+  readonly options: GenerationOptions;
+  readonly events: SupervisorEvents;
+  readonly log: Logger;
+  current: Generation | undefined;
+  stopping: boolean;
+  /** The generation that runs was asked to make room for the next one. */
+  replacing: boolean;
+  /** Milliseconds. */
+  backoff: number;
+  restarts: number;
+  readonly endings: Record<Ending, number>;
+  /** Ends a pause. */
+  readonly wake: AbortController;
+}
+
 export function superviseEngine(options: GenerationOptions, events: SupervisorEvents, log: Logger): EngineSupervisor {
-  let current: Generation | undefined;
-  let stopping = false;
-  let replacing = false;
-  let backoff = BACKOFF_FIRST_MILLIS;
-  let restarts = 0;
-  const endings: Record<Ending, number> = { exited: 0, signal: 0, replaced: 0, not_started: 0 };
-  const wake = new AbortController();
-  const loop = run();
-
-  async function run(): Promise<void> {
-    while (!stopping) {
-      try {
-        current = await startGeneration(options);
-      } catch (error) {
-        endings.not_started++;
-        log.error({ lane: options.lane, err: error, retryMillis: backoff }, 'engine cannot be started');
-        await pause();
-        continue;
-      }
-      events.started(current);
-      if (stopping) {
-        // stop() came before there was anything to end.
-        current.kill('SIGTERM');
-        void end();
-      }
-      const exit = await current.exited;
-      const error = stopping || replacing ? undefined : engineError({ ...options, engineRules: current.rules }, exit);
-      const healthy = performance.now() - current.startedAt >= HEALTHY_MILLIS;
-      const ended = current;
-      current = undefined;
-      events.ended(ended, error);
-      if (stopping) return;
-      restarts++;
-      endings[replacing ? 'replaced' : exit.signal === null ? 'exited' : 'signal']++;
-      if (healthy || replacing) backoff = BACKOFF_FIRST_MILLIS;
-      if (!replacing) await pause();
-      replacing = false;
-    }
-  }
-
-  async function pause(): Promise<void> {
-    const millis = backoff;
-    backoff = Math.min(backoff * 2, BACKOFF_LAST_MILLIS);
-    await sleep(millis, undefined, { signal: wake.signal }).catch(() => undefined);
-  }
-
-  async function end(): Promise<void> {
-    const generation = current;
-    if (generation === undefined) return;
-    releaseReader(generation.fifo);
-    const steps: [number, NodeJS.Signals][] = [
-      [END_OF_INPUT_MILLIS, 'SIGTERM'],
-      [TERM_MILLIS, 'SIGKILL'],
-    ];
-    for (const [millis, signal] of steps) {
-      const timer = new AbortController();
-      const done = await Promise.race([
-        generation.exited.then(() => true),
-        sleep(millis, false, { signal: timer.signal }).catch(() => true),
-      ]);
-      timer.abort();
-      if (done) return;
-      log.warn({ lane: options.lane, pid: generation.pid, signal }, 'engine does not end by itself');
-      generation.kill(signal);
-    }
-    await generation.exited;
-  }
-
+  const supervision: Supervision = {
+    options,
+    events,
+    log,
+    current: undefined,
+    stopping: false,
+    replacing: false,
+    backoff: BACKOFF_FIRST_MILLIS,
+    restarts: 0,
+    endings: { exited: 0, signal: 0, replaced: 0, not_started: 0 },
+    wake: new AbortController(),
+  };
+  const loop = run(supervision);
   return {
     async replace() {
-      replacing = current !== undefined;
-      await end();
+      supervision.replacing = supervision.current !== undefined;
+      await endCurrent(supervision);
     },
     async stop() {
-      stopping = true;
-      wake.abort();
-      await end();
+      supervision.stopping = true;
+      supervision.wake.abort();
+      await endCurrent(supervision);
       await loop;
     },
-    restarts: () => restarts,
-    endings: () => endings,
-    pid: () => current?.pid,
+    restarts: () => supervision.restarts,
+    endings: () => supervision.endings,
+    pid: () => supervision.current?.pid,
   };
+}
+
+/** One generation after the other. */
+async function run(supervision: Supervision): Promise<void> {
+  const { options, events, log, endings } = supervision;
+  while (!supervision.stopping) {
+    try {
+      supervision.current = await startGeneration(options);
+    } catch (error) {
+      endings.not_started++;
+      log.error({ lane: options.lane, err: error, retryMillis: supervision.backoff }, 'engine cannot be started');
+      await pause(supervision);
+      continue;
+    }
+    events.started(supervision.current);
+    if (supervision.stopping) {
+      // stop() came before there was anything to end.
+      supervision.current.kill('SIGTERM');
+      void endCurrent(supervision);
+    }
+    await untilEnded(supervision, supervision.current);
+  }
+}
+
+/** Until the next generation is to start, or none is. */
+async function untilEnded(supervision: Supervision, generation: Generation): Promise<void> {
+  const { options, events, endings } = supervision;
+  const exit = await generation.exited;
+  const isWanted = supervision.stopping || supervision.replacing;
+  const error = isWanted ? undefined : engineError({ ...options, engineRules: generation.rules }, exit);
+  const healthy = performance.now() - generation.startedAt >= HEALTHY_MILLIS;
+  supervision.current = undefined;
+  events.ended(generation, error);
+  if (supervision.stopping) return;
+  const { replacing } = supervision;
+  supervision.restarts++;
+  endings[replacing ? 'replaced' : exit.signal === null ? 'exited' : 'signal']++;
+  if (healthy || replacing) supervision.backoff = BACKOFF_FIRST_MILLIS;
+  if (!replacing) await pause(supervision);
+  supervision.replacing = false;
+}
+
+async function pause(supervision: Supervision): Promise<void> {
+  const millis = supervision.backoff;
+  supervision.backoff = Math.min(millis * 2, BACKOFF_LAST_MILLIS);
+  await sleep(millis, undefined, { signal: supervision.wake.signal }).catch(() => undefined);
+}
+
+async function endCurrent({ current: generation, options, log }: Supervision): Promise<void> {
+  if (generation === undefined) return;
+  releaseReader(generation.fifo);
+  const steps: [number, NodeJS.Signals][] = [
+    [END_OF_INPUT_MILLIS, 'SIGTERM'],
+    [TERM_MILLIS, 'SIGKILL'],
+  ];
+  for (const [millis, signal] of steps) {
+    const timer = new AbortController();
+    const done = await Promise.race([
+      generation.exited.then(() => true),
+      sleep(millis, false, { signal: timer.signal }).catch(() => true),
+    ]);
+    timer.abort();
+    if (done) return;
+    log.warn({ lane: options.lane, pid: generation.pid, signal }, 'engine does not end by itself');
+    generation.kill(signal);
+  }
+  await generation.exited;
 }
 
 /** An unexpected end in one sentence: how it ended, and the engine's own words for it. */

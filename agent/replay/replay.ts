@@ -7,10 +7,10 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
-import type { Alert } from '../engine/alert.ts';
+import type { Alert, Position } from '../engine/alert.ts';
 import type { EngineExit } from '../engine/exit.ts';
 import { startGeneration, type Generation, type GenerationOptions } from '../engine/generation.ts';
-import { createTail } from '../engine/readers/tail.ts';
+import { createTail, type Tail } from '../engine/readers/tail.ts';
 import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
 import { emptySummary, openFeed, type FileSummary } from './feed.ts';
@@ -79,57 +79,81 @@ export async function replay(options: ReplayOptions): Promise<ReplaySummary> {
   }
 }
 
-async function run(options: ReplayOptions, generation: Generation): Promise<ReplaySummary> {
-  const files = options.files.map(emptySummary);
-  const progress: Progress = { bytes: 0, packets: 0, alerts: 0 };
-  const signatures = new Map<string, ReplaySummary['signatures'][number]>();
+/** What was read and found so far. */
+interface Course {
+  readonly files: FileSummary[];
+  readonly endpoints: readonly Endpoint[];
   /** Engine's packet number of each file's first packet. */
-  const firstPacket: number[] = [];
-  let unparsable = 0;
+  readonly firstPacket: number[];
+  readonly progress: Progress;
+  readonly signatures: Map<string, ReplaySummary['signatures'][number]>;
+  unparsable: number;
+}
 
-  let exit: EngineExit | undefined;
-  void generation.exited.then((ended) => (exit = ended));
-
-  const stop = AbortSignal.any([options.stop, options.abandon]);
-
-  const endpoints = options.files.map(toEndpoint);
-  const fileOf = (alert: Alert): number => {
-    if (options.files.length <= IDS) return alert.vlan - 1;
-    return firstPacket.findLastIndex((first) => first <= (alert.packetNumber ?? 0));
+async function run(options: ReplayOptions, generation: Generation): Promise<ReplaySummary> {
+  const course: Course = {
+    files: options.files.map(emptySummary),
+    endpoints: options.files.map(toEndpoint),
+    firstPacket: [],
+    progress: { bytes: 0, packets: 0, alerts: 0 },
+    signatures: new Map(),
+    unparsable: 0,
   };
+  const tail = tailOf(generation);
+  const alerts = readAlerts(options, generation, course, tail);
+  alerts.catch(() => generation.kill('SIGKILL'));
+  const isEmpty = !(await feedFiles(options, generation, course));
+  const exit = await generation.exited;
+  tail.finish();
+  await alerts;
+  return summarise(options, course, exit, isEmpty && exit.signal === 'SIGKILL');
+}
 
-  const tail = createTail({
-    directory: generation.outputDirectory,
-    stateDirectory: generation.stateDirectory,
-    base: generation.command.alertFile,
-    stamped: generation.command.stamped,
-    decoder: generation.command.createDecoder(),
+function tailOf({ outputDirectory, stateDirectory, command }: Generation): Tail {
+  return createTail({
+    directory: outputDirectory,
+    stateDirectory,
+    base: command.alertFile,
+    stamped: command.stamped,
+    decoder: command.createDecoder(),
     from: 0,
   });
+}
 
-  async function readAlerts(): Promise<void> {
-    for await (const batch of tail) {
-      if (options.abandon.aborted) return;
-      for (const item of batch) {
-        if (item.kind === 'damage') {
-          unparsable++;
-          continue;
-        }
-        const index = fileOf(item.alert);
-        const alert = numberWithin(item.alert, firstPacket[index], files[index]);
-        const position = { generation: generation.name, offset: item.start };
-        for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
-          progress.alerts++;
-          countSignature(signatures, attributed.alert);
-          options.onEvent(toEvent(attributed, options.evidence));
-        }
-      }
+async function readAlerts(options: ReplayOptions, generation: Generation, course: Course, tail: Tail): Promise<void> {
+  for await (const batch of tail) {
+    if (options.abandon.aborted) return;
+    for (const item of batch) {
+      if (item.kind === 'damage') course.unparsable++;
+      else reportAlert(options, course, item.alert, { generation: generation.name, offset: item.start });
     }
   }
-  const alerts = readAlerts();
-  alerts.catch(() => generation.kill('SIGKILL'));
+}
 
-  const feed = await openFeed(generation.fifo, () => exit !== undefined, {
+function reportAlert(options: ReplayOptions, course: Course, found: Alert, position: Position): void {
+  const { files, endpoints, firstPacket, progress, signatures } = course;
+  const index = fileOf(course, found);
+  const alert = numberWithin(found, firstPacket[index], files[index]);
+  for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
+    progress.alerts++;
+    countSignature(signatures, attributed.alert);
+    options.onEvent(toEvent(attributed, options.evidence));
+  }
+}
+
+/** Its index among the files. */
+function fileOf({ files, firstPacket }: Course, alert: Alert): number {
+  if (files.length <= IDS) return alert.vlan - 1;
+  return firstPacket.findLastIndex((first) => first <= (alert.packetNumber ?? 0));
+}
+
+/** Gives the engine the packets of all files, and then their end. @returns whether there was one. */
+async function feedFiles(options: ReplayOptions, generation: Generation, course: Course): Promise<boolean> {
+  const { files, firstPacket, progress } = course;
+  const stop = AbortSignal.any([options.stop, options.abandon]);
+  let hasEnded = false;
+  void generation.exited.then(() => (hasEnded = true));
+  const feed = await openFeed(generation.fifo, () => hasEnded, {
     stop,
     progress(bytes, packets) {
       progress.bytes += bytes;
@@ -145,15 +169,16 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     packets += summary.packets - summary.unsupported;
   }
   await feed.end();
-  const forwarded = files.reduce((sum, file) => sum + file.packets - file.unsupported, 0);
+  const isEmpty = packets === 1;
   // Suricata waits a minute for a first packet and calls it a failure then; there is nothing to inspect.
-  if (forwarded === 0 && exit === undefined) generation.kill('SIGKILL');
-  const ended = await generation.exited;
-  tail.finish();
-  await alerts;
+  if (isEmpty && !hasEnded) generation.kill('SIGKILL');
+  return !isEmpty;
+}
 
-  const isEmpty = forwarded === 0 && ended.signal === 'SIGKILL';
-  const inspected = isEmpty ? 0 : options.driver.analysedPackets(ended.output);
+/** @param isEmpty The engine was ended, as there was nothing to inspect. */
+function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isEmpty: boolean): ReplaySummary {
+  const { files, progress, signatures, unparsable } = course;
+  const inspected = isEmpty ? 0 : options.driver.analysedPackets(exit.output);
   return {
     files,
     packets: files.reduce((sum, file) => sum + file.packets, 0),
@@ -162,7 +187,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     alerts: progress.alerts,
     unparsable,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
-    ...(ended.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, ended) }),
+    ...(exit.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, exit) }),
   };
 }
 

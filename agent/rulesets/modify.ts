@@ -144,80 +144,98 @@ export interface Modifier {
   problems(): LineProblem[];
 }
 
+interface ModifierState {
+  readonly changes: readonly Change[];
+  /** How many rules each met. */
+  readonly touched: Map<Change, number>;
+  readonly problems: LineProblem[];
+  /** Expressions that took too long. */
+  readonly broken: Set<Change>;
+}
+
 export function createModifier(changes: readonly Change[]): Modifier {
   const touched = new Map<Change, number>(changes.map((change) => [change, 0]));
-  const problems: LineProblem[] = [];
-  /** Expressions that took too long. */
-  const broken = new Set<Change>();
-
-  function problem(line: number, reason: string): void {
-    if (problems.length < MAX_PROBLEMS) problems.push({ line, reason });
-  }
-
-  function meets(change: Change, rules: readonly RuleInfo[], set: string): number[] {
-    let indices = [...rules.keys()];
-    // Expressions last: they see what the other conditions left.
-    for (const condition of change.conditions.toSorted((a, b) => Number(a.kind === 're') - Number(b.kind === 're'))) {
-      if (condition.kind === 're') {
-        const texts = indices.map((index) => rules[index]?.text ?? '');
-        indices = condition.pattern.matching(texts).flatMap((found) => indices[found] ?? []);
-      } else {
-        indices = indices.filter((index) => {
-          const rule = rules[index];
-          return rule !== undefined && holds(condition, rule, set);
-        });
-      }
-    }
-    return indices;
-  }
-
-  /** Undefined where it has nothing to do. */
-  function apply(change: Change, rule: RuleInfo): RuleInfo | undefined {
-    const { line, action, replace } = change;
-    if (action === 'disable') return { ...rule, enabled: false };
-    const about = `${rule.gid}:${rule.sid}`;
-    if (action === 'enable') {
-      if (rule.enabled) return rule;
-      // Turned off by a line, not commented out.
-      if (!rule.text.startsWith('#')) return { ...rule, enabled: true };
-      const uncommented = rule.text.replaceAll(/^[ \t]*#[# \t]*/gm, '');
-      const result = reread(rule, uncommented);
-      if (result === undefined) problem(line, `${about} is no whole rule without its #: it stays off`);
-      return result ?? rule;
-    }
-    const text = replace?.from.replace(rule.text, replace.to);
-    if (text === undefined) return undefined;
-    const result = reread(rule, text);
-    if (result === undefined)
-      problem(line, `${about} would no longer be one rule with this signature: it stays as it is`);
-    return result ?? rule;
-  }
-
+  const state: ModifierState = { changes, touched, problems: [], broken: new Set() };
   return {
-    modify(rules, set) {
-      const result = [...rules];
-      for (const change of changes) {
-        if (broken.has(change)) continue;
-        try {
-          for (const index of meets(change, result, set)) {
-            const rule = result[index];
-            if (rule === undefined) continue;
-            const changed = apply(change, rule);
-            if (changed === undefined) continue;
-            touched.set(change, (touched.get(change) ?? 0) + 1);
-            if (changed !== rule) result[index] = { ...changed, changes: [...(rule.changes ?? []), change.line] };
-          }
-        } catch (error) {
-          if (!(error instanceof PatternError)) throw error;
-          broken.add(change);
-          problem(change.line, `the expression ${error.message}`);
-        }
-      }
-      return result;
-    },
+    modify: (rules, set) => modify(state, rules, set),
     touched: () => changes.map((change) => ({ line: change.line, rules: touched.get(change) ?? 0 })),
-    problems: () => [...problems],
+    problems: () => [...state.problems],
   };
+}
+
+function modify(state: ModifierState, rules: readonly RuleInfo[], set: string): RuleInfo[] {
+  const result = [...rules];
+  for (const change of state.changes) {
+    if (state.broken.has(change)) continue;
+    try {
+      applyToAll(state, change, result, set);
+    } catch (error) {
+      if (!(error instanceof PatternError)) throw error;
+      state.broken.add(change);
+      noteProblem(state, change.line, `the expression ${error.message}`);
+    }
+  }
+  return result;
+}
+
+/** Changes rules in place. @throws PatternError when the change's expression takes too long. */
+function applyToAll(state: ModifierState, change: Change, rules: RuleInfo[], set: string): void {
+  const { touched } = state;
+  for (const index of indicesMet(change, rules, set)) {
+    const rule = rules[index];
+    if (rule === undefined) continue;
+    const changed = apply(state, change, rule);
+    if (changed === undefined) continue;
+    touched.set(change, (touched.get(change) ?? 0) + 1);
+    if (changed !== rule) rules[index] = { ...changed, changes: [...(rule.changes ?? []), change.line] };
+  }
+}
+
+/** Which rules meet all conditions of a change. */
+function indicesMet({ conditions }: Change, rules: readonly RuleInfo[], set: string): number[] {
+  let indices = [...rules.keys()];
+  // Expressions last: they see what the other conditions left.
+  for (const condition of conditions.toSorted((a, b) => Number(a.kind === 're') - Number(b.kind === 're'))) {
+    if (condition.kind === 're') {
+      const texts = indices.map((index) => rules[index]?.text ?? '');
+      indices = condition.pattern.matching(texts).flatMap((found) => indices[found] ?? []);
+    } else {
+      indices = indices.filter((index) => {
+        const rule = rules[index];
+        return rule !== undefined && holds(condition, rule, set);
+      });
+    }
+  }
+  return indices;
+}
+
+/** Undefined where it has nothing to do. */
+function apply(state: ModifierState, { line, action, replace }: Change, rule: RuleInfo): RuleInfo | undefined {
+  if (action === 'disable') return { ...rule, enabled: false };
+  if (action === 'enable') return enable(state, line, rule);
+  const text = replace?.from.replace(rule.text, replace.to);
+  if (text === undefined) return undefined;
+  const result = reread(rule, text);
+  if (result === undefined) {
+    const about = `${rule.gid}:${rule.sid}`;
+    noteProblem(state, line, `${about} would no longer be one rule with this signature: it stays as it is`);
+  }
+  return result ?? rule;
+}
+
+function enable(state: ModifierState, line: number, rule: RuleInfo): RuleInfo {
+  if (rule.enabled) return rule;
+  // Turned off by a line, not commented out.
+  if (!rule.text.startsWith('#')) return { ...rule, enabled: true };
+  const uncommented = rule.text.replaceAll(/^[ \t]*#[# \t]*/gm, '');
+  const result = reread(rule, uncommented);
+  if (result === undefined)
+    noteProblem(state, line, `${rule.gid}:${rule.sid} is no whole rule without its #: it stays off`);
+  return result ?? rule;
+}
+
+function noteProblem({ problems }: ModifierState, line: number, reason: string): void {
+  if (problems.length < MAX_PROBLEMS) problems.push({ line, reason });
 }
 
 function holds(condition: Exclude<Condition, { kind: 're' }>, rule: RuleInfo, set: string): boolean {

@@ -99,10 +99,8 @@ export interface UpdateResult extends InstalledVersion {
 
 /** @throws UpdateError that says what is wrong, and nothing has changed. */
 export async function updateSet(options: UpdateOptions): Promise<UpdateResult> {
-  const { rulesDirectory, set, from, now = (): Date => new Date() } = options;
-  const link = join(rulesDirectory, set);
-  const versions = versionsOf(rulesDirectory, set);
-  await assertOurs(link);
+  const { rulesDirectory, set, from } = options;
+  await assertOurs(join(rulesDirectory, set));
   const expected = options.checksum === undefined ? undefined : parseChecksum(options.checksum);
   const dispatcher = new EnvHttpProxyAgent({
     headersTimeout: SILENCE_MILLIS,
@@ -112,45 +110,15 @@ export async function updateSet(options: UpdateOptions): Promise<UpdateResult> {
   });
   const late = AbortSignal.timeout(options.timeoutMillis);
   const signal = AbortSignal.any([late, ...(options.signal === undefined ? [] : [options.signal])]);
-  const downloading = { ...options, dispatcher };
-  const staging = join(versions, `.new-${process.pid}-${randomBytes(4).toString('hex')}`);
+  const staging = join(versionsOf(rulesDirectory, set), `.new-${process.pid}-${randomBytes(4).toString('hex')}`);
   try {
     await mkdir(staging, { recursive: true, mode: 0o755 });
-    const file = join(staging, '.download');
-    const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(from);
-    const digests = await (isUrl ? download(downloading, file, signal) : copyFile(options, file));
-    const published = expected ?? (isUrl ? await publishedChecksum(downloading, signal) : undefined);
-    if (published !== undefined && digests[published.algorithm] !== published.hex) {
-      throw new UpdateError(
-        `${shown(from)}: its ${published.algorithm} is ${digests[published.algorithm]}, expected ${published.hex} (${published.from}): nothing was changed`,
-      );
+    const fetched = await fetchArchive({ ...options, dispatcher }, join(staging, '.download'), expected, signal);
+    const inUse = await installedSet(rulesDirectory, set);
+    if (inUse?.sha256 === fetched.sha256) {
+      return { ...inUse, changed: false, directory: join(versionsOf(rulesDirectory, set), inUse.version) };
     }
-    const found = await installedSet(rulesDirectory, set);
-    if (found?.sha256 === digests.sha256) {
-      return { ...found, changed: false, directory: join(versions, found.version) };
-    }
-
-    await unpack(file, options, staging);
-    await rm(file);
-    const counts = await countRules(staging, from);
-    const time = now();
-    const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${digests.sha256.slice(0, 12)}`;
-    const installed: InstalledVersion = {
-      version,
-      source: from,
-      sha256: digests.sha256,
-      verified: published?.algorithm ?? 'none',
-      installedAt: time.toISOString(),
-      ...counts,
-    };
-    await writeFile(join(staging, 'version.json'), `${JSON.stringify(installed, null, 2)}\n`, { mode: 0o644 });
-    await options.check?.(staging);
-    const directory = join(versions, version);
-    await rm(directory, { recursive: true, force: true });
-    await rename(staging, directory);
-    await pointTo(link, set, version);
-    await prune(versions, version);
-    return { ...installed, changed: true, directory };
+    return await install(options, fetched, staging);
   } catch (error) {
     if (error instanceof UpdateError) throw error;
     if (options.signal?.aborted === true) throw new UpdateError(`${shown(from)}: was interrupted`);
@@ -160,6 +128,57 @@ export async function updateSet(options: UpdateOptions): Promise<UpdateResult> {
     await dispatcher.destroy();
     await rm(staging, { recursive: true, force: true }).catch(() => undefined);
   }
+}
+
+/** What was downloaded or copied, and who vouches for it. */
+interface Fetched extends Pick<InstalledVersion, 'sha256' | 'verified'> {
+  file: string;
+}
+
+/** @throws UpdateError when it is not what its checksum says. */
+async function fetchArchive(
+  options: Download,
+  file: string,
+  expected: Checksum | undefined,
+  signal: AbortSignal,
+): Promise<Fetched> {
+  const { from } = options;
+  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(from);
+  const digests = await (isUrl ? download(options, file, signal) : copyFile(options, file));
+  const published = expected ?? (isUrl ? await publishedChecksum(options, signal) : undefined);
+  if (published !== undefined && digests[published.algorithm] !== published.hex) {
+    throw new UpdateError(
+      `${shown(from)}: its ${published.algorithm} is ${digests[published.algorithm]}, expected ${published.hex} (${published.from}): nothing was changed`,
+    );
+  }
+  return { file, sha256: digests.sha256, verified: published?.algorithm ?? 'none' };
+}
+
+/** Makes a version of it in `staging`, and puts that into use. */
+async function install(options: UpdateOptions, fetched: Fetched, staging: string): Promise<UpdateResult> {
+  const { rulesDirectory, set, from, now = (): Date => new Date() } = options;
+  const { file, ...verified } = fetched;
+  await unpack(file, options, staging);
+  await rm(file);
+  const counts = await countRules(staging, from);
+  const time = now();
+  const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${fetched.sha256.slice(0, 12)}`;
+  const installed: InstalledVersion = {
+    version,
+    source: from,
+    ...verified,
+    installedAt: time.toISOString(),
+    ...counts,
+  };
+  await writeFile(join(staging, 'version.json'), `${JSON.stringify(installed, null, 2)}\n`, { mode: 0o644 });
+  await options.check?.(staging);
+  const versions = versionsOf(rulesDirectory, set);
+  const directory = join(versions, version);
+  await rm(directory, { recursive: true, force: true });
+  await rename(staging, directory);
+  await pointTo(join(rulesDirectory, set), set, version);
+  await prune(versions, version);
+  return { ...installed, changed: true, directory };
 }
 
 /** Puts the kept version that is not in use into use; a second time goes forward again. @throws UpdateError */

@@ -22,82 +22,105 @@ export interface WatchOptions {
   settleMillis?: number;
 }
 
+interface Watching {
+  readonly options: Required<WatchOptions>;
+  readonly folders: FolderWatch;
+  /** What the files were when they were last told of, and what they are while they do not settle. */
+  known: string | undefined;
+  pending: string | undefined;
+  /** The next look. */
+  timer: NodeJS.Timeout | undefined;
+  looking: boolean;
+  /** It was due while a look was under way. */
+  again: boolean;
+  stopped: boolean;
+}
+
 /** @returns what ends it. */
-export function watchFiles({
-  paths,
-  changed,
-  pollMillis = POLL_MILLIS,
-  settleMillis = SETTLE_MILLIS,
-}: WatchOptions): () => void {
-  const watchers = new Map<string, FSWatcher>();
-  let known: string | undefined;
-  let pending: string | undefined;
-  let timer: NodeJS.Timeout | undefined;
-  let stopped = false;
-  let looking = false;
-  let again = false;
-
-  function schedule(millis: number): void {
-    if (stopped) return;
-    clearTimeout(timer);
-    timer = setTimeout(() => void look(), millis);
-    timer.unref();
-  }
-
-  async function look(): Promise<void> {
-    if (looking) {
-      again = true;
-      return;
-    }
-    looking = true;
-    const list = await paths().catch(() => []);
-    const now = await fingerprint(list);
-    follow(list);
-    looking = false;
-    if (stopped) return;
-    if (now === known) {
-      pending = undefined;
-      schedule(again ? settleMillis : pollMillis);
-    } else if (known === undefined || now === pending) {
-      known = now;
-      pending = undefined;
-      changed();
-      schedule(pollMillis);
-    } else {
-      pending = now;
-      schedule(settleMillis);
-    }
-    again = false;
-  }
-
-  /** A file is watched by its folder: it may be replaced. */
-  function follow(list: readonly string[]): void {
-    const folders = new Set([...list, ...list.map((path) => dirname(path))].slice(0, 2 * MAX_WATCHED));
-    for (const [folder, watcher] of watchers) {
-      if (folders.has(folder)) continue;
-      watcher.close();
-      watchers.delete(folder);
-    }
-    for (const folder of folders) {
-      if (stopped || watchers.has(folder) || watchers.size >= MAX_WATCHED) continue;
-      try {
-        const watcher = watch(folder, { persistent: false }, () => schedule(settleMillis));
-        watcher.on('error', () => {
-          watcher.close();
-          watchers.delete(folder);
-        });
-        watchers.set(folder, watcher);
-      } catch {
-        // It is not there, or there are no more inotify watches: looks will tell.
-      }
-    }
-  }
-
-  void look();
+export function watchFiles(options: WatchOptions): () => void {
+  const watching: Watching = {
+    options: { pollMillis: POLL_MILLIS, settleMillis: SETTLE_MILLIS, ...options },
+    folders: watchFolders(() => schedule(watching, watching.options.settleMillis)),
+    known: undefined,
+    pending: undefined,
+    timer: undefined,
+    looking: false,
+    again: false,
+    stopped: false,
+  };
+  void look(watching);
   return () => {
-    stopped = true;
-    clearTimeout(timer);
-    for (const watcher of watchers.values()) watcher.close();
+    watching.stopped = true;
+    clearTimeout(watching.timer);
+    watching.folders.follow([]);
+  };
+}
+
+function schedule(watching: Watching, millis: number): void {
+  if (watching.stopped) return;
+  clearTimeout(watching.timer);
+  watching.timer = setTimeout(() => void look(watching), millis);
+  watching.timer.unref();
+}
+
+async function look(watching: Watching): Promise<void> {
+  if (watching.looking) {
+    watching.again = true;
+    return;
+  }
+  watching.looking = true;
+  const list = await watching.options.paths().catch(() => []);
+  const now = await fingerprint(list);
+  watching.looking = false;
+  if (watching.stopped) return;
+  // A file is watched by its folder: it may be replaced.
+  watching.folders.follow([...list, ...list.map((path) => dirname(path))]);
+  schedule(watching, compare(watching, now));
+  watching.again = false;
+}
+
+/** @returns after how many milliseconds to look again. */
+function compare(watching: Watching, now: string): number {
+  const { known, pending, again } = watching;
+  const { changed, pollMillis, settleMillis } = watching.options;
+  watching.pending = undefined;
+  if (now === known) return again ? settleMillis : pollMillis;
+  if (known === undefined || now === pending) {
+    watching.known = now;
+    changed();
+    return pollMillis;
+  }
+  watching.pending = now;
+  return settleMillis;
+}
+
+interface FolderWatch {
+  /** These are watched from now on, and no others. */
+  follow(folders: readonly string[]): void;
+}
+
+/** @param changed Something in one of them did. */
+function watchFolders(changed: () => void): FolderWatch {
+  const watchers = new Map<string, FSWatcher>();
+  const unwatch = (folder: string): void => {
+    watchers.get(folder)?.close();
+    watchers.delete(folder);
+  };
+  return {
+    follow(all) {
+      const folders = new Set(all.slice(0, 2 * MAX_WATCHED));
+      for (const folder of watchers.keys()) if (!folders.has(folder)) unwatch(folder);
+      for (const folder of folders) {
+        if (watchers.has(folder) || watchers.size >= MAX_WATCHED) continue;
+        try {
+          const watcher = watch(folder, { persistent: false }, changed);
+          watcher.on('error', () => unwatch(folder));
+          watchers.set(folder, watcher);
+        } catch {
+          // It is not there, or there are no more inotify watches: looks will tell.
+        }
+      }
+    },
   };
 }
 

@@ -81,108 +81,128 @@ type Target = SyslogOptions & { host: string; port: number; timeoutMillis: numbe
 
 function stream(target: Target): Destination {
   let socket: Socket | undefined;
-
-  async function connected(signal: AbortSignal): Promise<Socket> {
-    // What the peer did since the last send, such as closing, is told to the socket now.
-    await turn();
-    if (socket !== undefined && usable(socket)) return socket;
-    socket?.destroy();
-    const ca = target.protocol === 'tls' && target.caFile !== undefined ? await readCa(target.caFile) : undefined;
-    const fresh =
-      target.protocol === 'tls'
-        ? connectTls({
-            host: target.host,
-            port: target.port,
-            ...(isIP(target.host) === 0 ? { servername: target.host } : {}),
-            ...(ca === undefined ? {} : { ca }),
-          })
-        : connectTcp({ host: target.host, port: target.port });
-    socket = fresh;
-    // Between sends nobody else listens; `usable` sees what happened.
-    fresh.on('error', () => undefined);
-    // Collectors say nothing; reading is how the end of the connection is noticed.
-    fresh.resume();
-    fresh.setNoDelay(true);
-    fresh.setKeepAlive(true, 30_000);
-    await step(fresh, signal, (resolve) =>
-      fresh.once(target.protocol === 'tls' ? 'secureConnect' : 'connect', resolve),
-    );
-    return fresh;
-  }
-
-  /** Waits for one step of the socket. Whatever goes wrong ends the connection: half a message may be on its way. */
-  async function step(current: Socket, signal: AbortSignal, begin: (resolve: () => void) => void): Promise<void> {
-    let cleanUp = (): void => undefined;
-    try {
-      // What happened between two steps nobody was told.
-      signal.throwIfAborted();
-      if (!usable(current)) throw new SendError('unreachable', `${where(target)} closed the connection`);
-      await new Promise<void>((resolve, reject) => {
-        const onError = (error: Error): void => reject(failure(target, error));
-        const onClose = (): void => reject(new SendError('unreachable', `${where(target)} closed the connection`));
-        const onAbort = (): void => reject(signal.reason);
-        const timer = setTimeout(() => {
-          reject(new SendError('timeout', `${where(target)} took nothing for ${target.timeoutMillis} ms`));
-        }, target.timeoutMillis);
-        cleanUp = () => {
-          clearTimeout(timer);
-          current.off('error', onError).off('close', onClose).off('end', onClose);
-          signal.removeEventListener('abort', onAbort);
-        };
-        current.on('error', onError).on('close', onClose).on('end', onClose);
-        signal.addEventListener('abort', onAbort, { once: true });
-        begin(resolve);
-      });
-    } catch (error) {
-      current.destroy();
-      throw error;
-    } finally {
-      cleanUp();
-    }
-  }
-
   return {
     async send(items, signal) {
       signal.throwIfAborted();
-      const current = await connected(signal);
-      const messages = items.flatMap(({ json }) => {
-        const message = Buffer.from(toMessage(target, parse(json), json));
-        return [Buffer.from(`${message.length} `), message];
-      });
-      const batch = Buffer.concat(messages);
-      for (let start = 0; start < batch.length; start += PIECE_BYTES) {
-        await step(current, signal, (resolve) => {
-          // Comes when the kernel has taken all of it. An error comes by its event too.
-          current.write(batch.subarray(start, start + PIECE_BYTES), (error) => {
-            if (!error) resolve();
-          });
-        });
+      // What the peer did since the last send, such as closing, is told to the socket now.
+      await turn();
+      if (socket === undefined || !usable(socket)) {
+        socket?.destroy();
+        socket = open(target, await readCa(target));
+        await untilConnected(target, socket, signal);
       }
+      await write(target, socket, framed(target, items), signal);
       return items.map(() => ({ is: 'delivered' }));
     },
-    close: () =>
-      new Promise((resolve) => {
-        if (socket === undefined || socket.destroyed) return resolve();
-        const last = socket;
-        const timer = setTimeout(() => last.destroy(), 1000);
-        last.once('close', () => {
-          clearTimeout(timer);
-          resolve();
-        });
-        last.end();
-      }),
+    async close() {
+      if (socket !== undefined && !socket.destroyed) await end(socket);
+    },
   };
+}
+
+/** A connection that begins. @param ca The authority of the collector's certificate; undefined: one that the system trusts. */
+function open({ protocol, host, port }: Target, ca: Buffer | undefined): Socket {
+  const socket =
+    protocol === 'tls'
+      ? connectTls({
+          host,
+          port,
+          ...(isIP(host) === 0 ? { servername: host } : {}),
+          ...(ca === undefined ? {} : { ca }),
+        })
+      : connectTcp({ host, port });
+  // Between sends nobody else listens; `usable` sees what happened.
+  socket.on('error', () => undefined);
+  // Collectors say nothing; reading is how the end of the connection is noticed.
+  socket.resume();
+  socket.setNoDelay(true);
+  socket.setKeepAlive(true, 30_000);
+  return socket;
+}
+
+function untilConnected(target: Target, socket: Socket, signal: AbortSignal): Promise<void> {
+  const event = target.protocol === 'tls' ? 'secureConnect' : 'connect';
+  return step(target, socket, signal, (resolve) => socket.once(event, resolve));
+}
+
+async function write(target: Target, socket: Socket, batch: Buffer, signal: AbortSignal): Promise<void> {
+  for (let start = 0; start < batch.length; start += PIECE_BYTES) {
+    await step(target, socket, signal, (resolve) => {
+      // Comes when the kernel has taken all of it. An error comes by its event too.
+      socket.write(batch.subarray(start, start + PIECE_BYTES), (error) => {
+        if (!error) resolve();
+      });
+    });
+  }
+}
+
+/** Waits for one step of the socket. Whatever goes wrong ends the connection: half a message may be on its way. */
+async function step(
+  target: Target,
+  socket: Socket,
+  signal: AbortSignal,
+  begin: (resolve: () => void) => void,
+): Promise<void> {
+  let cleanUp = (): void => undefined;
+  try {
+    // What happened between two steps nobody was told.
+    signal.throwIfAborted();
+    if (!usable(socket)) throw new SendError('unreachable', `${where(target)} closed the connection`);
+    await new Promise<void>((resolve, reject) => {
+      const onError = (error: Error): void => reject(failure(target, error));
+      const onClose = (): void => reject(new SendError('unreachable', `${where(target)} closed the connection`));
+      const onAbort = (): void => reject(signal.reason);
+      const timer = setTimeout(() => {
+        reject(new SendError('timeout', `${where(target)} took nothing for ${target.timeoutMillis} ms`));
+      }, target.timeoutMillis);
+      cleanUp = () => {
+        clearTimeout(timer);
+        socket.off('error', onError).off('close', onClose).off('end', onClose);
+        signal.removeEventListener('abort', onAbort);
+      };
+      socket.on('error', onError).on('close', onClose).on('end', onClose);
+      signal.addEventListener('abort', onAbort, { once: true });
+      begin(resolve);
+    });
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    cleanUp();
+  }
+}
+
+/** What was written is sent first, for a second at most. */
+function end(socket: Socket): Promise<void> {
+  return new Promise((resolve) => {
+    const timer = setTimeout(() => socket.destroy(), 1000);
+    socket.once('close', () => {
+      clearTimeout(timer);
+      resolve();
+    });
+    socket.end();
+  });
+}
+
+/** With octet counting. */
+function framed(target: Target, items: readonly Item[]): Buffer {
+  const messages = items.flatMap(({ json }) => {
+    const message = Buffer.from(toMessage(target, parse(json), json));
+    return [Buffer.from(`${message.length} `), message];
+  });
+  return Buffer.concat(messages);
 }
 
 function usable(socket: Socket): boolean {
   return !socket.destroyed && !socket.readableEnded && socket.writable;
 }
 
-async function readCa(file: string): Promise<Buffer> {
+async function readCa({ protocol, caFile }: Target): Promise<Buffer | undefined> {
+  if (protocol !== 'tls' || caFile === undefined) return undefined;
   try {
-    return await readFile(file);
+    return await readFile(caFile);
   } catch (error) {
-    throw new SendError('tls', `can't read sinks.syslog.caFile ${file}: ${messageOf(error)}`, error);
+    throw new SendError('tls', `can't read sinks.syslog.caFile ${caFile}: ${messageOf(error)}`, error);
   }
 }
 
