@@ -9,7 +9,7 @@
  * Costs next to nothing: once a second's questions are answered, no frame is looked at until the next second. Without the
  * endpoint's addresses nothing is known.
  */
-import { isIPv4, isIPv6 } from 'node:net';
+import { addressBytes } from '../endpoints/address.ts';
 import { REST_OFFSET, type LinkType } from './frame.ts';
 import type { Counters } from './protocol.ts';
 
@@ -125,21 +125,6 @@ export function watchDirections(
   }
 
   return directions;
-}
-
-/** The 4 or 16 bytes of an address; undefined: it is none. */
-export function addressBytes(address: string): Buffer | undefined {
-  if (isIPv4(address)) return Buffer.from(address.split('.').map(Number));
-  if (!isIPv6(address)) return undefined;
-  const hex = address.replace(/[\d.]+$/, (end) => {
-    const bytes = isIPv4(end) ? Buffer.from(end.split('.').map(Number)) : undefined;
-    return bytes === undefined ? end : `${bytes.readUInt16BE(0).toString(16)}:${bytes.readUInt16BE(2).toString(16)}`;
-  });
-  const [head = '', tail] = hex.split('::');
-  const groups = (part: string): string[] => (part === '' ? [] : part.split(':'));
-  const [first, last] = [groups(head), groups(tail ?? '')];
-  const zeros = Array.from({ length: 8 - first.length - last.length }, () => '0');
-  return Buffer.from([...first, ...zeros, ...last].map((group) => group.padStart(4, '0')).join(''), 'hex');
 }
 
 function isAt(bytes: Buffer, frame: Buffer, at: number): boolean {

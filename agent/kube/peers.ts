@@ -12,6 +12,7 @@
  * addresses of nodes and of pods in their network, load balancers' and external addresses. A name is up to a minute old: an address
  * that goes from one pod to another within it has the former's name.
  */
+import { LRUCache } from 'lru-cache';
 import { BlockList, isIPv6 } from 'node:net';
 import type { Logger } from 'pino';
 import type { ApiClient, ApiList, ApiObject } from './api.ts';
@@ -81,8 +82,8 @@ NEVER.addSubnet('fe80::', 10, 'ipv6');
 NEVER.addSubnet('ff00::', 8, 'ipv6');
 
 export function createPeerNames({ client, local, log, now = () => performance.now() }: PeerNamesOptions): PeerNames {
-  /** By canonical address, the longest unused first. */
-  const cache = new Map<string, { peer: Peer | undefined; until: number }>();
+  /** By canonical address. */
+  const cache = new LRUCache<string, { peer: Peer | undefined; until: number }>({ max: CACHED });
   const asking = new Map<string, Promise<void>>();
   let tokens = BURST;
   let filledAt = now();
@@ -95,18 +96,13 @@ export function createPeerNames({ client, local, log, now = () => performance.no
     const peer = local(address);
     if (peer !== undefined) return { peer };
     const cached = cache.get(address);
-    if (cached === undefined) return undefined;
+    if (cached === undefined || cached.until > now()) return cached;
     cache.delete(address);
-    if (cached.until <= now()) return undefined;
-    cache.set(address, cached);
-    return cached;
+    return undefined;
   }
 
   function remember(address: string, peer: Peer | undefined): void {
-    cache.delete(address);
     cache.set(address, { peer, until: now() + (peer === undefined ? NOT_FOUND_MILLIS : FOUND_MILLIS) });
-    const [oldest] = cache.keys();
-    if (cache.size > CACHED && oldest !== undefined) cache.delete(oldest);
   }
 
   function takeToken(): boolean {

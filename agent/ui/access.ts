@@ -8,7 +8,9 @@
  *
  * Answers of the API server hold for a minute. When it does not answer, nobody sees anything.
  */
+import { LRUCache } from 'lru-cache';
 import { createHash } from 'node:crypto';
+import pLimit from 'p-limit';
 import type { ApiClient } from '../kube/api.ts';
 import { ApiError } from '../kube/api.ts';
 import { discoverResourceApi } from '../kube/resources.ts';
@@ -81,8 +83,8 @@ interface Reviewed {
 
 export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
   const tokens = createMemory<Reviewed | undefined>(now);
-  /** Digests of tokens that were right when last asked about; the one that was asked about longest ago is first. */
-  const right = new Set<string>();
+  /** Digests of tokens that were right when last asked about. */
+  const right = new LRUCache<string, true>({ max: REVIEWS });
 
   function review(token: string): Promise<Reviewed | undefined> {
     return tokens(token, async () => {
@@ -98,18 +100,9 @@ export function kubernetesAccess(client: ApiClient, now: () => number = () => pe
       }
       const user = fields(status['user']);
       const groups = Array.isArray(user['groups']) ? user['groups'].filter((group) => typeof group === 'string') : [];
-      remember(digestOf(token));
+      right.set(digestOf(token), true);
       return { name: text(user['username']), uid: text(user['uid']), groups, extra: fields(user['extra']) };
     });
-  }
-
-  function remember(digest: string): void {
-    right.delete(digest);
-    right.add(digest);
-    for (const oldest of right) {
-      if (right.size <= REVIEWS) break;
-      right.delete(oldest);
-    }
   }
 
   const group = createMemory<string>(now);
@@ -158,13 +151,14 @@ export function kubernetesAccess(client: ApiClient, now: () => number = () => pe
           const { items } = await client.get<{ items: { metadata: { name: string } }[] }>('/api/v1/namespaces');
           return items.map(({ metadata }) => metadata.name);
         });
-        const readable = new Set<string>();
-        for (let index = 0; index < all.length; index += PARALLEL) {
-          const part = all.slice(index, index + PARALLEL);
-          const answers = await Promise.all(part.map((namespace) => may(reviewed, 'list', resource, namespace)));
-          for (const [at, namespace] of part.entries()) if (answers[at] === true) readable.add(namespace);
+        const limit = pLimit(PARALLEL);
+        try {
+          const answers = await limit.map(all, (namespace) => may(reviewed, 'list', resource, namespace));
+          return new Set(all.filter((_, index) => answers[index] === true));
+        } finally {
+          // Once one fails, no more are asked for.
+          limit.clearQueue();
         }
-        return readable;
       },
       mayMark: (namespace) => may(reviewed, 'update', `${resource}/alerts`, namespace),
       mayListPods: (namespace) => may(reviewed, 'list', 'pods', namespace),
@@ -191,11 +185,10 @@ function digestOf(token: string): string {
 
 /** What is known of a key for a minute; who asks meanwhile waits for the same answer. What fails is not kept. */
 function createMemory<T>(now: () => number): (key: string, ask: () => Promise<T>) => Promise<T> {
-  const known = new Map<string, { until: number; answer: Promise<T> }>();
+  const known = new LRUCache<string, { until: number; answer: Promise<T> }>({ max: REVIEWS });
   return (key, ask) => {
     const found = known.get(key);
     if (found !== undefined && found.until > now()) return found.answer;
-    if (known.size >= REVIEWS) known.clear();
     const answer = ask();
     known.set(key, { until: now() + KEEP_MILLIS, answer });
     answer.catch(() => known.delete(key));

@@ -5,13 +5,16 @@
  *
  * Not promised: that whoever has many addresses is held up. Bounded: of more than 10,000 senders, the one that failed longest ago is forgotten.
  */
-import { isIPv6, SocketAddress } from 'node:net';
+import { LRUCache } from 'lru-cache';
+import { addressBytes } from '../endpoints/address.ts';
 
 const MAX_FAILURES = 10;
 /** Of one sender; what is taken back may be among the last. */
 const MAX_KEPT = 100;
 const WINDOW_MILLIS = 60_000;
 const MAX_SENDERS = 10_000;
+/** What stands before an IPv4 address in the form of IPv6 (RFC 4291, 2.5.5.2). */
+const MAPPED = Buffer.from('00000000000000000000ffff', 'hex');
 
 export interface Attempts {
   /** Seconds to wait before another one of this address may try; 0: none. */
@@ -22,10 +25,11 @@ export interface Attempts {
 
 /** @param now Milliseconds on a monotonic clock. */
 export function createAttempts(now: () => number = () => performance.now()): Attempts {
-  /** Of each sender its last failures; the one that failed longest ago is first. */
-  const failures = new Map<string, { at: number }[]>();
+  /** Of each sender its last failures. */
+  const failures = new LRUCache<string, { at: number }[]>({ max: MAX_SENDERS });
+  // Only a failure makes a sender one that is remembered longer.
   const recent = (sender: string): { at: number }[] =>
-    (failures.get(sender) ?? []).filter(({ at }) => now() - at < WINDOW_MILLIS);
+    (failures.peek(sender) ?? []).filter(({ at }) => now() - at < WINDOW_MILLIS);
 
   return {
     wait(address) {
@@ -35,13 +39,7 @@ export function createAttempts(now: () => number = () => performance.now()): Att
     count(address) {
       const sender = senderOf(address);
       const failure = { at: now() };
-      const list = [...recent(sender), failure].slice(-MAX_KEPT);
-      failures.delete(sender);
-      failures.set(sender, list);
-      for (const oldest of failures.keys()) {
-        if (failures.size <= MAX_SENDERS) break;
-        failures.delete(oldest);
-      }
+      failures.set(sender, [...recent(sender), failure].slice(-MAX_KEPT));
       return () => {
         const others = recent(sender).filter((other) => other !== failure);
         if (failures.has(sender)) failures.set(sender, others);
@@ -52,12 +50,7 @@ export function createAttempts(now: () => number = () => performance.now()): Att
 
 function senderOf(address: string): string {
   const [bare = ''] = address.split('%');
-  if (!isIPv6(bare)) return bare;
-  const canonical = new SocketAddress({ address: bare, family: 'ipv6' }).address;
-  const mapped = /^::ffff:([\d.]+)$/.exec(canonical)?.[1];
-  if (mapped !== undefined) return mapped;
-  const groups = (text: string): string[] => (text === '' ? [] : text.split(':'));
-  const [head = '', tail] = canonical.split('::');
-  const zeros = tail === undefined ? 0 : 8 - groups(head).length - groups(tail).length;
-  return [...groups(head), ...Array<string>(zeros).fill('0'), ...groups(tail ?? '')].slice(0, 4).join(':');
+  const bytes = addressBytes(bare);
+  if (bytes?.length !== 16) return bare;
+  return MAPPED.equals(bytes.subarray(0, 12)) ? bytes.subarray(12).join('.') : bytes.toString('hex', 0, 8);
 }

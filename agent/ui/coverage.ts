@@ -2,6 +2,7 @@
  * What is inspected and by whom, for the page: agents that are named or found as pods, and the resources' status. Asked when the page asks, at most each 5 s;
  * an agent that does not answer in 2 s is `unknown`.
  */
+import pLimit from 'p-limit';
 import { messageOf } from '../files/errors.ts';
 import { askStatus, type Address } from '../observe/ask.ts';
 import type { EndpointSnapshot } from '../observe/snapshot.ts';
@@ -56,18 +57,11 @@ async function look({ agents, cluster }: CoverageOptions): Promise<Coverage> {
     }
   };
   const [named, pods, resources] = await Promise.all([
-    inParts(agents, askAgent),
+    pLimit(AT_ONCE).map(agents, askAgent),
     cluster === undefined ? [] : attempt(askPods(cluster), []),
     cluster === undefined ? [] : attempt(readResources(cluster.client), []),
   ]);
   return { nodes: [...named, ...pods].toSorted((a, b) => a.name.localeCompare(b.name)), resources, problems };
-}
-
-async function inParts<From, To>(items: readonly From[], one: (item: From) => Promise<To>): Promise<To[]> {
-  const found: To[] = [];
-  for (let index = 0; index < items.length; index += AT_ONCE)
-    found.push(...(await Promise.all(items.slice(index, index + AT_ONCE).map(one))));
-  return found;
 }
 
 async function askAgent(address: Address): Promise<Node> {
@@ -107,7 +101,7 @@ async function askPods({
     labelSelector,
     limit: 5000,
   });
-  return inParts(items, async (item): Promise<Node> => {
+  return pLimit(AT_ONCE).map(items, async (item): Promise<Node> => {
     const { metadata, spec, status } = fields(item);
     const name = text(fields(spec)['nodeName']) || text(fields(metadata)['name']);
     const ip = text(fields(status)['podIP']);

@@ -6,6 +6,7 @@
  * Marks are fields of the event's document. An agent only creates documents, so what it sends again undoes no mark.
  */
 import { Client, ClusterConnectionPool, errors, type estypes } from '@elastic/elasticsearch';
+import { LRUCache } from 'lru-cache';
 import { isIP } from 'node:net';
 import type { Config } from '../config/load.ts';
 import { messageOf } from '../files/errors.ts';
@@ -43,7 +44,7 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
   const files = createCredentialFiles(config);
   const listeners = new Set<(rows: AlertRow[], more: boolean) => void>();
   /** Messages of signatures, `gid:sid`. */
-  const messages = new Map<string, string>();
+  const messages = new LRUCache<string, string>({ max: NAMES });
   let client: { of: Credentials; client: Client } | undefined;
 
   async function connect(): Promise<Client> {
@@ -93,14 +94,9 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     return answer.hits.hits.flatMap(({ _source }) => {
       const row = rowOf(field.document(_source), markOf(field, _source));
       if (row === undefined) return [];
-      remember(`${row.gid}:${row.sid}`, row.message);
+      messages.set(`${row.gid}:${row.sid}`, row.message);
       return [row];
     });
-  }
-
-  function remember(key: string, message: string): void {
-    if (messages.size >= NAMES) messages.clear();
-    messages.set(key, message);
   }
 
   /** What signatures are called: of those that no alert so far told, one document each is looked at. */
@@ -120,7 +116,7 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       const found = answer.responses[index];
       const [hit] = found !== undefined && 'hits' in found ? found.hits.hits : [];
       const message = field.messageText.split('.').reduce<unknown>((value, name) => fields(value)[name], hit?._source);
-      remember(key, text(message));
+      messages.set(key, text(message));
     }
   }
 

@@ -6,6 +6,7 @@
  */
 import { createHmac, randomBytes, scrypt, timingSafeEqual, type ScryptOptions } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
+import pLimit from 'p-limit';
 import { errorCode } from '../files/errors.ts';
 
 const COST = { N: 65_536, r: 8, p: 1 };
@@ -40,8 +41,7 @@ export async function openPasswordFile(file: string): Promise<PasswordFile> {
   let users = new Map<string, Entry>();
   const verified = new Map<string, string>();
   const secret = randomBytes(32);
-  let running = 0;
-  const waiting: (() => void)[] = [];
+  const hashing = pLimit(AT_ONCE);
   const nobody: Entry = { line: '', ...COST, salt: randomBytes(16), hash: randomBytes(HASH_BYTES) };
 
   async function read(): Promise<Map<string, Entry>> {
@@ -61,17 +61,9 @@ export async function openPasswordFile(file: string): Promise<PasswordFile> {
   }
 
   async function hashed(password: string, { N, r, p, salt }: Entry): Promise<Buffer> {
-    if (running >= AT_ONCE) {
-      if (waiting.length >= MAX_WAITING) throw new BusyError('too many try to sign in at once: try again in a moment');
-      await new Promise<void>((resolve) => waiting.push(resolve));
-    }
-    running += 1;
-    try {
-      return await derive(password, salt, { N, r, p, maxmem: MAX_MEMORY * 2 });
-    } finally {
-      running -= 1;
-      waiting.shift()?.();
-    }
+    if (hashing.pendingCount >= MAX_WAITING)
+      throw new BusyError('too many try to sign in at once: try again in a moment');
+    return hashing(() => derive(password, salt, { N, r, p, maxmem: MAX_MEMORY * 2 }));
   }
 
   function proof(username: string, password: string, { line }: Entry): string {

@@ -1,4 +1,5 @@
 /** Who is signed in: a random name in a cookie, the rest in memory. Sessions end after 12 hours, or 2 hours without a request; and with the server. */
+import { LRUCache } from 'lru-cache';
 import { createHash, randomBytes } from 'node:crypto';
 import type { Credentials, User } from './access.ts';
 
@@ -19,27 +20,24 @@ export interface Sessions {
 }
 
 export function createSessions(now: () => number = () => performance.now()): Sessions {
-  /** By a digest, so that nobody learns a name from how long it takes to look for it. The least recently used first. */
-  const sessions = new Map<string, SignedIn & { opened: number; used: number }>();
+  /** By a digest, so that nobody learns a name from how long it takes to look for it. */
+  const sessions = new LRUCache<string, SignedIn & { opened: number; used: number }>({ max: MAX_SESSIONS });
   const keyOf = (cookie: string): string => createHash('sha256').update(cookie).digest('hex');
   return {
     open(signedIn) {
       const cookie = randomBytes(32).toString('base64url');
       sessions.set(keyOf(cookie), { ...signedIn, opened: now(), used: now() });
-      for (const oldest of sessions.keys()) {
-        if (sessions.size <= MAX_SESSIONS) break;
-        sessions.delete(oldest);
-      }
       return cookie;
     },
     find(cookie) {
       const key = keyOf(cookie);
       const session = sessions.get(key);
       if (session === undefined) return undefined;
-      sessions.delete(key);
-      if (now() - session.opened > LIFE_MILLIS || now() - session.used > IDLE_MILLIS) return undefined;
+      if (now() - session.opened > LIFE_MILLIS || now() - session.used > IDLE_MILLIS) {
+        sessions.delete(key);
+        return undefined;
+      }
       session.used = now();
-      sessions.set(key, session);
       return session;
     },
     close(cookie) {
