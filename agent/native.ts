@@ -1,6 +1,6 @@
 /**
- * The project's own native code (native/capture.c): mechanics that Node has no call for. It is built once for a machine by
- * scripts/native.mjs, and stays good over versions of Node, because it uses Node-API only.
+ * The project's own native code (native/capture.c): mechanics that Node has no call for. It is built once for a machine
+ * by scripts/native.mjs, and stays good over versions of Node, because it uses Node-API only.
  */
 import { existsSync } from 'node:fs';
 import { constants } from 'node:os';
@@ -19,8 +19,8 @@ export interface Native {
    * @param size Bytes of the ring.
    * @param timeout Milliseconds after which the kernel gives a block that is not full.
    * @param filter BPF expression; empty: all packets.
-   * @param before Slot of a ring on the same interface. When the promise resolves, that one gets no further packet; each is in one of the two, and
-   *   all in it were captured before those of this one. -1: none.
+   * @param before Slot of a ring on the same interface. When the promise resolves, that one gets no further packet;
+   *   each is in one of the two, and all in it were captured before those of this one. -1: none.
    * @returns slot: its number in the other calls; link: a DLT.
    */
   open(
@@ -34,25 +34,35 @@ export interface Native {
     before: number,
   ): Promise<{ slot: number; link: number; ifindex: number }>;
   /**
-   * Copies packets from a ring to `arena` in [from, to), each as a pcap record: seconds, microseconds, captured and original length (32 bits each, of this
-   * machine's byte order), `room` free bytes, the frame. Stops where another one of the greatest length would not fit.
+   * Copies packets from a ring to `arena` in [from, to), each as a pcap record: seconds, microseconds, captured and
+   * original length (32 bits each, of this machine's byte order), `room` free bytes, the frame. Stops where another one
+   * of the greatest length would not fit.
    * @param state 8 bytes: set to how many there are, and to EMPTY, FAILED, or 1 when there may be more.
    * @returns where they end.
    */
   fill(slot: number, arena: Buffer, from: number, to: number, packets: number, room: number, state: Uint8Array): number;
-  /** Sets three doubles: packets that the kernel had for the ring, those of them that it dropped, those that `fill` has given. */
+  /**
+   * Sets three doubles: packets that the kernel had for the ring, those of them that it dropped, those that `fill` has
+   * given.
+   */
   statistics(slot: number, out: Uint8Array): void;
   /** It gets no further packet. */
   mute(slot: number): void;
   close(slot: number): Promise<unknown>;
-  /** Calls back when a ring has packets or has failed, once until `rearm`. In the result, the bytes of such slots are 1. To be called once. */
+  /**
+   * Calls back when a ring has packets or has failed, once until `rearm`. In the result, the bytes of such slots are 1.
+   * To be called once.
+   */
   wake(callback: () => void): Buffer;
   rearm(slot: number): void;
   /** Memory for `fill` and `splice`, up to 256 MiB. */
   arena(bytes: number): Buffer;
   /** Gives such memory other pages, of zeros. What a FIFO was given stays there as it was. */
   renew(arena: Buffer): void;
-  /** Gives bytes to a FIFO without a copy: they must stay as they are until they were read. @returns how many it took, or a negative errno. */
+  /**
+   * Gives bytes to a FIFO without a copy: they must stay as they are until they were read.
+   * @returns how many it took, or a negative errno.
+   */
   splice(fd: number, arena: Buffer, from: number, to: number): number;
   /** Bytes in a FIFO that were not read. */
   pending(fd: number): number;

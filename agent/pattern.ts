@@ -1,8 +1,8 @@
 /**
  * Regular expressions and globs that an operator wrote: none of them can hold up the process, however it is written.
  *
- * Expressions have JavaScript's own syntax, as `expression` or `/expression/flags` (flags: i, m, s, u). A look at texts that takes longer than its time ends with an
- * error; V8 interrupts an expression in the middle of its backtracking.
+ * Expressions have JavaScript's own syntax, as `expression` or `/expression/flags` (flags: i, m, s, u). A look at texts
+ * that takes longer than its time ends with an error; V8 interrupts an expression in the middle of its backtracking.
  */
 import { createContext, Script } from 'node:vm';
 import { errorCode, messageOf } from './files/errors.ts';
@@ -16,7 +16,10 @@ export interface Pattern {
   source: string;
   /** Indices of the texts that it matches. @throws PatternError when that takes too long. */
   matching(texts: readonly string[]): number[];
-  /** The text with each match replaced (`\1` to `\9` are the groups, `\0` the match); undefined where nothing matches. @throws PatternError */
+  /**
+   * The text with each match replaced (`\1` to `\9` are the groups, `\0` the match); undefined where nothing matches.
+   * @throws PatternError
+   */
   replace(text: string, replacement: string): string | undefined;
 }
 
@@ -61,7 +64,7 @@ export function parsePattern(source: string, millis = LOOK_MILLIS): Pattern {
   };
 }
 
-/** `*` stands for any characters, also none; all else for itself. Takes time linear in the text for each of its parts. */
+/** `*` stands for any characters, also none; all else for itself. Each part takes time linear in the text. */
 export function globTester(glob: string): (text: string) => boolean {
   const [first = '', ...parts] = glob.split('*');
   const last = parts.pop();

@@ -1,4 +1,4 @@
-/** Makes text from packets, rules and configuration safe to print: it must not move the reader's cursor, nor break a line. */
+/** Makes text from packets, rules and configuration safe to print: it can't move the cursor, nor break a line. */
 
 // CSI, OSC and the like, DCS, and two-character escapes; 7-bit and 8-bit (ECMA-48).
 const ESCAPES =

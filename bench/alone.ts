@@ -76,7 +76,8 @@ export async function prepareAlone(
     binary: engine.binary,
     arguments: command.arguments
       .toSpliced(at - 1, 2, ...input)
-      // Only so does Suricata use TPACKET_V3; with one thread it is the same. In other rings it truncates frames of 60 KB.
+      // Only so does Suricata use TPACKET_V3; with one thread it is the same. In other rings it truncates frames of 60
+      // KB.
       .map((word) => (live && word === 'single' ? 'workers' : word)),
     alerts() {
       const decoder = command.createDecoder();

@@ -1,6 +1,7 @@
 /**
- * From the journal to a real Elasticsearch: events journaled a second, delivered a second after it was away, the agent's memory meanwhile,
- * and from a packet to a document that a search finds. Elasticsearch runs on the same machine and takes its part of the CPU.
+ * From the journal to a real Elasticsearch: events journaled a second, delivered a second after it was away, the
+ * agent's memory meanwhile, and from a packet to a document that a search finds. Elasticsearch runs on the same machine
+ * and takes its part of the CPU.
  */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';

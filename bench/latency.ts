@@ -1,4 +1,4 @@
-/** From a packet's capture time to its event's line on the agent's stdout, which is printed once the journal is on the disk. */
+/** From a packet's capture time to its event's line on the agent's stdout, printed once the journal is on the disk. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import type { Lab, Pod } from '../scripts/lab.ts';
@@ -85,7 +85,7 @@ async function measure(
   }
 }
 
-/** Milliseconds since the epoch with the resolution of performance.now(), set by the next tick of the system's clock. */
+/** Milliseconds since the epoch, as fine as performance.now(); set by the next tick of the system's clock. */
 export function preciseClock(): () => number {
   const tick = Date.now() + 1;
   while (Date.now() < tick);

@@ -1,4 +1,7 @@
-/** Runs the benchmarks and prints tables. scripts/bench.mjs makes ready what they need, starts it, and has the text of its options. */
+/**
+ * Runs the benchmarks and prints tables. scripts/bench.mjs makes ready what they need, starts it, and has the text of
+ * its options.
+ */
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type { EngineInstall } from '../agent/engine/engine.ts';

@@ -1,8 +1,9 @@
 /**
- * One pod floods the lane that it shares with a quiet one: which of the quiet pod's alerts come and how late, what became of the flood's packets by
- * the agent's books and by the kernel's, and how long the agent was silent.
+ * One pod floods the lane that it shares with a quiet one: which of the quiet pod's alerts come and how late, what
+ * became of the flood's packets by the agent's books and by the kernel's, and how long the agent was silent.
  *
- * The kernel's books are the statistics of the interface's host side. They are read where nothing is under way, so that both have counted the same packets.
+ * The kernel's books are the statistics of the interface's host side. They are read where nothing is under way, so that
+ * both have counted the same packets.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

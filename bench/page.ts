@@ -1,6 +1,7 @@
 /**
- * The Alerts page on a real Elasticsearch with a million alerts, in a real Chromium: time until the page and its alerts are on the screen, and of each filter.
- * New alerts are indexed meanwhile, as in a cluster: no answer is one that Elasticsearch kept from before. Elasticsearch and Chromium run on the same machine.
+ * The Alerts page on a real Elasticsearch with a million alerts, in a real Chromium: time until the page and its alerts
+ * are on the screen, and of each filter. New alerts are indexed meanwhile, as in a cluster: no answer is one that
+ * Elasticsearch kept from before. Elasticsearch and Chromium run on the same machine.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -147,7 +148,10 @@ async function arrive(server: TestElasticsearch, first: number, stop: AbortSigna
   }
 }
 
-/** A new page each time. What it can keep is as it is for who looks again: its files in the browser, names of signatures in its server. */
+/**
+ * A new page each time. What it can keep is as it is for who looks again: its files in the browser, names of signatures
+ * in its server.
+ */
 async function measure(url: string, count: number, setting: Setting, report: Add): Promise<void> {
   const browser = await openBrowser();
   try {
@@ -188,7 +192,10 @@ function drawn(page: Page): Promise<Opened> {
   return within(START_MILLIS, 'the page', page.evaluate<Opened>('globalThis.opened'));
 }
 
-/** As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it asked for. */
+/**
+ * As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it
+ * asked for.
+ */
 function timeFilter(page: Page, query: string): Promise<number> {
   return page.evaluate<number>(`new Promise((resolve) => {
     const main = document.querySelector('main');

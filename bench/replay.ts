@@ -103,7 +103,10 @@ function keyOf(signature: (string | number)[], flow: (string | number | undefine
   return `${signature.join(':')} ${flow.map((part) => part ?? '-').join(' ')}`;
 }
 
-/** Runs a command with its output in a file; wall and CPU time in seconds, start and end included. @throws Error when it fails. */
+/**
+ * Runs a command with its output in a file; wall and CPU time in seconds, start and end included.
+ * @throws Error when it fails.
+ */
 async function timed(command: string, args: string[], outputFile: string): Promise<{ wall: number; cpu: number }> {
   const output = openSync(outputFile, 'w');
   const errors = openSync(`${outputFile}.stderr`, 'w');

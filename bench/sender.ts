@@ -1,9 +1,10 @@
 /**
- * Sends a capture file's frames out of an interface at an even pace:  node dist/bench/sender.js INTERFACE FILE PACKETS_PER_SECOND [PASSES [FIRST]]
- * Prints one line of JSON: packets, bytes, seconds, CPU seconds.
+ * Sends a capture file's frames out of an interface at an even pace: node dist/bench/sender.js INTERFACE FILE
+ * PACKETS_PER_SECOND [PASSES [FIRST]] Prints one line of JSON: packets, bytes, seconds, CPU seconds.
  *
- * In each further pass, and in all with FIRST, clients have other addresses: `10.x.…`, of IPv4 without VLANs, gets an x that is larger by `BLOCK` a pass. An engine
- * would take the same flows for repetitions, which cost it little. Checksums are not mended, as nothing here looks at them.
+ * In each further pass, and in all with FIRST, clients have other addresses: `10.x.…`, of IPv4 without VLANs, gets an x
+ * that is larger by `BLOCK` a pass. An engine would take the same flows for repetitions, which cost it little.
+ * Checksums are not mended, as nothing here looks at them.
  */
 import { readFileSync } from 'node:fs';
 import pcap from 'pcap';

@@ -1,9 +1,11 @@
 /**
- * What an agent carries within the limits of its container: 1 CPU and 1 GiB of memory, by control groups, set up as the operator does for them.
+ * What an agent carries within the limits of its container: 1 CPU and 1 GiB of memory, by control groups, set up as the
+ * operator does for them.
  *
- * Traffic of one kind is sent onto a pod's veth at one pace after the other: doubled until packets are lost, then halved between what was carried
- * and what was not. A pace is carried when no packet of it was lost anywhere and the alert of its last packet was reported at most half a second after it was sent. After
- * that come connections that stay open, more than the engine keeps: the most memory that the processes took.
+ * Traffic of one kind is sent onto a pod's veth at one pace after the other: doubled until packets are lost, then
+ * halved between what was carried and what was not. A pace is carried when no packet of it was lost anywhere and the
+ * alert of its last packet was reported at most half a second after it was sent. After that come connections that stay
+ * open, more than the engine keeps: the most memory that the processes took.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

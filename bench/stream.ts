@@ -1,6 +1,7 @@
 /**
- * A TCP conversation between two pods of one node as their kernels hand it over: large sends leave in one frame (GSO), the receiver acknowledges one or two
- * large frames at a time, and what is small is acknowledged by the next segment. Both ends have timestamps and scaled windows.
+ * A TCP conversation between two pods of one node as their kernels hand it over: large sends leave in one frame (GSO),
+ * the receiver acknowledges one or two large frames at a time, and what is small is acknowledged by the next segment.
+ * Both ends have timestamps and scaled windows.
  *
  * Not here: losses, reordering, retransmissions, delayed acknowledgements.
  */

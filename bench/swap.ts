@@ -1,4 +1,7 @@
-/** What a change of the rules takes while an engine inspects: time, and memory until it is over; and what further combinations of rule sets take. */
+/**
+ * What a change of the rules takes while an engine inspects: time, and memory until it is over; and what further
+ * combinations of rule sets take.
+ */
 import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';

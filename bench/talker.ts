@@ -1,6 +1,6 @@
 /**
- * Sends numbered datagrams with the marker, and others between them:  node dist/bench/talker.js ADDRESS PORT COUNT SPACING_MILLIS BACKGROUND
- * BACKGROUND: datagrams without the marker per second.
+ * Sends numbered datagrams with the marker, and others between them: node dist/bench/talker.js ADDRESS PORT COUNT
+ * SPACING_MILLIS BACKGROUND BACKGROUND: datagrams without the marker per second.
  */
 import { createSocket } from 'node:dgram';
 import { setTimeout as sleep } from 'node:timers/promises';

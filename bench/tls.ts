@@ -1,8 +1,10 @@
 /**
- * TLS conversations as bytes: a handshake, one request, one large answer (or a large upload and a short answer), close_notify.
+ * TLS conversations as bytes: a handshake, one request, one large answer (or a large upload and a short answer),
+ * close_notify.
  *
- * Framing is right and dissectors read it; nothing is encrypted. What would be is the key stream of a cipher with a fixed key, which has no more
- * runs of text than real ciphertext has. The same number gives the same bytes. Formats: RFC 5246, RFC 8446.
+ * Framing is right and dissectors read it; nothing is encrypted. What would be is the key stream of a cipher with a
+ * fixed key, which has no more runs of text than real ciphertext has. The same number gives the same bytes. Formats:
+ * RFC 5246, RFC 8446.
  */
 import { createCipheriv, createHash } from 'node:crypto';
 import type { Turn } from '../test/support/packets.ts';

@@ -1,11 +1,12 @@
 /**
  * Capture files for the benchmarks: HTTP, DNS and TLS, the same bytes each time.
  *
- * A file has a known number of datagrams with the marker, each one alert of the marker's rule, spread evenly; the last packet is one
- * of them and carries `END`. Some HTTP requests fire a rule of the built-in set; every eighth large answer fires `DEEP_RULE`, and every eighth TLS
- * handshake `HELLO_RULE`.
+ * A file has a known number of datagrams with the marker, each one alert of the marker's rule, spread evenly; the last
+ * packet is one of them and carries `END`. Some HTTP requests fire a rule of the built-in set; every eighth large
+ * answer fires `DEEP_RULE`, and every eighth TLS handshake `HELLO_RULE`.
  *
- * `small`, `large` and `full` are made conversation by conversation. In the other mixes several are open at a time, and their frames alternate.
+ * `small`, `large` and `full` are made conversation by conversation. In the other mixes several are open at a time, and
+ * their frames alternate.
  */
 import { open } from 'node:fs/promises';
 import {
@@ -31,7 +32,7 @@ export const DEEP_SID = 9_000_002;
 /** Fires where an engine reads a large answer that far: both sides of a comparison must do the same work. */
 export const DEEP_RULE = `alert tcp any any -> any any ( msg:"BENCH deep in a body"; content:"dpi-deep"; sid:${DEEP_SID}; rev:1; )\n`;
 export const HELLO_SID = 9_000_003;
-/** Fires on the server's name in a TLS handshake: an engine must see handshakes also where it sees nothing else of a flow. */
+/** Fires on the server's name in a TLS handshake: an engine must see those even of flows that it sees no more of. */
 export const HELLO_RULE = `alert tcp any any -> any any ( msg:"BENCH server name"; content:"dpi-hello"; sid:${HELLO_SID}; rev:1; )\n`;
 const HELLO = 'dpi-hello';
 const DEEP = 'dpi-deep';
@@ -41,9 +42,10 @@ const DEEP_IN = 3;
 const HELLO_IN = 3;
 
 /**
- * `small`: requests, answers and look-ups in packets of 54 to 600 bytes. `large`: bodies of 1.2 MB in frames of 60 KB, as pods of one node send them.
- * `full`: the same bodies in full Ethernet frames. `clear`: the same bodies in frames of 24 to 60 KB. `tls`: 0.5 to 4 MB over TLS in frames of 59 KB.
- * `mixed`: of its bytes 70 % like `tls`, 20 % bodies in frames of 59 KB, 10 % requests with answers of at most 4 KB.
+ * `small`: requests, answers and look-ups in packets of 54 to 600 bytes. `large`: bodies of 1.2 MB in frames of 60 KB,
+ * as pods of one node send them. `full`: the same bodies in full Ethernet frames. `clear`: the same bodies in frames of
+ * 24 to 60 KB. `tls`: 0.5 to 4 MB over TLS in frames of 59 KB. `mixed`: of its bytes 70 % like `tls`, 20 % bodies in
+ * frames of 59 KB, 10 % requests with answers of at most 4 KB.
  */
 export type Mix = 'small' | 'large' | 'full' | AlternatingMix;
 type AlternatingMix = 'clear' | 'tls' | 'mixed';
@@ -99,7 +101,10 @@ const MOST_ANSWER = 4_000;
 /** Nanoseconds a byte, for the times in a file. */
 const NANOS_A_BYTE = 4;
 
-/** Writes a file that ends with the conversations that are open when it has `bytes` or `packets`. `markers`: about how many of them to spread. */
+/**
+ * Writes a file that ends with the conversations that are open when it has `bytes` or `packets`. `markers`: about how
+ * many of them to spread.
+ */
 export async function writeTraffic(
   path: string,
   mix: Mix,
@@ -172,7 +177,10 @@ interface Line {
   open: Iterator<Frame>[];
 }
 
-/** Frame by frame of several conversations: the next is of the kind that is furthest behind its share. All that were begun come to their end. */
+/**
+ * Frame by frame of several conversations: the next is of the kind that is furthest behind its share. All that were
+ * begun come to their end.
+ */
 function* alternating(mix: AlternatingMix, traffic: Traffic, isDone: () => boolean): Generator<Frame[]> {
   const text = corpus();
   const random = randomNumbers(54_321);
@@ -264,7 +272,10 @@ function requests(index: number, text: string, random: Random): Turn[] {
   }).flat();
 }
 
-/** Writes `flows` connections that stay open, each with a request whose body never comes: what an engine has to keep. Four packets each. */
+/**
+ * Writes `flows` connections that stay open, each with a request whose body never comes: what an engine has to keep.
+ * Four packets each.
+ */
 export async function writeOpenFlows(path: string, flows: number): Promise<Traffic> {
   const file = await open(path, 'w');
   const traffic = emptyTraffic(path);
@@ -360,7 +371,10 @@ function ends(index: number) {
 
 let made: string | undefined;
 
-/** ASCII text of words, without a rule's content: what a pattern matcher has to read and does not find. Twice as long as a large body. */
+/**
+ * ASCII text of words, without a rule's content: what a pattern matcher has to read and does not find. Twice as long as
+ * a large body.
+ */
 function corpus(): string {
   return (made ??= words(LARGE_BODY * 2));
 }

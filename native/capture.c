@@ -1,12 +1,14 @@
 /*
- * Mechanics of the capture that Node has no call for: rings of packets by libpcap, in any network namespace; an arena that they are
- * copied into; FIFOs. Interprets no byte of a packet: that is TypeScript's, in the arena (agent/native.ts has the types).
+ * Mechanics of the capture that Node has no call for: rings of packets by libpcap, in any network namespace; an arena
+ * that they are copied into; FIFOs. Interprets no byte of a packet: that is TypeScript's, in the arena (agent/native.ts
+ * has the types).
  *
- * A ring is known by its slot, a small number, and every argument is checked, so that no call can reach memory that is not its own.
- * Opening and closing take milliseconds, so threads do it; all else happens in the thread that calls.
+ * A ring is known by its slot, a small number, and every argument is checked, so that no call can reach memory that is
+ * not its own. Opening and closing take milliseconds, so threads do it; all else happens in the thread that calls.
  *
- * A ring is replaced by a larger one without a packet lost or given twice: both are members of one fanout group of the kernel
- * (packet(7), PACKET_FANOUT_CBPF), whose program says which of them a packet goes to, and is exchanged between two packets.
+ * A ring is replaced by a larger one without a packet lost or given twice: both are members of one fanout group of the
+ * kernel (packet(7), PACKET_FANOUT_CBPF), whose program says which of them a packet goes to, and is exchanged between
+ * two packets.
  */
 #define _GNU_SOURCE
 #define NAPI_VERSION 8
@@ -197,7 +199,10 @@ static bool set_filter(job_t *job, ring_t *ring) {
     return setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT || fail_job(job, "filter", strerror(errno));
   }
   if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
-  /* libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers that are made up it alone knows. */
+  /*
+   * libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers
+   * that are made up it alone knows.
+   */
   const bool made = job->link == DLT_LINUX_SLL || job->link == DLT_LINUX_SLL2;
   const struct sock_fprog code = {(unsigned short)program.bf_len, (struct sock_filter *)program.bf_insns};
   const bool set = made ? pcap_setfilter(ring->pcap, &program) == 0 : setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, &code, sizeof code) == 0;
@@ -205,7 +210,10 @@ static bool set_filter(job_t *job, ring_t *ring) {
   return set || fail_job(job, "filter", made ? pcap_geterr(ring->pcap) : strerror(errno));
 }
 
-/* What came until now is not wanted, and from a moment on that lies between two packets, they go to this ring in place of the one before it. */
+/*
+ * What came until now is not wanted, and from a moment on that lies between two packets, they go to this ring in place
+ * of the one before it.
+ */
 static bool begin(job_t *job, ring_t *ring) {
   const bool follows = job->before >= 0;
   /* First by a filter, then as a member that nothing is directed to. */
@@ -316,7 +324,10 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
   return fail(env, "cannot start", 0);
 }
 
-/* open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}. `before`: a slot or -1. */
+/*
+ * open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}.
+ * `before`: a slot or -1.
+ */
 static napi_value open_call(napi_env env, napi_callback_info info) {
   napi_value args[8];
   job_t *job = new_job(env);
@@ -369,7 +380,10 @@ static void copy_record(u_char *user, const struct pcap_pkthdr *header, const u_
   pcap_breakloop(ring->pcap);
 }
 
-/* fill(slot, arena, from, to, packets, room, state): where the records end. state[0] is set to their number, state[1] to EMPTY, MORE or FAILED. */
+/*
+ * fill(slot, arena, from, to, packets, room, state): where the records end. state[0] is set to their number, state[1]
+ * to EMPTY, MORE or FAILED.
+ */
 static napi_value fill(napi_env env, napi_callback_info info) {
   napi_value args[7];
   uint32_t slot, from, to, packets, room;
@@ -393,7 +407,10 @@ static napi_value fill(napi_env env, napi_callback_info info) {
   return number(env, (double)(filling.at - arena));
 }
 
-/* statistics(slot, out): packets that the kernel gave to the ring, of them dropped because it was full, and those that fill() gave, as doubles. */
+/*
+ * statistics(slot, out): packets that the kernel gave to the ring, of them dropped because it was full, and those that
+ * fill() gave, as doubles.
+ */
 static napi_value statistics(napi_env env, napi_callback_info info) {
   napi_value args[2];
   uint32_t slot;
@@ -464,7 +481,10 @@ static void *wait_for_rings(void *data) {
   }
 }
 
-/* wake(callback): calls it when a ring has packets, or failed. Gives a buffer in which the bytes of such slots are 1; rearm(slot) asks anew. Once. */
+/*
+ * wake(callback): calls it when a ring has packets, or failed. Gives a buffer in which the bytes of such slots are 1;
+ * rearm(slot) asks anew. Once.
+ */
 static napi_value wake(napi_env env, napi_callback_info info) {
   napi_value args[1], name, ready;
   instance_t *instance = get_instance(env);
@@ -524,7 +544,10 @@ static napi_value renew(napi_env env, napi_callback_info info) {
   return madvise(memory, length, MADV_DONTNEED) == 0 ? NULL : fail(env, "madvise", errno);
 }
 
-/* splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were read. How many it took, or -errno. */
+/*
+ * splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were
+ * read. How many it took, or -errno.
+ */
 static napi_value splice_call(napi_env env, napi_callback_info info) {
   napi_value args[4];
   uint32_t fd, from, to;
@@ -568,7 +591,10 @@ static napi_value make_fifo(napi_env env, napi_callback_info info) {
   return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, "cannot be made", errno);
 }
 
-/* timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on. What it was. */
+/*
+ * timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on.
+ * What it was.
+ */
 static napi_value timer_slack(napi_env env, napi_callback_info info) {
   napi_value args[1];
   uint32_t nanoseconds;

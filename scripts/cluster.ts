@@ -1,10 +1,12 @@
 /**
- * A real cluster of one node: etcd, kube-apiserver, controller-manager, scheduler, containerd, kubelet, kube-proxy, CoreDNS and CNI's plug-ins, in
- * namespaces of its own (network, mounts, processes, cgroups, host name). The machine's network, containerd, kubelet and folders are not
- * touched: /run, /var/lib and /var/log are the node's own there. Images are kept in memory, some 2 GB.
+ * A real cluster of one node: etcd, kube-apiserver, controller-manager, scheduler, containerd, kubelet, kube-proxy,
+ * CoreDNS and CNI's plug-ins, in namespaces of its own (network, mounts, processes, cgroups, host name). The machine's
+ * network, containerd, kubelet and folders are not touched: /run, /var/lib and /var/log are the node's own there.
+ * Images are kept in memory, some 2 GB.
  *
- * Everything ends with close(), with a signal, and with the process that opened it, even when that one is killed with -9; what a killed one
- * leaves are a folder in the user's cache and empty cgroups, which the next one of the same kind removes. Two of one kind can't run side by side.
+ * Everything ends with close(), with a signal, and with the process that opened it, even when that one is killed with
+ * -9; what a killed one leaves are a folder in the user's cache and empty cgroups, which the next one of the same kind
+ * removes. Two of one kind can't run side by side.
  */
 import { spawn, spawnSync, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import {
@@ -38,8 +40,8 @@ const DEADLINE_MILLIS = 300_000;
 
 export interface ClusterOptions {
   /**
-   * How pods get their network: `ptp` gives each a veth and the node a /32 route to it, much as Calico does; `bridge` joins all veths in
-   * one bridge.
+   * How pods get their network: `ptp` gives each a veth and the node a /32 route to it, much as Calico does; `bridge`
+   * joins all veths in one bridge.
    */
   cni: 'ptp' | 'bridge';
   /** The folder of etcd and Kubernetes' own programs. */
@@ -68,7 +70,7 @@ export interface Cluster {
   addWorkload(workload: Workload): Promise<string>;
   /** Runs a command on the node: in its namespaces, as root. @throws Error with what it said. */
   onNode(command: string, ...args: string[]): string;
-  /** Starts a command there; it ends with the cluster. `KUBECONFIG` is the administrator's, and kubectl is on its PATH. */
+  /** Starts a command there; it ends with the cluster. `KUBECONFIG` is the administrator's, kubectl is on its PATH. */
   spawn(command: string, args: string[], options?: SpawnOptions): ChildProcess;
   /** A command's beginning that runs it in the node's network, and with all else of this machine. */
   enterNetwork: readonly string[];

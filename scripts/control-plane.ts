@@ -1,9 +1,10 @@
 /**
- * A real etcd and kube-apiserver for tests and for the whole cluster in scripts: RBAC, identities from a token file, service accounts with
- * a key of their own. Each has its folder, its ports and its data; several can run side by side.
+ * A real etcd and kube-apiserver for tests and for the whole cluster in scripts: RBAC, identities from a token file,
+ * service accounts with a key of their own. Each has its folder, its ports and its data; several can run side by side.
  *
- * Nothing outlives it: the programs end with close(), and with the process that started them unless that one is killed with -9.
- * Without kube-controller-manager nobody makes the `default` service account of a namespace, which pods need: make it.
+ * Nothing outlives it: the programs end with close(), and with the process that started them unless that one is killed
+ * with -9. Without kube-controller-manager nobody makes the `default` service account of a namespace, which pods need:
+ * make it.
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -25,7 +26,7 @@ export interface ControlPlaneOptions {
   bindAddress?: string;
   /** Default 10.96.0.0/16; its first address is the API server's inside the cluster. */
   serviceCidr?: string;
-  /** Gives the command that runs another one somewhere else, such as in a network namespace. It keeps the process id. */
+  /** Gives the command that runs another one elsewhere, as in a network namespace. It keeps the process id. */
   wrap?: (command: string, args: string[]) => [string, string[]];
   /** Identities that the token file has from the start: name and groups. */
   users?: Record<string, string[]>;
@@ -42,8 +43,8 @@ export interface ControlPlane {
   /** Path of the certificate that signed the API server's. */
   ca: string;
   /**
-   * Path of a kubeconfig for an identity of the token file, whose token is in `<directory>/tokens.csv`. The API server reads that file when it
-   * starts: one that `options.users` did not name is known from the next start on.
+   * Path of a kubeconfig for an identity of the token file, whose token is in `<directory>/tokens.csv`. The API server
+   * reads that file when it starts: one that `options.users` did not name is known from the next start on.
    */
   user(name: string, groups?: string[]): string;
   /** A kubeconfig with another token, for the same server. @returns its path. */
@@ -59,8 +60,8 @@ export interface ControlPlane {
     start(): Promise<void>;
   };
   /**
-   * Forgets every version but the newest, in etcd and in the API server's watch cache, which has to be restarted for that. A watch or a list
-   * from an older version is then answered by 410.
+   * Forgets every version but the newest, in etcd and in the API server's watch cache, which has to be restarted for
+   * that. A watch or a list from an older version is then answered by 410.
    */
   compactEtcd(): Promise<void>;
   close(): Promise<void>;

@@ -2,8 +2,9 @@
 /**
  * Fetches a real Elasticsearch for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/elasticsearch.mjs
- * It is the distribution that Elasticsearch's own plugins are tested with: bulk, search, templates, aliases, TLS and users are in it;
- * life-cycle management, data streams and `GET /` are not. Plain JavaScript with Node's own modules: setup.mjs calls it.
+ * It is the distribution that Elasticsearch's own plugins are tested with: bulk, search, templates, aliases, TLS and
+ * users are in it; life-cycle management, data streams and `GET /` are not. Plain JavaScript with Node's own modules:
+ * setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Steps of the Dockerfile's build stages, in the folder that becomes /opt/dpi-agent of the image:
 #   image-app.sh install    packages, with node-pcap's native code for this stage's libc
-#   image-app.sh compile    the native capture, TypeScript and the page to dist/, then all that the agent does not need to run is removed
+#   image-app.sh compile    the native capture, TypeScript and the page to dist/, then all that the agent does not need
+#                           to run is removed
 set -eu
 case "$1" in
   install)

@@ -1,11 +1,12 @@
 /**
  * Builds the Dockerfile's `suricata` target without a registry of images and without a daemon:
  *   node dist/scripts/image.js [FILE]      default dpi-agent.tar, for `docker load` or `ctr images import`
- * buildah reads the Dockerfile. The base images are made here, from this distribution's packages and this machine's Node. They are for tests:
- * a released image comes from `docker build`.
+ * buildah reads the Dockerfile. The base images are made here, from this distribution's packages and this machine's
+ * Node. They are for tests: a released image comes from `docker build`.
  *
- * Bases and layers are kept in the user's cache, so that a second build takes seconds. This machine's settings of npm and its certificates
- * are mounted while a step runs and are in no image; those of apt (proxies) are in the base images.
+ * Bases and layers are kept in the user's cache, so that a second build takes seconds. This machine's settings of npm
+ * and its certificates are mounted while a step runs and are in no image; those of apt (proxies) are in the base
+ * images.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import {
@@ -83,7 +84,8 @@ export async function buildAgentImage(say: (line: string) => void): Promise<void
 }
 
 /**
- * Adds this machine's Snort 3, of which Debian has no package, to the agent's image: its folder, and the libraries that it is linked with.
+ * Adds this machine's Snort 3, of which Debian has no package, to the agent's image: its folder, and the libraries that
+ * it is linked with.
  * @param binary `<prefix>/bin/snort`, of the distribution that images are made of.
  */
 export async function buildSnortImage(binary: string, say: (line: string) => void): Promise<void> {

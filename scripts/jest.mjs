@@ -1,4 +1,5 @@
-// Runs jest on ES modules, with this process's arguments. The tests on a whole cluster run only when they are asked for.
+// Runs jest on ES modules, with this process's arguments. The tests on a whole cluster run only when they are asked
+// for.
 import { spawnSync } from 'node:child_process';
 import { createRequire } from 'node:module';
 

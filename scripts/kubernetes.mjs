@@ -2,7 +2,8 @@
 /**
  * Builds Kubernetes' own programs for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/kubernetes.mjs
- * No distribution packages them, but their Go modules are public. Some minutes on two cores, once; then a moment. Plain JavaScript with Node's own modules: setup.mjs calls it.
+ * No distribution packages them, but their Go modules are public. Some minutes on two cores, once; then a moment. Plain
+ * JavaScript with Node's own modules: setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';

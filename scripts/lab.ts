@@ -1,10 +1,11 @@
 /**
- * A small network lab on real kernel parts: one namespace as the node, one for each pod, joined as Calico joins them: a veth
- * whose host side is called cali…, a /32 route to the pod on the node, and 169.254.1.1 by proxy ARP as the pod's gateway.
- * The machine's own network is not touched.
+ * A small network lab on real kernel parts: one namespace as the node, one for each pod, joined as Calico joins them: a
+ * veth whose host side is called cali…, a /32 route to the pod on the node, and 169.254.1.1 by proxy ARP as the pod's
+ * gateway. The machine's own network is not touched.
  *
- * Names of namespaces begin with `<prefix>-<pid>-<start time>-` of the process that opened the lab: labs of one prefix stand side by side, and what a
- * process left that was killed is known by that no such process runs. Not promised where processes of several pid namespaces share /run/netns.
+ * Names of namespaces begin with `<prefix>-<pid>-<start time>-` of the process that opened the lab: labs of one prefix
+ * stand side by side, and what a process left that was killed is known by that no such process runs. Not promised where
+ * processes of several pid namespaces share /run/netns.
  */
 import { execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { calicoInterface } from '../agent/endpoints/resolve/calico-name.ts';
@@ -35,9 +36,12 @@ export interface Lab {
   /** The node's network namespace. */
   node: string;
   addPod(options: PodOptions): Pod;
-  /** A pod without a host side: its eth0 is on top of the node's uplink. Such pods of one kind reach each other in 10.0.0.0/8. */
+  /** A pod without a host side: its eth0 is on top of the node's uplink. Those of one kind meet in 10.0.0.0/8. */
   addUplinkPod(kind: UplinkKind, options: PodOptions): Pod;
-  /** A further network of a pod, as Multus makes it: a macvlan on top of the node's uplink. @param prefix Of its addresses, such as 10.70.0.2/24. */
+  /**
+   * A further network of a pod, as Multus makes it: a macvlan on top of the node's uplink.
+   * @param prefix Of its addresses, such as 10.70.0.2/24.
+   */
   addNetwork(pod: Pod, name: string, prefix: string): void;
   /** Deletes the pod's namespace, and its veth with it. */
   removePod(pod: Pod): void;
@@ -84,7 +88,10 @@ export function whyNoDevice(kind: UplinkKind | 'netkit'): string | undefined {
   }
 }
 
-/** @param prefix Of the namespaces' names. What labs of this prefix left is removed, unless the process that opened them is another one and runs. */
+/**
+ * @param prefix Of the namespaces' names. What labs of this prefix left is removed, unless the process that opened them
+ * is another one and runs.
+ */
 export function openLab(prefix: string): Lab {
   const own = `${prefix}-${process.pid}-${startTimeOf(process.pid)}`;
   const node = `${own}-node`;

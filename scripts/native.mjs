@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 /**
- * The native parts, built for this machine: our own (native/capture.c), which is good for every Node, and node-pcap, which is good for one version of
- * Node's binary interface only. Nothing is downloaded: the headers are those of npm's node-api-headers, and those that Node came with.
+ * The native parts, built for this machine: our own (native/capture.c), which is good for every Node, and node-pcap,
+ * which is good for one version of Node's binary interface only. Nothing is downloaded: the headers are those of npm's
+ * node-api-headers, and those that Node came with.
  *   node scripts/native.mjs [build|lint]
  * Plain JavaScript with Node's own modules: it runs before anything is compiled.
  */
@@ -57,7 +58,10 @@ export function npmEnvironment(node = process.execPath) {
   return { ...env, ...headers, PATH: `${dirname(node)}${delimiter}${env['PATH'] ?? ''}` };
 }
 
-/** Why a Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is broken may end it. */
+/**
+ * Why a Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is
+ * broken may end it.
+ */
 export function whyNotLoaded(path, node = process.execPath) {
   if (!existsSync(path)) return 'it is not built';
   const script =

@@ -2,9 +2,9 @@
 /**
  * Runs tests on another version of Node, the build and the packages being those of this one:
  *   node scripts/other-node.mjs MAJOR [arguments of jest]
- * That Node and a node-pcap for it are kept in a cache outside the work tree. In a mount namespace of the tests, that node-pcap lies over this one's:
- * nothing else sees it. Where this can't be done, one line says so and the tests are skipped.
- * Plain JavaScript with Node's own modules.
+ * That Node and a node-pcap for it are kept in a cache outside the work tree. In a mount namespace of the tests, that
+ * node-pcap lies over this one's: nothing else sees it. Where this can't be done, one line says so and the tests are
+ * skipped. Plain JavaScript with Node's own modules.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /**
- * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment the second time.
+ * Makes a fresh machine ready: system packages, npm packages, build. Does only what is missing, so it takes a moment
+ * the second time.
  *   node scripts/setup.mjs [build|demo|test|cluster]
  *   node scripts/setup.mjs bench [PART…]    of lab, engine, suricata, control-plane, elasticsearch, chromium
  * Plain JavaScript with Node's own modules: it runs before anything is installed.
@@ -130,7 +131,7 @@ function elasticsearchPackages(command) {
   ];
 }
 
-/** Debian 12 has Suricata in its backports only: adds that suite with the URI and key of the main one. Returns its name. */
+/** Debian 12 has Suricata in its backports: adds that suite with the URI and key of the main one. Returns its name. */
 function backportsForSuricata(apt) {
   const policy = spawnSync('apt-cache', ['policy', 'suricata'], { encoding: 'utf8' }).stdout ?? '';
   if (/Candidate: (?!\(none\))/.test(policy)) return undefined;

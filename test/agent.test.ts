@@ -39,7 +39,7 @@ const broken = (): never => {
   throw new Error('broken');
 };
 
-/** What letters in the alert file stand for: alerts, and such as something throws on at once, or when it becomes an event. */
+/** What letters in the alert file stand for: alerts, and such that something throws on, at once or as an event. */
 function alertOf(letter: string): Alert {
   const alert: Alert = {
     timeMicros: Date.now() * 1000,

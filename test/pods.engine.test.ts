@@ -1,4 +1,7 @@
-/** The agent on pods that the node's interfaces do not show, or not all of: real namespaces, real engine, an API server of fixed answers. */
+/**
+ * The agent on pods that the node's interfaces do not show, or not all of: real namespaces, real engine, an API server
+ * of fixed answers.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';

@@ -1,13 +1,13 @@
 /**
  * Names the ends of flows that are no endpoints of this node, by asking somebody who may have to ask somebody else.
  *
- * Alerts keep their order, and none is held back for longer than its answer takes, nor than NAMING_MILLIS after it was read.
+ * Alerts keep their order, and none is held back for longer than its answer takes, nor than NAMING_MILLIS.
  */
 import type { AttributedAlert, Peer } from './attributed.ts';
 
 /** Who knows names of addresses. */
 export interface Names {
-  /** Resolves within `millis` with those that are known by then, by the addresses as they were given; it never rejects. */
+  /** Resolves within `millis` with those that are known by then, by the addresses as given. Never rejects. */
   resolve(addresses: string[], millis: number): Promise<ReadonlyMap<string, Peer>>;
 }
 

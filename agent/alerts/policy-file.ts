@@ -34,7 +34,10 @@ export interface LoadedPolicy extends PolicyRules {
   expired: { name: string; place: string }[];
 }
 
-/** Reads a policy. An empty file is a policy that lets everything pass. @returns the policy, or each error as `file:line:column: what`. */
+/**
+ * Reads a policy. An empty file is a policy that lets everything pass.
+ * @returns the policy, or each error as `file:line:column: what`.
+ */
 export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy | { errors: string[] } {
   const yaml = readYaml(file);
   if ('errors' in yaml) return { errors: yaml.errors.map(({ source, problem }) => `${source}: ${problem}`) };
@@ -120,7 +123,10 @@ type Reader = <T>(key: string, expected: string, read: (value: unknown) => T | u
 /** Names become values of a metric's label. */
 const NAME = 'a name of a-z, 0-9, ".", "_" and "-", at most 63 characters';
 
-/** Gives a key's value, or reports what was expected; nothing where there is none. An error that is thrown says more than what is expected. */
+/**
+ * Gives a key's value, or reports what was expected; nothing where there is none. An error that is thrown says more
+ * than what is expected.
+ */
 function createReader(entry: Record<string, unknown>, path: Path, report: Report): Reader {
   return (key, expected, read) => {
     const value = entry[key];
@@ -372,8 +378,8 @@ export interface PolicyEvents {
 }
 
 /**
- * Reads the file now, before it returns, and whenever it is another one, or was changed: also where a mounted ConfigMap swaps the link to its folder.
- * A file that is gone is an error as any other.
+ * Reads the file now, before it returns, and whenever it is another one, or was changed: also where a mounted ConfigMap
+ * swaps the link to its folder. A file that is gone is an error as any other.
  */
 export function followPolicy(file: string, events: PolicyEvents, lookMillis = LOOK_MILLIS): { stop: () => void } {
   let known: string | undefined;

@@ -1,19 +1,21 @@
 /**
- * What becomes of an alert by the operator's policy: it passes, or is suppressed for a reason that has a name and a count.
+ * What becomes of an alert by the operator's policy: it passes, or is suppressed for a reason with a name and a count.
  *
- * After the engine and before the flood control, so that both engines behave alike, and a suppressed alert neither uses up what others of its
- * kind may do nor is folded with them. Each copy of an alert, for each resource that selects its endpoint, is judged by itself.
+ * After the engine and before the flood control, so that both engines behave alike, and a suppressed alert neither uses
+ * up what others of its kind may do nor is folded with them. Each copy of an alert, for each resource that selects its
+ * endpoint, is judged by itself.
  *
- * Of `suppress`, any entry that matches suppresses. Of `threshold`, the first one that matches counts: for each resource and signature, and for each
- * value of what it tracks, windows of `seconds` that begin with an alert, by the packets' times.
+ * Of `suppress`, any entry that matches suppresses. Of `threshold`, the first one that matches counts: for each
+ * resource and signature, and for each value of what it tracks, windows of `seconds` that begin with an alert, by the
+ * packets' times.
  * - `limit`: the first `count` alerts of a window pass.
  * - `threshold`: each `count`th alert of a window passes.
  * - `both`: the `count`th alert of a window passes, and no other.
  *
- * A packet that is seen at its other end too counts once, and both of its alerts share one fate: so they are merged as ever.
+ * A packet that is seen at its other end too counts once, and both of its alerts share one fate: so they are merged.
  *
- * Bounded: MAX_TRACKED windows, of which the one used least recently is forgotten, and MAX_TWINS alerts that may have one. Windows are in memory: a
- * restart of the agent begins new ones.
+ * Bounded: MAX_TRACKED windows, of which the one used least recently is forgotten, and MAX_TWINS alerts that may have
+ * one. Windows are in memory: a restart of the agent begins new ones.
  */
 import type { BlockList } from 'node:net';
 import { isIP } from 'node:net';
@@ -63,7 +65,10 @@ export interface PolicyRules {
 }
 
 export interface Policy {
-  /** Name of what suppresses it; undefined when it passes. @param mayHaveTwin Whether another endpoint may have seen the same packet. */
+  /**
+   * Name of what suppresses it; undefined when it passes.
+   * @param mayHaveTwin Whether another endpoint may have seen the same packet.
+   */
   judge(attributed: AttributedAlert, mayHaveTwin: () => boolean): string | undefined;
 }
 

@@ -1,4 +1,4 @@
-/** The policy of a file as it is at any time. A file that is none is no reason not to inspect: what was in use before stays. */
+/** The policy of a file as it is at any time. While the file can't be read or used, the policy before stays. */
 import type { Logger } from 'pino';
 import { createPolicy, type Policy } from './policy.ts';
 import { followPolicy } from './policy-file.ts';

@@ -1,8 +1,9 @@
 /**
  * The memory that packets go through: the source fills it, the engine's FIFO is fed from it, without a copy between.
  *
- * A ring of bytes. What was committed is given out in order, and its place is used again only when the reader of the FIFO has read it:
- * a FIFO that was given pages shows whatever is in them when it is read. Positions in the stream are counted from 0, in bytes.
+ * A ring of bytes. What was committed is given out in order, and its place is used again only when the reader of the
+ * FIFO has read it: a FIFO that was given pages shows whatever is in them when it is read. Positions in the stream are
+ * counted from 0, in bytes.
  */
 import { RECORD_HEADER } from './frame.ts';
 
@@ -19,7 +20,7 @@ interface Piece {
 export interface Arena {
   readonly bytes: Buffer;
   readonly view: DataView;
-  /** A place for at least `least` bytes in one piece, up to `end`; -1: there is none. Nothing is taken until `commit`. */
+  /** A place for at least `least` bytes in one piece, up to `end`; -1: there is none. `commit` takes it. */
   reserve: (least: number) => number;
   /** Where the place that `reserve` gave ends. */
   readonly end: number;
@@ -27,7 +28,10 @@ export interface Arena {
   commit(from: number, to: number): void;
   /** Bytes that were committed and not taken. */
   readonly waiting: number;
-  /** Of the first bytes that wait: offers them in one piece, and takes as many as `write` says it took. @returns what it said. */
+  /**
+   * Of the first bytes that wait: offers them in one piece, and takes as many as `write` says it took.
+   * @returns what it said.
+   */
   take(write: (from: number, to: number) => number): number;
   /** All before this position of the stream was read: its place is free, up to the piece that is read now. */
   release(position: number): void;

@@ -1,8 +1,9 @@
 /**
  * Where one interface of an endpoint ends and another one goes on, to the packet.
  *
- * Both show each packet, but each with a time of its own. So around the end packets are told by their content: the reader of the old
- * one keeps what it read last (a Tail), and the reader of the new one passes over exactly that (an Overlap).
+ * Both show each packet, but each with a time of its own. So around the end packets are told by their content: the
+ * reader of the old one keeps what it read last (a Tail), and the reader of the new one passes over exactly that (an
+ * Overlap).
  *
  * Not promised: equal packets within CLOCKS_APART of each other, just at the cut, may be taken for one another.
  */

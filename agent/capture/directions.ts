@@ -1,13 +1,14 @@
 /**
- * Which directions of an endpoint's traffic its interface shows: whether the endpoint is seen to send and to receive, and, of one
- * TCP flow at a time, whether both of its directions are seen.
+ * Which directions of an endpoint's traffic its interface shows: whether the endpoint is seen to send and to receive,
+ * and, of one TCP flow at a time, whether both of its directions are seen.
  *
- * An eBPF data plane can hand packets to a pod past the host side of its veth. What shows it for certain is a flow of which one end
- * acknowledges more and more while no packet of the other end passes: what it acknowledges came another way. A SYN without an answer, a
- * retransmission to a peer that is gone, and UDP that nobody answers prove nothing, and are not counted.
+ * An eBPF data plane can hand packets to a pod past the host side of its veth. What shows it for certain is a flow of
+ * which one end acknowledges more and more while no packet of the other end passes: what it acknowledges came another
+ * way. A SYN without an answer, a retransmission to a peer that is gone, and UDP that nobody answers prove nothing, and
+ * are not counted.
  *
- * Costs next to nothing: once a second's questions are answered, no frame is looked at until the next second. Without the
- * endpoint's addresses nothing is known.
+ * Costs next to nothing: once a second's questions are answered, no frame is looked at until the next second. Without
+ * the endpoint's addresses nothing is known.
  */
 import { addressBytes } from '../endpoints/address.ts';
 import { REST_OFFSET, type LinkType } from './frame.ts';

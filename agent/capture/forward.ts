@@ -1,6 +1,7 @@
 /**
- * Makes of the packets that a source has put into the arena what the engine gets: tagged records, in place. What it does not get is
- * left out, and what is behind it moves up when it is small, so that the FIFO is given few and large pieces.
+ * Makes of the packets that a source has put into the arena what the engine gets: tagged records, in place. What it
+ * does not get is left out, and what is behind it moves up when it is small, so that the FIFO is given few and large
+ * pieces.
  */
 import { createOverlap, createTail, joinCuts, type Cut, type Overlap, type Tail } from './cut.ts';
 import type { Directions } from './directions.ts';
@@ -12,7 +13,7 @@ import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';
 /** A record of so many bytes is moved rather than given to the FIFO as a piece of its own. */
 const MOVED_BYTES = 16 * 1024;
 
-/** Names of counters, in the order of SHUNT_PROTOCOLS: to put them together for each packet would cost more than the packet. */
+/** Names of counters, in the order of SHUNT_PROTOCOLS: making them for each packet would cost more than the packet. */
 const SHUNT_COUNTERS = SHUNT_PROTOCOLS.map(
   (protocol) => ({ packets: `${protocol}Packets`, bytes: `${protocol}Bytes` }) as const,
 );

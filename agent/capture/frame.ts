@@ -1,24 +1,25 @@
 /**
  * Turns captured frames into pcap records of Ethernet frames whose outer 802.1Q tag names the endpoint.
  *
- * Invariants: nothing is allocated for a plain frame; whatever the bytes are, nothing throws and no byte behind `captured` is written.
+ * Invariants: nothing is allocated for a plain frame; whatever the bytes are, nothing throws and no byte behind
+ * `captured` is written.
  *
- * A hostile pod can put VLAN tags of its own into its frames. Snort reports the innermost id that it decodes; Suricata reports those
- * of the innermost packet: a tunnel's content has none of the tags around the tunnel. So every further tag gets our id, in place
- * (priority bits kept), wherever Snort 3 or Suricata 7 would decode one: directly stacked tags, and tags in LLC/SNAP, MPLS, PPPoE and PPP,
- * Cisco metadata, FabricPath, ERSPAN II and III, GRE, VXLAN, Geneve, GTP-U, Teredo and IP in IP, and for Suricata VN-Tag,
- * 802.1ah and NSH; in any nesting of up to `MAX_LAYERS` layers. `rewriteTags` follows the order and the conditions of
- * Snort's codecs, and is laxer where it costs nothing.
+ * A hostile pod can put VLAN tags of its own into its frames. Snort reports the innermost id that it decodes; Suricata
+ * reports those of the innermost packet: a tunnel's content has none of the tags around the tunnel. So every further
+ * tag gets our id, in place (priority bits kept), wherever Snort 3 or Suricata 7 would decode one: directly stacked
+ * tags, and tags in LLC/SNAP, MPLS, PPPoE and PPP, Cisco metadata, FabricPath, ERSPAN II and III, GRE, VXLAN, Geneve,
+ * GTP-U, Teredo and IP in IP, and for Suricata VN-Tag, 802.1ah and NSH; in any nesting of up to `MAX_LAYERS` layers.
+ * `rewriteTags` follows the order and the conditions of Snort's codecs, and is laxer where it costs nothing.
  *
  * A fragment shows too little of a tunnel, and Snort decodes the datagram put together. So a fragmented tunnel is
- * made opaque: its payload is inspected as data, what it carries is not decoded. An IP protocol that carries packets becomes
- * 253 (for experiments, RFC 3692) in each fragment, a UDP port of a tunnel becomes 9 (discard) in the first one. Checksums are left
- * as they are.
+ * made opaque: its payload is inspected as data, what it carries is not decoded. An IP protocol that carries packets
+ * becomes 253 (for experiments, RFC 3692) in each fragment, a UDP port of a tunnel becomes 9 (discard) in the first
+ * one. Checksums are left as they are.
  *
- * Not covered: tunnels that only a changed Snort configuration decodes (`esp.decode_esp`, `udp.deep_teredo_inspection`, other
- * ports in `udp.vxlan_ports` and the like, `mpls.payload_type`, other `vlan.extra_tpid_ether_types`; Suricata's ERSPAN I),
- * overlapping IPv6 fragments that disagree about what follows an extension header, and FabricPath behind a tag or in GRE for
- * Suricata, which begins its payload elsewhere than Snort.
+ * Not covered: tunnels that only a changed Snort configuration decodes (`esp.decode_esp`, `udp.deep_teredo_inspection`,
+ * other ports in `udp.vxlan_ports` and the like, `mpls.payload_type`, other `vlan.extra_tpid_ether_types`; Suricata's
+ * ERSPAN I), overlapping IPv6 fragments that disagree about what follows an extension header, and FabricPath behind a
+ * tag or in GRE for Suricata, which begins its payload elsewhere than Snort.
  */
 import { endianness } from 'node:os';
 
@@ -119,7 +120,8 @@ export function writeRecordHeader(
 }
 
 /**
- * Makes an Ethernet frame with our tag of the frame in `bytes`, in place, and overwrites VLAN ids further inside. It ends where the frame did.
+ * Makes an Ethernet frame with our tag of the frame in `bytes`, in place, and overwrites VLAN ids further inside. It
+ * ends where the frame did.
  *
  * @param start Where the frame begins. `GROWTH[link]` bytes before it are free.
  * @param captured Its bytes.
@@ -161,7 +163,7 @@ function tagCooked(bytes: Buffer, start: number, captured: number, link: LinkTyp
   return first;
 }
 
-/** Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as nearly all do: then there is nothing to rewrite. */
+/** Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten. */
 function isPlain(bytes: Buffer, start: number, captured: number): boolean {
   const type = uint16(bytes, start + ETHERNET_ADDRESSES);
   const ip = start + ETHERNET_ADDRESSES + 2;
@@ -508,8 +510,9 @@ function hideTunnelInIpv4Fragment(frame: Buffer, limit: number, header: number):
 }
 
 /**
- * `end`: of the IPv6 packet; `offset`: of the fragment header. Extension headers behind it stay as they are, or a packet could hide
- * behind one. What the last of them names is hidden if it is a tunnel, or may be one and is not in this fragment.
+ * `end`: of the IPv6 packet; `offset`: of the fragment header. Extension headers behind it stay as they are, or a
+ * packet could hide behind one. What the last of them names is hidden if it is a tunnel, or may be one and is not in
+ * this fragment.
  */
 function hideTunnelInIpv6Fragment(frame: Buffer, end: number, offset: number): void {
   const isFirst = (uint16(frame, offset + 2) & 0xfff8) === 0;

@@ -17,7 +17,7 @@ export function interfaceState(name: string): InterfaceState {
   }
 }
 
-/** Changes when the interface is another one, though its name be the same; 0: there is none. Cheaper than its ifindex. */
+/** Changes when the interface is another one, even by the same name; 0: there is none. Cheaper than its ifindex. */
 export function interfaceIdentity(name: string): number {
   // The kernel makes a new inode for each device it registers.
   return lstatSync(`/sys/class/net/${name}`, { throwIfNoEntry: false })?.ino ?? 0;

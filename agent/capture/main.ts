@@ -1,6 +1,7 @@
 /**
- * The capture process of one lane: packets of its endpoints, tagged and written to the engine's FIFO. Its only other contact with the
- * world is the IPC channel to the agent; when that closes, it ends. It is a process of its own so that a crash in libpcap leaves the agent alive.
+ * The capture process of one lane: packets of its endpoints, tagged and written to the engine's FIFO. Its only other
+ * contact with the world is the IPC channel to the agent; when that closes, it ends. It is a process of its own so that
+ * a crash in libpcap leaves the agent alive.
  */
 import { createForwarder } from './forward.ts';
 import { linkTypeFromDlt } from './frame.ts';

@@ -1,16 +1,19 @@
 /**
- * Packets by node-pcap, for machines where our own native part can't be loaded. Its traps are known here and nowhere else:
+ * Packets by node-pcap, for machines where our own native part can't be loaded. Its traps are known only here:
  *
- * - `dispatch` calls back for each packet until the kernel's ring is empty, and only then gives the event loop back. So packets are put aside as they come, up to
- *   a bound for each ring, and what is beyond it is dropped and counted at once, which takes a fraction of what capturing it costs the kernel. A dispatch
- *   that does not end all the same is broken off, and the ring opened anew: what was in it is counted as dropped, and what came between as unseen.
+ * - `dispatch` calls back for each packet until the kernel's ring is empty, and only then gives the event loop back. So
+ *   packets are put aside as they come, up to a bound for each ring, and what is beyond it is dropped and counted at
+ *   once, which takes a fraction of what capturing it costs the kernel. A dispatch that does not end all the same is
+ *   broken off, and the ring opened anew: what was in it is counted as dropped, and what came between as unseen.
  *   https://github.com/node-pcap/node_pcap/blob/master/pcap_session.cc
- * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never comes on an interface that is idle or
- *   gone. `deadRings` counts them: when they are too many, the agent moves to a new process. The native object is never let go, because its
- *   poll handle stays in libuv's list for ever.
- * - When the interface goes down, libuv stops asking for packets, and nobody is told. They come again with the interface, and stay in the ring: that is noticed, and the
- *   interface opened anew.
- * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a ring without a gap.
+ * - close() asks for the end only; the socket and its ring are released by the next packet that arrives, which never
+ *   comes on an interface that is idle or gone. `deadRings` counts them: when they are too many, the agent moves to a
+ *   new process. The native object is never let go, because its poll handle stays in libuv's list for ever.
+ *   https://github.com/node-pcap/node_pcap/issues/18, https://github.com/node-pcap/node_pcap/issues/108
+ * - When the interface goes down, libuv stops asking for packets, and nobody is told. They come again with the
+ *   interface, and stay in the ring: that is noticed, and the interface opened anew.
+ * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a
+ *   ring without a gap.
  */
 import type { PcapSession } from 'pcap';
 import { whyNotLoaded } from '../native.ts';
@@ -85,7 +88,8 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
         putAside(session.buf, header);
         if (++given % CLOCK_EVERY === 0 && performance.now() - started > MAX_DISPATCH_MILLIS) startAgain(opened);
       });
-      // In place of the native method, which node-pcap itself calls once more in the next tick, even on a handle that is gone by then.
+      // In place of the native method, which node-pcap itself calls once more in the next tick, even on a handle that
+      // is gone by then.
       const dispatch = session.session.dispatch.bind(session.session);
       session.session.dispatch = (packet, info) => {
         if (opened.released) return -2;

@@ -1,10 +1,12 @@
 /**
  * The writing end of an engine's FIFO, fed from the arena.
  *
- * Records go to the FIFO in order and whole. An engine that does not read fast enough is not waited for: what it has no room for stays
- * in the arena, which is bounded, and `blocked` tells that nothing should be added until it reads. So nothing here blocks.
+ * Records go to the FIFO in order and whole. An engine that does not read fast enough is not waited for: what it has no
+ * room for stays in the arena, which is bounded, and `blocked` tells that nothing should be added until it reads. So
+ * nothing here blocks.
  *
- * Where the native part is loaded, pages are given to the FIFO instead of copied (vmsplice(2)), and used again when they were read.
+ * Where the native part is loaded, pages are given to the FIFO instead of copied (vmsplice(2)), and used again when
+ * they were read.
  *
  * Not promised: that the engine analysed what it has read.
  */
@@ -34,11 +36,11 @@ export interface Handed {
 
 export interface Output {
   readonly arena: Arena;
-  /** Opens a FIFO that an engine is about to read, in place of the one in use. `behind`: another process wrote its beginning. */
+  /** Opens a FIFO that an engine is about to read, in place of the present one. `behind`: another process began it. */
   open(path: string, behind?: boolean): void;
   /** Resolves when nothing waits any more, or after `graceMillis`. @returns whether nothing does. */
   empty(graceMillis: number): Promise<boolean>;
-  /** Takes nothing more, and closes the FIFO once all was read, or after `graceMillis`. The engine sees its input's end. */
+  /** Takes no more, and closes the FIFO once all was read, or after `graceMillis`: the end of the engine's input. */
   close(graceMillis: number, reason?: string): Promise<void>;
   readonly isOpen: boolean;
   /** The engine has to read before anything is added. */

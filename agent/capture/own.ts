@@ -15,7 +15,7 @@ const PORTS = { first: 1024, count: 60_000 };
 /** RFC 863, the service that discards what it gets. */
 const DISCARD_PORT = 9;
 
-/** An Ethernet frame with a UDP datagram between two addresses for documentation (RFC 5737). `payload` is of single bytes. */
+/** An Ethernet frame with a UDP datagram between two addresses for documentation (RFC 5737). `payload`: its bytes. */
 export function udpFrame(payload: string, number: number): Buffer {
   const length = IPV4 + UDP + payload.length;
   const frame = Buffer.alloc(ETHERNET + length);

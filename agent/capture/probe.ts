@@ -1,4 +1,4 @@
-/** What a capture process would capture by, found out by starting one for a moment: it opens no interface and writes nothing. */
+/** What a capture process would capture by: one is started for a moment, opens no interface and writes nothing. */
 import { fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import type { CaptureSettings, FromCapture, LibraryName } from './protocol.ts';

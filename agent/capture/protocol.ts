@@ -43,8 +43,8 @@ type ShuntProtocol = (typeof SHUNT_PROTOCOLS)[number];
 type ShuntCounters = Record<`${ShuntProtocol}Packets` | `${ShuntProtocol}Bytes`, number>;
 
 /**
- * Packets of one endpoint since it was attached. `received` = `forwarded` + `shunted` + `unsupported` + what was dropped but by the interface
- * + what lies in the kernel's ring.
+ * Packets of one endpoint since it was attached. `received` = `forwarded` + `shunted` + `unsupported` + what was
+ * dropped but by the interface + what lies in the kernel's ring.
  */
 export interface Counters extends ShuntCounters {
   received: number;
@@ -73,7 +73,7 @@ export interface Counters extends ShuntCounters {
   /** Seconds in which the endpoint was seen to send, and to receive. */
   sentSeconds: number;
   receivedSeconds: number;
-  /** Of the TCP flows that were looked at, at most one a second: both directions were seen, or only one though there were both. */
+  /** Of the TCP flows that were looked at, one a second at most: both directions were seen, or one of both. */
   flowsBothWays: number;
   flowsSentOnly: number;
   flowsReceivedOnly: number;
@@ -142,7 +142,10 @@ export function addCounters(sum: Counters, more: Counters): Counters {
 export type ToCapture =
   | { type: 'attach'; spec: AttachSpec }
   | { type: 'detach'; id: string }
-  /** Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. `behind`: another process has begun it. */
+  /**
+   * Writes to this FIFO from now on; without a path, frames are dropped and counted as `droppedEngineDown`. `behind`:
+   * another process has begun it.
+   */
   | { type: 'output'; path: string | undefined; behind?: boolean }
   /** Writes a frame of the agent's own with this payload. */
   | { type: 'inject'; number: number; payload: string }
@@ -150,7 +153,10 @@ export type ToCapture =
   | { type: 'hand-over' }
   | { type: 'stop' };
 
-/** What the kernel has counted at an endpoint's interface, sent and received, and what was captured of it by this process, at nearly the same moment. */
+/**
+ * What the kernel has counted at an endpoint's interface, sent and received, and what was captured of it by this
+ * process, at nearly the same moment.
+ */
 export interface Seen {
   interface: number;
   captured: number;

@@ -1,6 +1,6 @@
 /**
- * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other choice; nothing else knows
- * which of them is in use.
+ * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other
+ * choice; nothing else knows which of them is in use.
  */
 import { createNativeLibrary } from './native-library.ts';
 import { createNodePcapLibrary } from './node-pcap-library.ts';
@@ -13,7 +13,10 @@ export interface OpenOptions {
   netns: string | undefined;
   /** Bytes of its ring. */
   size: number;
-  /** A ring on the same interface that this one takes the place of: each packet is in one of the two, in this one the later ones. */
+  /**
+   * A ring on the same interface that this one takes the place of: each packet is in one of the two, in this one the
+   * later ones.
+   */
   before?: Ring;
 }
 
@@ -71,7 +74,10 @@ export interface LibraryOptions {
   ready: () => void;
 }
 
-/** On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same. https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c */
+/**
+ * On lo each packet passes twice, and libpcap leaves out one of them, which the kernel has counted all the same.
+ * https://github.com/the-tcpdump-group/libpcap/blob/master/pcap-linux.c
+ */
 export function filterOn(name: string, filter: string): string {
   if (name !== 'lo') return filter;
   return filter === '' ? 'inbound' : `inbound and (${filter})`;

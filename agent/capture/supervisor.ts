@@ -1,6 +1,7 @@
 /**
- * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and keeps the
- * endpoints' counters over its deaths. What died with it, or came while none had the interface open, is told by the interface's own counters (unseen.ts).
+ * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and keeps
+ * the endpoints' counters over its deaths. What died with it, or came while none had the interface open, is told by the
+ * interface's own counters (unseen.ts).
  */
 import { fork, type ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,7 +34,7 @@ const STOP_MILLIS = 1_500;
 const YOUNG_HEAP = '--max-semi-space-size=4';
 /** With so many bytes in rings that node-pcap does not release, the process is replaced. */
 const MAX_DEAD_RINGS = 32 << 20;
-/** A successor must be ready, and the old process have handed over, within this; else things stay as they are for a while. */
+/** A successor must be ready, and the old process have handed over, within this; else all stays for a while. */
 const RENEW_MILLIS = 15_000;
 const RENEW_AGAIN_MILLIS = 60_000;
 
@@ -65,7 +66,7 @@ export interface Capture {
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
   pid(): number | undefined;
-  /** What packets are captured by; undefined until a process has started. `instead`: why not by what `auto` takes first. */
+  /** What packets are captured by; undefined until a process has started. `instead`: why not by the first choice. */
   library(): { name: LibraryName; instead?: string } | undefined;
   /** Why no process can start, with the remedy. */
   failure(): string | undefined;
@@ -134,7 +135,7 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     return started;
   }
 
-  /** Moves to a new process, which goes on in the middle of the engine's input. What comes between the two is lost, and counted. */
+  /** Moves to a new process, which goes on in the engine's input. What comes between the two is lost, and counted. */
   async function renew(): Promise<void> {
     const old = child;
     const path = output;
@@ -169,7 +170,10 @@ export function superviseCapture(settings: CaptureSettings, events: CaptureEvent
     }
   }
 
-  /** What the process that ended had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen. */
+  /**
+   * What the process that ended had counted stays; what lay in its rings died with it, and what comes until another one
+   * captures is unseen.
+   */
   function endCounts(): void {
     for (const [id, counters] of latest) {
       const sum = addCounters(before.get(id) ?? zeroCounters(), counters);

@@ -1,8 +1,9 @@
 /**
- * One interface of an endpoint: a ring on it, opened again whenever the interface is another one, and of the size that its traffic needs.
+ * One interface of an endpoint: a ring on it, opened again whenever the interface is another one, and of the size that
+ * its traffic needs.
  *
- * A ring grows before it is full, and becomes small again when it has been quiet. The new ring gets each packet from a moment on, and the old
- * one is read to its end first: so neither loses a packet, nor changes their order.
+ * A ring grows before it is full, and becomes small again when it has been quiet. The new ring gets each packet from a
+ * moment on, and the old one is read to its end first: so neither loses a packet, nor changes their order.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { statSync } from 'node:fs';
@@ -18,13 +19,19 @@ const RING_GROWTH = 4;
 /** A ring that brought less than this part of it at a time, for so long, is too large. */
 const QUIET_PART = 16;
 const QUIET_MILLIS = 60_000;
-/** A small ring has two blocks, of which the kernel closes each at a timeout: one that is read so often in a second has no time to spare. */
+/**
+ * A small ring has two blocks, of which the kernel closes each at a timeout: one that is read so often in a second has
+ * no time to spare.
+ */
 const STEADY_READS = 20;
 /** How long a ring is read to its end; what an engine has not taken by then is lost. */
 const END_MILLIS = 5_000;
 /** The kernel's timer is not exact. */
 const BLOCK_SLACK_MILLIS = 5;
-/** A ring that has given nothing for so many timeouts, or has failed so often, has nothing to give, whatever its statistics say. */
+/**
+ * A ring that has given nothing for so many timeouts, or has failed so often, has nothing to give, whatever its
+ * statistics say.
+ */
 const MAX_IDLE = 3;
 const POLL_MILLIS = 2;
 

@@ -1,16 +1,21 @@
 /**
- * Who is read when: rings take turns, a bounded piece each, so that one that floods leaves the others theirs, and the event loop goes on at any load.
+ * Who is read when: rings take turns, a bounded piece each, so that one that floods leaves the others theirs, and the
+ * event loop goes on at any load.
  *
- * While the engine is slower than what comes, packets wait in their endpoints' own rings, and one that is full drops its own endpoint's packets. A ring
- * that is read again each round never fills, so what an endpoint sends below its share is not lost. A small ring has two blocks, of which the kernel
- * closes each after some milliseconds, whatever is in it: so a little of each is read ahead even when the engine has to read first.
+ * While the engine is slower than what comes, packets wait in their endpoints' own rings, and one that is full drops
+ * its own endpoint's packets. A ring that is read again each round never fills, so what an endpoint sends below its
+ * share is not lost. A small ring has two blocks, of which the kernel closes each after some milliseconds, whatever is
+ * in it: so a little of each is read ahead even when the engine has to read first.
  */
 import type { Forwarder, Origin } from './forward.ts';
 import { RECORD_HEADER } from './frame.ts';
 import type { Output } from './output.ts';
 import type { Ring } from './ring.ts';
 
-/** What one ring is read in its turn: bytes, and packets, of which each costs an engine about as much as 8 KB of a large one. */
+/**
+ * What one ring is read in its turn: bytes, and packets, of which each costs an engine about as much as 8 KB of a large
+ * one.
+ */
 const TURN_BYTES = 256 * 1024;
 const TURN_PACKETS = 128;
 /** After so long the event loop goes on. */
@@ -18,10 +23,16 @@ const ROUNDS_MILLIS = 5;
 /** So much is written at a time at least, while there is more to read. */
 const WRITTEN_BYTES = 64 * 1024;
 const MAX_ROOM = 32;
-/** Each wake-up costs as much as many packets: rounds are so far apart that the rings that are ready have room for what comes at 4 Gbit/s. */
+/**
+ * Each wake-up costs as much as many packets: rounds are so far apart that the rings that are ready have room for what
+ * comes at 4 Gbit/s.
+ */
 const APART_MILLIS = { least: 2, most: 8 };
 const FILL_BYTES_PER_MILLI = 512 * 1024;
-/** A ring that brought less than that is woken for; another one is read again without being asked for, the sooner the fuller it was. */
+/**
+ * A ring that brought less than that is woken for; another one is read again without being asked for, the sooner the
+ * fuller it was.
+ */
 const QUIET_BYTES = 2 * 1024;
 const PRESSED_SHARE = 1 / 2;
 const PRESSED_MILLIS = 1;
@@ -34,7 +45,7 @@ const AHEAD_MILLIS = 4;
 export interface Reading {
   ring(): Ring | undefined;
   readonly origin: Origin;
-  /** After each piece; the ring may have failed. @returns which part of the ring was filled since it was empty before. */
+  /** After each piece; the ring may have failed. @returns which part of the ring was filled since it was last empty. */
   read(ring: Ring, bytes: number): number;
 }
 

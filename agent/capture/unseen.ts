@@ -1,14 +1,17 @@
 /**
- * Packets that no capture process has seen: those that came while none had the interface open, or since the last report of one that died. Only the kernel's own counters
- * of the interface tell how many. They run a little ahead of what is captured, so under load the number is an estimate; it becomes exact as soon as the
- * interface is quiet for a second.
+ * Packets that no capture process has seen: those that came while none had the interface open, or since the last report
+ * of one that died. Only the kernel's own counters of the interface tell how many. They run a little ahead of what is
+ * captured, so under load the number is an estimate; it becomes exact as soon as the interface is quiet for a second.
  *
  * Not known: what passes an interface in a pod's own network namespace, and with a filter what was wanted of it.
  */
 import type { Seen } from './protocol.ts';
 
 export interface Unseen {
-  /** Of each report of a process. @returns packets that nobody has seen, beyond those that were told before; fewer than 0 where those were too many. */
+  /**
+   * Of each report of a process.
+   * @returns packets that nobody has seen, beyond those that were told before; fewer than 0 where those were too many.
+   */
   report(id: string, seen: Seen): number;
   /** What was captured is counted from 0 again. */
   processEnded(): void;
@@ -26,7 +29,7 @@ interface Known {
   unseen: number;
   /** What the interface had counted when nothing was captured; exact when it was quiet then. */
   offset: number;
-  /** A process has ended, or has opened the interface anew, and what nobody has seen is not told yet, or not exactly. */
+  /** A process has ended or opened the interface anew, and what nobody saw is not known yet, or not exactly. */
   open: boolean;
   openings: number;
 }

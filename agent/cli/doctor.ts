@@ -1,6 +1,7 @@
 /**
- * `dpi-agent doctor`: what keeps this machine, or this pod, from inspecting, and what mends it. It looks at what `check` looks at, and at
- * the machine, the disk, each right at the API server, Elasticsearch, the clock, and the agent that runs. Changes nothing.
+ * `dpi-agent doctor`: what keeps this machine, or this pod, from inspecting, and what mends it. It looks at what
+ * `check` looks at, and at the machine, the disk, each right at the API server, Elasticsearch, the clock, and the agent
+ * that runs. Changes nothing.
  */
 import { execFile } from 'node:child_process';
 import { readFileSync } from 'node:fs';

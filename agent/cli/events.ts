@@ -340,9 +340,9 @@ export interface RedriveOptions {
 }
 
 /**
- * Sends all dead letters once more, and puts back what is refused or can't be sent. Once a batch can't be sent, or when the signal
- * is aborted, the rest is put back as it is. A letter is put back before the taken ones are deleted: killed or failed in between, the
- * next redrive sends them all again.
+ * Sends all dead letters once more, and puts back what is refused or can't be sent. Once a batch can't be sent, or when
+ * the signal is aborted, the rest is put back as it is. A letter is put back before the taken ones are deleted: killed
+ * or failed in between, the next redrive sends them all again.
  * @throws JournalError when letters can't be taken or put back.
  */
 export async function redriveLetters(options: RedriveOptions): Promise<Redriven> {

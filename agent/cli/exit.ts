@@ -21,7 +21,10 @@ export class CommandError extends Error {
   }
 }
 
-/** On an error of standard output: `dpi-agent … | head` ends when head does. A command with something to clean up listens itself, in place of this. */
+/**
+ * On an error of standard output: `dpi-agent … | head` ends when head does. A command with something to clean up
+ * listens itself, in place of this.
+ */
 export function endWithReader(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(EXIT.ok);
   throw error;

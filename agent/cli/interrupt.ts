@@ -1,5 +1,5 @@
 /**
- * How a command that inspects recorded packets ends before its time: by signals, or because its output can't be written.
+ * How a command that inspects recorded packets ends before its time: by a signal, or where its output can't be written.
  *
  * The engine hears no signal of the terminal: what the first one leaves is inspected, whoever sent it.
  */

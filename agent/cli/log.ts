@@ -1,4 +1,4 @@
-/** The agent's own log: JSON lines, or readable lines on a terminal; always on stderr, so that stdout is for results. */
+/** The agent's own log: JSON lines, or readable lines on a terminal. On stderr: stdout is for results. */
 import { pino, type Logger, type LoggerOptions } from 'pino';
 import pretty from 'pino-pretty';
 import { isTerminal } from './print.ts';

@@ -51,7 +51,7 @@ const COMMANDS = {
 // The engine's user must be able to read what is made for it, whatever the shell's mask.
 process.umask(0o022);
 
-// yargs drops a lone dash.
+// yargs drops a lone dash: https://github.com/yargs/yargs/issues/1312
 const words = hideBin(process.argv).map((word) => (word === '-' ? '/dev/stdin' : word));
 
 const parser = yargs(words)

@@ -1,6 +1,6 @@
 /**
- * Keeps a log readable and a disk from filling: of lines that say the same, so many a minute pass, and the next one that passes says how
- * many were left out. What is left out last is said when the minute is over.
+ * Keeps a log readable and a disk from filling: of lines that say the same, so many a minute pass, and the next one
+ * that passes says how many were left out. What is left out last is said when the minute is over.
  */
 
 /** Lines of one kind that pass at once, and within each minute after. */
@@ -10,7 +10,10 @@ const MINUTE_MILLIS = 60_000;
 const MAX_KINDS = 4_096;
 
 export interface LineLimit {
-  /** @returns how many lines of the kind were left out before this one, or `drop`. @param now Milliseconds, monotonic. */
+  /**
+   * @returns how many lines of the kind were left out before this one, or `drop`.
+   * @param now Milliseconds, monotonic.
+   */
   take(kind: string, now: number): number | 'drop';
   /** Kinds of which lines were left out and whose minute is over, with their numbers; they are forgotten. */
   due(now: number): { kind: string; leftOut: number }[];

@@ -85,7 +85,10 @@ async function run(argv: ReplayArgv): Promise<void> {
     isPart || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
 }
 
-/** Bytes of all files, undefined with stdin among them. @throws CommandError for files that aren't there or are no captures. */
+/**
+ * Bytes of all files, undefined with stdin among them.
+ * @throws CommandError for files that aren't there or are no captures.
+ */
 export async function checkFiles(files: string[]): Promise<number | undefined> {
   const errors: string[] = [];
   let total: number | undefined = 0;

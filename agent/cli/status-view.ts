@@ -1,4 +1,7 @@
-/** A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control characters. */
+/**
+ * A snapshot as lines for people; with the one before it, with rates. Text from outside is printed without control
+ * characters.
+ */
 import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';

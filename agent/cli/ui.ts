@@ -165,7 +165,10 @@ function accessOf(config: Config): Mode {
   return followsCluster(config) ? 'kubernetes' : 'none';
 }
 
-/** @throws CommandError where others could read alerts, or passwords on their way, or all that come by a proxy would be one sender. */
+/**
+ * @throws CommandError where others could read alerts, or passwords on their way, or all that come by a proxy would be
+ * one sender.
+ */
 function refuseOpenDoors({ ui }: Config, mode: Mode): void {
   if (ui.behindTlsProxy && ui.trustedProxies.length === 0) {
     throw new CommandError(

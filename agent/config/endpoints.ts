@@ -19,7 +19,8 @@ export interface StaticEndpoint {
 
 /**
  * Maps `endpoints:`. A pod's id is `<namespace>/<pod>`, that of an interface without a pod its own name. IPv6 addresses
- * come out in their canonical form (RFC 5952); resources without repetitions. The loopback is inspected where its namespace is known.
+ * come out in their canonical form (RFC 5952); resources without repetitions. The loopback is inspected where its
+ * namespace is known.
  */
 export function staticEndpoints(config: {
   endpoints: ConfigEndpoint[];

@@ -1,8 +1,9 @@
 /**
- * Puts the configuration together: flags over environment over file over defaults, key by key; lists are replaced, not joined.
+ * Puts the configuration together: flags over environment over file over defaults, by key. Lists replace each other.
  *
- * Reports every error at once, each with where the value came from. Keys that nobody reads are errors too: a setting with
- * a typing mistake must not look as if it worked. A key without a value (`lanes:` in YAML, an empty variable) counts as not set.
+ * Reports every error at once, each with where the value came from. Keys that nobody reads are errors too: a setting
+ * with a typing mistake must not look as if it worked. A key without a value (`lanes:` in YAML, an empty variable)
+ * counts as not set.
  *
  * Does not check what only the machine can tell: whether paths, users and interfaces exist.
  */
@@ -20,7 +21,7 @@ import { readYaml } from './yaml.ts';
 export type { Config, ConfigEndpoint } from './schema.ts';
 
 export interface ConfigError {
-  /** `file:line:column`, `environment variable NAME`, `flag --name`; `default` where a default doesn't fit a neighbour. */
+  /** `file:line:column`, `environment variable NAME`, `flag --name`; `default` where one doesn't fit a neighbour. */
   source: string;
   /** Path of the key: `endpoints[1].pod`; empty when it is the source itself that is wrong. */
   key: string;
@@ -36,7 +37,10 @@ export interface ConfigSources {
   /** Path of a YAML file. */
   file?: string;
   env: Record<string, string | undefined>;
-  /** By key path (`lanes`, `engine.searchMethod`, `engine.search-method`) or nested as in the file; undefined counts as absent. */
+  /**
+   * By key path (`lanes`, `engine.searchMethod`, `engine.search-method`) or nested as in the file; undefined counts as
+   * absent.
+   */
   flags: Record<string, unknown>;
 }
 

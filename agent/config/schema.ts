@@ -1,8 +1,9 @@
 /**
- * The agent's configuration: one schema for the file, the environment and the flags, and for the tables in the documentation.
+ * The agent's configuration: one schema for file, environment, flags, and the documentation's tables.
  *
- * A key's path gives its names: `engine.searchMethod` in YAML, `DPI_AGENT_ENGINE_SEARCH_METHOD`, `--engine.searchMethod`.
- * Every key but `node` has its default here (or is optional); `node` gets its default where the environment is known.
+ * A key's path gives its names: `engine.searchMethod` in YAML, `DPI_AGENT_ENGINE_SEARCH_METHOD`,
+ * `--engine.searchMethod`. Every key but `node` has its default here (or is optional); `node` gets its default where
+ * the environment is known.
  */
 import { isIP } from 'node:net';
 import * as z from 'zod';

@@ -3,7 +3,7 @@ import { stripControls } from '../text.ts';
 
 /** `text` without terminal escapes and control characters, at most `limit` code points and an ellipsis. */
 export function plain(text: string, limit: number): string {
-  // Bounded before the expressions run over it; an escape sequence cut in half loses its control characters all the same.
+  // Bounded before the expressions run over it; half an escape sequence loses its control characters too.
   const cleaned = stripControls(text.slice(0, limit * 4));
   const points = Array.from(cleaned);
   return points.length > limit || text.length > limit * 4 ? `${points.slice(0, limit).join('')}…` : cleaned;

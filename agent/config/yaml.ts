@@ -1,7 +1,8 @@
 /**
  * Reads a YAML file into plain data that remembers where everything stood.
  *
- * Bounded: 1 MiB of UTF-8, 50 levels, 100 uses of an alias. One document, whose top is a mapping; an empty file is an empty mapping.
+ * Bounded: 1 MiB of UTF-8, 50 levels, 100 uses of an alias. One document, whose top is a mapping; an empty file is an
+ * empty mapping.
  */
 import { closeSync, constants, fstatSync, openSync, readSync } from 'node:fs';
 import { Composer, isAlias, isMap, isNode, isScalar, isSeq, Lexer, LineCounter, Parser, visit } from 'yaml';
@@ -25,7 +26,7 @@ export interface YamlError {
 
 export interface YamlFile {
   data: Record<string, unknown>;
-  /** `file:line:column` of the value at a path, or of the nearest collection around it; with `key`, of the key itself. */
+  /** `file:line:column` of the value at a path, or of the nearest collection around it; with `key`, of the key. */
   locate(path: Path, key?: boolean): string;
 }
 

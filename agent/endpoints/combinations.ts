@@ -1,8 +1,9 @@
 /**
- * Which VLAN ids are inspected by which rule sets. Ids that have the default sets are not in it; any other combination of sets has ids of its
- * own, some more than it needs, so that its next endpoints get one without a change of the engine's configuration.
+ * Which VLAN ids are inspected by which rule sets. Ids that have the default sets are not in it; any other combination
+ * of sets has ids of its own, some more than it needs, so that its next endpoints get one without a change of the
+ * engine's configuration.
  *
- * Invariant: an id that is leased never has other sets than its endpoint, but while a change is on its way to the engine.
+ * Invariant: an id that is leased has the sets of its endpoint, but while a change is on its way to the engine.
  */
 
 /** Ids that a combination gets at a time. */

@@ -36,7 +36,8 @@ export interface Sides {
 }
 
 /**
- * @param node Interfaces are looked for where the pod is on this node, which has to be this machine; undefined: nowhere.
+ * @param node Interfaces are looked for where the pod is on this node, which has to be this machine; undefined:
+ * nowhere.
  * @returns those that are selected first, each group by name.
  * @throws SelectorError
  */

@@ -1,11 +1,11 @@
 /**
  * Keeps what is captured equal to what the resources select: level-triggered, from the caches, in rounds.
  *
- * Invariants: a pod is captured once, however many resources select it; a pod that was deleted and made again under its name
- * gets its capture ended and a new one; a pod whose interface is not certain is not captured, and is looked for again until it is.
- * A pod that went over to its own side, because not all that it sends and receives passes the node's, stays there for as long as it is captured;
- * where it can't be captured there, it comes back once and stays on the node's.
- * What goes wrong is in the resource's status for as long as it is so.
+ * Invariants: a pod is captured once, however many resources select it; a pod that was deleted and made again under its
+ * name gets its capture ended and a new one; a pod whose interface is not certain is not captured, and is looked for
+ * again until it is. A pod that went over to its own side, because not all that it sends and receives passes the
+ * node's, stays there for as long as it is captured; where it can't be captured there, it comes back once and stays on
+ * the node's. What goes wrong is in the resource's status for as long as it is so.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
@@ -23,7 +23,10 @@ import { createSelect, type Selection } from './select.ts';
 const COALESCE_MILLIS = 20;
 const RETRY_FIRST_MILLIS = 100;
 const RETRY_LAST_MILLIS = 5_000;
-/** A pod that can't be captured so soon after it went over is looked for so often, over some seconds, and then comes back. */
+/**
+ * A pod that can't be captured so soon after it went over is looked for so often, over some seconds, and then comes
+ * back.
+ */
 const INSIDE_MILLIS = 60_000;
 const INSIDE_ATTEMPTS = 6;
 /** What a captured pod lacks will hardly come. */
@@ -45,7 +48,7 @@ export interface CaptureState {
 }
 
 export interface FollowOptions {
-  /** Whether both caches were complete once: until then nothing is done, as what they lack is not known to be absent. */
+  /** Whether both caches were complete once: until then, what they lack may exist, and nothing is done. */
   synced(): boolean;
   resources(): DeepPacketInspection[];
   /** This node's pods. */
@@ -68,7 +71,7 @@ export interface FollowOptions {
     /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. */
     ruleConditions(named: readonly string[] | undefined): string[];
   };
-  /** Takes this node's entry of a resource's status; undefined: it has none. Called each round, also when nothing changed. */
+  /** Takes this node's entry of a resource's status; undefined: it has none. Called each round, changed or not. */
   report(resource: DeepPacketInspection, status: Omit<NodeStatus, 'node'> | undefined): void;
   log: Logger;
 }
@@ -197,7 +200,10 @@ export function followPods(options: FollowOptions): Follower {
     });
   }
 
-  /** Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost, or should have elsewhere. */
+  /**
+   * Attaches what is wanted by the interfaces that it finds, and looks again for those that capture has lost, or should
+   * have elsewhere.
+   */
   function find(selection: Selection, known: CaptureState[], states: States): void {
     const now = performance.now();
     const lookFor: PlaceRequest[] = [];
@@ -290,7 +296,8 @@ export function followPods(options: FollowOptions): Follower {
     const { interface: name, by } = place;
     const other = by === 'pod' ? undefined : taken.get(name);
     if (other !== undefined) {
-      // The configuration names it, or the other pod is gone and its deletion not known yet, or a stale route led here: it will show.
+      // The configuration names it, or the other pod is gone and its deletion not known yet, or a stale route led here:
+      // it will show.
       return retry(pod, `its interface ${name} (by ${by}) is inspected as ${other} already`);
     }
     if (!capturePlace(request, resources, place)) return;
@@ -466,7 +473,11 @@ export function followPods(options: FollowOptions): Follower {
   };
 }
 
-/** @param resources In order. @param ruleSets Of resources that name some. @param held Where something inside the pod is captured. */
+/**
+ * @param resources In order.
+ * @param ruleSets Of resources that name some.
+ * @param held Where something inside the pod is captured.
+ */
 function createEndpoint(
   pod: Pod,
   resources: string[],

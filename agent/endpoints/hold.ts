@@ -1,6 +1,6 @@
 /**
- * Holds a pod's network namespace open, so that its path leads to it and to no other for as long as it is held: another process, of another
- * pod, may have the id of the one in /proc/<pid>/ns/net in a moment.
+ * Holds a pod's network namespace open, so that its path leads to it and to no other for as long as it is held: another
+ * process, of another pod, may have the id of the one in /proc/<pid>/ns/net in a moment.
  */
 import { closeSync, fstatSync, openSync, readlinkSync } from 'node:fs';
 import type { Namespace } from './resolve/namespace.ts';

@@ -1,12 +1,15 @@
 /**
  * Leases VLAN ids to endpoints. The id in an alert, and the packet's time, tell whose alert it is.
  *
- * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed earlier or
- * never used, of those that the endpoint may have, so that it rests for as long as possible; a lease's owner can be asked for as long as its id was not leased three
- * times more. Where the clock was set while a lease ran, it has an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts that this one left.
+ * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed
+ * earlier or never used, of those that the endpoint may have, so that it rests for as long as possible; a lease's owner
+ * can be asked for as long as its id was not leased three times more. Where the clock was set while a lease ran, it has
+ * an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts
+ * that this one left.
  *
- * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones do not. It is
- * written anew when it is opened and when most of its lines are old. Not promised: that a change survives a power cut.
+ * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones
+ * do not. It is written anew when it is opened and when most of its lines are old. Not promised: that a change survives
+ * a power cut.
  */
 import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
@@ -21,7 +24,7 @@ const LAST_ID = 4093;
 const HISTORY = 3;
 /** The file is written anew when it has so many lines, and twice as many as there are leases. */
 const MAX_LINES = 10_000;
-/** A packet may be older than its lease by this much: clocks of the capture and of the agent are read at different moments. */
+/** A packet may be older than its lease by this: the clocks of capture and agent are read at different moments. */
 const SLACK_MICROS = 1_000_000;
 
 export interface Lease {
@@ -35,17 +38,21 @@ export interface Lease {
 export interface Leases {
   /**
    * The endpoint's id, a new one when it has none.
-   * @param accepted Whether an id may be leased to it. @throws Error when all 4,093 ids are in use, none is accepted, or the file can't be written.
+   * @param accepted Whether an id may be leased to it. @throws Error when all 4,093 ids are in use, none is accepted,
+   * or the file can't be written.
    */
   take(endpoint: Endpoint, accepted?: (vlan: number) => boolean): number;
   /** Ids that nobody holds, in the order in which they should be leased. */
   spare(): number[];
   /** Of an endpoint that has one. */
   idOf(endpointId: string): number | undefined;
-  /** Replaces what is known of an endpoint that keeps its id (labels, resources); what its resources asked for until now stays known. */
+  /**
+   * Replaces what is known of an endpoint that keeps its id (labels, resources); what its resources asked for until now
+   * stays known.
+   */
   update(endpoint: Endpoint): void;
   free(endpointId: string): void;
-  /** The clock was set, at most so many microseconds ago: packets of running leases may now be older than their beginning. */
+  /** The clock was set, so many microseconds ago at most: packets of running leases may be older than the leases. */
   clockMoved(ago: number): void;
   /** Whose packet had this id at this time (microseconds since the epoch). */
   owner(vlan: number, timeMicros: number): Endpoint | undefined;

@@ -10,7 +10,10 @@ export interface Selection {
   resources: Map<string, { pods: string[]; error?: string }>;
 }
 
-/** Why a pod that is selected is not inspected; undefined when it is to be. A pod that was asked to end is inspected until it has. */
+/**
+ * Why a pod that is selected is not inspected; undefined when it is to be. A pod that was asked to end is inspected
+ * until it has.
+ */
 export function whyNotInspected(pod: Pod): string | undefined {
   if (pod.hostNetwork) return "uses the node's network and has no interface of its own";
   if (pod.phase === 'Succeeded' || pod.phase === 'Failed') return 'has ended';

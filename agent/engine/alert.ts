@@ -80,7 +80,7 @@ export type Decoded =
 export interface Decoder {
   /** Takes the next bytes of the stream, in order. */
   push(chunk: Buffer): Decoded[];
-  /** For formats whose alerts may wait for a further record (unified2): the input is idle, give the waiting alert as it is. */
+  /** The input is idle: gives the alert that waits for a further record (unified2) as it is. */
   flush?(): Decoded[];
   /** The stream is over: what is left over is damage (or, for a complete object without its line end, an alert). */
   end(): Decoded[];

@@ -1,9 +1,9 @@
 /**
  * The canary's rule, in the syntax that both engines read, and the payload that it fires on.
  *
- * The payload carries the token of the rule that is to fire, and a number. The token is secret and random, and each generation of an
- * engine, and each change of its rules, has its own: so an alert with it proves that these rules are the ones that inspect, and no pod
- * can make one.
+ * The payload carries the token of the rule that is to fire, and a number. The token is secret and random, and each
+ * generation of an engine, and each change of its rules, has its own: so an alert with it proves that these rules are
+ * the ones that inspect, and no pod can make one.
  */
 import { randomBytes } from 'node:crypto';
 import type { Alert } from './alert.ts';

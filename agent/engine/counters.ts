@@ -1,6 +1,6 @@
 /**
- * What an engine counts while it runs: Snort on its standard output (perf_monitor, increments), Suricata in a file of its output folder
- * (EVE `stats`, totals). Both report every `COUNTERS_SECONDS`; Snort only when a packet comes then.
+ * What an engine counts while it runs: Snort on its standard output (perf_monitor, increments), Suricata in a file of
+ * its output folder (EVE `stats`, totals). Both report every `COUNTERS_SECONDS`; Snort only when a packet comes then.
  */
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -11,7 +11,10 @@ import { isRecord } from '../files/record.ts';
 export const COUNTERS_SECONDS = 10;
 /** Further bytes of a report are not read. */
 const MAX_REPORT_BYTES = 256 * 1024;
-/** A beginning of a report that is longer is none. It is searched again with each piece of output, so this bounds what a piece of one byte costs. */
+/**
+ * A beginning of a report that is longer is none. It is searched again with each piece of output, so this bounds what a
+ * piece of one byte costs.
+ */
 const MAX_HELD_CHARACTERS = 16 * 1024;
 
 export interface EngineCounters {
@@ -29,7 +32,10 @@ export function zeroEngineCounters(): EngineCounters {
 export type CounterSource =
   | {
       from: 'output';
-      /** Matches a whole report, which has no line break, in time linear in the text: the engine may be hostile, and print anything. */
+      /**
+       * Matches a whole report, which has no line break, in time linear in the text: the engine may be hostile, and
+       * print anything.
+       */
       report: RegExp;
       /** What reports begin with. */
       openings: readonly string[];
@@ -68,7 +74,10 @@ export function createCounterFilter(
   };
 }
 
-/** Where the beginning of a report stands whose end has not come yet; the text's length where there is none. Takes linear time. */
+/**
+ * Where the beginning of a report stands whose end has not come yet; the text's length where there is none. Takes
+ * linear time.
+ */
 function beginningAt(text: string, openings: readonly string[]): number {
   // A report has no opening within, so only the last one can still become one.
   const last = Math.max(...openings.map((opening) => text.lastIndexOf(opening)));
@@ -84,8 +93,8 @@ function overlap(text: string, opening: string): number {
 }
 
 /**
- * The last report in a file that the engine appends to; the file is emptied, so that it does not grow. The folder is the engine's, which may
- * be hostile: links are not followed, and nothing but a file of one name is touched.
+ * The last report in a file that the engine appends to; the file is emptied, so that it does not grow. The folder is
+ * the engine's, which may be hostile: links are not followed, and nothing but a file of one name is touched.
  */
 export async function takeReport(directory: string, name: string): Promise<string | undefined> {
   let file;

@@ -1,8 +1,9 @@
 /**
  * What the agent asks of an inspection engine. Snort 3 and Suricata stand behind it.
  *
- * An engine runs as a sequence of generations: each is one child process with one FIFO to read packets from and one folder of
- * output. A crash, or a change that the engine can't take while running, ends a generation and starts the next.
+ * An engine runs as a sequence of generations: each is one child process with one FIFO to read packets from and one
+ * folder of output. A crash, or a change that the engine can't take while running, ends a generation and starts the
+ * next.
  */
 import type { Decoder } from './alert.ts';
 import type { CounterSource } from './counters.ts';
@@ -73,8 +74,9 @@ export interface EngineDriver {
   /** Writes the generation's configuration and says how to run it. */
   prepare(install: EngineInstall, input: GenerationInput): Promise<EngineCommand>;
   /**
-   * Makes a process that runs go on with another state of its rules, without losing a packet. Resolves when it was told, or has done so: whether
-   * it did, only the canary tells. Packets must come meanwhile. @throws Error when it can't, or refuses.
+   * Makes a process that runs go on with another state of its rules, without losing a packet. Resolves when it was
+   * told, or has done so: whether it did, only the canary tells. Packets must come meanwhile. @throws Error when it
+   * can't, or refuses.
    * @param before What it was started or last reloaded with.
    */
   reload(

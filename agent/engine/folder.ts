@@ -8,7 +8,8 @@
  *     output/                             the engine's: alerts
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
- *     engine.pid                          the engine's process (files/process.ts), for a later agent; empty: it has none
+ *     engine.pid                          the engine's process (files/process.ts), for a later agent; empty: it has
+ *                                         none
  *
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */

@@ -1,8 +1,8 @@
 /**
- * Rotates an alert file for an engine that does not do it: renames it when it is large, and has the engine open a new one.
+ * Rotates an alert file for an engine that does not do it: renames a large one, and has the engine open another.
  *
- * The engine writes on into the renamed file until it opens the new one, and then never again: so a reader that leaves a file only
- * when a newer one exists, and a read after that gave nothing, misses no line (readers/tail.ts).
+ * The engine writes on into the renamed file until it opens the new one, and then never again: so a reader that leaves
+ * a file only when a newer one exists, and a read after that gave nothing, misses no line (readers/tail.ts).
  *
  * The folder is the engine's, which may be hostile: nothing is opened, and a rename takes a link for itself.
  */
@@ -37,7 +37,7 @@ export function createRotator(
       rotated = true;
       kill(reopen);
     } else if (stats === undefined && rotated) {
-      // It has written nothing since, or a full disk kept it from making the file: then it writes nowhere until it is told again.
+      // It has written nothing since, or a full disk kept it from making the file: then it writes nowhere until told.
       kill(reopen);
     }
   };

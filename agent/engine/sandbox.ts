@@ -1,6 +1,7 @@
 /**
- * Starts a child with as few rights as this machine lets us give it: its own uid without groups and capabilities, and a network
- * namespace of its own with nothing in it. The engine parses hostile bytes; a hole in it shall not be a hole in the node.
+ * Starts a child with as few rights as this machine lets us give it: its own uid without groups and capabilities, and a
+ * network namespace of its own with nothing in it. The engine parses hostile bytes; a hole in it shall not be a hole in
+ * the node.
  */
 import { execFile, execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { readFileSync } from 'node:fs';
@@ -22,8 +23,8 @@ export interface Sandbox {
   /** What could not be had, for the log. */
   missing: string[];
   /**
-   * A session of its own keeps the signals of the agent's terminal from the child: it ends when its input ends or the agent ends it. `shared` is for a
-   * child that nobody else would end after a Ctrl-C.
+   * A session of its own keeps the signals of the agent's terminal from the child: it ends when its input ends or the
+   * agent ends it. `shared` is for a child that nobody else would end after a Ctrl-C.
    */
   session?: 'own' | 'shared';
 }
@@ -57,8 +58,8 @@ export async function planSandbox(user: string, isolateNetwork: boolean): Promis
 }
 
 /**
- * Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed, its session its own unless the sandbox
- * says otherwise.
+ * Starts `binary`; the child keeps the returned pid, whatever wraps it. Its environment is small and fixed, its session
+ * its own unless the sandbox says otherwise.
  * @param addressSpace Bytes that it may map at most, where setpriv works (prlimit is of util-linux too).
  */
 export function spawnSandboxed(
@@ -101,8 +102,9 @@ export function makeFifo(path: string): void {
 }
 
 /**
- * An engine that reads a file asks for the time instead of waiting: Suricata's flow managers wake up 4,000 times a second. Where timers may be late, it wakes up
- * a twentieth as often (docs/performance.md).
+ * An engine that reads a file asks for the time instead of waiting: Suricata's flow managers wake up 4,000 times a
+ * second (https://redmine.openinfosecfoundation.org/issues/4421, mended for live capture only). Where timers may be
+ * late, it wakes up a twentieth as often (docs/performance.md).
  */
 const TIMER_SLACK_NANOSECONDS = 10_000_000;
 

@@ -1,6 +1,6 @@
 /**
- * Keeps one engine running: a generation ends, for whatever reason, and the next one starts after a pause that grows with
- * failures and goes back to the shortest only after a healthy minute.
+ * Keeps one engine running: a generation ends, for whatever reason, and the next one starts after a pause that grows
+ * with failures and goes back to the shortest only after a healthy minute.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
@@ -28,7 +28,7 @@ export class EngineError extends Error {
 export interface SupervisorEvents {
   /** A generation waits for its input. */
   started(generation: Generation): void;
-  /** It is over, and everything that it will ever write is in its folder. `error` is undefined when it was asked to end. */
+  /** It is over, and all that it will ever write is in its folder. `error` is undefined where it was asked to end. */
   ended(generation: Generation, error: EngineError | undefined): void;
 }
 

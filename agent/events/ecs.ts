@@ -1,8 +1,9 @@
 /**
- * An event in the Elastic Common Schema (https://www.elastic.co/docs/reference/ecs), as Elastic Security's rules and its timeline read it.
+ * An event in the Elastic Common Schema (https://www.elastic.co/docs/reference/ecs), as Elastic Security's rules and
+ * its timeline read it.
  *
- * Pure. `event.original` is the event's own JSON without the payload, which is in `dpi_agent.payload`: `fromEcs` puts both together again, so nothing is
- * lost. What ECS has no field for is under `dpi_agent`.
+ * Pure. `event.original` is the event's own JSON without the payload, which is in `dpi_agent.payload`: `fromEcs` puts
+ * both together again, so nothing is lost. What ECS has no field for is under `dpi_agent`.
  */
 import { isIPv6 } from 'node:net';
 import type { EeEvent } from './event.ts';

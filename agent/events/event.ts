@@ -1,12 +1,12 @@
 /**
  * An attributed alert as an `ee_event` document: a security event as Calico's Elasticsearch indices hold it.
  *
- * Format: https://docs.tigera.io/calico-enterprise/latest/threat/deeppacketinspection and the fields that Calico's own events have.
- * What is ours is under `record`, beside Calico's three fields there.
+ * Format: https://docs.tigera.io/calico-enterprise/latest/threat/deeppacketinspection and the fields that Calico's own
+ * events have. What is ours is under `record`, beside Calico's three fields there.
  *
- * Pure and deterministic: the same alert gives the same document, with the same id. Whatever the alert holds, the document is valid
- * JSON of less than 128 KiB, and no text in it has control characters or terminal escapes. Longer texts are cut; longer
- * lists end early, `merged_positions` too: whoever merges has to stop at MAX_MERGED_POSITIONS.
+ * Pure and deterministic: the same alert gives the same document, with the same id. Whatever the alert holds, the
+ * document is valid JSON of less than 128 KiB, and no text in it has control characters or terminal escapes. Longer
+ * texts are cut; longer lists end early, `merged_positions` too: whoever merges has to stop at MAX_MERGED_POSITIONS.
  */
 import { createHash } from 'node:crypto';
 import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
@@ -57,7 +57,10 @@ export interface EventRecord {
   /** `<generation>:<offset of its first byte>` in the engine's output. */
   position: string;
   merged_positions?: string[];
-  /** Alerts from this position on may have no line yet behind this one; absent where only those behind its own position may. */
+  /**
+   * Alerts from this position on may have no line yet behind this one; absent where only those behind its own position
+   * may.
+   */
   checkpoint?: string;
   /** Alerts that the event stands for, where the flood control folded more than one: this one is the first. */
   count?: number;
@@ -201,7 +204,7 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
   return event;
 }
 
-/** The document's id: the same for the same alert, resource and node, also when the agent reads the alert a second time. */
+/** The document's id: one for an alert, resource and node, also where the agent reads the alert a second time. */
 export function eventId({ position, resource, node }: Pick<AttributedAlert, 'position' | 'resource' | 'node'>): string {
   return createHash('sha256')
     .update([positionText(position), resource, node].join('\0'))
@@ -221,7 +224,7 @@ function addPayload(event: EeEvent, payload: Buffer, maxBytes: number): void {
   if (length < payload.length) event.record.payload_truncated = true;
 }
 
-/** Priority 1 is 100, each further one 20 less, from 5 on 20. Without a priority: 50, so that it is neither first nor last. */
+/** Priority 1 is 100, each further one 20 less, from 5 on 20. Without a priority 50: neither first nor last. */
 export function severityOf(priority: number): number {
   return priority < 1 ? 50 : Math.max(20, 120 - 20 * priority);
 }

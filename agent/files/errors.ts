@@ -1,4 +1,7 @@
-/** What is in an error, whatever was thrown, and in whichever realm it was made: `instanceof Error` is false for another realm's. */
+/**
+ * What is in an error, whatever was thrown, and in whichever realm it was made: `instanceof Error` is false for another
+ * realm's.
+ */
 import { isNativeError } from 'node:util/types';
 
 /** The code of an error of the system, Node or zlib ("ENOENT"); undefined where there is none. */

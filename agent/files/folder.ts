@@ -1,12 +1,15 @@
-/** Folders that are there after a power cut, once what is in them is: a folder's name is in its parent, which has to be synced. */
+/**
+ * Folders that are there after a power cut, once what is in them is: a folder's name is in its parent, which has to be
+ * synced.
+ */
 import { dirname } from 'node:path';
 import { errorCode } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
 import { syncDirectory } from './replace.ts';
 
 /**
- * Makes the folder, and those above it, where they are missing. Syncs those above it up to the mount point, whoever made them: an earlier
- * call may have failed before that, or its process died.
+ * Makes the folder, and those above it, where they are missing. Syncs those above it up to the mount point, whoever
+ * made them: an earlier call may have failed before that, or its process died.
  *
  * Not promised: that its name is on disk when a folder above it may not be read, which has to be opened for that.
  * @throws the system's error.

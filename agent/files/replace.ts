@@ -1,10 +1,12 @@
 /**
- * Replaces a file in one step: whoever reads it, also after a power cut, finds what was there before or what is there now, whole.
+ * Replaces a file in one step: whoever reads it, also after a power cut, finds the old content or the new, whole.
  *
- * `<path>.new` is written and synced, then takes the name (rename(2)), then the folder is synced, so that the name is on disk when the call returns. After an
- * error before the rename the old file is there. What a crash leaves of `<path>.new` is overwritten by the next call.
+ * `<path>.new` is written and synced, then takes the name (rename(2)), then the folder is synced, so that the name is
+ * on disk when the call returns. After an error before the rename the old file is there. What a crash leaves of
+ * `<path>.new` is overwritten by the next call.
  *
- * Not promised: anything between two writers of one path at a time. That a `<path>.new` which is left changes its mode, or that an owner is kept.
+ * Not promised: anything between two writers of one path at a time. That a `<path>.new` which is left changes its mode,
+ * or that an owner is kept.
  */
 import { closeSync, fsyncSync, openSync, renameSync, writeFileSync } from 'node:fs';
 import { open, rename, type FileHandle } from 'node:fs/promises';

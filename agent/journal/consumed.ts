@@ -1,14 +1,14 @@
 /**
- * What a restarting agent has already done, by the journal's lines: where reading an engine's output has to go on, and which alerts
- * behind that place are in the journal all the same.
+ * What a restarting agent has already done, by the journal's lines: where reading an engine's output has to go on, and
+ * which alerts behind that place are in the journal all the same.
  *
- * Format: of a line, `origin` and `record` are looked at. Positions are `<generation>:<offset of an alert's first byte>`.
+ * Format: of a line, `origin` and `record` are looked at. Positions are `<generation>:<offset of an alert>`.
  * - `position`: the alert, or the first of those that the line stands for; `event_id`: the line's id.
  * - `merged_positions`: further alerts that went into it.
- * - `count` > 1 and `last_position`: a fold, one line for many alerts of the same key (`foldKey`) from `position` to there. It is
- *   appended when its time is over, so maybe long after lines with higher positions.
- * - `checkpoint`: all alerts before it are consumed. Without it, a line that is no fold says so of those before its position; a fold
- *   says nothing. It is lower than the position while alerts from there on are held in memory.
+ * - `count` > 1 and `last_position`: a fold, one line for many alerts of the same key (`foldKey`) from `position` to
+ *   there. It is appended when its time is over, so maybe long after lines with higher positions.
+ * - `checkpoint`: all alerts before it are consumed. Without it, a line that is no fold says so of those before its
+ *   position; a fold says nothing. It is lower than the position while alerts from there on are held in memory.
  */
 import { errorCode } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
@@ -31,8 +31,8 @@ export interface Consumed {
   /** Ids (`record.event_id`) of lines whose position is at or behind `offset`. */
   ids: Set<string>;
   /**
-   * Alerts, by offset, from `offset` on that went into another alert's event, each with the `origin`s of those events: for other
-   * resources, the alert may still lack its own lines.
+   * Alerts, by offset, from `offset` on that went into another alert's event, each with the `origin`s of those events:
+   * for other resources, the alert may still lack its own lines.
    */
   merged: Map<number, Set<string>>;
   /** By `foldKey`: folds that reach `offset` or further. Both ends are alerts' offsets and belong to the fold. */
@@ -41,13 +41,17 @@ export interface Consumed {
 
 /**
  * What the alerts of a fold have in common.
- * @param origin `dpi.<namespace>/<name>` of the resource. @param endpointName `<namespace>/<name>` of the first endpoint that saw it.
+ * @param origin `dpi.<namespace>/<name>` of the resource. @param endpointName `<namespace>/<name>` of the first
+ * endpoint that saw it.
  */
 export function foldKey(origin: string, gid: number | string, sid: number | string, endpointName: string): string {
   return `${origin} ${gid}:${sid} ${endpointName}`;
 }
 
-/** Whether an alert at or behind `consumed.offset` is in the journal. @param alert its `offset` in the generation, `id` and `origin` of the event, and `foldKey`. */
+/**
+ * Whether an alert at or behind `consumed.offset` is in the journal.
+ * @param alert its `offset` in the generation, `id` and `origin` of the event, and `foldKey`.
+ */
 export function isConsumed(
   consumed: Consumed | undefined,
   alert: { offset: number; id: string; origin: string; key: string },
@@ -84,13 +88,13 @@ const PRUNE_ENTRIES = 4096;
 /**
  * Finds where reading an engine's output has to go on, for each generation that the journal knows.
  *
- * Segments are read from the newest to the oldest. A generation is done when a whole older segment held nothing of it that changes
- * the answer: neither a higher offset, nor an id, a merged alert or a fold that reaches it. Where lines are known behind the
- * offset (alerts were held when they were written), or none gave an offset, that segment must also have a line of it that is no fold:
- * more of them may be behind segments that other generations filled. The scan ends when all are done; a generation that
- * the journal doesn't have costs a look through everything, at the speed of a text search.
- * This relies on a generation's lines that are no folds being appended in the order of their positions, but for what a merge window
- * holds, and on a merge window's events being fewer than a whole segment.
+ * Segments are read from the newest to the oldest. A generation is done when a whole older segment held nothing of it
+ * that changes the answer: neither a higher offset, nor an id, a merged alert or a fold that reaches it. Where lines
+ * are known behind the offset (alerts were held when they were written), or none gave an offset, that segment must also
+ * have a line of it that is no fold: more of them may be behind segments that other generations filled. The scan ends
+ * when all are done; a generation that the journal doesn't have costs a look through everything, at the speed of a text
+ * search. This relies on a generation's lines that are no folds being appended in the order of their positions, but for
+ * what a merge window holds, and on a merge window's events being fewer than a whole segment.
  *
  * Memory: a small multiple of what is at or behind the offset.
  *

@@ -1,7 +1,10 @@
 /** What goes wrong with a journal: where, and what an operator can do about it. */
 import { errorCode, messageOf } from '../files/errors.ts';
 
-/** `ELOCKED`: another agent writes here. `ECLOSED`: used after `close`. Else the system's own code: ENOSPC, EROFS, EACCES, EIO, … */
+/**
+ * `ELOCKED`: another agent writes here. `ECLOSED`: used after `close`. Else the system's own code: ENOSPC, EROFS,
+ * EACCES, EIO, …
+ */
 export class JournalError extends Error {
   override readonly name = 'JournalError';
   readonly code: string;

@@ -1,30 +1,32 @@
 /**
- * The node's event log: append-only segments of NDJSON. It is the log that people read with tail and jq, the spool that sinks
- * read, and the checkpoint of the agent's own input.
+ * The node's event log: append-only segments of NDJSON. It is the log that people read with tail and jq, the spool that
+ * sinks read, and the checkpoint of the agent's own input.
  *
- * On disk: `<name>-<number of events before its first, 12 digits>.ndjson`, one JSON object a line, each line ended by `\n`. Every
- * complete line counts as one event, damaged ones too; numbers begin at 0 and are never used twice. Only the segment with the highest
- * number grows. An event's line says which bytes of an engine's output it came from (`record.position`) and its id
- * (`record.event_id`); see consumed.ts. `journal.lock` names the writer.
+ * On disk: `<name>-<number of events before its first, 12 digits>.ndjson`, one JSON object a line, each line ended by
+ * `\n`. Every complete line counts as one event, damaged ones too; numbers begin at 0 and are never used twice. Only
+ * the segment with the highest number grows. An event's line says which bytes of an engine's output it came from
+ * (`record.position`) and its id (`record.event_id`); see consumed.ts. `journal.lock` names the writer.
  *
- * Writing: a batch is one write and one fdatasync; `append` resolves when the batch is durable, and rejects when none of it counts:
- * what a failed write left is cut off before the next. A batch is never split over two segments, and a segment is synced before the next
- * one is created, so that only the last can be damaged by a crash. A segment is closed by its size, or by the age of its first event.
+ * Writing: a batch is one write and one fdatasync; `append` resolves when the batch is durable, and rejects when none
+ * of it counts: what a failed write left is cut off before the next. A batch is never split over two segments, and a
+ * segment is synced before the next one is created, so that only the last can be damaged by a crash. A segment is
+ * closed by its size, or by the age of its first event.
  *
- * Recovery, on opening: the last segment is cut at the first line with a NUL byte (a part that never reached the disk), and
- * otherwise behind its last line that is a complete JSON object. With fsync, nothing that `append` confirmed is behind such a
- * place, unless the disk itself lost it. What was cut off is in `recovered`; its alerts are read again from the engine's output.
- * While running: a segment that somebody deleted, moved or changed is left as it is, and a new one begun by the next append, with
- * the folder and the lock if they are gone too. Numbers go on.
+ * Recovery, on opening: the last segment is cut at the first line with a NUL byte (a part that never reached the disk),
+ * and otherwise behind its last line that is a complete JSON object. With fsync, nothing that `append` confirmed is
+ * behind such a place, unless the disk itself lost it. What was cut off is in `recovered`; its alerts are read again
+ * from the engine's output. While running: a segment that somebody deleted, moved or changed is left as it is, and a
+ * new one begun by the next append, with the folder and the lock if they are gone too. Numbers go on.
  *
- * Retention: beyond `maxSize`, and when the last write is older than `maxAge`, the oldest segments are deleted and their events counted.
- * The one being written always stays; too old, it is closed first.
+ * Retention: beyond `maxSize`, and when the last write is older than `maxAge`, the oldest segments are deleted and
+ * their events counted. The one being written always stays; too old, it is closed first.
  *
- * Not promised: with `fsync: false`, that confirmed events survive a power cut (they survive a kill of the agent). Protection from
- * writers that ignore the lock. Repair of damage in older segments: readers get such lines as damage. That a generation's positions
- * outlive eviction: an alert whose lines were all evicted is read again after a restart if the engine's output still has it, and
- * gets the same id. That numbers outlive the folder: deleted while no agent runs, the journal begins at 0 again. Exact ages: they are
- * by the wall clock, so one that jumps ahead by more than `maxAge` evicts, and a file's first write in an earlier run is its birth.
+ * Not promised: with `fsync: false`, that confirmed events survive a power cut (they survive a kill of the agent).
+ * Protection from writers that ignore the lock. Repair of damage in older segments: readers get such lines as damage.
+ * That a generation's positions outlive eviction: an alert whose lines were all evicted is read again after a restart
+ * if the engine's output still has it, and gets the same id. That numbers outlive the folder: deleted while no agent
+ * runs, the journal begins at 0 again. Exact ages: they are by the wall clock, so one that jumps ahead by more than
+ * `maxAge` evicts, and a file's first write in an earlier run is its birth.
  */
 import type { Stats } from 'node:fs';
 import { errorCode } from '../files/errors.ts';
@@ -52,7 +54,7 @@ export interface JournalOptions {
   name?: string;
   /** Bytes; a batch that would make a segment longer goes into the next one. A batch alone may be longer. */
   segmentSize: number;
-  /** Bytes of all segments together; exceeded by at most the last batch, or by the last segment if that alone is larger. */
+  /** Bytes of all segments together; exceeded by the last batch at most, or the last segment where that is larger. */
   maxSize: number;
   /** Milliseconds; a segment is closed when its first event is that old. */
   segmentAge: number;
@@ -279,7 +281,10 @@ async function openLocked(
     }
   }
 
-  /** What is empty may have been left by an attempt that failed; a number that nobody had would be an event that never comes. */
+  /**
+   * What is empty may have been left by an attempt that failed; a number that nobody had would be an event that never
+   * comes.
+   */
   async function createFile(path: string): Promise<OpenFile> {
     try {
       return await io.create(path);
@@ -297,7 +302,7 @@ async function openLocked(
     await previous.close();
   }
 
-  /** Sees to it that the active segment is the journal's own, of its age, and has room. @param bytes that will be written. */
+  /** Makes sure that the active segment is the journal's own, of its age, and has room. @param bytes To be written. */
   async function prepare(bytes: number): Promise<void> {
     if (torn) await cutBack();
     const { segment, lines, file } = active;

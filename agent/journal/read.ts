@@ -18,9 +18,9 @@ export interface ReadOptions {
   directory: string;
   /** What segments are called: `snort-alerts` without it. */
   name?: string;
-  /** Where to begin; without it at the oldest event. In a segment that was evicted: at the oldest one left behind it. */
+  /** Where to begin; without it at the oldest event. In a segment that was evicted: at the oldest one left. */
   from?: Cursor;
-  /** Where to end: a writer's `end()`, so that nothing is read that is not yet durable. Without it at the last whole line. */
+  /** Where to end: a writer's `end()`, so that all that is read is durable. Without it at the last whole line. */
   to?: Cursor;
   /** Node's own without it. */
   fileSystem?: FileSystem | undefined;
@@ -41,8 +41,8 @@ export type JournalLine = { number: number; end: Cursor } & (
 );
 
 /**
- * The lines from one cursor to another, in order. Doesn't wait for more. A segment that is evicted while it is being read is
- * read to its end; one that is evicted before is left out.
+ * The lines from one cursor to another, in order. Doesn't wait for more. A segment that is evicted while it is being
+ * read is read to its end; one that is evicted before is left out.
  */
 export async function* readJournal({
   directory,

@@ -1,23 +1,24 @@
 /**
  * Searching and following a journal, while an agent writes it or not, without its lock.
  *
- * A segment is read in chunks of 1 MiB, from its end for the newest first. A filter that wants certain texts looks for them in the chunk,
- * and only lines that have one are parsed. This relies on the writer's form: JSON.stringify, no blanks around a colon. Memory: a few
- * chunks, whatever the journal's size.
+ * A segment is read in chunks of 1 MiB, from its end for the newest first. A filter that wants certain texts looks for
+ * them in the chunk, and only lines that have one are parsed. This relies on the writer's form: JSON.stringify, no
+ * blanks around a colon. Memory: a few chunks, whatever the journal's size.
  *
- * Order is that of writing. Events are almost in the order of their time: alerts wait to be merged and folded (up to 10 minutes), and
- * longer while the journal can't be written. So no time ends a search; only the limit of its reader does. What is relied on is that an
- * event is written after its time: a segment whose last change is before `since` is not opened. A clock that was set back breaks that.
+ * Order is that of writing. Events are almost in the order of their time: alerts wait to be merged and folded (up to 10
+ * minutes), and longer while the journal can't be written. So no time ends a search; only the limit of its reader does.
+ * What is relied on is that an event is written after its time: a segment whose last change is before `since` is not
+ * opened. A clock that was set back breaks that.
  *
  * An event covers the time from `record.timestamp` to `record.last_timestamp`, where it has one, else a moment.
  *
- * Lines that are no events are passed over and counted, where they are looked at: those longer than 1 MiB, and those that have a
- * wanted text and are not the JSON of an event. A last line without its end is not there yet. A segment that is evicted while it is
- * read is read to its end.
+ * Lines that are no events are passed over and counted, where they are looked at: those longer than 1 MiB, and those
+ * that have a wanted text and are not the JSON of an event. A last line without its end is not there yet. A segment
+ * that is evicted while it is read is read to its end.
  *
- * Following promises each event once and in order, across rotation. Not promised: events of segments that come and are evicted
- * within one look (250 ms), nor that a batch is durable when its events come; what a writer cuts off after a failed write and writes
- * again with the same bytes comes once.
+ * Following promises each event once and in order, across rotation. Not promised: events of segments that come and are
+ * evicted within one look (250 ms), nor that a batch is durable when its events come; what a writer cuts off after a
+ * failed write and writes again with the same bytes comes once.
  */
 import { watch } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';
@@ -418,7 +419,7 @@ function createMatcher(filter: JournalFilter): (event: SearchedEvent) => boolean
 const TEXTS = ['origin', 'source_ip', 'source_name', 'source_namespace', 'dest_ip', 'dest_name', 'dest_namespace'];
 const RECORD_TEXTS = ['snort_signature_id', 'snort_signature_revision', 'generator_id', 'timestamp', 'message'];
 
-/** Whether an object has what searching and printing need of an event. Lines can come from anyone who may write the file. */
+/** Whether an object has what searching and printing need of an event. Anyone who may write the file wrote the line. */
 function isEvent(value: Record<string, unknown>): value is Record<string, unknown> & SearchedEvent {
   const { record } = value;
   return (

@@ -13,8 +13,8 @@ const NEWLINE = 0x0a;
 export const EVENT_JOURNAL = 'snort-alerts';
 
 /**
- * `snort-alerts-000000000042.ndjson`, as Kafka numbers its segments: the number of events before the segment's first one since the
- * journal began. Numbers are never used twice, and sort like the names below 10^12.
+ * `snort-alerts-000000000042.ndjson`, as Kafka numbers its segments: the number of events before the segment's first
+ * one since the journal began. Numbers are never used twice, and sort like the names below 10^12.
  */
 function segmentName(sequence: number, name: string): string {
   return `${name}-${String(sequence).padStart(12, '0')}.ndjson`;
@@ -63,7 +63,7 @@ export async function* readLines(
   const handle = await fileSystem.open(file, 'r');
   try {
     const buffer = Buffer.allocUnsafe(MAX_LINE_BYTES + CHUNK_BYTES);
-    // buffer[0..filled) is the start of a line, from `start` in the file; `dropped` bytes of it have left the buffer already.
+    // buffer[0..filled) is the start of a line, from `start` in the file; `dropped` bytes of it are gone.
     let filled = 0;
     let start = from;
     let dropped = 0;

@@ -72,13 +72,16 @@ export interface ApiClient {
   server: string;
   /** @throws ApiError for every failure. */
   get<T>(path: string, query?: Query, signal?: AbortSignal): Promise<T>;
-  /** POST of an object to its collection; the server answers 409 when one of its name is there. @returns what the server made of it. */
+  /**
+   * POST of an object to its collection; the server answers 409 when one of its name is there.
+   * @returns what the server made of it.
+   */
   create<T>(path: string, object: object, signal?: AbortSignal): Promise<T>;
-  /** JSON merge patch (RFC 7386); with `metadata.resourceVersion` in it, the server answers 409 when the object has changed. */
+  /** JSON merge patch (RFC 7386). With `metadata.resourceVersion` in it: 409 where the object has changed. */
   mergePatch<T>(path: string, patch: object, signal?: AbortSignal): Promise<T>;
   /**
-   * Server-side apply: makes the object have these fields, and no more those that this manager applied before; others keep theirs. Creates it
-   * where it is not there. Where another manager owns one of the fields, it is taken from it.
+   * Server-side apply: makes the object have these fields, and no more those that this manager applied before; others
+   * keep theirs. Creates it where it is not there. Where another manager owns one of the fields, it is taken from it.
    */
   apply<T>(path: string, object: object, fieldManager: string, signal?: AbortSignal): Promise<T>;
   /** Deletes the object with that UID; the server answers 409 when another one has its name. */
@@ -86,7 +89,8 @@ export interface ApiClient {
   /**
    * Watches from `query.resourceVersion` on, with bookmarks. Resolves when the server ends the watch as agreed.
    * @param onEvent Called for each event, in order.
-   * @throws ApiError (status 410 when that version is gone; reason `Silent` when nothing, not even a bookmark, came for too long).
+   * @throws ApiError (status 410 when that version is gone; reason `Silent` when nothing, not even a bookmark, came for
+   * too long).
    */
   watch<T extends ApiObject>(
     path: string,
@@ -104,8 +108,9 @@ export class ApiError extends Error {
   /** HTTP status, or that of a watch's error event; undefined when no answer came that can be used. */
   readonly status: number | undefined;
   /**
-   * The server's `reason`, such as `Forbidden`; without a status: `Unreachable`, `Certificate` (no TLS), `Credentials` (they can't be read),
-   * `Silent` (a watch), `Malformed` or `TooLarge` (an answer that can't be used), `Aborted` (by the signal).
+   * The server's `reason`, such as `Forbidden`; without a status: `Unreachable`, `Certificate` (no TLS), `Credentials`
+   * (they can't be read), `Silent` (a watch), `Malformed` or `TooLarge` (an answer that can't be used), `Aborted` (by
+   * the signal).
    */
   readonly reason: string;
   constructor(message: string, status: number | undefined, reason: string, options?: ErrorOptions) {
@@ -119,6 +124,6 @@ export class ApiError extends Error {
 export interface Diagnosable {
   /** Whether this identity has a right in all namespaces. @throws ApiError. */
   may(right: Right, signal?: AbortSignal): Promise<boolean>;
-  /** How far the server's clock was ahead of this machine's, in milliseconds, give or take a second; undefined: it did not say. */
+  /** How far the server's clock was ahead of this machine's, in milliseconds, ± a second; undefined: it did not say. */
   clockAhead(): number | undefined;
 }

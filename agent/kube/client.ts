@@ -1,10 +1,9 @@
 /**
  * Asks an API server, over connections that are kept: one for each watch, and one or two for the rest.
  *
- * A watch is read as it comes: what is torn, too long or no JSON ends it with an error, and so does silence. The server sends a bookmark about
- * every minute, so a silent watch is a dead one.
- * Nothing is tried twice here, but for a kept connection that the server had closed meanwhile: what to do about an error is the
- * caller's business.
+ * A watch is read as it comes: what is torn, too long or no JSON ends it with an error, and so does silence. The server
+ * sends a bookmark about every minute, so a silent watch is a dead one. Nothing is tried twice here, but for a kept
+ * connection that the server had closed meanwhile: what to do about an error is the caller's business.
  */
 import http, { type IncomingMessage, type RequestOptions } from 'node:http';
 import https from 'node:https';
@@ -241,7 +240,10 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
   };
 }
 
-/** Paths of the API: `/api/v1/…` and `/apis/<group>/<version>/…`, with `namespaces/<namespace>/` before a namespaced resource. */
+/**
+ * Paths of the API: `/api/v1/…` and `/apis/<group>/<version>/…`, with `namespaces/<namespace>/` before a namespaced
+ * resource.
+ */
 function describe(verb: Exclude<Verb, 'list'>, path: string): Asked {
   const match = /^\/(?:api|apis\/([^/]+))\/[^/]+\/(?:namespaces\/([^/]+)\/)?([^/]+)(?:\/([^/]+))?(?:\/(.+))?$/.exec(
     path,
@@ -266,7 +268,7 @@ function parameters(query: Query): Record<string, string> {
   );
 }
 
-/** The lines of a watch. @throws Error when the last one is not complete, one is too long, or nothing comes for too long. */
+/** The lines of a watch. @throws Error when the last one is torn, one is too long, or nothing comes for too long. */
 async function* lines(
   asked: Asked,
   response: IncomingMessage,

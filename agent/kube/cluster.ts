@@ -1,8 +1,8 @@
 /**
  * What one node's agent knows of its cluster: the resources of all namespaces, and the pods of its own node.
  *
- * Caches only: when the API server is away they stay as they were, and come up to date when it is back. Neither memory nor
- * requests grow with the number of nodes or pods elsewhere.
+ * Caches only: when the API server is away they stay as they were, and come up to date when it is back. Neither memory
+ * nor requests grow with the number of nodes or pods elsewhere.
  */
 import type { Logger } from 'pino';
 import type { ApiClient, ApiError } from './api.ts';

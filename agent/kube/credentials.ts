@@ -1,9 +1,9 @@
 /**
  * Where the API server is and as whom to ask it: the pod's service account, or a kubeconfig.
  *
- * A service account's token and certificate authority are read again for each request, as the kubelet replaces them; a kubeconfig's
- * files too. A kubeconfig itself, and what its plugins gave, is read again by refresh(). The library that reads kubeconfigs takes 80 MB of
- * memory: it is loaded only for one.
+ * A service account's token and certificate authority are read again for each request, as the kubelet replaces them; a
+ * kubeconfig's files too. A kubeconfig itself, and what its plugins gave, is read again by refresh(). The library that
+ * reads kubeconfigs takes 80 MB of memory: it is loaded only for one.
  */
 import { readFile } from 'node:fs/promises';
 import type { RequestOptions } from 'node:https';
@@ -18,7 +18,10 @@ export interface Credentials {
   server: string;
   /** Where they are from, for messages. */
   source: string;
-  /** Headers and TLS options of one request; with an agent only where there is a proxy to go through. @throws Error when a file can't be read or a plugin fails. */
+  /**
+   * Headers and TLS options of one request; with an agent only where there is a proxy to go through.
+   * @throws Error when a file can't be read or a plugin fails.
+   */
   options(): Promise<OwnOptions>;
   /** Forgets what was read, as the server did not accept it: the next request reads it again. */
   refresh(): void;

@@ -20,7 +20,7 @@ export function texts(value: unknown): Record<string, string> {
   );
 }
 
-/** An address in the one form in which it can be compared (IPv6 as in RFC 5952); undefined when it is none, or has a zone. */
+/** An address in the one form to compare (IPv6 as in RFC 5952); undefined when it is none, or has a zone. */
 export function canonicalAddress(address: string): string | undefined {
   if (isIP(address) === 4) return address;
   if (isIP(address) === 0 || address.includes('%')) return undefined;

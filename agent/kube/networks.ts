@@ -1,14 +1,15 @@
 /**
- * A pod's further networks, as Multus says of them in an annotation of the pod (Network Plumbing Working Group, Kubernetes Network Custom
- * Resource Definition De-facto Standard 1.3, 4.1.2.1). Whoever may change the pod may write it, too: what it says of interfaces and
- * addresses is compared with the pod's network namespace before it is used, and of what is too much nothing is kept.
+ * A pod's further networks, as Multus says of them in an annotation of the pod (Network Plumbing Working Group,
+ * Kubernetes Network Custom Resource Definition De-facto Standard 1.3, 4.1.2.1). Whoever may change the pod may write
+ * it, too: what it says of interfaces and addresses is compared with the pod's network namespace before it is used, and
+ * of what is too much nothing is kept.
  */
 import { canonicalAddress, list, record, text } from './fields.ts';
 
 export const NETWORK_STATUS_ANNOTATION = 'k8s.v1.cni.cncf.io/network-status';
 /**
- * Of a resource, or of a pod for resources that have none: which of a pod's further networks are inspected, by names of networks or
- * of interfaces, separated by commas. `*` is all of them, as without it; empty, none.
+ * Of a resource, or of a pod for resources that have none: which of a pod's further networks are inspected, by names of
+ * networks or of interfaces, separated by commas. `*` is all of them, as without it; empty, none.
  */
 export const NETWORKS_ANNOTATION = 'dpi-agent.io/networks';
 
@@ -82,7 +83,10 @@ function addressesOf(ips: unknown): string[] {
 /** Names in one annotation; further ones are not looked at. */
 const MAX_CHOSEN = 64;
 
-/** The networks that annotations choose, and the names that are none of the pod's. @param annotations At least one; absent: all. */
+/**
+ * The networks that annotations choose, and the names that are none of the pod's.
+ * @param annotations At least one; absent: all.
+ */
 export function chooseNetworks(
   further: readonly PodNetwork[],
   annotations: readonly (string | undefined)[],

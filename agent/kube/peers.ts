@@ -1,16 +1,17 @@
 /**
  * Names of the workloads behind addresses that are not on this node: pods of other nodes, and Services.
  *
- * Invariants: an answer is never later than its deadline; nothing throws; the API server gets at most 2 requests for an address, for at
- * most 20 addresses at once and then 5 a second, however many addresses an attacker sends from; memory is bounded. What is not found out is
- * absent, and what was refused for these bounds is counted.
+ * Invariants: an answer is never later than its deadline; nothing throws; the API server gets at most 2 requests for an
+ * address, for at most 20 addresses at once and then 5 a second, however many addresses an attacker sends from; memory
+ * is bounded. What is not found out is absent, and what was refused for these bounds is counted.
  *
- * A pod is named as Calico's flow logs name it. Calico has no name of its own for a Service as the end of a flow (it writes `-` and `pvt`, and
- * the Service beside it): here, its name stands in both fields, as Calico writes an endpoint's name that nothing generated.
+ * A pod is named as Calico's flow logs name it. Calico has no name of its own for a Service as the end of a flow (it
+ * writes `-` and `pvt`, and the Service beside it): here, its name stands in both fields, as Calico writes an
+ * endpoint's name that nothing generated.
  *
- * Not promised: the second address of a dual-stack pod or Service (the API server can select by the first one only, as of Kubernetes 1.34),
- * addresses of nodes and of pods in their network, load balancers' and external addresses. A name is up to a minute old: an address
- * that goes from one pod to another within it has the former's name.
+ * Not promised: the second address of a dual-stack pod or Service (the API server can select by the first one only, as
+ * of Kubernetes 1.34), addresses of nodes and of pods in their network, load balancers' and external addresses. A name
+ * is up to a minute old: an address that goes from one pod to another within it has the former's name.
  */
 import { LRUCache } from 'lru-cache';
 import { BlockList, isIPv6 } from 'node:net';
@@ -51,8 +52,8 @@ export interface PeerNames {
   /** What is known without asking, by address as given. */
   lookup(ips: string[]): Map<string, Peer>;
   /**
-   * Asks for those that are not known. Resolves after `deadlineMillis` (200 unless given) at the latest; what comes later is known to the next call.
-   * Never rejects.
+   * Asks for those that are not known. Resolves after `deadlineMillis` (200 unless given) at the latest; what comes
+   * later is known to the next call. Never rejects.
    */
   resolve(ips: string[], deadlineMillis?: number): Promise<Map<string, Peer>>;
   stats(): PeerNamesStats;

@@ -75,8 +75,8 @@ export function toPod(api: ApiPod): Pod {
 }
 
 /**
- * `<generateName>*`, as Calico writes it. Where a controller names its pods itself, its name is what they share. The owner of a static
- * pod is its node, which says nothing about it.
+ * `<generateName>*`, as Calico writes it. Where a controller names its pods itself, its name is what they share. The
+ * owner of a static pod is its node, which says nothing about it.
  */
 function nameAggr(metadata: Record<string, unknown>): string {
   const generateName = text(metadata['generateName']);
@@ -89,8 +89,9 @@ function nameAggr(metadata: Record<string, unknown>): string {
 }
 
 /**
- * A pod's labels as Calico's selectors see them: its own, and three that Calico sets over them. Labels that Calico takes from the namespace
- * (`pcns.`) and the service account (`pcsa.`) are absent, also when the pod itself has some: there, it could only be pretending.
+ * A pod's labels as Calico's selectors see them: its own, and three that Calico sets over them. Labels that Calico
+ * takes from the namespace (`pcns.`) and the service account (`pcsa.`) are absent, also when the pod itself has some:
+ * there, it could only be pretending.
  */
 export function selectorLabels(
   pod: Pick<Pod, 'namespace' | 'labels' | 'serviceAccount'>,

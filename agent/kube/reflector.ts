@@ -1,11 +1,12 @@
 /**
  * Mirrors one collection of the API server: lists it, then watches it from there, for ever.
  *
- * What it holds is what the server held at some recent moment; while the server is away, it keeps what it has. Changes of one key come in
- * order: `added`, then `updated`, then `deleted`. An object that was deleted and made again under its name (another UID) is `deleted`, then
- * `added`, even if only the new one was ever seen. Every failure is followed by another attempt, from the last version that was seen; when
- * the server no longer has that version, everything is listed again, and what is gone meanwhile is `deleted` then.
- * States between two looks are not promised: only the last one is.
+ * What it holds is what the server held at some recent moment; while the server is away, it keeps what it has. Changes
+ * of one key come in order: `added`, then `updated`, then `deleted`. An object that was deleted and made again under
+ * its name (another UID) is `deleted`, then `added`, even if only the new one was ever seen. Every failure is followed
+ * by another attempt, from the last version that was seen; when the server no longer has that version, everything is
+ * listed again, and what is gone meanwhile is `deleted` then. States between two looks are not promised: only the last
+ * one is.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ApiError, type ApiClient, type ApiList, type ApiObject, type Query } from './api.ts';
@@ -29,7 +30,10 @@ export interface Backoff {
   /** Pause after the first failure; doubled with each further one. Each pause is a random 50 to 100 % of that. */
   firstMillis: number;
   lastMillis: number;
-  /** The longest pause when the server can't be reached: asking costs it nothing then, and it shall be followed soon after it is back. */
+  /**
+   * The longest pause when the server can't be reached: asking costs it nothing then, and it shall be followed soon
+   * after it is back.
+   */
   unreachableMillis: number;
   /** A watch of that age is healthy: the next pause is the first again. */
   healthyMillis: number;
@@ -48,7 +52,7 @@ export interface ReflectOptions<Api extends ApiObject, T> {
   keyOf?: (object: Api) => string;
   onChange?: (change: Change<T>) => void;
   onState?: (state: ReflectorState) => void;
-  /** `convert`, `keyOf`, `onChange` or `onState` threw; it goes on with the next object. Default: a warning of the process. */
+  /** `convert`, `keyOf`, `onChange` or `onState` threw; the next object follows. Default: a warning of the process. */
   onThrow?: (error: unknown) => void;
   backoff?: Partial<Backoff>;
   /** Objects in one answer, where the server has to read them from etcd. Default 500. */
@@ -86,8 +90,8 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
   /** The version to watch from; undefined when there has to be a list first. */
   let version: string | undefined;
   /**
-   * What a list must be as new as. `0` (any), and a version that was seen, are answered from the server's memory, in one piece; without
-   * one, by page, and an old server reads the whole collection from etcd for that.
+   * What a list must be as new as. `0` (any), and a version that was seen, are answered from the server's memory, in
+   * one piece; without one, by page, and an old server reads the whole collection from etcd for that.
    */
   let notOlderThan: string | undefined = '0';
   /** The server sends them: kube-apiserver does, an API server that is aggregated to it need not. */

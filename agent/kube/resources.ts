@@ -1,8 +1,9 @@
 /**
  * `DeepPacketInspection` resources: which of two API groups serves them, and what the agent keeps of one.
  *
- * Only one group is followed at a time, v3 where it is served: on Calico's clusters both serve the same resources. An error is no answer:
- * what was known before holds. Does not notice at once that a group came or went: see followResourceApi.
+ * Only one group is followed at a time, v3 where it is served: on Calico's clusters both serve the same resources. An
+ * error is no answer: what was known before holds. Does not notice at once that a group came or went: see
+ * followResourceApi.
  */
 import type { Logger } from 'pino';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
@@ -54,13 +55,16 @@ const RESOURCE = 'deeppacketinspections';
 const APIS: readonly ResourceApi[] = ['projectcalico.org/v3', 'crd.projectcalico.org/v1'];
 
 /**
- * Marks of a read-only copy that the operator keeps under crd.projectcalico.org/v1 of a resource of projectcalico.org/v3: a label, and an
- * annotation with the source's UID. One of them makes it a copy.
+ * Marks of a read-only copy that the operator keeps under crd.projectcalico.org/v1 of a resource of
+ * projectcalico.org/v3: a label, and an annotation with the source's UID. One of them makes it a copy.
  */
 export const COPY_LABEL = 'dpi-agent.io/copy';
 export const COPY_OF = 'dpi-agent.io/copy-of';
 
-/** A group that was followed and is gone is looked for once more after this time: servers of one cluster learn of CRDs one by one. */
+/**
+ * A group that was followed and is gone is looked for once more after this time: servers of one cluster learn of CRDs
+ * one by one.
+ */
 const CONFIRM_MILLIS = 2_000;
 /** Shortest time between two looks, however often the caller asks. */
 const RECHECK_MILLIS = 1_000;
@@ -76,7 +80,7 @@ export const RULE_SETS_ANNOTATION = 'dpi-agent.io/rule-sets';
 /** Rule sets of one resource; further ones are not looked at. */
 const MAX_RULE_SETS = 32;
 
-/** The rule sets that a resource names, in order, each once; undefined: none. Names may be of sets that there are not. */
+/** The rule sets that a resource names, in order, each once; undefined: none. Not each need exist. */
 export function ruleSetsOf({ annotations }: Pick<DeepPacketInspection, 'annotations'>): string[] | undefined {
   const value = annotations[RULE_SETS_ANNOTATION];
   if (value === undefined) return undefined;
@@ -130,7 +134,7 @@ export interface FollowOptions {
   /** Called with the first answer, also when that is undefined, then with each other one. */
   onChange: (api: ResourceApi | undefined) => void;
   log?: Pick<Logger, 'warn'>;
-  /** Time between looks, in milliseconds and more or less by a tenth: while none is served, while v1 is, while v3 is. */
+  /** Time between looks, in milliseconds, give or take a tenth: while none is served, while v1 is, while v3 is. */
   noneMillis?: number;
   v1Millis?: number;
   v3Millis?: number;
@@ -144,7 +148,7 @@ export interface FollowedResourceApi {
   stop(): void;
 }
 
-/** Follows which API serves the resources: one that is installed later, a better one, one that is removed. Never throws. */
+/** Follows which API serves the resources: one installed later, a better one, one removed. Never throws. */
 export function followResourceApi(options: FollowOptions): FollowedResourceApi {
   const {
     client,

@@ -1,16 +1,18 @@
 /**
  * Writes this node's entry into the status of resources, which the agents of all nodes share.
  *
- * Invariants: level-triggered: only the newest status given for a resource is written, however many came before. Each write is of the array that
- * was read just before, with the version it was read at, so no other node's entry is lost or changed, whatever it holds; the sums are of all
- * entries of the same write. A resource that was deleted, or deleted and made again (another UID), is never written to.
+ * Invariants: level-triggered: only the newest status given for a resource is written, however many came before. Each
+ * write is of the array that was read just before, with the version it was read at, so no other node's entry is lost or
+ * changed, whatever it holds; the sums are of all entries of the same write. A resource that was deleted, or deleted
+ * and made again (another UID), is never written to.
  *
- * An entry that says the same as the server's is not written; `active.lastUpdated` alone is no change. It is the time when `success`
- * last changed, also over restarts of the agent. Calico's documentation says "time when the active field was updated":
- * https://docs.tigera.io/calico-enterprise/latest/reference/resources/deeppacketinspection
+ * An entry that says the same as the server's is not written; `active.lastUpdated` alone is no change. It is the time
+ * when `success` last changed, also over restarts of the agent. Calico's documentation says "time when the active field
+ * was updated": https://docs.tigera.io/calico-enterprise/latest/reference/resources/deeppacketinspection
  *
- * Not promised: that an entry comes back at once when somebody else removes it (it does with the next change), that a cluster's own schema
- * keeps the fields that Calico does not have, and that anything is written before a deadline: a server that refuses is asked again later.
+ * Not promised: that an entry comes back at once when somebody else removes it (it does with the next change), that a
+ * cluster's own schema keeps the fields that Calico does not have, and that anything is written before a deadline: a
+ * server that refuses is asked again later.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
@@ -24,15 +26,16 @@ const MAX_ERRORS = 10;
 /** Characters of an error's message. */
 const MAX_MESSAGE = 512;
 /**
- * A resource's interval grows by this for each node with an entry: every write reaches the agents of all nodes, so all together shall write ten
- * times a second at most, however many they are.
+ * A resource's interval grows by this for each node with an entry: every write reaches the agents of all nodes, so all
+ * together shall write ten times a second at most, however many they are.
  */
 const NODE_MILLIS = 100;
 /** Resources that are written at the same time. */
 const PARALLEL = 8;
 /**
- * First and longest wait after a conflict, in milliseconds, each wait between none and all of it: others write the same object. In a
- * simulation, 200 nodes that begin at once, with requests of 10 ms, are all done after 8 s and some 10 requests each.
+ * First and longest wait after a conflict, in milliseconds, each wait between none and all of it: others write the same
+ * object. In a simulation, 200 nodes that begin at once, with requests of 10 ms, are all done after 8 s and some 10
+ * requests each.
  */
 const CONFLICT_MILLIS = [100, 5_000] as const;
 /** First and longest wait after another failure, each between half and all of it. */
@@ -62,15 +65,18 @@ export interface StatusResource {
 
 export interface StatusWriter {
   /**
-   * The status of a resource on this node from now on. Undefined: it has none, and an entry that is there (an earlier agent's, too) is removed.
-   * The newest 10 errors are taken, with their messages cut and made printable.
+   * The status of a resource on this node from now on. Undefined: it has none, and an entry that is there (an earlier
+   * agent's, too) is removed. The newest 10 errors are taken, with their messages cut and made printable.
    */
   set(resource: StatusResource, api: ResourceApi, status: Omit<NodeStatus, 'node'> | undefined): void;
   /** The resource is gone: nothing is written, nothing is remembered. */
   forget(resource: StatusResource, api: ResourceApi): void;
-  /** Tries now to write all that waits. Resolves when each was written or refused; what was refused is tried again later. */
+  /** Tries now to write all that waits. Resolves when each was written or refused; the latter is tried again later. */
   flush(): Promise<void>;
-  /** Writes what waits, for at most `closeMillis`, and then nothing any more. To remove this node's entries, set them to undefined before. */
+  /**
+   * Writes what waits, for at most `closeMillis`, and then nothing any more. To remove this node's entries, set them to
+   * undefined before.
+   */
   close(): Promise<void>;
 }
 
@@ -193,7 +199,8 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
       const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
       await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
         if (!isNotFound(error)) throw error;
-        // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the resource itself may be missing.
+        // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the
+        // resource itself may be missing.
         await client.get(path, undefined, signal);
         return client.mergePatch(path, patch, signal);
       });
@@ -310,7 +317,7 @@ function isSame(a: NodeStatus | null | undefined, b: NodeStatus | null | undefin
   return isDeepStrictEqual(timeless(a), timeless(b));
 }
 
-/** `status.nodes` with this node's entry, or without it; undefined when it is so already. What is no list counts as empty. */
+/** `status.nodes` with this node's entry, or without it; undefined where it is so already. No list counts as empty. */
 function mergeNodes(value: unknown, node: string, wanted: NodeStatus | null): unknown[] | undefined {
   const nodes = list(value);
   const isOwn = (entry: unknown): boolean => record(entry)['node'] === node;

@@ -1,6 +1,6 @@
 /**
- * Of which pods both directions are seen: by resource for metrics and status, and by endpoint whether its packets pass the interface in one
- * direction only. Made of the capture's counters, which are compared from time to time.
+ * Of which pods both directions are seen: by resource for metrics and status, and by endpoint whether its packets pass
+ * the interface in one direction only. Made of the capture's counters, which are compared from time to time.
  */
 import type { Counters } from '../capture/protocol.ts';
 
@@ -33,7 +33,7 @@ export interface Covered {
 export interface Coverage {
   /** Compares the counters with those of before. @returns endpoints that are one-way from now on, or no longer. */
   update(endpoints: readonly Covered[]): { id: string; oneWay?: EndpointCoverage['oneWay'] }[];
-  /** It is captured elsewhere from now on: what was counted until the next comparison says nothing of what is seen there. */
+  /** It is captured elsewhere from now on: counts until the next comparison say nothing of what is seen there. */
   forget(endpointId: string): void;
   of(endpointId: string): EndpointCoverage;
 }

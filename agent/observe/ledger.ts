@@ -1,13 +1,16 @@
 /**
  * The ledger of packets: whether what came in is all accounted for, checked again and again from the counters.
  *
- * 1. `received = forwarded + shunted + dropped + unsupported + in the ring`, for each endpoint. A ring is read in order, so what was received
- *    before `WINDOW_MILLIS` must be accounted for by now, and nothing may be accounted for that was not received by now.
- * 2. `handed = analysed + in flight`, for each generation of an engine. What was handed to the FIFO before a canary that came back has been
- *    analysed; the engine's next report but one must say so. Without canaries this side is not checked.
+ * 1. `received = forwarded + shunted + dropped + unsupported + in the ring`, for each endpoint. A ring is read in
+ *    order, so what was received before `WINDOW_MILLIS` must be accounted for by now, and nothing may be accounted for
+ *    that was not received by now.
+ * 2. `handed = analysed + in flight`, for each generation of an engine. What was handed to the FIFO before a canary
+ *    that came back has been analysed; the engine's next report but one must say so. Without canaries this side is not
+ *    checked.
  *
- * Not checkable: what lay in the FIFO and in an engine when it died, and what the kernel did not show to the socket. Nor what an engine analysed
- * between its last report and a change of its rules: Snort begins to count anew then, so what is missing in the first reports after it is let pass.
+ * Not checkable: what lay in the FIFO and in an engine when it died, and what the kernel did not show to the socket.
+ * Nor what an engine analysed between its last report and a change of its rules: Snort begins to count anew then, so
+ * what is missing in the first reports after it is let pass.
  */
 
 /** No packet is in a ring for so long. */

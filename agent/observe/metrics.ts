@@ -1,7 +1,9 @@
 /**
- * The agent's metrics in Prometheus' text format, read from it at each scrape; only times that something took are told to it when they are known.
+ * The agent's metrics in Prometheus' text format, read from it at each scrape; only times that something took are told
+ * to it when they are known.
  *
- * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, `MAX_SIGNATURES`, and lists of names.
+ * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, `MAX_SIGNATURES`,
+ * and lists of names.
  */
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { shuntedOf, type Counters } from '../capture/protocol.ts';

@@ -1,8 +1,9 @@
 /**
  * Whether the agent inspects, by component, and why not; and whether it lives.
  *
- * Not ready is what keeps packets of all endpoints of a lane from being inspected, or their alerts from being kept. What waits for others, an
- * interface that is not there yet or a sink that does not answer, is said too, and changes nothing.
+ * Not ready is what keeps packets of all endpoints of a lane from being inspected, or their alerts from being kept.
+ * What waits for others, an interface that is not there yet or a sink that does not answer, is said too, and changes
+ * nothing.
  */
 import type { SinkStatus } from '../ship/sink.ts';
 import type { CanaryStatus } from './canary.ts';
@@ -24,7 +25,7 @@ export interface Readiness {
 
 /** What is asked of a running agent. */
 export interface Inspector {
-  /** Why alerts are not found or not kept: by lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
+  /** Why alerts are not found or kept: by lane for an engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
   lanes(): { lane: string; engine: { since?: number }; capture: { pid?: number }; canary: CanaryStatus }[];
   endpoints(): { state: { is: string } }[];

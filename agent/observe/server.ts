@@ -1,10 +1,12 @@
 /**
- * What the agent says of itself over HTTP: `/health` (it lives), `/readiness` (it inspects), `/metrics` (Prometheus), `/status` (the snapshot).
+ * What the agent says of itself over HTTP: `/health` (it lives), `/readiness` (it inspects), `/metrics` (Prometheus),
+ * `/status` (the snapshot).
  *
- * `/status` names pods, rules and files, and is for this machine only: over the unix socket, which its owner alone may open, or from a
- * loopback address.
+ * `/status` names pods, rules and files, and is for this machine only: over the unix socket, which its owner alone may
+ * open, or from a loopback address.
  *
- * Reads only. Does not depend on the API server or on Elasticsearch: an agent that loses either goes on inspecting, and is ready.
+ * Reads only. Does not depend on the API server or on Elasticsearch: an agent that loses either goes on inspecting, and
+ * is ready.
  */
 import { chmodSync, mkdirSync, statSync, unlinkSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
@@ -48,7 +50,8 @@ export async function serve({ port, address, ...answers }: ServerOptions): Promi
 }
 
 /**
- * The same on a unix socket that only the agent's own user may open. The socket of an agent that was killed is replaced.
+ * The same on a unix socket that only the agent's own user may open. The socket of an agent that was killed is
+ * replaced.
  * @returns what closes and removes it.
  * @throws Error that says what to do: the path is too long, no socket, or another agent answers there.
  */

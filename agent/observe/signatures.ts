@@ -1,6 +1,6 @@
 /**
- * Alerts by signature and by priority, for metrics whose number of series is bounded and whose series stay: the first `limit` signatures that
- * fire have a series each for as long as the agent runs, all others share one.
+ * Alerts by signature and by priority, for metrics whose number of series is bounded and whose series stay: the first
+ * `limit` signatures that fire have a series each for as long as the agent runs, all others share one.
  */
 export interface SignatureCounts {
   add(alert: { gid: number; sid: number; priority: number }): void;

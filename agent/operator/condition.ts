@@ -1,5 +1,6 @@
 /**
- * What became of the settings, as a condition of the IntrusionDetection and as events. Conditions of other types are others' and stay.
+ * What became of the settings, as a condition of the IntrusionDetection and as events. Conditions of other types are
+ * others' and stay.
  */
 import type { ApiClient, ApiObject } from '../kube/api.ts';
 import { list, record, text } from '../kube/fields.ts';

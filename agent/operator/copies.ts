@@ -1,9 +1,10 @@
 /**
- * Read-only copies of the resources of projectcalico.org/v3 under crd.projectcalico.org/v1, as Calico stores them, for those who look there.
+ * Read-only copies of the resources of projectcalico.org/v3 under crd.projectcalico.org/v1, as Calico stores them, for
+ * those who look there.
  *
- * A copy bears the label and the annotation of agent/kube/resources.ts, with its source's UID. Agents pass it over. What others change in one is
- * put back, and one whose source is gone goes. An object there that is no copy is somebody's own: it is left alone, and counted where a copy
- * could not be made because of it.
+ * A copy bears the label and the annotation of agent/kube/resources.ts, with its source's UID. Agents pass it over.
+ * What others change in one is put back, and one whose source is gone goes. An object there that is no copy is
+ * somebody's own: it is left alone, and counted where a copy could not be made because of it.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';

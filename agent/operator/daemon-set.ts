@@ -1,9 +1,9 @@
 /**
  * Makes the DaemonSet what it shall be, and puts back what others change in it.
  *
- * By server-side apply: the fields of the template and of the settings are the operator's; what others add beside them stays
- * (`kubectl rollout restart` is an annotation of theirs). Fields that `kubectl apply` set before, from the static manifest, become the
- * operator's too, so that they go when the template no longer has them.
+ * By server-side apply: the fields of the template and of the settings are the operator's; what others add beside them
+ * stays (`kubectl rollout restart` is an annotation of theirs). Fields that `kubectl apply` set before, from the static
+ * manifest, become the operator's too, so that they go when the template no longer has them.
  */
 import type { Logger } from 'pino';
 import type { ApiClient, ApiObject, FieldSet, ManagedFields } from '../kube/api.ts';
@@ -42,7 +42,10 @@ export function toLive({ metadata, ...object }: ApiObject & { spec?: unknown }):
 }
 
 export interface Keeper {
-  /** @returns milliseconds after which to call it again, as somebody else changed what was just put back; undefined: all is as it shall be. */
+  /**
+   * @returns milliseconds after which to call it again, as somebody else changed what was just put back; undefined: all
+   * is as it shall be.
+   */
   apply(desired: DaemonSet, live: LiveDaemonSet | undefined, signal: AbortSignal): Promise<number | undefined>;
   remove(live: LiveDaemonSet | undefined, signal: AbortSignal): Promise<void>;
   /** How often something was put back. */

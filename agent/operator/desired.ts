@@ -1,8 +1,9 @@
 /**
- * The DaemonSet that shall be, out of the pod template that was deployed and the settings of the IntrusionDetection. Pure.
+ * The DaemonSet that shall be, out of the pod template that was deployed and the settings of the IntrusionDetection.
+ * Pure.
  *
- * The template is a PodTemplate in the cluster, which deploy/components/operator makes out of deploy/daemonset.yaml and of all
- * that the user's own kustomization changes in it: so what was set there holds with the operator too.
+ * The template is a PodTemplate in the cluster, which deploy/components/operator makes out of deploy/daemonset.yaml and
+ * of all that the user's own kustomization changes in it: so what was set there holds with the operator too.
  */
 import { plain } from '../config/text.ts';
 import type { ApiObject } from '../kube/api.ts';

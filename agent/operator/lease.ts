@@ -1,10 +1,10 @@
 /**
  * Leadership among the replicas by a Lease (coordination.k8s.io/v1).
  *
- * At most one leads at a time, as long as clocks run at the same speed: a leader stops `DURATION - RENEW` before anybody else may take
- * over, counted from the moment at which it sent its last successful request, while the others count from when they saw it. Only monotonic clocks
- * are compared with themselves; the times in the Lease are for people. A process that was stopped finds out when it asks isLeader(),
- * which is to be asked before each write.
+ * At most one leads at a time, as long as clocks run at the same speed: a leader stops `DURATION - RENEW` before
+ * anybody else may take over, counted from the moment at which it sent its last successful request, while the others
+ * count from when they saw it. Only monotonic clocks are compared with themselves; the times in the Lease are for
+ * people. A process that was stopped finds out when it asks isLeader(), which is to be asked before each write.
  *
  * Not promised: a request that the network holds back for longer than that may arrive when another leads.
  */
@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import { ApiError, type ApiClient, type ApiObject } from '../kube/api.ts';
 
-/** How long a Lease holds after it was seen to be renewed, how long its holder relies on it, and how often it is looked at. */
+/** How long a Lease holds after it was seen renewed, how long its holder relies on it, how often it is looked at. */
 const DURATION_MILLIS = 15_000;
 const RENEW_MILLIS = 10_000;
 const RETRY_MILLIS = 2_000;

@@ -1,8 +1,9 @@
 /**
  * Composes the operator: what it watches → what shall be → what it writes, as long as it leads.
  *
- * Level-triggered: each round compares what is with what shall be, whatever happened before it. All replicas watch; only the leader
- * writes, and asks before each write whether it still leads. What can't be known (a list that was never read) changes nothing.
+ * Level-triggered: each round compares what is with what shall be, whatever happened before it. All replicas watch;
+ * only the leader writes, and asks before each write whether it still leads. What can't be known (a list that was never
+ * read) changes nothing.
  */
 import type { Logger } from 'pino';
 import { ApiError, type ApiClient, type ApiObject } from '../kube/api.ts';

@@ -1,6 +1,7 @@
 /**
- * How long to wait before somebody else's change is put back: not at all the first time, then 1 s, doubled with each further time, up to
- * 5 minutes. So two who want different things do not write for ever. 10 quiet minutes make it prompt again.
+ * How long to wait before somebody else's change is put back: not at all the first time, then 1 s, doubled with each
+ * further time, up to 5 minutes. So two who want different things do not write for ever. 10 quiet minutes make it
+ * prompt again.
  */
 const FIRST_MILLIS = 1_000;
 const LAST_MILLIS = 300_000;

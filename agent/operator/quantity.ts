@@ -1,4 +1,6 @@
-/** Quantities as Kubernetes writes them: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity */
+/**
+ * Quantities as Kubernetes writes them: https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity
+ */
 
 const QUANTITY = /^\+?(\d{1,15}(?:\.\d{0,9})?|\.\d{1,9})(?:([KMGTPE]i|[numkMGTPE])|[eE]([+-]?\d{1,2}))?$/;
 

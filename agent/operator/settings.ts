@@ -1,6 +1,6 @@
 /**
- * What an IntrusionDetection (operator.tigera.io/v1) says of deep packet inspection, checked as strictly as can be without a node: a value that is
- * refused here would make every agent of the cluster fail at once.
+ * What an IntrusionDetection (operator.tigera.io/v1) says of deep packet inspection, checked as strictly as can be
+ * without a node: a value that is refused here would make every agent of the cluster fail at once.
  *
  * The fields are those of Calico Enterprise:
  * https://docs.tigera.io/calico-enterprise/latest/reference/installation/api#operator.tigera.io/v1.IntrusionDetectionSpec
@@ -38,7 +38,7 @@ const NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** A reference as a container runtime takes it: host, path, tag, digest. */
 const IMAGE = /^[A-Za-z0-9][A-Za-z0-9._:/-]{0,511}(@[a-z0-9+._-]+:[A-Fa-f0-9]{32,128})?$/;
 
-/** @returns settings; where there are problems, each names the field and the value, and the settings are not to be used. */
+/** @returns settings. Each problem names the field and the value; with one, the settings are not to be used. */
 export function readSettings(spec: unknown): { settings: Settings; problems: string[] } {
   const problems: string[] = [];
   const refuse = (field: string, value: unknown, reason: string): void => {

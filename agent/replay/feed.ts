@@ -150,7 +150,10 @@ function createRoom(output: Output, from: number) {
   return { add, commit };
 }
 
-/** A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. Reading on after `stop` is an error. */
+/**
+ * A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. Reading on after
+ * `stop` is an error.
+ */
 async function readChunks(file: string, stop: AbortSignal): Promise<AsyncIterable<Buffer>> {
   if (file === STDIN) return cut(addAbortSignal(stop, process.stdin) as AsyncIterable<Buffer>);
   const isGzip = (await headOf(file)).kind === 'gzip';

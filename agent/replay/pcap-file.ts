@@ -1,12 +1,12 @@
 /**
  * Reads capture files as a stream of bytes: classic pcap and pcapng.
  *
- * Packets go to a callback, not to an async generator: a call costs nothing, and the caller bounds what one call of `push` may
- * deliver by the size of its chunks.
+ * Packets go to a callback, not to an async generator: a call costs nothing, and the caller bounds what one call of
+ * `push` may deliver by the size of its chunks.
  *
- * Invariants: nothing throws on input bytes, and how they are cut into chunks changes nothing. A packet that lies in one chunk is
- * handed out in place; only one that crosses a boundary is copied. Memory is bounded whatever lengths the file claims: one
- * record of at most `MAX_BUFFERED_BYTES`, `MAX_INTERFACES` interfaces, `MAX_DAMAGES` damages.
+ * Invariants: nothing throws on input bytes, and how they are cut into chunks changes nothing. A packet that lies in
+ * one chunk is handed out in place; only one that crosses a boundary is copied. Memory is bounded whatever lengths the
+ * file claims: one record of at most `MAX_BUFFERED_BYTES`, `MAX_INTERFACES` interfaces, `MAX_DAMAGES` damages.
  *
  * What precedes damage is delivered. A classic pcap has no marks to find the next record by, so reading stops at an
  * impossible record header; so it does at an impossible pcapng block length. A bad packet block inside intact framing

@@ -1,6 +1,6 @@
 /**
- * Decides what of changed rules an engine is given: what it refuses is left out, and where that can't be told rule by rule, a whole set stays as
- * it was last good. Tries are bounded, whatever the rules are.
+ * Decides what of changed rules an engine is given: what it refuses is left out, and where that can't be told rule by
+ * rule, a whole set stays as it was last good. Tries are bounded, whatever the rules are.
  */
 import type { Verdict } from '../engine/validate.ts';
 import { ruleKey } from './files.ts';

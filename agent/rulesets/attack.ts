@@ -1,9 +1,10 @@
 /**
  * MITRE ATT&CK and what to do, of a rule: as it states them in its metadata, else what follows from its class.
  *
- * Stated, in the keys that this project, Emerging Threats and others use: `mitre_technique`, `mitre_technique_id`, `mitre_tactic`, `mitre_tactic_id`,
- * `mitigation`. Derived only from classes whose name says what an attacker does; a class such as `attempted-admin` or `misc-attack` says how bad it
- * is, so nothing follows from it. A derived technique or tactic is a hint about the kind of rule, not a finding about this one.
+ * Stated, in the keys that this project, Emerging Threats and others use: `mitre_technique`, `mitre_technique_id`,
+ * `mitre_tactic`, `mitre_tactic_id`, `mitigation`. Derived only from classes whose name says what an attacker does; a
+ * class such as `attempted-admin` or `misc-attack` says how bad it is, so nothing follows from it. A derived technique
+ * or tactic is a hint about the kind of rule, not a finding about this one.
  */
 import type { RuleInfo } from './rule.ts';
 

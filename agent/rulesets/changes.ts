@@ -1,4 +1,7 @@
-/** The file of the operator's changes to rules (its language: modify.ts): reading it, and adding to it without disturbing what is there. */
+/**
+ * The file of the operator's changes to rules (its language: modify.ts): reading it, and adding to it without
+ * disturbing what is there.
+ */
 import { readFile, realpath, stat } from 'node:fs/promises';
 import { errorCode } from '../files/errors.ts';
 import { replaceFile } from '../files/replace.ts';
@@ -6,7 +9,7 @@ import { parseChanges, type Change } from './modify.ts';
 
 const MAX_FILE_BYTES = 1 << 20;
 
-/** The changes of a file; none where there is no such file. @throws Error that lists each error as `file:line: what`. */
+/** The changes of a file; none where there is no file. @throws Error that lists each error as `file:line: what`. */
 export async function readChanges(file: string): Promise<Change[]> {
   const parsed = parseChanges(await readText(file));
   if ('changes' in parsed) return parsed.changes;
@@ -26,8 +29,8 @@ async function readText(file: string): Promise<string> {
 }
 
 /**
- * The text with the change as its last line. Other lines that turn the same condition on or off go: the last one counts, and its comment
- * stays. All else is kept as it is.
+ * The text with the change as its last line. Other lines that turn the same condition on or off go: the last one
+ * counts, and its comment stays. All else is kept as it is.
  * @param condition As a line has it; it is put into quotes where it must be.
  */
 export function withChange(text: string, action: 'enable' | 'disable', condition: string): string {
@@ -44,7 +47,11 @@ export function withChange(text: string, action: 'enable' | 'disable', condition
   return `${[...kept, `${action} ${word}${comment}`].join('\n')}\n`;
 }
 
-/** Adds a change to the file, which is made where there is none. @returns whether anything changed. @throws Error that says why it can't be written. */
+/**
+ * Adds a change to the file, which is made where there is none.
+ * @returns whether anything changed.
+ * @throws Error that says why it can't be written.
+ */
 export async function writeChange(file: string, action: 'enable' | 'disable', condition: string): Promise<boolean> {
   const before = await readText(file);
   const after = withChange(before, action, condition);

@@ -1,8 +1,9 @@
 /**
- * Classes of rules (`classtype`) and types of references, as `classification.config` and `reference.config` define them, with what is known without
- * such files.
+ * Classes of rules (`classtype`) and types of references, as `classification.config` and `reference.config` define
+ * them, with what is known without such files.
  *
- * Formats, both engines': `config classification: <name>,<text>,<priority>` and `config reference: <type> <prefix of a URL>`, a line each, `#` comments.
+ * Formats, both engines': `config classification: <name>,<text>,<priority>` and `config reference: <type> <prefix of a
+ * URL>`, a line each, `#` comments.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -122,9 +123,10 @@ export function parseReferenceTypes(text: string): Map<string, string> {
 }
 
 /**
- * What the engine's and the operator's files say, over what is built in. An engine's `reference.config` only adds types, because many of its sites are
- * gone; the operator's files count before all.
- * @param engine Folder of the engine's own files. @param own Folders of the operator's, later ones over earlier ones. Files that are not there count for nothing.
+ * What the engine's and the operator's files say, over what is built in. An engine's `reference.config` only adds
+ * types, because many of its sites are gone; the operator's files count before all.
+ * @param engine Folder of the engine's own files. @param own Folders of the operator's, later ones over earlier ones.
+ * Files that are not there count for nothing.
  */
 export function loadVocabulary(engine: string | undefined, own: readonly string[]): RuleVocabulary {
   const read = (directory: string, name: string): string => {

@@ -1,4 +1,7 @@
-/** What a resource is told of the rule sets that it gets: which there are not, which are refused, and which rules are left out. */
+/**
+ * What a resource is told of the rule sets that it gets: which there are not, which are refused, and which rules are
+ * left out.
+ */
 import type { SetVersion } from './admit.ts';
 import { unknownSet, type RuleSet } from './sets.ts';
 

@@ -1,8 +1,8 @@
 /**
  * A rule in plain words: whose traffic, in which direction, and what it looks for, option by option.
  *
- * For people: short, and not complete. Options without words of their own come as they stand. Nothing of the rule decides about time or memory
- * beyond its length; control characters are left in, so whoever prints it strips them.
+ * For people: short, and not complete. Options without words of their own come as they stand. Nothing of the rule
+ * decides about time or memory beyond its length; control characters are left in, so whoever prints it strips them.
  */
 import type { RuleInfo } from './rule.ts';
 

@@ -1,8 +1,9 @@
 /**
  * Finds rule files, and reads them.
  *
- * A folder is searched to any depth for `*.rules`. Names that start with a dot are left out: a mounted ConfigMap keeps its files a
- * second time in such folders. A file that is reached by two ways counts once; links that lead back up end there.
+ * A folder is searched to any depth for `*.rules`. Names that start with a dot are left out: a mounted ConfigMap keeps
+ * its files a second time in such folders. A file that is reached by two ways counts once; links that lead back up end
+ * there.
  */
 import { constants } from 'node:fs';
 import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
@@ -26,7 +27,8 @@ export function ruleKey({ gid, sid }: { gid: number; sid: number }): string {
 
 /**
  * The file itself, or the rule files in a folder, sorted by path (by code units).
- * Rejects with an Error that names the path if it is missing, unreadable, neither file nor folder, or a folder without rule files.
+ * Rejects with an Error that names the path if it is missing, unreadable, neither file nor folder, or a folder without
+ * rule files.
  */
 export async function findRuleFiles(path: string): Promise<string[]> {
   const found = new Map<string, string>();

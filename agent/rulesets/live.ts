@@ -2,8 +2,8 @@
  * The rules that an agent inspects by, from files to lanes, and how they change while it runs:
  * files → sets → admission (what the engine takes) → a swap of all lanes → the last good rules on disk.
  *
- * Invariants: one change at a time, and any number that come together are one; what inspects is what was last good whenever a change fails; what
- * is not loaded has a reason, in the conditions of each resource that named it.
+ * Invariants: one change at a time, and any number that come together are one; what inspects is what was last good
+ * whenever a change fails; what is not loaded has a reason, in the conditions of each resource that named it.
  */
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
@@ -112,7 +112,10 @@ interface LiveState {
   waiting: Promise<void> | undefined;
 }
 
-/** @throws Error when there are no rules that the engine takes, a path of `rules` does not exist, or a default set is unknown. */
+/**
+ * @throws Error when there are no rules that the engine takes, a path of `rules` does not exist, or a default set is
+ * unknown.
+ */
 export async function openRules(options: LiveOptions): Promise<LiveRules> {
   const live: LiveState = {
     options,

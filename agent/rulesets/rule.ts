@@ -1,14 +1,15 @@
 /**
- * Reads the text of rule files of Snort 3 and Suricata: what a rule says about itself (message, class, references, metadata),
- * not what it matches.
+ * Reads the text of rule files of Snort 3 and Suricata: what a rule says about itself (message, class, references,
+ * metadata), not what it matches.
  *
- * Invariants: never throws, whatever the text; takes time and memory linear in its length; a damaged rule ends at the latest where
- * a line starts the next rule, also a commented-out one. Rules longer than `MAX_RULE_LENGTH` are problems, not rules.
+ * Invariants: never throws, whatever the text; takes time and memory linear in its length; a damaged rule ends at the
+ * latest where a line starts the next rule, also a commented-out one. Rules longer than `MAX_RULE_LENGTH` are problems,
+ * not rules.
  *
- * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's end, bodies over
- * several lines with comments inside, several rules on one line, a last option without its semicolon, commented-out rules.
- * Not promised: that an engine accepts what is accepted here. Nothing that a rule matches is checked, `include` is not followed
- * (it is reported), variables are not replaced.
+ * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's
+ * end, bodies over several lines with comments inside, several rules on one line, a last option without its semicolon,
+ * commented-out rules. Not promised: that an engine accepts what is accepted here. Nothing that a rule matches is
+ * checked, `include` is not followed (it is reported), variables are not replaced.
  */
 
 /** Characters in one rule; the engines' own limits are lower (Suricata: 8,192) or unstated. */
@@ -49,7 +50,7 @@ export interface RuleInfo {
   enabled: boolean;
   /** Lines of the operator's changes that changed it; absent where none did. */
   changes?: readonly number[];
-  /** As it stands in the file, from the action (of a rule that is commented out: from its `#`) to the closing parenthesis. */
+  /** As it stands in the file: from the action, or the `#` that comments it out, to the closing parenthesis. */
   text: string;
 }
 
@@ -219,7 +220,10 @@ function readRule(text: string, start: number, { enabled, action, actionEnd }: R
 
 export interface RuleOption {
   key: string;
-  /** Without the white space around it, over continued lines; with quotation marks and escapes. Empty for an option without one. */
+  /**
+   * Without the white space around it, over continued lines; with quotation marks and escapes. Empty for an option
+   * without one.
+   */
   value: string;
 }
 
@@ -376,7 +380,7 @@ function skipGap(text: string, start: number, enabled: boolean, limit: number): 
   return { stopped: true, at: Math.min(position, text.length) };
 }
 
-/** Whether a rule goes on behind this line end: not where another starts; one that is commented out only in a comment. */
+/** Whether a rule goes on behind this line end: not where another starts, and a commented one only in a comment. */
 function continues(text: string, newline: number, enabled: boolean): boolean {
   const first = skipBlanks(text, newline + 1);
   return ruleStart(text, first) === undefined && (enabled || text.charCodeAt(first) === HASH);
@@ -414,8 +418,8 @@ function startsBlock(text: string, position: number): boolean {
 }
 
 /**
- * Just behind a block comment; `undefined` without its end. In C's kind, quotation marks protect what is between them on a line.
- * `inRule`: the end must stand before a line that starts a rule.
+ * Just behind a block comment; `undefined` without its end. In C's kind, quotation marks protect what is between them
+ * on a line. `inRule`: the end must stand before a line that starts a rule.
  */
 function blockEnd(text: string, start: number, inRule = false): number | undefined {
   if (!text.startsWith('/*', start)) {

@@ -1,12 +1,13 @@
 /**
- * Rule sets: folders of rule files. Finds them, reads them into one index, and makes the text of which an engine is to load them.
+ * Rule sets: folders of rule files. Finds them, reads them into one index, and makes the text of which an engine is to
+ * load them.
  *
  *   built-in                     rules/<set>/ of this package: `kubernetes`
  *   <rulesDirectory>/<set>/      the operator's own; one of a built-in set's name takes its place
  *   <rulesDirectory>/*.rules     and the paths of `rules:` are the set `custom`
  *
- * Invariants: a signature (`gid:sid`) is one rule, that with the highest rev, whatever sets have it; an engine gets rules only, one behind
- * the other, and nothing else of a file: an `include` leads nowhere.
+ * Invariants: a signature (`gid:sid`) is one rule, that with the highest rev, whatever sets have it; an engine gets
+ * rules only, one behind the other, and nothing else of a file: an `include` leads nowhere.
  */
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
@@ -74,7 +75,7 @@ export interface LoadedSets {
 
 /** What rules go through between a file and the engine; pure functions. */
 export interface RuleHooks {
-  /** Turns the rules of a file on and off, and changes them: as many, in their order. Gets those that are commented out too. */
+  /** Turns the rules of a file on and off, and changes them; none is added or moved. Gets those commented out too. */
   modify?: (rules: readonly RuleInfo[], set: string) => RuleInfo[];
   /** A rule in Snort's syntax as Suricata takes it, or why there is none that means the same. */
   translate?: (rule: RuleInfo) => { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
@@ -128,7 +129,10 @@ export async function findSets({ rulesDirectory, paths, engine }: SetSources): P
   return sets;
 }
 
-/** Sets that those get whose resource names none: the configured ones, and `custom` where it has files, as they were put there to be used. */
+/**
+ * Sets that those get whose resource names none: the configured ones, and `custom` where it has files, as they were put
+ * there to be used.
+ */
 export function defaultSets(configured: readonly string[], sets: ReadonlyMap<string, RuleSet>): string[] {
   return [...new Set([...configured, ...(sets.has(CUSTOM) ? [CUSTOM] : [])])];
 }
@@ -160,7 +164,10 @@ function syntaxOf(file: string): Syntax {
   return owner === 'snort' || owner === 'suricata' ? owner : 'either';
 }
 
-/** Snort's files are Suricata's too, translated, but where the same rules are there in its own syntax. Nothing translates the other way. */
+/**
+ * Snort's files are Suricata's too, translated, but where the same rules are there in its own syntax. Nothing
+ * translates the other way.
+ */
 function forEngine(files: readonly string[], engine: EngineName): SetFile[] {
   const all = new Set(files);
   return files
@@ -241,7 +248,8 @@ function looksLikeSnort(text: string): EngineName | 'either' {
 }
 
 /**
- * The files that an engine is to load, one for all rules that are in the same sets: so each policy has each of its rules once.
+ * The files that an engine is to load, one for all rules that are in the same sets: so each policy has each of its
+ * rules once.
  * @param sets Those that are used; rules of no other are left out.
  */
 export function stageSets(index: RuleIndex, sets: ReadonlySet<string>): StagedFile[] {

@@ -2,7 +2,8 @@
  * The last good rules on disk, so that an agent that starts with bad files goes on with what was good.
  *
  *   <directory>/good.json                    engine, overrides, and the sets with their hashes; replaced in one step
- *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, and what the engine gets where it differs
+ *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, and what the engine gets
+ *                                            where it differs
  *
  * What can't be read is as if it were not there.
  */

@@ -1,6 +1,6 @@
 /**
- * Takes lanes from one state of the rules to another, one after the other. A swap is over only when each lane's canary says that its engine
- * inspects by the new ones; else all go back.
+ * Takes lanes from one state of the rules to another, one after the other. A swap is over only when each lane's canary
+ * says that its engine inspects by the new ones; else all go back.
  *
  *   every lane proven                      → swapped
  *   one not, all back and proven           → rolled_back
@@ -10,7 +10,10 @@ import type { EngineRules } from '../engine/rules.ts';
 
 export interface SwapLane {
   name: string;
-  /** @returns why its engine does not inspect by them; undefined when it does. An engine that does not run has them at its next start. */
+  /**
+   * @returns why its engine does not inspect by them; undefined when it does. An engine that does not run has them at
+   * its next start.
+   */
   reload(rules: EngineRules): Promise<string | undefined>;
   /** Starts its engine anew, with the rules that it was last told. */
   restart(): Promise<void>;

@@ -1,4 +1,4 @@
-/** What the sends so far say of the destination: how long to wait before the next one, and whether the circuit is open. */
+/** What the sends so far say of the destination: how long to wait before the next, and whether the circuit is open. */
 import type { SendFailure } from './destination.ts';
 import { pendingOf, type SinkState } from './state.ts';
 

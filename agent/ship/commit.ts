@@ -1,10 +1,13 @@
-/** Saves what is settled: the dead letters go to the disk, then the cursor. Counts once that is there, and only then. */
+/** Saves what is settled: the dead letters go to the disk, then the cursor. Counts it only then. */
 import type { Progress } from './cursor.ts';
 import { isUnsettled, type Entry, type Refused } from './entry.ts';
 import type { SinkState, Window } from './state.ts';
 import { attempt, rest, TICK_MILLIS } from './wait.ts';
 
-/** Moves the cursor over all that is settled before the first event that isn't. Tries until it is done; after a stop only once: what isn't saved is sent again after the restart. */
+/**
+ * Moves the cursor over all that is settled before the first event that isn't. Tries until it is done; after a stop
+ * only once: what isn't saved is sent again after the restart.
+ */
 export async function commit(sink: SinkState): Promise<void> {
   const { window, stop } = sink;
   const settled = settledOf(window);

@@ -5,9 +5,10 @@
  *
  * After a crash it is the old one or the new one.
  *
- * Recovery: without the file, the sink begins at the journal's oldest event. A file that makes no sense is kept aside as
- * `<sink>.cursor.json.damaged`, and the same happens. A cursor behind the journal's end is one of another journal, or the journal was
- * cut back: the sink begins at the oldest event too, with all counters at 0. The destination sees some events twice then.
+ * Recovery: without the file, the sink begins at the journal's oldest event. A file that makes no sense is kept aside
+ * as `<sink>.cursor.json.damaged`, and the same happens. A cursor behind the journal's end is one of another journal,
+ * or the journal was cut back: the sink begins at the oldest event too, with all counters at 0. The destination sees
+ * some events twice then.
  *
  * Not promised: that another journal is noticed when it has at least as many events as the one before.
  */

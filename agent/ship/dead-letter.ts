@@ -1,17 +1,19 @@
 /**
  * Events that a sink's destination refused for good, until somebody sends them again (`dpi-agent events redrive`).
  *
- * A folder for each sink is a journal of its own, `dead-letters-<number>.ndjson`: one DeadLetter a line. It is opened for each batch and
- * closed again, so that redrive can take the lock in between. Beyond the disk budget the oldest are deleted and counted.
+ * A folder for each sink is a journal of its own, `dead-letters-<number>.ndjson`: one DeadLetter a line. It is opened
+ * for each batch and closed again, so that redrive can take the lock in between. Beyond the disk budget the oldest are
+ * deleted and counted.
  *
- * Redrive moves the segments to `redriving/<time>-<pid>/` and deletes them when all were sent or put back; what an interrupted one left
- * there is found by the next.
+ * Redrive moves the segments to `redriving/<time>-<pid>/` and deletes them when all were sent or put back; what an
+ * interrupted one left there is found by the next.
  *
- * Recovery: a letter is on the disk before the sink's cursor moves over its event. After a crash between the two the same letters come
- * again: those that are in the last segments already are left out.
+ * Recovery: a letter is on the disk before the sink's cursor moves over its event. After a crash between the two the
+ * same letters come again: those that are in the last segments already are left out.
  *
- * Not promised: that a letter is there once when redrive took it just between such a crash and the restart. That an event of
- * nearly 1 MiB (the agent's own are below 128 KiB) is kept: of a letter that would be longer than a line may be, the length remains.
+ * Not promised: that a letter is there once when redrive took it just between such a crash and the restart. That an
+ * event of nearly 1 MiB (the agent's own are below 128 KiB) is kept: of a letter that would be longer than a line may
+ * be, the length remains.
  */
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -133,7 +135,10 @@ export interface TakenLetters {
   release(): void;
 }
 
-/** Takes all letters out of a sink's folder. @throws JournalError; ELOCKED while another redrive runs or the folder stays locked. */
+/**
+ * Takes all letters out of a sink's folder.
+ * @throws JournalError; ELOCKED while another redrive runs or the folder stays locked.
+ */
 export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLIS): Promise<TakenLetters> {
   const redriving = path.join(directory, 'redriving');
   await mkdir(redriving, { recursive: true, mode: 0o750 });

@@ -31,8 +31,9 @@ export type SendFailure =
   | 'incomplete';
 
 /**
- * Nothing is known of the whole batch. `too_large` and `refused` may be the fault of single items: the sink tries smaller batches;
- * all others are tried again as they are. The message is for an operator: what, where, what to do; never a credential.
+ * Nothing is known of the whole batch. `too_large` and `refused` may be the fault of single items: the sink tries
+ * smaller batches; all others are tried again as they are. The message is for an operator: what, where, what to do;
+ * never a credential.
  */
 export class SendError extends Error {
   override readonly name = 'SendError';
@@ -45,7 +46,10 @@ export class SendError extends Error {
 }
 
 export interface Destination {
-  /** An outcome for each item, in order. @throws SendError when nothing is known of any. The reason of the signal when it is aborted. */
+  /**
+   * An outcome for each item, in order.
+   * @throws SendError when nothing is known of any. The reason of the signal when it is aborted.
+   */
   send(items: readonly Item[], signal: AbortSignal): Promise<Outcome[]>;
   close(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** Sends what is unsettled, each event once; halves a batch that is refused as a whole, until the guilty event is alone. */
+/** Sends what is unsettled, each event once; halves a batch that is refused whole, until the guilty event is alone. */
 import { countFailure, noteFailed, noteSucceeded } from './breaker.ts';
 import { SendError, type Outcome } from './destination.ts';
 import { isUnsettled, type Unsettled } from './entry.ts';

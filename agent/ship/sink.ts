@@ -1,6 +1,6 @@
 /**
- * Carries the journal's events to one destination: reads from the sink's cursor, gathers batches, sends, tries again, sets aside what
- * is refused for good, and moves the cursor.
+ * Carries the journal's events to one destination: reads from the sink's cursor, gathers batches, sends, tries again,
+ * sets aside what is refused for good, and moves the cursor.
  *
  * The way of a batch, a file each:
  *
@@ -10,25 +10,29 @@
  *   breaker.ts   how long to wait for that, and when single events go
  *   commit.ts    dead letters and then the cursor go to the disk
  *
- * Order: an event is settled (delivered, or refused for good) → its dead letter is on the disk → the cursor moves over it. The cursor
- * never moves over an event that is unsettled: after a crash, events behind it are sent again, and the destination tells which it had.
+ * Order: an event is settled (delivered, or refused for good) → its dead letter is on the disk → the cursor moves over
+ * it. The cursor never moves over an event that is unsettled: after a crash, events behind it are sent again, and the
+ * destination tells which it had.
  *
- * The window is what lies between the cursor and the reader: events sent but not settled, events settled behind one that isn't, and gaps
- * where retention was faster. Unsettled events are at most one batch, by count and by size; dead letters that wait for the
- * cursor at most another; of delivered ones nothing but the count stays. So an event that always fails holds up no other.
+ * The window is what lies between the cursor and the reader: events sent but not settled, events settled behind one
+ * that isn't, and gaps where retention was faster. Unsettled events are at most one batch, by count and by size; dead
+ * letters that wait for the cursor at most another; of delivered ones nothing but the count stays. So an event that
+ * always fails holds up no other.
  *
- * An event fails for good when the destination says so, when alone it is too large or refused, or when the destination asked 8 times
- * to try it again while it took others in between (a throttled one is not counted against it).
+ * An event fails for good when the destination says so, when alone it is too large or refused, or when the destination
+ * asked 8 times to try it again while it took others in between (a throttled one is not counted against it).
  *
- * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + pending. An event that retention deletes while it
- * is in the window may still be delivered, and counts as that; in a crash it becomes evicted.
+ * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + pending. An event that retention
+ * deletes while it is in the window may still be delivered, and counts as that; in a crash it becomes evicted.
  *
- * Failures: after each send that leaves events unsettled the sink waits (exponential, full jitter). After 3 sends in a row that settled
- * nothing the circuit opens: single events go, each time another one, until one goes through. It is logged when it opens and when it
- * closes, not in between. When dead letters or cursor can't be written, or the journal not be read, the sink tries each second.
+ * Failures: after each send that leaves events unsettled the sink waits (exponential, full jitter). After 3 sends in a
+ * row that settled nothing the circuit opens: single events go, each time another one, until one goes through. It is
+ * logged when it opens and when it closes, not in between. When dead letters or cursor can't be written, or the journal
+ * not be read, the sink tries each second.
  *
- * Not promised: that nothing is sent twice after a crash; an event that was set aside just before it may then be delivered too. A lone event
- * that fails stays pending until others come and go through: nothing else tells a bad event from a bad destination.
+ * Not promised: that nothing is sent twice after a crash; an event that was set aside just before it may then be
+ * delivered too. A lone event that fails stays pending until others come and go through: nothing else tells a bad event
+ * from a bad destination.
  */
 import { backoffMillis } from './breaker.ts';
 import { commit } from './commit.ts';
@@ -65,7 +69,7 @@ export interface SinkStatus {
 export interface Sink {
   readonly name: string;
   status(): SinkStatus;
-  /** Gives a send under way at most this long, then aborts it; saves the cursor, closes the destination. Never rejects. */
+  /** Gives a send under way this long at most, then aborts it; saves the cursor; closes the destination. */
   stop(graceMillis: number): Promise<void>;
 }
 

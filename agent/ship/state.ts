@@ -33,7 +33,10 @@ export interface SinkOptions {
   /** Bytes. */
   deadLetterSize: number;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
-  /** Called for each send that delivered events. @param oldest of them: when its packet was captured, in ms since the Unix epoch. */
+  /**
+   * Called for each send that delivered events.
+   * @param oldest of them: when its packet was captured, in ms since the Unix epoch.
+   */
   onDelivered?: (count: number, oldest: number) => void;
   /** Called for each send that was answered. */
   onSent?: (seconds: number) => void;

@@ -1,10 +1,12 @@
 /**
- * Who may see what. An alert belongs to the namespace of its DeepPacketInspection, and is shown to who may see that one.
+ * Who may see what. An alert belongs to the namespace of its DeepPacketInspection, and is shown to who may see that
+ * one.
  *
  *   none        everybody who reaches the page, which then listens on loopback only
  *   password    users of a file; each sees all
- *   kubernetes  whoever has a token of the cluster (TokenReview). Seeing takes `list` on deeppacketinspections in the namespace; acknowledging and dismissing
- *               takes `update` on deeppacketinspections/alerts there, which only RBAC knows; the selector dry run `list` on pods (SubjectAccessReview)
+ *   kubernetes  whoever has a token of the cluster (TokenReview). Seeing takes `list` on deeppacketinspections in the
+ *               namespace; acknowledging and dismissing takes `update` on deeppacketinspections/alerts there, which
+ *               only RBAC knows; the selector dry run `list` on pods (SubjectAccessReview)
  *
  * Answers of the API server hold for a minute. When it does not answer, nobody sees anything.
  */
@@ -37,7 +39,10 @@ export interface Access {
   signIn(credentials: Credentials): Promise<User | undefined>;
   /** Whether who signed in with these may still see anything. */
   stillValid(credentials: Credentials): Promise<boolean>;
-  /** Whether this token was right when it was last looked at. Nobody guesses one, so it may be looked at again whatever else its sender sends. */
+  /**
+   * Whether this token was right when it was last looked at. Nobody guesses one, so it may be looked at again whatever
+   * else its sender sends.
+   */
   wasValid(credentials: Credentials): boolean;
 }
 

@@ -1,9 +1,11 @@
 /**
- * How often a sender failed to sign in: 10 times in a minute at most, and then it has to wait. What one does keeps nobody else out.
+ * How often a sender failed to sign in: 10 times in a minute at most, and then it has to wait. What one does keeps
+ * nobody else out.
  *
  * A sender is an IPv4 address, or the /64 of an IPv6 one: who has one address of it has all.
  *
- * Not promised: that whoever has many addresses is held up. Bounded: of more than 10,000 senders, the one that failed longest ago is forgotten.
+ * Not promised: that whoever has many addresses is held up. Bounded: of more than 10,000 senders, the one that failed
+ * longest ago is forgotten.
  */
 import { LRUCache } from 'lru-cache';
 import { addressBytes } from '../endpoints/address.ts';

@@ -21,7 +21,10 @@ export interface Certificate {
   until: number;
 }
 
-/** @throws Error that names the file and what is wrong with it: it can't be read, is no PEM, or the key is that of another certificate. */
+/**
+ * @throws Error that names the file and what is wrong with it: it can't be read, is no PEM, or the key is that of
+ * another certificate.
+ */
 export async function readCertificate(files: CertificateFiles): Promise<Certificate> {
   const [cert, key] = await Promise.all([read(files.cert), read(files.key)]);
   const certificate = parse(files.cert, 'certificate', () => new X509Certificate(cert));
@@ -32,7 +35,8 @@ export async function readCertificate(files: CertificateFiles): Promise<Certific
 }
 
 /**
- * Takes a certificate that replaces the one in the file, for new connections. While the files don't fit each other, the one before stays.
+ * Takes a certificate that replaces the one in the file, for new connections. While the files don't fit each other, the
+ * one before stays.
  * @returns what ends it.
  */
 export function renewCertificate(

@@ -1,6 +1,6 @@
 /**
- * What is inspected and by whom, for the page: agents that are named or found as pods, and the resources' status. Asked when the page asks, at most each 5 s;
- * an agent that does not answer in 2 s is `unknown`.
+ * What is inspected and by whom, for the page: agents that are named or found as pods, and the resources' status. Asked
+ * when the page asks, at most each 5 s; an agent that does not answer in 2 s is `unknown`.
  */
 import pLimit from 'p-limit';
 import { messageOf } from '../files/errors.ts';

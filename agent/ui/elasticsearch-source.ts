@@ -1,7 +1,8 @@
 /**
- * The alerts in Elasticsearch, of all nodes. Each question is one request, or two, whose cost does not grow with the answer: at most 50 documents, without
- * their payload and rule; counts by aggregations; none counts hits. New alerts are looked for every 2 s while somebody looks on: those of the last 15 minutes by their
- * time; what is delivered later shows when the list is loaded again.
+ * The alerts in Elasticsearch, of all nodes. Each question is one request, or two, whose cost does not grow with the
+ * answer: at most 50 documents, without their payload and rule; counts by aggregations; none counts hits. New alerts
+ * are looked for every 2 s while somebody looks on: those of the last 15 minutes by their time; what is delivered later
+ * shows when the list is loaded again.
  *
  * Marks are fields of the event's document. An agent only creates documents, so what it sends again undoes no mark.
  */
@@ -163,7 +164,8 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
           },
           signal,
         );
-      // In order of time, Elasticsearch looks at all that match. The newest day mostly has enough; where little more than a day is asked for, it is no gain.
+      // In order of time, Elasticsearch looks at all that match. The newest day mostly has enough; where little more
+      // than a day is asked for, it is no gain.
       const day = (last === undefined ? (query.to ?? now()) : Date.parse(last)) - DAY_MILLIS;
       const ofDay =
         query.from !== undefined && query.from >= day - DAY_MILLIS
@@ -173,7 +175,8 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
       const { hits } = answer.hits;
       const rows = rowsOf({ ...answer, hits: { ...answer.hits, hits: hits.slice(0, PAGE_ROWS) } });
       if (hits.length <= PAGE_ROWS) return { rows };
-      // A second key of the order, which tells alerts of one moment apart, would make each page ten times as slow: their ids do.
+      // A second key of the order, which tells alerts of one moment apart, would make each page ten times as slow:
+      // their ids do.
       const time = String(hits[PAGE_ROWS - 1]?.sort?.[0]);
       const shown = hits.slice(0, PAGE_ROWS).flatMap(({ _id = '', sort }) => (String(sort?.[0]) === time ? [_id] : []));
       return { rows, next: [time, ...[...(time === last ? seen : []), ...shown].slice(-MOST_SHOWN)].join(',') };

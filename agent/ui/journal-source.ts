@@ -1,6 +1,7 @@
 /**
- * The alerts of this machine's journal: the newest 100,000 in memory, followed as they are written. About 70 MB of memory when it is full; the documents
- * stay on disk. Queries take some tens of milliseconds. Older alerts are for `dpi-agent events`.
+ * The alerts of this machine's journal: the newest 100,000 in memory, followed as they are written. About 70 MB of
+ * memory when it is full; the documents stay on disk. Queries take some tens of milliseconds. Older alerts are for
+ * `dpi-agent events`.
  */
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';

@@ -1,9 +1,9 @@
 /**
- * What was made of the journal's alerts: `marks.ndjson`, a line a mark, appended and synced; the last line of an alert counts. The journal itself
- * is the agent's, and is never written.
+ * What was made of the journal's alerts: `marks.ndjson`, a line a mark, appended and synced; the last line of an alert
+ * counts. The journal itself is the agent's, and is never written.
  *
- * A torn last line, after a crash, is passed over, and ended by the next one. The newest 100,000 alerts that are marked are kept: the file is written anew,
- * beside and renamed, when it has twice as many lines.
+ * A torn last line, after a crash, is passed over, and ended by the next one. The newest 100,000 alerts that are marked
+ * are kept: the file is written anew, beside and renamed, when it has twice as many lines.
  */
 import { mkdir, open, readFile, type FileHandle } from 'node:fs/promises';
 import { dirname } from 'node:path';

@@ -1,6 +1,6 @@
 /**
- * Users and passwords of a file: a line each, `<user>:scrypt$<N>$<r>$<p>$<salt>$<hash>` (base64; RFC 7914), as `dpi-agent ui --hash-password` prints it. `#` starts a
- * comment. Read again when it changes.
+ * Users and passwords of a file: a line each, `<user>:scrypt$<N>$<r>$<p>$<salt>$<hash>` (base64; RFC 7914), as
+ * `dpi-agent ui --hash-password` prints it. `#` starts a comment. Read again when it changes.
  *
  * Who is not in the file takes as long as who is. At most two passwords are hashed at once, and each takes 64 MiB.
  */

@@ -126,7 +126,8 @@ export function inScope(scope: Scope, namespace: string): boolean {
 }
 
 /**
- * The facets whose filters a row does not pass: none when it is selected. Undefined when time or words leave it out anyway.
+ * The facets whose filters a row does not pass: none when it is selected. Undefined when time or words leave it out
+ * anyway.
  * @param time The row's, in milliseconds since the epoch.
  */
 export function failing(

@@ -1,4 +1,7 @@
-/** An event document as a row of the page. The document may come from anybody who can write the journal or the index: nothing in it is trusted. */
+/**
+ * An event document as a row of the page. The document may come from anybody who can write the journal or the index:
+ * nothing in it is trusted.
+ */
 import { isRecord } from '../files/record.ts';
 import type { AlertRow, End, Level, State } from './api.ts';
 
@@ -25,7 +28,10 @@ export function fields(value: unknown): Fields {
   return isRecord(value) ? value : {};
 }
 
-/** @param share Gives one copy of texts that many rows have. @returns undefined when it is no event that can be shown. */
+/**
+ * @param share Gives one copy of texts that many rows have.
+ * @returns undefined when it is no event that can be shown.
+ */
 export function rowOf(
   document: unknown,
   mark: Mark = { state: 'open' },

@@ -1,4 +1,4 @@
-/** The text of rules, from the rule sets that this machine has: read when a rule is asked for first, and again after 10 minutes. */
+/** The text of rules, from this machine's rule sets: read when one is asked for first, and again after 10 minutes. */
 import type { Logger } from 'pino';
 import { findSets, loadSets, type RuleIndex, type SetSources } from '../rulesets/sets.ts';
 import { ruleKey } from '../rulesets/files.ts';

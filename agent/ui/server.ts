@@ -1,8 +1,9 @@
 /**
  * The Alerts page's server: the page's files, and what it asks for in JSON under `/api/`.
  *
- * Every answer forbids what the page does not need: inline scripts and styles, other sites, frames. Requests that change something have to be JSON from the
- * page itself. Without access control only requests for this machine's own name are answered, so that no other site can reach the page under a name of its own.
+ * Every answer forbids what the page does not need: inline scripts and styles, other sites, frames. Requests that
+ * change something have to be JSON from the page itself. Without access control only requests for this machine's own
+ * name are answered, so that no other site can reach the page under a name of its own.
  */
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import { isIP } from 'node:net';

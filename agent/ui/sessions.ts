@@ -1,4 +1,7 @@
-/** Who is signed in: a random name in a cookie, the rest in memory. Sessions end after 12 hours, or 2 hours without a request; and with the server. */
+/**
+ * Who is signed in: a random name in a cookie, the rest in memory. Sessions end after 12 hours, or 2 hours without a
+ * request; and with the server.
+ */
 import { LRUCache } from 'lru-cache';
 import { createHash, randomBytes } from 'node:crypto';
 import type { Credentials, User } from './access.ts';

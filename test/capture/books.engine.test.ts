@@ -1,4 +1,7 @@
-/** What the agent counts beside the kernel's own counters of the interfaces, whatever happens to its parts under traffic: sent is received, and each packet has one fate. */
+/**
+ * What the agent counts beside the kernel's own counters of the interfaces, whatever happens to its parts under
+ * traffic: sent is received, and each packet has one fate.
+ */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { zeroCounters, type Counters, type LibraryName } from '../../agent/capture/protocol.ts';

@@ -1,4 +1,4 @@
-/** The capture process without an engine, on real veths, by both libraries, and its end behind an engine that does not read. */
+/** The capture process alone, on real veths, by both libraries, and its end behind an engine that does not read. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { execFileSync, fork, type ChildProcess } from 'node:child_process';
 import { closeSync, constants, openSync, readSync } from 'node:fs';

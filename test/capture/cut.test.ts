@@ -13,7 +13,10 @@ const packet = (time: number, text: string, later = 0): Packet => ({
   frame: Buffer.from(text),
 });
 
-/** Reads `packets` from the old ring up to the index `end`, of which the tail has those from `noted` on, and all from the new one. */
+/**
+ * Reads `packets` from the old ring up to the index `end`, of which the tail has those from `noted` on, and all from
+ * the new one.
+ */
 function goOn(packets: readonly Packet[], noted: number, end: number): string[] {
   const read = packets.slice(0, end).map(({ frame }) => String(frame));
   const tail = createTail(packets[noted - 1]?.times[0] ?? 0);
@@ -89,8 +92,8 @@ describe('the change from one ring to the next', () => {
     for (let round = 0; round < 300; round++) {
       let time = 1_000_000;
       const packets = Array.from({ length: 200 }, (_packet, index) => {
-        // Bursts within a microsecond, and pauses: one of them while what is read is noted, as in a capture, and a short one before it,
-        // because equal packets of one microsecond can't be told from each other.
+        // Bursts within a microsecond, and pauses: one of them while what is read is noted, as in a capture, and a
+        // short one before it, because equal packets of one microsecond can't be told from each other.
         time += random(3) === 0 ? random(100) : random(2);
         if (index === 50) time++;
         if (index === 100) time += 10_000;

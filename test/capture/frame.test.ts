@@ -83,7 +83,7 @@ function gtp(header: string, fixed: number, payload: Buffer): Buffer {
   return behind(header.replace('LLLL', length.toString(16).padStart(4, '0')), payload);
 }
 
-/** Every way in which Snort 3 finds a VLAN tag, as a function of the tag's id. `tagged`: an Ethernet frame with the tag. */
+/** Every way in which Snort 3 finds a VLAN tag, as a function of the tag's id. `tagged`: an Ethernet frame with it. */
 const tagged = (id: number, inner = TCP4): Buffer => ethernet(inner, { vlans: [{ id, priority: 5 }] });
 /** What follows an EtherType of 0x8100. */
 const tagOnly = (id: number): Buffer => tagged(id).subarray(14);

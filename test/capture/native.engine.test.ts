@@ -1,4 +1,7 @@
-/** Our own native code under AddressSanitizer and UndefinedBehaviorSanitizer, in front of a libpcap that lies, called with anything. */
+/**
+ * Our own native code under AddressSanitizer and UndefinedBehaviorSanitizer, in front of a libpcap that lies, called
+ * with anything.
+ */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { execFile, execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';

@@ -1,5 +1,6 @@
 /**
- * Endpoints that send more than the engine takes, beside others that send little: those lose nothing, reports go on, and the books are right.
+ * Endpoints that send more than the engine takes, beside others that send little: those lose nothing, reports go on,
+ * and the books are right.
  *
  * How long alerts take, and reports are apart, depends on the machine: it is printed.
  */
@@ -24,15 +25,19 @@ const PACKETS_PER_SECOND = 120_000;
 /** Less than a pod's share of what an engine takes, on any machine. */
 const MODERATE_PACKETS_PER_SECOND = 500;
 
-/** Each takes an engine some ten microseconds for a packet with a body of the flood, so that no machine's engine is fast enough. */
+/**
+ * Each takes an engine some ten microseconds for a packet with a body of the flood, so that no machine's engine is fast
+ * enough.
+ */
 const SLOW_RULES = Array.from(
   { length: 5 },
   (_, index) =>
     `alert tcp any any -> any any ( msg:"TEST slow"; pcre:"/x+x+x+[${index}z]/"; sid:${MARKER_SID + 1 + index}; rev:1; )\n`,
 );
 /**
- * The kernel closes a block of a ring after some milliseconds, whatever is in it: the smallest ring has two, and where many processes share
- * few CPUs, a pod of several packets in that time may lose some before it is read. Small at most, so that the floods lose soon.
+ * The kernel closes a block of a ring after some milliseconds, whatever is in it: the smallest ring has two, and where
+ * many processes share few CPUs, a pod of several packets in that time may lose some before it is read. Small at most,
+ * so that the floods lose soon.
  */
 const RINGS = { ringSize: '2MiB', maxRingSize: '8MiB' };
 const LOOK_MILLIS = 20;

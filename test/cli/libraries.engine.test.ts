@@ -1,4 +1,4 @@
-/** What captures packets where the native parts can't be loaded: an installation whose files are damaged as a test likes. */
+/** What captures packets where native parts can't be loaded: an installation whose files a test damages. */
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';

@@ -1,4 +1,4 @@
-/** `dpi-agent status` of a real agent: what it shows of pods whose traffic is seen in both directions, in one, and not at all. */
+/** `dpi-agent status` of a real agent: pods whose traffic is seen in both directions, in one, and not at all. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';

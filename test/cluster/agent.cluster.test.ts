@@ -1,6 +1,6 @@
 /**
- * The agent on a real cluster of one node, from the image of the Dockerfile and the manifests in deploy/: what a user does, in order. Each test
- * goes on where the one before it ended.
+ * The agent on a real cluster of one node, from the image of the Dockerfile and the manifests in deploy/: what a user
+ * does, in order. Each test goes on where the one before it ended.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';

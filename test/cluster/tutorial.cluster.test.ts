@@ -1,6 +1,7 @@
 /**
- * The tutorial, word for word: its commands run in a shell on the node of a real cluster, with the operator, a real Elasticsearch, and the
- * Alerts page in a real browser. `npm run tutorial` writes docs/tutorial.md from what is seen here, with the pictures.
+ * The tutorial, word for word: its commands run in a shell on the node of a real cluster, with the operator, a real
+ * Elasticsearch, and the Alerts page in a real browser. `npm run tutorial` writes docs/tutorial.md from what is seen
+ * here, with the pictures.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { once } from 'node:events';

@@ -1,4 +1,7 @@
-/** What Elasticsearch and the network answer, and what pods send, on the whole way: each alert is a document or a dead letter, once. */
+/**
+ * What Elasticsearch and the network answer, and what pods send, on the whole way: each alert is a document or a dead
+ * letter, once.
+ */
 import { expect, test } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -68,7 +71,8 @@ describeFaults(
           await sleep(50);
         flow.stop();
         expect(bulks).toBeGreaterThanOrEqual(3 * faults.length);
-        // Single faults would go on for ever by chance: the last answers are as they should be, but for what is refused for good.
+        // Single faults would go on for ever by chance: the last answers are as they should be, but for what is refused
+        // for good.
         rig.proxy.fault = () => ({
           type: 'items',
           status: (id) => (isRefused(id) ? { status: 400, type: 'document_parsing_exception' } : undefined),

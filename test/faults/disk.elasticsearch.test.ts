@@ -1,4 +1,7 @@
-/** Disks that are full and journals that are too small on the way to Elasticsearch: what could not be kept is counted, all else is exact. */
+/**
+ * Disks that are full and journals that are too small on the way to Elasticsearch: what could not be kept is counted,
+ * all else is exact.
+ */
 import { expect, test } from '@jest/globals';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -60,7 +60,7 @@ describe('received = accounted for + in the ring', () => {
 });
 
 describe('handed = analysed + in flight', () => {
-  /** An engine that reports every 10 s; canaries come back within the second; `lost` of what it was handed is never analysed. */
+  /** An engine that reports each 10 s; canaries are back within 1 s; `lost` of what it was handed is never analysed. */
   let reloads = 0;
   beforeEach(() => {
     reloads = 0;

@@ -1,6 +1,6 @@
 /**
- * The operator on a real API server, with the rights that deploy/components/operator and copies give its service account, and nothing else.
- * Nobody runs the pods of its DaemonSet: the object is what counts.
+ * The operator on a real API server, with the rights that deploy/components/operator and copies give its service
+ * account, and nothing else. Nobody runs the pods of its DaemonSet: the object is what counts.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, expect } from '@jest/globals';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -227,7 +227,8 @@ describeKubernetes(() => {
   testOnOwnServer(
     "changes of others are put back, a deleted DaemonSet is made again, and kubectl's restart stays",
     async () => {
-      // One leader counts from first to last: kubectl keeps this process busy for longer than a short lease lasts on a slow machine.
+      // One leader counts from first to last: kubectl keeps this process busy for longer than a short lease lasts on a
+      // slow machine.
       await start({ ...LEASE, durationMillis: 600_000, renewMillis: 500_000 });
       inspect();
       await poll(daemonSet);

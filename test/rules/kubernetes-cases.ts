@@ -1,6 +1,7 @@
 /**
- * One conversation that fires each rule of rules/kubernetes, and a near miss: the same conversation without the one thing the rule
- * looks for. Addresses and ports of the client are given by whoever plays them; servers have an address only where the rule names one.
+ * One conversation that fires each rule of rules/kubernetes, and a near miss: the same conversation without the one
+ * thing the rule looks for. Addresses and ports of the client are given by whoever plays them; servers have an address
+ * only where the rule names one.
  */
 import type { Bytes, HttpRequest, HttpResponse, Turn } from '../support/packets.ts';
 import { dnsQuery, httpRequest, httpResponse } from '../support/packets.ts';

@@ -1,4 +1,7 @@
-/** Rules that change while an engine inspects: nothing lost, nothing twice, whatever somebody puts into a rule file; and different rules for different pods. */
+/**
+ * Rules that change while an engine inspects: nothing lost, nothing twice, whatever somebody puts into a rule file; and
+ * different rules for different pods.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';

@@ -1,8 +1,8 @@
 /**
  * Traffic for a Snort rule, made of what the rule looks for: each pattern is put where the rule wants it.
  *
- * A rule that needs more than this understands gives `undefined`, or traffic that does not fire it. Snort is the judge of that, so
- * nothing here has to be right for a test to be right; what is not right only makes it smaller.
+ * A rule that needs more than this understands gives `undefined`, or traffic that does not fire it. Snort is the judge
+ * of that, so nothing here has to be right for a test to be right; what is not right only makes it smaller.
  */
 import * as fc from 'fast-check';
 import type { RuleInfo, RuleOption } from '../../agent/rulesets/rule.ts';
@@ -162,7 +162,7 @@ function want(wanted: Wanted, { key, value }: RuleOption, isVictim: boolean): vo
   }
 }
 
-/** A pattern that matches less, and is soon sampled: one character in the place of a class with many, and no look-ahead. */
+/** A pattern that matches less and is soon sampled: one character of a class with many, and no look-ahead. */
 function simple(pattern: string): string {
   return pattern.replaceAll(/\(\?[=!][^)]*\)|\[\^(?:\\.|[^\]\\])*\]|\\.|\[(?:\\.|[^\]\\])*\]|\./gs, (part) => {
     if (part.startsWith('(')) return '';

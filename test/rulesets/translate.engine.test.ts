@@ -139,13 +139,13 @@ describeEngine('suricata', (suricata) => {
 });
 
 /**
- * Headers that Suricata does not have as they were sent: their values without white space at the ends (29891, 33834, 33835), several of
- * one name as one (32670, 56601). And 38256: it does not look at the headers of CONNECT.
+ * Headers that Suricata does not have as they were sent: their values without white space at the ends (29891, 33834,
+ * 33835), several of one name as one (32670, 56601). And 38256: it does not look at the headers of CONNECT.
  */
 const DIFFERENT = [29891, 32670, 33834, 33835, 38256, 56601];
 /**
- * Near misses that fire on Suricata alone: Snort's headers have no CRLF at their very end (30255, 30256), and what it takes for the payload
- * of a message is less than the whole stream (21845, 38610).
+ * Near misses that fire on Suricata alone: Snort's headers have no CRLF at their very end (30255, 30256), and what it
+ * takes for the payload of a message is less than the whole stream (21845, 38610).
  */
 const MISSED = [21845, 30255, 30256, 38610];
 

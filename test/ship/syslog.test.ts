@@ -97,7 +97,8 @@ test('a collector that reads slowly gets all of it, in more time than it may be 
     const read = async (): Promise<void> => {
       for await (const chunk of socket as AsyncIterable<Buffer>) {
         received += chunk.length;
-        // 10 KB a millisecond: no wait is near the timeout, and 40 MB, of which the kernel holds less than ten, take twice as long.
+        // 10 KB a millisecond: no wait is near the timeout, and 40 MB, of which the kernel holds less than ten, take
+        // twice as long.
         await delay(Math.ceil(chunk.length / 10_000));
       }
     };

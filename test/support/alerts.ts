@@ -1,4 +1,4 @@
-/** Alerts such as a cluster has: of several rules, pods and days, in the agent's own form. The same number gives the same alert. */
+/** Alerts such as a cluster has: of several rules, pods and days, in the agent's own form. A number is one alert. */
 import { createHash } from 'node:crypto';
 import type { EeEvent } from '../../agent/events/event.ts';
 

@@ -13,7 +13,7 @@ const QUIET_REPORTS = 3;
 const ASK_MILLIS = 60_000;
 const POLL_MILLIS = 100;
 
-/** No namespace of the lab sends packets of its own accord; to be called before pods are added, and with each that was. */
+/** No namespace of the lab sends packets by itself. To be called before pods are added, and with each one added. */
 export function silence(lab: Lab, netns: string): void {
   lab.exec(netns, 'sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1');
 }

@@ -1,9 +1,10 @@
 /**
- * Attaches and detaches idle endpoints many times beside one that is under traffic, with the real capture process, and says what came out.
+ * Attaches and detaches idle endpoints many times beside one that is under traffic, with the real capture process, and
+ * says what came out.
  *   node dist/test/support/churn.js LIBRARY RING-BYTES MAX-RING-BYTES BUSY-INTERFACE ROUNDS IDLE-INTERFACE...
  * A round attaches and detaches each idle interface; without any, it is a tenth of a second.
- * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on stdin, which says how
- * many there were.
+ * Runs in the lab's node namespace; frames with `seq <n>;` arrive on the busy interface meanwhile. Ends on a line on
+ * stdin, which says how many there were.
  */
 import { execFileSync } from 'node:child_process';
 import { createReadStream, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';

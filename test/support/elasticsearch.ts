@@ -1,6 +1,6 @@
 /**
- * A real Elasticsearch for tests: one of its own, or the one that `$ELASTICSEARCH_URL` names. Where neither is to be had, the tests are skipped with one line
- * that says why. Tests on a given server keep to index names of their own.
+ * A real Elasticsearch for tests: one of its own, or the one that `$ELASTICSEARCH_URL` names. Where neither is to be
+ * had, the tests are skipped with one line that says why. Tests on a given server keep to index names of their own.
  */
 import { describe, test } from '@jest/globals';
 import { isElasticsearchThere, whyNoElasticsearchProgram } from '../../scripts/elasticsearch.mjs';

@@ -37,7 +37,10 @@ export interface EngineAlert {
 const TITLES = { snort: 'Snort 3', suricata: 'Suricata' } as const;
 const FOLDERS = ['/usr/local/bin', '/usr/local/snort/bin', '/opt/snort/bin'];
 
-/** The engine that `$DPI_AGENT_TEST_SNORT` (`_SURICATA`) names, or the first of the right version on PATH and in the usual folders. */
+/**
+ * The engine that `$DPI_AGENT_TEST_SNORT` (`_SURICATA`) names, or the first of the right version on PATH and in the
+ * usual folders.
+ */
 export function findTestEngine(name: EngineName): TestEngine | undefined {
   for (const candidate of candidates(name)) {
     if (!isExecutable(candidate)) continue;
@@ -49,7 +52,7 @@ export function findTestEngine(name: EngineName): TestEngine | undefined {
   return undefined;
 }
 
-/** `describe` with the engine, or `describe.skip` and one line on standard error. `body` only declares tests and hooks. */
+/** `describe` with the engine, or `describe.skip` and a line on stderr. `body` only declares tests and hooks. */
 export function describeEngine(name: EngineName, body: (engine: TestEngine) => void): void {
   const engine = findTestEngine(name);
   if (engine) {
@@ -231,7 +234,10 @@ function snortConfiguration(binary: string): string {
   return found;
 }
 
-/** Both engines return 0 with alerts and without, and another code for a rule that they can't load; that is an error with the end of what they printed. */
+/**
+ * Both engines return 0 with alerts and without, and another code for a rule that they can't load; that is an error
+ * with the end of what they printed.
+ */
 async function run(binary: string, args: string[]): Promise<void> {
   try {
     await promisify(execFile)(binary, args, { maxBuffer: 64 * 1024 * 1024, timeout: 120_000 });

@@ -1,4 +1,4 @@
-/** Stands between a client and the real Elasticsearch: passes everything on, but for the faults that a test asks for. */
+/** Stands between a client and the real Elasticsearch: passes all on, but for the faults that a test asks for. */
 import { createServer, request as plainRequest, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';

@@ -114,7 +114,10 @@ export interface Relay {
   close(): Promise<void>;
 }
 
-/** Passes connections on as they are, TLS included, and counts them. @param path A socket to listen on, for those in other networks. */
+/**
+ * Passes connections on as they are, TLS included, and counts them.
+ * @param path A socket to listen on, for those in other networks.
+ */
 export async function startRelay(server: string, path?: string): Promise<Relay> {
   const { hostname, port } = new URL(server);
   const sockets = new Set<Socket>();

@@ -1,6 +1,7 @@
 /**
- * A real API server for tests: one for each test file, or the cluster that `$DPI_AGENT_TEST_KUBECONFIG` names. Where neither is to be had, the
- * tests are skipped with one line that says why. Tests on a given cluster keep to namespaces of their own.
+ * A real API server for tests: one for each test file, or the cluster that `$DPI_AGENT_TEST_KUBECONFIG` names. Where
+ * neither is to be had, the tests are skipped with one line that says why. Tests on a given cluster keep to namespaces
+ * of their own.
  */
 import { afterAll, beforeAll, describe, test } from '@jest/globals';
 import { execFileSync } from 'node:child_process';

@@ -3,8 +3,9 @@
  *   node dist/test/support/load.js flood SECONDS PACKETS_PER_SECOND INTERFACE
  *   node dist/test/support/load.js mark SECONDS INTERFACE...
  *
- * `flood`: HTTP requests with their answers and DNS look-ups, 54 to 600 bytes, from other clients in each pass, because flows that repeat cost an
- * engine little. `mark`: one datagram a second out of each interface, with the marker and `<INTERFACE NUMBER>`. Prints how many packets it sent.
+ * `flood`: HTTP requests with their answers and DNS look-ups, 54 to 600 bytes, from other clients in each pass, because
+ * flows that repeat cost an engine little. `mark`: one datagram a second out of each interface, with the marker and
+ * `<INTERFACE NUMBER>`. Prints how many packets it sent.
  */
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';

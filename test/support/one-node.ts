@@ -1,6 +1,7 @@
 /**
- * An API server of fixed answers in a lab's node, for tests of the agent that need pods and resources but nothing that a real server does:
- * lists are what they were at first, watches say nothing, and what the agent writes into a status is kept.
+ * An API server of fixed answers in a lab's node, for tests of the agent that need pods and resources but nothing that
+ * a real server does: lists are what they were at first, watches say nothing, and what the agent writes into a status
+ * is kept.
  */
 import { randomUUID } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -1,11 +1,13 @@
 /**
  * Packets and capture files for tests: IP packets with right checksums, whole conversations, pcap and pcapng writers.
  *
- * From the inside out: `tcpPacket`, `udpPacket`, `icmpPacket` and `ipPacket` make an IP packet (version 4 or 6, as the addresses are),
- * `ethernet` puts it in a frame, `tcpConversation`, `udpExchange` and `httpConversation` make frames with times, `writePcap` and
- * `writePcapng` make a file of them. Everything is deterministic: the same arguments give the same bytes.
+ * From the inside out: `tcpPacket`, `udpPacket`, `icmpPacket` and `ipPacket` make an IP packet (version 4 or 6, as the
+ * addresses are), `ethernet` puts it in a frame, `tcpConversation`, `udpExchange` and `httpConversation` make frames
+ * with times, `writePcap` and `writePcapng` make a file of them. Everything is deterministic: the same arguments give
+ * the same bytes.
  *
- *     writePcap(httpConversation({ request: { method: 'POST', path: '/login', body: 'a=b' }, response: { status: 200, body: 'ok' } }))
+ *     writePcap(httpConversation({ request: { method: 'POST', path: '/login', body: 'a=b' }, response: { status: 200,
+ *     body: 'ok' } }))
  *
  * Values that don't fit their field throw; nothing is clipped.
  */
@@ -240,7 +242,7 @@ export interface TcpConversationOptions extends ConversationOptions {
   serverSequence?: number;
 }
 
-/** SYN, SYN/ACK, ACK; each data segment with the peer's ACK behind it; FIN, FIN/ACK, ACK. Ports 40000 to 80 unless given. */
+/** SYN, SYN/ACK, ACK; each data segment with the peer's ACK; FIN, FIN/ACK, ACK. Ports 40000 to 80 unless given. */
 export function tcpConversation(options: TcpConversationOptions): Frame[] {
   const { exchange, mss = 1460, end = 'fin', clientSequence = 1000, serverSequence = 5000 } = options;
   const link = conversationLink(options, 80);
@@ -340,7 +342,7 @@ export function dnsQuery(name: string, { type = 1, id = 0x1234 }: { type?: numbe
   return Buffer.concat([...[id, 0x0100, 1, 0, 0, 0].map(uint16), dnsQuestion(name, type)]);
 }
 
-/** The response to `dnsQuery` with one answer per element of `data` (an A record's is 4 bytes); none of them is NXDOMAIN. */
+/** The response to `dnsQuery`, an answer per element of `data` (an A record's is 4 bytes); none is NXDOMAIN. */
 export function dnsResponse(
   name: string,
   data: Buffer[],

@@ -1,8 +1,8 @@
 /**
  * Plays kubelet and network plugin for many pods, in the network namespace that it runs in:
  *   node dist/test/support/pod-churn.js KUBECONFIG NAMESPACE NODE COUNT PER_SECOND SECONDS
- * Makes COUNT pods with a veth each, then, PER_SECOND times a second, deletes one and makes it again under its name with another address
- * and another veth of the same name. Ends with a line of JSON: what each pod is in the end.
+ * Makes COUNT pods with a veth each, then, PER_SECOND times a second, deletes one and makes it again under its name
+ * with another address and another veth of the same name. Ends with a line of JSON: what each pod is in the end.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

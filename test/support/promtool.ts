@@ -15,7 +15,7 @@ export function promtool(args: string[], input?: string): { status: number | nul
   return { status, output: `${stdout}${stderr}` };
 }
 
-/** What it finds wrong with the text of a scrape. prom-client's own metrics have names of Node's that it does not like. */
+/** What it finds wrong with the text of a scrape. It does not like some names of prom-client's own metrics. */
 export function checkMetrics(text: string): { status: number | null; output: string } {
   const own = text.split('\n').filter((line) => !/_(nodejs|process)_/.test(line));
   return promtool(['check', 'metrics'], own.join('\n'));

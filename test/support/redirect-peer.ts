@@ -1,6 +1,6 @@
 /**
- * The eBPF program by which data planes hand packets to a pod past the host side of its veth: `bpf_redirect_peer` (bpf-helpers(7)), as an
- * object file (ELF, elf(5)) that tc loads. Assembled here, as there is no compiler for eBPF.
+ * The eBPF program by which data planes hand packets to a pod past the host side of its veth: `bpf_redirect_peer`
+ * (bpf-helpers(7)), as an object file (ELF, elf(5)) that tc loads. Assembled here, as there is no compiler for eBPF.
  */
 const EM_BPF = 247;
 const ELF_HEADER = 64;

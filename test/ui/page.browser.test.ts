@@ -1,4 +1,7 @@
-/** The Alerts page in a real browser, as people use it, on the server that `dpi-agent ui` starts: on a journal, and on a real Elasticsearch. */
+/**
+ * The Alerts page in a real browser, as people use it, on the server that `dpi-agent ui` starts: on a journal, and on a
+ * real Elasticsearch.
+ */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

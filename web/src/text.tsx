@@ -1,4 +1,7 @@
-/** Text that nobody here wrote: shown as it is, as text; what would be invisible, or would move other text, is shown by its number. */
+/**
+ * Text that nobody here wrote: shown as it is, as text; what would be invisible, or would move other text, is shown by
+ * its number.
+ */
 import type { ComponentChild, JSX } from 'preact';
 
 // Control characters, halves of surrogate pairs, marks of direction, and characters without width.

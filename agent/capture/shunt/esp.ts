@@ -1,7 +1,7 @@
 /**
- * ESP (RFC 4303), also in UDP (RFC 3948): no handshake is seen, only an SPI. So each packet is looked at for signs that the
- * "encryption" is NULL (RFC 2410), which is inspected: an IP packet inside (RFC 5879 lists such heuristics), or words that are as they
- * were in the packet before, as headers are and ciphertext is not.
+ * ESP (RFC 4303), also in UDP (RFC 3948): no handshake is seen, only an SPI. So each packet is looked at for signs that
+ * the "encryption" is NULL (RFC 2410), which is inspected: an IP packet inside (RFC 5879 lists such heuristics), or
+ * words that are as they were in the packet before, as headers are and ciphertext is not.
  *
  * Not looked at are the 8 bytes behind the sequence number: initialisation vectors may count up.
  */

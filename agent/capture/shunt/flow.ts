@@ -26,7 +26,10 @@ export const MAX_UNIT_HEADER = 6;
 
 export interface Direction {
   stage: number;
-  /** Its part of the handshake ended with a change to new keys: ChangeCipherSpec, NEWKEYS. Of a datagram protocol: its part was seen. */
+  /**
+   * Its part of the handshake ended with a change to new keys: ChangeCipherSpec, NEWKEYS. Of a datagram protocol: its
+   * part was seen.
+   */
   keyed: boolean;
   /** Bytes of ciphertext that the engine got, at most MAX_FIRST_BYTES. */
   ciphertext: number;

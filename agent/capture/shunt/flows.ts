@@ -1,14 +1,15 @@
 /**
  * The flows that are followed, bounded: a table of buckets of up to 16 flows each.
  *
- * A flow is two addresses, two ports (or an SPI), a protocol and a VLAN id; both directions are one flow. Its bucket is given by a
- * multiply-add hash with keys that are random for each process (Dietzfelbinger 1996: two given flows meet in a bucket with the
- * chance of random numbers), so a pod can't choose flows that meet. A look-up compares 16 numbers at most. Nothing is allocated
- * but a flow's object, once for each place.
+ * A flow is two addresses, two ports (or an SPI), a protocol and a VLAN id; both directions are one flow. Its bucket is
+ * given by a multiply-add hash with keys that are random for each process (Dietzfelbinger 1996: two given flows meet in
+ * a bucket with the chance of random numbers), so a pod can't choose flows that meet. A look-up compares 16 numbers at
+ * most. Nothing is allocated but a flow's object, once for each place.
  *
- * Most packets belong to no flow that is followed. A count of flows by the sum of their ports and VLAN id says so of most, at once.
+ * Most packets belong to no flow that is followed. A count of flows by the sum of their ports and VLAN id says so of
+ * most, at once.
  *
- * In a full bucket, the endpoint that has most of it loses its least recent flow: a pod with many flows displaces its own first.
+ * In a full bucket, the endpoint that has most of it loses its least recent flow: a pod with many flows loses its own.
  */
 import { randomFillSync } from 'node:crypto';
 import { int32, uint16 } from './bytes.ts';

@@ -1,11 +1,12 @@
 /**
- * The headers of one packet: TCP, UDP or ESP directly in IPv4 or IPv6. Read into one object that is used again, changed in the frame.
+ * The headers of one packet: TCP, UDP or ESP directly in IPv4 or IPv6. Read into one object that is used again, changed
+ * in the frame.
  *
  * Invariant: after `read` returned true, all that the fields point at lies within the captured bytes.
  *
- * Everything else is not read: other protocols, fragments, extension headers (but for the jumbo payload option that Linux puts in
- * front of TCP for frames of more than 64 KB, RFC 2675), headers that are cut off or contradict each other. Of a TCP segment that is
- * truncated, or a datagram's first fragment, the headers are read and `whole` is false.
+ * Everything else is not read: other protocols, fragments, extension headers (but for the jumbo payload option that
+ * Linux puts in front of TCP for frames of more than 64 KB, RFC 2675), headers that are cut off or contradict each
+ * other. Of a TCP segment that is truncated, or a datagram's first fragment, the headers are read and `whole` is false.
  */
 import { byteAt, int32, putInt32, putUint16, uint16 } from './bytes.ts';
 

@@ -1,7 +1,8 @@
 /**
  * QUIC (RFC 9000, 9369), in what no key is needed for: Initial packets of both sides, then packets with a short header.
  *
- * A datagram that begins with a long header is forwarded, whatever follows in it. After a change of addresses a connection is not known.
+ * A datagram that begins with a long header is forwarded, whatever follows in it. After a change of addresses a
+ * connection is not known.
  */
 import { byteAt, int32 } from './bytes.ts';
 import { WAITING, FOLLOWING, type Direction, type Flow } from './flow.ts';

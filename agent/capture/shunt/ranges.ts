@@ -1,8 +1,8 @@
 /**
  * What was taken out of one direction of a TCP stream, and what sequence numbers are then.
  *
- * The engine is to see a stream without gaps. So the number of a byte is lowered by what was taken out before it, and an
- * acknowledgement of the other direction likewise; one inside a range acknowledges what is before the range.
+ * The engine is to see a stream without gaps. So the number of a byte is lowered by what was taken out before it, and
+ * an acknowledgement of the other direction likewise; one inside a range acknowledges what is before the range.
  *
  * The last few ranges are kept. What is older counts as before the oldest one known; only a retransmission from
  * before four other ranges would notice.

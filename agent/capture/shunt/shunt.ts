@@ -1,18 +1,19 @@
 /**
- * Takes encrypted bulk away from an engine, which can't read it: application data of TLS, SSH after its new keys, QUIC behind its
- * handshake, WireGuard, ESP. The handshake is the criterion, never a port; see docs/capture.md.
+ * Takes encrypted bulk away from an engine, which can't read it: application data of TLS, SSH after its new keys, QUIC
+ * behind its handshake, WireGuard, ESP. The handshake is the criterion, never a port; see docs/capture.md.
  *
- * Invariants: whatever the bytes are, nothing throws, nothing is allocated for a packet, memory is bounded, and nothing outside the frame is
- * read as meaningful or written. What can't be followed is forwarded. Records of TLS other than application data, FIN, RST, and
- * acknowledgements that tell the engine something are always forwarded.
+ * Invariants: whatever the bytes are, nothing throws, nothing is allocated for a packet, memory is bounded, and nothing
+ * outside the frame is read as meaningful or written. What can't be followed is forwarded. Records of TLS other than
+ * application data, FIN, RST, and acknowledgements that tell the engine something are always forwarded.
  *
- * What is taken out of a TCP stream is not there for the engine: later sequence numbers, and the acknowledgements of the other
- * direction, are lowered in the frame itself, also where the answer is 'forward'. Checksums stay as they were.
+ * What is taken out of a TCP stream is not there for the engine: later sequence numbers, and the acknowledgements of
+ * the other direction, are lowered in the frame itself, also where the answer is 'forward'. Checksums stay as they
+ * were.
  *
  * Engines forget flows that are silent. So at least one packet in KEEP_SECONDS of a flow is forwarded.
  *
- * Not promised: a flow whose place in the table another one took is forwarded as it is; if bytes had been taken out of it, the
- * engine sees a gap. Packets inside tunnels are not looked at.
+ * Not promised: a flow whose place in the table another one took is forwarded as it is; if bytes had been taken out of
+ * it, the engine sees a gap. Packets inside tunnels are not looked at.
  */
 import { int32, putInt32, byteAt, uint16 } from './bytes.ts';
 import {
@@ -76,7 +77,10 @@ export interface Shunt {
   start: number;
   captured: number;
   length: number;
-  /** Of the last look, unless it is to be forwarded: index into SHUNT_PROTOCOLS, and bytes taken away of the original length. */
+  /**
+   * Of the last look, unless it is to be forwarded: index into SHUNT_PROTOCOLS, and bytes taken away of the original
+   * length.
+   */
   protocol: number;
   bytes: number;
   /**
@@ -127,7 +131,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     },
   };
 
-  // --- TCP ------------------------------------------------------------------------------------------------------------
+  // --- TCP -----------------------------------------------------------------------------------------------------------
 
   function segment(bytes: Buffer, vlan: number, seconds: number): Verdict {
     const { transport } = packet;
@@ -226,7 +230,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     own.window = uint16(bytes, packet.transport + 14);
   }
 
-  // --- UDP and ESP ----------------------------------------------------------------------------------------------------
+  // --- UDP and ESP ---------------------------------------------------------------------------------------------------
 
   function datagram(bytes: Buffer, vlan: number, seconds: number): Verdict {
     const { transport, payload, end } = packet;
@@ -288,7 +292,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     return false;
   }
 
-  // --- Both -----------------------------------------------------------------------------------------------------------
+  // --- Both ----------------------------------------------------------------------------------------------------------
 
   /** The direction of the packet last looked up. */
   function ownEnd(flow: Flow): Direction {

@@ -1,7 +1,7 @@
 /**
- * SSH (RFC 4253): the version line, then packets in clear text up to NEWKEYS, then ciphertext without visible boundaries.
+ * SSH (RFC 4253): the version line, then packets in clear text up to NEWKEYS, then ciphertext without boundaries.
  *
- * Strict: what is no key exchange of version 2 is not followed. A server that writes other lines before its version is none either.
+ * Strict: what is no key exchange of version 2 is not followed. Nor is a server that writes lines before its version.
  */
 import { byteAt, int32 } from './bytes.ts';
 import type { Direction, Flow } from './flow.ts';

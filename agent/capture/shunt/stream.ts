@@ -1,12 +1,14 @@
 /**
- * Follows one direction of a TCP stream from unit to unit (TLS records, SSH packets) and takes out of a segment's payload what
- * the engine need not see. What stays is moved together, so that the payload stays contiguous.
+ * Follows one direction of a TCP stream from unit to unit (TLS records, SSH packets) and takes out of a segment's
+ * payload what the engine need not see. What stays is moved together, so that the payload stays contiguous.
  *
- * Invariants: a unit is taken out whole or not at all, and only bytes behind all that was followed before are newly taken out.
- * What was seen before is treated as it was then, whatever its content is now: a retransmission is cut like the original.
+ * Invariants: a unit is taken out whole or not at all, and only bytes behind all that was followed before are newly
+ * taken out. What was seen before is treated as it was then, whatever its content is now: a retransmission is cut like
+ * the original.
  *
- * A gap inside one unit is no loss: where the unit ends is known, and what arrives late is treated as the unit was. What follows a gap
- * with a unit's header in it is not known; from then on the direction is forwarded, until a segment shows where records begin.
+ * A gap inside one unit is no loss: where the unit ends is known, and what arrives late is treated as the unit was.
+ * What follows a gap with a unit's header in it is not known; from then on the direction is forwarded, until a segment
+ * shows where records begin.
  */
 import { byteAt } from './bytes.ts';
 import { ADRIFT, countCiphertext, FOLLOWING, LOST, SSH, TLS, WAITING, type Direction, type Flow } from './flow.ts';

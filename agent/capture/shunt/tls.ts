@@ -1,8 +1,8 @@
 /**
  * TLS records (RFC 8446, 5.1; RFC 5246, 6.2.1), as far as their headers and the hellos show.
  *
- * A handshake was seen whole when both hellos were, and in TLS 1.2 and before the ChangeCipherSpec of both. TLS 1.3 encrypts the
- * rest of its handshake in records of type 23. A cipher suite without encryption is not followed.
+ * A handshake was seen whole when both hellos were, and in TLS 1.2 and before the ChangeCipherSpec of both. TLS 1.3
+ * encrypts the rest of its handshake in records of type 23. A cipher suite without encryption is not followed.
  */
 import { byteAt, int32, uint16 } from './bytes.ts';
 import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
@@ -118,7 +118,7 @@ export function isAnew({ low, high }: Flow, direction: Direction, sequence: numb
 }
 
 /**
- * Looks for two records of application data of one length in a row: ciphertext has the like of it in one of 2^50 frames.
+ * Looks for two records of application data of one length in a row: one of 2^50 frames of ciphertext looks like it.
  * @returns where the first one's header is; -1: nowhere in [at, end).
  */
 export function findRecords(bytes: Buffer, at: number, end: number): number {

@@ -1,6 +1,6 @@
 /**
- * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the indices that
- * the two chose.
+ * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the
+ * indices that the two chose.
  */
 import { byteAt, int32 } from './bytes.ts';
 import { FOLLOWING, WAITING, type Direction, type Flow } from './flow.ts';

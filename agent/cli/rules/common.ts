@@ -1,4 +1,7 @@
-/** What the subcommands of `dpi-agent rules` share: their flags, the rules that there are, and how refusals of an engine are told. */
+/**
+ * What the subcommands of `dpi-agent rules` share: their flags, the rules that there are, and how refusals of an engine
+ * are told.
+ */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';

@@ -1,10 +1,13 @@
 /**
- * `dpi-agent rules noisy`: the signatures with the most events in the journal, and what would make them fewer, as a policy that can be pasted.
+ * `dpi-agent rules noisy`: the signatures with the most events in the journal, and what would make them fewer, as a
+ * policy that can be pasted.
  *
- * What is suggested: for the most severe ones a limit only, never silence; for others with almost all events from one source to suppress these, for
- * those of moderate severity also where almost all are at one pod; else a limit. How many events a limit would have left is counted, on the journal's times.
+ * What is suggested: for the most severe ones a limit only, never silence; for others with almost all events from one
+ * source to suppress these, for those of moderate severity also where almost all are at one pod; else a limit. How many
+ * events a limit would have left is counted, on the journal's times.
  *
- * Memory is bounded whatever the journal's size: MAX_SIGNATURES signatures, MAX_KEYS pods and sources of each; what is beyond counts in the sums.
+ * Memory is bounded whatever the journal's size: MAX_SIGNATURES signatures, MAX_KEYS pods and sources of each; what is
+ * beyond counts in the sums.
  */
 import { isIP } from 'node:net';
 import cliProgress from 'cli-progress';

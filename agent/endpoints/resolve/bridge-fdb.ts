@@ -1,6 +1,7 @@
 /**
- * By the node's bridges: the pod's MAC from the ARP table, its port from the bridge's forwarding table. Both are learned from what
- * pods send, and a pod can lie. The kernel shows no IPv6 neighbours in /proc, so only IPv4 addresses are looked up.
+ * By the node's bridges: the pod's MAC from the ARP table, its port from the bridge's forwarding table. Both are
+ * learned from what pods send, and a pod can lie. The kernel shows no IPv6 neighbours in /proc, so only IPv4 addresses
+ * are looked up.
  */
 import type { Host } from './host.ts';
 import { agree, printable, type Answer, type Resolver } from './resolver.ts';

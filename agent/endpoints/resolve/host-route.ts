@@ -1,6 +1,6 @@
 /**
- * By the host routes (/32, /128) to the pod's addresses, as Calico, ptp and most cloud providers' CNI plugins make them. IPv4 routes
- * outside the main table are not seen.
+ * By the host routes (/32, /128) to the pod's addresses, as Calico, ptp and most cloud providers' CNI plugins make
+ * them. IPv4 routes outside the main table are not seen.
  */
 import { agree, type Resolver } from './resolver.ts';
 

@@ -1,6 +1,6 @@
 /**
- * The node's network, as kernel files show it during one round of resolving. Each file is read when the first pod needs it and
- * then kept, so a Host must not live longer than a round: it would give yesterday's answers.
+ * The node's network, as kernel files show it during one round of resolving. Each file is read when the first pod needs
+ * it and then kept, so a Host must not live longer than a round: it would give yesterday's answers.
  */
 import { closeSync, constants, openSync, readdirSync, readlinkSync, readSync, statSync } from 'node:fs';
 import {
@@ -21,9 +21,12 @@ import {
 export interface Device {
   name: string;
   ifindex: number;
-  /** Index of its peer, or of what it is built upon, in the namespace where that is; its own index when it has neither. */
+  /** Index of its peer, or of what it is built upon, in the namespace of that one; its own where it has neither. */
   iflink: number;
-  /** `veth` is what can't be told from one: an Ethernet device of software, with a peer, on top of nothing and with no kind of its own. */
+  /**
+   * `veth` is what can't be told from one: an Ethernet device of software, with a peer, on top of nothing and with no
+   * kind of its own.
+   */
   kind: 'veth' | 'bridge' | 'other';
   /** For messages: `a bridge`. */
   what: string;
@@ -34,10 +37,10 @@ export interface Device {
 export interface Host {
   /** Where processes are: `/proc`. */
   proc: string;
-  /** The node's own network namespace (`net:[4026531840]`), and the device number of its sysfs; undefined: may not be read. */
+  /** The node's network namespace (`net:[4026531840]`), and its sysfs's device number; undefined: may not be read. */
   netns: string | undefined;
   sysfs: number | undefined;
-  /** An interface that exists, with its present index; undefined: there is none, or /proc and /sys do not agree about it. */
+  /** An interface and its present index; undefined: there is none, or /proc and /sys do not agree about it. */
   device(name: string): Device | undefined;
   deviceOfIndex(ifindex: number): Device | undefined;
   /** Names of the interfaces that host routes to an address lead to. */
@@ -143,7 +146,8 @@ export function readDevice(classNet: string, name: string): Device | undefined {
     return undefined;
   };
   const other = what();
-  // It looks like a veth but for this: a veth that is up tells a speed (drivers/net/veth.c), a netkit has none (drivers/net/netkit.c).
+  // It looks like a veth but for this: a veth that is up tells a speed (drivers/net/veth.c), a netkit has none
+  // (drivers/net/netkit.c).
   const netkit = other === undefined && (flags & IFF_UP) !== 0 && read(`${base}/speed`) === '';
   return {
     name,

@@ -1,6 +1,6 @@
 /**
- * Parsers of kernel files: pure, and lenient. A line that is not of the form described is passed over, whatever it holds, since
- * some of these files show what a pod has a say in.
+ * Parsers of kernel files: pure, and lenient. A line that is not of the form described is passed over, whatever it
+ * holds, since some of these files show what a pod has a say in.
  */
 import { SocketAddress } from 'node:net';
 import { endianness } from 'node:os';
@@ -20,8 +20,8 @@ export interface HostRoute {
 }
 
 /**
- * Directly attached single addresses of /proc/net/route (net/ipv4/fib_trie.c, fib_route_seq_show): the main table only. Address and
- * mask are hexadecimal, in the machine's byte order.
+ * Directly attached single addresses of /proc/net/route (net/ipv4/fib_trie.c, fib_route_seq_show): the main table only.
+ * Address and mask are hexadecimal, in the machine's byte order.
  */
 export function parseRoutes(text: string, order: 'BE' | 'LE' = endianness()): HostRoute[] {
   const routes: HostRoute[] = [];
@@ -82,8 +82,8 @@ export function parseArp(text: string): Neighbour[] {
 const FDB_ENTRY = 16;
 
 /**
- * /sys/class/net/<bridge>/brforward: `struct __fdb_entry` of linux/if_bridge.h, 16 bytes each: MAC (6), low byte of the port's
- * number, whether the address is the bridge's own, age (4), high byte of the port's number, padding (3).
+ * /sys/class/net/<bridge>/brforward: `struct __fdb_entry` of linux/if_bridge.h, 16 bytes each: MAC (6), low byte of the
+ * port's number, whether the address is the bridge's own, age (4), high byte of the port's number, padding (3).
  * @returns Port numbers by learned MAC; with VLANs on the bridge one MAC can have several.
  */
 export function parseForwarding(table: Buffer): Map<string, number[]> {
@@ -120,7 +120,10 @@ export function parseLocalAddresses(text: string): Set<string> {
   return addresses;
 }
 
-/** Index by name of the interfaces that are up, of /proc/net/igmp (net/ipv4/igmp.c, igmp_mc_seq_show): each has joined 224.0.0.1. */
+/**
+ * Index by name of the interfaces that are up, of /proc/net/igmp (net/ipv4/igmp.c, igmp_mc_seq_show): each has joined
+ * 224.0.0.1.
+ */
 export function parseIgmp(text: string): Map<string, number> {
   return new Map([...text.matchAll(/^(\d+)\t([^\s:]+) *:/gm)].map(([, ifindex, name = '']) => [name, Number(ifindex)]));
 }
@@ -131,8 +134,9 @@ export function parseDevices(text: string): string[] {
 }
 
 /**
- * The pod that a process belongs to, of /proc/<pid>/cgroup (cgroups(7)). A pod's cgroup is `pod<uid>` by the kubelet's cgroupfs driver,
- * `kubepods-burstable-pod<uid>.slice` with `_` for `-` by its systemd driver. The outermost one counts: below it, a privileged pod can name cgroups as it likes.
+ * The pod that a process belongs to, of /proc/<pid>/cgroup (cgroups(7)). A pod's cgroup is `pod<uid>` by the kubelet's
+ * cgroupfs driver, `kubepods-burstable-pod<uid>.slice` with `_` for `-` by its systemd driver. The outermost one
+ * counts: below it, a privileged pod can name cgroups as it likes.
  * @returns The UID; undefined for a process of no pod, or when the hierarchies of cgroup v1 differ.
  */
 export function parsePodUid(text: string): string | undefined {
@@ -148,7 +152,7 @@ export function parsePodUid(text: string): string | undefined {
   return uids.size === 1 ? uid : undefined;
 }
 
-/** When a process started, in ticks since boot: field 22 of /proc/<pid>/stat (proc(5)). Its name, field 2, may hold anything. */
+/** When a process started, in ticks since boot: field 22 of /proc/<pid>/stat (proc(5)). Field 2 may hold anything. */
 export function parseStartTime(stat: string): number | undefined {
   const field = stat.slice(stat.lastIndexOf(')') + 1).split(' ')[20];
   return field !== undefined && /^\d+$/.test(field) ? Number(field) : undefined;

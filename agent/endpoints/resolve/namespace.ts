@@ -1,8 +1,10 @@
 /**
- * A pod's network namespace: that of the oldest process in the pod's cgroup, which is the sandbox (pause) where the runtime has one.
- * It has to have all of the pod's addresses, as /proc/<pid>/net shows them, which only the kernel writes.
+ * A pod's network namespace: that of the oldest process in the pod's cgroup, which is the sandbox (pause) where the
+ * runtime has one. It has to have all of the pod's addresses, as /proc/<pid>/net shows them, which only the kernel
+ * writes.
  *
- * Needs the node's pid namespace, and CAP_SYS_PTRACE. Static pods are not found: their cgroup has another UID than the object in the API.
+ * Needs the node's pid namespace, and CAP_SYS_PTRACE. Static pods are not found: their cgroup has another UID than the
+ * object in the API.
  */
 import { readlinkSync } from 'node:fs';
 import { errorCode } from '../../files/errors.ts';

@@ -1,6 +1,6 @@
 /**
- * Where pods are captured: on the host sides of their veths (see resolve.ts), in their own network namespaces (see pod-side.ts), or both:
- * further networks, and the loopback, are only there.
+ * Where pods are captured: on the host sides of their veths (see resolve.ts), in their own network namespaces (see
+ * pod-side.ts), or both: further networks, and the loopback, are only there.
  *
  * An answer is true for the moment of the reading: processes end, and namespaces with them.
  */
@@ -46,7 +46,7 @@ export type PlacedBy = ResolvedBy | 'pod';
 
 export type PlaceAnswer = Place | Exclude<Resolution, { kind: 'found' }>;
 
-/** One look at the machine for all of the pods. @param barred Why no pod's namespace can be entered; undefined: they can. */
+/** One look at the machine for all pods. @param barred Why no pod's namespace can be entered; undefined: they can. */
 export function findPlaces(
   requests: readonly PlaceRequest[],
   barred?: string,

@@ -1,10 +1,11 @@
 /**
- * By the pod's network namespace (see namespace.ts): the interface in it that is the pod's, and that one's peer on the node.
+ * By the pod's network namespace (see namespace.ts): the pod's interface in it, and its peer on the node.
  *
  * Needs CAP_SYS_PTRACE for the processes' `root`. The pod has a say in what is under its root. So
- * /sys there must be a sysfs, and not the node's own; addresses and indices are compared with /proc/<pid>/net, which only the kernel
- * writes; and the interface on the node must name the pod's interface as its peer, as that one names it. Not detected: a process with the
- * right to mount that shows a namespace of its own making with the same indices, in a pod without a sandbox process.
+ * /sys there must be a sysfs, and not the node's own; addresses and indices are compared with /proc/<pid>/net, which
+ * only the kernel writes; and the interface on the node must name the pod's interface as its peer, as that one names
+ * it. Not detected: a process with the right to mount that shows a namespace of its own making with the same indices,
+ * in a pod without a sandbox process.
  */
 import { statfsSync, statSync } from 'node:fs';
 import { attempt, read, readDevice, type Device, type Host } from './host.ts';
@@ -63,7 +64,10 @@ function peerOf(pod: PodIdentity, host: Host, pid: number): Answer | undefined {
   return missing(`the pod's ${printable(device.name)} ${what}: nothing on the node carries its packets alone`);
 }
 
-/** Which of the namespace's interfaces is the pod's: the one with its IPv6 address, `eth0` (the name that runtimes ask for), or the only one with a peer. */
+/**
+ * Which of the namespace's interfaces is the pod's: the one with its IPv6 address, `eth0` (the name that runtimes ask
+ * for), or the only one with a peer.
+ */
 function choose(devices: Device[], carriers: Set<string>, host: Host): Device[] {
   const carrying = devices.filter(({ name }) => carriers.has(name));
   if (carrying.length > 0) return carrying;

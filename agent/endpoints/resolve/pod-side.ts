@@ -1,9 +1,9 @@
 /**
- * The pod's own side: its network namespace (see namespace.ts), and the interfaces in it to capture. All interfaces there are the pod's,
- * so a wrong choice shows no other pod's packets.
+ * The pod's own side: its network namespace (see namespace.ts), and the interfaces in it to capture. All interfaces
+ * there are the pod's, so a wrong choice shows no other pod's packets.
  *
- * Not promised: that all of the pod's packets pass the interface that was chosen. A pod that may configure its network (NET_ADMIN) can send
- * them by another one; by the host side of a veth, it can't.
+ * Not promised: that all of the pod's packets pass the interface that was chosen. A pod that may configure its network
+ * (NET_ADMIN) can send them by another one; by the host side of a veth, it can't.
  */
 import type { PodNetwork } from '../../kube/networks.ts';
 import { read, type Host } from './host.ts';
@@ -38,7 +38,10 @@ export function podSide(
   return { kind: 'found', namespace, own: ownOf(pod, net, interfaces, named), interfaces, addresses };
 }
 
-/** The one with the pod's IPv6 address, else the one that is named, `eth0` (the name that runtimes ask for), that of the default route, or the only one. */
+/**
+ * The one with the pod's IPv6 address, else the one that is named, `eth0` (the name that runtimes ask for), that of the
+ * default route, or the only one.
+ */
 function ownOf(
   pod: PodIdentity,
   net: string,

@@ -1,9 +1,9 @@
 /**
- * Which interface of the node is the host side of a pod's veth. Resolvers are asked in order; a wrong answer is worse than none, so
- * one that other evidence contradicts is `ambiguous`, and the caller asks again later with a fresh Host.
+ * Which interface of the node is the host side of a pod's veth. Resolvers are asked in order; a wrong answer is worse
+ * than none, so one that other evidence contradicts is `ambiguous`, and the caller asks again later with a fresh Host.
  *
- * An answer is true for the moment of the reading: the interface is `ifindex`, and one of the same name with another index is another one.
- * Not promised: that no other pod has the same answer (see findConflicts).
+ * An answer is true for the moment of the reading: the interface is `ifindex`, and one of the same name with another
+ * index is another one. Not promised: that no other pod has the same answer (see findConflicts).
  */
 import { bridgeFdb } from './bridge-fdb.ts';
 import { calicoName } from './calico-name.ts';
@@ -101,7 +101,7 @@ function contradiction(
   return other === name ? undefined : { candidates: [other], reason: `other evidence leads to ${printable(other)}` };
 }
 
-/** Interfaces that several pods have as their answer, by ifindex, with the pods' keys: at most one of them can be right. */
+/** Interfaces that are the answer of several pods, by ifindex, with the pods' keys: at most one can be right. */
 export function findConflicts(
   resolutions: Iterable<readonly [pod: string, resolution: Resolution]>,
 ): Map<number, string[]> {

@@ -14,8 +14,9 @@ export type Answer =
 export type Resolver = (pod: PodIdentity, host: Host) => Answer;
 
 /**
- * One answer from what was seen of each address: all that lead anywhere must lead to the same interface, and it must be the
- * host side of a veth. Interfaces of other kinds count as well: an address that leads to a veth and to an uplink is in doubt.
+ * One answer from what was seen of each address: all that lead anywhere must lead to the same interface, and it must be
+ * the host side of a veth. Interfaces of other kinds count as well: an address that leads to a veth and to an uplink is
+ * in doubt.
  * @param seen What leads to an interface (`the host route to 10.0.0.5`), and the interface's name.
  * @param nothing What to say when nothing was seen.
  */

@@ -1,12 +1,13 @@
 /**
  * Reads Snort 3's `alert_json` (snort3, src/loggers/alert_json.cc and src/log/text_log.cc; checked against 3.12.2).
  *
- * One object a line, `{ "label" : value, … }`, flat, its fields in the configured order; a field without a value is left out. It is not quite
- * JSON:
- * - In strings only `"` and `\` are escaped, by `\`; other bytes stand as they are, be they control characters or no UTF-8.
- * - `msg` is the rule's text after the rule parser has taken its escapes out, and is not escaped again: `msg:"say \"hi\"\n"` comes as
- *   `"say "hi"`, a line end and `"`. So `msg` ends where a quote and the next label, or the object's end, stand; and an object may
- *   extend over lines.
+ * One object a line, `{ "label" : value, … }`, flat, its fields in the configured order; a field without a value is
+ * left out. It is not quite JSON:
+ * - In strings only `"` and `\` are escaped, by `\`; other bytes stand as they are, be they control characters or no
+ *   UTF-8.
+ * - `msg` is the rule's text after the rule parser has taken its escapes out, and is not escaped again: `msg:"say
+ *   \"hi\"\n"` comes as `"say "hi"`, a line end and `"`. So `msg` ends where a quote and the next label, or the
+ *   object's end, stand; and an object may extend over lines.
  *
  * Times are UTC (Snort's `-U`). Whole seconds are taken from `seconds` where present, the fraction from `timestamp`.
  * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `pkt_gen`, `icmp_type`, …) are passed over.
@@ -87,7 +88,7 @@ function messageEnd(chars: string, objectStart: number, at: number): number | Pa
   MESSAGE_END.lastIndex = at + 1;
   // `"msg" : ""` has its closing quote at once; the expression finds it as any other.
   const end = MESSAGE_END.exec(chars)?.index ?? -1;
-  // The first label of this object, met again within the text: the line is torn and the next object is glued on behind it.
+  // The first label of this object, met again within the text: the line is torn, and the next object follows at once.
   const label = match(FIRST_LABEL, chars, objectStart + 1);
   const next = label ? chars.indexOf(chars.slice(objectStart, objectStart + 1 + label[0].length), at) : -1;
   if (next >= 0 && (end < 0 || next < end)) return { kind: 'broken', reason: 'msg is broken off' };

@@ -1,8 +1,9 @@
 /**
- * Reads Suricata's EVE log (https://docs.suricata.io/en/suricata-7.0.10/output/eve/eve-json-format.html; checked against 7.0.10).
+ * Reads Suricata's EVE log (https://docs.suricata.io/en/suricata-7.0.10/output/eve/eve-json-format.html; checked
+ * against 7.0.10).
  *
- * One JSON object a line, `timestamp` first. Objects whose `event_type` is not `alert` are passed over. An alert's `severity` is the rule's
- * priority. Alerts of the packet decoder may have no addresses and no `proto`.
+ * One JSON object a line, `timestamp` first. Objects whose `event_type` is not `alert` are passed over. An alert's
+ * `severity` is the rule's priority. Alerts of the packet decoder may have no addresses and no `proto`.
  */
 import { isRecord } from '../../files/record.ts';
 import type { Alert, Decoder, Flow } from '../alert.ts';

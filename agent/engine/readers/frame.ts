@@ -1,6 +1,7 @@
 /**
- * The transport payload of a captured frame: what stands behind the link, VLAN, IP and TCP/UDP/ICMP headers. Ethernet, raw IP and
- * Linux cooked frames are known. Where a header is unknown, cut off or wrong, the frame is returned whole: evidence is not thrown away.
+ * The transport payload of a captured frame: what stands behind the link, VLAN, IP and TCP/UDP/ICMP headers. Ethernet,
+ * raw IP and Linux cooked frames are known. Where a header is unknown, cut off or wrong, the frame is returned whole:
+ * evidence is not thrown away.
  */
 
 const TCP = 6;

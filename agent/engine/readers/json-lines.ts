@@ -1,14 +1,15 @@
 /**
  * Splits a stream of bytes into JSON objects, one a line, and finds the next intact object after damage.
  *
- * - An item is an object, or a run of bytes between intact objects of one line (one damage each). A line's end and white space between
- *   objects belong to no item.
- * - A torn line may have the next object glued on behind it, and objects may have lost the line end between them: behind damage, reading
- *   goes on at the next place where an object's first bytes (`marker`) stand.
- * - A line longer than `MAX_ITEM` is one damage, to its end, whatever it holds. At most `MAX_ITEM` bytes and one chunk are held.
+ * - An item is an object, or a run of bytes between intact objects of one line (one damage each). A line's end and
+ *   white space between objects belong to no item.
+ * - A torn line may have the next object glued on behind it, and objects may have lost the line end between them:
+ *   behind damage, reading goes on at the next place where an object's first bytes (`marker`) stand.
+ * - A line longer than `MAX_ITEM` is one damage, to its end, whatever it holds. At most `MAX_ITEM` bytes and one chunk
+ *   are held.
  * - After `end()` more bytes may follow; offsets go on counting.
  *
- * Not promised: a changed byte that leaves an object well-formed and in range is not noticed, since the formats have no checksum.
+ * Not promised: a changed byte that leaves an object well-formed and in range is not noticed: there is no checksum.
  */
 import type { Alert, Decoded, Decoder } from '../alert.ts';
 
@@ -23,7 +24,7 @@ const MAX_LINES = 16;
 const NEWLINE = 0x0a;
 const BRACE = 0x7b;
 
-/** A line both ways: `chars[i]` is `bytes[i]` (ISO 8859-1), so that string functions search it and offsets still count bytes. */
+/** A line both ways: `chars[i]` is `bytes[i]` (ISO 8859-1). So string functions search it and offsets count bytes. */
 export interface Line {
   bytes: Buffer;
   chars: string;
@@ -54,7 +55,7 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
   /** The line begun, in pieces; and how many bytes of it were seen. */
   let partial: Buffer[] = [];
   let length = 0;
-  /** Lines of an object that a line end didn't close. It stands before `partial`, at `heldStart`, its line end included. */
+  /** Lines of an object that a line end didn't close, with their ends. They stand before `partial`, at `heldStart`. */
   let held: Buffer | undefined;
   let heldStart = 0;
   let heldLines = 0;
@@ -151,7 +152,7 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
         finishLine(1, items);
         from = newline + 1;
       }
-      // A copy, so that neither a caller's buffer that is reused nor a whole chunk for the sake of its last bytes stays in use.
+      // A copy, so that neither a caller's buffer that is reused nor a whole chunk for its last bytes stays in use.
       if (from < chunk.length) take(Buffer.from(chunk.subarray(from)));
       return items;
     },

@@ -1,17 +1,18 @@
 /**
  * Follows the alert files of one generation as one stream of bytes, across rotation, and gives what its decoder finds.
  *
- * Files: `<base>`, and `<base>.<number>` once rotated (ascending numbers, then `<base>`); with `stamped`, `<base>.<number>` only, of which the
- * highest is live. A file is known by its inode, not its name. It is left only when a successor exists and a read after that gave nothing.
+ * Files: `<base>`, and `<base>.<number>` once rotated (ascending numbers, then `<base>`); with `stamped`,
+ * `<base>.<number>` only, of which the highest is live. A file is known by its inode, not its name. It is left only
+ * when a successor exists and a read after that gave nothing.
  *
- * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The deleted total is in
- * `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted, before anything is: a crash in between neither shifts
- * offsets nor leaves a file behind for good.
+ * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The
+ * deleted total is in `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted,
+ * before anything is: a crash in between neither shifts offsets nor leaves a file behind for good.
  *
- * The folder belongs to the engine, which may be hostile: links, pipes and folders are passed over, and no size is believed.
+ * The folder belongs to the engine, which may be hostile: no link, pipe or folder is read, no size believed.
  *
- * Not promised: files that someone else deletes, or puts in before files already read, shift the offsets of a later run. What was
- * cut off by truncation before it was read is lost; it is one damage item, but nobody knows its length.
+ * Not promised: files that someone else deletes, or puts in before files already read, shift the offsets of a later
+ * run. What was cut off by truncation before it was read is lost; it is one damage item, but nobody knows its length.
  */
 import { watch, constants, type BigIntStats, type FSWatcher } from 'node:fs';
 import * as promises from 'node:fs/promises';
@@ -74,8 +75,9 @@ export interface Tail extends AsyncIterable<Decoded[]> {
   /** The iteration ends at once; nothing more is read. */
   stop(): void;
   /**
-   * Deletes rotated files that end at or before this stream offset and were read. Does nothing once the iteration is over.
-   * Rejects when the state can't be written (then nothing was deleted) or a file not be deleted (then the next call tries again).
+   * Deletes rotated files that end at or before this stream offset and were read. Does nothing once the iteration is
+   * over. Rejects when the state can't be written (then nothing was deleted) or a file not be deleted (then the next
+   * call tries again).
    */
   deleteConsumed(offset: number): Promise<void>;
 }
@@ -497,7 +499,10 @@ function createWake(): { arm(): void; now: () => void; wait(millis: number): Pro
   };
 }
 
-/** Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there is only the poll. */
+/**
+ * Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there
+ * is only the poll.
+ */
 function createNotice(directory: string, changed: () => void): { start(): void; stop(): void } {
   let watcher: FSWatcher | undefined;
   const stop = (): void => {

@@ -1,23 +1,26 @@
 /**
- * Reads unified2: Snort 3's records (snort3, src/log/unified2.h and src/loggers/unified2.cc; checked against 3.12.2) and Snort 2's.
+ * Reads unified2: Snort 3's records (snort3, src/log/unified2.h and src/loggers/unified2.cc; checked against 3.12.2)
+ * and Snort 2's.
  *
- * A record is a type and a length (32 bits each, big-endian, as all numbers) and that many bytes. An event is followed by records with its
- * event id: extra data, then its packet, or the buffer it was found in. The event is given out with the packet's or buffer's transport payload as soon as
- * that record is there, else when the next event begins, at damage, at `flush()` or at `end()`. Records of an event that was given out
- * already (a second packet), and records of no event, are passed over.
+ * A record is a type and a length (32 bits each, big-endian, as all numbers) and that many bytes. An event is followed
+ * by records with its event id: extra data, then its packet, or the buffer it was found in. The event is given out with
+ * the packet's or buffer's transport payload as soon as that record is there, else when the next event begins, at
+ * damage, at `flush()` or at `end()`. Records of an event that was given out already (a second packet), and records of
+ * no event, are passed over.
  *
- * unified2 has neither the rule's text nor its class's: `message` and `classification` are empty. Nor has it the packet's number.
- * The application name of AppID is no protocol; `service` is absent.
+ * unified2 has neither the rule's text nor its class's: `message` and `classification` are empty. Nor has it the
+ * packet's number. The application name of AppID is no protocol; `service` is absent.
  *
- * After damage, reading goes on at the next byte where a record of a known type stands with the length that type has, and where the
- * record repeats its length inside, that agrees too. When the bytes behind a record are no record, or its values can't be, it is looked through
- * for one: a torn record takes in the start of those that follow it. Where it had been given out already, items behind it begin where it ended, and the damage is one
- * of length 0.
+ * After damage, reading goes on at the next byte where a record of a known type stands with the length that type has,
+ * and where the record repeats its length inside, that agrees too. When the bytes behind a record are no record, or its
+ * values can't be, it is looked through for one: a torn record takes in the start of those that follow it. Where it had
+ * been given out already, items behind it begin where it ended, and the damage is one of length 0.
  *
- * Not promised: bytes of a packet that look like records are taken for such when the record around them is damaged. A torn record is
- * not noticed when exactly as many bytes are missing as the whole records behind it have, and its values can be.
+ * Not promised: bytes of a packet that look like records are taken for such when the record around them is damaged. A
+ * torn record is not noticed when exactly as many bytes are missing as the whole records behind it have, and its values
+ * can be.
  *
- * At most one record (`MAX_RECORD`) and the one before it are held. After `end()` more bytes may follow; offsets go on counting.
+ * At most one record (`MAX_RECORD`) and the one before it are held. After `end()` more may follow; offsets go on.
  */
 import type { Alert, Decoded, Decoder } from '../alert.ts';
 import { transportPayload } from './frame.ts';
@@ -156,8 +159,8 @@ export function createUnified2Decoder(): Unified2Decoder {
   }
 
   /**
-   * Where in the record [start, end), which no record follows, another one begins. `wait`: more bytes are needed to tell.
-   * Damage from `start` on is opened, and reading set back, when there is one.
+   * Where in the record [start, end), which no record follows, another one begins. `wait`: more bytes are needed to
+   * tell. Damage from `start` on is opened, and reading set back, when there is one.
    */
   function searchWithin(start: number, end: number, over: boolean, items: Decoded[]): 'found' | 'none' | 'wait' {
     for (let at = start + 1; at < end; at++) {
@@ -370,7 +373,8 @@ function addresses(layout: EventLayout, body: Buffer): { source: string; destina
     if (both.every((byte) => byte === 0)) return undefined;
     return { source: ipText(both.subarray(0, length)), destination: ipText(both.subarray(length)) };
   }
-  // One byte has the source's version in its high half, the destination's in its low half; an IPv4 address is the last 4 of 16 bytes.
+  // One byte has the source's version in its high half, the destination's in its low half; an IPv4 address is the last
+  // 4 of 16 bytes.
   const versions = body[EVENT3_VERSIONS] ?? 0;
   const one = (at: number, version: number): string => {
     if (version === 4) return ipText(bytes(at + 12, 4));

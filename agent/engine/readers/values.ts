@@ -1,6 +1,7 @@
 /**
- * The checks that every alert format shares. An engine parses hostile bytes, so nothing it writes is believed: a value out of its range
- * makes a `Damaged` error, which the format's reader turns into a damage item; it never leaves this folder.
+ * The checks that every alert format shares. An engine parses hostile bytes, so nothing it writes is believed: a value
+ * out of its range makes a `Damaged` error, which the format's reader turns into a damage item; it never leaves this
+ * folder.
  */
 import { SocketAddress, isIPv4, isIPv6 } from 'node:net';
 import { UNPRINTABLE } from '../../text.ts';
@@ -17,7 +18,7 @@ export const MAX_VLAN = 4095;
 /** What is wrong with one item. Thrown and caught within a reader. */
 export class Damaged extends Error {}
 
-/** Runs `read`; what it finds damaged comes back as the reason. Any other error passes through: it is a fault of ours. */
+/** Runs `read`; what it finds damaged comes back as the reason. Any other error is a fault of ours, and passes. */
 export function orReason<T>(read: () => T): T | string {
   try {
     return read();
@@ -27,7 +28,10 @@ export function orReason<T>(read: () => T): T | string {
   }
 }
 
-/** A string fit for a log line: at most `MAX_TEXT` units, each character that would act on a terminal or a line replaced by U+FFFD. */
+/**
+ * A string fit for a log line: at most `MAX_TEXT` units, each character that would act on a terminal or a line replaced
+ * by U+FFFD.
+ */
 export function text(value: string): string {
   return value.slice(0, MAX_TEXT).replace(UNPRINTABLE, '\uFFFD');
 }
@@ -95,8 +99,9 @@ export interface RawEnds {
 }
 
 /**
- * Both ends of the flow. An alert about a frame without a usable IP header (ARP, a bad IP length) has no addresses: both ends
- * then have the `ip` ''. With a protocol that stands on IP, or with one end only, missing addresses are damage.
+ * Both ends of the flow. An alert about a frame without a usable IP header (ARP, a bad IP length) has no addresses:
+ * both ends then have the `ip` ''. With a protocol that stands on IP, or with one end only, missing addresses are
+ * damage.
  */
 export function ends(raw: RawEnds): { source: Address; destination: Address } {
   if (isAbsent(raw.sourceIp) && isAbsent(raw.destinationIp) && !IP_PROTOCOLS.has(raw.protocol))

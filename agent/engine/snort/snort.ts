@@ -22,12 +22,18 @@ const SNAPLEN = 65_535;
 /** Below this, compiling the patterns for hyperscan (seconds, with thousands of rules) takes longer than it saves. */
 const WORTH_COMPILING_BYTES = 32 << 20;
 
-/** Of TLS, Snort has the packets' and records' numbers only: a client's hello stands for a flow. Of SSH it has no number of flows, and QUIC it does not know. */
+/**
+ * Of TLS, Snort has the packets' and records' numbers only: a client's hello stands for a flow. Of SSH it has no number
+ * of flows, and QUIC it does not know.
+ */
 const PERF_MONITOR =
   `perf_monitor = { format = 'json', output = 'console', seconds = ${COUNTERS_SECONDS}, packets = 0, ` +
   `modules = { { name = 'daq', pegs = 'analyzed' }, { name = 'ssl', pegs = 'client_hello' } } }`;
 
-/** A list of objects that ends with the engine, on one line: `[{"timestamp":1,"daq":{"analyzed":2}},{"timestamp":…`; what is 0 is left out. */
+/**
+ * A list of objects that ends with the engine, on one line: `[{"timestamp":1,"daq":{"analyzed":2}},{"timestamp":…`;
+ * what is 0 is left out.
+ */
 const COUNTERS: CounterSource = {
   from: 'output',
   report: /[[,]\{"timestamp":\d+(?:,"[a-z]+":\{[^{}]*\})*\}/g,
@@ -44,8 +50,8 @@ const COUNTERS: CounterSource = {
 };
 
 /**
- * What a flow with an unfinished HTTP request takes, measured at 5.7 KB, and something for what waits for reassembly. Snort's own limit,
- * 476,288 flows, lets it take 3 GB.
+ * What a flow with an unfinished HTTP request takes, measured at 5.7 KB, and something for what waits for reassembly.
+ * Snort's own limit, 476,288 flows, lets it take 3 GB.
  */
 const FLOW_BYTES = 8 << 10;
 

@@ -1,6 +1,6 @@
 /**
- * One rule as several for Suricata: it has one SID, and as many generator ids as copies, because Suricata takes a pair of both once.
- * Rules are made so by the translator; alerts get the rule's own generator id back when they are read.
+ * One rule as several for Suricata: it has one SID, and as many generator ids as copies, because Suricata takes a pair
+ * of both once. Rules are made so by the translator; alerts get the rule's own generator id back when they are read.
  */
 
 /** Generator ids of rules are below it: Snort's are below 1,000, and nobody's are so high. */

@@ -1,13 +1,14 @@
 /**
- * Suricata's command socket, for what can change while it runs: the rules of all, and tenants, which are rules for some VLAN ids.
+ * Suricata's command socket, for what can change while it runs: the rules of all, and tenants, which are rules for some
+ * VLAN ids.
  *
- * Protocol: JSON objects, one a line; the first one says `version`, and each is answered with `return: OK` or `NOK` and a message.
- * https://docs.suricata.io/en/suricata-7.0.10/unix-socket.html
+ * Protocol: JSON objects, one a line; the first one says `version`, and each is answered with `return: OK` or `NOK` and
+ * a message. https://docs.suricata.io/en/suricata-7.0.10/unix-socket.html
  *
  * Each command ends when all threads that inspect use what is new, so packets must come meanwhile.
  *
- * The socket's folder is the engine's, which may be hostile, and the agent may be root: it connects to a socket of the engine's own only, never
- * through a link.
+ * The socket's folder is the engine's, which may be hostile, and the agent may be root: it connects to a socket of the
+ * engine's own only, never through a link.
  */
 import { constants } from 'node:fs';
 import { open, stat, type FileHandle } from 'node:fs/promises';

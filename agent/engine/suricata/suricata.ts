@@ -25,8 +25,9 @@ const SNORT_HTTP_PORTS =
   '9080,9090,9091,9443,9999,11371,34443,34444,41080,50002,55555';
 
 /**
- * What rules may name: the variables of Suricata's own configuration file and of Snort's. In rules for Suricata `HTTP_PORTS` is any,
- * because it finds HTTP by itself; for rules that come from Snort, `SNORT_HTTP_PORTS` is what Snort takes it for.
+ * What rules may name: the variables of Suricata's own configuration file and of Snort's. In rules for Suricata
+ * `HTTP_PORTS` is any, because it finds HTTP by itself; for rules that come from Snort, `SNORT_HTTP_PORTS` is what
+ * Snort takes it for.
  */
 export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Record<string, string> } = {
   addresses: {
@@ -117,7 +118,8 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
         ...(input.mode === 'live'
           ? {
               counters: COUNTERS,
-              // https://docs.suricata.io/en/suricata-7.0.10/output/log-rotation.html; unlike the socket, also where its path is too long.
+              // https://docs.suricata.io/en/suricata-7.0.10/output/log-rotation.html; unlike the socket, also where its
+              // path is too long.
               rotation: { bytes: settings.alertFileBytes ?? ALERT_FILE_BYTES, reopen: 'SIGHUP' },
             }
           : {}),
@@ -166,7 +168,10 @@ const FLOW_ENTRY_BYTES = 384;
 const FLOW_BUCKETS = 65_536;
 const BUCKET_BYTES = 64;
 
-/** Three eighths are left to rules and decoders. Parsers have no bounds of their own, so that the number of flows bounds them. */
+/**
+ * Three eighths are left to rules and decoders. Parsers have no bounds of their own, so that the number of flows bounds
+ * them.
+ */
 function memoryCaps(limit: number): Record<'defrag' | 'flow' | 'stream' | 'reassembly', string> {
   const share = (part: number): string => `${Math.floor((limit * part) / 1024)}kb`;
   const flows = Math.floor((limit * 5) / 8 / FLOW_BYTES);
@@ -319,7 +324,7 @@ function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Rec
   };
 }
 
-/** Lines like `E: detect: error parsing signature "…" from file x.rules at line 5`, with the reason in the line before. */
+/** Lines like `E: detect: error parsing signature "…" from file x.rules at line 5`; the line before says why. */
 function ruleErrors(log: string, limit: number): RuleError[] {
   const errors: RuleError[] = [];
   let reason = '';

@@ -1,9 +1,9 @@
 /**
  * A rule on its way from Snort to Suricata.
  *
- * Snort's options work one after another on a cursor, and selecting a buffer puts the cursor to its start, also when the rule comes
- * back to it. Suricata collects the options of a buffer, wherever they stand. So the options are collected here by buffer, and the
- * first one after a selection is never relative: it counts from the start.
+ * Snort's options work one after another on a cursor, and selecting a buffer puts the cursor to its start, also when
+ * the rule comes back to it. Suricata collects the options of a buffer, wherever they stand. So the options are
+ * collected here by buffer, and the first one after a selection is never relative: it counts from the start.
  */
 import type { SnortBuffer } from './buffers.ts';
 import { PAYLOAD } from './buffers.ts';
@@ -14,7 +14,10 @@ export interface Section {
   options: string[];
   /** Whether a pattern has a `+`, which `url_decode` would take away. */
   hasPlus: boolean;
-  /** Whether a pattern has what Suricata's buffer of headers never has: a name and colon without a space behind it, or a line feed alone. */
+  /**
+   * Whether a pattern has what Suricata's buffer of headers never has: a name and colon without a space behind it, or a
+   * line feed alone.
+   */
   isRaw: boolean;
 }
 

@@ -1,10 +1,10 @@
 /**
  * What stands before the parenthesis: action, protocol, addresses, ports.
  *
- * A rule of Snort 3 with a service looks at flows of that service on any port, and on its own ports at flows whose service
- * is not known. Suricata has either protocol or ports, so such a rule becomes several: one with the ports, and for each of the
- * services one for all other ports. No packet is looked at by two of them. They look at more flows than Snort does: at those
- * on the rule's ports of which another service is known.
+ * A rule of Snort 3 with a service looks at flows of that service on any port, and on its own ports at flows whose
+ * service is not known. Suricata has either protocol or ports, so such a rule becomes several: one with the ports, and
+ * for each of the services one for all other ports. No packet is looked at by two of them. They look at more flows than
+ * Snort does: at those on the rule's ports of which another service is known.
  */
 import { refuse, shown } from './refusal.ts';
 

@@ -1,7 +1,8 @@
 /**
  * Snort 3's rule options, and what each becomes. An option that is not in the table makes the rule untranslatable.
  *
- * Facts from the sources of Snort 3.12 and Suricata 7.0: where the two read the same word differently, it is said at the option.
+ * Facts from the sources of Snort 3.12 and Suricata 7.0: where the two read the same word differently, it is said at
+ * the option.
  */
 import type { Draft } from './draft.ts';
 import { operand, select } from './draft.ts';

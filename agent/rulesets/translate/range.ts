@@ -1,4 +1,4 @@
-/** Ranges of numbers: `5`, `!5`, `<5`, `>=5`, `5<>9` (without its ends), `5<=>9` (with them), as Snort 3 writes them. */
+/** Ranges of numbers: `5`, `!5`, `<5`, `>=5`, `5<>9` (without its ends), `5<=>9` (with them), as Snort 3 has them. */
 import { refuse, shown } from './refusal.ts';
 
 /** All but one number, or those from `min` to `max`, both included; without end where `max` is absent. */

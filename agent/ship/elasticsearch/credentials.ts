@@ -1,8 +1,8 @@
 /**
  * Credentials and certificate authorities from files, which Kubernetes replaces while the agent runs.
  *
- * Files are looked at (device, inode, time, size) at most each second, and read again when they differ; after `forget()` they are read at once.
- * What is read never gets into a message.
+ * Files are looked at (device, inode, time, size) at most each second, and read again when they differ; after
+ * `forget()` they are read at once. What is read never gets into a message.
  */
 import { X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';

@@ -1,9 +1,10 @@
 /**
  * Events to Elasticsearch: `_bulk` of `create` with the event's id, the journal's lines as they are, or in ECS.
  *
- * A bulk goes to one node, once; the next one goes to the next node, past those that are dead. Who calls tries again: an event that
- * arrived in a try whose answer was lost is a duplicate in the next, and is there once. Credentials are read again when their files
- * change; template, index and alias are looked at each minute. Not promised: that events are searchable when `send` returns (that takes the index's refresh).
+ * A bulk goes to one node, once; the next one goes to the next node, past those that are dead. Who calls tries again:
+ * an event that arrived in a try whose answer was lost is a duplicate in the next, and is there once. Credentials are
+ * read again when their files change; template, index and alias are looked at each minute. Not promised: that events
+ * are searchable when `send` returns (that takes the index's refresh).
  */
 import { Client, ClusterConnectionPool } from '@elastic/elasticsearch';
 import type { Logger } from 'pino';
@@ -108,7 +109,8 @@ export function createElasticsearch(options: ElasticsearchOptions): Elasticsearc
     items: number,
     run: (client: Client, options: { signal: AbortSignal; maxResponseSize: number }) => Promise<T>,
   ): Promise<T> {
-    // The client's own time limit ends with the answer's head.
+    // The client's own time limit is for the answer's head, and then for a silence:
+    // https://github.com/elastic/elastic-transport-js/blob/main/src/connection/UndiciConnection.ts
     const stop = new AbortController();
     const abort = (): void => stop.abort();
     let late = false;
@@ -116,7 +118,7 @@ export function createElasticsearch(options: ElasticsearchOptions): Elasticsearc
       late = true;
       abort();
     }, config.timeoutMillis);
-    // Not AbortSignal.any: what it adds to signals that live long is not always removed.
+    // Not AbortSignal.any: it leaks on signals that live long (https://github.com/nodejs/node/issues/55351).
     for (const from of [signal, closing.signal]) from.addEventListener('abort', abort);
     if (closing.signal.aborted) abort();
     try {
@@ -170,7 +172,8 @@ export function createElasticsearch(options: ElasticsearchOptions): Elasticsearc
       maxRetries: 0,
       requestTimeout: config.timeoutMillis,
       compression: true,
-      // Answers are short, and what unpacks to more than was asked for has no bound in the client.
+      // Answers are short, and what unpacks to more than was asked for has no bound in the client:
+      // https://github.com/elastic/elastic-transport-js/blob/main/src/Transport.ts
       headers: { 'accept-encoding': 'identity', 'user-agent': 'dpi-agent' },
       maxCompressedResponseSize: 64 << 10,
       enableMetaHeader: false,

@@ -1,6 +1,7 @@
 /**
- * Keeps template, index, mapping and alias as this agent needs them: what is missing is made, what was changed is put back and logged.
- * Agents of all nodes do so at once; each step may find that another agent was first. What isn't permitted is logged once, and events are sent all the same.
+ * Keeps template, index, mapping and alias as this agent needs them: what is missing is made, what was changed is put
+ * back and logged. Agents of all nodes do so at once; each step may find that another agent was first. What isn't
+ * permitted is logged once, and events are sent all the same.
  */
 import type { Logger } from 'pino';
 import { get, reasonOf } from './classify.ts';

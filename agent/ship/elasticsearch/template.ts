@@ -1,9 +1,9 @@
 /**
  * Names of index, alias and template, and how events are mapped.
  *
- * `dynamic: false` everywhere: what is not named here is kept but not indexed, so that no text from a packet becomes a field. What has a
- * form (addresses, times, numbers) has `ignore_malformed`, so that an event is never refused for it. Capture times are `date_nanos`:
- * `date` would lose microseconds, by which events of one millisecond are ordered.
+ * `dynamic: false` everywhere: what is not named here is kept but not indexed, so that no text from a packet becomes a
+ * field. What has a form (addresses, times, numbers) has `ignore_malformed`, so that an event is never refused for it.
+ * Capture times are `date_nanos`: `date` would lose microseconds, by which events of one millisecond are ordered.
  */
 import { get } from './classify.ts';
 
@@ -24,7 +24,8 @@ export function namesOf(cluster: string, schema: Schema = 'calico'): Names {
   if (schema === 'ecs') {
     return {
       schema,
-      // Elastic Security looks into logs-*. No data stream: those take no document twice by its id, but have it in each of their indices.
+      // Elastic Security looks into logs-*. No data stream: those take no document twice by its id, but have it in each
+      // of their indices.
       index: `logs-dpi_agent.alerts-${cluster}`,
       alias: `dpi-agent-alerts.${cluster}`,
       template: `dpi-agent-alerts-ecs.${cluster}`,
@@ -199,8 +200,8 @@ export function templateBody(names: Names): object {
 }
 
 /**
- * Paths at which `found` differs from `wanted`, sorted. Elasticsearch gives numbers and booleans back as texts at times, lists of one as their
- * element, and settings with or without `index.`: none of this counts.
+ * Paths at which `found` differs from `wanted`, sorted. Elasticsearch gives numbers and booleans back as texts at
+ * times, lists of one as their element, and settings with or without `index.`: none of this counts.
  * @param further Whether more than what is wanted counts too.
  */
 export function differences(wanted: unknown, found: unknown, further: boolean): string[] {

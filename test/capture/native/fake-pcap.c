@@ -1,6 +1,7 @@
 /*
- * In libpcap's place behind native/capture.c, for a fuzzer: rings whose packets claim any lengths, calls that fail at random, and a kernel
- * whose counters make no sense. A packet has exactly the bytes that may be read of it, so that AddressSanitizer sees one more.
+ * In libpcap's place behind native/capture.c, for a fuzzer: rings whose packets claim any lengths, calls that fail at
+ * random, and a kernel whose counters make no sense. A packet has exactly the bytes that may be read of it, so that
+ * AddressSanitizer sees one more.
  *
  * The seed is in FAKE_PCAP_SEED. native/capture.c is compiled with setsockopt and getsockopt renamed to those below.
  */

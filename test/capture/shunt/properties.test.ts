@@ -1,6 +1,7 @@
 /**
- * What holds for any TLS connection: the engine's streams are the original ones without some whole records of type 23, without gaps,
- * and no acknowledgement is beyond the data. And for any bytes: nothing throws, nothing outside the frame is written.
+ * What holds for any TLS connection: the engine's streams are the original ones without some whole records of type 23,
+ * without gaps, and no acknowledgement is beyond the data. And for any bytes: nothing throws, nothing outside the frame
+ * is written.
  */
 import { expect, test } from '@jest/globals';
 import {

@@ -124,7 +124,10 @@ export function serverOptions(
   return { secureContext, ...options };
 }
 
-/** A connection of TLS 1.3 whose first data travels with the ClientHello, resumed from another one; by a relay between the two commands. */
+/**
+ * A connection of TLS 1.3 whose first data travels with the ClientHello, resumed from another one; by a relay between
+ * the two commands.
+ */
 export async function talkEarly(folder: string, { key, certificate }: Certificate, bulk: Buffer): Promise<Said> {
   const file = (name: string, content: string | Buffer): string => {
     writeFileSync(join(folder, name), content);

@@ -101,8 +101,8 @@ export interface Streams {
 }
 
 /**
- * The streams of one connection from its SYNs on. Fails where they have a gap, where two segments disagree about a byte, and where
- * an acknowledgement is beyond what was sent, when `acknowledged`.
+ * The streams of one connection from its SYNs on. Fails where they have a gap, where two segments disagree about a
+ * byte, and where an acknowledgement is beyond what was sent, when `acknowledged`.
  */
 export function streamsOf(frames: Frame[], acknowledged = true): Streams {
   const segments = frames.map(segmentOf);
@@ -182,7 +182,10 @@ export function recordsOf(stream: Buffer): Record[] {
   return records;
 }
 
-/** Fails unless `kept` has the records of `original` but for whole ones of type 23. @returns Bytes of those that are missing. */
+/**
+ * Fails unless `kept` has the records of `original` but for whole ones of type 23.
+ * @returns Bytes of those that are missing.
+ */
 export function expectOnlyDataMissing(original: Buffer, kept: Buffer): number {
   const rest = recordsOf(kept);
   let missing = 0;
@@ -227,7 +230,10 @@ export interface Conversation {
   frames: Frame[];
   /** Sends bytes in segments of the sizes given, the last one again and again; the peer acknowledges each. */
   send(side: Side, bytes: Buffer, sizes?: number[]): void;
-  /** Delivers parts [from, to) of bytes in any order, also again; all must be among them. The peer acknowledges what it has without a gap. */
+  /**
+   * Delivers parts [from, to) of bytes in any order, also again; all must be among them. The peer acknowledges what it
+   * has without a gap.
+   */
   deliver(side: Side, bytes: Buffer, parts: [from: number, to: number][]): void;
   /** A frame as `segmentFrame` makes it, with the numbers as they are now. */
   frame(side: Side, options?: SegmentOptions): Frame;

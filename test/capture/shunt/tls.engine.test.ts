@@ -1,6 +1,6 @@
 /**
- * Real engines on real TLS, with and without the shunt: the same alerts, of the same flows. Each connection is delivered in several
- * ways, each way from a client port of its own; one run of an engine reads them all.
+ * Real engines on real TLS, with and without the shunt: the same alerts, of the same flows. Each connection is
+ * delivered in several ways, each way from a client port of its own; one run of an engine reads them all.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -307,7 +307,7 @@ function described(alerts: EngineAlert[]): string[] {
   return [...new Set(lines)].toSorted();
 }
 
-/** Both engines stop to look at what follows encrypted data unless they are told to go on, and then see more of a stream. */
+/** Both engines stop looking at what follows encrypted data unless told to go on, and then see more of a stream. */
 const INSPECTIONS = {
   'as usual': { snort: [], suricata: [] },
   'of encrypted streams too': {

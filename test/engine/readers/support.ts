@@ -133,7 +133,10 @@ export function event3(fields: Partial<EventFields> = {}): Buffer {
   );
 }
 
-/** The events of Snort 2, and of Snort 3 with `legacy_events`; `tail` follows the common part: MPLS label, VLAN id, policy, application. */
+/**
+ * The events of Snort 2, and of Snort 3 with `legacy_events`; `tail` follows the common part: MPLS label, VLAN id,
+ * policy, application.
+ */
 export function classicEvent(
   type: number,
   tail: 'none' | 'mpls' | 'vlan' | 'app16' | 'app64',

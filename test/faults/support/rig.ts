@@ -1,8 +1,8 @@
 /**
  * The whole way of an event, run for real: pods' veths → agent with its engine → Elasticsearch, with a proxy before it.
  *
- * The agent runs on a lab's node, which has a network of its own: a process there passes connections on, between its loopback and sockets in
- * a folder (`es.sock` to Elasticsearch's proxy, `agent.sock` to the agent's metrics).
+ * The agent runs on a lab's node, which has a network of its own: a process there passes connections on, between its
+ * loopback and sockets in a folder (`es.sock` to Elasticsearch's proxy, `agent.sock` to the agent's metrics).
  */
 import { expect } from '@jest/globals';
 import { execFileSync } from 'node:child_process';
@@ -118,7 +118,7 @@ export interface RigOptions {
   sink?: Record<string, unknown>;
   journal?: Record<string, unknown>;
   rules?: string;
-  /** Makes files in the rig's folder; the result is laid over the configuration, its `sinks.elasticsearch` over the sink's. */
+  /** Makes files in the rig's folder. The result is laid over the configuration; its Elasticsearch over the sink's. */
   prepare?: (directory: string) => Record<string, unknown> & { sinks?: { elasticsearch: Record<string, unknown> } };
   /** Folders under the rig's on file systems of their own. */
   tmpfs?: { folder: string; mebibytes: number }[];

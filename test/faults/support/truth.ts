@@ -1,8 +1,10 @@
 /**
- * What the engines wrote, kept and read without any of the agent's code: the only truth that the campaign compares with.
+ * What the engines wrote, kept and read without any of the agent's code: the only truth that the campaign compares
+ * with.
  *
- * Every file in a generation's output folder is opened as soon as it is there, so that its bytes are still there when the agent has deleted it.
- * The files of a generation, in the order in which they appeared, are one stream; an alert is known by its line's offset there.
+ * Every file in a generation's output folder is opened as soon as it is there, so that its bytes are still there when
+ * the agent has deleted it. The files of a generation, in the order in which they appeared, are one stream; an alert is
+ * known by its line's offset there.
  */
 import { closeSync, constants, fstatSync, openSync, readdirSync, readSync, statSync } from 'node:fs';
 import { join } from 'node:path';
@@ -79,7 +81,10 @@ export function watchEngines(stateDirectory: string): Truth {
   };
 }
 
-/** An alert of a pod's packet: the agent's own frames have a VLAN id that no pod has, and their alerts are not for the journal. */
+/**
+ * An alert of a pod's packet: the agent's own frames have a VLAN id that no pod has, and their alerts are not for the
+ * journal.
+ */
 function isAlert(object: Record<string, unknown>): boolean {
   const [vlan] = [object['vlan']].flat();
   return ('sid' in object || object['event_type'] === 'alert') && vlan !== OWN_VLAN;

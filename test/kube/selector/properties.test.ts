@@ -104,7 +104,8 @@ function long(unit: string, before = '', after = ''): string {
 }
 
 describe('a text of 64 KB', () => {
-  // A stack that overflows throws a RangeError, which fails the test; a time that is not linear runs into the test's time limit.
+  // A stack that overflows throws a RangeError, which fails the test; a time that is not linear runs into the test's
+  // time limit.
   test.each<[what: string, text: string]>([
     ['of !', long('!', '', 'has(a)')],
     ['of ! between blanks', long('! ', '', 'has(a)')],
