@@ -1,0 +1,40 @@
+/** A capture process as its parent sees it: how it begins, and how its first answer is waited for. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import type { CaptureSettings, FromCapture } from './protocol.ts';
+
+/** What a capture process drops is soon forgotten: V8 of Node 24 would let 100 MB of it gather. In MiB. */
+const YOUNG_HEAP = '--max-semi-space-size=4';
+
+export function forkCapture(settings: CaptureSettings): ChildProcess {
+  return fork(fileURLToPath(new URL('./main.js', import.meta.url)), [JSON.stringify(settings)], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    execArgv: [YOUNG_HEAP],
+  });
+}
+
+/** The first message of a kind. Rejects when the process ends before, or takes too long. */
+export function firstMessage<Type extends FromCapture['type']>(
+  child: ChildProcess,
+  type: Type,
+  timeoutMillis: number,
+): Promise<Extract<FromCapture, { type: Type }>> {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => fail('it took too long'), timeoutMillis);
+    const onExit = (): void => fail('it ended');
+    const onMessage = (message: unknown): void => {
+      if ((message as FromCapture).type !== type) return;
+      cleanUp();
+      resolve(message as Extract<FromCapture, { type: Type }>);
+    };
+    function cleanUp(): void {
+      clearTimeout(timer);
+      child.off('exit', onExit).off('message', onMessage);
+    }
+    function fail(reason: string): void {
+      cleanUp();
+      reject(new Error(reason));
+    }
+    child.on('exit', onExit).on('message', onMessage);
+  });
+}
