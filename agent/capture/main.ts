@@ -9,7 +9,7 @@ import { interfaceCounters } from './interfaces.ts';
 import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, FromCapture, Report, ToCapture } from './protocol.ts';
-import { chooseLibrary, type Chosen } from './ring.ts';
+import { chooseLibrary, type Chosen } from './library.ts';
 import { createSession, type Session } from './session.ts';
 import { createShunt } from './shunt/shunt.ts';
 import { createTurns } from './turns.ts';

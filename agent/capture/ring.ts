@@ -1,11 +1,8 @@
 /**
- * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other
- * choice; nothing else knows which of them is in use.
+ * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other choice; library.ts chooses, and
+ * nothing else knows which of them is in use.
  */
-import { createNativeLibrary } from './native-library.ts';
-import { createNodePcapLibrary } from './node-pcap-library.ts';
-import type { LibraryChoice, LibraryName } from './protocol.ts';
-import { messageOf } from '../files/errors.ts';
+import type { LibraryName } from './protocol.ts';
 
 export interface OpenOptions {
   interface: string;
@@ -81,28 +78,4 @@ export interface LibraryOptions {
 export function filterOn(name: string, filter: string): string {
   if (name !== 'lo') return filter;
   return filter === '' ? 'inbound' : `inbound and (${filter})`;
-}
-
-export interface Chosen {
-  library: Library;
-  /** Why it is not the one that `auto` takes first. */
-  instead?: string;
-}
-
-/** @throws Error when the chosen one, or with `auto` none, can be loaded. */
-export async function chooseLibrary(choice: LibraryChoice, options: LibraryOptions): Promise<Chosen> {
-  if (choice === 'node-pcap') return { library: await createNodePcapLibrary(options) };
-  try {
-    return { library: createNativeLibrary(options) };
-  } catch (error) {
-    if (choice === 'native') throw error;
-    const instead = messageOf(error);
-    return await createNodePcapLibrary(options).then(
-      (library) => ({ library, instead }),
-      (other: unknown) => {
-        const reason = messageOf(other);
-        throw new Error(`${instead}; ${reason}`, { cause: error });
-      },
-    );
-  }
 }

@@ -12,10 +12,10 @@ import {
   type State,
   type Summary,
 } from '../../agent/ui/api.ts';
-import { isTyping } from './app.tsx';
 import { Detail } from './detail.tsx';
 import { Chips, Filters } from './filters.tsx';
 import { Histogram } from './histogram.tsx';
+import { isTyping } from './keys.ts';
 import { Empty, Icon, LEVEL_NAMES, LevelBadge, Problem, STATE_NAMES } from './parts.tsx';
 import { ask, AnswerError, send, useAnswer, useThrottled } from './server.ts';
 import { ago, clock, grouped, short, Text } from './text.tsx';

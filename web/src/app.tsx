@@ -4,6 +4,7 @@ import type { Session } from '../../agent/ui/api.ts';
 import { Alerts } from './alerts.tsx';
 import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
+import { isTyping } from './keys.ts';
 import { Help, Icon, Problem } from './parts.tsx';
 import { send, useAnswer } from './server.ts';
 import { SignIn } from './sign-in.tsx';
@@ -102,12 +103,6 @@ export function App(): JSX.Element {
       <Help open={help} close={closeHelp} />
     </>
   );
-}
-
-export function isTyping(event: KeyboardEvent): boolean {
-  const { target } = event;
-  const field = target instanceof HTMLInputElement && target.type !== 'checkbox';
-  return field || target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement;
 }
 
 function ThemeButton(): JSX.Element {

@@ -1,5 +1,5 @@
 /** Whether a selector selects something, by its labels. */
-import type { Selector } from './selector.ts';
+import type { Selector } from './tree.ts';
 
 /** A label's value by its name; undefined where there is no such label. Of an object only its own properties count. */
 export type Labels = Readonly<Record<string, string>> | ((name: string) => string | undefined);

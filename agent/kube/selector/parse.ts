@@ -5,7 +5,7 @@
  * and parentheses are bounded, unlike Calico's, far above what anybody writes.
  */
 import { plain } from '../../config/text.ts';
-import type { Comparison, Selector } from './selector.ts';
+import type { Comparison, Selector } from './tree.ts';
 
 /** UTF-16 units. */
 export const MAX_SELECTOR_LENGTH = 65_536;

@@ -1,5 +1,5 @@
 /** Writes a selector in one canonical form, with no more parentheses than it needs. (Calico's own puts them round every `&&` and `||`.) */
-import type { Selector } from './selector.ts';
+import type { Selector } from './tree.ts';
 
 /**
  * Text that parseSelector reads as an equal tree: sets sorted, strings in `"` unless they contain one, no `!` before `==` and `in`.
