@@ -96,7 +96,7 @@ function attachNew(parts: Parts, endpoint: Endpoint): void {
   const accepts = combinations.accepts(sets);
   const isNew = !leases.spare().some(accepts);
   if (isNew) combinations.claim(leases.spare(), sets);
-  const vlan = leases.take(endpoint, accepts);
+  const vlan = leases.acquire(endpoint, accepts);
   const lane = leastLoaded(lanes, attached);
   const attachment: Attachment = { endpoint, lane, isCaptured: !isNew };
   attached.set(endpoint.id, attachment);

@@ -74,9 +74,9 @@ export function globTester(glob: string): (text: string) => boolean {
     let at = first.length;
     const end = text.length - last.length;
     for (const part of parts) {
-      const found = text.indexOf(part, at);
-      if (found === -1 || found + part.length > end) return false;
-      at = found + part.length;
+      const index = text.indexOf(part, at);
+      if (index === -1 || index + part.length > end) return false;
+      at = index + part.length;
     }
     return true;
   };

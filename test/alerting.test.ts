@@ -46,7 +46,7 @@ let stateDirectory: string;
 
 function start(changes: Partial<AlertingOptions> = {}): void {
   const leases = openLeases(undefined);
-  leases.take({
+  leases.acquire({
     id: 'shop/pod',
     namespace: 'shop',
     name: 'pod',

@@ -39,8 +39,8 @@ export function createNamer(names: Names | undefined, millis = NAMING_MILLIS): N
       ];
       if (unknown.length === 0) return;
       const answer: Answer = { names: undefined, arrived: Promise.resolve() };
-      answer.arrived = names.resolve(unknown, millis).then((found) => {
-        answer.names = found;
+      answer.arrived = names.resolve(unknown, millis).then((peers) => {
+        answer.names = peers;
       });
       answers.set(alert, answer);
     },

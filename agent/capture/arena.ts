@@ -32,11 +32,11 @@ export interface Arena {
    * Of the first bytes that wait: offers them in one piece, and takes as many as `write` says it took.
    * @returns what it said.
    */
-  take(write: (from: number, to: number) => number): number;
+  consume(write: (from: number, to: number) => number): number;
   /** All before this position of the stream was read: its place is free, up to the piece that is read now. */
   release(position: number): void;
   /** How much of the stream was taken. */
-  readonly taken: number;
+  readonly consumed: number;
   /** Empties it. `unread` is called with the offset of each record whose end is behind `position`. */
   clear(position: number, unread: (record: number) => void): void;
 }
@@ -46,7 +46,7 @@ export function createArena(bytes: Buffer): Arena {
   /** In the order of the stream; those that were taken and not released come first. */
   let pieces: Piece[] = [];
   let committed = 0;
-  let taken = 0;
+  let consumed = 0;
   let end = 0;
 
   function reserve(least: number): number {
@@ -74,11 +74,11 @@ export function createArena(bytes: Buffer): Arena {
     committed += to - from;
   }
 
-  function take(write: (from: number, to: number) => number): number {
-    const piece = pieces.find(({ from, to, position }) => position + to - from > taken);
+  function consume(write: (from: number, to: number) => number): number {
+    const piece = pieces.find(({ from, to, position }) => position + to - from > consumed);
     if (piece === undefined) return 0;
-    const count = write(piece.from + taken - piece.position, piece.to);
-    if (count > 0) taken += count;
+    const count = write(piece.from + consumed - piece.position, piece.to);
+    if (count > 0) consumed += count;
     return count;
   }
 
@@ -100,7 +100,7 @@ export function createArena(bytes: Buffer): Arena {
       }
     }
     pieces = [];
-    committed = taken = 0;
+    committed = consumed = 0;
   }
 
   return {
@@ -112,12 +112,12 @@ export function createArena(bytes: Buffer): Arena {
     },
     commit,
     get waiting() {
-      return committed - taken;
+      return committed - consumed;
     },
-    take,
+    consume,
     release,
-    get taken() {
-      return taken;
+    get consumed() {
+      return consumed;
     },
     clear,
   };

@@ -80,7 +80,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
       if (isNew(origin, at, start, captured)) {
         counters.receivedBytes += length;
         if (captured < length) counters.truncated++;
-        take(origin, at, start, captured, length);
+        forwardFrame(origin, at, start, captured, length);
       } else {
         counters.received--;
       }
@@ -101,7 +101,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
     return true;
   }
 
-  function take({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
+  function forwardFrame({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
     const { counters, vlan, directions } = marks;
     if (link === undefined) return void counters.unsupported++;
     if (directions?.curious === true) directions.look(bytes, frame, size, link);

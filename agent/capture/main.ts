@@ -34,14 +34,14 @@ const ending = new Set<Session>();
 /** Whether the engine had no room for packets since the last report. */
 let wasSlow = false;
 
-function tell(message: FromCapture): void {
+function send(message: FromCapture): void {
   // Fails when the agent is gone; 'disconnect' ends this process.
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }
 
 const output = createOutput(settings.queueSize, loadNative().native, {
   opened(path, inItsMiddle) {
-    tell({ type: 'output-open', path });
+    send({ type: 'output-open', path });
     // Suricata gives up when no packet comes within a minute of its start.
     if (!inItsMiddle) writeOwn(output, FIRST_FRAME);
   },
@@ -51,7 +51,7 @@ const output = createOutput(settings.queueSize, loadNative().native, {
       counters.forwarded -= packets;
       counters.droppedEngineDown += packets;
     }
-    tell({ type: 'output-closed', path, reason });
+    send({ type: 'output-closed', path, reason });
     turns.wake();
   },
   blocked: () => (wasSlow = true),
@@ -60,7 +60,7 @@ const output = createOutput(settings.queueSize, loadNative().native, {
 const shunt = settings.shunt ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS }) : undefined;
 const turns = createTurns(output, createForwarder(output, shunt), settings.snaplen);
 const { library, instead } = await choose();
-tell({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
+send({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
 
 async function choose(): Promise<Chosen> {
   try {
@@ -79,7 +79,7 @@ async function handle(message: ToCapture): Promise<void> {
       const { spec } = message;
       const known = sessions.get(spec.id);
       if (known !== undefined) return known.goOver(spec);
-      const session = createSession(spec, { library, settings, turns, linkTypeName, tell });
+      const session = createSession(spec, { library, settings, turns, linkTypeName, send });
       sessions.set(spec.id, session);
       session.check();
       return;
@@ -92,7 +92,7 @@ async function handle(message: ToCapture): Promise<void> {
       await session.close();
       ending.delete(session);
       shunt?.forget(session.spec.vlan);
-      tell({ type: 'detached', id: message.id, counters: session.counters, deadRings: library.deadRings() });
+      send({ type: 'detached', id: message.id, counters: session.counters, deadRings: library.deadRings() });
       return;
     }
     case 'output':
@@ -100,7 +100,7 @@ async function handle(message: ToCapture): Promise<void> {
       else output.open(message.path, message.behind);
       return;
     case 'inject':
-      tell({
+      send({
         type: 'injected',
         number: message.number,
         accepted: writeOwn(output, udpFrame(message.payload, message.number)),
@@ -139,7 +139,7 @@ async function stop(): Promise<void> {
 }
 
 function sendStats(): void {
-  tell({ type: 'stats', ...report(), deadRings: library.deadRings() });
+  send({ type: 'stats', ...report(), deadRings: library.deadRings() });
 }
 
 function report(): Report {

@@ -19,7 +19,7 @@ export function createNativeLibrary(options: LibraryOptions): Library {
     async open(open) {
       const before = open.before === undefined ? -1 : (open.before as NativeRing).slot;
       const { snaplen, timeoutMillis, promiscuous, filter } = options;
-      const found = await native.open(
+      const opened = await native.open(
         open.interface,
         open.netns ?? '',
         snaplen,
@@ -29,7 +29,7 @@ export function createNativeLibrary(options: LibraryOptions): Library {
         filterOn(open.interface, filter),
         before,
       );
-      return createRing(native, ready, found, open);
+      return createRing(native, ready, opened, open);
     },
     deadRings: () => 0,
   };

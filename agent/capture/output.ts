@@ -139,8 +139,8 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   function write(fd: number): number | 'gone' {
     try {
       if (!splices || native === undefined)
-        return arena.take((from, to) => writeSync(fd, arena.bytes, from, to - from));
-      const done = arena.take((from, to) => native.splice(fd, arena.bytes, from, to));
+        return arena.consume((from, to) => writeSync(fd, arena.bytes, from, to - from));
+      const done = arena.consume((from, to) => native.splice(fd, arena.bytes, from, to));
       if (done >= 0) return done;
       if (done === -os.errno.EAGAIN) return 0;
       if (done === -os.errno.EPIPE) abandon('the engine closed its input');
@@ -155,12 +155,12 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   }
 
   function release(fd: number): void {
-    arena.release(arena.taken - unread(fd));
+    arena.release(arena.consumed - unread(fd));
   }
 
   /** Bytes of the stream that are in the FIFO; without the native part none has to be kept for it. */
   function unread(fd: number): number {
-    return native === undefined ? 0 : Math.min(arena.taken, native.pending(fd));
+    return native === undefined ? 0 : Math.min(arena.consumed, native.pending(fd));
   }
 
   function onRetry(): void {
@@ -179,7 +179,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   function abandon(reason: string): void {
     if (state.is !== 'open') return;
     const { fd, path } = state;
-    const read = arena.taken - unread(fd);
+    const read = arena.consumed - unread(fd);
     state = { is: 'closed' };
     closeSync(fd);
     clearTimeout(retry);

@@ -36,11 +36,11 @@ export interface SessionContext {
   settings: CaptureSettings;
   turns: Turns;
   linkTypeName: (dlt: number) => string;
-  tell: (message: FromCapture) => void;
+  send: (message: FromCapture) => void;
 }
 
 export function createSession(first: AttachSpec, context: SessionContext): Session {
-  const { library, settings, turns, tell } = context;
+  const { library, settings, turns, send } = context;
   let spec = first;
   const counters = zeroCounters();
   const createDirections = (): Directions | undefined =>
@@ -58,16 +58,16 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     /** The endpoint is captured once all of its interfaces are; the first one stands for it. */
     function note(index: number, state: FromCapture): void {
       states[index] = state;
-      const said =
+      const shared =
         states.find((each) => each?.type === 'waiting') ?? (states.includes(undefined) ? undefined : states[0]);
-      if (said !== undefined) tell(said);
+      if (shared !== undefined) send(shared);
     }
     return specs.map((tapSpec, index) =>
       createTap(tapSpec, marks, library, settings, turns.wake, {
         attached: (link, ifindex) =>
           note(index, { type: 'attached', id, linkType: context.linkTypeName(link), ifindex }),
         waiting: (reason) => note(index, { type: 'waiting', id, reason }),
-        log: (level, message) => tell({ type: 'log', level, id, message }),
+        log: (level, message) => send({ type: 'log', level, id, message }),
       }),
     );
   }

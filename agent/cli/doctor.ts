@@ -178,9 +178,9 @@ async function otherLibraries(config: Config): Promise<Finding[]> {
 
 /** What `check` does not say of an engine: whether it matches patterns as fast as it could. */
 async function searchMethods(config: Config): Promise<Finding[]> {
-  const found = await findEngine(config.engine.type, config.engine.binary);
-  if (found.kind === 'missing' || found.install.name !== 'snort') return [];
-  const { searchMethods: methods } = found.install;
+  const engine = await findEngine(config.engine.type, config.engine.binary);
+  if (engine.kind === 'missing' || engine.install.name !== 'snort') return [];
+  const { searchMethods: methods } = engine.install;
   if (methods.length > 0) return [{ level: 'ok', subject: 'engine', message: `built with ${methods.join(', ')}` }];
   return [
     {
@@ -373,10 +373,12 @@ async function rights(
       cluster: wanted.cluster,
       index: [{ names: [names.index], privileges: wanted.index }],
     });
-    const held = [get(body, 'cluster'), get(get(body, 'index'), names.index)];
+    const privileges = [get(body, 'cluster'), get(get(body, 'index'), names.index)];
     const missing = [
-      ...wanted.cluster.filter((right) => get(held[0], right) !== true),
-      ...wanted.index.filter((right) => get(held[1], right) !== true).map((right) => `${right} on ${names.index}`),
+      ...wanted.cluster.filter((right) => get(privileges[0], right) !== true),
+      ...wanted.index
+        .filter((right) => get(privileges[1], right) !== true)
+        .map((right) => `${right} on ${names.index}`),
     ];
     findings.push(
       missing.length === 0

@@ -137,14 +137,14 @@ async function run(argv: EventsArgv): Promise<void> {
     if (argv.follow === true) {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
       const from = await startOf({ directory, filter }, limit ?? (filter.since === undefined ? LAST : undefined));
-      for await (const found of followJournal({ ...options, ...(from === undefined ? {} : { from }) })) {
+      for await (const hit of followJournal({ ...options, ...(from === undefined ? {} : { from }) })) {
         if (stopping.signal.aborted) break;
-        await print.event(found);
+        await print.event(hit);
       }
     } else if (limit !== 0) {
       const order = argv.order === 'oldest' ? 'oldest' : 'newest';
-      for await (const found of searchJournal({ ...options, order })) {
-        if ((await print.event(found)) === limit) break;
+      for await (const hit of searchJournal({ ...options, order })) {
+        if ((await print.event(hit)) === limit) break;
       }
     }
   } catch (error) {
@@ -172,7 +172,7 @@ async function startOf(
 
 interface Printer {
   /** Resolves when the next may come, with the number of events so far. */
-  event(found: FoundEvent): Promise<number>;
+  event(hit: FoundEvent): Promise<number>;
   count(): number;
 }
 
@@ -207,7 +207,7 @@ function createPrinter(output: string): Printer {
 /** @param now milliseconds since the Unix epoch. @throws CommandError that lists every error. */
 function readFlags(argv: EventsArgv, now: number = Date.now()): { filter: JournalFilter; limit: number | undefined } {
   const errors: string[] = [];
-  function one<T>(name: keyof EventsArgv, expected: string, read: (text: string) => T | undefined): T | undefined {
+  function option<T>(name: keyof EventsArgv, expected: string, read: (text: string) => T | undefined): T | undefined {
     const value = argv[name];
     if (value === undefined) return undefined;
     const result = typeof value === 'string' ? read(value.trim()) : undefined;
@@ -229,25 +229,25 @@ function readFlags(argv: EventsArgv, now: number = Date.now()): { filter: Journa
   const resources = each('resource', 'namespace/name', named);
   const ips = each('ip', 'an IPv4 or IPv6 address', addressOf);
   const filter = {
-    since: one('since', time, (text) => timeOf(text, now)),
-    until: one('until', time, (text) => timeOf(text, now)),
-    minSeverity: one('severity', 'an integer from 0 to 100', (text) => integer(text, 100)),
+    since: option('since', time, (text) => timeOf(text, now)),
+    until: option('until', time, (text) => timeOf(text, now)),
+    minSeverity: option('severity', 'an integer from 0 to 100', (text) => integer(text, 100)),
     signatures,
     pods,
     resources,
     ips,
   };
-  const limit = one('limit', 'an integer from 0 to 1000000000', (text) => integer(text, 1e9));
+  const limit = option('limit', 'an integer from 0 to 1000000000', (text) => integer(text, 1e9));
   if (argv.follow === true) {
     if (argv.order === 'newest') errors.push('flag --order: "newest": expected oldest, or none, with --follow');
     if (argv.until !== undefined) errors.push('flag --until: expected not to be there with --follow, which has no end');
   }
   if (errors.length > 0) throw new CommandError(errors.join('\n'));
-  return { filter: given(filter), limit };
+  return { filter: defined(filter), limit };
 }
 
 /** Without the keys that have no value. */
-function given<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
+function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
     [Key in keyof T]?: Exclude<T[Key], undefined>;
   };
@@ -348,10 +348,10 @@ export interface RedriveOptions {
 export async function redriveLetters(options: RedriveOptions): Promise<Redriven> {
   const { directory, maxSize, signal, onProgress, now = Date.now } = options;
   const counts: Redriven = { letters: 0, delivered: 0, duplicates: 0, refused: 0, left: 0, evicted: 0 };
-  const taken = await takeDeadLetters(directory);
+  const deadLetters = await takeDeadLetters(directory);
   let complete = false;
   try {
-    for await (const letters of batches(taken.letters, BATCH)) {
+    for await (const letters of batches(deadLetters.letters, BATCH)) {
       counts.letters += letters.length;
       const outcomes =
         counts.problem === undefined && !signal.aborted
@@ -388,8 +388,8 @@ export async function redriveLetters(options: RedriveOptions): Promise<Redriven>
     }
     complete = true;
   } finally {
-    if (complete) await taken.done();
-    else taken.release();
+    if (complete) await deadLetters.done();
+    else deadLetters.release();
   }
   return counts;
 }

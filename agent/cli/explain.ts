@@ -158,12 +158,13 @@ function interfacesOf({ interface: name, side, by, inside = [] }: Explanation): 
 
 function print(resource: DeepPacketInspection, explanations: Explanation[], output: string): void {
   if (output === 'json') {
-    for (const one of explanations) process.stdout.write(`${JSON.stringify({ resource: resource.key, ...one })}\n`);
+    for (const explanation of explanations)
+      process.stdout.write(`${JSON.stringify({ resource: resource.key, ...explanation })}\n`);
     return;
   }
   const colours = coloursOf(process.stdout);
-  const selected = explanations.filter((one) => one.selected).length;
-  const inspected = explanations.filter((one) => one.inspected).length;
+  const selected = explanations.filter((explanation) => explanation.selected).length;
+  const inspected = explanations.filter((explanation) => explanation.inspected).length;
   process.stdout.write(
     `${colours.bold(resource.key)}  ${stripControls(resource.selector)}\n` +
       `selects ${grouped(selected)} of ${grouped(explanations.length)} pods in ${resource.namespace}; ${grouped(inspected)} can be inspected\n`,
@@ -171,12 +172,12 @@ function print(resource: DeepPacketInspection, explanations: Explanation[], outp
   if (explanations.length === 0) return;
   const rows = [
     ['POD', 'NODE', 'INSPECTED', 'INTERFACE', 'WHY'],
-    ...explanations.map((one) => [
-      one.pod,
-      one.node || '-',
-      one.inspected ? 'yes' : 'no',
-      interfacesOf(one),
-      one.why ?? '',
+    ...explanations.map((explanation) => [
+      explanation.pod,
+      explanation.node || '-',
+      explanation.inspected ? 'yes' : 'no',
+      interfacesOf(explanation),
+      explanation.why ?? '',
     ]),
   ];
   const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));

@@ -17,7 +17,7 @@ export function createLog(config: Pick<Config, 'logLevel' | 'logFormat' | 'node'
     base: { node: config.node },
     hooks: {
       logMethod(args, method, level) {
-        const before = level < INFO ? 0 : limit.take(kindOf(args, this.bindings()), performance.now());
+        const before = level < INFO ? 0 : limit.admit(kindOf(args, this.bindings()), performance.now());
         if (before === 'drop') return;
         const [first, ...rest] = args;
         if (before > 0 && typeof first === 'object') method.apply(this, [{ ...first, leftOut: before }, ...rest]);

@@ -14,7 +14,7 @@ export interface LineLimit {
    * @returns how many lines of the kind were left out before this one, or `drop`.
    * @param now Milliseconds, monotonic.
    */
-  take(kind: string, now: number): number | 'drop';
+  admit(kind: string, now: number): number | 'drop';
   /** Kinds of which lines were left out and whose minute is over, with their numbers; they are forgotten. */
   due(now: number): { kind: string; leftOut: number }[];
 }
@@ -28,7 +28,7 @@ interface Window {
 export function createLineLimit(limit = LINES_A_MINUTE): LineLimit {
   const windows = new Map<string, Window>();
   return {
-    take(kind, now) {
+    admit(kind, now) {
       const window = windows.get(kind);
       if (window !== undefined && now - window.began < MINUTE_MILLIS) {
         if (window.passed < limit) {

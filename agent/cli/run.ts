@@ -235,8 +235,8 @@ async function observe({
   const { http, node } = config;
   const { install } = inspection;
   const running = (): Agent | undefined => {
-    const found = agent();
-    return typeof found === 'string' ? undefined : found;
+    const current = agent();
+    return typeof current === 'string' ? undefined : current;
   };
   const about = (): Snapshot['rules'] => {
     const index = rules.index();

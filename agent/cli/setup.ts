@@ -143,9 +143,9 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
   // Each starts programs that take some 50 ms.
   const planned = planSandbox(String(config.engine.user), config.engine.isolateNetwork);
   planned.catch(() => undefined);
-  const found = await findEngine(config.engine.type, config.engine.binary);
-  if (found.kind === 'missing') throw new CommandError(`no engine: ${found.reason}`);
-  const { install, why } = found;
+  const engine = await findEngine(config.engine.type, config.engine.binary);
+  if (engine.kind === 'missing') throw new CommandError(`no engine: ${engine.reason}`);
+  const { install, why } = engine;
   log.info({ engine: install.name, version: install.version, binary: install.binary, why }, 'engine');
   try {
     const sandbox = await planned;

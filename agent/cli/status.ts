@@ -112,9 +112,10 @@ async function watch(address: Address, output: string, interval: number): Promis
       if (newest !== undefined) stdout.write(`${JSON.stringify(newest)}\n`);
       return;
     }
-    const said = problem === undefined ? [] : [colours.red(problem.slice(0, full ? stdout.columns : undefined))];
-    const view = { colours, ...(full ? { columns: stdout.columns, rows: stdout.rows - said.length } : {}) };
-    const lines = [...said, ...(newest === undefined ? [] : statusLines(newest, before, view))];
+    const problemLines =
+      problem === undefined ? [] : [colours.red(problem.slice(0, full ? stdout.columns : undefined))];
+    const view = { colours, ...(full ? { columns: stdout.columns, rows: stdout.rows - problemLines.length } : {}) };
+    const lines = [...problemLines, ...(newest === undefined ? [] : statusLines(newest, before, view))];
     if (!full) stdout.write(`${lines.join('\n')}\n\n`);
     else stdout.write(`${HOME}${lines.map((line) => `${line}${REST_OF_LINE}`).join('\r\n')}${REST_OF_SCREEN}`);
   }

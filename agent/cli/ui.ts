@@ -233,11 +233,11 @@ async function createDryRun(client: ApiClient) {
     try {
       // A text that is none is refused before anything is asked.
       selectorOf({ selector });
-      const found = explain({ selector }, await listPods(client, namespace), undefined);
+      const explanations = explain({ selector }, await listPods(client, namespace), undefined);
       return {
         selector,
         namespace,
-        pods: found.map(({ pod, node, selected, inspected, why }) => ({
+        pods: explanations.map(({ pod, node, selected, inspected, why }) => ({
           name: pod,
           node,
           selected,

@@ -47,21 +47,21 @@ interface Facts {
 }
 
 export function facts(member: z.core.$ZodType): Facts {
-  const found: Facts = { inner: member, fallback: '' };
+  const known: Facts = { inner: member, fallback: '' };
   for (;;) {
-    const { inner } = found;
+    const { inner } = known;
     const { expected, description } = z.globalRegistry.get(inner) ?? {};
-    if (typeof expected === 'string') found.expected ??= expected;
-    if (description !== undefined) found.description ??= description;
+    if (typeof expected === 'string') known.expected ??= expected;
+    if (description !== undefined) known.description ??= description;
     if (inner instanceof z.ZodPrefault) {
-      found.fallback = written(inner.def.defaultValue);
-      found.inner = inner.def.innerType;
+      known.fallback = written(inner.def.defaultValue);
+      known.inner = inner.def.innerType;
     } else if (inner instanceof z.ZodOptional) {
-      found.inner = inner.def.innerType;
+      known.inner = inner.def.innerType;
     } else if (inner instanceof z.ZodPipe) {
-      found.inner = inner.def.out;
+      known.inner = inner.def.out;
     } else {
-      return found;
+      return known;
     }
   }
 }

@@ -255,10 +255,10 @@ function expectedAt(path: Path): string {
   for (const step of path) {
     const next = child(type, step);
     if (next === undefined) break;
-    const found = facts(next);
-    if (found.inner instanceof z.ZodObject && found.expected === undefined) expected = 'a mapping of keys to values';
-    else expected = found.expected ?? expected;
-    type = found.inner;
+    const known = facts(next);
+    if (known.inner instanceof z.ZodObject && known.expected === undefined) expected = 'a mapping of keys to values';
+    else expected = known.expected ?? expected;
+    type = known.inner;
   }
   return expected;
 }

@@ -47,9 +47,9 @@ export function createCombinations(defaults: () => readonly string[]): Combinati
   function idOf(key: string): number {
     const known = ids.get(key);
     if (known !== undefined) return known;
-    const taken = new Set(ids.values());
+    const used = new Set(ids.values());
     let id = FIRST_ID;
-    while (taken.has(id)) id++;
+    while (used.has(id)) id++;
     ids.set(key, id);
     return id;
   }

@@ -223,19 +223,19 @@ export function followPods(options: FollowOptions): Follower {
       else if (isDue) lookFor.push(request);
     }
     if (lookFor.length === 0) return;
-    const found = resolve(lookFor, capture.barredFromPods());
-    const taken = new Map(
+    const places = resolve(lookFor, capture.barredFromPods());
+    const occupied = new Map(
       known.flatMap(({ endpoint }) => onNode(endpoint).map((name) => [name, endpoint.id] as const)),
     );
     for (const request of lookFor) {
       const { pod } = request;
-      const place = found.get(pod.key);
+      const place = places.get(pod.key);
       if (place === undefined) continue;
       const resources = selection.pods.get(pod.key)?.resources ?? [];
       const entry = attached.get(pod.key);
       if (place.kind !== 'found') retry(pod, place.reason);
       else if (entry !== undefined) compare(entry, resources, request, place);
-      else attach(request, resources, place, taken);
+      else attach(request, resources, place, occupied);
     }
   }
 
@@ -266,12 +266,12 @@ export function followPods(options: FollowOptions): Follower {
   /** Tells capture what is new of a pod that stays where it is. @returns whether capture took it. */
   function update(entry: Attached, pod: Pod, resources: string[]): boolean {
     const endpoint = createEndpoint(pod, resources, ruleSets, entry.place, entry.held);
-    if (!isDeepStrictEqual(endpoint, entry.endpoint) && !tell(endpoint, pod)) return false;
+    if (!isDeepStrictEqual(endpoint, entry.endpoint) && !attachToCapture(endpoint, pod)) return false;
     Object.assign(entry, { pod, endpoint });
     return true;
   }
 
-  function tell(endpoint: Endpoint, pod: Pod): boolean {
+  function attachToCapture(endpoint: Endpoint, pod: Pod): boolean {
     try {
       capture.attach(endpoint);
       return true;
@@ -290,18 +290,18 @@ export function followPods(options: FollowOptions): Follower {
     return (request.side === 'pod' && place.by !== 'pod') || asked !== whatIsAsked(request) || place.lacking.length > 0;
   }
 
-  /** @param taken Who is captured by which interface of the node. */
-  function attach(request: PlaceRequest, resources: string[], place: Place, taken: Map<string, string>): void {
+  /** @param occupied Who is captured by which interface of the node. */
+  function attach(request: PlaceRequest, resources: string[], place: Place, occupied: Map<string, string>): void {
     const { pod } = request;
     const { interface: name, by } = place;
-    const other = by === 'pod' ? undefined : taken.get(name);
+    const other = by === 'pod' ? undefined : occupied.get(name);
     if (other !== undefined) {
       // The configuration names it, or the other pod is gone and its deletion not known yet, or a stale route led here:
       // it will show.
       return retry(pod, `its interface ${name} (by ${by}) is inspected as ${other} already`);
     }
     if (!capturePlace(request, resources, place)) return;
-    if (by !== 'pod') taken.set(name, pod.key);
+    if (by !== 'pod') occupied.set(name, pod.key);
     log.info({ endpoint: pod.key, interface: name, by, ...insideOf(place), resources }, 'pod is selected');
   }
 
@@ -309,10 +309,10 @@ export function followPods(options: FollowOptions): Follower {
   function capturePlace(request: PlaceRequest, resources: string[], place: Place): boolean {
     const { pod } = request;
     const before = attached.get(pod.key);
-    const held = hold(pod, place, before);
+    const held = openNamespace(pod, place, before);
     if (held === 'failed') return false;
     const endpoint = createEndpoint(pod, resources, ruleSets, place, held);
-    if (!tell(endpoint, pod)) {
+    if (!attachToCapture(endpoint, pod)) {
       if (held !== before?.held) held?.release();
       return false;
     }
@@ -332,7 +332,11 @@ export function followPods(options: FollowOptions): Follower {
     return true;
   }
 
-  function hold(pod: Pod, { inside }: Place, before: Attached | undefined): HeldNamespace | undefined | 'failed' {
+  function openNamespace(
+    pod: Pod,
+    { inside }: Place,
+    before: Attached | undefined,
+  ): HeldNamespace | undefined | 'failed' {
     if (inside === undefined) return undefined;
     if (before?.held !== undefined && before.place.inside?.namespace.link === inside.namespace.link) return before.held;
     try {
@@ -381,9 +385,9 @@ export function followPods(options: FollowOptions): Follower {
     const problems = capture.problems();
     const lasting = new Map<string, Beginning>();
     for (const resource of options.resources()) {
-      const found = selection.resources.get(resource.key);
-      if (found === undefined) continue;
-      const { pods, error } = found;
+      const chosen = selection.resources.get(resource.key);
+      if (chosen === undefined) continue;
+      const { pods, error } = chosen;
       if (pods.length === 0 && error === undefined) {
         successes.delete(resource.key);
         options.report(resource, undefined);

@@ -41,7 +41,7 @@ export interface Leases {
    * @param accepted Whether an id may be leased to it. @throws Error when all 4,093 ids are in use, none is accepted,
    * or the file can't be written.
    */
-  take(endpoint: Endpoint, accepted?: (vlan: number) => boolean): number;
+  acquire(endpoint: Endpoint, accepted?: (vlan: number) => boolean): number;
   /** Ids that nobody holds, in the order in which they should be leased. */
   spare(): number[];
   /** Of an endpoint that has one. */
@@ -82,9 +82,9 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   /** Ids below `next` that were never used. */
   const skipped = new Set<number>();
 
-  for (const found of file === undefined ? [] : readLeases(file)) {
-    const lease = { ...found, until: found.until ?? Math.max(now(), found.since) };
-    if (found.until === undefined) left.add(lease);
+  for (const saved of file === undefined ? [] : readLeases(file)) {
+    const lease = { ...saved, until: saved.until ?? Math.max(now(), saved.since) };
+    if (saved.until === undefined) left.add(lease);
     remember(lease);
     next = Math.max(next, lease.vlan + 1);
   }
@@ -148,12 +148,12 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   }
 
   return {
-    take(endpoint, accepted = () => true) {
-      const held = byEndpoint.get(endpoint.id);
-      if (held !== undefined) {
-        held.endpoint = endpoint;
-        save(held);
-        return held.vlan;
+    acquire(endpoint, accepted = () => true) {
+      const known = byEndpoint.get(endpoint.id);
+      if (known !== undefined) {
+        known.endpoint = endpoint;
+        save(known);
+        return known.vlan;
       }
       const free = spare();
       if (free.length === 0) throw new Error(`all ${LAST_ID} VLAN ids are in use: ${endpoint.id} is not inspected`);
@@ -169,11 +169,11 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     spare,
     idOf: (endpointId) => byEndpoint.get(endpointId)?.vlan,
     update(endpoint) {
-      const held = byEndpoint.get(endpoint.id);
-      if (held === undefined) return;
-      if (!isDeepStrictEqual(held.endpoint.ruleSets, endpoint.ruleSets)) return renew(held, endpoint, now());
-      held.endpoint = endpoint;
-      save(held);
+      const lease = byEndpoint.get(endpoint.id);
+      if (lease === undefined) return;
+      if (!isDeepStrictEqual(lease.endpoint.ruleSets, endpoint.ruleSets)) return renew(lease, endpoint, now());
+      lease.endpoint = endpoint;
+      save(lease);
     },
     free(endpointId) {
       const lease = byEndpoint.get(endpointId);

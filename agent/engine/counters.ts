@@ -52,23 +52,23 @@ export interface CounterFilter {
 
 export function createCounterFilter(
   { report, openings, read }: Extract<CounterSource, { from: 'output' }>,
-  found: (increment: EngineCounters) => void,
+  onReport: (increment: EngineCounters) => void,
 ): CounterFilter {
-  let held = '';
+  let unread = '';
   return {
     push(text) {
-      const rest = (held + text).replace(report, (match) => {
+      const rest = (unread + text).replace(report, (match) => {
         const counters = read(match);
         if (counters === undefined) return match;
-        found(counters);
+        onReport(counters);
         return '';
       });
-      held = rest.slice(beginningAt(rest, openings));
-      return rest.slice(0, rest.length - held.length);
+      unread = rest.slice(beginningAt(rest, openings));
+      return rest.slice(0, rest.length - unread.length);
     },
     end() {
-      const rest = held;
-      held = '';
+      const rest = unread;
+      unread = '';
       return rest;
     },
   };

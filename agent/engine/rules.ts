@@ -65,6 +65,6 @@ function originOf(origins: readonly Origin[], line: number): Origin | undefined 
     if ((origins[middle]?.endLine ?? 0) < line) low = middle + 1;
     else high = middle;
   }
-  const found = origins[low];
-  return found !== undefined && found.line <= line ? found : undefined;
+  const origin = origins[low];
+  return origin !== undefined && origin.line <= line ? origin : undefined;
 }

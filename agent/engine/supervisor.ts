@@ -166,10 +166,10 @@ export function engineError(
 ): EngineError {
   const how = exit.signal !== null ? `was ended by ${exit.signal}` : `ended with status ${exit.code ?? 'unknown'}`;
   const output = unstage(exit.output, options.engineRules().files);
-  const said = options.driver
+  const reason = options.driver
     .ruleErrors(output, 3)
     .map((e) => (e.file === undefined ? e.reason : `${e.file}:${e.line}: ${e.reason}`));
   // Where no error is understood, the last lines may tell.
-  const why = said.length > 0 ? said.join('; ') : output.trimEnd().split('\n').slice(-3).join(' | ');
+  const why = reason.length > 0 ? reason.join('; ') : output.trimEnd().split('\n').slice(-3).join(' | ');
   return new EngineError(`${options.install.name} ${how}${why === '' ? '' : `: ${why}`}`, { ...exit, output });
 }

@@ -94,9 +94,9 @@ export function fromEcs(document: unknown): unknown {
   };
   if (typeof event?.original !== 'string') return undefined;
   try {
-    const found = JSON.parse(event.original) as { record?: object };
-    if (own?.payload === undefined) return found;
-    return { ...found, record: { ...found.record, payload: own.payload } };
+    const original = JSON.parse(event.original) as { record?: object };
+    if (own?.payload === undefined) return original;
+    return { ...original, record: { ...original.record, payload: own.payload } };
   } catch {
     return undefined;
   }

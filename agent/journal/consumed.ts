@@ -65,7 +65,7 @@ export function isConsumed(
 }
 
 /** `Consumed` while the journal is read. */
-interface Found {
+interface Progress {
   offset: number;
   /** Whether a line gave `offset`. */
   claimed: boolean;
@@ -81,7 +81,7 @@ interface Found {
 }
 
 /** What a segment held of a generation: `plain` when only what changes nothing, a line among it that is no fold. */
-type Held = 'plain' | 'changes';
+type SegmentContent = 'plain' | 'changes';
 
 const PRUNE_ENTRIES = 4096;
 
@@ -106,19 +106,19 @@ export async function scanConsumed(
   generations: string[],
   onSkip?: (skipped: Skipped) => void,
 ): Promise<Map<string, Consumed>> {
-  const found = new Map<string, Found>();
+  const progress = new Map<string, Progress>();
   const open = new Map(generations.map((generation) => [generation, Buffer.from(`"${generation}:`)]));
   for (const sequence of (await listSegments(directory)).toReversed()) {
     if (open.size === 0) break;
-    const before = new Set(found.keys());
-    const held = new Map<string, Held>();
+    const before = new Set(progress.keys());
+    const contents = new Map<string, SegmentContent>();
     try {
       for await (const lines of readLines(segmentPath(directory, sequence))) {
         for (const line of lines) {
           if (!line.complete || (line.bytes && !mentions(line.bytes, open))) continue;
           const event = line.bytes && !line.hole ? parseLine(line.bytes) : undefined;
           if (event === undefined) onSkip?.(skipped(sequence, line));
-          else take(event, open, found, held);
+          else addEvent(event, open, progress, contents);
         }
       }
     } catch (error) {
@@ -126,14 +126,14 @@ export async function scanConsumed(
       if (errorCode(error) !== 'ENOENT') throw error;
     }
     for (const generation of before) {
-      const state = found.get(generation);
+      const state = progress.get(generation);
       const sure = state !== undefined && state.claimed && state.front <= state.offset;
-      const segmentHeld = held.get(generation);
-      if (segmentHeld === 'plain' || (segmentHeld === undefined && sure)) open.delete(generation);
+      const content = contents.get(generation);
+      if (content === 'plain' || (content === undefined && sure)) open.delete(generation);
     }
   }
   return new Map(
-    [...found].map(([generation, state]) => {
+    [...progress].map(([generation, state]) => {
       prune(state);
       const { offset, ids, merged, folds } = state;
       return [generation, { offset, ids: new Set(ids.keys()), merged, folds }];
@@ -146,16 +146,16 @@ function mentions(bytes: Buffer, needles: Map<string, Buffer>): boolean {
   return false;
 }
 
-function take(
+function addEvent(
   event: Record<string, unknown>,
   wanted: ReadonlyMap<string, unknown>,
-  found: Map<string, Found>,
-  held: Map<string, Held>,
+  progress: Map<string, Progress>,
+  contents: Map<string, SegmentContent>,
 ): void {
   const record = isRecord(event.record) ? event.record : {};
   const origin = typeof event.origin === 'string' ? event.origin : '';
-  const stateOf = (generation: string): Found => {
-    const state = found.get(generation) ?? {
+  const stateOf = (generation: string): Progress => {
+    const state = progress.get(generation) ?? {
       offset: 0,
       claimed: false,
       front: 0,
@@ -165,11 +165,11 @@ function take(
       entries: 0,
       pruneAt: PRUNE_ENTRIES,
     };
-    found.set(generation, state);
+    progress.set(generation, state);
     return state;
   };
-  const add = (generation: string, state: Found): void => {
-    held.set(generation, 'changes');
+  const add = (generation: string, state: Progress): void => {
+    contents.set(generation, 'changes');
     state.entries += 1;
     if (state.entries >= state.pruneAt) prune(state);
   };
@@ -179,7 +179,7 @@ function take(
   const claim = record.checkpoint === undefined ? (isFold ? undefined : position) : parsePosition(record.checkpoint);
   if (claim && wanted.has(claim.generation)) {
     const state = stateOf(claim.generation);
-    if (!state.claimed || claim.offset > state.offset) held.set(claim.generation, 'changes');
+    if (!state.claimed || claim.offset > state.offset) contents.set(claim.generation, 'changes');
     state.claimed = true;
     state.offset = Math.max(state.offset, claim.offset);
   }
@@ -188,7 +188,7 @@ function take(
     const { generation, offset } = position;
     const state = stateOf(generation);
     state.front = Math.max(state.front, offset);
-    if (!isFold && !held.has(generation)) held.set(generation, 'plain');
+    if (!isFold && !contents.has(generation)) contents.set(generation, 'plain');
     if (offset >= state.offset && typeof record.event_id === 'string') {
       state.ids.set(record.event_id, offset);
       add(generation, state);
@@ -218,7 +218,7 @@ function take(
 }
 
 /** Drops what is before the offset, which only grows. */
-function prune(state: Found): void {
+function prune(state: Progress): void {
   const { offset, ids, merged, folds } = state;
   for (const [id, at] of ids) if (at < offset) ids.delete(id);
   for (const at of merged.keys()) if (at < offset) merged.delete(at);

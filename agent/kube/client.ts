@@ -345,7 +345,7 @@ interface Status {
 
 function refused(asked: Asked, status: number, body: string, source: string): ApiError {
   const { message = body, reason = '' }: Partial<Status> = parse(body) ?? {};
-  const said = message === '' ? '' : ` (${excerpt(message)})`;
+  const why = message === '' ? '' : ` (${excerpt(message)})`;
   const right =
     asked.group === undefined
       ? `"get" on the path "${asked.path}"`
@@ -358,7 +358,7 @@ function refused(asked: Asked, status: number, body: string, source: string): Ap
     410: 'that version is gone',
     429: 'the API server has too much to do',
   }[status];
-  return new ApiError(`cannot ${asked.text}: ${what ?? `the API server answered ${status}`}${said}`, status, reason);
+  return new ApiError(`cannot ${asked.text}: ${what ?? `the API server answered ${status}`}${why}`, status, reason);
 }
 
 /** An answer that can't be used. */

@@ -78,16 +78,16 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
   const discovery = followResourceApi({
     client,
     log,
-    onChange(found) {
-      isServed = found !== undefined;
-      if (found === undefined)
+    onChange(served) {
+      isServed = served !== undefined;
+      if (served === undefined)
         log.warn({ server: client.server }, 'the cluster serves no DeepPacketInspection resources');
-      else log.info({ api: found }, 'following DeepPacketInspection resources');
-      former = found === undefined ? [] : (resources?.list() ?? former);
+      else log.info({ api: served }, 'following DeepPacketInspection resources');
+      former = served === undefined ? [] : (resources?.list() ?? former);
       formerRestarts += resources?.restarts() ?? 0;
       resources?.stop();
-      api = found;
-      resources = found === undefined ? undefined : followResources(found);
+      api = served;
+      resources = served === undefined ? undefined : followResources(served);
       onChange();
     },
   });

@@ -147,13 +147,13 @@ export function createPeerNames({ client, local, log, now = () => performance.no
   }
 
   function lookup(ips: string[]): Map<string, Peer> {
-    const found = new Map<string, Peer>();
+    const peers = new Map<string, Peer>();
     for (const ip of ips) {
       const address = canonicalAddress(ip);
       const peer = address === undefined ? undefined : known(address)?.peer;
-      if (peer !== undefined) found.set(ip, peer);
+      if (peer !== undefined) peers.set(ip, peer);
     }
-    return found;
+    return peers;
   }
 
   return {

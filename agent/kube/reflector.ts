@@ -149,7 +149,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
 
   /** @returns the version to watch from. */
   async function list(): Promise<string> {
-    const found = new Map<string, Entry<T> | undefined>();
+    const listed = new Map<string, Entry<T> | undefined>();
     let more: string | undefined;
     let at: string;
     do {
@@ -167,10 +167,10 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
       );
       at = page.metadata.resourceVersion;
       more = page.metadata.continue || undefined;
-      for (const object of page.items) read(object, (key, entry) => found.set(key, entry));
+      for (const object of page.items) read(object, (key, entry) => listed.set(key, entry));
     } while (more !== undefined);
-    for (const key of cache.keys()) if (!found.has(key)) put(key, undefined);
-    for (const [key, entry] of found) put(key, entry);
+    for (const key of cache.keys()) if (!listed.has(key)) store(key, undefined);
+    for (const [key, entry] of listed) store(key, entry);
     seen(at);
     report({ synced: true });
     setSynced();
@@ -184,8 +184,8 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
       (event) => {
         if (signal.aborted) return;
         if (event.type === 'BOOKMARK') bookmarks = true;
-        else if (event.type === 'DELETED') read(event.object, (key) => put(key, undefined));
-        else read(event.object, put);
+        else if (event.type === 'DELETED') read(event.object, (key) => store(key, undefined));
+        else read(event.object, store);
         seen(event.object.metadata.resourceVersion);
       },
       signal,
@@ -214,7 +214,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
     });
   }
 
-  function put(key: string, entry: Entry<T> | undefined): void {
+  function store(key: string, entry: Entry<T> | undefined): void {
     const before = cache.get(key);
     const same = before !== undefined && before.uid === entry?.uid;
     if (same && before.version === entry.version) return;

@@ -179,7 +179,7 @@ export function followResourceApi(options: FollowOptions): FollowedResourceApi {
     );
     if (stopping.signal.aborted) return;
     busy = false;
-    const wait = 'error' in answer ? fail(answer.error) : take(answer.found);
+    const wait = 'error' in answer ? fail(answer.error) : switchTo(answer.found);
     plan(again ? RECHECK_MILLIS : wait * (0.9 + 0.2 * random()));
   }
 
@@ -189,19 +189,19 @@ export function followResourceApi(options: FollowOptions): FollowedResourceApi {
     return Math.min(RECHECK_MILLIS * 2 ** (failures - 1), noneMillis);
   }
 
-  function take(found: ResourceApi | 'none'): number {
+  function switchTo(served: ResourceApi | 'none'): number {
     failures = 0;
-    const gone = followed !== undefined && followed !== 'none' && found !== followed && found !== APIS[0];
+    const gone = followed !== undefined && followed !== 'none' && served !== followed && served !== APIS[0];
     if (gone && !missed) {
       missed = true;
       return CONFIRM_MILLIS;
     }
     missed = false;
-    if (found !== followed) {
-      followed = found;
-      onChange(found === 'none' ? undefined : found);
+    if (served !== followed) {
+      followed = served;
+      onChange(served === 'none' ? undefined : served);
     }
-    return intervals[found];
+    return intervals[served];
   }
 
   function plan(millis: number): void {

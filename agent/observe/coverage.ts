@@ -143,8 +143,8 @@ export function coverResources(
   const byId = new Map(endpoints.map((entry) => [entry.endpoint.id, entry]));
   return [...selected]
     .map(([resource, pods]): ResourceCoverage => {
-      const found = pods.flatMap((pod) => byId.get(pod) ?? []);
-      const count = (test: (entry: (typeof found)[number]) => boolean): number => found.filter(test).length;
+      const captured = pods.flatMap((pod) => byId.get(pod) ?? []);
+      const count = (test: (entry: (typeof captured)[number]) => boolean): number => captured.filter(test).length;
       return {
         resource,
         selected: pods.length,

@@ -345,8 +345,8 @@ export function createMetrics(observed: Observed, { version, engine, node }: Fac
   type LaneObserved = ReturnType<Observed['lanes']>[number];
   const ofLanes = (value: (lane: LaneObserved) => number | undefined) => (): Sample[] =>
     observed.lanes().flatMap((lane): Sample[] => {
-      const found = value(lane);
-      return found === undefined ? [] : [[{ lane: lane.lane }, found]];
+      const number = value(lane);
+      return number === undefined ? [] : [[{ lane: lane.lane }, number]];
     });
   add(
     Gauge,

@@ -44,10 +44,10 @@ export function readinessOf(agent: Inspector | string): Readiness {
     ready: problem === undefined,
     ...(problem === undefined ? {} : { reason: problem }),
   });
-  const take = (part: string): string | undefined => {
-    const found = problems.get(part);
+  const takeProblem = (part: string): string | undefined => {
+    const problem = problems.get(part);
     problems.delete(part);
-    return found;
+    return problem;
   };
   const components: Component[] = [];
   for (const { lane, engine, capture, canary } of agent.lanes()) {
@@ -55,12 +55,12 @@ export function readinessOf(agent: Inspector | string): Readiness {
     const died = capture.pid === undefined ? 'the capture process starts again' : undefined;
     const missing = canary.is === 'missing' ? 'no canary comes back' : undefined;
     components.push(
-      component('engine', take(lane) ?? down, lane),
-      component('capture', take(`capture/${lane}`) ?? died, lane),
-      component('canary', take(`canary/${lane}`) ?? missing, lane),
+      component('engine', takeProblem(lane) ?? down, lane),
+      component('capture', takeProblem(`capture/${lane}`) ?? died, lane),
+      component('canary', takeProblem(`canary/${lane}`) ?? missing, lane),
     );
   }
-  components.push(component('journal', take('journal')), component('state', take('state')));
+  components.push(component('journal', takeProblem('journal')), component('state', takeProblem('state')));
   for (const [part, reason] of problems) components.push(component('agent', reason, part));
   const waiting = agent.endpoints().filter(({ state }) => state.is === 'waiting').length;
   components.push({

@@ -33,15 +33,15 @@ export async function report(
   const index = conditions.findIndex((condition) => record(condition)['type'] === CONDITION);
   const before = record(conditions[index]);
   const now = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  const said = { status: status ? 'True' : 'False', reason, message: plain(message, MAX_MESSAGE) };
-  const isSame = Object.entries(said).every(([key, value]) => before[key] === value);
+  const next = { status: status ? 'True' : 'False', reason, message: plain(message, MAX_MESSAGE) };
+  const isSame = Object.entries(next).every(([key, value]) => before[key] === value);
   const observedGeneration = metadata.generation ?? 0;
   if (isSame && before['observedGeneration'] === observedGeneration) return false;
   const condition = {
     type: CONDITION,
-    ...said,
+    ...next,
     observedGeneration,
-    lastTransitionTime: before['status'] === said.status ? text(before['lastTransitionTime']) : now,
+    lastTransitionTime: before['status'] === next.status ? text(before['lastTransitionTime']) : now,
   };
   const all = index === -1 ? [...conditions, condition] : conditions.with(index, condition);
   const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { conditions: all } };
@@ -53,7 +53,7 @@ export async function report(
       name: metadata.name,
       uid: metadata.uid,
     };
-    await emit(client, about, status ? 'Normal' : 'Warning', reason, said.message, signal);
+    await emit(client, about, status ? 'Normal' : 'Warning', reason, next.message, signal);
   }
   return true;
 }

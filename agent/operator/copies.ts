@@ -31,8 +31,8 @@ export type CopyStep =
   | { kind: 'taken'; key: string };
 
 /** What makes the copies those of the sources. Keys are `<namespace>/<name>`. */
-export function planCopies(sources: ApiDeepPacketInspection[], found: ApiDeepPacketInspection[]): CopyStep[] {
-  const there = new Map(found.map((object) => [keyOf(object), object]));
+export function planCopies(sources: ApiDeepPacketInspection[], existing: ApiDeepPacketInspection[]): CopyStep[] {
+  const there = new Map(existing.map((object) => [keyOf(object), object]));
   const steps = sources.flatMap((source): CopyStep[] => {
     const key = keyOf(source);
     const before = there.get(key);
@@ -57,7 +57,7 @@ export function planCopies(sources: ApiDeepPacketInspection[], found: ApiDeepPac
     ];
   });
   const wanted = new Set(sources.map(keyOf));
-  for (const object of found) {
+  for (const object of existing) {
     const key = keyOf(object);
     if (isCopy(object) && !wanted.has(key)) steps.push({ kind: 'remove', key, uid: object.metadata.uid });
   }
@@ -80,8 +80,8 @@ function copyOf({ metadata, spec }: ApiDeepPacketInspection) {
   };
 }
 
-function includes(found: Record<string, string> = {}, wanted: Record<string, string>): boolean {
-  return Object.entries(wanted).every(([key, value]) => found[key] === value);
+function includes(existing: Record<string, string> = {}, wanted: Record<string, string>): boolean {
+  return Object.entries(wanted).every(([key, value]) => existing[key] === value);
 }
 
 export function keyOf({ metadata: { namespace = '', name } }: ApiDeepPacketInspection): string {

@@ -103,8 +103,8 @@ export function createKeeper({ client, log, now = () => performance.now() }: Kee
   function wasChanged({ metadata }: DaemonSet, live: LiveDaemonSet | undefined): boolean {
     if (live === undefined || applied === undefined || live.uid !== applied.uid) return true;
     if (live.generation !== applied.generation) return live.generation > applied.generation;
-    const holds = (wanted: Record<string, string>, found: Record<string, string>): boolean =>
-      Object.entries(wanted).every(([key, value]) => found[key] === value);
+    const holds = (wanted: Record<string, string>, existing: Record<string, string>): boolean =>
+      Object.entries(wanted).every(([key, value]) => existing[key] === value);
     return !holds(metadata.labels, live.labels) || !holds(metadata.annotations, live.annotations);
   }
 }
@@ -121,17 +121,17 @@ export function adopt(managed: ManagedFields[]): ManagedFields[] | undefined {
   const isKubectl = ({ manager = '', subresource }: ManagedFields): boolean =>
     KUBECTL.includes(manager) && subresource === undefined;
   const isOwn = ({ manager, operation }: ManagedFields): boolean => manager === MANAGER && operation === 'Apply';
-  const taken = managed.filter((entry) => isKubectl(entry) || isOwn(entry));
-  if (!taken.some(isKubectl)) return undefined;
+  const adopted = managed.filter((entry) => isKubectl(entry) || isOwn(entry));
+  if (!adopted.some(isKubectl)) return undefined;
   const own: ManagedFields = {
     manager: MANAGER,
     operation: 'Apply',
     apiVersion: 'apps/v1',
     time: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
     fieldsType: 'FieldsV1',
-    fieldsV1: taken.map(({ fieldsV1 = {} }) => fieldsV1).reduce(union, {}),
+    fieldsV1: adopted.map(({ fieldsV1 = {} }) => fieldsV1).reduce(union, {}),
   };
-  return [...managed.filter((entry) => !taken.includes(entry)), own];
+  return [...managed.filter((entry) => !adopted.includes(entry)), own];
 }
 
 function union(a: FieldSet, b: FieldSet): FieldSet {

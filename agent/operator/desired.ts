@@ -151,7 +151,7 @@ export function buildDaemonSet(template: PodTemplateSpec, settings: Settings): B
           metadata: { labels: { ...metadata.labels, ...LABEL }, annotations: metadata.annotations },
           spec: {
             ...spec,
-            containers: spec.containers.map((one) => (one === agent ? container : one)),
+            containers: spec.containers.map((existing) => (existing === agent ? container : existing)),
             ...(initContainers.length === 0 ? {} : { initContainers }),
             ...(volumes.length === 0 ? {} : { volumes }),
           },

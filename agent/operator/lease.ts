@@ -90,16 +90,16 @@ export function holdLease(options: LeaseOptions): Lease {
   async function attempt(): Promise<void> {
     const sentAt = now();
     const deadline = AbortSignal.any([stopping.signal, AbortSignal.timeout(renewMillis)]);
-    const found = await client.get<ApiLease>(path, undefined, deadline).catch((error: unknown) => {
+    const existing = await client.get<ApiLease>(path, undefined, deadline).catch((error: unknown) => {
       if (error instanceof ApiError && error.status === 404) return undefined;
       throw error;
     });
-    if (found === undefined) {
+    if (existing === undefined) {
       const metadata = { name, namespace };
       await client.create(collection, { ...KIND, metadata, spec: claim(0) }, deadline);
       return won(sentAt);
     }
-    const { metadata, spec = {} } = found;
+    const { metadata, spec = {} } = existing;
     holder = spec.holderIdentity ?? '';
     const own = holder === identity;
     if (seen?.version !== metadata.resourceVersion) seen = { version: metadata.resourceVersion, at: now() };

@@ -84,9 +84,9 @@ export function startOperator(options: OperatorOptions): Operator {
   const keeper = createKeeper({ client, log });
   const copyPatience = createPatience(() => performance.now());
 
-  const one = { fieldSelector: `metadata.name=${NAME}` };
-  const daemonSets = follow<ApiObject>(DAEMON_SETS, (object) => object, one);
-  const templates = follow<ApiPodTemplate>(`/api/v1/namespaces/${NAME}/podtemplates`, (object) => object, one);
+  const onlyOwn = { fieldSelector: `metadata.name=${NAME}` };
+  const daemonSets = follow<ApiObject>(DAEMON_SETS, (object) => object, onlyOwn);
+  const templates = follow<ApiPodTemplate>(`/api/v1/namespaces/${NAME}/podtemplates`, (object) => object, onlyOwn);
   const detections = follow<IntrusionDetection>(DETECTIONS, (object) => object, {
     fieldSelector: `metadata.name=${DETECTION}`,
   });
@@ -106,12 +106,12 @@ export function startOperator(options: OperatorOptions): Operator {
     client: options.client,
     log,
     noneMillis: 2_000,
-    onChange(found) {
-      api = found ?? null;
+    onChange(served) {
+      api = served ?? null;
       resources?.stop();
       resources =
-        found === undefined ? undefined : follow<ApiDeepPacketInspection>(resourcePath(found), (object) => object);
-      log.info({ api: found ?? 'none' }, 'following DeepPacketInspection resources');
+        served === undefined ? undefined : follow<ApiDeepPacketInspection>(resourcePath(served), (object) => object);
+      log.info({ api: served ?? 'none' }, 'following DeepPacketInspection resources');
       onChange();
     },
   });
@@ -188,13 +188,15 @@ export function startOperator(options: OperatorOptions): Operator {
       if (!(error instanceof ApiError) || (error.status !== 422 && error.status !== 400)) throw error;
       refusal = error;
     }
-    say(refusal === undefined ? decision.verdict : { status: false, reason: 'Refused', message: refusal.message });
+    setVerdict(
+      refusal === undefined ? decision.verdict : { status: false, reason: 'Refused', message: refusal.message },
+    );
     if (detection !== undefined && verdict !== undefined) await report(client, detection, verdict, signal);
     if (refusal !== undefined) throw refusal;
     return again ?? RESYNC_MILLIS;
   }
 
-  function say(next: Verdict): void {
+  function setVerdict(next: Verdict): void {
     if (next.reason !== verdict?.reason || next.message !== verdict.message) {
       log[next.status ? 'info' : 'warn']({ reason: next.reason }, next.message);
     }
@@ -293,9 +295,9 @@ export function startOperator(options: OperatorOptions): Operator {
       }
     };
     try {
-      const found = { v3: await ask('projectcalico.org'), v1: await ask('crd.projectcalico.org') };
-      const changed = found.v3 !== ownership?.v3 || found.v1 !== ownership.v1;
-      ownership = found;
+      const owners = { v3: await ask('projectcalico.org'), v1: await ask('crd.projectcalico.org') };
+      const changed = owners.v3 !== ownership?.v3 || owners.v1 !== ownership.v1;
+      ownership = owners;
       if (changed) onChange();
     } catch (error) {
       if (refused && ownership !== undefined) ownership = undefined;

@@ -69,7 +69,7 @@ export function readSettings(spec: unknown): { settings: Settings; problems: str
     }
     settings.initContainers = containers
       .slice(0, MAX_INIT_CONTAINERS)
-      .map((one, index) => readInitContainer(record(one), `${field}[${index}]`, refuse));
+      .map((entry, index) => readInitContainer(record(entry), `${field}[${index}]`, refuse));
     const names = settings.initContainers.map(({ name }) => name);
     for (const [index, name] of names.entries()) {
       if (names.indexOf(name) < index)

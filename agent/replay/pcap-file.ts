@@ -126,14 +126,14 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
     let position = 0;
     while (carried > 0 && position < chunk.length && isReading()) {
       const part = Math.min(needed - carried, chunk.length - position);
-      keep(chunk, position, position + part);
+      carryOver(chunk, position, position + part);
       position += part;
       // All of it or nothing: what an item needed, it consumes.
       if (readItems(carry, 0, carried) > 0) carried = 0;
     }
     if (carried === 0) {
       position = readItems(chunk, position, chunk.length);
-      keep(chunk, position, chunk.length);
+      carryOver(chunk, position, chunk.length);
     }
     return stage !== 'stopped';
   }
@@ -141,7 +141,7 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
   // The compiler can't see that reading an item changes the stage.
   const isReading = (): boolean => stage !== 'stopped';
 
-  function keep(chunk: Buffer, start: number, end: number): void {
+  function carryOver(chunk: Buffer, start: number, end: number): void {
     if (stage === 'stopped') return;
     const length = carried + end - start;
     if (length > carry.length) {
@@ -455,10 +455,10 @@ function foreign(magic: Buffer): PcapOutcome {
   const hex = magic.toString('hex');
   if (hex.startsWith('1f8b')) return { kind: 'gzip' };
   const isText = magic.every((byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 32 && byte < 127));
-  const found =
+  const kind =
     FOREIGN_MAGIC.find(([prefix]) => hex.startsWith(prefix))?.[1] ??
     (isText ? (magic[0] === 0x3c ? 'HTML or XML' : 'text') : `unknown bytes ${hex}`);
-  return { kind: 'not-pcap', reason: `${found}, not a capture file` };
+  return { kind: 'not-pcap', reason: `${kind}, not a capture file` };
 }
 
 const FOREIGN_MAGIC: readonly (readonly [prefix: string, name: string])[] = [

@@ -53,10 +53,10 @@ export interface AdmitOptions {
 }
 
 /** @throws Error when nothing of it is accepted, not even what was good. */
-export async function admit(given: Candidate, options: AdmitOptions): Promise<Admitted> {
+export async function admit(offered: Candidate, options: AdmitOptions): Promise<Admitted> {
   const { good, leaveOut, validate } = options;
   const refused = new Map<string, string>();
-  let candidate = given;
+  let candidate = offered;
   let verdict = await validate(candidate);
   for (let round = 0; round < MAX_ROUNDS && verdict.is === 'refused' && verdict.errors.length > 0; round++) {
     const next = withoutErrors(candidate, verdict.errors);
@@ -105,7 +105,7 @@ function withoutErrors(
   errors: { file: string; line: number; reason: string }[],
 ): Candidate | undefined {
   const reasons = new Map(errors.map(({ file, line, reason }) => [`${file}:${line}`, reason]));
-  let found = false;
+  let isLess = false;
   const sets = new Map<string, SetVersion>();
   for (const [name, set] of candidate.sets) {
     const rules: IndexedRule[] = [];
@@ -115,10 +115,10 @@ function withoutErrors(
       if (reason === undefined) rules.push(rule);
       else failed.push({ set: name, gid: rule.gid, sid: rule.sid, file: rule.file, line: rule.line, reason });
     }
-    found ||= rules.length < set.rules.length;
+    isLess ||= rules.length < set.rules.length;
     sets.set(name, { ...set, rules, failed });
   }
-  return found ? { ...candidate, sets } : undefined;
+  return isLess ? { ...candidate, sets } : undefined;
 }
 
 /** With sets as they were last good, or without them. */

@@ -60,7 +60,7 @@ export async function writeChange(file: string, action: 'enable' | 'disable', co
     // A link stays one.
     const path = await realpath(file).catch(() => file);
     const mode = await stat(path).then(
-      (found) => found.mode & 0o777,
+      (stats) => stats.mode & 0o777,
       () => 0o644,
     );
     await replaceFile(path, after, mode);

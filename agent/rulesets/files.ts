@@ -31,22 +31,22 @@ export function ruleKey({ gid, sid }: { gid: number; sid: number }): string {
  * rule files.
  */
 export async function findRuleFiles(path: string): Promise<string[]> {
-  const found = new Map<string, string>();
-  await collect(path, { found, folders: new Set(), isRoot: true });
-  if (found.size === 0) throw new Error(`no rule files (*.rules) in ${path}`);
-  return [...found.values()].toSorted();
+  const files = new Map<string, string>();
+  await collect(path, { files, folders: new Set(), isRoot: true });
+  if (files.size === 0) throw new Error(`no rule files (*.rules) in ${path}`);
+  return [...files.values()].toSorted();
 }
 
 interface Search {
   /** Real path of a file to the path by which it was found first. */
-  found: Map<string, string>;
+  files: Map<string, string>;
   /** Real paths of the folders seen. */
   folders: Set<string>;
   isRoot: boolean;
 }
 
 async function collect(path: string, search: Search): Promise<void> {
-  const { found, folders, isRoot } = search;
+  const { files, folders, isRoot } = search;
   const isRules = path.endsWith('.rules');
   let kind;
   try {
@@ -62,11 +62,11 @@ async function collect(path: string, search: Search): Promise<void> {
       if (folders.has(real)) return;
       folders.add(real);
       const names = (await readdir(path)).filter((name) => !name.startsWith('.')).toSorted();
-      for (const name of names) await collect(join(path, name), { found, folders, isRoot: false });
+      for (const name of names) await collect(join(path, name), { files, folders, isRoot: false });
     } else if (kind.isFile()) {
       if (!isRoot && !isRules) return;
       await access(path, constants.R_OK);
-      if (!found.has(real)) found.set(real, path);
+      if (!files.has(real)) files.set(real, path);
     } else if (isRoot || isRules) {
       throw new RuleFileError(`cannot read rules from ${path}: neither a file nor a folder`);
     }

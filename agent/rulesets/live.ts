@@ -150,12 +150,12 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
 async function begin(live: LiveState): Promise<void> {
   const { directory, engine, ruleSets, log } = live.options;
   const good = readGood(directory, engine);
-  const found = await find(live, good);
+  const read = await readRules(live, good);
   for (const name of ruleSets) {
-    if (!found.sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, found.sets)}`);
+    if (!read.sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, read.sets)}`);
   }
-  const admitted = await decide(live, found.candidate, good);
-  putInForce(live, compose(live, admitted.candidate, found.defaults));
+  const admitted = await decide(live, read.candidate, good);
+  putInForce(live, compose(live, admitted.candidate, read.defaults));
   const { index } = live.current;
   if (index.size === 0) throw new Error(noRules(admitted));
   log.info({ rules: index.size, sets: [...admitted.candidate.sets.keys()] }, 'rules');
@@ -199,22 +199,22 @@ function requestChange(live: LiveState): Promise<void> {
 /** The way of a change: found, decided, and where it makes a difference brought to all lanes. */
 async function change(live: LiveState): Promise<void> {
   if (isOver(live)) return;
-  const found = await findChange(live);
-  if (found === undefined) return;
-  const admitted = await decideChange(live, found);
+  const read = await readChange(live);
+  if (read === undefined) return;
+  const admitted = await decideChange(live, read);
   // The agent may have ended meanwhile.
   if (admitted === undefined || isOver(live)) return;
-  const next = compose(live, admitted.candidate, found.defaults);
+  const next = compose(live, admitted.candidate, read.defaults);
   if (!isSame(next.rules, live.current.rules)) await swap(live, next);
 }
 
 const isOver = ({ users }: LiveState): boolean => users === undefined;
 
-async function findChange(live: LiveState): Promise<FoundRules | undefined> {
+async function readChange(live: LiveState): Promise<FoundRules | undefined> {
   try {
-    const found = await find(live, live.current.candidate);
+    const read = await readRules(live, live.current.candidate);
     live.problem = undefined;
-    return found;
+    return read;
   } catch (error) {
     live.problem = messageOf(error);
     live.options.log.error({ reason: live.problem }, 'rules cannot be read; the last good ones stay');
@@ -233,10 +233,10 @@ async function decideChange(live: LiveState, { candidate }: FoundRules): Promise
   }
 }
 
-async function find(live: LiveState, before: Candidate | undefined): Promise<FoundRules> {
-  const found = await readCandidate(live.options, () => live.users?.policies() ?? [], before);
-  live.known = found.sets;
-  return found;
+async function readRules(live: LiveState, before: Candidate | undefined): Promise<FoundRules> {
+  const read = await readCandidate(live.options, () => live.users?.policies() ?? [], before);
+  live.known = read.sets;
+  return read;
 }
 
 /** What of a candidate the engine takes. @throws Error when that is nothing, and nothing was good before. */

@@ -245,7 +245,7 @@ function eachOption(
   text: string,
   start: number,
   { enabled, limit }: { enabled: boolean; limit: number },
-  take: (option: RuleOption) => void,
+  onOption: (option: RuleOption) => void,
 ): Body {
   let position = start;
   for (;;) {
@@ -254,7 +254,7 @@ function eachOption(
     if (text.charCodeAt(gap.at) === CLOSE) return { kind: 'closed', close: gap.at };
     const option = readOption(text, gap.at, enabled, limit);
     if (option.kind === 'stopped') return option;
-    take(option);
+    onOption(option);
     position = option.end;
   }
 }

@@ -101,8 +101,8 @@ function builtInDirectory(): string {
  */
 export async function findSets({ rulesDirectory, paths, engine }: SetSources): Promise<Map<string, RuleSet>> {
   const sets = new Map<string, RuleSet>();
-  const add = (name: string, found: string[]): void => {
-    const files = forEngine(found, engine);
+  const add = (name: string, rulePaths: string[]): void => {
+    const files = forEngine(rulePaths, engine);
     if (files.length > 0) sets.set(name, { name, files });
   };
   const custom: string[] = [];
@@ -117,13 +117,15 @@ export async function findSets({ rulesDirectory, paths, engine }: SetSources): P
   const files = (await Promise.all(custom.map((path) => findRuleFiles(path).catch(noFiles)))).flat();
   add(CUSTOM, files);
   for (const path of paths) {
-    const found = await findRuleFiles(path);
+    const rulePaths = await findRuleFiles(path);
     // A file that was named is taken whatever it is called.
-    const taken =
-      found.length === 1 && found[0] === path ? [{ path, syntax: syntaxOf(path) }] : forEngine(found, engine);
+    const added =
+      rulePaths.length === 1 && rulePaths[0] === path
+        ? [{ path, syntax: syntaxOf(path) }]
+        : forEngine(rulePaths, engine);
     const set = sets.get(CUSTOM) ?? { name: CUSTOM, files: [] };
     const known = new Set(set.files.map((file) => file.path));
-    set.files.push(...taken.filter((file) => !known.has(file.path)));
+    set.files.push(...added.filter((file) => !known.has(file.path)));
     if (set.files.length > 0) sets.set(CUSTOM, set);
   }
   return sets;

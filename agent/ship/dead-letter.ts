@@ -234,10 +234,10 @@ function byteLength(line: { json: string } | undefined): number {
   return line === undefined ? 0 : Buffer.byteLength(line.json) + 1;
 }
 
-async function retryLocked<T>(deadline: number, take: () => T | Promise<T>): Promise<T> {
+async function retryLocked<T>(deadline: number, attempt: () => T | Promise<T>): Promise<T> {
   for (;;) {
     try {
-      return await take();
+      return await attempt();
     } catch (error) {
       if (errorCode(error) !== 'ELOCKED' || performance.now() >= deadline) throw error;
       await delay(50);

@@ -29,10 +29,10 @@ export async function createDestinations(
   config: Config,
   log: Logger,
 ): Promise<{ name: SinkName; destination: Destination }[]> {
-  const found = [];
+  const destinations = [];
   for (const name of SINKS) {
     const destination = await createDestination(name, config, log);
-    if (destination !== undefined) found.push({ name, destination });
+    if (destination !== undefined) destinations.push({ name, destination });
   }
-  return found;
+  return destinations;
 }

@@ -24,10 +24,10 @@ export async function gather(sink: SinkState): Promise<void> {
   const to = settings.journal.end();
   if (to.event <= window.position.event || !hasRoom(sink, load)) return;
   window.isSteady = false;
-  const found = await attempt(sink, 'journal', () => readOn(sink, to, load));
+  const hasRead = await attempt(sink, 'journal', () => readOn(sink, to, load));
   window.isSteady = true;
   // Nothing there although there should be: gone by retention, or the folder can't be read.
-  if (found !== true && load.events === 0 && !window.isOverfull) {
+  if (hasRead !== true && load.events === 0 && !window.isOverfull) {
     await noticeEvicted(sink);
     await rest(sink, TICK_MILLIS, false);
   }
@@ -37,19 +37,19 @@ export async function gather(sink: SinkState): Promise<void> {
 async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean> {
   const { window, settings, counts, stop } = sink;
   const { directory, fileSystem } = settings.journal;
-  let found = false;
+  let hasRead = false;
   for await (const line of readJournal({ directory, from: window.position, to, fileSystem })) {
     const entry = toEntry(line, line.number - window.position.event, counts.delivered, settings.clock);
     window.isOverfull = isUnsettled(entry) && load.events > 0 && load.bytes + entry.bytes > settings.batch.batchSize;
     if (window.isOverfull) break;
     add(load, entry);
     if (entry.gap > 0) logEvicted(sink, entry.gap);
-    found = true;
+    hasRead = true;
     window.entries.push(entry);
     window.position = line.end;
     if (!hasRoom(sink, load) || stop.aborted) break;
   }
-  return found;
+  return hasRead;
 }
 
 function loadOf({ entries }: Window): Load {

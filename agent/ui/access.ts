@@ -192,8 +192,8 @@ function digestOf(token: string): string {
 function createMemory<T>(now: () => number): (key: string, ask: () => Promise<T>) => Promise<T> {
   const known = new LRUCache<string, { until: number; answer: Promise<T> }>({ max: REVIEWS });
   return (key, ask) => {
-    const found = known.get(key);
-    if (found !== undefined && found.until > now()) return found.answer;
+    const cached = known.get(key);
+    if (cached !== undefined && cached.until > now()) return cached.answer;
     const answer = ask();
     known.set(key, { until: now() + KEEP_MILLIS, answer });
     answer.catch(() => known.delete(key));

@@ -45,16 +45,16 @@ export function renewCertificate(
   log: Pick<Logger, 'info' | 'warn'>,
   lookMillis = LOOK_MILLIS,
 ): () => void {
-  let taken: string | undefined;
+  let known: string | undefined;
   async function look(): Promise<void> {
     const prints = await Promise.all([files.cert, files.key].map((path) => stat(path)));
     const print = prints.map(({ mtimeMs, ino }) => `${mtimeMs} ${ino}`).join();
-    if (taken !== undefined && taken !== print) {
+    if (known !== undefined && known !== print) {
       const { cert, key, until } = await readCertificate(files);
       server.setSecureContext({ cert, key });
       log.info({ until: new Date(until).toISOString() }, 'the certificate was replaced');
     }
-    taken = print;
+    known = print;
   }
   const quietly = (): void =>
     void look().catch((error: unknown) => log.warn({ err: error }, 'the certificate is not renewed'));

@@ -114,8 +114,8 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
     });
     const answer = await ask(signal, (current) => current.msearch({ searches }, { signal }));
     for (const [index, key] of unknown.entries()) {
-      const found = answer.responses[index];
-      const [hit] = found !== undefined && 'hits' in found ? found.hits.hits : [];
+      const response = answer.responses[index];
+      const [hit] = response !== undefined && 'hits' in response ? response.hits.hits : [];
       const message = field.messageText.split('.').reduce<unknown>((value, name) => fields(value)[name], hit?._source);
       messages.set(key, text(message));
     }
@@ -223,18 +223,18 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
         },
         signal,
       );
-      const found = fields(answer.aggregations);
-      const buckets = bucketsOf(fields(found['all'])['time']).map((bucket) => ({
+      const aggregations = fields(answer.aggregations);
+      const buckets = bucketsOf(fields(aggregations['all'])['time']).map((bucket) => ({
         start: Number(bucket['key']),
         counts: levelCounts(bucket['level']),
       }));
       const counts = levelCounts(undefined);
       for (const bucket of buckets) for (const level of LEVELS) counts[level] += bucket.counts[level];
-      const signatures = bucketsOf(fields(found['signature'])['values']).flatMap(signatureCounts);
+      const signatures = bucketsOf(fields(aggregations['signature'])['values']).flatMap(signatureCounts);
       await nameSignatures([...signatures.map(({ value }) => value), ...query.signature], signal);
-      const valuesOf = (name: FacetName): Fields[] => bucketsOf(fields(found[name])['values']);
+      const valuesOf = (name: FacetName): Fields[] => bucketsOf(fields(aggregations[name])['values']);
       return {
-        total: Number(fields(found['all'])['doc_count'] ?? 0),
+        total: Number(fields(aggregations['all'])['doc_count'] ?? 0),
         counts,
         histogram: { ...bars, buckets },
         facets: {
@@ -242,19 +242,19 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
             sum(valuesOf('namespace').map((bucket) => [namespaceOf(bucket['key']), countOf(bucket)])),
             query.namespace,
           ),
-          pod: chosen(sum(podCounts(fields(found['pod']))), query.pod).slice(0, FACET_VALUES + query.pod.length),
+          pod: chosen(sum(podCounts(fields(aggregations['pod']))), query.pod).slice(0, FACET_VALUES + query.pod.length),
           signature: chosen(signatures, query.signature).map((value) => ({
             ...value,
             label: messages.get(value.value) ?? '',
           })),
-          level: LEVELS.map((value) => ({ value, count: levelCounts(fields(found['level'])['values'])[value] })),
+          level: LEVELS.map((value) => ({ value, count: levelCounts(fields(aggregations['level'])['values'])[value] })),
           tactic: chosen(
             sum(valuesOf('tactic').map((bucket) => [tacticOf(bucket['key']), countOf(bucket)])),
             query.tactic.map((tactic) => tactic || 'none'),
           ),
           state: STATES.map((value) => ({
             value,
-            count: countOf(fields(fields(fields(fields(found['state'])['values'])['buckets'])[value])),
+            count: countOf(fields(fields(fields(fields(aggregations['state'])['values'])['buckets'])[value])),
           })),
         },
       };
@@ -275,11 +275,11 @@ export function openElasticsearchSource(options: ElasticsearchSourceOptions): Al
             };
       const query_ = { bool: { filter: [...base(field), ...within(field, scope), ...filters(field, query)] } };
       const answer = await search({ size: 0, query: query_, aggs }, signal);
-      const found = fields(answer.aggregations);
+      const aggregations = fields(answer.aggregations);
       const parts: [string, Fields][] =
         by === 'pod'
-          ? podBuckets(found)
-          : bucketsOf(found['values']).flatMap((bucket) =>
+          ? podBuckets(aggregations)
+          : bucketsOf(aggregations['values']).flatMap((bucket) =>
               bucketsOf(bucket['gid']).map((gid): [string, Fields] => [
                 `${text(gid['key'])}:${text(bucket['key'])}`,
                 gid,
@@ -443,9 +443,9 @@ function anyOf(should: Query[]): Query {
 /** @param facets `all`: without those of the facets */
 function filters(field: FieldNames, query: AlertQuery, except?: 'all'): Query[] {
   const { from, to, words } = query;
-  const found: Query[] = [];
+  const queries: Query[] = [];
   if (from !== undefined || to !== undefined) {
-    found.push({
+    queries.push({
       range: {
         [field.time]: {
           ...(from === undefined ? {} : { gte: iso(from) }),
@@ -454,8 +454,8 @@ function filters(field: FieldNames, query: AlertQuery, except?: 'all'): Query[] 
       },
     });
   }
-  for (const word of words) found.push(anyOf(wordQueries(field, word)));
-  return except === 'all' ? found : [...found, ...facetFilters(field, query)];
+  for (const word of words) queries.push(anyOf(wordQueries(field, word)));
+  return except === 'all' ? queries : [...queries, ...facetFilters(field, query)];
 }
 
 /** Of keywords that have few different values, so that looking into each is quick. */
@@ -468,9 +468,9 @@ function wordQueries(field: FieldNames, word: string): Query[] {
 }
 
 function facetFilters(field: FieldNames, query: AlertQuery, except?: FacetName): Query[] {
-  const found: Query[] = [];
-  const add = (name: FacetName, values: readonly string[], one: (value: string) => Query): void => {
-    if (name !== except && values.length > 0) found.push(anyOf(values.map(one)));
+  const queries: Query[] = [];
+  const add = (name: FacetName, values: readonly string[], toQuery: (value: string) => Query): void => {
+    if (name !== except && values.length > 0) queries.push(anyOf(values.map(toQuery)));
   };
   add('namespace', query.namespace, (namespace) => ({ prefix: { [field.origin]: `dpi.${namespace}/` } }));
   add('pod', query.pod, (pod) => {
@@ -494,10 +494,10 @@ function facetFilters(field: FieldNames, query: AlertQuery, except?: FacetName):
       : { term: { [field.tactic]: tactic } },
   );
   if (except !== 'state') {
-    if (query.state.length === 0) found.push({ bool: { must_not: [{ term: { [field.dismissed]: true } }] } });
+    if (query.state.length === 0) queries.push({ bool: { must_not: [{ term: { [field.dismissed]: true } }] } });
     else add('state', query.state, (state) => stateFilter(field, state));
   }
-  return found;
+  return queries;
 }
 
 function stateFilter(field: FieldNames, state: string): Query {
@@ -552,9 +552,9 @@ function podAggregations(field: FieldNames, size: number, about: Aggregations = 
   return { source: side(field.sourcePod), destination: side(field.destinationPod) };
 }
 
-function podBuckets(found: Fields): [string, Fields][] {
+function podBuckets(aggregations: Fields): [string, Fields][] {
   return ['source', 'destination'].flatMap((side) =>
-    bucketsOf(found[side]).flatMap((bucket) =>
+    bucketsOf(aggregations[side]).flatMap((bucket) =>
       bucketsOf(bucket['namespace']).map((namespace): [string, Fields] => [
         `${text(namespace['key'])}/${text(bucket['key'])}`,
         namespace,
@@ -563,8 +563,8 @@ function podBuckets(found: Fields): [string, Fields][] {
   );
 }
 
-function podCounts(found: Fields): [string, number][] {
-  return podBuckets(found).map(([pod, bucket]) => [pod, countOf(bucket)]);
+function podCounts(aggregations: Fields): [string, number][] {
+  return podBuckets(aggregations).map(([pod, bucket]) => [pod, countOf(bucket)]);
 }
 
 function signatureCounts(bucket: Fields): FacetValue[] {

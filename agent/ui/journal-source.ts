@@ -57,10 +57,10 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
 
   const end = await quietly(() => journalEnd(directory));
   if (end !== undefined) {
-    for await (const found of searchJournal({ directory, filter: {}, order: 'newest' })) {
+    for await (const hit of searchJournal({ directory, filter: {}, order: 'newest' })) {
       if (entries.length >= limit) break;
-      const entry = entryOf(found);
-      if (entry === undefined || !isBefore(found.at, end)) continue;
+      const entry = entryOf(hit);
+      if (entry === undefined || !isBefore(hit.at, end)) continue;
       byId.set(entry.row.id, entry);
       entries.push(entry);
     }
@@ -79,10 +79,10 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
           signal: stopping.signal,
           ...(next === undefined ? {} : { from: next }),
         };
-        for await (const found of followJournal(search)) {
+        for await (const hit of followJournal(search)) {
           problem = undefined;
-          next = { segment: found.at.segment, offset: found.at.offset };
-          add(found);
+          next = { segment: hit.at.segment, offset: hit.at.offset };
+          add(hit);
         }
       } catch (error) {
         problem = `can't read the journal in ${directory}: ${errorCode(error) ?? String(error)}`;
@@ -91,8 +91,8 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
     }
   }
 
-  function add(found: FoundEvent): void {
-    const entry = entryOf(found);
+  function add(hit: FoundEvent): void {
+    const entry = entryOf(hit);
     if (entry === undefined) return;
     byId.set(entry.row.id, entry);
     let index = entries.length;

@@ -32,14 +32,14 @@ export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Mar
   let lines = 0;
   for (const line of old.split('\n')) {
     const read = parse(line);
-    if (read !== undefined) put(read.id, read.mark);
+    if (read !== undefined) remember(read.id, read.mark);
     lines += 1;
   }
   let torn = old !== '' && !old.endsWith('\n');
   let handle: FileHandle | undefined;
   let queue: Promise<unknown> = Promise.resolve();
 
-  function put(id: string, mark: Mark): void {
+  function remember(id: string, mark: Mark): void {
     marks.delete(id);
     marks.set(id, mark);
     for (const oldest of marks.keys()) {
@@ -58,7 +58,7 @@ export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Mar
     await handle.datasync();
     torn = false;
     lines += ids.length;
-    for (const id of ids) put(id, mark);
+    for (const id of ids) remember(id, mark);
     if (lines > 2 * maxMarks) await rewrite();
   }
 

@@ -79,8 +79,8 @@ export function parseQuery(parameters: Readonly<Record<string, unknown>>, now: n
   };
 }
 
-function valuesOf(name: FacetName, given: unknown): string[] {
-  const list = given === undefined ? [] : Array.isArray(given) ? given : [given];
+function valuesOf(name: FacetName, values: unknown): string[] {
+  const list = values === undefined ? [] : Array.isArray(values) ? values : [values];
   if (list.length > MAX_VALUES) throw new QueryError(`${name}: at most ${MAX_VALUES} values`);
   const { form, example } = FORMS[name];
   return list.map((value) => {
@@ -105,8 +105,8 @@ function isRange(text: string): text is Range {
   return (RANGES as readonly string[]).includes(text);
 }
 
-function timeOf(name: string, given: unknown): number | undefined {
-  const text = single(name, given);
+function timeOf(name: string, value: unknown): number | undefined {
+  const text = single(name, value);
   if (text === undefined) return undefined;
   const millis = Date.parse(text);
   // Elasticsearch's times with nanoseconds end in 2262.
@@ -115,10 +115,10 @@ function timeOf(name: string, given: unknown): number | undefined {
   return millis;
 }
 
-export function single(name: string, given: unknown): string | undefined {
-  if (given === undefined || given === '') return undefined;
-  if (typeof given !== 'string') throw new QueryError(`${name}: expected one value`);
-  return given;
+export function single(name: string, value: unknown): string | undefined {
+  if (value === undefined || value === '') return undefined;
+  if (typeof value !== 'string') throw new QueryError(`${name}: expected one value`);
+  return value;
 }
 
 export function inScope(scope: Scope, namespace: string): boolean {

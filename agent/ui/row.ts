@@ -90,9 +90,9 @@ function known(value: unknown): string {
 }
 
 function optional<Key extends string>(key: Key, value: string): Partial<Record<Key, string>> {
-  const found: Partial<Record<Key, string>> = {};
-  if (value !== '') found[key] = value;
-  return found;
+  const field: Partial<Record<Key, string>> = {};
+  if (value !== '') field[key] = value;
+  return field;
 }
 
 export function text(value: unknown): string {

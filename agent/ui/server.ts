@@ -175,11 +175,11 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   app.get('/api/alerts/:id', async (request, reply) => {
     const user = await signedIn(request);
     const { id } = request.params as { id: string };
-    const found = ID.test(id) ? (await source.get([id], signalOf(reply)))[0] : undefined;
+    const alert = ID.test(id) ? (await source.get([id], signalOf(reply)))[0] : undefined;
     // Who may not see it does not learn that it is there.
-    if (found === undefined || !inScope(await user.readable(), found.row.namespace))
+    if (alert === undefined || !inScope(await user.readable(), alert.row.namespace))
       throw new Refused(404, `there is no alert ${id.slice(0, 128)}, or you may not see it`);
-    const { row, event } = found;
+    const { row, event } = alert;
     const rule = await options.rule(Number(row.gid), Number(row.sid));
     const detail: AlertDetail = { row, event, ...(rule === undefined ? {} : { rule }) };
     return detail;
@@ -189,10 +189,10 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
     const user = await signedIn(request);
     const { ids, state } = marksOf(request.body);
     const scope = await user.readable();
-    const found = (await source.get(ids, signalOf(reply))).filter(({ row }) => inScope(scope, row.namespace));
-    if (found.length < new Set(ids).size)
+    const alerts = (await source.get(ids, signalOf(reply))).filter(({ row }) => inScope(scope, row.namespace));
+    if (alerts.length < new Set(ids).size)
       throw new Refused(404, 'some of these alerts are not there, or you may not see them: nothing was changed');
-    for (const namespace of new Set(found.map(({ row }) => row.namespace))) {
+    for (const namespace of new Set(alerts.map(({ row }) => row.namespace))) {
       if (!(await user.mayMark(namespace))) {
         throw new Refused(
           403,
@@ -201,13 +201,13 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
       }
     }
     await source.mark(
-      found.map(({ row }) => row.id),
+      alerts.map(({ row }) => row.id),
       state,
       user.name,
       new Date(),
     );
-    log.info({ user: user.name, state, alerts: found.length }, 'marked');
-    return { marked: found.length };
+    log.info({ user: user.name, state, alerts: alerts.length }, 'marked');
+    return { marked: alerts.length };
   });
 
   app.get('/api/live', async (request, reply) => {

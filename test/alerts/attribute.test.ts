@@ -36,7 +36,7 @@ const alert = (vlan: number, source: string, destination: string, timeMicros = N
 /** Leases of these endpoints: the first one's id is 1, and so on. */
 function leased(...endpoints: Endpoint[]): Owners {
   const leases = openLeases(undefined, () => NOW);
-  for (const one of endpoints) leases.take(one);
+  for (const one of endpoints) leases.acquire(one);
   return leases;
 }
 
@@ -122,11 +122,11 @@ describe('attribute', () => {
   test('asks who held the id when the packet came by, not who holds it now', () => {
     let now = NOW;
     const leases = openLeases(undefined, () => now);
-    for (let id = 1; id <= 4093; id++) leases.take(endpoint(`e${id}`, []));
+    for (let id = 1; id <= 4093; id++) leases.acquire(endpoint(`e${id}`, []));
     now += 60e6;
     leases.free('default/e7');
     now += 60e6;
-    expect(leases.take(endpoint('late', []))).toBe(7);
+    expect(leases.acquire(endpoint('late', []))).toBe(7);
     const seenBy = (time: number) =>
       attribute(alert(7, '1.1.1.1', '2.2.2.2', time), { generation: 'g', offset: 0 }, leases, SENSOR)[0]?.seenAt[0]
         ?.name;

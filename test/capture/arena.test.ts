@@ -6,10 +6,10 @@ import { RECORD_HEADER } from '../../agent/capture/frame.ts';
 const create = (size: number): Arena => createArena(Buffer.alloc(size));
 
 /** Takes up to `most` bytes. @returns the pieces that were offered. */
-function take(arena: Arena, most = Infinity): [from: number, to: number][] {
+function consume(arena: Arena, most = Infinity): [from: number, to: number][] {
   const pieces: [number, number][] = [];
   for (let rest = most; rest > 0 && arena.waiting > 0;) {
-    const count = arena.take((from, to) => {
+    const count = arena.consume((from, to) => {
       pieces.push([from, Math.min(to, from + rest)]);
       return Math.min(to - from, rest);
     });
@@ -31,7 +31,7 @@ describe('places', () => {
   test('follow each other, and begin anew where there is room', () => {
     const arena = create(1000);
     expect([put(arena, 400), arena.end, put(arena, 500), put(arena, 200)]).toEqual([0, 1000, 400, -1]);
-    take(arena);
+    consume(arena);
     arena.release(900);
     expect([put(arena, 600), put(arena, 400), put(arena, 1)]).toEqual([0, 600, -1]);
   });
@@ -40,7 +40,7 @@ describe('places', () => {
     const arena = create(300_000);
     put(arena, 100_000);
     put(arena, 100_000);
-    expect(take(arena)).toEqual([
+    expect(consume(arena)).toEqual([
       [0, 100_000],
       [100_000, 200_000],
     ]);
@@ -65,19 +65,24 @@ describe('taking', () => {
   test('offers records that lie behind each other in one piece, up to a size', () => {
     const arena = create(300_000);
     for (let record = 0; record < 100; record++) put(arena, 1000);
-    expect(take(arena)).toEqual([
+    expect(consume(arena)).toEqual([
       [0, 65_000],
       [65_000, 100_000],
     ]);
-    expect(take(arena)).toEqual([]);
+    expect(consume(arena)).toEqual([]);
   });
 
   test('goes on where it stopped, and what was refused is offered again', () => {
     const arena = create(1000);
     put(arena, 100);
-    expect(arena.take(() => 0)).toBe(0);
-    expect(arena.take(() => -11)).toBe(-11);
-    expect([take(arena, 30), arena.waiting, take(arena), arena.taken]).toEqual([[[0, 30]], 70, [[30, 100]], 100]);
+    expect(arena.consume(() => 0)).toBe(0);
+    expect(arena.consume(() => -11)).toBe(-11);
+    expect([consume(arena, 30), arena.waiting, consume(arena), arena.consumed]).toEqual([
+      [[0, 30]],
+      70,
+      [[30, 100]],
+      100,
+    ]);
   });
 });
 
@@ -95,7 +100,7 @@ describe('clearing', () => {
     const unread: number[] = [];
     arena.clear(position, (record) => unread.push(record));
     expect(unread).toEqual(expected);
-    expect([arena.waiting, arena.taken, arena.reserve(1000)]).toEqual([0, 0, 0]);
+    expect([arena.waiting, arena.consumed, arena.reserve(1000)]).toEqual([0, 0, 0]);
   });
 });
 
@@ -120,7 +125,7 @@ test('any use: what is read late is what was written, in order, and all places c
         arena.release(read);
       };
       const takeSome = (bytes: number): void => {
-        for (const [from, to] of take(arena, bytes)) for (let place = from; place < to; place++) fifo.push(place);
+        for (const [from, to] of consume(arena, bytes)) for (let place = from; place < to; place++) fifo.push(place);
       };
       for (const { do: what, bytes } of steps) {
         if (what === 'put') {
@@ -130,7 +135,7 @@ test('any use: what is read late is what was written, in order, and all places c
           for (let at = from; at < from + bytes; at++) written.push((arena.bytes[at] = next++ & 0xff));
         } else if (what === 'take') takeSome(bytes);
         else readSome(bytes);
-        expect(arena.waiting).toBe(written.length - arena.taken);
+        expect(arena.waiting).toBe(written.length - arena.consumed);
       }
       takeSome(Infinity);
       readSome(Infinity);

@@ -54,7 +54,7 @@ test('an endpoint is captured once all of its interfaces are, and waits for the 
       settings: SETTINGS,
       turns: { add: () => undefined, remove: () => undefined, wake: () => undefined },
       linkTypeName: () => 'ethernet',
-      tell: (message) => told.push(message),
+      send: (message) => told.push(message),
     },
   );
   const said = async (): Promise<FromCapture | undefined> => {

@@ -8,16 +8,16 @@ import { PROJECT } from '../support/project.ts';
 describe('lines of one kind', () => {
   test('pass up to the limit, and the next minute says how many were left out', () => {
     const limit = createLineLimit(3);
-    expect([0, 1, 2, 3, 4].map((at) => limit.take('a', at * 1000))).toEqual([0, 0, 0, 'drop', 'drop']);
-    expect(limit.take('b', 5_000)).toBe(0);
-    expect(limit.take('a', 60_000)).toBe(2);
-    expect(limit.take('a', 60_001)).toBe(0);
+    expect([0, 1, 2, 3, 4].map((at) => limit.admit('a', at * 1000))).toEqual([0, 0, 0, 'drop', 'drop']);
+    expect(limit.admit('b', 5_000)).toBe(0);
+    expect(limit.admit('a', 60_000)).toBe(2);
+    expect(limit.admit('a', 60_001)).toBe(0);
   });
 
   test('that stop are said once', () => {
     const limit = createLineLimit(1);
-    for (let line = 0; line < 5; line++) limit.take('a', 0);
-    limit.take('quiet', 0);
+    for (let line = 0; line < 5; line++) limit.admit('a', 0);
+    limit.admit('quiet', 0);
     expect(limit.due(59_999)).toEqual([]);
     expect(limit.due(60_000)).toEqual([{ kind: 'a', leftOut: 4 }]);
     expect(limit.due(60_000)).toEqual([]);
@@ -25,7 +25,7 @@ describe('lines of one kind', () => {
 
   test('take bounded memory, however many kinds there are', () => {
     const limit = createLineLimit(1);
-    for (let kind = 0; kind < 5_000; kind++) for (let line = 0; line < 2; line++) limit.take(`kind ${kind}`, 0);
+    for (let kind = 0; kind < 5_000; kind++) for (let line = 0; line < 2; line++) limit.admit(`kind ${kind}`, 0);
     expect(limit.due(60_000)).toHaveLength(4_096);
   });
 });

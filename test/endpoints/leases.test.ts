@@ -50,14 +50,14 @@ const lines = (leases: unknown[]): string => leases.map((lease) => `${JSON.strin
 /** Leases in memory, with every id held by `e<id>`. */
 function allHeld(): Leases {
   const leases = openLeases(undefined, clock);
-  for (let id = 1; id <= IDS; id++) expect(leases.take(endpoint(`e${id}`))).toBe(id);
+  for (let id = 1; id <= IDS; id++) expect(leases.acquire(endpoint(`e${id}`))).toBe(id);
   return leases;
 }
 
 describe('ids', () => {
   test('are 1 to 4093, and then an error names the endpoint that gets none', () => {
     const leases = allHeld();
-    expect(() => leases.take(endpoint('one-too-many'))).toThrow(
+    expect(() => leases.acquire(endpoint('one-too-many'))).toThrow(
       'all 4093 VLAN ids are in use: one-too-many is not inspected',
     );
     expect(leases.active()).toHaveLength(IDS);
@@ -65,8 +65,8 @@ describe('ids', () => {
 
   test('stay with their endpoint, whose description is replaced', () => {
     const leases = openLeases(undefined, clock);
-    expect(leases.take(endpoint('a'))).toBe(1);
-    expect(leases.take(endpoint('a', ['default/new']))).toBe(1);
+    expect(leases.acquire(endpoint('a'))).toBe(1);
+    expect(leases.acquire(endpoint('a', ['default/new']))).toBe(1);
     expect(leases.active()).toEqual([endpoint('a', ['default/new'])]);
     leases.update(endpoint('a', ['default/newer']));
     expect(leases.owner(1, now)).toEqual(endpoint('a', ['default/newer']));
@@ -74,13 +74,13 @@ describe('ids', () => {
 
   test('that were never used go first, then the one that rests longest', () => {
     const leases = openLeases(undefined, clock);
-    for (const id of ['a', 'b', 'c']) leases.take(endpoint(id));
+    for (const id of ['a', 'b', 'c']) leases.acquire(endpoint(id));
     for (const id of ['b', 'a', 'c']) {
       now += SECOND;
       leases.free(id);
     }
-    for (let id = 4; id <= IDS; id++) expect(leases.take(endpoint(`e${id}`))).toBe(id);
-    expect(['x', 'y', 'z'].map((id) => leases.take(endpoint(id)))).toEqual([2, 1, 3]);
+    for (let id = 4; id <= IDS; id++) expect(leases.acquire(endpoint(`e${id}`))).toBe(id);
+    expect(['x', 'y', 'z'].map((id) => leases.acquire(endpoint(id)))).toEqual([2, 1, 3]);
   });
 
   test('of an endpoint that has none are not freed or changed', () => {
@@ -88,14 +88,14 @@ describe('ids', () => {
     leases.free('nobody');
     leases.update(endpoint('nobody'));
     expect(leases.active()).toEqual([]);
-    expect(leases.take(endpoint('a'))).toBe(1);
+    expect(leases.acquire(endpoint('a'))).toBe(1);
   });
 });
 
 describe('owner', () => {
   test('is whoever held the id at the time, a second before and behind included', () => {
     const leases = openLeases(undefined, clock);
-    leases.take(endpoint('a'));
+    leases.acquire(endpoint('a'));
     now += 10 * SECOND;
     leases.free('a');
     now += 10 * SECOND;
@@ -109,7 +109,7 @@ describe('owner', () => {
 
   test('of a running lease has no end', () => {
     const leases = openLeases(undefined, clock);
-    leases.take(endpoint('a'));
+    leases.acquire(endpoint('a'));
     expect(leases.owner(1, START + 1e12)?.id).toBe('a');
   });
 
@@ -118,7 +118,7 @@ describe('owner', () => {
     now += 10 * SECOND;
     leases.free('e5');
     now += 10;
-    expect(leases.take(endpoint('next'))).toBe(5);
+    expect(leases.acquire(endpoint('next'))).toBe(5);
     expect(leases.owner(5, now - 11)?.id).toBe('e5');
     expect(leases.owner(5, now)?.id).toBe('next');
   });
@@ -127,7 +127,7 @@ describe('owner', () => {
     const leases = allHeld();
     const middles: number[] = [];
     for (let turn = 0; turn < 5; turn++) {
-      if (turn > 0) leases.take(endpoint(`turn${turn}`));
+      if (turn > 0) leases.acquire(endpoint(`turn${turn}`));
       middles.push(now + 5 * SECOND);
       now += 10 * SECOND;
       leases.free(turn === 0 ? 'e1' : `turn${turn}`);
@@ -142,8 +142,8 @@ describe('owner', () => {
 describe('on disk', () => {
   test('a later agent knows the owners, holds none of the ids, and leases others first', () => {
     const leases = openLeases(file, clock);
-    leases.take(endpoint('a'));
-    leases.take(endpoint('b'));
+    leases.acquire(endpoint('a'));
+    leases.acquire(endpoint('b'));
     now += 10 * SECOND;
     leases.free('a');
     now += 10 * SECOND;
@@ -157,7 +157,7 @@ describe('on disk', () => {
     // Whose id nobody has had since.
     expect(later.owner(2, now)).toEqual(endpoint('b'));
     expect(later.at(now)).toEqual([]);
-    expect(later.take(endpoint('b'))).toBe(3);
+    expect(later.acquire(endpoint('b'))).toBe(3);
   });
 
   test('ids that earlier agents freed rest in the order in which they were freed', () => {
@@ -171,13 +171,13 @@ describe('on disk', () => {
     mkdirSync(join(folder, 'state'));
     writeFileSync(file, lines(written));
     const later = openLeases(file, clock);
-    expect(['x', 'y', 'z'].map((id) => later.take(endpoint(id)))).toEqual([3, 1, 2]);
+    expect(['x', 'y', 'z'].map((id) => later.acquire(endpoint(id)))).toEqual([3, 1, 2]);
   });
 
   test('every change is there when the call returns, for its owner’s eyes only', () => {
     const leases = openLeases(file, clock);
     const stored = (): unknown => JSON.parse(readFileSync(file, 'utf8').trimEnd().split('\n').at(-1) ?? '');
-    leases.take(endpoint('a'));
+    leases.acquire(endpoint('a'));
     expect(stored()).toEqual({ vlan: 1, endpoint: endpoint('a'), since: START });
     leases.update(endpoint('a', ['default/new']));
     expect(stored()).toMatchObject({ endpoint: { resources: ['default/new'] } });
@@ -190,30 +190,30 @@ describe('on disk', () => {
 
   test('a change that can’t be written is an error, and goes through when it can', () => {
     const leases = openLeases(file, clock);
-    leases.take(endpoint('a'));
+    leases.acquire(endpoint('a'));
     renameSync(file, `${file}.away`);
     mkdirSync(file);
-    expect(() => leases.take(endpoint('b'))).toThrow(/EISDIR/);
+    expect(() => leases.acquire(endpoint('b'))).toThrow(/EISDIR/);
     rmSync(file, { recursive: true });
     renameSync(`${file}.away`, file);
-    expect(leases.take(endpoint('b'))).toBe(2);
+    expect(leases.acquire(endpoint('b'))).toBe(2);
     expect(openLeases(file, clock).owner(2, START)?.id).toBe('b');
   });
 
   test('what a writer that died left half written does not matter', () => {
     const leases = openLeases(file, clock);
-    leases.take(endpoint('a'));
+    leases.acquire(endpoint('a'));
     appendFileSync(file, '{"vlan":');
     writeFileSync(`${file}.new`, '{"vlan":');
     const later = openLeases(file, clock);
     expect(later.owner(1, START)?.id).toBe('a');
-    expect(later.take(endpoint('b'))).toBe(2);
+    expect(later.acquire(endpoint('b'))).toBe(2);
     expect(openLeases(file, clock).owner(2, START)?.id).toBe('b');
   });
 
   test('old lines do not pile up', () => {
     const leases = openLeases(file, clock);
-    for (let round = 0; round < 12_000; round++) leases.take(endpoint('a', [`default/${round}`]));
+    for (let round = 0; round < 12_000; round++) leases.acquire(endpoint('a', [`default/${round}`]));
     expect(readFileSync(file, 'utf8').split('\n').length).toBeLessThan(10_000);
     expect(openLeases(file, clock).owner(1, START)?.resources).toEqual(['default/11999']);
   });
@@ -246,7 +246,7 @@ describe('on disk', () => {
     const leases = openLeases(file, clock);
     expect(leases.active()).toEqual([]);
     expect(leases.owner(2, START)?.id).toBe(owner);
-    const ids = Array.from({ length: 10 }, (_, index) => leases.take(endpoint(`e${index}`)));
+    const ids = Array.from({ length: 10 }, (_, index) => leases.acquire(endpoint(`e${index}`)));
     expect(ids.every((id) => id >= 1 && id <= IDS)).toBe(true);
     expect(new Set(ids).size).toBe(10);
   });
@@ -255,7 +255,7 @@ describe('on disk', () => {
     mkdirSync(join(folder, 'state'));
     writeFileSync(file, lines([{ vlan: IDS, endpoint: endpoint('last'), since: START, until: START + 1 }]));
     const leases = openLeases(file, clock);
-    expect(leases.take(endpoint('a'))).toBe(1);
+    expect(leases.acquire(endpoint('a'))).toBe(1);
   });
 });
 
@@ -278,7 +278,7 @@ describe.each([
         rmSync(file, { force: true });
         let leases = openLeases(isOnDisk ? file : undefined, clock);
         const others = isOnDisk ? 0 : IDS - 2;
-        for (let id = 0; id < others; id++) leases.take(endpoint(`other${id}`));
+        for (let id = 0; id < others; id++) leases.acquire(endpoint(`other${id}`));
         const held = new Map<string, { vlan: number; since: number }>();
         const past: { vlan: number; id: string; since: number; until: number }[] = [];
         const end = (id: string): void => {
@@ -291,10 +291,10 @@ describe.each([
           const id = `e${who}`;
           if (action === 'take') {
             if (!isOnDisk && held.size === 2 && !held.has(id)) {
-              expect(() => leases.take(endpoint(id))).toThrow('in use');
+              expect(() => leases.acquire(endpoint(id))).toThrow('in use');
               continue;
             }
-            const vlan = leases.take(endpoint(id));
+            const vlan = leases.acquire(endpoint(id));
             if (!held.has(id)) held.set(id, { vlan, since: now });
             expect(held.get(id)?.vlan).toBe(vlan);
           } else if (action === 'free') {
@@ -326,7 +326,7 @@ describe('a clock that is set', () => {
 
   test('back by an hour: packets of a running lease, before and after, find its owner', () => {
     const leases = openLeases(file, clock);
-    const vlan = leases.take(endpoint('a'));
+    const vlan = leases.acquire(endpoint('a'));
     now += 10 * SECOND;
     const before = now;
     now -= HOUR;
@@ -341,7 +341,7 @@ describe('a clock that is set', () => {
 
   test('back and forth again, then freed: nobody is found behind the end, and the same one before it', () => {
     const leases = openLeases(file, clock);
-    const vlan = leases.take(endpoint('a'));
+    const vlan = leases.acquire(endpoint('a'));
     now -= HOUR;
     leases.clockMoved(0);
     now += HOUR;
@@ -355,7 +355,7 @@ describe('a clock that is set', () => {
 
   test('back while leases run: what is changed later, and freed, is in the file for the next agent', () => {
     const leases = openLeases(file, clock);
-    const vlan = leases.take(endpoint('a'));
+    const vlan = leases.acquire(endpoint('a'));
     now -= HOUR;
     leases.clockMoved(0);
     now += 60 * SECOND;
@@ -368,7 +368,7 @@ describe('a clock that is set', () => {
   });
 
   test('back while no agent ran: alerts that the earlier one left find their owner until its id is leased again', () => {
-    const vlan = openLeases(file, clock).take(endpoint('a'));
+    const vlan = openLeases(file, clock).acquire(endpoint('a'));
     now += 60 * SECOND;
     const packet = now;
     now -= HOUR;
@@ -379,7 +379,7 @@ describe('a clock that is set', () => {
 
   test('some time before it was noticed: packets since then find their owner', () => {
     const leases = openLeases(file, clock);
-    const vlan = leases.take(endpoint('a'));
+    const vlan = leases.acquire(endpoint('a'));
     now -= HOUR;
     const packet = now;
     now += 9 * SECOND;
@@ -391,11 +391,11 @@ describe('a clock that is set', () => {
 describe('ids by rule sets', () => {
   test('an endpoint gets only an id that it may have, and the others stay free', () => {
     const leases = openLeases(file, clock);
-    expect(leases.take(endpoint('a'), (vlan) => vlan >= 5)).toBe(5);
-    expect(leases.take(endpoint('b'))).toBe(1);
+    expect(leases.acquire(endpoint('a'), (vlan) => vlan >= 5)).toBe(5);
+    expect(leases.acquire(endpoint('b'))).toBe(1);
     expect(leases.spare().slice(0, 4)).toEqual([2, 3, 4, 6]);
     expect(leases.idOf('a')).toBe(5);
-    expect(() => leases.take(endpoint('c'), () => false)).toThrow('no VLAN id is free for its rule sets: c');
+    expect(() => leases.acquire(endpoint('c'), () => false)).toThrow('no VLAN id is free for its rule sets: c');
     leases.free('a');
     expect(leases.spare().at(-1)).toBe(5);
   });
@@ -403,7 +403,7 @@ describe('ids by rule sets', () => {
   test('what an endpoint’s resources asked for until now stays known, over a restart too', () => {
     const asks = (set: string): Endpoint => ({ ...endpoint('a'), ruleSets: { 'default/dpi': [set] } });
     const leases = openLeases(file, clock);
-    const vlan = leases.take(asks('one'));
+    const vlan = leases.acquire(asks('one'));
     now += 10 * SECOND;
     leases.update(asks('two'));
     for (const one of [leases, openLeases(file, clock)]) {

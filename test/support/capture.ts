@@ -32,12 +32,12 @@ export function createFakeOutput(bytes: number): FakeOutput {
     read() {
       const pieces: Buffer[] = [];
       while (arena.waiting > 0) {
-        arena.take((from, to) => {
+        arena.consume((from, to) => {
           pieces.push(Buffer.from(arena.bytes.subarray(from, to)));
           return to - from;
         });
       }
-      arena.release(arena.taken);
+      arena.release(arena.consumed);
       return Buffer.concat(pieces);
     },
   };

@@ -44,11 +44,11 @@ export interface Direction {
   /** SSH: units can't be told any more, and need not. */
   endless: boolean;
   /** The present unit is taken out; is ciphertext; gives new keys when it ends. */
-  taken: boolean;
+  isTakenOut: boolean;
   secret: boolean;
   lastClear: boolean;
   /** The header of a unit that began at the end of a segment. */
-  held: number;
+  headerBytes: number;
   header: number[];
   /** RANGES times RANGE_FIELDS, the oldest first, and how many of them there are. */
   ranges: number[];
@@ -109,10 +109,10 @@ function createDirection(): Direction {
     next: 0,
     left: 0,
     endless: false,
-    taken: false,
+    isTakenOut: false,
     secret: false,
     lastClear: false,
-    held: 0,
+    headerBytes: 0,
     header: Array.from({ length: MAX_UNIT_HEADER }, () => 0),
     ranges: Array.from({ length: RANGES * RANGE_FIELDS }, () => 0),
     rangeCount: 0,
@@ -128,9 +128,9 @@ function createDirection(): Direction {
 
 function resetDirection(direction: Direction): void {
   direction.stage = WAITING;
-  direction.keyed = direction.endless = direction.taken = direction.secret = direction.lastClear = false;
+  direction.keyed = direction.endless = direction.isTakenOut = direction.secret = direction.lastClear = false;
   direction.acknowledges = false;
-  direction.ciphertext = direction.text = direction.next = direction.left = direction.held = 0;
+  direction.ciphertext = direction.text = direction.next = direction.left = direction.headerBytes = 0;
   direction.rangeCount = direction.acknowledged = direction.window = 0;
   direction.index = direction.packets = direction.headers = 0;
 }

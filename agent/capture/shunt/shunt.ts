@@ -137,9 +137,9 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const { transport } = packet;
     const flags = byteAt(bytes, transport + 13);
     const sequence = int32(bytes, transport + 4);
-    const found = flows.find(bytes, packet, vlan);
-    if ((flags & SYN) !== 0) return opening(found, flags);
-    const flow = packet.payload < packet.end ? begun(found, bytes, vlan, sequence, seconds) : found;
+    const known = flows.find(bytes, packet, vlan);
+    if ((flags & SYN) !== 0) return opening(known, flags);
+    const flow = packet.payload < packet.end ? begun(known, bytes, vlan, sequence, seconds) : known;
     if (flow === undefined) return 'forward';
     const own = ownEnd(flow);
     const other = flows.low ? flow.high : flow.low;
@@ -147,7 +147,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const acknowledged = mapped(other, int32(bytes, transport + 8));
     const isEmpty = end === packet.payload && packet.whole;
     const isChanged = own.rangeCount > 0 || other.rangeCount > 0;
-    if (isChanged && isEmpty && !isNews(flow, own, bytes, flags, acknowledged, seconds)) return taken(flow.protocol);
+    if (isChanged && isEmpty && !isNews(flow, own, bytes, flags, acknowledged, seconds)) return shunted(flow.protocol);
     flow.forwarded = seconds;
     if ((flags & ACK) !== 0) remember(own, bytes, acknowledged);
     if (!isChanged) return 'forward';
@@ -165,30 +165,30 @@ export function createShunt(settings: ShuntSettings): Shunt {
 
   /** The flow, also if this segment begins one. */
   function begun(
-    found: Flow | undefined,
+    known: Flow | undefined,
     bytes: Buffer,
     vlan: number,
     sequence: number,
     seconds: number,
   ): Flow | undefined {
     const { payload, end, whole } = packet;
-    if (!whole) return found;
+    if (!whole) return known;
     if (isClientHello(bytes, payload, end)) {
-      if (found !== undefined && !isAnew(found, ownEnd(found), sequence)) return found;
-      return begin(found ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
+      if (known !== undefined && !isAnew(known, ownEnd(known), sequence)) return known;
+      return begin(known ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
     }
     const line = versionLine(bytes, payload, end);
     if (line > 0) {
-      if (found === undefined) return begin(flows.insert(bytes, packet, vlan), SSH, sequence, line, seconds);
-      const own = ownEnd(found);
-      if (found.protocol === SSH && own.stage === WAITING) follow(own, sequence, line);
-    } else if (found?.protocol === TLS && isServerHello(bytes, payload, end)) {
-      const own = ownEnd(found);
-      if (own.stage !== WAITING) return found;
+      if (known === undefined) return begin(flows.insert(bytes, packet, vlan), SSH, sequence, line, seconds);
+      const own = ownEnd(known);
+      if (known.protocol === SSH && own.stage === WAITING) follow(own, sequence, line);
+    } else if (known?.protocol === TLS && isServerHello(bytes, payload, end)) {
+      const own = ownEnd(known);
+      if (own.stage !== WAITING) return known;
       follow(own, sequence, 0);
-      if (!readServerHello(found, bytes, payload, end)) found.low.stage = found.high.stage = LOST;
+      if (!readServerHello(known, bytes, payload, end)) known.low.stage = known.high.stage = LOST;
     }
-    return found;
+    return known;
   }
 
   function begin(flow: Flow, protocol: number, sequence: number, left: number, seconds: number): Flow {
@@ -249,7 +249,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     }
     flow.seen = seconds;
     const own = ownEnd(flow);
-    if (isBulk(flow, own, bytes) && !isSilent(flow, seconds)) return taken(flow.protocol);
+    if (isBulk(flow, own, bytes) && !isSilent(flow, seconds)) return shunted(flow.protocol);
     flow.forwarded = seconds;
     return 'forward';
   }
@@ -303,7 +303,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     return Math.abs((seconds - flow.forwarded) | 0) >= KEEP_SECONDS;
   }
 
-  function taken(protocol: number): Verdict {
+  function shunted(protocol: number): Verdict {
     shunt.protocol = protocol;
     shunt.bytes = shunt.length;
     return 'shunted';

@@ -37,7 +37,7 @@ export function beginPacket(direction: Direction, bytes: Buffer, at: number): bo
   if (length < 12 || length > MAX_PACKET || (length + 4) % 8 !== 0) return false;
   if (padding < 4 || padding + 2 > length || message < 1 || message > LAST_CLEAR_MESSAGE) return false;
   direction.left = length + 4 - PACKET_HEADER;
-  direction.secret = direction.taken = false;
+  direction.secret = direction.isTakenOut = false;
   direction.lastClear = message === NEWKEYS;
   return true;
 }

@@ -31,11 +31,11 @@ interface Cursor {
   at: number;
   end: number;
   sequence: number;
-  put: number;
+  write: number;
 }
 
 export function createFollower(firstBytes: number): Follower {
-  const cursor: Cursor = { at: 0, end: 0, sequence: 0, put: 0 };
+  const cursor: Cursor = { at: 0, end: 0, sequence: 0, write: 0 };
   const scratch = Buffer.alloc(Math.max(RECORD_HEADER, PACKET_HEADER));
 
   function reduce(
@@ -48,7 +48,7 @@ export function createFollower(firstBytes: number): Follower {
   ): number {
     if (direction.stage === WAITING) return packet.end;
     if (!packet.whole) return passCut(direction, packet, sequence);
-    cursor.at = cursor.put = packet.payload;
+    cursor.at = cursor.write = packet.payload;
     cursor.end = packet.end;
     cursor.sequence = sequence;
     const ahead = (sequence - direction.next) | 0;
@@ -61,9 +61,9 @@ export function createFollower(firstBytes: number): Follower {
       if (direction.stage === ADRIFT) findAgain(direction, bytes);
     }
     while (cursor.at < cursor.end && direction.stage === FOLLOWING) walk(flow, direction, bytes);
-    if (cursor.at < cursor.end) keep(bytes, cursor.end - cursor.at);
+    if (cursor.at < cursor.end) keepBytes(bytes, cursor.end - cursor.at);
     if (((cursor.sequence - direction.next) | 0) > 0) direction.next = cursor.sequence;
-    return cursor.put;
+    return cursor.write;
   }
 
   /** A truncated segment, or the first fragment of one: what it had is not known. */
@@ -88,15 +88,15 @@ export function createFollower(firstBytes: number): Follower {
   function findAgain(direction: Direction, bytes: Buffer): void {
     const at = findRecords(bytes, cursor.at, cursor.end);
     if (at < 0) return;
-    keep(bytes, at - cursor.at);
+    keepBytes(bytes, at - cursor.at);
     direction.stage = FOLLOWING;
-    direction.left = direction.held = 0;
-    direction.taken = false;
+    direction.left = direction.headerBytes = 0;
+    direction.isTakenOut = false;
   }
 
   /** A unit of which a part was taken out is taken out to its end, which is known; the rest may come later. */
   function finishUnit(direction: Direction): void {
-    if (direction.stage !== FOLLOWING || !direction.taken || direction.left === 0) return;
+    if (direction.stage !== FOLLOWING || !direction.isTakenOut || direction.left === 0) return;
     const behind = (direction.next + direction.left) | 0;
     takeOut(direction, direction.next, behind);
     direction.next = behind;
@@ -109,15 +109,15 @@ export function createFollower(firstBytes: number): Follower {
     while (cursor.at < until) {
       const taken = Math.min(until - cursor.at, takenFrom(direction, cursor.sequence));
       if (taken > 0) advance(taken);
-      else keep(bytes, keptFrom(direction, cursor.sequence, until - cursor.at));
+      else keepBytes(bytes, keptFrom(direction, cursor.sequence, until - cursor.at));
     }
   }
 
   /** Whether the bytes between what was followed and this segment belong to one unit, which goes on behind them. */
   function isSkipped(flow: Flow, direction: Direction, count: number): boolean {
-    if (direction.held > 0) return false;
+    if (direction.headerBytes > 0) return false;
     if (count > (direction.endless ? MAX_GAP : direction.left)) return false;
-    const taken = direction.endless ? isBulk(flow, direction, firstBytes) : direction.taken;
+    const taken = direction.endless ? isBulk(flow, direction, firstBytes) : direction.isTakenOut;
     if (taken) takeOut(direction, direction.next, (direction.next + count) | 0);
     else if (direction.secret) countCiphertext(direction, count);
     if (!direction.endless) pass(direction, count);
@@ -138,24 +138,25 @@ export function createFollower(firstBytes: number): Follower {
 
   function begin(flow: Flow, direction: Direction, bytes: Buffer): void {
     const length = flow.protocol === TLS ? RECORD_HEADER : PACKET_HEADER;
-    if (direction.held > 0 || cursor.end - cursor.at < length) return hold(flow, direction, bytes, length);
+    if (direction.headerBytes > 0 || cursor.end - cursor.at < length)
+      return keepHeaderByte(flow, direction, bytes, length);
     if (!isBegun(flow, direction, bytes, cursor.at, cursor.end, true)) {
       direction.stage = LOST;
       return;
     }
-    if (direction.taken) drop(direction, bytes, length, false);
-    else keep(bytes, length);
+    if (direction.isTakenOut) drop(direction, bytes, length, false);
+    else keepBytes(bytes, length);
     const here = Math.min(direction.left, cursor.end - cursor.at);
     if (here > 0) body(direction, bytes, here, false);
   }
 
   /** One byte of a header that two segments have. */
-  function hold(flow: Flow, direction: Direction, bytes: Buffer, length: number): void {
-    direction.header[direction.held++] = byteAt(bytes, cursor.at);
-    keep(bytes, 1);
-    if (direction.held < length) return;
+  function keepHeaderByte(flow: Flow, direction: Direction, bytes: Buffer, length: number): void {
+    direction.header[direction.headerBytes++] = byteAt(bytes, cursor.at);
+    keepBytes(bytes, 1);
+    if (direction.headerBytes < length) return;
     for (let index = 0; index < length; index++) scratch[index] = direction.header[index] ?? 0;
-    direction.held = 0;
+    direction.headerBytes = 0;
     if (!isBegun(flow, direction, scratch, 0, length, false)) direction.stage = LOST;
   }
 
@@ -173,12 +174,12 @@ export function createFollower(firstBytes: number): Follower {
   }
 
   function body(direction: Direction, bytes: Buffer, count: number, sample: boolean): void {
-    if (direction.taken) {
+    if (direction.isTakenOut) {
       if (!drop(direction, bytes, count, sample)) return;
     } else if (direction.secret) {
       keepSecret(direction, bytes, count);
     } else {
-      keep(bytes, count);
+      keepBytes(bytes, count);
     }
     pass(direction, count);
   }
@@ -203,12 +204,12 @@ export function createFollower(firstBytes: number): Follower {
 
   function keepSecret(direction: Direction, bytes: Buffer, count: number): void {
     countCiphertext(direction, count);
-    keep(bytes, count);
+    keepBytes(bytes, count);
   }
 
-  function keep(bytes: Buffer, count: number): void {
-    if (cursor.put !== cursor.at) bytes.copyWithin(cursor.put, cursor.at, cursor.at + count);
-    cursor.put += count;
+  function keepBytes(bytes: Buffer, count: number): void {
+    if (cursor.write !== cursor.at) bytes.copyWithin(cursor.write, cursor.at, cursor.at + count);
+    cursor.write += count;
     advance(count);
   }
 

@@ -98,10 +98,11 @@ export function beginRecord(
   const body = at + RECORD_HEADER;
   // With less of it at hand, text would be noticed only when its beginning is gone.
   const isJudged = whole && body + Math.min(direction.left, NONCE + AT_BEGINNING) <= end;
-  direction.taken = direction.secret && isJudged && direction.ciphertext >= firstBytes && isShaken(flow);
+  direction.isTakenOut = direction.secret && isJudged && direction.ciphertext >= firstBytes && isShaken(flow);
   if (type === CHANGE_CIPHER_SPEC) direction.keyed = true;
   return (
-    !direction.taken || !looksClear(direction, bytes, body + NONCE, Math.min(end, body + direction.left), AT_BEGINNING)
+    !direction.isTakenOut ||
+    !looksClear(direction, bytes, body + NONCE, Math.min(end, body + direction.left), AT_BEGINNING)
   );
 }
 
@@ -132,6 +133,6 @@ export function findRecords(bytes: Buffer, at: number, end: number): number {
   return -1;
 }
 
-function isSameHeader(bytes: Buffer, one: number, other: number): boolean {
-  return int32(bytes, one) === int32(bytes, other) && byteAt(bytes, one + 4) === byteAt(bytes, other + 4);
+function isSameHeader(bytes: Buffer, first: number, other: number): boolean {
+  return int32(bytes, first) === int32(bytes, other) && byteAt(bytes, first + 4) === byteAt(bytes, other + 4);
 }

@@ -20,7 +20,7 @@ interface ShowArgv {
 }
 
 /** What an engine is given of a rule. */
-interface Given {
+interface EngineRule {
   given: boolean;
   /** Where it is another text than the file's: translated. */
   text?: string;
@@ -50,7 +50,7 @@ export interface ShownRule {
   /** Lines of the operator's changes that changed it. */
   changes: string[];
   /** What each engine is given of it. */
-  engines: Partial<Record<EngineName, Given>>;
+  engines: Partial<Record<EngineName, EngineRule>>;
   text: string;
 }
 
@@ -82,11 +82,11 @@ export const command: CommandModule<object, ShowArgv> = {
     for (const { gid, sid, text } of wanted) {
       const places = new Map<string, ShownRule>();
       for (const [index, engine] of ENGINES.entries()) {
-        for (const found of surveys[index]?.seen ?? []) {
-          if (found.rule.sid !== sid || (gid ?? found.rule.gid) !== found.rule.gid) continue;
-          const key = `${found.rule.file}:${found.rule.line}`;
-          const entry = places.get(key) ?? describeRule(found, vocabulary, config.ruleChanges);
-          entry.engines[engine] = given(found);
+        for (const seen of surveys[index]?.seen ?? []) {
+          if (seen.rule.sid !== sid || (gid ?? seen.rule.gid) !== seen.rule.gid) continue;
+          const key = `${seen.rule.file}:${seen.rule.line}`;
+          const entry = places.get(key) ?? describeRule(seen, vocabulary, config.ruleChanges);
+          entry.engines[engine] = engineRuleOf(seen);
           places.set(key, entry);
         }
       }
@@ -147,7 +147,7 @@ export function joined(shown: readonly ShownRule[], engine: EngineName): ShownRu
   return result;
 }
 
-function given({ rule, outcome }: SeenRule): Given {
+function engineRuleOf({ rule, outcome }: SeenRule): EngineRule {
   if (outcome.kind === 'enabled')
     return { given: true, ...(outcome.staged === rule.text ? {} : { text: outcome.staged }) };
   return { given: false, reason: outcome.kind === 'refused' ? outcome.reason : whyDisabled(rule) };

@@ -70,9 +70,9 @@ async function update(argv: UpdateArgv): Promise<void> {
   const json = argv.output === 'json';
   try {
     if (argv.rollback) {
-      const found = await rollBack(rulesDirectory, set);
-      if (json) printJson({ set, ...found, changed: true });
-      else process.stdout.write(`${set}: back to version ${found.version}, ${grouped(found.rules)} rules\n`);
+      const former = await rollBack(rulesDirectory, set);
+      if (json) printJson({ set, ...former, changed: true });
+      else process.stdout.write(`${set}: back to version ${former.version}, ${grouped(former.rules)} rules\n`);
       return;
     }
     const maxBytes = parseSize(argv['max-size']);

@@ -10,7 +10,7 @@ export const bridgeFdb: Resolver = (pod, host): Answer => {
   const addresses = pod.addresses.filter((address) => !address.includes(':'));
   if (addresses.length === 0) return { kind: 'missing', reason: 'no IPv4 address to look up in ARP and bridges' };
   const looks = addresses.map((address) => look(address, host));
-  const nothing = looks.map(({ nothing: said }) => said).filter((said) => said !== undefined);
+  const nothing = looks.map(({ nothing: reason }) => reason).filter((reason) => reason !== undefined);
   return agree(
     host,
     looks.flatMap(({ seen }) => seen),

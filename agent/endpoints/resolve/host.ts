@@ -80,9 +80,9 @@ export function readHost({ proc, self = `${proc}/self`, sys }: Root = { proc: '/
   const pods = lazy(() => readProcesses(proc));
   const device = memo((name: string) => {
     if (!present().has(name)) return undefined;
-    const found = readDevice(classNet, name);
+    const known = readDevice(classNet, name);
     // /sys of another network namespace has other interfaces under the same names.
-    return found === undefined || (indices().get(name) ?? found.ifindex) !== found.ifindex ? undefined : found;
+    return known === undefined || (indices().get(name) ?? known.ifindex) !== known.ifindex ? undefined : known;
   });
   return {
     proc,

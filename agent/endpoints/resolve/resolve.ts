@@ -86,9 +86,9 @@ function settle(doubt: Answer & { kind: 'ambiguous' }, netns: Answer): Resolutio
   if (netns.kind === 'found' && doubt.candidates.includes(netns.device.name)) {
     return foundOn(netns.device, 'netns');
   }
-  const said =
+  const reason =
     netns.kind === 'found' ? `the pod's network namespace leads to ${printable(netns.device.name)}` : netns.reason;
-  return { ...doubt, reason: said === doubt.reason ? said : `${doubt.reason}; ${said}` };
+  return { ...doubt, reason: reason === doubt.reason ? reason : `${doubt.reason}; ${reason}` };
 }
 
 function contradiction(

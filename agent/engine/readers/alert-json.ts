@@ -13,7 +13,7 @@
  * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `pkt_gen`, `icmp_type`, …) are passed over.
  */
 import type { Alert, Decoder, Flow } from '../alert.ts';
-import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
+import { type ObjectAt, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
   Damaged,
   MAX_UINT32,
@@ -48,7 +48,7 @@ const OBJECT_END = /\s*\}/y;
 /** What stands behind `msg`: the next label, or the end of the object and of what was read. */
 const MESSAGE_END = /", "[a-z0-9_]+" : |" \}\s*$/g;
 
-function read(line: Line, at: number): Found {
+function read(line: Line, at: number): ObjectAt {
   const parsed = parse(line.chars, at);
   if (parsed.kind !== 'object') return parsed;
   const alert = orReason(() => toAlert(parsed.fields));
@@ -63,11 +63,11 @@ function parse(chars: string, start: number): Parsed {
   for (;;) {
     const objectEnd = match(OBJECT_END, chars, at);
     if (objectEnd) return { kind: 'object', fields, end: at + objectEnd[0].length };
-    const found = match(fields.size === 0 ? FIRST_LABEL : LABEL, chars, at);
-    const label = found?.[1];
-    if (!found || label === undefined) return { kind: 'broken', reason: 'broken off or damaged between two fields' };
+    const matched = match(fields.size === 0 ? FIRST_LABEL : LABEL, chars, at);
+    const label = matched?.[1];
+    if (!matched || label === undefined) return { kind: 'broken', reason: 'broken off or damaged between two fields' };
     if (fields.has(label)) return { kind: 'broken', reason: `${label} stands twice in one object` };
-    at += found[0].length;
+    at += matched[0].length;
     if (label === 'msg') {
       const end = messageEnd(chars, start, at);
       if (typeof end !== 'number') return end;
@@ -110,8 +110,8 @@ function stringAt(chars: string, at: number): { value: string; end: number } | u
 }
 
 function numberAt(chars: string, at: number): { value: string; end: number } | undefined {
-  const found = match(NUMBER, chars, at);
-  return found ? { value: found[0], end: at + found[0].length } : undefined;
+  const matched = match(NUMBER, chars, at);
+  return matched ? { value: matched[0], end: at + matched[0].length } : undefined;
 }
 
 /** `expression` is sticky. */

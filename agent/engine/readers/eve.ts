@@ -8,7 +8,7 @@
 import { isRecord } from '../../files/record.ts';
 import type { Alert, Decoder, Flow } from '../alert.ts';
 import { originalGid } from '../suricata/copies.ts';
-import { type Found, type Line, createJsonLinesDecoder } from './json-lines.ts';
+import { type ObjectAt, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
   Damaged,
   MAX_UINT32,
@@ -30,7 +30,7 @@ export function createEveDecoder(): Decoder {
 /** No string of an object can hold these bytes, for its quotes are escaped; and no object within another begins so. */
 const MARKER = '{"timestamp":';
 
-function read(line: Line, at: number): Found {
+function read(line: Line, at: number): ObjectAt {
   if (!line.chars.startsWith(MARKER, at)) return { kind: 'broken', reason: 'not the start of an event' };
   // Most often the object is the whole line: then its end needs no search.
   let end = line.bytes.length;
@@ -64,13 +64,13 @@ function objectEnd(chars: string, start: number): number {
   let depth = 0;
   STRUCTURE.lastIndex = start;
   for (;;) {
-    const found = STRUCTURE.exec(chars);
-    if (!found) return -1;
-    if (found[0] === '{') depth++;
-    else if (found[0] === '}') {
-      if (--depth === 0) return found.index + 1;
+    const matched = STRUCTURE.exec(chars);
+    if (!matched) return -1;
+    if (matched[0] === '{') depth++;
+    else if (matched[0] === '}') {
+      if (--depth === 0) return matched.index + 1;
     } else {
-      const close = stringEnd(chars, found.index + 1);
+      const close = stringEnd(chars, matched.index + 1);
       if (close < 0) return -1;
       STRUCTURE.lastIndex = close;
     }

@@ -31,7 +31,7 @@ export interface Line {
 }
 
 /** What stands at a position of a line; `end` is the offset behind the object. */
-export type Found =
+export type ObjectAt =
   | { kind: 'alert'; alert: Alert; end: number }
   /** An intact object that is no alert: passed over. */
   | { kind: 'other'; end: number }
@@ -46,7 +46,7 @@ export interface ObjectFormat {
   /** The bytes that begin each object. */
   marker: string;
   /** Reads the object that starts at `at`. Must not throw. */
-  read(line: Line, at: number): Found;
+  read(line: Line, at: number): ObjectAt;
 }
 
 export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
@@ -56,9 +56,9 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
   let partial: Buffer[] = [];
   let length = 0;
   /** Lines of an object that a line end didn't close, with their ends. They stand before `partial`, at `heldStart`. */
-  let held: Buffer | undefined;
-  let heldStart = 0;
-  let heldLines = 0;
+  let unclosed: Buffer | undefined;
+  let unclosedStart = 0;
+  let unclosedLines = 0;
 
   /** Reads a whole line. With `final`, an open object counts as broken; else it is kept in `held`. */
   function readLine(bytes: Buffer, base: number, final: boolean, items: Decoded[]): void {
@@ -75,38 +75,38 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
         at++;
         continue;
       }
-      const found: Found =
+      const object: ObjectAt =
         bytes[at] === BRACE ? format.read(line, at) : { kind: 'broken', reason: 'not the start of an object' };
-      if (found.kind === 'open' && !final) {
+      if (object.kind === 'open' && !final) {
         closeDamage(at);
-        held = Buffer.from(bytes.subarray(at));
-        heldStart = base + at;
-        heldLines++;
+        unclosed = Buffer.from(bytes.subarray(at));
+        unclosedStart = base + at;
+        unclosedLines++;
         return;
       }
-      if (found.kind === 'broken' || found.kind === 'open') {
-        damage ??= { from: at, reason: found.reason };
+      if (object.kind === 'broken' || object.kind === 'open') {
+        damage ??= { from: at, reason: object.reason };
         const next = ++attempts < MAX_ATTEMPTS ? line.chars.indexOf(format.marker, at + 1) : -1;
         at = next < 0 ? bytes.length : next;
         continue;
       }
       closeDamage(at);
-      if (found.kind === 'alert')
-        items.push({ kind: 'alert', alert: found.alert, start: base + at, end: base + found.end });
-      if (found.kind === 'invalid')
-        items.push({ kind: 'damage', reason: found.reason, start: base + at, end: base + found.end });
-      at = found.end;
+      if (object.kind === 'alert')
+        items.push({ kind: 'alert', alert: object.alert, start: base + at, end: base + object.end });
+      if (object.kind === 'invalid')
+        items.push({ kind: 'damage', reason: object.reason, start: base + at, end: base + object.end });
+      at = object.end;
     }
     closeDamage(trimmedLength(bytes));
   }
 
   /** What was held can't be continued any more. */
-  function releaseHeld(items: Decoded[]): void {
-    if (!held) return;
-    const bytes = held;
-    held = undefined;
-    heldLines = 0;
-    readLine(bytes, heldStart, true, items);
+  function giveUpUnclosed(items: Decoded[]): void {
+    if (!unclosed) return;
+    const bytes = unclosed;
+    unclosed = undefined;
+    unclosedLines = 0;
+    readLine(bytes, unclosedStart, true, items);
   }
 
   /** The line [start, start + length) is complete; `lineEnd` is 1 when a line end follows it, 0 at the stream's end. */
@@ -118,23 +118,23 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
     length = 0;
     start = base + total + lineEnd;
     if (total > MAX_ITEM) {
-      releaseHeld(items);
+      giveUpUnclosed(items);
       items.push({ kind: 'damage', reason: `longer than ${MAX_ITEM} bytes`, start: base, end: base + total });
       return;
     }
     const bytes = pieces.length === 1 && pieces[0] ? pieces[0] : Buffer.concat(pieces);
-    if (held && (heldLines >= MAX_LINES || held.length + 1 + total > MAX_ITEM)) releaseHeld(items);
-    if (held) {
-      const joined = Buffer.concat([held, LINE_END, bytes]);
-      held = undefined;
-      readLine(joined, heldStart, lineEnd === 0, items);
+    if (unclosed && (unclosedLines >= MAX_LINES || unclosed.length + 1 + total > MAX_ITEM)) giveUpUnclosed(items);
+    if (unclosed) {
+      const joined = Buffer.concat([unclosed, LINE_END, bytes]);
+      unclosed = undefined;
+      readLine(joined, unclosedStart, lineEnd === 0, items);
     } else {
-      heldLines = 0;
+      unclosedLines = 0;
       readLine(bytes, base, lineEnd === 0, items);
     }
   }
 
-  function take(piece: Buffer): void {
+  function addPiece(piece: Buffer): void {
     if (piece.length === 0) return;
     length += piece.length;
     if (length <= MAX_ITEM) partial.push(piece);
@@ -148,18 +148,18 @@ export function createJsonLinesDecoder(format: ObjectFormat): Decoder {
       for (;;) {
         const newline = chunk.indexOf(NEWLINE, from);
         if (newline < 0) break;
-        take(chunk.subarray(from, newline));
+        addPiece(chunk.subarray(from, newline));
         finishLine(1, items);
         from = newline + 1;
       }
       // A copy, so that neither a caller's buffer that is reused nor a whole chunk for its last bytes stays in use.
-      if (from < chunk.length) take(Buffer.from(chunk.subarray(from)));
+      if (from < chunk.length) addPiece(Buffer.from(chunk.subarray(from)));
       return items;
     },
     end() {
       const items: Decoded[] = [];
       if (length > 0) finishLine(0, items);
-      releaseHeld(items);
+      giveUpUnclosed(items);
       return items;
     },
   };

@@ -251,7 +251,7 @@ export function createTail(options: TailOptions): Tail {
     }
     const files = await list();
     const at = files.findIndex((file) => file.inode === inode);
-    return at < 0 ? files.find((file) => !done.some((one) => one.inode === file.inode)) : files[at + 1];
+    return at < 0 ? files.find((file) => !done.some((entry) => entry.inode === file.inode)) : files[at + 1];
   }
 
   async function moveOn(file: Current, items: Decoded[]): Promise<boolean> {
@@ -320,13 +320,13 @@ export function createTail(options: TailOptions): Tail {
     if (over || !last) return;
     const files = await list();
     const deleting = files.filter(
-      ({ name, inode }) => name !== base && inode !== current?.inode && gone.some((one) => one.inode === inode),
+      ({ name, inode }) => name !== base && inode !== current?.inode && gone.some((entry) => entry.inode === inode),
     );
     await writeState({
       version: 1,
       consumed: last.end,
       deleting: deleting.map(({ name, inode }) => ({ name, inode })),
-      gaps: state.gaps.filter(({ inode }) => !gone.some((one) => one.inode === inode)),
+      gaps: state.gaps.filter(({ inode }) => !gone.some((entry) => entry.inode === inode)),
     });
     done.splice(0, gone.length);
     await sweep();
@@ -392,8 +392,8 @@ export function createTail(options: TailOptions): Tail {
         const woken = await wake.wait(flush ? Math.min(flushMillis, pollMillis) : pollMillis);
         if (woken || !flush || asked.stop) continue;
         unflushed = false;
-        const held = shifted(decoder.flush?.() ?? []);
-        if (held.length > 0) yield held;
+        const flushed = shifted(decoder.flush?.() ?? []);
+        if (flushed.length > 0) yield flushed;
       }
     } finally {
       over = true;
@@ -465,10 +465,10 @@ function isState(value: unknown): value is State {
     isCount(value['consumed']) &&
     Array.isArray(value['deleting']) &&
     value['deleting'].every(
-      (one) => isRecord(one) && typeof one['name'] === 'string' && typeof one['inode'] === 'string',
+      (entry) => isRecord(entry) && typeof entry['name'] === 'string' && typeof entry['inode'] === 'string',
     ) &&
     Array.isArray(value['gaps']) &&
-    value['gaps'].every((one) => isRecord(one) && typeof one['inode'] === 'string' && isCount(one['bytes']))
+    value['gaps'].every((entry) => isRecord(entry) && typeof entry['inode'] === 'string' && isCount(entry['bytes']))
   );
 }
 

@@ -164,9 +164,9 @@ export function createUnified2Decoder(): Unified2Decoder {
    */
   function searchWithin(start: number, end: number, over: boolean, items: Decoded[]): 'found' | 'none' | 'wait' {
     for (let at = start + 1; at < end; at++) {
-      const found = inspect(at);
-      if (found === 'none') continue;
-      if (found === 'unclear') {
+      const look = inspect(at);
+      if (look === 'none') continue;
+      if (look === 'unclear') {
         if (over) continue;
         need = at + LOOK - position;
         return 'wait';
@@ -266,9 +266,9 @@ export function createUnified2Decoder(): Unified2Decoder {
   }
 
   function compact(): void {
-    const keep = Math.min(position, unproven?.start ?? position);
-    buffer = buffer.subarray(keep - base);
-    base = keep;
+    const from = Math.min(position, unproven?.start ?? position);
+    buffer = buffer.subarray(from - base);
+    base = from;
   }
 
   function absorb(): void {
@@ -376,13 +376,16 @@ function addresses(layout: EventLayout, body: Buffer): { source: string; destina
   // One byte has the source's version in its high half, the destination's in its low half; an IPv4 address is the last
   // 4 of 16 bytes.
   const versions = body[EVENT3_VERSIONS] ?? 0;
-  const one = (at: number, version: number): string => {
+  const addressAt = (at: number, version: number): string => {
     if (version === 4) return ipText(bytes(at + 12, 4));
     if (version === 6) return ipText(bytes(at, 16));
     throw new Damaged('the IP version is neither 4 nor 6');
   };
   if (versions === 0) return undefined;
-  return { source: one(layout.source, versions >> 4), destination: one(layout.source + 16, versions & 0x0f) };
+  return {
+    source: addressAt(layout.source, versions >> 4),
+    destination: addressAt(layout.source + 16, versions & 0x0f),
+  };
 }
 
 function ipText(bytes: Buffer): string {

@@ -39,13 +39,13 @@ const COUNTERS: CounterSource = {
   report: /[[,]\{"timestamp":\d+(?:,"[a-z]+":\{[^{}]*\})*\}/g,
   openings: ['[{"timestamp":', ',{"timestamp":'],
   read(report) {
-    let found: unknown;
+    let counts: unknown;
     try {
-      found = JSON.parse(report.slice(1));
+      counts = JSON.parse(report.slice(1));
     } catch {
       return undefined;
     }
-    return { analysed: countAt(found, 'daq', 'analyzed'), encrypted: { tls: countAt(found, 'ssl', 'client_hello') } };
+    return { analysed: countAt(counts, 'daq', 'analyzed'), encrypted: { tls: countAt(counts, 'ssl', 'client_hello') } };
   },
 };
 
@@ -185,11 +185,11 @@ function memoryBounds(limit: number): string[] {
 /** The configuration that came with this Snort. @throws Error when it is not where Snort installs it. */
 function installedConfig(binary: string): string {
   const places = [join(prefix(binary), 'etc', 'snort', 'snort.lua'), '/etc/snort/snort.lua'];
-  const found = places.find((path) => existsSync(path));
-  if (found === undefined) {
+  const config = places.find((path) => existsSync(path));
+  if (config === undefined) {
     throw new Error(`Snort's own snort.lua was not found (looked at ${places.join(', ')}): reinstall Snort 3`);
   }
-  return found;
+  return config;
 }
 
 function quote(text: string): string {

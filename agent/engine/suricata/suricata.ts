@@ -60,15 +60,15 @@ const COUNTERS: CounterSource = {
   from: 'file',
   name: STATS_FILE,
   read(line) {
-    let found: unknown;
+    let report: unknown;
     try {
-      found = JSON.parse(line);
+      report = JSON.parse(line);
     } catch {
       return undefined;
     }
-    const flows = (protocol: string): number => countAt(found, 'stats', 'app_layer', 'flow', protocol);
+    const flows = (protocol: string): number => countAt(report, 'stats', 'app_layer', 'flow', protocol);
     return {
-      analysed: countAt(found, 'stats', 'decoder', 'pkts'),
+      analysed: countAt(report, 'stats', 'decoder', 'pkts'),
       encrypted: { tls: flows('tls'), ssh: flows('ssh'), quic: flows('quic') },
     };
   },

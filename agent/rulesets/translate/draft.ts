@@ -62,7 +62,7 @@ export function createDraft(): Draft {
 
 /** Takes the options that follow as of this buffer, with the cursor at its start. */
 export function select(draft: Draft, buffer: SnortBuffer): void {
-  let section = draft.sections.find((one) => one.buffer.keyword === buffer.keyword);
+  let section = draft.sections.find((known) => known.buffer.keyword === buffer.keyword);
   if (section === undefined) {
     section = { buffer, options: [], hasPlus: false, isRaw: false };
     draft.sections.push(section);

@@ -431,24 +431,24 @@ const MATH: readonly (readonly [string, RegExp])[] = [
 ];
 
 function byteMath(draft: Draft, value: string): void {
-  const given = new Map<string, string>();
+  const words = new Map<string, string>();
   for (const word of list(value)) {
     const [, name = '', argument = ''] =
       /^(\w+)(?:\s+(\S+))?$/.exec(word) ?? refuse(`byte_math is not understood: ${shown(word)}`);
-    given.set(name, argument);
+    words.set(name, argument);
   }
-  const result = given.get('result') ?? '';
+  const result = words.get('result') ?? '';
   checkName('byte_math', result);
   const parts: string[] = [];
   for (const [name, form] of MATH) {
-    const argument = given.get(name);
-    given.delete(name);
+    const argument = words.get(name);
+    words.delete(name);
     if (argument === undefined || (name === 'relative' && draft.atStart)) continue;
     if (!form.test(argument)) refuse(`byte_math: ${name} is not understood: ${shown(argument)}`);
     if (name === 'offset' || name === 'rvalue') operand(draft, 'byte_math', argument);
     parts.push(argument === '' ? name : `${name} ${argument}`);
   }
-  const [unknown] = given.keys();
+  const [unknown] = words.keys();
   if (unknown !== undefined) refuse(`byte_math: Suricata 7 has nothing like ${shown(unknown)}`);
   draft.current.options.push(`byte_math:${parts.join(', ')}`);
   draft.variables.set(result, draft.current);

@@ -102,30 +102,30 @@ export function sendError(error: unknown, credentials: readonly string[], node?:
 
 function statusError(status: number, body: unknown, where: string, credentials: readonly string[]): SendError {
   const reason = reasonOf(get(body, 'error'));
-  const said = `${where} answered ${status}${reason === '' ? '' : ` (${reason})`}`;
+  const text = `${where} answered ${status}${reason === '' ? '' : ` (${reason})`}`;
   switch (status) {
     case 400:
-      return new SendError('refused', said);
+      return new SendError('refused', text);
     case 401:
     case 403: {
       const check =
         credentials.length === 0
           ? 'set sinks.elasticsearch.apiKeyFile, or username and passwordFile'
           : `check ${credentials.join(' and ')} and the rights they give`;
-      return new SendError('unauthorized', `${said}: ${check}`);
+      return new SendError('unauthorized', `${text}: ${check}`);
     }
     case 404:
-      return new SendError('server_error', `${said}: check that sinks.elasticsearch.nodes leads to Elasticsearch`);
+      return new SendError('server_error', `${text}: check that sinks.elasticsearch.nodes leads to Elasticsearch`);
     case 406:
-      return new SendError('server_error', `${said}: only Elasticsearch 8 is supported`);
+      return new SendError('server_error', `${text}: only Elasticsearch 8 is supported`);
     case 408:
-      return new SendError('timeout', said);
+      return new SendError('timeout', text);
     case 413:
-      return new SendError('too_large', `${said}: lower sinks.elasticsearch.batchSize`);
+      return new SendError('too_large', `${text}: lower sinks.elasticsearch.batchSize`);
     case 429:
-      return new SendError('throttled', said);
+      return new SendError('throttled', text);
     default:
-      return new SendError('server_error', said);
+      return new SendError('server_error', text);
   }
 }
 

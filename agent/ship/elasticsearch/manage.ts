@@ -22,7 +22,7 @@ type Log = Pick<Logger, 'info' | 'warn'>;
 /** @returns one round; it throws only what `ask` throws. */
 export function createManager(names: Names, log: Log): (ask: Ask) => Promise<void> {
   /** What was said of a step and has not mended since. */
-  const said = new Map<string, string>();
+  const lastStates = new Map<string, string>();
 
   return async (ask) => {
     await keepTemplate(ask);
@@ -31,9 +31,9 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
 
   async function keepTemplate(ask: Ask): Promise<void> {
     const path = `/_index_template/${names.template}`;
-    const found = await ask('GET', path);
-    if (found.status !== 404 && failed('look at index template', names.template, found)) return;
-    const list = get(found.body, 'index_templates');
+    const answer = await ask('GET', path);
+    if (answer.status !== 404 && failed('look at index template', names.template, answer)) return;
+    const list = get(answer.body, 'index_templates');
     const template = Array.isArray(list) ? get(list[0], 'index_template') : undefined;
     const version = Number(get(get(template, '_meta'), 'template_version'));
     if (version > TEMPLATE_VERSION) {
@@ -51,8 +51,8 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
 
   async function keepIndex(ask: Ask): Promise<void> {
     const wanted = indexBody(names);
-    let found = await ask('GET', `/${names.index}`);
-    if (found.status === 404) {
+    let answer = await ask('GET', `/${names.index}`);
+    if (answer.status === 404) {
       const made = await ask('PUT', `/${names.index}`, wanted);
       const there = get(get(made.body, 'error'), 'type') === 'resource_already_exists_exception';
       if (!there) {
@@ -60,11 +60,11 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
         log.info({ index: names.index, alias: names.alias }, 'index is made');
         return;
       }
-      found = await ask('GET', `/${names.index}`);
+      answer = await ask('GET', `/${names.index}`);
     }
-    if (failed('look at index', names.index, found)) return;
+    if (failed('look at index', names.index, answer)) return;
     // Where the name is an alias itself, the indices behind it.
-    for (const [index, state] of Object.entries(found.body ?? {})) {
+    for (const [index, state] of Object.entries(answer.body ?? {})) {
       await keepMapping(ask, index, wanted.mappings, get(state, 'mappings'));
       if (get(get(state, 'aliases'), names.alias) !== undefined) continue;
       if (failed('add alias to', index, await ask('PUT', `/${index}/_alias/${names.alias}`))) continue;
@@ -72,8 +72,8 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
     }
   }
 
-  async function keepMapping(ask: Ask, index: string, wanted: object, found: unknown): Promise<void> {
-    const changed = differences(wanted, found, false);
+  async function keepMapping(ask: Ask, index: string, wanted: object, actual: unknown): Promise<void> {
+    const changed = differences(wanted, actual, false);
     if (changed.length === 0) return;
     const answer = await ask('PUT', `/${index}/_mapping`, wanted);
     if (answer.status === 400) {
@@ -92,7 +92,7 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
   function failed(step: string, what: string, { status, body }: Answer): boolean {
     const key = `${step} ${what}`;
     if (status < 300) {
-      said.delete(key);
+      lastStates.delete(key);
       return false;
     }
     const reason = reasonOf(get(body, 'error'));
@@ -106,10 +106,11 @@ export function createManager(names: Names, log: Log): (ask: Ask) => Promise<voi
     return true;
   }
 
-  function once(key: string, state: string, say: () => void): void {
-    if (said.get(key) === state) return;
-    said.set(key, state);
-    say();
+  /** Logs it unless the last state that was logged of it is the same. */
+  function once(key: string, state: string, logState: () => void): void {
+    if (lastStates.get(key) === state) return;
+    lastStates.set(key, state);
+    logState();
   }
 }
 

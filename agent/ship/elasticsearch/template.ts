@@ -204,19 +204,19 @@ export function templateBody(names: Names): object {
  * times, lists of one as their element, and settings with or without `index.`: none of this counts.
  * @param further Whether more than what is wanted counts too.
  */
-export function differences(wanted: unknown, found: unknown, further: boolean): string[] {
+export function differences(wanted: unknown, actual: unknown, further: boolean): string[] {
   const want = flatten(wanted);
-  const have = flatten(found);
+  const have = flatten(actual);
   const paths = new Set([...want.keys(), ...(further ? have.keys() : [])]);
   return [...paths].filter((path) => want.get(path) !== have.get(path)).sort();
 }
 
 /** Of a template, only what an agent sets. */
-export function templateDifferences(wanted: object, found: unknown): string[] {
+export function templateDifferences(wanted: object, actual: unknown): string[] {
   const keys = Object.keys(wanted);
   // Components would change the mapping too; without any, Elasticsearch gives an empty list.
-  const components = get(found, 'composed_of');
-  const relevant = Object.fromEntries(keys.map((key) => [key, get(found, key)]));
+  const components = get(actual, 'composed_of');
+  const relevant = Object.fromEntries(keys.map((key) => [key, get(actual, key)]));
   if (Array.isArray(components) && components.length > 0) relevant['composed_of'] = components;
   return differences(wanted, relevant, true);
 }
