@@ -19,7 +19,7 @@ import { validateRules } from '../engine/validate.ts';
 import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
-import { changeWarnings, engineRulesOf, loadConfiguredSets } from '../rulesets/open.ts';
+import { changeWarnings, engineRulesOf, loadConfiguredSets, noRules } from '../rulesets/open.ts';
 import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
@@ -317,6 +317,10 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
         message: `${line}: ${reason}`,
         remedy: 'correct the line or take it out',
       });
+    }
+    const nothing = noRules(rules);
+    if (nothing !== undefined) {
+      return [...findings, { level: 'error', subject, message: nothing, remedy: 'name other rules or sets' }];
     }
     const driver = createDriver(config, install);
     const output = install.name === 'snort' ? config.engine.output : 'json';

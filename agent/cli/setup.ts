@@ -16,6 +16,7 @@ import {
   changeWarnings,
   engineRulesOf,
   loadConfiguredSets,
+  noRules,
   openConfiguredRules,
   type ConfiguredSets,
 } from '../rulesets/open.ts';
@@ -167,6 +168,8 @@ export async function loadRulesOnce(
   try {
     const loaded = await loadConfiguredSets(config, engine);
     logProblems(loaded, config.ruleChanges, log);
+    const nothing = noRules(loaded);
+    if (nothing !== undefined) throw new Error(nothing);
     const engineRules = await engineRulesOf(config, loaded);
     log.info({ rules: loaded.index.size, refused: loaded.refused.length, sets: engineRules.defaults }, 'rules');
     return { index: loaded.index, engineRules };

@@ -9,6 +9,7 @@ import { constants } from 'node:fs';
 import { access, readdir, readFile, realpath, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../files/errors.ts';
+import { decodeRules } from './encoding.ts';
 import type { RuleInfo } from './rule.ts';
 
 /** Far beyond any rule set there is: 4,004 community rules are 2 MB. */
@@ -79,7 +80,7 @@ export function place({ file, line, rev }: RuleInfo): Place & { rev: number } {
   return { file, line, rev };
 }
 
-/** @throws Error that names a file that can't be read, or is larger than any list of rules. */
+/** Its text, with line feeds only. @throws Error that names a file that can't be read, is no text, or is larger than any list of rules. */
 export async function readRuleFile(file: string): Promise<string> {
   try {
     const { size } = await stat(file);
@@ -89,7 +90,9 @@ export async function readRuleFile(file: string): Promise<string> {
         `cannot read rules from ${file}: ${megabytes} MB, at most ${MAX_FILE_BYTES >> 20} are read`,
       );
     }
-    return await readFile(file, 'utf8');
+    const decoded = decodeRules(await readFile(file));
+    if ('problem' in decoded) throw new RuleFileError(`cannot read rules from ${file}: ${decoded.problem}`);
+    return decoded.text;
   } catch (error) {
     throw unreadable(file, error);
   }

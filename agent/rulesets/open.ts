@@ -97,6 +97,16 @@ export async function loadConfiguredSets(settings: RuleSettings, engine: EngineN
   );
 }
 
+/** Why there is nothing to inspect by; undefined where there are rules. */
+export function noRules({ index, problems, refused, disabled }: LoadedSets): string | undefined {
+  if (index.size > 0) return undefined;
+  const [first] = [...refused, ...problems];
+  if (first !== undefined) return `no rules: ${first.file}:${first.line}: ${first.reason}`;
+  return disabled > 0
+    ? `no rules: all ${disabled} of them are commented out or turned off`
+    : 'no rules: the files have none';
+}
+
 /** What the operator should know of the changes: what could not be done, and lines that change nothing. */
 export function changeWarnings({ changes }: ConfiguredSets, file: string): { line: string; reason: string }[] {
   return [

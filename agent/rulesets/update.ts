@@ -35,6 +35,7 @@ import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
 import { errorCode } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { stripControls } from '../text.ts';
+import { decodeRules } from './encoding.ts';
 import { parseRules } from './rule.ts';
 
 export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-community-rules.tar.gz';
@@ -482,7 +483,9 @@ async function countRules(directory: string, from: string): Promise<{ rules: num
   let problems = 0;
   for (const name of await readdir(directory)) {
     if (!name.endsWith('.rules')) continue;
-    const parsed = parseRules(await readFile(join(directory, name), 'utf8'), { file: name });
+    const decoded = decodeRules(await readFile(join(directory, name)));
+    if ('problem' in decoded) throw new UpdateError(`${shown(from)}: ${name}: ${decoded.problem}`);
+    const parsed = parseRules(decoded.text, { file: name });
     rules += parsed.rules.length;
     problems += parsed.problems.length + parsed.unlistedProblems;
   }

@@ -1,6 +1,6 @@
 /** `dpi-agent rules check`: lets the engine load the rules, and names each one that it refuses, or can't be given. */
 import type { Argv, CommandModule } from 'yargs';
-import { changeWarnings } from '../../rulesets/open.ts';
+import { changeWarnings, noRules } from '../../rulesets/open.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
@@ -47,6 +47,8 @@ export const command: CommandModule<object, CheckArgv> = {
     const names = argv.all ? [...survey.sets.keys()] : survey.used;
     if (names.length === 0) throw new CommandError('no rules: name some with --rules or --rule-sets');
     const files = stageAll(survey, names);
+    const nothing = noRules({ ...survey.loaded, index: new Map() });
+    if (files.length === 0 && nothing !== undefined) throw new CommandError(nothing, EXIT.failed);
     const result = await failing(() => validate(config, install, files), EXIT.failed);
     const ofSets = <T extends { set: string }>(items: readonly T[]): T[] =>
       items.filter(({ set }) => names.includes(set));
