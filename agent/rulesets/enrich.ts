@@ -47,11 +47,20 @@ export function ruleFacts(rule: RuleInfo, vocabulary: RuleVocabulary = BUILT_IN_
     references: rule.references.map(({ type, id }) => `${type},${id}`),
     links: [...new Set(rule.references.flatMap((reference) => linkOf(reference, vocabulary) ?? []))],
     cves,
-    text: rule.text.replaceAll(/\s*\\?\r?\n\s*/g, ' '),
+    text: onOneLine(rule.text),
     ...attackFacts(rule, cves),
   };
   made.set(rule, { vocabulary, facts });
   return facts;
+}
+
+/** Without the backslashes of continued lines. */
+function onOneLine(text: string): string {
+  const lines = text.split('\n').map((line) => line.trim());
+  return lines
+    .map((line) => (line.endsWith('\\') ? line.slice(0, -1).trimEnd() : line))
+    .filter((line) => line !== '')
+    .join(' ');
 }
 
 /** A rule fires again and again. */

@@ -43,7 +43,7 @@ export function explainRule(rule: Pick<RuleInfo, 'header' | 'text'>): Explanatio
 
 /** The options of a rule's text, in order; a rule that is commented out too. */
 export function ruleOptions(text: string): RuleOption[] {
-  const body = text.replaceAll(/\\\r?\n[ \t#]*/g, '').replaceAll(/\r?\n[ \t#]*/g, ' ');
+  const body = text.replaceAll(/\\[ \t\r]*\n[ \t#]*/g, '').replaceAll(/\r?\n[ \t#]*/g, ' ');
   const open = body.indexOf('(');
   const options: RuleOption[] = [];
   let start = open + 1;

@@ -6,10 +6,10 @@
  * latest where a line starts the next rule, also a commented-out one. Rules longer than `MAX_RULE_LENGTH` are problems,
  * not rules.
  *
- * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's
- * end, bodies over several lines with comments inside, several rules on one line, a last option without its semicolon,
- * commented-out rules. Not promised: that an engine accepts what is accepted here. Nothing that a rule matches is
- * checked, `include` is not followed (it is reported), variables are not replaced.
+ * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's end (also before blanks), bodies over
+ * several lines with comments inside, several rules on one line, a last option without its semicolon, commented-out rules.
+ * Not promised: that an engine accepts what is accepted here. Nothing that a rule matches is checked, `include` is not followed
+ * (it is reported), variables are not replaced.
  */
 
 /** Characters in one rule; the engines' own limits are lower (Suricata: 8,192) or unstated. */
@@ -86,6 +86,9 @@ const ACTIONS = new Set(
   ].concat(['config', 'rejectsrc', 'rejectdst', 'rejectboth']),
 );
 const LONGEST_ACTION = 10;
+/** A backslash at a line's end; of a rule that is commented out, the next line has its `#` too. */
+const CONTINUATION = /\\[ \t\r]*\n/g;
+const CONTINUED_VALUE = /\\[ \t\r]*\n(?:[ \t]*#)?/g;
 const NO_REFERENCES: readonly Reference[] = Object.freeze([]);
 const NO_METADATA = Object.freeze(emptyMetadata());
 
@@ -120,7 +123,7 @@ export function parseRules(text: string, { file }: { file: string }): ParsedRule
     if (isSpace(code)) {
       if (code === NEWLINE) afterRule = false;
       position += 1;
-    } else if (code === BACKSLASH && isSpace(text.charCodeAt(position + 1))) {
+    } else if (code === BACKSLASH && (position + 1 >= text.length || isSpace(text.charCodeAt(position + 1)))) {
       position += 1;
     } else if (startsBlock(text, position)) {
       const end = blockEnd(text, position);
@@ -181,7 +184,7 @@ function readRule(text: string, start: number, { enabled, action, actionEnd }: R
 
   const open = headerEnd(text, actionEnd, enabled);
   if (open.kind === 'none') return damaged('a rule without "("', open.at);
-  const header = text.slice(action, open.at).replaceAll('\\\n', ' ').replaceAll('\\\r\n', ' ');
+  const header = text.slice(action, open.at).replaceAll(CONTINUATION, ' ');
   const words = header.split(/[\s#]+/).filter((word) => word !== '');
   const rule: RuleInfo = {
     action: text.slice(action, actionEnd),
@@ -462,7 +465,7 @@ function plain(value: string): string {
 
 /** A value on one line. */
 function joined(value: string): string {
-  return value.replaceAll(/\\\r?\n(?:[ \t]*#)?/g, '').trim();
+  return value.replaceAll(CONTINUED_VALUE, '').trim();
 }
 
 function wholeNumber(value: string): number | undefined {
@@ -502,9 +505,9 @@ function lineEnd(text: string, position: number): number {
   return end < 0 ? text.length : end;
 }
 
+/** Also behind white space, which editors leave and both engines pass over. */
 function isLineEnd(text: string, position: number): boolean {
-  const code = text.charCodeAt(position);
-  return code === NEWLINE || (code === RETURN && text.charCodeAt(position + 1) === NEWLINE);
+  return text.charCodeAt(skipBlanks(text, position)) === NEWLINE;
 }
 
 /** White space within a line. */

@@ -49,6 +49,14 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(await fired(file('utf8.rules', rule(6, 'content:"café"; ')))).toEqual(['1:6']);
     });
 
+    test('fire where their lines are continued, also behind blanks and at the end of the file', async () => {
+      const [before = '', after = ''] = rule(1).split('content');
+      const lines = `${before.replace('(', '( \\ \n')}\\\t \n content${after}\n${rule(2)}\n${rule(3)} \\`;
+      const path = file('continued.rules', lines);
+      expect(await fired(path)).toEqual(['1:1', '1:2', '1:3']);
+      expect((await run(['rules', 'check'], [path])).stdout).toMatch(/^ok .* given 3 rules of custom: 0 refused/);
+    });
+
     test('without a rule are a failure that says why', async () => {
       const off = file('off.rules', `# ${rule(1)}\n`);
       const wide = file('wide.rules', Buffer.concat([Buffer.from('fffe0000', 'hex'), Buffer.from('a\0\0\0')]));

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { existsSync, readFileSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { MAX_PROBLEMS, MAX_RULE_LENGTH, parseRules } from '../../agent/rulesets/rule.ts';
+import { MAX_PROBLEMS, MAX_RULE_LENGTH, parseRules, ruleOptions, type RuleInfo } from '../../agent/rulesets/rule.ts';
 
 const parse = (text: string) => parseRules(text, { file: 'a.rules' });
 const sids = (text: string) => parse(text).rules.map(({ sid }) => sid);
@@ -86,6 +86,22 @@ describe('parseRules', () => {
       { header: 'alert http', message: 'one', sid: 1, rev: 2, line: 2, endLine: 11 },
       { sid: 2, line: 12, endLine: 12 },
     ]);
+  });
+
+  test('joins lines whose backslash has blanks behind it, and takes one at the end of the text', () => {
+    const { rules, problems } = parseRules(
+      'alert tcp any any -> any \\ \t\r\n any ( \\  \nmsg:"a \\ \nb"; \\\t\n metadata:x \\ \n y; sid:1; )\n' +
+        '# alert tcp any any -> any any ( \\ \n# msg:"off"; sid:3; )\nalert tcp any any -> any any (sid:2;) \\',
+      { file: 'x' },
+    );
+    expect(problems).toEqual([]);
+    expect(rules.map(({ sid, enabled, line }) => [sid, enabled, line])).toEqual([
+      [1, true, 1],
+      [3, false, 7],
+      [2, true, 9],
+    ]);
+    expect(rules[0]).toMatchObject({ header: 'alert tcp any any -> any any', message: 'a b', metadata: { x: ['y'] } });
+    expect(ruleOptions(rules[0] as RuleInfo)).toContainEqual({ key: 'msg', value: '"a b"' });
   });
 
   test('joins lines that end with a backslash', () => {
