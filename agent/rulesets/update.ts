@@ -5,8 +5,7 @@
  *     <rulesDirectory>/<set>                        a link to the version in use
  *
  * Invariants: the link always leads to a whole version, also after a crash at any moment, because it is replaced in one step; the version in use and the
- * one before are kept. Nothing of an archive decides where something is written: only the base names of its rule files are taken, and an archive that
- * tries more than that is refused. Bounded: bytes that are downloaded and unpacked, entries, redirections, and the time of all of it.
+ * one before are kept. Bounded: bytes that are downloaded, redirections, and the time of all of it; archive.ts bounds what is unpacked.
  *
  * Not promised: that two updates of one set at the same time keep each other's version.
  */
@@ -26,23 +25,20 @@ import {
   writeFile,
 } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { pipeline as connect, Transform, type Readable } from 'node:stream';
+import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isNativeError } from 'node:util/types';
-import { createGunzip } from 'node:zlib';
-import { extract } from 'tar-stream';
 import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
 import { errorCode } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { stripControls } from '../text.ts';
+import { ArchiveError, unpackRules } from './archive.ts';
 import { decodeRules } from './encoding.ts';
 import { parseRules } from './rule.ts';
 
 export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-community-rules.tar.gz';
 
 const MAX_REDIRECTIONS = 5;
-const MAX_ENTRIES = 10_000;
-const MAX_UNPACKED_BYTES = 256 << 20;
 const MAX_CHECKSUM_BYTES = 4096;
 /** Without a byte. */
 const SILENCE_MILLIS = 30_000;
@@ -99,7 +95,8 @@ export interface UpdateResult extends InstalledVersion {
 }
 
 /** @throws UpdateError that says what is wrong, and nothing has changed. */
-export async function updateSet(options: UpdateOptions): Promise<UpdateResult> {
+export async function updateSet(asked: UpdateOptions): Promise<UpdateResult> {
+  const options = { ...asked, from: withoutFileScheme(asked.from) };
   const { rulesDirectory, set, from } = options;
   await assertOurs(join(rulesDirectory, set));
   const expected = options.checksum === undefined ? undefined : parseChecksum(options.checksum);
@@ -122,6 +119,7 @@ export async function updateSet(options: UpdateOptions): Promise<UpdateResult> {
     return await install(options, fetched, staging);
   } catch (error) {
     if (error instanceof UpdateError) throw error;
+    if (error instanceof ArchiveError) throw new UpdateError(`${shown(from)}: ${shown(error.message)}`);
     if (options.signal?.aborted === true) throw new UpdateError(`${shown(from)}: was interrupted`);
     if (late.aborted) throw new UpdateError(`${shown(from)}: was not there after ${options.timeoutMillis} ms`);
     throw asUpdateError(error, rulesDirectory, from);
@@ -159,9 +157,9 @@ async function fetchArchive(
 async function install(options: UpdateOptions, fetched: Fetched, staging: string): Promise<UpdateResult> {
   const { rulesDirectory, set, from, now = (): Date => new Date() } = options;
   const { file, ...verified } = fetched;
-  await unpack(file, options, staging);
+  const { inner } = await unpackRules(file, nameOf(from), staging, options.maxUnpackedBytes);
   await rm(file);
-  const counts = await countRules(staging, from);
+  const counts = await countRules(staging, from, inner);
   const time = now();
   const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${fetched.sha256.slice(0, 12)}`;
   const installed: InstalledVersion = {
@@ -180,6 +178,14 @@ async function install(options: UpdateOptions, fetched: Fetched, staging: string
   await pointTo(join(rulesDirectory, set), set, version);
   await prune(versions, version);
   return { ...installed, changed: true, directory };
+}
+
+/** `file:` is another way to name a path, also a relative one. */
+function withoutFileScheme(from: string): string {
+  if (!/^file:/i.test(from)) return from;
+  return /^file:\/\//i.test(from) && URL.canParse(from)
+    ? decodeURIComponent(new URL(from).pathname)
+    : from.slice('file:'.length);
 }
 
 /** Puts the kept version that is not in use into use; a second time goes forward again. @throws UpdateError */
@@ -396,92 +402,19 @@ async function get(
   }
 }
 
-/** A gzip, a tar, a gzip of a tar, or a rule file, by its first bytes. */
-async function unpack(
-  file: string,
-  { from, maxUnpackedBytes = MAX_UNPACKED_BYTES }: UpdateOptions,
+/** What a URL or a path calls a file. */
+function nameOf(from: string): string {
+  return basename(new URL(from, 'file:///').pathname);
+}
+
+async function countRules(
   directory: string,
-): Promise<void> {
-  const isGzip = (await firstBytes(createReadStream(file, { end: 511 }), 2)).toString('hex') === '1f8b';
-  let unpacked = 0;
-  const bytes = (): Readable => {
-    const stream = createReadStream(file);
-    const limit = new Transform({
-      transform(chunk: Buffer, _, done) {
-        unpacked += chunk.length;
-        if (unpacked > maxUnpackedBytes)
-          done(new UpdateError(`${shown(from)}: unpacks to more than ${maxUnpackedBytes} bytes`));
-        else done(null, chunk);
-      },
-    });
-    // It destroys all of them with the first that fails, or that is not read to its end.
-    if (isGzip) connect(stream, createGunzip(), limit, () => undefined);
-    else connect(stream, limit, () => undefined);
-    return limit;
-  };
-  const head = await firstBytes(bytes(), 512);
-  unpacked = 0;
-  if (head.toString('latin1', 257, 262) === 'ustar') return unpackTar(bytes(), from, directory);
-  const name = basename(new URL(from, 'file:///').pathname).replace(/\.gz$/, '');
-  await pipeline(bytes(), await writer(join(directory, safeName(name) ?? 'downloaded.rules')));
-}
-
-async function firstBytes(stream: Readable, count: number): Promise<Buffer> {
-  const chunks: Buffer[] = [];
-  let length = 0;
-  for await (const chunk of stream as AsyncIterable<Buffer>) {
-    chunks.push(chunk);
-    length += chunk.length;
-    if (length >= count) break;
-  }
-  return Buffer.concat(chunks).subarray(0, count);
-}
-
-/** What goes beside the rules: what they may be used for, and what their classes and references mean. */
-const KEPT = /^(?:LICENSE|COPYING|VRT-License)(?:\.txt)?$|^(?:classification|reference)\.config$/i;
-
-/** Undefined for what is not taken. */
-function safeName(name: string): string | undefined {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/.test(name) && (name.endsWith('.rules') || KEPT.test(name))) return name;
-  return undefined;
-}
-
-async function unpackTar(bytes: Readable, from: string, directory: string): Promise<void> {
-  const archive = extract();
-  const names = new Set<string>();
-  let entries = 0;
-  const reading = pipeline(bytes, archive);
-  // It ends with the loop below; a failure shows there too.
-  reading.catch(() => undefined);
-  for await (const entry of archive) {
-    const { name, type } = entry.header;
-    if (++entries > MAX_ENTRIES) throw new UpdateError(`${shown(from)}: has more than ${MAX_ENTRIES} entries`);
-    const steps = name.split('/');
-    if (name.startsWith('/') || steps.includes('..') || name.includes('\0')) {
-      throw new UpdateError(`${shown(from)}: has an entry that leads out of it, ${shown(name)}: it is not used`);
-    }
-    const safe = safeName(steps.at(-1) ?? '');
-    if (type === 'file' && safe !== undefined) {
-      if (names.has(safe)) throw new UpdateError(`${shown(from)}: has ${shown(safe)} twice`);
-      names.add(safe);
-      await pipeline(entry, await writer(join(directory, safe)));
-    } else if (safe?.endsWith('.rules') === true) {
-      throw new UpdateError(`${shown(from)}: ${shown(name)} is a ${type}, not a file: it is not used`);
-    } else {
-      entry.resume();
-    }
-  }
-  await reading;
-}
-
-async function writer(path: string) {
-  return (await open(path, 'wx', 0o644)).createWriteStream();
-}
-
-async function countRules(directory: string, from: string): Promise<{ rules: number; problems: number }> {
+  from: string,
+  inner: string | undefined,
+): Promise<{ rules: number; problems: number }> {
   let rules = 0;
   let problems = 0;
-  for (const name of await readdir(directory)) {
+  for (const name of await readdir(directory, { recursive: true })) {
     if (!name.endsWith('.rules')) continue;
     const decoded = decodeRules(await readFile(join(directory, name)));
     if ('problem' in decoded) throw new UpdateError(`${shown(from)}: ${name}: ${decoded.problem}`);
@@ -489,7 +422,10 @@ async function countRules(directory: string, from: string): Promise<{ rules: num
     rules += parsed.rules.length;
     problems += parsed.problems.length + parsed.unlistedProblems;
   }
-  if (rules === 0) throw new UpdateError(`${shown(from)}: has no rules: is it a web page?`);
+  if (rules === 0) {
+    const hint = inner === undefined ? 'is it a web page?' : `they may be in ${shown(inner)}, which is in it`;
+    throw new UpdateError(`${shown(from)}: has no rules: ${hint}`);
+  }
   if (problems > MAX_UNREADABLE_SHARE * rules) {
     throw new UpdateError(`${shown(from)}: has ${rules} rules, and ${problems} places that are none: it is not used`);
   }

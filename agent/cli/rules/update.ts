@@ -39,7 +39,7 @@ export const command: CommandModule<object, UpdateArgv> = {
       .option('from', {
         type: 'string',
         default: COMMUNITY_URL,
-        describe: 'URL or file: .tar.gz, .tar, .rules, .rules.gz',
+        describe: 'URL or file: .tar.gz, .tar, .zip, .rules, .rules.gz',
       })
       .option('set', { type: 'string', default: 'community', describe: 'The rule set that it becomes' })
       .option('checksum', { type: 'string', describe: 'sha256:… or md5:…; default: what is published beside it' })
