@@ -4,7 +4,7 @@ const MAGIC: readonly (readonly [prefix: string, name: string])[] = [
   ['1f8b', 'gzip'],
   ['1f9d', 'compress (.Z)'],
   ['28b52ffd', 'zstd'],
-  ['fd377a585a', 'xz'],
+  ['fd377a58', 'xz'],
   ['425a68', 'bzip2'],
   ['04224d18', 'lz4'],
   ['4c5a4950', 'lzip'],

@@ -10,10 +10,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { createGunzip } from 'node:zlib';
 import { GROWTH, linkTypeFromDlt, RECORD_HEADER, tagFrame, writeRecordHeader } from '../capture/frame.ts';
 import { createOutput, type Output } from '../capture/output.ts';
-import { messageOf } from '../files/errors.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
+import { MAGIC_BYTES } from '../files/magic.ts';
 import { loadNative } from '../native.ts';
-import { headOf, STDIN } from './head.ts';
-import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket } from './pcap-file.ts';
+import { headOf, named, STDIN } from './head.ts';
+import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket, type PcapOutcome } from './pcap-file.ts';
 
 const CHUNK_BYTES = 256 * 1024;
 /** A packet has at least its record's header in a file, 16 bytes. It gets a tag, or a link header of 18 bytes. */
@@ -71,12 +72,14 @@ export async function openFeed(path: string, hasEnded: () => boolean, { stop, pr
   let room: Room | undefined;
 
   async function add(summary: FileSummary, vlan: number): Promise<void> {
+    let head = Buffer.alloc(0);
     const parser = createPcapParser((...packet) => room?.add(summary, vlan, ...packet));
     try {
       for await (const chunk of await readChunks(summary.file, stop)) {
         room = await roomIn(output);
         if (room === undefined) return;
         const { packets } = summary;
+        if (head.length < MAGIC_BYTES) head = Buffer.concat([head, chunk.subarray(0, MAGIC_BYTES)]);
         summary.bytes += chunk.length;
         const wantsMore = parser.push(chunk);
         room.commit();
@@ -87,11 +90,11 @@ export async function openFeed(path: string, hasEnded: () => boolean, { stop, pr
     } catch (error) {
       // Stopped on purpose is not damaged.
       if (stop.aborted) return;
-      summary.error = messageOf(error);
+      summary.error = readError(error);
     }
     const outcome = parser.end();
     if (outcome.kind === 'read') Object.assign(summary, { damages: outcome.damages, damageCount: outcome.damageCount });
-    else summary.error ??= outcome.kind === 'gzip' ? 'compressed twice' : `not a capture file: ${outcome.reason}`;
+    else summary.error ??= refusal(summary.file, outcome, head);
   }
 
   return {
@@ -101,6 +104,20 @@ export async function openFeed(path: string, hasEnded: () => boolean, { stop, pr
     add,
     end: () => output.close(Infinity),
   };
+}
+
+/** zlib's errors name no file and no gzip. */
+function readError(error: unknown): string {
+  const code = errorCode(error) ?? '';
+  if (code === 'Z_BUF_ERROR') return 'the gzip file ends too early: the rest is missing';
+  return code.startsWith('Z_') ? `the gzip file is damaged: ${messageOf(error)}` : messageOf(error);
+}
+
+function refusal(file: string, outcome: Exclude<PcapOutcome, { kind: 'read' }>, head: Buffer): string {
+  if (outcome.kind === 'not-pcap') return `not a capture file: ${named(outcome, head).reason}`;
+  return file === STDIN
+    ? 'gzip, which standard input may not be: decompress it first (gunzip -c FILE | dpi-agent replay -)'
+    : 'gzip within gzip: decompress it once';
 }
 
 /** Waits until the engine has read enough; undefined when it has gone. */

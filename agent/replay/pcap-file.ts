@@ -14,6 +14,7 @@
  *
  * Formats: draft-ietf-opsawg-pcap, draft-ietf-opsawg-pcapng; the modified pcap (Kuznetzov) as libpcap reads it.
  */
+import { kindOf } from '../files/magic.ts';
 
 /** The most bytes of one packet, as in libpcap. A record that claims more is damage. */
 export const MAX_CAPTURED_BYTES = 262_144;
@@ -21,6 +22,8 @@ export const MAX_CAPTURED_BYTES = 262_144;
 const MAX_BUFFERED_BYTES = MAX_CAPTURED_BYTES + 65_536;
 const MAX_INTERFACES = 65_536;
 const MAX_DAMAGES = 100;
+/** What a file has where its end was not written: after a crash, or of a full disk. */
+const ZEROS = 'zeros: the rest was not written';
 
 /**
  * Takes one packet. `buffer` from `start` on has its `caplen` bytes, until the callback returns.
@@ -101,6 +104,7 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
   let nanoseconds = false;
   let recordHeader = 16;
   let fileLinkType = 0;
+  let fileMagic = 0;
 
   // pcapng. A place in `interfaces` is empty when its description was damaged.
   let sections = 0;
@@ -206,6 +210,7 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
       bigEndian = isBig;
       const magic = uint32(buffer, at);
       if (magic !== 0xa1b2_c3d4 && magic !== 0xa1b2_3c4d && magic !== 0xa1b2_cd34) continue;
+      fileMagic = magic;
       nanoseconds = magic === 0xa1b2_3c4d;
       recordHeader = magic === 0xa1b2_cd34 ? 24 : 16;
       expect('file-header', FILE_HEADER_BYTES);
@@ -228,6 +233,10 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
   function readRecord(buffer: Buffer, at: number, available: number): number {
     const caplen = uint32(buffer, at + 8);
     if (caplen > MAX_CAPTURED_BYTES) return stop(fileOffset, `a record claims ${caplen} captured bytes`);
+    if (caplen === 0) {
+      const reason = emptyRecord(buffer, at);
+      if (reason !== undefined) return stop(fileOffset, reason);
+    }
     const length = recordHeader + caplen;
     if (available < length) {
       needed = length;
@@ -252,11 +261,19 @@ export function createPcapParser(onPacket: OnPacket): PcapParser {
     return length;
   }
 
+  /** Why a record without bytes is none. */
+  function emptyRecord(buffer: Buffer, at: number): string | undefined {
+    if (buffer.subarray(at, at + recordHeader).every((byte) => byte === 0)) return ZEROS;
+    const isHeader = uint32(buffer, at) === fileMagic && uint16(buffer, at + 4) === 2 && uint16(buffer, at + 6) === 4;
+    return isHeader ? 'another capture file begins here: files that are put together have to be merged' : undefined;
+  }
+
   function readBlock(buffer: Buffer, at: number, available: number): number {
     blockOffset = fileOffset;
     const type = uint32(buffer, at);
     if (type === BLOCK.section) return readSection(buffer, at, available);
     blockLength = uint32(buffer, at + 4);
+    if (type === 0 && blockLength === 0) return stop(blockOffset, ZEROS);
     if (!isBlockLength(blockLength, MIN_BLOCK_BYTES)) return stop(blockOffset, `a block claims ${blockLength} bytes`);
     const isRead =
       type === BLOCK.enhancedPacket ||
@@ -452,20 +469,9 @@ function isBlockLength(length: number, least: number): boolean {
 
 /** What a file that is not a capture begins with. */
 function foreign(magic: Buffer): PcapOutcome {
-  const hex = magic.toString('hex');
-  if (hex.startsWith('1f8b')) return { kind: 'gzip' };
+  if (magic.toString('hex', 0, 2) === '1f8b') return { kind: 'gzip' };
   const isText = magic.every((byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 32 && byte < 127));
   const kind =
-    FOREIGN_MAGIC.find(([prefix]) => hex.startsWith(prefix))?.[1] ??
-    (isText ? (magic[0] === 0x3c ? 'HTML or XML' : 'text') : `unknown bytes ${hex}`);
+    kindOf(magic) ?? (isText ? (magic[0] === 0x3c ? 'HTML or XML' : 'text') : `unknown bytes ${magic.toString('hex')}`);
   return { kind: 'not-pcap', reason: `${kind}, not a capture file` };
 }
-
-const FOREIGN_MAGIC: readonly (readonly [prefix: string, name: string])[] = [
-  ['28b52ffd', 'zstd'],
-  ['fd377a58', 'xz'],
-  ['425a68', 'bzip2'],
-  ['04224d18', 'lz4'],
-  ['504b0304', 'zip'],
-  ['736e6f6f', 'a snoop file'],
-];

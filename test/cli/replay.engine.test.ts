@@ -117,6 +117,34 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(result.code).toBe(1);
     });
 
+    test('what is wrong with a damaged file is said as it is, and what precedes it is inspected', async () => {
+      const pcap = writePcap(alerting('before'));
+      const gzip = gzipSync(pcap);
+      const tar = Buffer.alloc(1024);
+      tar.write('x.pcap');
+      tar.write('ustar', 257);
+      const replayed = async (name: string, bytes: Buffer): Promise<CliResult> =>
+        replay([file(name, bytes)], '-o', 'json');
+      const zeros = await replayed('tail.pcap', Buffer.concat([pcap, Buffer.alloc(5000)]));
+      expect(events(zeros).map(payloadOf)).toEqual([`${MARKER} before`]);
+      const stdin = ['replay', '-e', engine, '--rule-sets', '', '--rules', workspace.rules, '-'];
+      for (const [result, reason] of [
+        [zeros, `damaged at offset ${pcap.length}: zeros: the rest was not written`],
+        [await replayed('cut.pcap.gz', gzip.subarray(0, -12)), 'the gzip file ends too early'],
+        [
+          await replayed('bad.pcap.gz', Buffer.concat([gzip.subarray(0, -8), Buffer.alloc(8)])),
+          'the gzip file is damaged',
+        ],
+        [await replayed('twice.pcap.gz', gzipSync(gzip)), 'gzip within gzip'],
+        [await replayed('x.tar.gz', gzipSync(tar)), 'a tar archive, not a capture file'],
+        [await runCli(stdin, { stdin: gzip }), 'gzip, which standard input may not be'],
+        [await runCli(stdin, { stdin: tar }), 'a tar archive, not a capture file'],
+      ] as const) {
+        expect(result.stderr).toContain(reason);
+        expect(result.code).toBe(1);
+      }
+    }, 120_000);
+
     test('frames without Ethernet header are inspected', async () => {
       const ends = { source: '10.0.0.1', destination: '10.0.0.2' };
       const packet = udpPacket({ ...ends, sourcePort: 1, destinationPort: 2, payload: `${MARKER} raw` });

@@ -20,12 +20,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       return path;
     };
     const run = (command: string[], rules: string[], ...args: string[]): Promise<CliResult> =>
-      runCli([
-        ...command,
-        ...['-e', engine, '--rule-sets', ''],
-        ...rules.flatMap((path) => ['--rules', path]),
-        ...args,
-      ]);
+      runCli([...command, '-e', engine, '--rule-sets', '', ...rules.flatMap((path) => ['--rules', path]), ...args]);
     const fired = async (...rules: string[]): Promise<string[]> => {
       const { stdout } = await run(['rules', 'test', '--pcap', pcap], rules, '-o', 'json');
       const found = JSON.parse(stdout) as { fired: { signature: string }[] };

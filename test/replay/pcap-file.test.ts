@@ -121,6 +121,18 @@ describe('a classic pcap', () => {
     }
   });
 
+  test('stops where zeros are, or another file begins, and says which', () => {
+    const whole = writePcap([frame('abc')]);
+    for (const tail of [16, 17, 4096]) {
+      expect(parse(Buffer.concat([whole, Buffer.alloc(tail)]))).toMatchObject({
+        packets: [packet(TIME, '616263')],
+        outcome: read('pcap', 1, [whole.length, 'zeros: the rest was not written']),
+      });
+    }
+    expect(parse(whole, whole).outcome).toEqual(read('pcap', 1, [whole.length, 'another capture file begins here']));
+    const blocks = writePcapng([frame('abc')]);
+    expect(parse(blocks, Buffer.alloc(100)).outcome).toEqual(read('pcapng', 1, [blocks.length, 'zeros']));
+  });
   test('stops at a record of impossible length', () => {
     const length = Buffer.alloc(4);
     length.writeUInt32LE(MAX_CAPTURED_BYTES + 1);

@@ -114,8 +114,12 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   const failed = isPart || summary.engineError !== undefined || damaged.length > 0;
   process.exitCode = failed ? EXIT.failed : EXIT.ok;
   for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
-  for (const { file, error, damageCount } of damaged) {
-    process.stderr.write(`dpi-agent: ${stripControls(`${file}: ${error ?? `${damageCount} damaged places`}`)}\n`);
+  for (const { file, error, damages, damageCount } of damaged) {
+    const [first] = damages;
+    const where = first === undefined ? '' : `, the first at offset ${first.offset}: ${first.reason}`;
+    process.stderr.write(
+      `dpi-agent: ${stripControls(`${file}: ${error ?? `${damageCount} damaged places${where}`}`)}\n`,
+    );
   }
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
   if (argv.output === 'json') {
