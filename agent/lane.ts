@@ -1,8 +1,8 @@
 /**
  * A lane: capture process → FIFO → engine → alert files → reader. Composes these and nothing else.
  *
- * A FIFO is written by one capture process only: when that dies, its generation of the engine ends too, because another process
- * can't go on in the middle of a record. When the engine dies, the capture goes on and counts what nobody reads.
+ * A FIFO is written by one capture process only: when that dies, its generation of the engine ends too, because another
+ * process can't go on in the middle of a record. When the engine dies, capture goes on and counts what nobody reads.
  */
 import type { Logger } from 'pino';
 import { superviseCapture, type Capture, type CaptureEvents, type EndpointState } from './capture/supervisor.ts';
@@ -28,8 +28,8 @@ const HANGING_MILLIS = 5_000;
 
 export interface LaneEvents {
   /**
-   * Alerts and damage of one generation, in order; those of the canary are not among them. The next ones are read when the promise resolves.
-   * `passed`: the end of what was read, where alerts of the canary were left out.
+   * Alerts and damage of one generation, in order; those of the canary are not among them. The next ones are read when
+   * the promise resolves. `passed`: the end of what was read, where alerts of the canary were left out.
    */
   alerts(generation: string, items: Decoded[], passed?: number): Promise<void>;
   endpoint: (id: string, state: EndpointState) => void;
@@ -73,7 +73,8 @@ export interface Lane {
   /**
    * Makes the engine inspect by other rules. Packets that are captured wait meanwhile, none is lost.
    * @param proofMillis How long it may take until the canary proves it.
-   * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next start.
+   * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its
+   * next start.
    */
   reload(rules: EngineRules, proofMillis: number): Promise<string | undefined>;
   /** Starts the engine anew, with the rules that it was last told. Packets that nobody reads meanwhile are counted. */

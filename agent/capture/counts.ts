@@ -1,6 +1,6 @@
 /**
- * What an endpoint's capture processes counted, one after the other. What died with a process, or came while none had the interface open, is told
- * by the interface's own counters (unseen.ts).
+ * What an endpoint's capture processes counted, one after the other. What died with a process, or came while none had
+ * the interface open, is told by the interface's own counters (unseen.ts).
  */
 import type { Handed } from './output.ts';
 import { addCounters, inRingOf, zeroCounters, type Counters, type Report } from './protocol.ts';
@@ -11,7 +11,9 @@ export interface Counts {
   report(report: Report, attached: Pick<ReadonlySet<string>, 'has'>): void;
   /** Another process goes on in the middle of the FIFO. */
   handedOver: (handed: Handed) => void;
-  /** What it had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen. */
+  /**
+   * What it had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen.
+   */
   processEnded(): void;
   attached(id: string, ifindex: number): void;
   /** @param latest What the process that runs counted; as last reported, unless given. */

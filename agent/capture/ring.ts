@@ -1,6 +1,6 @@
 /**
- * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other choice; library.ts chooses, and
- * nothing else knows which of them is in use.
+ * What a packet source is: rings of packets on interfaces, read in turns. `native` is ours, `node-pcap` the other
+ * choice; library.ts chooses, and nothing else knows which of them is in use.
  */
 import type { LibraryName } from './protocol.ts';
 

@@ -1,6 +1,6 @@
 /**
- * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and replaces it when it holds what it
- * cannot release. The endpoints' counters are kept over that (counts.ts).
+ * The agent's side of a capture process: starts it again when it dies, with every endpoint that was attached, and
+ * replaces it when it holds what it cannot release. The endpoints' counters are kept over that (counts.ts).
  */
 import type { ChildProcess } from 'node:child_process';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -209,7 +209,10 @@ function noteEnded(supervision: Supervision): void {
   supervision.events.outputClosed(output, 'the capture process ended', 'capture');
 }
 
-/** Moves to a new process, which goes on in the middle of the engine's input. What comes between the two is lost, and counted. */
+/**
+ * Moves to a new process, which goes on in the middle of the engine's input. What comes between the two is lost, and
+ * counted.
+ */
 async function renew(supervision: Supervision): Promise<void> {
   const { child: old, output, log } = supervision;
   if (old === undefined || supervision.stopping || supervision.waiting !== undefined) return;

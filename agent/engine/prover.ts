@@ -1,10 +1,10 @@
 /**
- * Proves that an engine inspects: a frame of the agent's own goes the whole way of a packet, capture process → FIFO → engine → alert file →
- * reader, at each interval, and its alert is the proof. It stands for nothing else: no count, no event. Other rules inspect only once a frame
- * that they alone fire on has come back.
+ * Proves that an engine inspects: a frame of the agent's own goes the whole way of a packet, capture process → FIFO →
+ * engine → alert file → reader, at each interval, and its alert is the proof. It stands for nothing else: no count, no
+ * event. Other rules inspect only once a frame that they alone fire on has come back.
  *
- * A frame that is not back when the next one is due, or that nobody took, is missed. While a proof of other rules is under way no other frame is
- * sent, and none missed.
+ * A frame that is not back when the next one is due, or that nobody took, is missed. While a proof of other rules is
+ * under way no other frame is sent, and none missed.
  */
 import { canaryPayload, type Returned } from './canary.ts';
 
@@ -45,8 +45,8 @@ export interface Prover {
   /** Its alert was read. */
   returned(alert: Returned): void;
   /**
-   * Whether rules whose canary has `token` inspect, within so many milliseconds. From then on, frames have this token. Packets flow meanwhile, so
-   * an engine that reloads is not stuck for want of one. Proofs come one after the other.
+   * Whether rules whose canary has `token` inspect, within so many milliseconds. From then on, frames have this token.
+   * Packets flow meanwhile, so an engine that reloads is not stuck for want of one. Proofs come one after the other.
    */
   prove(token: string, timeoutMillis: number, giveUp?: AbortSignal): Promise<boolean>;
   stop(): void;

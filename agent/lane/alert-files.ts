@@ -1,8 +1,9 @@
 /**
- * The alert files of a lane's generations: each is read to its end, acknowledged, and deleted. Also those of generations that an earlier agent
- * left: one after the other, once their engines are gone.
+ * The alert files of a lane's generations: each is read to its end, acknowledged, and deleted. Also those of
+ * generations that an earlier agent left: one after the other, once their engines are gone.
  *
- * A generation's folder is deleted only when all its alerts are on disk elsewhere. What can't be read on stays for the next agent.
+ * A generation's folder is deleted only when all its alerts are on disk elsewhere. What can't be read on stays for the
+ * next agent.
  */
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -18,7 +19,10 @@ import { replaceFile } from '../files/replace.ts';
 
 export interface AlertFilesOptions {
   lane: string;
-  /** The next ones are read when the promise resolves. `passed`: the end of what was read, where the agent's own alerts were left out. */
+  /**
+   * The next ones are read when the promise resolves. `passed`: the end of what was read, where the agent's own alerts
+   * were left out.
+   */
   alerts(generation: string, items: Decoded[], passed?: number): Promise<void>;
   /** All alerts of the generation were given out; resolves when its folder can go. */
   finished(generation: string): Promise<void>;

@@ -1,6 +1,6 @@
 /**
- * How a lane's engine goes over to other rules: while it runs, or where that can't be, by starting anew. Either way it is done only when the
- * prover says that the engine inspects by them. Captured packets wait meanwhile, and none is lost.
+ * How a lane's engine goes over to other rules: while it runs, or where that can't be, by starting anew. Either way it
+ * is done only when the prover says that the engine inspects by them. Captured packets wait meanwhile.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Generation } from '../engine/generation.ts';
@@ -15,7 +15,8 @@ type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'pr
 
 /**
  * @param proofMillis How long it may take until that is proven.
- * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next start.
+ * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next
+ * start.
  */
 export async function changeRules(parts: Parts, rules: EngineRules, proofMillis: number): Promise<string | undefined> {
   const { state, engineName } = parts;
@@ -69,8 +70,9 @@ function onlyFailure(promise: Promise<void>): Promise<never> {
 }
 
 /**
- * Proves the new rules again and again until one proof has begun after they were applied: an engine with several things to do needs packets until
- * it has done the last one. @returns why they are not proven.
+ * Proves the new rules again and again until one proof has begun after they were applied: an engine with several things
+ * to do needs packets until it has done the last one.
+ * @returns why they are not proven.
  */
 async function proveApplied(applied: Promise<void>, prove: () => Promise<boolean>): Promise<string | undefined> {
   let isApplied = false;

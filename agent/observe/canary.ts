@@ -1,5 +1,6 @@
 /**
- * What a lane's frames to itself tell of it: whether it inspects. It counts what becomes of them, and sends none: that is engine/prover.ts.
+ * What a lane's frames to itself tell of it: whether it inspects. It counts what becomes of them, and sends none: that
+ * is engine/prover.ts.
  *
  * After `MAX_MISSED` misses in a row the lane is missing until a frame returns, however late.
  */

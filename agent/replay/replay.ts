@@ -1,6 +1,7 @@
 /**
- * Runs recorded packets through the same path as live ones: reader → VLAN tag → FIFO → engine → alerts → events. Each file has
- * a VLAN id of its own, so that flows of different files are never mixed up and an event names its file and packet.
+ * Runs recorded packets through the same path as live ones: reader → VLAN tag → FIFO → engine → alerts → events. Each
+ * file has a VLAN id of its own, so that flows of different files are never mixed up and an event names its file and
+ * packet.
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

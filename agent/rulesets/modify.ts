@@ -1,5 +1,6 @@
 /**
- * The operator's changes to rules: which are turned on and off, and what is replaced in their texts. Before a rule is translated, so the same for both engines.
+ * The operator's changes to rules: which are turned on and off, and what is replaced in their texts. Before a rule is
+ * translated, so the same for both engines.
  *
  *     disable  1:21562                                  # or 21562
  *     disable  class:misc-activity set:community        # all of a line's conditions have to hold
@@ -7,11 +8,11 @@
  *     disable  file:emerging-games*.rules               # the file's name, or its path
  *     modify   21562  "\$HTTP_PORTS" "any"              # each match of the first, by the second; \1 to \9 are its groups
  *
- * A line changes what the lines before it left. In quotes, `\"` is a quotation mark, and any other backslash stands for itself. `#` begins a comment
- * at the start of a line or behind a blank.
+ * A line changes what the lines before it left. In quotes, `\"` is a quotation mark, and any other backslash stands for
+ * itself. `#` begins a comment at the start of a line or behind a blank.
  *
- * Invariants: the rules come out in the order in which they came, as many; a rule keeps its gid, its sid and its place in the file; one that a line
- * would make something else stays as it was, and the line is told of.
+ * Invariants: the rules come out in the order in which they came, as many; a rule keeps its gid, its sid and its place
+ * in the file; one that a line would make something else stays as it was, and the line is told of.
  */
 import { globTester, parsePattern, PatternError, type Pattern } from '../pattern.ts';
 import { stripControls } from '../text.ts';

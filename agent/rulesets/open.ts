@@ -1,6 +1,6 @@
 /**
- * From settings to rules as an engine gets them: the sets that there are, the operator's changes, the translation, the overrides. Read once, or
- * followed by live.ts.
+ * From settings to rules as an engine gets them: the sets that there are, the operator's changes, the translation, the
+ * overrides. Read once, or followed by live.ts.
  *
  * Not promised: that an engine takes them. That is for the engine to say.
  */
@@ -74,7 +74,7 @@ function hooksOf(modifier: Modifier, engine: EngineName): RuleHooks {
   return hooks;
 }
 
-/** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong with those. */
+/** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong there. */
 export async function loadWithChanges(
   settings: Pick<RuleSettings, 'ruleChanges'>,
   engine: EngineName,

@@ -4,8 +4,9 @@
  *     <rulesDirectory>/.versions/<set>/<version>/   its rule files, and version.json
  *     <rulesDirectory>/<set>                        a link to the version in use
  *
- * Invariants: the link always leads to a whole version, also after a crash at any moment, because it is replaced in one step; the version in use and the
- * one before are kept. Bounded: bytes that are downloaded, redirections, and the time of all of it; archive.ts bounds what is unpacked.
+ * Invariants: the link always leads to a whole version, also after a crash at any moment, because it is replaced in one
+ * step; the version in use and the one before are kept. Bounded: bytes that are downloaded, redirections, and the time
+ * of all of it; archive.ts bounds what is unpacked.
  *
  * Not promised: that two updates of one set at the same time keep each other's version.
  */

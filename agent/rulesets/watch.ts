@@ -1,6 +1,6 @@
 /**
- * Says when files may have changed: by inotify where it works, and by a look at them from time to time, as network file systems and mounted
- * ConfigMaps (a link that is swapped) tell nothing, or not all.
+ * Says when files may have changed: by inotify where it works, and by a look at them from time to time, as network file
+ * systems and mounted ConfigMaps (a link that is swapped) tell nothing, or not all.
  *
  * A change is told once files have stayed the same for a moment: until then, somebody is writing.
  */

@@ -2,17 +2,17 @@
  * Events as syslog messages (RFC 5424):
  * `<PRI>1 TIMESTAMP HOSTNAME dpi-agent PROCID ee_event [origin software="dpi-agent"] JSON`
  *
- * TIMESTAMP is the packet's, HOSTNAME the event's node. The JSON is UTF-8 without a byte order mark, so it counts as MSG-ANY.
- * Severity, from the event's: 100 is alert (1), from 80 critical (2), from 60 error (3), from 40 warning (4), from 20 notice (5), else
- * informational (6).
+ * TIMESTAMP is the packet's, HOSTNAME the event's node. The JSON is UTF-8 without a byte order mark, so it counts as
+ * MSG-ANY. Severity, from the event's: 100 is alert (1), from 80 critical (2), from 60 error (3), from 40 warning (4),
+ * from 20 notice (5), else informational (6).
  *
- * Transports: TCP with octet counting (RFC 6587), TLS with the same framing (RFC 5425; certificate and name are verified), UDP
- * with one message a datagram (RFC 5426). A datagram has at most 65,000 bytes: a longer event goes without `record.payload`
- * (`payload_truncated: true`), and is rejected when that is not enough.
+ * Transports: TCP with octet counting (RFC 6587), TLS with the same framing (RFC 5425; certificate and name are
+ * verified), UDP with one message a datagram (RFC 5426). A datagram has at most 65,000 bytes: a longer event goes
+ * without `record.payload` (`payload_truncated: true`), and is rejected when that is not enough.
  *
- * Not promised: that the collector has what counts as delivered. Syslog has no acknowledgements. Over TCP and TLS an event counts when
- * the kernel has taken it: what lay in its buffer when a connection broke may be lost, and a part of it may arrive twice. Over UDP
- * any datagram may be lost, silently.
+ * Not promised: that the collector has what counts as delivered. Syslog has no acknowledgements. Over TCP and TLS an
+ * event counts when the kernel has taken it: what lay in its buffer when a connection broke may be lost, and a part of
+ * it may arrive twice. Over UDP any datagram may be lost, silently.
  */
 import { createSocket } from 'node:dgram';
 import type { Socket as DatagramSocket } from 'node:dgram';
@@ -65,7 +65,10 @@ export interface SyslogOptions extends Pick<Config['sinks']['syslog'], 'protocol
   /** `host:port` or `[IPv6]:port`. */
   address: string;
   caFile?: string | undefined;
-  /** How long connecting may take, and how long a collector may take nothing of a batch, in milliseconds. A slow link takes a batch in any time. */
+  /**
+   * How long connecting may take, and how long a collector may take nothing of a batch, in milliseconds. A slow link
+   * takes a batch in any time.
+   */
   timeoutMillis?: number;
 }
 
@@ -100,7 +103,7 @@ function stream(target: Target): Destination {
   };
 }
 
-/** A connection that begins. @param ca The authority of the collector's certificate; undefined: one that the system trusts. */
+/** A connection that begins. @param ca Who signs the collector's certificate; undefined: whom the system trusts. */
 function open({ protocol, host, port }: Target, ca: Buffer | undefined): Socket {
   const socket =
     protocol === 'tls'
