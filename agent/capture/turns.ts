@@ -109,6 +109,8 @@ export function createTurns(output: Output, forwarder: Forwarder, snaplen: numbe
       if (ranAt > end) break;
     }
     running = false;
+    // What waits in rings is read as soon as there is room: only rings that were emptied are given time to fill.
+    if (more || output.blocked) ranAt = -Infinity;
     // When it is blocked, the output says when it no longer is.
     if (output.blocked) aheadTimer ??= setTimeout(readAhead, AHEAD_MILLIS);
     else if (more) schedule(0);

@@ -192,6 +192,24 @@ describe('turns', () => {
     readings.forEach((reading) => turns.remove(reading));
   });
 
+  test('go on at once when there is room again: only rings that were emptied are given time to fill', () => {
+    const ring = createRing(10_000);
+    const { output, turns, readings } = createBench([ring]);
+    const add = output.add.bind(output);
+    output.add = (from, to, records) => {
+      add(from, to, records);
+      output.blocked = true;
+    };
+    turns.wake();
+    for (let round = 2; round < 10; round++) {
+      output.blocked = false;
+      turns.wake();
+      expect(ring.fills).toHaveLength(round);
+    }
+    output.blocked = false;
+    readings.forEach((reading) => turns.remove(reading));
+  });
+
   test('wait for a place in the arena, and the ring whose turn it was is the first then', async () => {
     const rings = [createRing(Infinity, 1000), createRing(Infinity, 1000), createRing(Infinity, 1000)];
     const order: number[] = [];
