@@ -4,34 +4,16 @@ import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import { openLeases } from '../../agent/endpoints/leases.ts';
 import type { Alert } from '../../agent/engine/alert.ts';
+import { endpointOf, engineAlert } from '../support/attributed.ts';
 
 const NOW = 1_700_000_000_000_000;
 const SENSOR = { engine: { name: 'snort', version: '3.12.2.0' }, node: 'node-1' };
 
-const endpoint = (name: string, addresses: string[], resources = ['default/dpi']): Endpoint => ({
-  id: `default/${name}`,
-  namespace: 'default',
-  name,
-  nameAggr: `${name}-*`,
-  interface: `cali-${name}`,
-  labels: {},
-  addresses,
-  resources,
-});
+const endpoint = (name: string, addresses: string[], resources = ['default/dpi']): Endpoint =>
+  endpointOf(name, { id: `default/${name}`, nameAggr: `${name}-*`, addresses, resources });
 
-const alert = (vlan: number, source: string, destination: string, timeMicros = NOW): Alert => ({
-  timeMicros,
-  vlan,
-  gid: 1,
-  sid: 1,
-  rev: 1,
-  message: 'm',
-  classification: '',
-  priority: 1,
-  protocol: 'TCP',
-  source: { ip: source, port: 1000 },
-  destination: { ip: destination, port: 80 },
-});
+const alert = (vlan: number, source: string, destination: string, timeMicros = NOW): Alert =>
+  engineAlert({ timeMicros, vlan, source: { ip: source, port: 1000 }, destination: { ip: destination, port: 80 } });
 
 /** Leases of these endpoints: the first one's id is 1, and so on. */
 function leased(...endpoints: Endpoint[]): Owners {

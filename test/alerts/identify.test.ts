@@ -1,38 +1,26 @@
 import { describe, expect, test } from '@jest/globals';
 import { identify, type Identification } from '../../agent/alerts/identify.ts';
-import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
-import type { Alert } from '../../agent/engine/alert.ts';
 import { BUILT_IN_VOCABULARY } from '../../agent/rulesets/classes.ts';
 import type { RuleIndex } from '../../agent/rulesets/sets.ts';
 import { parseRules } from '../../agent/rulesets/rule.ts';
+import { endpointOf, engineAlert } from '../support/attributed.ts';
 
 const RULE = 'alert tcp any any -> any any (msg:"From the rule"; classtype:trojan-activity; sid:7; rev:2;)';
 
-const alert: Alert = {
-  timeMicros: 1_000_000,
-  vlan: 1,
-  gid: 1,
+const alert = engineAlert({
   sid: 7,
   rev: 2,
   message: '',
-  classification: '',
   priority: 0,
-  protocol: 'TCP',
-  source: { ip: '10.0.0.1', port: 40_000 },
-  destination: { ip: '10.0.0.2', port: 80 },
-};
+});
 
-const pod: Endpoint = {
+const pod = endpointOf('pod', {
   id: 'shop/pod',
   namespace: 'shop',
-  name: 'pod',
-  nameAggr: 'pod',
-  interface: 'cali1',
-  labels: {},
   addresses: ['10.0.0.2'],
   resources: ['shop/strict', 'shop/default'],
   ruleSets: { 'shop/strict': ['strict'] },
-};
+});
 
 const position = { generation: 'g', offset: 17 };
 

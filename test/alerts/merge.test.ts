@@ -3,20 +3,9 @@ import * as fc from 'fast-check';
 import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
 import { createMerger, type Merger } from '../../agent/alerts/merge.ts';
 import { positionText, type Position } from '../../agent/engine/alert.ts';
-import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
+import { attributedAlert, endpointOf } from '../support/attributed.ts';
 
 const WINDOW = 100;
-
-const endpoint = (id: string): Endpoint => ({
-  id,
-  namespace: 'default',
-  name: id,
-  nameAggr: '-',
-  interface: `cali-${id}`,
-  labels: {},
-  addresses: [],
-  resources: ['default/dpi'],
-});
 
 interface Spec {
   at?: string;
@@ -31,27 +20,11 @@ let offsets = 0;
 
 function alert(spec: Spec = {}): AttributedAlert {
   const { at = 'a', micros = 0, sid = 1, port = 1000, resource = 'default/dpi', generation = 'g' } = spec;
-  return {
-    alert: {
-      timeMicros: 1_700_000_000_000_000 + micros,
-      vlan: 1,
-      gid: 1,
-      sid,
-      rev: 1,
-      message: 'm',
-      classification: '',
-      priority: 1,
-      protocol: 'TCP',
-      source: { ip: '10.0.0.1', port },
-      destination: { ip: '10.0.0.2', port: 80 },
-    },
-    position: { generation, offset: offsets++ },
-    mergedPositions: [],
-    resource,
-    seenAt: [endpoint(at)],
-    engine: { name: 'snort', version: '3' },
-    node: 'node',
-  };
+  const source = { ip: '10.0.0.1', port };
+  return attributedAlert(
+    { timeMicros: 1_700_000_000_000_000 + micros, sid, source },
+    { position: { generation, offset: offsets++ }, resource, seenAt: [endpointOf(at)] },
+  );
 }
 
 const positions = (alerts: AttributedAlert[]): Position[] => alerts.map(({ position }) => position);
@@ -67,7 +40,7 @@ describe('twins', () => {
     expect(merger.add(first, 0)).toBe('added');
     expect(merger.add(second, 1)).toBe('merged');
     expect(merger.releaseAll()).toEqual([
-      { ...first, seenAt: [endpoint('a'), endpoint('b')], mergedPositions: [second.position] },
+      { ...first, seenAt: [endpointOf('a'), endpointOf('b')], mergedPositions: [second.position] },
     ]);
   });
 
@@ -97,7 +70,7 @@ describe('twins', () => {
     const merger = createMerger(WINDOW, () => true);
     const seenBy = (id: string, address: string): AttributedAlert => ({
       ...alert(),
-      seenAt: [{ ...endpoint(id), addresses: [address] }],
+      seenAt: [{ ...endpointOf(id), addresses: [address] }],
     });
     merger.add(seenBy('red', '10.0.0.1'), 0);
     merger.add(seenBy('blue', '10.0.0.1'), 0);

@@ -1,33 +1,15 @@
 import { describe, expect, test } from '@jest/globals';
 import type { AttributedAlert, Peer } from '../../agent/alerts/attributed.ts';
 import { createNamer, type Names } from '../../agent/alerts/name.ts';
+import { attributedAlert } from '../support/attributed.ts';
 
 const peer = (name: string): Peer => ({ namespace: 'shop', name, nameAggr: `${name}-*` });
 
 function alert(source: string, known?: Peer): AttributedAlert {
-  return {
-    alert: {
-      gid: 1,
-      sid: 1,
-      rev: 1,
-      message: '',
-      classification: '',
-      priority: 1,
-      protocol: 'TCP',
-      source: { ip: source },
-      destination: { ip: '10.0.0.1' },
-      timeMicros: 0,
-      vlan: 1,
-    },
-    position: { generation: 'g', offset: 0 },
-    mergedPositions: [],
-    resource: 'shop/dpi',
-    seenAt: [],
-    destination: peer('backend'),
-    ...(known === undefined ? {} : { source: known }),
-    engine: { name: 'snort', version: '3' },
-    node: 'n',
-  };
+  return attributedAlert(
+    { source: { ip: source }, destination: { ip: '10.0.0.1' } },
+    { destination: peer('backend'), ...(known === undefined ? {} : { source: known }) },
+  );
 }
 
 /** Answers when told to. */

@@ -5,45 +5,26 @@ import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from '../../agent/cli/print.ts';
 import type { Alert } from '../../agent/engine/alert.ts';
 import { toEvent } from '../../agent/events/event.ts';
+import { attributedAlert, endpointOf } from '../support/attributed.ts';
 
 const plain = picocolors.createColors(false);
 const coloured = picocolors.createColors(true);
 
-const backend = {
-  id: 'shop/backend',
-  namespace: 'shop',
-  name: 'backend',
-  nameAggr: '-',
-  interface: 'cali1',
-  labels: {},
-  addresses: [],
-  resources: [],
-};
+const backend = endpointOf('backend', { id: 'shop/backend', namespace: 'shop', interface: 'cali1', resources: [] });
 
 function row(alert: Partial<Alert> = {}, more: Partial<AttributedAlert> = {}, colours = plain): string {
-  const attributed: AttributedAlert = {
-    alert: {
+  const attributed = attributedAlert(
+    {
       timeMicros: Date.UTC(2026, 10, 22, 0, 41, 7) * 1000 + 123_456,
-      vlan: 1,
-      gid: 1,
       sid: 1_000_000,
       rev: 2,
       message: 'KUBERNETES something',
-      classification: '',
-      priority: 1,
-      protocol: 'TCP',
       source: { ip: '10.0.0.2', port: 40_000 },
       destination: { ip: '10.0.0.3', port: 80 },
       ...alert,
     },
-    position: { generation: 'g', offset: 0 },
-    mergedPositions: [],
-    resource: 'shop/dpi',
-    seenAt: [backend],
-    engine: { name: 'snort', version: '3' },
-    node: 'node',
-    ...more,
-  };
+    { seenAt: [backend], ...more },
+  );
   return tableRow(toEvent(attributed, { payload: false, maxBytes: 0, rule: false }), colours);
 }
 

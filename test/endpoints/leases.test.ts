@@ -15,6 +15,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import { openLeases, type Leases } from '../../agent/endpoints/leases.ts';
+import { endpointOf } from '../support/attributed.ts';
 
 const SECOND = 1_000_000;
 const START = 1_700_000_000 * SECOND;
@@ -34,16 +35,7 @@ afterEach(() => rmSync(folder, { recursive: true }));
 
 const clock = (): number => now;
 
-const endpoint = (id: string, resources = ['default/dpi']): Endpoint => ({
-  id,
-  namespace: 'default',
-  name: id,
-  nameAggr: '-',
-  interface: `cali-${id}`,
-  labels: {},
-  addresses: [],
-  resources,
-});
+const endpoint = (id: string, resources = ['default/dpi']): Endpoint => endpointOf(id, { resources });
 
 const lines = (leases: unknown[]): string => leases.map((lease) => `${JSON.stringify(lease)}\n`).join('');
 
