@@ -8,7 +8,7 @@ import { endWithReader, EXIT } from './exit.ts';
 import { grouped } from './print.ts';
 
 export interface Interruption {
-  /** After the first SIGINT or SIGTERM: what was read until then is inspected. */
+  /** After the first SIGINT, SIGTERM or SIGHUP: what was read until then is inspected. */
   stop: AbortSignal;
   /** After a second one, or once standard output can't be written: nothing more is inspected. */
   abandon: AbortSignal;
@@ -34,7 +34,7 @@ export function watchInterruption(onStop: () => void): Interruption {
     stop.abort();
   }
 
-  process.on('SIGINT', interrupted).on('SIGTERM', interrupted);
+  for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, interrupted);
   // Nobody reads what is said: no reason to leave an engine and its folder behind.
   process.stderr.on('error', () => undefined);
   process.stdout.off('error', endWithReader).on('error', (error: NodeJS.ErrnoException) => {

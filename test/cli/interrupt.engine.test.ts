@@ -1,6 +1,6 @@
 /** How `dpi-agent replay` ends before its time, with the real engines. */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -42,13 +42,20 @@ function commandOf(pid: number): string {
   }
 }
 
-async function runInShell(command: string, env: NodeJS.ProcessEnv): Promise<{ stdout: string; stderr: string }> {
+async function runInShell(
+  command: string,
+  env: NodeJS.ProcessEnv,
+  onOutput: (stdout: string, kill: ChildProcess['kill']) => void = () => undefined,
+): Promise<{ stdout: string; stderr: string }> {
   const child = spawn('sh', ['-c', command], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, ...env },
   });
   const said = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk) => (said.stdout += String(chunk)));
+  child.stdout.on('data', (chunk) => {
+    said.stdout += String(chunk);
+    onOutput(said.stdout, child.kill.bind(child));
+  });
   child.stderr.on('data', (chunk) => (said.stderr += String(chunk)));
   await new Promise((resolve) => child.once('close', resolve));
   return said;
@@ -115,6 +122,16 @@ for (const engine of ['snort', 'suricata'] as const) {
         expect(screen).toContain(`${BATCH} packets read, ${BATCH} inspected`);
         expect(screen).toContain('dpi-agent: interrupted by SIGINT with 1 of 2 files unread\r\n');
         expect(code).toBe(1);
+        expectNothingLeft();
+      });
+
+      test('a terminal that is closed ends the reading, and leaves nothing', async () => {
+        const poured = pour(MARKER, 'nothing');
+        const { stderr } = await runInShell(`exec ${command} - < ${fifo}`, env, (stdout, kill) => {
+          if (stdout.includes('TEST marker')) kill('SIGHUP');
+        });
+        await poured;
+        expect(stderr).toMatch(/dpi-agent: interrupted by SIGHUP after [\d,]+ bytes of \/dev\/stdin\n/);
         expectNothingLeft();
       });
 
