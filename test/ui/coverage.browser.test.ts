@@ -56,7 +56,8 @@ describeBrowser(() => {
 
   test('says what share of which pods nobody can inspect, most first, and which agent does not answer', async () => {
     await page.goto(`${ui.url}?page=coverage`);
-    const region = page.getByRole('region', { name: 'Encrypted traffic, not inspected' }).first();
+    const region = page.getByRole('region', { name: 'Encrypted traffic, not inspected' });
+    // One alone has the name: a screen reader lists it once.
     await region.waitFor();
     const rows = await region.getByRole('row').allInnerTexts();
     expect(rows).toHaveLength(11);

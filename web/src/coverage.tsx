@@ -12,7 +12,7 @@ function Encrypted({ nodes }: { nodes: Coverage['nodes'] }): JSX.Element | null 
   const rows = nodes.flatMap(({ name, encrypted = [] }) => encrypted.map((entry) => ({ node: name, ...entry })));
   if (rows.length === 0) return null;
   return (
-    <section class="card" aria-labelledby="encrypted">
+    <section class="card">
       <h2 id="encrypted">Encrypted traffic, not inspected</h2>
       <div class="table-box" tabIndex={0} role="region" aria-labelledby="encrypted">
         <table>
@@ -112,7 +112,7 @@ export function CoveragePage(): JSX.Element {
       )}
       <Encrypted nodes={data.nodes} />
       {data.resources.length > 0 && (
-        <section class="card" aria-labelledby="resources">
+        <section class="card">
           <h2 id="resources">DeepPacketInspections</h2>
           <div class="table-box" tabIndex={0} role="region" aria-labelledby="resources">
             <table>

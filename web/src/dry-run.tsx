@@ -69,7 +69,7 @@ export function DryRunPage({ place }: { place: Location }): JSX.Element {
           ))}
       </section>
       {answer.data !== undefined && answer.error === undefined && (
-        <section class="card" aria-labelledby="tried">
+        <section class="card">
           <h2 id="tried">
             Selects {grouped(selected)} of {grouped(answer.data.pods.length)} pods in{' '}
             <Text>{answer.data.namespace}</Text>
