@@ -11,9 +11,10 @@
  * do not. It is written anew when it is opened and when most of its lines are old. Not promised: that a change survives
  * a power cut.
  */
-import { appendFileSync, mkdirSync, readFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import type { Endpoint } from './endpoint.ts';
 
@@ -116,7 +117,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
 
   function rewrite(path: string): void {
     const leases = [...byVlan.values()].flat();
-    mkdirSync(dirname(path), { recursive: true, mode: 0o711 });
+    makeDirectorySync(dirname(path), 0o711);
     replaceFileSync(path, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''), 0o600);
     lines = leases.length;
     isTorn = false;

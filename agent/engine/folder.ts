@@ -16,6 +16,7 @@
 import { chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { syncAboveSync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import { CANARY_FILE, canaryRule } from './canary.ts';
 import type { EngineName, GenerationInput } from './engine.ts';
@@ -84,6 +85,8 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
   mkdirSync(configDirectory, { mode: 0o755 });
   mkdirSync(outputDirectory, { mode: 0o700 });
   mkdirSync(join(directory, 'state'), { mode: 0o700 });
+  // What is read of its alerts is on disk by the generation's name.
+  syncAboveSync(join(directory, 'state'));
   makeFifo(fifo);
   const { uid, gid } = options.sandbox;
   if (uid !== undefined) assertReachable(directory, uid);

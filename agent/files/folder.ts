@@ -2,10 +2,11 @@
  * Folders that are there after a power cut, once what is in them is: a folder's name is in its parent, which has to be
  * synced.
  */
+import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { errorCode } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
-import { syncDirectory } from './replace.ts';
+import { syncDirectory, syncDirectorySync } from './replace.ts';
 
 /**
  * Makes the folder, and those above it, where they are missing. Syncs those above it up to the mount point, whoever
@@ -25,6 +26,25 @@ export async function makeDirectory(
     if ((await fileSystem.stat(parent)).dev !== dev) return;
     try {
       await syncDirectory(parent, fileSystem);
+    } catch (error) {
+      if (errorCode(error) !== 'EACCES') throw error;
+    }
+  }
+}
+
+/** As `makeDirectory`, and nothing else runs until the disk has it. */
+export function makeDirectorySync(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode });
+  syncAboveSync(path);
+}
+
+/** Puts the name of a folder that is there on disk, and the names of those above it. @throws the system's error. */
+export function syncAboveSync(path: string): void {
+  const { dev } = statSync(path);
+  for (let folder = path, parent = dirname(path); parent !== folder; folder = parent, parent = dirname(parent)) {
+    if (statSync(parent).dev !== dev) return;
+    try {
+      syncDirectorySync(parent);
     } catch (error) {
       if (errorCode(error) !== 'EACCES') throw error;
     }

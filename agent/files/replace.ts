@@ -46,13 +46,7 @@ export function replaceFileSync(path: string, content: string, mode: number): vo
     fsyncSync(fd);
   });
   renameSync(next, path);
-  withFileSync(openSync(dirname(path), 'r'), (fd) => {
-    try {
-      fsyncSync(fd);
-    } catch (error) {
-      passNoFolders(error);
-    }
-  });
+  syncDirectorySync(dirname(path));
 }
 
 /** Puts names on disk that files of a folder got or lost. @throws the system's error. */
@@ -66,6 +60,17 @@ export async function syncDirectory(
   } finally {
     await handle.close();
   }
+}
+
+/** As `syncDirectory`, and nothing else runs until the disk has it. */
+export function syncDirectorySync(directory: string): void {
+  withFileSync(openSync(directory, 'r'), (fd) => {
+    try {
+      fsyncSync(fd);
+    } catch (error) {
+      passNoFolders(error);
+    }
+  });
 }
 
 const nextTo = (path: string): string => `${path}.new`;

@@ -7,8 +7,9 @@
  *
  * What can't be read is as if it were not there.
  */
-import { mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
 import { parseRules } from './rule.ts';
@@ -22,7 +23,7 @@ interface Stored {
 
 /** @param engine Name and version: another one may refuse what this one takes. */
 export function writeGood(directory: string, engine: string, { sets, overrides }: Candidate): void {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectorySync(directory, 0o700);
   const there = new Set(readdirSync(directory));
   for (const set of sets.values()) {
     const name = fileOf(set);
