@@ -1,7 +1,5 @@
 /** `dpi-agent run`: live capture until SIGTERM or SIGINT. */
 import { once } from 'node:events';
-import { mkdirSync } from 'node:fs';
-import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
@@ -11,8 +9,6 @@ import type { Config } from '../config/load.ts';
 import { followPods } from '../endpoints/follow.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
-import { onceDiskAllows } from '../files/disk.ts';
-import { LockedError, takeLock } from '../files/lock.ts';
 import { JournalError } from '../journal/journal.ts';
 import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
@@ -36,6 +32,7 @@ import {
   socketOf,
   type Inspection,
 } from './setup.ts';
+import { lockState } from './state-lock.ts';
 import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
@@ -85,29 +82,6 @@ async function run(argv: RunArgv): Promise<void> {
     await inspect({ argv, config, client, inspection, log });
   } finally {
     unlock();
-  }
-}
-
-/**
- * Of two agents in one folder, the second would end the first one's engines, read its alerts and lease its ids.
- * Waits while the disk is full or read-only.
- * @throws CommandError that names who holds it.
- */
-async function lockState({ stateDirectory }: Config, log: Logger): Promise<() => void> {
-  const directory = resolve(stateDirectory);
-  const attempt = (): (() => void) => {
-    mkdirSync(directory, { recursive: true, mode: 0o711 });
-    return takeLock(join(directory, 'agent.lock'), 'set stateDirectory to another folder');
-  };
-  try {
-    return await onceDiskAllows(attempt, (error, failures) => {
-      if (failures === 0)
-        log.error({ err: error }, 'stateDirectory cannot be locked; nothing is inspected until it can');
-    });
-  } catch (error) {
-    if (error instanceof LockedError) throw new CommandError(error.message, EXIT.failed);
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new CommandError(`${reason}: set stateDirectory to a folder that the agent may write`);
   }
 }
 
