@@ -1,9 +1,9 @@
 /**
  * Events that a sink's destination refused for good, until somebody sends them again (`dpi-agent events redrive`).
  *
- * A folder for each sink is a journal of its own, `dead-letters-<number>.ndjson`: one DeadLetter a line. It is opened
- * for each batch and closed again, so that redrive can take the lock in between. Beyond the disk budget the oldest are
- * deleted and counted.
+ * A folder for each sink is a journal of its own, `dead-letters-<number>.ndjson`: one DeadLetter a line. A sink keeps
+ * it open from one batch to the next, and closes it after a second without one, and after each while a redrive has
+ * the lock of `redriving/`. Beyond the disk budget the oldest are deleted and counted.
  *
  * Redrive moves the segments to `redriving/<time>-<pid>/` and deletes them when all were sent or put back; what an
  * interrupted one left there is found by the next.
@@ -15,14 +15,15 @@
  * event of nearly 1 MiB (the agent's own are below 128 KiB) is kept: of a letter that would be longer than a line may
  * be, the length remains.
  */
+import { existsSync } from 'node:fs';
 import { mkdir, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { errorCode } from '../files/errors.ts';
 import { syncDirectory } from '../files/replace.ts';
 import { openJournal, readJournal } from '../journal/journal.ts';
-import type { JournalSystem } from '../journal/journal.ts';
-import { lockDirectory } from '../journal/lock.ts';
+import type { Journal, JournalSystem } from '../journal/journal.ts';
+import { LOCK_NAME, lockDirectory } from '../journal/lock.ts';
 import { isRecord } from '../files/record.ts';
 import { MAX_LINE_BYTES } from '../journal/segment.ts';
 import { stripControls } from '../text.ts';
@@ -31,6 +32,8 @@ const NAME = 'dead-letters';
 const SEGMENT_BYTES = 4 << 20;
 const MAX_REASON_BYTES = 1024;
 const LOCK_MILLIS = 5000;
+/** How long a folder is kept open after its last letter: shorter than a redrive waits. */
+const IDLE_MILLIS = 1000;
 const DAY_MILLIS = 86_400_000;
 
 export interface DeadLetter {
@@ -71,8 +74,65 @@ export interface AppendOptions {
  * @throws JournalError; ELOCKED when another process kept the folder locked.
  */
 export async function appendDeadLetters(options: AppendOptions): Promise<{ evicted: number }> {
-  const { directory, maxSize, letters } = options;
-  const deadline = performance.now() + (options.lockMillis ?? LOCK_MILLIS);
+  const journal = await openLetters(options);
+  try {
+    await append(journal, await withoutPresent(journal, options));
+    return { evicted: journal.status().evicted };
+  } finally {
+    await journal.close();
+  }
+}
+
+/** As `appendDeadLetters`, of one folder at a time, which it keeps open. */
+export interface LetterWriter {
+  append: typeof appendDeadLetters;
+  /** Gives the lock back. Letters can be appended after it. */
+  close(): Promise<void>;
+}
+
+/** Its calls must not overlap. */
+export function createLetterWriter(idleMillis = IDLE_MILLIS): LetterWriter {
+  let open: Journal | undefined;
+  let timer: NodeJS.Timeout | undefined;
+
+  async function close(): Promise<void> {
+    clearTimeout(timer);
+    const journal = open;
+    open = undefined;
+    await journal?.close();
+  }
+
+  /** What was opened just now may have letters of a run that crashed; later on, each batch is a new one. */
+  async function write(options: AppendOptions): Promise<number> {
+    if (open !== undefined) {
+      const { evicted } = open.status();
+      await append(open, options.letters);
+      return open.status().evicted - evicted;
+    }
+    open = await openLetters(options);
+    await append(open, await withoutPresent(open, options));
+    return open.status().evicted;
+  }
+
+  return {
+    async append(options) {
+      clearTimeout(timer);
+      try {
+        const evicted = await write(options);
+        if (existsSync(path.join(redrivingOf(options.directory), LOCK_NAME))) await close();
+        else timer = setTimeout(() => void close().catch(() => undefined), idleMillis).unref();
+        return { evicted };
+      } catch (error) {
+        // A part of them may be there.
+        await close().catch(() => undefined);
+        throw error;
+      }
+    },
+    close,
+  };
+}
+
+function openLetters({ directory, maxSize, lockMillis = LOCK_MILLIS, now, system }: AppendOptions): Promise<Journal> {
   const settings = {
     directory,
     name: NAME,
@@ -83,46 +143,42 @@ export async function appendDeadLetters(options: AppendOptions): Promise<{ evict
     maxAge: 0,
     fsync: true,
   };
-  const journal = await retryLocked(deadline, () =>
-    openJournal(settings, undefined, options.now, undefined, options.system),
-  );
-  try {
-    const wanted = new Map(letters.map((letter) => [letter.number, letter]));
-    const present = new Set<DeadLetter>();
-    // A batch may be spread over the last segments; before them there is none of it.
-    for (const [index, { sequence: segment }] of journal.segments().toReversed().entries()) {
-      const before = present.size;
-      const bounds = {
-        from: { segment, offset: 0, event: segment },
-        to: { segment, offset: Infinity, event: Infinity },
-      };
-      for await (const line of readJournal({
-        directory,
-        name: NAME,
-        ...bounds,
-        fileSystem: options.system?.fileSystem,
-      })) {
-        if (line.kind !== 'event' || typeof line.event.number !== 'number') continue;
-        const letter = wanted.get(line.event.number);
-        if (letter !== undefined && contentOf(line.event) === contentOf(letter)) present.add(letter);
-      }
-      if (index > 0 && present.size === before) break;
+  return retryLocked(performance.now() + lockMillis, () => openJournal(settings, undefined, now, undefined, system));
+}
+
+/** Those that are not in the last segments. */
+async function withoutPresent(journal: Journal, { directory, letters, system }: AppendOptions): Promise<DeadLetter[]> {
+  const wanted = new Map(letters.map((letter) => [letter.number, letter]));
+  const present = new Set<DeadLetter>();
+  // A batch may be spread over the last segments; before them there is none of it.
+  for (const [index, { sequence: segment }] of journal.segments().toReversed().entries()) {
+    const before = present.size;
+    const bounds = {
+      from: { segment, offset: 0, event: segment },
+      to: { segment, offset: Infinity, event: Infinity },
+    };
+    for await (const line of readJournal({ directory, name: NAME, ...bounds, fileSystem: system?.fileSystem })) {
+      if (line.kind !== 'event' || typeof line.event.number !== 'number') continue;
+      const letter = wanted.get(line.event.number);
+      if (letter !== undefined && contentOf(line.event) === contentOf(letter)) present.add(letter);
     }
-    const lines = letters.filter((letter) => !present.has(letter)).map(toLine);
-    // A batch is never split over two segments; one that is larger than a segment would be one too large.
-    for (let start = 0; start < lines.length;) {
-      let size = 0;
-      let end = start;
-      while (end < lines.length && (end === start || size + byteLength(lines[end]) <= SEGMENT_BYTES / 4)) {
-        size += byteLength(lines[end]);
-        end += 1;
-      }
-      await journal.append(lines.slice(start, end));
-      start = end;
+    if (index > 0 && present.size === before) break;
+  }
+  return letters.filter((letter) => !present.has(letter));
+}
+
+async function append(journal: Journal, letters: readonly DeadLetter[]): Promise<void> {
+  const lines = letters.map(toLine);
+  // A batch is never split over two segments; one that is larger than a segment would be one too large.
+  for (let start = 0; start < lines.length;) {
+    let size = 0;
+    let end = start;
+    while (end < lines.length && (end === start || size + byteLength(lines[end]) <= SEGMENT_BYTES / 4)) {
+      size += byteLength(lines[end]);
+      end += 1;
     }
-    return { evicted: journal.status().evicted };
-  } finally {
-    await journal.close();
+    await journal.append(lines.slice(start, end));
+    start = end;
   }
 }
 
@@ -140,7 +196,7 @@ export interface TakenLetters {
  * @throws JournalError; ELOCKED while another redrive runs or the folder stays locked.
  */
 export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLIS): Promise<TakenLetters> {
-  const redriving = path.join(directory, 'redriving');
+  const redriving = redrivingOf(directory);
   await mkdir(redriving, { recursive: true, mode: 0o750 });
   const deadline = performance.now() + lockMillis;
   const release = await retryLocked(deadline, () => lockDirectory(redriving));
@@ -174,6 +230,9 @@ export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLI
     throw error;
   }
 }
+
+/** Locked by a redrive from its beginning to its end. */
+const redrivingOf = (directory: string): string => path.join(directory, 'redriving');
 
 async function* lettersOf(folders: readonly string[]): AsyncGenerator<DeadLetter> {
   for (const directory of folders) {

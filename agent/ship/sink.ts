@@ -138,7 +138,7 @@ async function lookForEvicted(sink: SinkState): Promise<void> {
 }
 
 async function endWithin(
-  { settings: { name, clock, destination, log } }: SinkState,
+  { settings: { name, clock, destination, io, log } }: SinkState,
   running: Promise<unknown>,
   graceMillis: number,
   abort: AbortController,
@@ -148,6 +148,9 @@ async function endWithin(
   await running;
   grace.abort();
   await late;
+  await io
+    .closeLetters?.()
+    .catch((error: unknown) => log.warn({ sink: name, error: reasonOf(error) }, 'closing the dead letters failed'));
   await destination
     .close()
     .catch((error: unknown) => log.warn({ sink: name, error: reasonOf(error) }, 'closing failed'));

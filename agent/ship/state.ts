@@ -5,14 +5,16 @@ import type { FileSystem } from '../files/file-system.ts';
 import type { Cursor } from '../journal/journal.ts';
 import { systemClock, type SinkClock } from './clock.ts';
 import { noProgress, saveProgress, type Progress } from './cursor.ts';
-import { appendDeadLetters, deadLetterDirectory } from './dead-letter.ts';
+import { createLetterWriter, deadLetterDirectory, type LetterWriter } from './dead-letter.ts';
 import type { Destination, SendFailure } from './destination.ts';
 import { isUnsettled, type Entry, type Unsettled } from './entry.ts';
 
 /** What tests make fail. */
 export interface SinkIo {
   save(file: string, progress: Progress): Promise<void>;
-  appendLetters: typeof appendDeadLetters;
+  appendLetters: LetterWriter['append'];
+  /** Once nothing is appended any more. */
+  closeLetters?: LetterWriter['close'];
 }
 
 export interface SinkOptions {
@@ -112,7 +114,7 @@ export function createState(options: SinkOptions, stop: AbortSignal, abort: Abor
       clock: options.clock ?? systemClock,
       random: options.random ?? Math.random,
       retry: options.retry ?? { base: 500, max: 30_000 },
-      io: options.io ?? { save: saveProgress, appendLetters: appendDeadLetters },
+      io: options.io ?? ioOfDisk(),
     },
     files: {
       cursor: path.join(stateDirectory, 'sinks', `${name}.cursor.json`),
@@ -134,6 +136,11 @@ export function createState(options: SinkOptions, stop: AbortSignal, abort: Abor
     troubled: new Set(),
     pause: noPause,
   };
+}
+
+function ioOfDisk(): SinkIo {
+  const letters = createLetterWriter();
+  return { save: saveProgress, appendLetters: letters.append, closeLetters: () => letters.close() };
 }
 
 export function unsettledOf({ entries }: Window): Unsettled[] {

@@ -4,7 +4,8 @@ import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { lockDirectory } from '../../agent/journal/lock.ts';
 import type { DeadLetter } from '../../agent/ship/dead-letter.ts';
-import { appendDeadLetters, cleanReason, takeDeadLetters } from '../../agent/ship/dead-letter.ts';
+import { appendDeadLetters, cleanReason, createLetterWriter, takeDeadLetters } from '../../agent/ship/dead-letter.ts';
+import { poll } from '../support/poll.ts';
 
 let root: string;
 let directory: string;
@@ -97,6 +98,52 @@ test('a lock that somebody holds is waited for, and then reported', async () => 
   const waiting = appendDeadLetters({ directory, maxSize: 1 << 20, letters: [letter(2)] });
   unlock();
   expect(await waiting).toEqual({ evicted: 0 });
+});
+
+test('a writer keeps the folder open from batch to batch, but for a redrive', async () => {
+  const writer = createLetterWriter(3_600_000);
+  const write = (...letters: DeadLetter[]) => writer.append({ directory, maxSize: 64 << 20, letters, lockMillis: 100 });
+  const isOpen = async () => (await readdir(directory)).includes('journal.lock');
+  await write(letter(1));
+  expect(await isOpen()).toBe(true);
+  await write(letter(2));
+  const waiting = takeDeadLetters(directory);
+  await poll(async () => (await readdir(path.join(directory, 'redriving'))).includes('journal.lock'));
+  await write(letter(3));
+  expect(await isOpen()).toBe(false);
+  const taken = await waiting;
+  expect(await numbers(taken.letters)).toEqual([1, 2, 3]);
+  await write(letter(4));
+  expect(await isOpen()).toBe(false);
+  await taken.done();
+  await write(letter(5));
+  await writer.close();
+  expect(await isOpen()).toBe(false);
+});
+
+test('a writer that was idle gives the folder back', async () => {
+  const writer = createLetterWriter(1);
+  await writer.append({ directory, maxSize: 64 << 20, letters: [letter(1)] });
+  await poll(async () => !(await readdir(directory)).includes('journal.lock'));
+  await writer.append({ directory, maxSize: 64 << 20, letters: [letter(1), letter(2)] });
+  await writer.close();
+  const taken = await takeDeadLetters(directory);
+  expect(await numbers(taken.letters)).toEqual([1, 2]);
+  await taken.done();
+});
+
+test('what goes for new letters is counted batch by batch', async () => {
+  const writer = createLetterWriter();
+  let evicted = 0;
+  for (let number = 0; number < 40; number++) {
+    const options = { directory, maxSize: 1 << 20, letters: [letter(number, 60_000)] };
+    ({ evicted } = addUp(evicted, await writer.append(options)));
+  }
+  await writer.close();
+  const taken = await takeDeadLetters(directory);
+  expect((await numbers(taken.letters)).length + evicted).toBe(40);
+  expect(evicted).toBeGreaterThan(0);
+  await taken.done();
 });
 
 test('a reason has at most 1 KiB and no controls', () => {
