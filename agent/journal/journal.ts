@@ -250,6 +250,8 @@ async function openLocked(
       }
       // What is kept counts from now on, and a process that was killed may not have synced it.
       if (fsync || cut !== undefined) await handle.sync();
+      // Nor its name, where it died just when it had made it.
+      await syncDirectory(directory, fileSystem);
       segment.size = kept;
       return { active: { segment, handle, lines, file: await fileSystem.stat(path), replaced: false }, recovered: cut };
     } catch (error) {

@@ -117,3 +117,14 @@ test('an empty segment that a failed rotation left is taken by the next, so that
   expect(journal.segments().map(({ sequence }) => sequence)).toEqual([0, 1]);
   expect(journal.end().event).toBe(2);
 });
+
+test('a segment that a process made, which died before its name was on the disk, is there after a power cut, with what the next one appended', async () => {
+  const machine = createMachine();
+  const { disk } = machine;
+  void opening(machine);
+  await until(machine, () => disk.list(directory).length === 1);
+  end(machine, 'kill');
+  await passing(machine, (await open(machine)).append([line('e0')]));
+  end(machine, 'power cut');
+  expect((await open(machine)).end().event).toBe(1);
+});
