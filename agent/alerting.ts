@@ -17,12 +17,14 @@ import { createFloodControl, type FloodControl } from './alerts/flood.ts';
 import { identify } from './alerts/identify.ts';
 import { createMerger, type Merger } from './alerts/merge.ts';
 import { createNamer, type Namer, type Names } from './alerts/name.ts';
+import type { followPolicy } from './alerts/policy-file.ts';
 import { usePolicy, type PolicyStatus, type UsedPolicy } from './alerts/used-policy.ts';
 import type { Config } from './config/load.ts';
 import type { Leases } from './endpoints/leases.ts';
 import type { Alert, Decoded, Position } from './engine/alert.ts';
 import type { EngineInstall } from './engine/engine.ts';
 import { eventId, toEvent, type EeEvent } from './events/event.ts';
+import { systemClock, type Clock } from './files/clock.ts';
 import { messageOf } from './files/errors.ts';
 import { foldKey, isConsumed, type Consumed, type EventLine, type Journal } from './journal/journal.ts';
 import { beingPatient, type PatientJournal } from './journal/patient.ts';
@@ -54,6 +56,14 @@ export interface AlertingOptions {
   onEvent?: (event: EeEvent) => void;
   onChange?: () => void;
   log: Logger;
+  system?: Partial<AlertingSystem>;
+}
+
+/** What is around it. */
+export interface AlertingSystem {
+  clock: Clock;
+  failed: FailedAlerts;
+  followPolicy: typeof followPolicy;
 }
 
 export interface Alerting {
@@ -79,6 +89,7 @@ export interface Alerting {
 /** What an alert passes, in this order, and what is known of those on their way. */
 interface Stations extends AlertingOptions {
   books: AlertBooks;
+  clock: Clock;
   /** Those that something throws on. */
   failed: FailedAlerts;
   signatures: SignatureCounts;
@@ -95,26 +106,28 @@ interface Stations extends AlertingOptions {
   /** The last release that was begun. */
   releasing: Promise<void>;
   /** Of the next release. */
-  timer: NodeJS.Timeout | undefined;
+  callOffRelease: () => void;
 }
 
 export function startAlerting(options: AlertingOptions): Alerting {
-  const { config, leases, rules, journal, log } = options;
+  const { config, leases, rules, journal, log, system = {} } = options;
+  const { clock = systemClock } = system;
   const { policy, mergeMillis, burst, ratePerSecond, foldMillis } = config.alerts;
   const stations: Stations = {
     ...options,
     books: createAlertBooks(),
-    failed: openFailedAlerts(join(config.stateDirectory, 'failed-alerts.ndjson'), log),
+    clock,
+    failed: system.failed ?? openFailedAlerts(join(config.stateDirectory, 'failed-alerts.ndjson'), log),
     signatures: createSignatureCounts(),
     states: statesByGeneration(options.left, rules.states),
-    policy: usePolicy(policy, mergeMillis, log),
+    policy: usePolicy(policy, mergeMillis, log, system.followPolicy),
     flood: createFloodControl({ burst, ratePerSecond, foldMillis }),
     merger: createMerger(mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases)),
     namer: createNamer(options.names),
-    patient: beingPatient(journal, journalEvents(options)),
+    patient: beingPatient(journal, journalEvents(options), clock),
     eventlessUpTo: new Map(),
     releasing: Promise.resolve(),
-    timer: undefined,
+    callOffRelease: () => undefined,
   };
   return {
     read: (generation, items, passed) => readAlerts(stations, generation, items, passed),
@@ -208,8 +221,8 @@ function judge(stations: Stations, attributed: AttributedAlert): void {
 }
 
 /** Until its fold is closed, or its twin has come, and its names are there. */
-function hold({ books, flood, namer, merger }: Stations, attributed: AttributedAlert): void {
-  const now = performance.now();
+function hold({ books, flood, namer, merger, clock }: Stations, attributed: AttributedAlert): void {
+  const now = clock.now();
   if (flood.admit(attributed, now) === 'folded') return;
   namer.expect(attributed);
   if (merger.add(attributed, now) === 'merged') books.add('merged');
@@ -226,8 +239,8 @@ function release(stations: Stations, which: 'due' | 'all' = 'due'): Promise<void
   return stations.releasing;
 }
 
-function releasedBy({ books, flood, merger, namer }: Stations, which: 'due' | 'all'): AttributedAlert[] {
-  const now = performance.now();
+function releasedBy({ books, flood, merger, namer, clock }: Stations, which: 'due' | 'all'): AttributedAlert[] {
+  const now = clock.now();
   const folds = which === 'all' ? flood.closeAll() : flood.closeDue(now);
   for (const fold of folds) {
     namer.expect(fold);
@@ -238,13 +251,13 @@ function releasedBy({ books, flood, merger, namer }: Stations, which: 'due' | 'a
 }
 
 function releaseLater(stations: Stations): void {
-  const { merger, flood, patient } = stations;
+  const { merger, flood, patient, clock } = stations;
   const due = Math.min(merger.nextDue() ?? Infinity, flood.nextDue() ?? Infinity);
-  clearTimeout(stations.timer);
+  stations.callOffRelease();
   if (due === Infinity) return;
-  stations.timer = setTimeout(
+  stations.callOffRelease = clock.after(
+    Math.max(0, due - clock.now()),
     () => void release(stations).catch(unlessGivenUp(patient)),
-    Math.max(0, due - performance.now()),
   );
 }
 
@@ -348,7 +361,7 @@ async function stop(stations: Stations, deadline: number, allRead: Promise<unkno
   await allRead;
   await release(stations, 'all').catch(unlessGivenUp(patient));
   policy.stop();
-  clearTimeout(stations.timer);
+  stations.callOffRelease();
 }
 
 /** Throws any other error. */

@@ -21,13 +21,19 @@ export interface UsedPolicy {
 /**
  * @param file undefined: everything passes.
  * @param mergeMillis As `createPolicy` takes it.
+ * @param follow Tells of the file's policies.
  */
-export function usePolicy(file: string | undefined, mergeMillis: number, log: Logger): UsedPolicy {
+export function usePolicy(
+  file: string | undefined,
+  mergeMillis: number,
+  log: Logger,
+  follow = followPolicy,
+): UsedPolicy {
   if (file === undefined) return { judge: () => undefined, status: () => undefined, stop: () => undefined };
   const nothing = { suppress: [], threshold: [] };
   let current = createPolicy(nothing, mergeMillis);
   let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
-  const { stop } = followPolicy(file, {
+  const { stop } = follow(file, {
     loaded(policy) {
       for (const { name, place } of policy.expired)
         log.warn({ name, place }, 'an entry of the policy is over: take it out');

@@ -11,9 +11,10 @@
  *   position; a fold says nothing. It is lower than the position while alerts from there on are held in memory.
  */
 import { errorCode } from '../files/errors.ts';
+import { nodeFileSystem, type FileSystem } from '../files/file-system.ts';
 import { isRecord } from '../files/record.ts';
 import type { Line } from './segment.ts';
-import { listSegments, parseLine, readLines, segmentPath } from './segment.ts';
+import { EVENT_JOURNAL, listSegments, parseLine, readLines, segmentPath } from './segment.ts';
 
 /** A line that is no event: longer than 1 MiB, with NUL bytes, or not a JSON object. */
 export interface Skipped {
@@ -105,15 +106,16 @@ export async function scanConsumed(
   directory: string,
   generations: string[],
   onSkip?: (skipped: Skipped) => void,
+  fileSystem: Pick<FileSystem, 'open' | 'readdir'> = nodeFileSystem,
 ): Promise<Map<string, Consumed>> {
   const progress = new Map<string, Progress>();
   const open = new Map(generations.map((generation) => [generation, Buffer.from(`"${generation}:`)]));
-  for (const sequence of (await listSegments(directory)).toReversed()) {
+  for (const sequence of (await listSegments(directory, EVENT_JOURNAL, fileSystem)).toReversed()) {
     if (open.size === 0) break;
     const before = new Set(progress.keys());
     const contents = new Map<string, SegmentContent>();
     try {
-      for await (const lines of readLines(segmentPath(directory, sequence))) {
+      for await (const lines of readLines(segmentPath(directory, sequence), 0, Infinity, fileSystem)) {
         for (const line of lines) {
           if (!line.complete || (line.bytes && !mentions(line.bytes, open))) continue;
           const event = line.bytes && !line.hole ? parseLine(line.bytes) : undefined;

@@ -4,7 +4,7 @@
  * A batch is tried again, once a second, until it is in the journal; from a deadline on it is given up when it fails.
  * Nothing behind a batch that was given up is written: a later agent reads on behind the last line of the journal.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock, type Clock } from '../files/clock.ts';
 import type { EventLine, Journal } from './journal.ts';
 
 const RETRY_MILLIS = 1_000;
@@ -25,7 +25,11 @@ export interface PatientJournal {
   isGivenUp(error: unknown): boolean;
 }
 
-export function beingPatient({ append }: Pick<Journal, 'append'>, events: PatientEvents): PatientJournal {
+export function beingPatient(
+  { append }: Pick<Journal, 'append'>,
+  events: PatientEvents,
+  clock: Clock = systemClock,
+): PatientJournal {
   const impatience = new AbortController();
   let givenUp: Error | undefined;
 
@@ -33,7 +37,7 @@ export function beingPatient({ append }: Pick<Journal, 'append'>, events: Patien
     if (impatience.signal.aborted) {
       givenUp = new Error('the agent ends before its journal can be written; the next one reads these alerts again');
     } else {
-      await sleep(RETRY_MILLIS, undefined, { signal: impatience.signal }).catch(() => undefined);
+      await clock.wait(RETRY_MILLIS, impatience.signal);
     }
   }
 
@@ -53,7 +57,7 @@ export function beingPatient({ append }: Pick<Journal, 'append'>, events: Patien
       }
     },
     giveUpAt(deadline) {
-      setTimeout(() => impatience.abort(), deadline - performance.now()).unref();
+      clock.after(deadline - clock.now(), () => impatience.abort());
     },
     isGivenUp: (error) => error === givenUp,
   };
