@@ -100,7 +100,8 @@ interface Stations extends AlertingOptions {
   namer: Namer;
   patient: PatientJournal;
   /**
-   * Of each generation, the last alert that was suppressed, or set aside, and after which nothing was journaled yet.
+   * Of each generation, the last alert that was suppressed, set aside, or journaled out of turn, and after which nothing
+   * was journaled yet.
    */
   eventlessUpTo: Map<string, number>;
   /** The last release that was begun. */
@@ -270,6 +271,12 @@ async function record(stations: Stations, alerts: AttributedAlert[]): Promise<vo
   for (const [generation, offset] of consumed) {
     await letGo(stations, generation, (lane) => lane.consumed(generation, offset));
   }
+  for (const { position, checkpoint } of alerts) if (checkpoint !== undefined) letGoLater(stations, position);
+}
+
+/** Once nothing before it is held. */
+function letGoLater({ eventlessUpTo }: Stations, { generation, offset }: Position): void {
+  eventlessUpTo.set(generation, Math.max(eventlessUpTo.get(generation) ?? 0, offset));
 }
 
 interface Document {
@@ -282,10 +289,9 @@ function documentOf(stations: Stations, attributed: AttributedAlert): Document |
   const { flood, config } = stations;
   const { alert, position } = attributed;
   const heldFrom = flood.heldFrom(position.generation) ?? Infinity;
-  const checkpoint =
-    heldFrom < position.offset ? { checkpoint: { generation: position.generation, offset: heldFrom } } : {};
+  const held = heldFrom < position.offset ? { checkpoint: { ...position, offset: heldFrom } } : {};
   try {
-    const event = toEvent({ ...attributed, ...checkpoint }, config.evidence);
+    const event = toEvent({ ...held, ...attributed }, config.evidence);
     return { event, line: { position: event.record.position, json: JSON.stringify(event) } };
   } catch (error) {
     setAside(stations, alert, position, error);
@@ -293,12 +299,13 @@ function documentOf(stations: Stations, attributed: AttributedAlert): Document |
   }
 }
 
-/** Of each generation, up to where nothing need be read again once these are journaled. A fold says nothing of that. */
+/** Of each generation, up to where nothing need be read again once these are journaled. Folds, and what comes out of turn, say nothing of that. */
 function consumedBy({ flood }: Stations, alerts: readonly AttributedAlert[]): Map<string, number> {
   const consumed = new Map<string, number>();
-  for (const { position, fold } of alerts) {
+  for (const { position, fold, checkpoint } of alerts) {
     const { generation, offset } = position;
-    if (fold === undefined) consumed.set(generation, Math.min(offset, flood.heldFrom(generation) ?? offset));
+    if (fold === undefined && checkpoint === undefined)
+      consumed.set(generation, Math.min(offset, flood.heldFrom(generation) ?? offset));
   }
   return consumed;
 }

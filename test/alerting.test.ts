@@ -2,13 +2,16 @@ import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globa
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { pino } from 'pino';
 import { startAlerting, type Alerting, type AlertingOptions } from '../agent/alerting.ts';
+import type { Endpoint } from '../agent/endpoints/endpoint.ts';
 import { openLeases } from '../agent/endpoints/leases.ts';
 import type { Alert, Decoded } from '../agent/engine/alert.ts';
 import type { EventLine } from '../agent/journal/journal.ts';
 import type { Lane } from '../agent/lane.ts';
 import { BUILT_IN_VOCABULARY } from '../agent/rulesets/classes.ts';
+import { createClock } from './sim/clock.ts';
 
 const GENERATION = 'lane0-20261129T000000Z-aaaaaa';
 const ALERT_BYTES = 100;
@@ -44,25 +47,30 @@ let append: jest.Mock<(lines: readonly EventLine[]) => Promise<void>>;
 let problems: Map<string, string>;
 let stateDirectory: string;
 
-function start(changes: Partial<AlertingOptions> = {}): void {
+const pod = (address: string): Endpoint => ({
+  id: `shop/pod-${address}`,
+  namespace: 'shop',
+  name: `pod-${address}`,
+  nameAggr: 'pod',
+  interface: 'cali1',
+  labels: {},
+  addresses: [address],
+  resources: ['shop/dpi'],
+});
+
+function start(
+  changes: Partial<AlertingOptions> = {},
+  alerts = { mergeMillis: 0, burst: 2, ratePerSecond: 0.001, foldMillis: 60_000 },
+): void {
   const leases = openLeases(undefined);
-  leases.acquire({
-    id: 'shop/pod',
-    namespace: 'shop',
-    name: 'pod',
-    nameAggr: 'pod',
-    interface: 'cali1',
-    labels: {},
-    addresses: ['10.0.0.1'],
-    resources: ['shop/dpi'],
-  });
+  leases.acquire(pod('10.0.0.1'));
   const lane = {
     consumed: (generation: string, offset: number) => Promise.resolve(done.push(`consumed ${generation}:${offset}`)),
     passed: (generation: string, offset: number) => Promise.resolve(done.push(`passed ${generation}:${offset}`)),
   } as unknown as Lane;
   alerting = startAlerting({
     config: {
-      alerts: { mergeMillis: 0, burst: 2, ratePerSecond: 0.001, foldMillis: 60_000 },
+      alerts,
       evidence: { payload: false, maxBytes: 0, rule: false },
       node: 'node',
       stateDirectory,
@@ -139,6 +147,20 @@ describe('an alert', () => {
     expect(done).toEqual([`journaled ${GENERATION}:200`]);
     expect(alerting.books.counts()).toMatchObject({ read: 5, journaled: 4, merged: 1 });
     expect(alerting.books.folded()).toBe(1);
+  });
+
+  test('that opened a fold and stayed alone says nothing of those that still wait for their twins', async () => {
+    const clock = createClock();
+    const leases = openLeases(undefined);
+    leases.acquire(pod('10.0.0.1'));
+    leases.acquire(pod('10.0.0.9'));
+    start({ leases, system: { clock } }, { mergeMillis: 5000, burst: 1, ratePerSecond: 0.001, foldMillis: 1000 });
+    await alerting.read(GENERATION, read(alert(), alert()));
+    clock.step();
+    await turn();
+    expect(clock.now()).toBe(1000);
+    expect(done).toEqual([`journaled ${GENERATION}:100`]);
+    expect(append.mock.calls[0]?.[0][0]?.json).toContain(`"checkpoint":"${GENERATION}:0"`);
   });
 
   test('that no event can be made of is set aside, and keeps none behind it from the journal', async () => {

@@ -141,11 +141,16 @@ function close(state: FloodState, isDue: (fold: Fold) => boolean): AttributedAle
     if (kinds.size === 0) state.open.delete(generation);
   }
   return closed.map(({ first, count, lastPosition, lastTimeMicros }) =>
-    count === 1 ? first : { ...first, fold: { count, lastPosition, lastTimeMicros } },
+    count === 1 ? outOfTurn(first) : { ...first, fold: { count, lastPosition, lastTimeMicros } },
   );
 }
 
 function firstOf(kinds: Map<string, Fold>): Fold | undefined {
   for (const fold of kinds.values()) return fold;
   return undefined;
+}
+
+/** Of an alert that folded none: those before it may still wait for their twins, and it says nothing of them. */
+function outOfTurn(first: AttributedAlert): AttributedAlert {
+  return { ...first, checkpoint: { ...first.position, offset: 0 } };
 }
