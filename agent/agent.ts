@@ -13,7 +13,7 @@ import { openAttachments, type CapturedEndpoint } from './attachments.ts';
 import type { Counters } from './capture/protocol.ts';
 import type { Config } from './config/load.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
-import { openLeases } from './endpoints/leases.ts';
+import { openLeases, type Leases } from './endpoints/leases.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EeEvent } from './events/event.ts';
@@ -148,7 +148,7 @@ async function startParts(options: AgentOptions) {
     left.map(({ name }) => name),
   );
 
-  const leases = openLeases(join(config.stateDirectory, 'leases.ndjson'));
+  const leases = await openLeasesOnceItCan(options);
   const clock = watchClock((agoMicros) => leases.clockMoved(agoMicros), log);
   const attachments = openAttachments({ ...common, leases, goesOver: (id) => coverage.forget(id) });
   const alerting = startAlerting({ ...common, leases, left, consumed, journal });
@@ -217,6 +217,18 @@ function openJournalOnceItCan({ config, log, onWaiting, signal }: AgentOptions):
     () => openJournal(config.journal),
     (error, failures) => {
       if (failures === 0) log.error({ err: error }, 'journal cannot be opened; nothing is inspected until it can');
+      onWaiting?.(messageOf(error));
+    },
+    signal,
+  );
+}
+
+function openLeasesOnceItCan({ config, log, onWaiting, signal }: AgentOptions): Promise<Leases> {
+  const file = join(config.stateDirectory, 'leases.ndjson');
+  return onceDiskAllows(
+    () => openLeases(file),
+    (error, failures) => {
+      if (failures === 0) log.error({ err: error }, 'leases cannot be opened; nothing is inspected until they can');
       onWaiting?.(messageOf(error));
     },
     signal,

@@ -126,13 +126,20 @@ function changeAttached(parts: Parts, attachment: Attachment, endpoint: Endpoint
 }
 
 async function detach(parts: Parts, endpointId: string): Promise<Counters | undefined> {
-  const { leases, attached, everCaptured, combinations } = parts;
+  const { leases, attached, everCaptured, combinations, log } = parts;
   const attachment = attached.get(endpointId);
   if (attachment === undefined) return undefined;
   const counters = await attachment.lane.capture.detach(endpointId);
   attached.delete(endpointId);
   everCaptured.delete(endpointId);
-  leases.free(endpointId);
+  try {
+    leases.free(endpointId);
+  } catch (error) {
+    log.error(
+      { err: error, endpoint: endpointId },
+      'the end of its lease is not on disk; it is written with the next change',
+    );
+  }
   if (combinations.list().length > 0) trimLater(parts);
   return counters;
 }

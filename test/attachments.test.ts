@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
-import { openAttachments, type Attachments } from '../agent/attachments.ts';
+import { openAttachments, type Attachments, type AttachmentsOptions } from '../agent/attachments.ts';
 import { zeroCounters, type AttachSpec } from '../agent/capture/protocol.ts';
 import type { Endpoint } from '../agent/endpoints/endpoint.ts';
 import { openLeases, type Leases } from '../agent/endpoints/leases.ts';
@@ -40,6 +40,7 @@ describe('an endpoint', () => {
   let lanes: ReturnType<typeof fakeLane>[];
   let loaded: (() => void)[];
   let goneOver: string[];
+  let parts: AttachmentsOptions;
   let attachments: Attachments;
   const load = async (): Promise<void> => {
     for (const resolve of loaded.splice(0)) resolve();
@@ -50,14 +51,15 @@ describe('an endpoint', () => {
     lanes = [fakeLane('lane0'), fakeLane('lane1')];
     loaded = [];
     goneOver = [];
-    attachments = openAttachments({
+    parts = {
       leases,
       lanes: lanes.map(({ lane }) => lane),
       rules: { defaults: () => ['default'], changed: () => new Promise((resolve) => loaded.push(resolve)) },
       problems: new Map(),
       goesOver: (id) => goneOver.push(id),
       log: pino({ level: 'silent' }),
-    });
+    };
+    attachments = openAttachments(parts);
   });
   const told = (): (AttachSpec | string)[][] => lanes.map((lane) => lane.told);
 
@@ -98,6 +100,27 @@ describe('an endpoint', () => {
     attachments.attach(pod('a', { interface: 'cali-new' }));
     expect(told()).toMatchObject([[{ vlan: 1 }, { vlan: 1, taps: [{ interface: 'cali-new' }] }], []]);
     expect(goneOver).toEqual(['shop/a']);
+  });
+
+  test('that goes while its lease can’t be written is gone; the file has it with the next change', async () => {
+    let text = '';
+    let isFull = false;
+    const files = {
+      read: () => text,
+      append(_file: string, line: string) {
+        if (isFull) throw new Error('ENOSPC');
+        text += line;
+      },
+      replace: (_file: string, all: string) => void (text = all),
+    };
+    attachments = openAttachments({ ...parts, leases: openLeases('leases.ndjson', undefined, files) });
+    attachments.attach(pod('a'));
+    isFull = true;
+    await expect(attachments.detach('shop/a')).resolves.toBeDefined();
+    isFull = false;
+    expect(text).not.toContain('until');
+    attachments.attach(pod('b'));
+    expect(text).toMatch(/"until":.*\n.*shop\/b/);
   });
 
   test('that was never attached has no counters', async () => {

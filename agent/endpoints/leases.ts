@@ -14,6 +14,7 @@
 import { appendFileSync, readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { errorCode } from '../files/errors.ts';
 import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import type { Endpoint } from './endpoint.ts';
@@ -35,6 +36,23 @@ export interface Lease {
   since: number;
   until?: number;
 }
+
+/** What reaches the file: it is written before anything else goes on. Errors are those of node:fs. */
+export interface LeaseFiles {
+  read(file: string): string;
+  append(file: string, text: string): void;
+  /** In one step. The folder is made where it is missing. */
+  replace(file: string, text: string): void;
+}
+
+const nodeFiles: LeaseFiles = {
+  read: (file) => readFileSync(file, 'utf8'),
+  append: appendFileSync,
+  replace(file, text) {
+    makeDirectorySync(dirname(file), 0o711);
+    replaceFileSync(file, text, 0o600);
+  },
+};
 
 export interface Leases {
   /**
@@ -65,10 +83,14 @@ export interface Leases {
 
 /**
  * @param file Where the leases are kept; undefined: only in memory. Leases that were running in it are ended.
- * @throws Error when the file can't be written.
+ * @throws Error when the file can't be read or written.
  * @param now Microseconds since the epoch.
  */
-export function openLeases(file: string | undefined, now: () => number = () => Date.now() * 1000): Leases {
+export function openLeases(
+  file: string | undefined,
+  now: () => number = () => Date.now() * 1000,
+  files = nodeFiles,
+): Leases {
   const byVlan = new Map<number, Lease[]>();
   const byEndpoint = new Map<string, Lease>();
   /** Leases that ran when an earlier agent ended. When it did is not known, and the clock may have been set since. */
@@ -83,7 +105,7 @@ export function openLeases(file: string | undefined, now: () => number = () => D
   /** Ids below `next` that were never used. */
   const skipped = new Set<number>();
 
-  for (const saved of file === undefined ? [] : readLeases(file)) {
+  for (const saved of file === undefined ? [] : readLeases(file, files)) {
     const lease = { ...saved, until: saved.until ?? Math.max(now(), saved.since) };
     if (saved.until === undefined) left.add(lease);
     remember(lease);
@@ -110,15 +132,14 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     if (file === undefined) return;
     if (isTorn || lines > Math.max(MAX_LINES, 2 * byVlan.size * (HISTORY + 1))) return rewrite(file);
     isTorn = true;
-    appendFileSync(file, `${JSON.stringify(lease)}\n`);
+    files.append(file, `${JSON.stringify(lease)}\n`);
     isTorn = false;
     lines++;
   }
 
   function rewrite(path: string): void {
     const leases = [...byVlan.values()].flat();
-    makeDirectorySync(dirname(path), 0o711);
-    replaceFileSync(path, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''), 0o600);
+    files.replace(path, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''));
     lines = leases.length;
     isTorn = false;
   }
@@ -142,9 +163,9 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     const renewed: Lease = { vlan: lease.vlan, endpoint, since };
     // The entry for before: with a clock that was set back, it is of a time that is yet to come.
     lease.until = Math.max(lease.since, since);
-    save(lease);
     remember(renewed);
     byEndpoint.set(endpoint.id, renewed);
+    save(lease);
     save(renewed);
   }
 
@@ -191,7 +212,10 @@ export function openLeases(file: string | undefined, now: () => number = () => D
     owner(vlan, timeMicros) {
       const leases = byVlan.get(vlan) ?? [];
       const last = leases.at(-1);
-      return heldAt(leases, timeMicros) ?? (last !== undefined && left.has(last) ? last.endpoint : undefined);
+      const held = heldAt(leases, timeMicros);
+      if (held !== undefined || last === undefined || !left.has(last)) return held;
+      // A power cut may have taken the lease before it from the file, and with it who held the id then.
+      return timeMicros < last.since - SLACK_MICROS ? undefined : last.endpoint;
     },
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
     active: () => [...byEndpoint.values()].map((lease) => lease.endpoint),
@@ -207,12 +231,13 @@ function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefi
 }
 
 /** In the order of their lines: by time, but for a clock that was set. */
-function readLeases(file: string): Lease[] {
+function readLeases(file: string, files: LeaseFiles): Lease[] {
   let text: string;
   try {
-    text = readFileSync(file, 'utf8');
-  } catch {
-    return [];
+    text = files.read(file);
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return [];
+    throw error;
   }
   const leases = new Map<string, Lease>();
   for (const line of text.split('\n')) {

@@ -21,7 +21,7 @@ export interface ClockCheck {
   stop(): void;
 }
 
-/** @param moved The wall clock was set, at most so many microseconds ago. */
+/** @param moved The wall clock was set, at most so many microseconds ago. Called again at the next check when it throws. */
 export function watchClock(moved: (agoMicros: number) => void, log: Logger): ClockCheck {
   /** The wall clock ahead of the monotonic one, when last looked at. */
   let ahead = Date.now() - performance.now();
@@ -31,7 +31,12 @@ export function watchClock(moved: (agoMicros: number) => void, log: Logger): Clo
     const now = Date.now() - performance.now();
     if (Math.abs(now - ahead) > CLOCK_STEP_MILLIS) {
       log.warn({ seconds: Math.round((now - ahead) / 1000) }, 'the clock was set');
-      moved(1000 * (performance.now() - checkedAt));
+      try {
+        moved(1000 * (performance.now() - checkedAt));
+      } catch (error) {
+        log.error({ err: error }, 'what the clock moved is not on disk; tried again');
+        return;
+      }
     }
     ahead = now;
     checkedAt = performance.now();

@@ -243,6 +243,22 @@ describe('on disk', () => {
     expect(new Set(ids).size).toBe(10);
   });
 
+  test('a file that can’t be read is an error, and stays as it is: it may say whose alerts are still to be read', () => {
+    mkdirSync(file, { recursive: true });
+    expect(() => openLeases(file, clock)).toThrow(/EISDIR/);
+    expect(statSync(file).isDirectory()).toBe(true);
+  });
+
+  test('a lease that ran when its agent ended owns no packet from before it: a power cut may have taken the one before from the file', () => {
+    mkdirSync(join(folder, 'state'));
+    writeFileSync(file, lines([{ vlan: 1, endpoint: endpoint('later'), since: START }]));
+    now = START + 60 * SECOND;
+    const leases = openLeases(file, clock);
+    expect(leases.owner(1, START - 10 * SECOND)).toBeUndefined();
+    expect(leases.owner(1, START + 10 * SECOND)?.id).toBe('later');
+    expect(leases.owner(1, now + 10 * SECOND)?.id).toBe('later');
+  });
+
   test('ids that the file does not name are leased too', () => {
     mkdirSync(join(folder, 'state'));
     writeFileSync(file, lines([{ vlan: IDS, endpoint: endpoint('last'), since: START, until: START + 1 }]));
