@@ -3,27 +3,29 @@
  *
  * Invariant: with the same calls, the same order. All that goes on between two steps is microtasks.
  */
+import type { Clock } from '../../agent/files/clock.ts';
 import type { SinkClock } from '../../agent/ship/clock.ts';
 
 const BEGIN = Date.UTC(2026, 0, 2);
 
-export interface VirtualClock extends SinkClock {
+export interface VirtualClock extends SinkClock, Clock {
   /** The wall clock, ms since the epoch. */
   wall: () => number;
   sleep(millis: number): Promise<void>;
-  /** @returns the function that calls it off. */
-  after(millis: number, action: () => void): () => void;
+  /** As `after`, for what goes on beside the process. */
+  outside(millis: number, action: () => void): void;
   /** @returns the function that ends it. */
   every: (millis: number, action: () => void) => () => void;
   /** Moves to the next that waits, and wakes it. @returns whether there was one. */
   step(): boolean;
-  /** Forgets all that wait: their process has died. */
+  /** Forgets all that wait in the process: it has died. */
   clear(): void;
 }
 
 interface Timer {
   at: number;
   order: number;
+  isOutside: boolean;
   action: () => void;
 }
 
@@ -33,8 +35,8 @@ export function createClock(): VirtualClock {
   /** The latest first. */
   let timers: Timer[] = [];
 
-  function after(millis: number, action: () => void): () => void {
-    const timer: Timer = { at: now + Math.max(0, millis), order: asked++, action };
+  function add(millis: number, action: () => void, isOutside: boolean): () => void {
+    const timer: Timer = { at: now + Math.max(0, millis), order: asked++, isOutside, action };
     const place = timers.findLastIndex(({ at }) => at > timer.at) + 1;
     timers.splice(place, 0, timer);
     return () => {
@@ -43,12 +45,15 @@ export function createClock(): VirtualClock {
     };
   }
 
+  const after = (millis: number, action: () => void): (() => void) => add(millis, action, false);
+
   return {
     now: () => now,
     date: () => new Date(BEGIN + now),
     wall: () => BEGIN + now,
     sleep: (millis) => new Promise((resolve) => void after(millis, resolve)),
     after,
+    outside: (millis, action) => void add(millis, action, true),
     every(millis, action) {
       let end = after(millis, again);
       function again(): void {
@@ -73,7 +78,7 @@ export function createClock(): VirtualClock {
       return true;
     },
     clear() {
-      timers = [];
+      timers = timers.filter(({ isOutside }) => isOutside);
     },
   };
 }

@@ -15,12 +15,13 @@ export const MOODS: readonly [Mood, ...Mood[]] = ['well', 'away', 'throttling', 
  */
 export type Mood = 'well' | 'away' | 'throttling' | 'partly' | 'late' | 'deaf' | 'small';
 
-export type Kind = 'poison' | 'stubborn' | 'plain';
+type Kind = 'poison' | 'stubborn' | 'plain';
 
-/** By the id, so that it is the same in each process's life. */
-export function kindOf(id: string): Kind {
-  if (id.endsWith('-poison')) return 'poison';
-  return id.endsWith('-stubborn') ? 'stubborn' : 'plain';
+/** By the id, so that it is the same in each process's life. @param bad How many are not plain, 0..1. */
+function kindOf(id: string, bad: number): Kind {
+  const place = Number.parseInt(id.slice(0, 4), 16) / 0x1_0000;
+  if (place < (bad * 2) / 3) return 'poison';
+  return place < bad ? 'stubborn' : 'plain';
 }
 
 export interface ScriptedDestination extends Destination {
@@ -34,10 +35,11 @@ export interface ScriptedDestination extends Destination {
   /** Called with each batch that comes, and with each answer that is given. */
   onSend: (items: readonly Item[]) => void;
   onAnswer: (items: readonly Item[], outcomes: readonly Outcome[]) => void;
-  trace: (line: string) => void;
+  trace: ((line: string) => void) | undefined;
 }
 
-export function createDestination(clock: VirtualClock, random: () => number): ScriptedDestination {
+/** @param bad How many events it does not take as others, 0..1. */
+export function createDestination(clock: VirtualClock, random: () => number, bad: number): ScriptedDestination {
   const taken = new Set<string>();
   let sends = 0;
 
@@ -48,11 +50,11 @@ export function createDestination(clock: VirtualClock, random: () => number): Sc
     sends: () => sends,
     onSend: () => undefined,
     onAnswer: () => undefined,
-    trace: () => undefined,
+    trace: undefined,
     async send(items, signal) {
       sends += 1;
       const { mood } = destination;
-      destination.trace(`${clock.now().toFixed(3)} send ${mood} ${items.map(({ number }) => number).join(' ')}`);
+      destination.trace?.(`${clock.now().toFixed(3)} send ${mood} ${items.map(({ number }) => number).join(' ')}`);
       destination.onSend(items);
       await clock.wait(random() * 20, signal);
       const outcomes = answer(items, mood);
@@ -70,14 +72,14 @@ export function createDestination(clock: VirtualClock, random: () => number): Sc
     if (mood === 'throttling') throw new SendError('throttled', 'too many requests');
     if (mood === 'small' && items.length > 3) throw new SendError('too_large', 'too large');
     // A destination of another sort refuses a whole batch for one event.
-    if (mood === 'small' && items.length > 1 && items.some(({ id }) => kindOf(id) === 'poison')) {
+    if (mood === 'small' && items.length > 1 && items.some(({ id }) => kindOf(id, bad) === 'poison')) {
       throw new SendError('refused', 'a part of it is no event');
     }
     return items.map((item) => outcomeOf(item, mood));
   }
 
   function outcomeOf({ id }: Item, mood: Mood): Outcome {
-    const kind = kindOf(id);
+    const kind = kindOf(id, bad);
     if (kind === 'poison') return { is: 'rejected', reason: 'mapping', status: 400 };
     if (kind === 'stubborn' && !destination.kind) return { is: 'retry', reason: 'shard' };
     if (mood === 'partly' && random() < 0.5) return { is: 'retry', reason: 'busy', throttled: random() < 0.8 };

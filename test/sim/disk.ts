@@ -8,8 +8,12 @@
  * After a sync that failed, what it should have written may never reach the disk, although later ones succeed: as Linux does.
  * A sync that is lost says it succeeded and did nothing; the next one may do its work.
  *
- * Not simulated: folders that are renamed, links, permissions, locks, memory maps, files that somebody else changes, bits that rot.
+ * Another process, the engine, writes at once and without fail (`outside`). It syncs nothing: of what it wrote, a power cut leaves what it wrote first, as
+ * file systems do that order their writes.
+ *
+ * Not simulated: folders that are renamed, links, permissions, locks, memory maps, inodes that are used again, bits that rot.
  */
+import type { LeaseFiles } from '../../agent/endpoints/leases.ts';
 import type { FileSystem, OpenFile } from '../../agent/files/file-system.ts';
 import type { VirtualClock } from './clock.ts';
 
@@ -31,7 +35,7 @@ export interface Weather {
 
 export const FAIR: Weather = { full: 0, broken: 0, short: 0, late: 0, lost: 0 };
 
-type Change = { is: 'write'; offset: number; bytes: Buffer } | { is: 'truncate'; length: number };
+type Change = { is: 'write'; offset: number; bytes: Buffer; order?: number } | { is: 'truncate'; length: number };
 
 interface File {
   is: 'file';
@@ -55,7 +59,38 @@ interface Folder {
 
 type Node = File | Folder;
 
+/** As another process does it. */
+export interface OutsideDisk {
+  /** They are on the disk at once. */
+  makeFolder(path: string): void;
+  makeFile(path: string, content: string): void;
+  /** @returns the file's inode. */
+  append(path: string, bytes: Buffer): number;
+  rename(from: string, to: string): void;
+  /** The system has written what was written so far. */
+  flush(): void;
+}
+
+/** What is known of a file. */
+export interface Facts {
+  ino: number;
+  size: number;
+}
+
+/** As node's FileHandle. */
+export interface DiskFile extends OpenFile {
+  stat(): Promise<Facts>;
+}
+
 export interface Disk extends FileSystem {
+  open(path: string, flags: string, mode?: number): Promise<DiskFile>;
+  /** As node's, with `recursive` and `force`. */
+  rm(path: string): Promise<void>;
+  /** For code that lets nothing else run until the disk has it. */
+  files: LeaseFiles;
+  outside: OutsideDisk;
+  /** Tells of changes in a folder that another process makes. @returns the function that ends it. */
+  watch(path: string, changed: () => void): () => void;
   weather: Weather;
   /** Calls that were made since the disk began. */
   calls(): number;
@@ -67,21 +102,29 @@ export interface Disk extends FileSystem {
   /** Called with the path before a file goes, and after one got its name by rename. */
   onUnlink: (path: string) => void;
   onRename: (path: string) => void;
-  /** What every call was and did, to be compared. */
-  trace: (line: string) => void;
+  /** What every call was and did, to be compared; nothing is said where it is absent. */
+  trace: ((line: string) => void) | undefined;
+  /** Of every call: the same for the same seed. */
+  digest(): number;
   /** A new process comes. @param how what the old one's end left. */
   restart(how: 'kill' | 'power cut'): void;
   /** Without failing, and at once: for the oracle. */
   peek(path: string): Buffer | undefined;
   list(path: string): string[];
+  facts(path: string): Facts | undefined;
 }
 
 export function createDisk(clock: VirtualClock, random: () => number, roots: readonly string[]): Disk {
   let inodes = 0;
   let calls = 0;
   let crashed = false;
+  let digest = 0x811c_9dc5;
   /** Files and folders with a lost sync. */
   const owed = new Set<Node>();
+  /** Writes of other processes, and how many of them the system wrote. */
+  let outsideWrites = 0;
+  let flushed = 0;
+  let watchers = new Map<string, Set<() => void>>();
   const root = newFolder();
   for (const path of roots) for (const [parent, name] of steps(path)) ensureRoot(parent, name);
 
@@ -95,7 +138,8 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
     lostSyncs: () => owed.size > 0,
     onUnlink: () => undefined,
     onRename: () => undefined,
-    trace: () => undefined,
+    trace: undefined,
+    digest: () => digest,
     open: (path, flags) => call('open', path, flags === 'wx+' || flags === 'w', () => openFile(path, flags)),
     mkdir: (path) => call('mkdir', path, true, () => makeFolders(path)),
     readdir: (path) =>
@@ -106,8 +150,56 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
     rename: (from, to) => call('rename', to, false, () => renameFile(from, to)),
     stat: (path) => call('stat', path, false, () => statOf(nodeAt(path))),
     unlink: (path) => call('unlink', path, false, () => unlinkFile(path)),
+    rm: removeAll,
+    files: {
+      read: (path) => perform('readFile', path, false, () => fileAt(path).cache.slice().toString()),
+      append(path, text) {
+        const bytes = Buffer.from(text);
+        const file = perform('open', path, true, () => openNode(path, 'a'));
+        perform('write', path, true, ...writeOf(() => asFile(file, path), bytes, undefined));
+      },
+      replace(path, text) {
+        const next = `${path}.new`;
+        perform('mkdir', folderOf(path), true, () => makeFolders(folderOf(path)));
+        const file = perform('open', next, true, () => openNode(next, 'w'));
+        perform('write', next, true, ...writeOf(() => asFile(file, next), Buffer.from(text), 0));
+        perform('sync', next, false, () => syncNode(file));
+        perform('rename', path, false, () => renameFile(next, path));
+        perform('sync', folderOf(path), false, () => syncNode(nodeAt(folderOf(path))));
+      },
+    },
+    outside: {
+      makeFolder(path) {
+        makeFolders(path);
+        for (const [parent] of steps(path)) syncAll(parent);
+      },
+      makeFile(path, content) {
+        const file = newFile(path);
+        change(file, { is: 'write', offset: 0, bytes: Buffer.from(content) });
+        syncAll(file);
+        syncAll(folderAt(folderOf(path)));
+      },
+      append(path, bytes) {
+        const node = find(path) ?? newFile(path);
+        if (node.is !== 'file') throw errno('EISDIR', 'open', path);
+        change(node, { is: 'write', offset: node.cache.size(), bytes, order: ++outsideWrites });
+        tellOf(path);
+        return node.ino;
+      },
+      rename(from, to) {
+        renameFile(from, to);
+        tellOf(to);
+      },
+      flush: () => void (flushed = outsideWrites),
+    },
+    watch(path, changed) {
+      const watching = watchers.get(path) ?? new Set();
+      watchers.set(path, watching.add(changed));
+      return () => void watching.delete(changed);
+    },
     restart(how) {
-      if (how === 'power cut') cutPower(root);
+      watchers = new Map();
+      if (how === 'power cut') cutPower(root, flushed + Math.floor(random() * (outsideWrites - flushed + 1)));
       if (how === 'power cut') owed.clear();
       crashed = false;
       disk.crashAt = Infinity;
@@ -120,6 +212,10 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
       const node = find(path);
       return node?.is === 'folder' ? [...node.names.keys()].toSorted() : [];
     },
+    facts(path) {
+      const node = find(path);
+      return node === undefined ? undefined : statOf(node);
+    },
   };
 
   /** @param room whether it needs some. @param torn what a crash within the call may leave of it. */
@@ -130,32 +226,36 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
     return new Promise((resolve, reject) => {
       clock.after(millis, () => {
         if (crashed) return;
-        calls += 1;
-        if (calls >= disk.crashAt) {
-          die(name, path, effect, torn);
-          return;
-        }
-        const code = fault(room);
-        disk.trace(`${clock.now().toFixed(3)} ${calls} ${name} ${path} ${code ?? 'ok'}`);
-        if (code !== undefined) {
-          if (sync) loseSome(path);
-          torn?.();
-          reject(errno(code, name, path));
-          return;
-        }
         try {
-          resolve(effect());
+          const result = perform(name, path, room, effect, torn);
+          if (!crashed) resolve(result);
         } catch (error) {
-          reject(error);
+          if (!crashed) reject(error);
         }
       });
     });
   }
 
+  /** Now. Who dies within it is told of an error, of which nobody hears. */
+  function perform<T>(name: string, path: string, room: boolean, effect: () => T, torn?: () => void): T {
+    if (crashed) throw errno('EIO', name, path);
+    calls += 1;
+    if (calls >= disk.crashAt) {
+      die(name, path, effect, torn);
+      throw errno('EIO', name, path);
+    }
+    const code = fault(room);
+    note(name, path, code ?? 'ok');
+    if (code === undefined) return effect();
+    if (name === 'sync') loseSome(path);
+    torn?.();
+    throw errno(code, name, path);
+  }
+
   function die(name: string, path: string, effect: () => unknown, torn: (() => void) | undefined): void {
     crashed = true;
     const left = random();
-    disk.trace(`${clock.now().toFixed(3)} ${calls} ${name} ${path} dies ${left.toFixed(3)}`);
+    note(name, path, `dies ${left.toFixed(3)}`);
     if (left < 0.4) {
       try {
         effect();
@@ -165,31 +265,49 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
     } else if (left < 0.7) torn?.();
   }
 
+  function note(name: string, path: string, outcome: string): void {
+    const time = clock.now();
+    digest = Math.imul(digest ^ name.charCodeAt(1) ^ path.length ^ (time * 1000), 0x0100_0193);
+    disk.trace?.(`${time.toFixed(3)} ${calls} ${name} ${path} ${outcome}`);
+  }
+
   function fault(room: boolean): 'ENOSPC' | 'EIO' | undefined {
     if (room && random() < disk.weather.full) return 'ENOSPC';
     return random() < disk.weather.broken ? 'EIO' : undefined;
   }
 
-  function openFile(path: string, flags: string): OpenFile {
-    const there = find(path);
-    if (flags === 'wx+' && there !== undefined) throw errno('EEXIST', 'open', path);
-    if (there === undefined && flags !== 'wx+' && flags !== 'w') throw errno('ENOENT', 'open', path);
-    const node = there ?? newFile(path);
-    if (flags === 'w' && node.is === 'file') change(node, { is: 'truncate', length: 0 });
-    return handleOf(node, path);
+  function openFile(path: string, flags: string): DiskFile {
+    return handleOf(openNode(path, flags), path);
   }
 
-  function handleOf(node: Node, path: string): OpenFile {
-    const file = (): File => {
-      if (node.is === 'file') return node;
-      throw errno('EISDIR', 'read', path);
+  function openNode(path: string, flags: string): Node {
+    const there = find(path);
+    if (flags === 'wx+' && there !== undefined) throw errno('EEXIST', 'open', path);
+    if (there === undefined && flags !== 'wx+' && flags !== 'w' && flags !== 'a') throw errno('ENOENT', 'open', path);
+    const node = there ?? newFile(path);
+    if (flags === 'w' && node.is === 'file') change(node, { is: 'truncate', length: 0 });
+    return node;
+  }
+
+  function asFile(node: Node, path: string): File {
+    if (node.is === 'file') return node;
+    throw errno('EISDIR', 'read', path);
+  }
+
+  /** @param offset undefined: at the end. @returns what a write does, and what of it is there where it fails. */
+  function writeOf(fileOf: () => File, bytes: Buffer, offset: number | undefined): [() => void, () => void] {
+    const write = (part: Buffer): void => {
+      const file = fileOf();
+      change(file, { is: 'write', offset: offset ?? file.cache.size(), bytes: part });
     };
+    return [() => write(bytes), () => write(bytes.subarray(0, Math.floor(random() * bytes.length)))];
+  }
+
+  function handleOf(node: Node, path: string): DiskFile {
+    const file = (): File => asFile(node, path);
     const sync = (): Promise<void> => call('sync', path, false, () => syncNode(node));
-    const write = (bytes: Buffer, offset: number): (() => void) => {
-      const part = (): Buffer => bytes.subarray(0, Math.floor(random() * bytes.length));
-      return () => change(file(), { is: 'write', offset, bytes: part() });
-    };
     return {
+      stat: () => call('fstat', path, false, () => statOf(node)),
       read: (buffer, offset, length, position) =>
         call('read', path, false, () => ({ bytesRead: file().cache.copyTo(buffer, offset, length, position) })),
       write: (buffer, offset, length, position) => {
@@ -200,11 +318,11 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
           change(file(), { is: 'write', offset: position, bytes: taken });
           return { bytesWritten: taken.length };
         };
-        return call('write', path, true, all, write(bytes, position));
+        return call('write', path, true, all, writeOf(file, bytes, position)[1]);
       },
       writeFile: (content) => {
         const bytes = Buffer.from(content);
-        return call('writeFile', path, true, () => change(file(), { is: 'write', offset: 0, bytes }), write(bytes, 0));
+        return call('writeFile', path, true, ...writeOf(file, bytes, 0));
       },
       sync,
       datasync: sync,
@@ -225,6 +343,10 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
       return;
     }
     owed.delete(node);
+    syncAll(node);
+  }
+
+  function syncAll(node: Node): void {
     if (node.is === 'file') for (const next of node.unsynced) node.durable.apply(next);
     else for (const next of node.unsynced) next(node.durable);
     node.unsynced = [];
@@ -266,13 +388,31 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
   function unlinkFile(path: string): void {
     fileAt(path);
     disk.onUnlink(path);
+    forgetName(path);
+  }
+
+  function forgetName(path: string): void {
     const [folder, name] = placeOf(path);
     rename(folder, (names) => void names.delete(name));
   }
 
-  function cutPower(node: Node): void {
+  async function removeAll(path: string): Promise<void> {
+    const node = find(path);
+    if (node === undefined) return;
+    if (node.is === 'file') return disk.unlink(path);
+    const entries = await disk.readdir(path, { withFileTypes: true });
+    await Promise.all(entries.map(({ name }) => removeAll(`${path}/${name}`)));
+    await call('rmdir', path, false, () => forgetName(path));
+  }
+
+  function tellOf(path: string): void {
+    for (const changed of watchers.get(folderOf(path)) ?? []) changed();
+  }
+
+  /** @param written Of what other processes wrote, so many writes are on the disk. */
+  function cutPower(node: Node, written: number): void {
     if (node.is === 'file') {
-      for (const next of node.unsynced) for (const survived of remains(next)) node.durable.apply(survived);
+      for (const next of node.unsynced) for (const survived of remains(next, written)) node.durable.apply(survived);
       node.cache = node.durable.clone();
       node.unsynced = [];
       return;
@@ -280,12 +420,14 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
     for (const next of node.unsynced.slice(0, Math.floor(random() * (node.unsynced.length + 1)))) next(node.durable);
     node.names = new Map(node.durable);
     node.unsynced = [];
-    for (const child of node.names.values()) cutPower(child);
+    for (const child of node.names.values()) cutPower(child, written);
   }
 
   /** What a power cut leaves of a change that was not synced. */
-  function remains(next: Change): Change[] {
-    const kind = Math.floor(random() * 4);
+  function remains(next: Change, written: number): Change[] {
+    const order = next.is === 'write' ? next.order : undefined;
+    if (order !== undefined && order !== written + 1) return order <= written ? [next] : [];
+    const kind = order === undefined ? Math.floor(random() * 4) : 2;
     if (kind === 0) return [];
     if (kind === 1 || next.is === 'truncate') return [next];
     if (kind === 2) return [{ ...next, bytes: next.bytes.subarray(0, Math.floor(random() * next.bytes.length)) }];
@@ -337,8 +479,8 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
   }
 
   function placeOf(path: string): [Folder, string] {
-    const slash = path.lastIndexOf('/');
-    return [folderAt(path.slice(0, slash)), path.slice(slash + 1)];
+    const folder = folderOf(path);
+    return [folderAt(folder), path.slice(folder.length + 1)];
   }
 
   function find(path: string): Node | undefined {
@@ -368,6 +510,10 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
   }
 
   return disk;
+}
+
+function folderOf(path: string): string {
+  return path.slice(0, path.lastIndexOf('/'));
 }
 
 function statOf(node: Node): Awaited<ReturnType<FileSystem['stat']>> {

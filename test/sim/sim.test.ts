@@ -1,15 +1,10 @@
 import { expect, test } from '@jest/globals';
 import { simulate } from './run.ts';
+import { brokenSeeds } from './seeds.ts';
 
-const SEEDS = 30;
-
-test(`journal, cursor, dead letters and a sink keep their promises on ${SEEDS} seeds`, async () => {
-  const broken = [];
-  for (let seed = 1; seed <= SEEDS; seed++) {
-    const result = await simulate(seed);
-    if (result.broken !== undefined) broken.push(`npm run test:sim -- --seed ${seed}    # ${result.broken}`);
-  }
-  expect(broken).toEqual([]);
+// The others are in more-seeds.test.ts, which another worker runs meanwhile.
+test('from an engine to a destination, no alert is lost and none is told of twice, on 250 seeds', async () => {
+  expect(await brokenSeeds(1, 250)).toEqual([]);
 });
 
 test('a seed replays exactly', async () => {

@@ -5,9 +5,10 @@
  * `<base>.<number>` only, of which the highest is live. A file is known by its inode, not its name. It is left only
  * when a successor exists and a read after that gave nothing.
  *
- * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The
- * deleted total is in `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted,
- * before anything is: a crash in between neither shifts offsets nor leaves a file behind for good.
+ * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The deleted total is in
+ * `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted, before anything is: a crash in between neither shifts
+ * offsets nor leaves a file behind for good. The files' names are on disk before it names them, and gone from it before it forgets them: nor does a
+ * power cut.
  *
  * The folder belongs to the engine, which may be hostile: no link, pipe or folder is read, no size believed.
  *
@@ -20,7 +21,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errorCode } from '../../files/errors.ts';
 import { isRecord } from '../../files/record.ts';
-import { replaceFile } from '../../files/replace.ts';
+import { replaceFile, syncDirectory } from '../../files/replace.ts';
 import type { Decoded, Decoder } from '../alert.ts';
 
 /** What a tail does to files; errors are those of node:fs. */
@@ -65,6 +66,8 @@ export interface TailOptions {
   /** As `stop()`. */
   signal?: AbortSignal;
   fileSystem?: TailFileSystem;
+  after?: typeof afterMillis;
+  notice?: typeof createNotice;
 }
 
 export interface Tail extends AsyncIterable<Decoded[]> {
@@ -123,6 +126,7 @@ const MAX_LISTINGS = 10;
 export function createTail(options: TailOptions): Tail {
   const { directory, stateDirectory, base, stamped, decoder, from, signal } = options;
   const { pollMillis = 250, flushMillis = 20, maxChunk = 256 * 1024, fileSystem = nodeFileSystem } = options;
+  const { after = afterMillis, notice: newNotice = createNotice } = options;
   const statePath = join(stateDirectory, `${base}.consumed.json`);
 
   const asked = { finish: false, stop: false };
@@ -137,7 +141,7 @@ export function createTail(options: TailOptions): Tail {
   /** Serialises what writes the state. */
   let changes: Promise<unknown> = Promise.resolve();
 
-  const wake = createWake();
+  const wake = createWake(after);
 
   const shifted = (items: Decoded[]): Decoded[] =>
     origin === 0 ? items : items.map((item) => ({ ...item, start: item.start + origin, end: item.end + origin }));
@@ -301,6 +305,11 @@ export function createTail(options: TailOptions): Tail {
     state = next;
   }
 
+  /** The engine syncs none. */
+  async function syncNames(): Promise<void> {
+    await orMissing(syncDirectory(directory, fileSystem), undefined);
+  }
+
   /** Deletes what the state says is deleted, as far as it still exists. */
   async function sweep(): Promise<void> {
     if (state.deleting.length === 0) return;
@@ -310,6 +319,7 @@ export function createTail(options: TailOptions): Tail {
       if (files.some((file) => file.name === name && file.inode === inode))
         await orMissing(fileSystem.unlink(join(directory, name)), undefined);
     }
+    await syncNames();
     await writeState({ ...state, deleting: [] });
   }
 
@@ -322,6 +332,7 @@ export function createTail(options: TailOptions): Tail {
     const deleting = files.filter(
       ({ name, inode }) => name !== base && inode !== current?.inode && gone.some((entry) => entry.inode === inode),
     );
+    await syncNames();
     await writeState({
       version: 1,
       consumed: last.end,
@@ -335,6 +346,8 @@ export function createTail(options: TailOptions): Tail {
   async function begin(): Promise<void> {
     await change(async () => {
       state = await readState(fileSystem, statePath);
+      // Whoever wrote it may have died before it was on disk, and nothing is deleted before.
+      if (state.deleting.length > 0) await syncDirectory(stateDirectory, fileSystem);
       await sweep();
     });
     if (state.gaps.length === 0) return;
@@ -349,7 +362,7 @@ export function createTail(options: TailOptions): Tail {
     };
     signal?.addEventListener('abort', stop, { once: true });
     if (signal?.aborted === true) asked.stop = true;
-    const notice = createNotice(directory, wake.now);
+    const notice = newNotice(directory, wake.now);
     /** The decoder may hold something back. */
     let unflushed = false;
     try {
@@ -473,7 +486,11 @@ function isState(value: unknown): value is State {
 }
 
 /** A wait that a call ends. A call between `arm` and `wait` ends the wait at once. */
-function createWake(): { arm(): void; now: () => void; wait(millis: number): Promise<boolean> } {
+function createWake(after: typeof afterMillis): {
+  arm(): void;
+  now: () => void;
+  wait(millis: number): Promise<boolean>;
+} {
   let woken = false;
   let resolve: (() => void) | undefined;
   return {
@@ -487,9 +504,9 @@ function createWake(): { arm(): void; now: () => void; wait(millis: number): Pro
     async wait(millis) {
       if (woken) return true;
       await new Promise<void>((done) => {
-        const timer = setTimeout(done, millis);
+        const callOff = after(millis, done);
         resolve = () => {
-          clearTimeout(timer);
+          callOff();
           done();
         };
       });
@@ -499,10 +516,13 @@ function createWake(): { arm(): void; now: () => void; wait(millis: number): Pro
   };
 }
 
-/**
- * Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there
- * is only the poll.
- */
+/** @returns the function that calls it off. */
+function afterMillis(millis: number, action: () => void): () => void {
+  const timer = setTimeout(action, millis);
+  return () => clearTimeout(timer);
+}
+
+/** Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there is only the poll. */
 function createNotice(directory: string, changed: () => void): { start(): void; stop(): void } {
   let watcher: FSWatcher | undefined;
   const stop = (): void => {
