@@ -144,15 +144,28 @@ export function openLeases(
     isTorn = false;
   }
 
-  function spare(): number[] {
-    const unused = Array.from({ length: LAST_ID - next + 1 }, (_, index) => next + index);
-    return [...skipped, ...unused, ...resting];
+  function* spareIds(): Generator<number> {
+    yield* skipped;
+    for (let vlan = next; vlan <= LAST_ID; vlan++) yield vlan;
+    yield* resting;
+  }
+
+  /** @throws Error when there is none. */
+  function spareId(endpoint: Endpoint, accepted: (vlan: number) => boolean): number {
+    let isAnySpare = false;
+    for (const vlan of spareIds()) {
+      if (accepted(vlan)) return vlan;
+      isAnySpare = true;
+    }
+    const why = isAnySpare ? 'no VLAN id is free for its rule sets' : `all ${LAST_ID} VLAN ids are in use`;
+    throw new Error(`${why}: ${endpoint.id} is not inspected`);
   }
 
   function occupy(vlan: number): void {
     if (vlan >= next) {
       for (let id = next; id < vlan; id++) skipped.add(id);
       next = vlan + 1;
+      return;
     }
     skipped.delete(vlan);
     resting = resting.filter((id) => id !== vlan);
@@ -177,10 +190,7 @@ export function openLeases(
         save(known);
         return known.vlan;
       }
-      const free = spare();
-      if (free.length === 0) throw new Error(`all ${LAST_ID} VLAN ids are in use: ${endpoint.id} is not inspected`);
-      const vlan = free.find(accepted);
-      if (vlan === undefined) throw new Error(`no VLAN id is free for its rule sets: ${endpoint.id} is not inspected`);
+      const vlan = spareId(endpoint, accepted);
       occupy(vlan);
       const lease: Lease = { vlan, endpoint, since: now() };
       remember(lease);
@@ -188,7 +198,7 @@ export function openLeases(
       save(lease);
       return vlan;
     },
-    spare,
+    spare: () => [...spareIds()],
     idOf: (endpointId) => byEndpoint.get(endpointId)?.vlan,
     update(endpoint) {
       const lease = byEndpoint.get(endpoint.id);
