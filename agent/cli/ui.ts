@@ -228,7 +228,7 @@ async function createDryRun(client: ApiClient) {
   const { selectorOf } = await import('../endpoints/select.ts');
   const { SelectorError } = await import('../kube/selector/selector.ts');
   const { listPods } = await import('../kube/pods.ts');
-  const { Refused } = await import('../ui/server.ts');
+  const { Refused } = await import('../ui/refused.ts');
   return async (namespace: string, selector: string) => {
     try {
       // A text that is none is refused before anything is asked.

@@ -1,0 +1,74 @@
+/** What a request may be, and what is in it. Nothing here knows who asks. */
+import type { FastifyRequest } from 'fastify';
+import { isIP } from 'node:net';
+import type { Credentials } from './access.ts';
+import { STATES, type State } from './api.ts';
+import { QueryError, single } from './query.ts';
+import { Refused } from './refused.ts';
+
+export const MAX_TOKEN = 16_384;
+const MAX_MARKED = 500;
+const ID = /^[A-Za-z0-9_-]{1,128}$/;
+/** A time, and ids of alerts of that time. */
+const AFTER = /^[-0-9TZ:.+]{1,64}(,[A-Za-z0-9_-]{1,128}){1,200}$/;
+
+/** @throws Refused when another site sent it, or a form. */
+export function checkOwn(request: FastifyRequest): void {
+  const { origin, 'sec-fetch-site': site, 'content-type': type = '' } = request.headers;
+  const foreign = origin !== undefined && (!URL.canParse(origin) || new URL(origin).host !== request.host);
+  if (foreign || (site !== undefined && site !== 'same-origin' && site !== 'none'))
+    throw new Refused(403, 'another site sent this request');
+  if (request.method !== 'DELETE' && !/^application\/json\b/.test(type)) throw new Refused(415, 'expected JSON');
+}
+
+/** @throws Refused when it is for a name that is not this machine's own. */
+export function checkLoopback({ hostname }: FastifyRequest): void {
+  if (isLoopbackName(hostname)) return;
+  throw new Refused(421, `this page answers for localhost only, not for ${hostname.slice(0, 100)}`);
+}
+
+function isLoopbackName(name: string): boolean {
+  return name === 'localhost' || name === '[::1]' || name === '::1' || (isIP(name) === 4 && name.startsWith('127.'));
+}
+
+export function parameters(request: FastifyRequest): Readonly<Record<string, unknown>> {
+  return request.query as Record<string, unknown>;
+}
+
+/** @throws QueryError */
+export function afterOf(request: FastifyRequest): string | undefined {
+  const after = single('after', parameters(request)['after']);
+  if (after !== undefined && !AFTER.test(after))
+    throw new QueryError('after: expected what the page before gave as next');
+  return after;
+}
+
+/** @throws QueryError */
+export function groupingOf(request: FastifyRequest): 'signature' | 'pod' {
+  const { by } = parameters(request);
+  if (by !== 'signature' && by !== 'pod') throw new QueryError('by: expected signature or pod');
+  return by;
+}
+
+export function isId(id: string): boolean {
+  return ID.test(id);
+}
+
+/** @throws Refused */
+export function credentialsOf(body: unknown): Credentials {
+  const { token, username, password } = (body ?? {}) as Record<string, unknown>;
+  if (typeof token === 'string' && token.trim() !== '' && token.length <= MAX_TOKEN) return { token: token.trim() };
+  if (typeof username === 'string' && typeof password === 'string') return { username, password };
+  throw new Refused(400, 'expected a token, or a user and a password');
+}
+
+/** @throws QueryError */
+export function marksOf(body: unknown): { ids: string[]; state: State } {
+  const { ids, state } = (body ?? {}) as Record<string, unknown>;
+  const wanted = STATES.find((name) => name === state);
+  if (wanted === undefined) throw new QueryError(`state: expected one of ${STATES.join(', ')}`);
+  const valid = (id: unknown): id is string => typeof id === 'string' && isId(id);
+  if (!Array.isArray(ids) || ids.length === 0 || ids.length > MAX_MARKED || !ids.every(valid))
+    throw new QueryError(`ids: expected 1 to ${MAX_MARKED} ids of alerts`);
+  return { ids: [...new Set(ids)], state: wanted };
+}
