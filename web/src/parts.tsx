@@ -1,7 +1,7 @@
 /** Small parts that several pages have. */
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Level, State } from '../../agent/ui/api.ts';
+import type { Level, Range, State } from '../../agent/ui/api.ts';
 import type { AnswerError } from './server.ts';
 
 const PATHS = {
@@ -36,6 +36,16 @@ export const STATE_NAMES: Record<State, string> = {
   dismissed: 'Dismissed',
 };
 
+export const RANGE_NAMES: Record<Range, string> = {
+  '15m': 'Last 15 minutes',
+  '1h': 'Last hour',
+  '6h': 'Last 6 hours',
+  '24h': 'Last 24 hours',
+  '7d': 'Last 7 days',
+  '30d': 'Last 30 days',
+  all: 'All time',
+};
+
 export function LevelBadge({ level }: { level: Level }): JSX.Element {
   return <span class={`level level-${level}`}>{LEVEL_NAMES[level]}</span>;
 }
@@ -67,6 +77,16 @@ export function Empty({ icon, title, children }: EmptyProps): JSX.Element {
       <Icon name={icon} />
       <h2>{title}</h2>
       <div>{children}</div>
+    </div>
+  );
+}
+
+export function Skeleton(): JSX.Element {
+  return (
+    <div class="skeleton" role="status" aria-label="Loading">
+      {Array.from({ length: 6 }, (_, index) => (
+        <div key={index} />
+      ))}
     </div>
   );
 }
