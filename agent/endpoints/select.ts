@@ -29,8 +29,10 @@ export function selectorOf(resource: Pick<DeepPacketInspection, 'selector'>): Se
   return parseSelector(resource.selector);
 }
 
+export type Select = (resources: DeepPacketInspection[], pods: Pod[]) => Selection;
+
 /** A function that selects; it keeps what it parsed for as long as a resource has that text. */
-export function createSelect(): (resources: DeepPacketInspection[], pods: Pod[]) => Selection {
+export function createSelect(): Select {
   let parsed = new Map<string, Selector | SelectorError>();
   return (resources, pods) => {
     const selection: Selection = { pods: new Map(), resources: new Map() };

@@ -2,7 +2,8 @@
 import { afterEach, describe, expect, jest, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
-import { followPods, type CaptureState, type Follower } from '../../agent/endpoints/follow.ts';
+import { followPods, type Follower } from '../../agent/endpoints/follow.ts';
+import type { CaptureState } from '../../agent/endpoints/follow/parts.ts';
 import type { Namespace } from '../../agent/endpoints/resolve/namespace.ts';
 import type { Place, PlaceAnswer, PlaceRequest, SideWanted } from '../../agent/endpoints/resolve/place.ts';
 import type { Pod } from '../../agent/kube/pods.ts';

@@ -1,0 +1,94 @@
+/** What following pods is made of, and what it remembers from one round to the next. */
+import type { Logger } from 'pino';
+import type { Pod } from '../../kube/pods.ts';
+import type { DeepPacketInspection } from '../../kube/resources.ts';
+import type { Endpoint } from '../endpoint.ts';
+import type { HeldNamespace } from '../hold.ts';
+import type { Namespace } from '../resolve/namespace.ts';
+import type { Place, PlaceAnswer, PlaceRequest, SideWanted } from '../resolve/place.ts';
+import type { Selection } from '../select.ts';
+
+/** What capture tells of an endpoint. */
+export interface CaptureState {
+  endpoint: Endpoint;
+  state: { is: 'starting' } | { is: 'capturing'; ifindex: number } | { is: 'waiting'; reason: string };
+  /** `oneWay`: only what it sends, or receives, passes its interface. */
+  coverage?: { oneWay?: 'sending' | 'receiving' };
+}
+
+export interface FollowedCapture {
+  attach(endpoint: Endpoint): void;
+  detach(endpointId: string): Promise<unknown>;
+  endpoints(): CaptureState[];
+  /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
+  barredFromPods(): string | undefined;
+  /** What is wrong with inspection as a whole, such as an engine that does not run. */
+  problems(): string[];
+  /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. */
+  ruleConditions(named: readonly string[] | undefined): string[];
+}
+
+/** Where pods are captured, and whether their loopback is. */
+export interface Side {
+  readonly side: SideWanted;
+  readonly loopback: boolean;
+}
+
+export type Resolve = (requests: PlaceRequest[], barred?: string) => Map<string, PlaceAnswer>;
+
+export interface Namespaces {
+  hold(namespace: Namespace): HeldNamespace;
+  isStillThere(namespace: Namespace): boolean;
+}
+
+export interface Following extends Side {
+  readonly resolve: Resolve;
+  readonly namespaces: Namespaces;
+  readonly capture: FollowedCapture;
+  readonly log: Logger;
+  /** Has a round follow. */
+  readonly changed: () => void;
+  /** By the pod's key, like all of these. */
+  readonly attached: Map<string, Attached>;
+  /** Their captures are being ended. */
+  readonly detaching: Set<string>;
+  readonly unresolved: Map<string, Unresolved>;
+}
+
+export interface Attached {
+  pod: Pod;
+  endpoint: Endpoint;
+  place: Place;
+  /** What was asked for when the place was found. */
+  asked: string;
+  held: HeldNamespace | undefined;
+  /** When it came from the node's side, on the clock of performance.now(). */
+  wentOverAt: number | undefined;
+  /** Why it can't be captured on its own side. */
+  keptOut: string | undefined;
+}
+
+/** A pod whose interface is looked for again. */
+export interface Unresolved {
+  uid: string;
+  /** Absent where it is capture that has a reason. */
+  reason: string | undefined;
+  attempts: number;
+  /** On the clock of performance.now(). */
+  retryAt: number;
+}
+
+export interface Wanted {
+  readonly resources: readonly DeepPacketInspection[];
+  readonly selection: Selection;
+  /** Of resources that name some, by their keys. */
+  readonly ruleSets: ReadonlyMap<string, string[]>;
+  /** Of resources that choose some of their pods' further networks, by their keys. */
+  readonly networks: ReadonlyMap<string, string>;
+}
+
+/** What a round goes by. */
+export interface Round extends Wanted {
+  /** By endpoint id; as they were when what is wanted no more was detached. */
+  readonly states: ReadonlyMap<string, CaptureState>;
+}
