@@ -100,8 +100,8 @@ interface Stations extends AlertingOptions {
   namer: Namer;
   patient: PatientJournal;
   /**
-   * Of each generation, the last alert that was suppressed, set aside, or journaled out of turn, and after which nothing
-   * was journaled yet.
+   * Of each generation, the last alert that was suppressed, set aside, or journaled out of turn, and after which
+   * nothing was journaled yet.
    */
   eventlessUpTo: Map<string, number>;
   /** The last release that was begun. */
@@ -299,7 +299,10 @@ function documentOf(stations: Stations, attributed: AttributedAlert): Document |
   }
 }
 
-/** Of each generation, up to where nothing need be read again once these are journaled. Folds, and what comes out of turn, say nothing of that. */
+/**
+ * Of each generation, up to where nothing need be read again once these are journaled. Folds, and what comes out of
+ * turn, say nothing of that.
+ */
 function consumedBy({ flood }: Stations, alerts: readonly AttributedAlert[]): Map<string, number> {
   const consumed = new Map<string, number>();
   for (const { position, fold, checkpoint } of alerts) {

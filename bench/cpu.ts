@@ -2,9 +2,9 @@
  * CPU time for the same live packets: the agent in all (agent, capture, engine) against the engine capturing by itself
  * with AF_PACKET.
  *
- * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends a load of the same kind and size, so that
- * neither is measured while it compiles or fills its caches, then the load, and ends when it reports the last packet's alert. CPU time is that
- * of the load. The pace is halved when either side lost a packet.
+ * A round starts one of the two on a pod's veth, waits until it reports a first packet's alert, sends a load of the
+ * same kind and size, so that neither is measured while it compiles or fills its caches, then the load, and ends when
+ * it reports the last packet's alert. CPU time is that of the load. The pace is halved when either side lost a packet.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -191,7 +191,10 @@ function logProblems(loaded: ConfiguredSets, changesFile: string, log: Logger): 
     log.warn({ sid, file, line, reason }, 'rule is not translated');
 }
 
-/** Rules that follow their files. @throws CommandError when there are none that the engine takes, or a set or path does not exist. */
+/**
+ * Rules that follow their files.
+ * @throws CommandError when there are none that the engine takes, or a set or path does not exist.
+ */
 export async function openLiveRules(config: Config, inspection: Inspection, log: Logger): Promise<LiveRules> {
   try {
     return await openConfiguredRules(config, inspection, version(), log);

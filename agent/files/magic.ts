@@ -1,4 +1,7 @@
-/** What a file is that is not what was expected, by its first bytes: archives, compressed files and others that are often mistaken for it. */
+/**
+ * What a file is that is not what was expected, by its first bytes: archives, compressed files and others that are
+ * often mistaken for it.
+ */
 
 const MAGIC: readonly (readonly [prefix: string, name: string])[] = [
   ['1f8b', 'gzip'],

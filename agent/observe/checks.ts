@@ -21,7 +21,9 @@ export interface ClockCheck {
   stop(): void;
 }
 
-/** @param moved The wall clock was set, at most so many microseconds ago. Called again at the next check when it throws. */
+/**
+ * @param moved The wall clock was set, at most so many microseconds ago. Called again at the next check when it throws.
+ */
 export function watchClock(moved: (agoMicros: number) => void, log: Logger): ClockCheck {
   /** The wall clock ahead of the monotonic one, when last looked at. */
   let ahead = Date.now() - performance.now();

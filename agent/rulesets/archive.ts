@@ -1,11 +1,12 @@
 /**
- * Takes the rule files, and what goes beside them, out of what was downloaded: a tar or a zip, a rule file, or one of them in gzip, told by content.
+ * Takes the rule files, and what goes beside them, out of what was downloaded: a tar or a zip, a rule file, or one of
+ * them in gzip, told by content.
  *
  *     <folder>/<name>                  files of the first folder with rules
  *     <folder>/<its folders>/<name>    files of any other: two files of one name are two files
  *
- * Invariants: nothing is written outside the folder, whatever the names are, and nothing but plain files: an archive that tries more is refused.
- * Bounded: entries, unpacked bytes, and how many times its own size that may be.
+ * Invariants: nothing is written outside the folder, whatever the names are, and nothing but plain files: an archive
+ * that tries more is refused. Bounded: entries, unpacked bytes, and how many times its own size that may be.
  */
 import { createReadStream } from 'node:fs';
 import { mkdir, open, stat } from 'node:fs/promises';

@@ -1,9 +1,9 @@
 /**
- * The text of a rule file, whatever it was saved as: UTF-8 and UTF-16 with or without a byte order mark, else Latin-1; lines that end
- * with LF, CRLF or CR.
+ * The text of a rule file, whatever it was saved as: UTF-8 and UTF-16 with or without a byte order mark, else Latin-1;
+ * lines that end with LF, CRLF or CR.
  *
- * Invariants: the text has line feeds only, and as many lines as an editor shows. What rules look for stays the same bytes: in a file of
- * Latin-1, patterns have them in hexadecimal, because an engine gets UTF-8. Never throws.
+ * Invariants: the text has line feeds only, and as many lines as an editor shows. What rules look for stays the same
+ * bytes: in a file of Latin-1, patterns have them in hexadecimal, because an engine gets UTF-8. Never throws.
  */
 import { kindOf, MAGIC_BYTES } from '../files/magic.ts';
 

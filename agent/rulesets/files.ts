@@ -80,7 +80,10 @@ export function place({ file, line, rev }: RuleInfo): Place & { rev: number } {
   return { file, line, rev };
 }
 
-/** Its text, with line feeds only. @throws Error that names a file that can't be read, is no text, or is larger than any list of rules. */
+/**
+ * Its text, with line feeds only.
+ * @throws Error that names a file that can't be read, is no text, or is larger than any list of rules.
+ */
 export async function readRuleFile(file: string): Promise<string> {
   try {
     const { size } = await stat(file);

@@ -6,10 +6,10 @@
  * latest where a line starts the next rule, also a commented-out one. Rules longer than `MAX_RULE_LENGTH` are problems,
  * not rules.
  *
- * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's end (also before blanks), bodies over
- * several lines with comments inside, several rules on one line, a last option without its semicolon, commented-out rules.
- * Not promised: that an engine accepts what is accepted here. Nothing that a rule matches is checked, `include` is not followed
- * (it is reported), variables are not replaced.
+ * Understood: `#` comments, Snort's block comments (`/* … *\/` and lines `#begin` to `#end`), backslash at a line's end
+ * (also before blanks), bodies over several lines with comments inside, several rules on one line, a last option
+ * without its semicolon, commented-out rules. Not promised: that an engine accepts what is accepted here. Nothing that
+ * a rule matches is checked, `include` is not followed (it is reported), variables are not replaced.
  */
 
 /** Characters in one rule; the engines' own limits are lower (Suricata: 8,192) or unstated. */

@@ -1,7 +1,9 @@
 /**
- * One life of the agent's process: the parts of agent/agent.ts between the endpoints and the sinks, put together as there, on the simulated machine.
+ * One life of the agent's process: the parts of agent/agent.ts between the endpoints and the sinks, put together as
+ * there, on the simulated machine.
  *
- * In place of the real ones: lanes (lane.ts), the destination, and the reconciler, which is a loop that attaches the pods that are there.
+ * In place of the real ones: lanes (lane.ts), the destination, and the reconciler, which is a loop that attaches the
+ * pods that are there.
  */
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -255,7 +257,7 @@ async function reconcile(machine: Machine, attachments: Attachments, leases: Lea
   let fillers = Array.from({ length: plan.crowd }, (_, index) => fillerOf(index));
   while (!life.stopping) {
     try {
-      for (const filler of fillers) leases.take(filler);
+      for (const filler of fillers) leases.acquire(filler);
       fillers = [];
       for (const [id, endpoint] of attached) {
         if (node.pods.has(endpoint)) continue;

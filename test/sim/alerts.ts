@@ -1,16 +1,19 @@
 /**
- * Holds the obligations of alerts' way from an engine's file to the journal, and of leases. It knows which packet of which pod each alert in an
- * engine's file stands for, and reads the journal by itself.
+ * Holds the obligations of alerts' way from an engine's file to the journal, and of leases. It knows which packet of
+ * which pod each alert in an engine's file stands for, and reads the journal by itself.
  *
- * 7. Each alert that an engine wrote is, for each resource of its pod, in one event: as the event itself, merged into it, or folded into it.
+ * 7. Each alert that an engine wrote is, for each resource of its pod, in one event: as the event itself, merged into
+ * it, or folded into it.
  *    Only what a policy may suppress can be in none, and the counts say how many are.
- * 8. An event names the pod at which its packet was captured, and resources that select it. What is merged was the same packet at both ends of
+ * 8. An event names the pod at which its packet was captured, and resources that select it. What is merged was the same
+ * packet at both ends of
  *    its flow, as far as bytes and addresses say. A fold counts what it holds.
  * 9. Of an engine's files none is deleted before its alerts are in the journal.
  * 10. When all is read, `read + copies` is the sum of what became of the alerts.
  * 11. A VLAN id has one owner at a time.
  *
- * What a power cut took from an engine's files was no alert. It may take leases too: an alert may then have no owner, and never another one.
+ * What a power cut took from an engine's files was no alert. It may take leases too: an alert may then have no owner,
+ * and never another one.
  */
 import type { AlertCounts } from '../../agent/alerts/books.ts';
 import type { Stimulus } from './engine.ts';
@@ -69,7 +72,10 @@ interface Generation {
   isLost: boolean;
 }
 
-/** @param isCrowded Whether ids are so few that an alert which is read late may be of a lease that is forgotten: it has no owner then. */
+/**
+ * @param isCrowded Whether ids are so few that an alert which is read late may be of a lease that is forgotten: it has
+ *   no owner then.
+ */
 export function createAlertOracle(disk: Disk, lanes: string, isCrowded: boolean): AlertOracle {
   const generations = new Map<string, Generation>();
   /** By their ids; where one was evicted and came again, the last one. */

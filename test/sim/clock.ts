@@ -1,5 +1,6 @@
 /**
- * Virtual time: whoever waits is woken in the order of time, and of asking where the times are the same. Nothing waits for real.
+ * Virtual time: whoever waits is woken in the order of time, and of asking where the times are the same. Nothing waits
+ * for real.
  *
  * Invariant: with the same calls, the same order. All that goes on between two steps is microtasks.
  */

@@ -1,8 +1,8 @@
 /**
  * A destination that does what the run's script says, and remembers what it took and what it said.
  *
- * It takes an id once and says of further ones that they are duplicates, as Elasticsearch does. Some events it never takes, by their
- * ids; a stubborn one it asks to wait, until it is asked to be kind.
+ * It takes an id once and says of further ones that they are duplicates, as Elasticsearch does. Some events it never
+ * takes, by their ids; a stubborn one it asks to wait, until it is asked to be kind.
  */
 import { SendError } from '../../agent/ship/destination.ts';
 import type { Destination, Item, Outcome } from '../../agent/ship/destination.ts';
@@ -10,8 +10,8 @@ import type { VirtualClock } from './clock.ts';
 
 export const MOODS: readonly [Mood, ...Mood[]] = ['well', 'away', 'throttling', 'partly', 'late', 'deaf', 'small'];
 /**
- * `away`: no connection. `throttling`: 429 of all. `partly`: of a batch, some are to wait. `late`: after seconds. `deaf`: it takes
- * a batch, and the answer is lost. `small`: 413 for more than some events.
+ * `away`: no connection. `throttling`: 429 of all. `partly`: of a batch, some are to wait. `late`: after seconds.
+ * `deaf`: it takes a batch, and the answer is lost. `small`: 413 for more than some events.
  */
 export type Mood = 'well' | 'away' | 'throttling' | 'partly' | 'late' | 'deaf' | 'small';
 

@@ -1,17 +1,19 @@
 /**
  * A disk in memory that keeps after a power cut no more than POSIX promises, and fails as disks do.
  *
- * What is written is in the cache at once, and on the disk when its file was synced; a name when its folder was. A power cut leaves of
- * what was not synced: of a file's writes any, each whole, not at all, up to some byte, or with NUL bytes in place of some sectors; of a
- * folder's changes the first so many, as file systems with a journal do. A kill of the process leaves the cache as it is.
+ * What is written is in the cache at once, and on the disk when its file was synced; a name when its folder was. A
+ * power cut leaves of what was not synced: of a file's writes any, each whole, not at all, up to some byte, or with NUL
+ * bytes in place of some sectors; of a folder's changes the first so many, as file systems with a journal do. A kill of
+ * the process leaves the cache as it is.
  *
- * After a sync that failed, what it should have written may never reach the disk, although later ones succeed: as Linux does.
- * A sync that is lost says it succeeded and did nothing; the next one may do its work.
+ * After a sync that failed, what it should have written may never reach the disk, although later ones succeed: as Linux
+ * does. A sync that is lost says it succeeded and did nothing; the next one may do its work.
  *
- * Another process, the engine, writes at once and without fail (`outside`). It syncs nothing: of what it wrote, a power cut leaves what it wrote first, as
- * file systems do that order their writes.
+ * Another process, the engine, writes at once and without fail (`outside`). It syncs nothing: of what it wrote, a power
+ * cut leaves what it wrote first, as file systems do that order their writes.
  *
- * Not simulated: folders that are renamed, links, permissions, locks, memory maps, inodes that are used again, bits that rot.
+ * Not simulated: folders that are renamed, links, permissions, locks, memory maps, inodes that are used again, bits
+ * that rot.
  */
 import type { LeaseFiles } from '../../agent/endpoints/leases.ts';
 import type { FileSystem, OpenFile } from '../../agent/files/file-system.ts';

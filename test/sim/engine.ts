@@ -1,8 +1,9 @@
 /**
- * A scripted engine: it appends its alerts, as Snort's `alert_json` has them, to files that it or the agent puts aside, until it ends.
+ * A scripted engine: it appends its alerts, as Snort's `alert_json` has them, to files that it or the agent puts aside,
+ * until it ends.
  *
- * It is a process of its own: it goes on when the agent is killed, and ends when it has written what it was given. It writes when it likes,
- * also a part of a line; one that dies leaves a line torn.
+ * It is a process of its own: it goes on when the agent is killed, and ends when it has written what it was given. It
+ * writes when it likes, also a part of a line; one that dies leaves a line torn.
  */
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import type { VirtualClock } from './clock.ts';

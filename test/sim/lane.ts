@@ -1,5 +1,6 @@
 /**
- * A lane with scripted capture and engines, and the real reader of their files. It does with those files what agent/lane.ts does.
+ * A lane with scripted capture and engines, and the real reader of their files. It does with those files what
+ * agent/lane.ts does.
  *
  * Engines are outside: they outlive the process, and a lane that begins waits for those that an earlier process left.
  */

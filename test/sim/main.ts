@@ -1,4 +1,7 @@
-/** `npm run test:sim -- --seeds N [--from N]`, or `--seed N [--trace]`: runs them, and says how to run again what failed. */
+/**
+ * `npm run test:sim -- --seeds N [--from N]`, or `--seed N [--trace]`: runs them, and says how to run again what
+ * failed.
+ */
 import { parseArgs } from 'node:util';
 import { simulate } from './run.ts';
 

@@ -1,8 +1,8 @@
 /**
  * The node: pods that come and go, and their packets, of which those that are captured fire rules.
  *
- * Addresses are few, and are used again; now and then two pods have the same one, or nobody knows a pod's. Pods send to each other and to the
- * world, the same bytes again too, and sometimes the same in floods.
+ * Addresses are few, and are used again; now and then two pods have the same one, or nobody knows a pod's. Pods send to
+ * each other and to the world, the same bytes again too, and sometimes the same in floods.
  */
 import type { Endpoint } from '../../agent/endpoints/endpoint.ts';
 import type { VirtualClock } from './clock.ts';

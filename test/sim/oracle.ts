@@ -1,19 +1,23 @@
 /**
- * Holds the obligations, and knows nothing of how the product meets them: it looks at the disk with a reader of its own, at what
- * `append` and `save` said, and at what the destination took and answered.
+ * Holds the obligations, and knows nothing of how the product meets them: it looks at the disk with a reader of its
+ * own, at what `append` and `save` said, and at what the destination took and answered.
  *
- * 1. Each event is in the journal once; one whose append was acknowledged is there after any crash, under the same number, or retention
+ * 1. Each event is in the journal once; one whose append was acknowledged is there after any crash, under the same
+ * number, or retention
  *    deleted it.
- * 2. The cursor passes an event only when it is delivered, is a letter on the disk, or was deleted by retention; and each such event
+ * 2. The cursor passes an event only when it is delivered, is a letter on the disk, or was deleted by retention; and
+ * each such event
  *    is in exactly one of the three counts. It does not go back, nor do the counts.
- * 3. An event that the destination confirmed is not sent again by the same process, nor one that a saved cursor has passed by any.
+ * 3. An event that the destination confirmed is not sent again by the same process, nor one that a saved cursor has
+ * passed by any.
  * 4. Letters are the events themselves, each once.
  * 5. At any moment the counts of the sink make up the journal's events.
  * 6. When the faults have ended, all is settled.
  *
  * An alert whose event retention deleted may be read again, and has then another number.
  *
- * Where a sync was lost, a power cut may take what was acknowledged: the obligations begin anew from what the disk holds then.
+ * Where a sync was lost, a power cut may take what was acknowledged: the obligations begin anew from what the disk
+ * holds then.
  */
 import type { Item, Outcome } from '../../agent/ship/destination.ts';
 import type { Progress } from '../../agent/ship/cursor.ts';
@@ -27,7 +31,10 @@ export interface Places {
 }
 
 export interface Oracle {
-  /** The first obligation that was broken. What finds it may be called by the product, which would take it for its own error. */
+  /**
+   * The first obligation that was broken. What finds it may be called by the product, which would take it for its own
+   * error.
+   */
   broken(): string | undefined;
   /** @param end the journal's number of events just then. */
   acknowledged(lines: readonly string[], end: number): void;

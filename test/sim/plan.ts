@@ -1,4 +1,7 @@
-/** What a seed makes of a run. Limits are those that a configuration accepts: the defaults, or their smallest and largest values. */
+/**
+ * What a seed makes of a run. Limits are those that a configuration accepts: the defaults, or their smallest and
+ * largest values.
+ */
 import type { PolicyRules } from '../../agent/alerts/policy.ts';
 import type { Config } from '../../agent/config/load.ts';
 import type { JournalOptions } from '../../agent/journal/journal.ts';

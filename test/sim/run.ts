@@ -1,7 +1,7 @@
 /**
- * One seed is one run: an agent reads what engines write, journals and delivers it, on a disk, a clock, a node and a destination that the seed's
- * random numbers make fail; it is killed or loses power some times, and begins again from what the disk then holds. At last all faults end,
- * and everything has to be settled.
+ * One seed is one run: an agent reads what engines write, journals and delivers it, on a disk, a clock, a node and a
+ * destination that the seed's random numbers make fail; it is killed or loses power some times, and begins again from
+ * what the disk then holds. At last all faults end, and everything has to be settled.
  */
 import { seeded } from '../support/random.ts';
 import { PLACES, runAgent, textsOf, type Life, type Machine } from './agent.ts';

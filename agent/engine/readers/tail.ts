@@ -5,10 +5,10 @@
  * `<base>.<number>` only, of which the highest is live. A file is known by its inode, not its name. It is left only
  * when a successor exists and a read after that gave nothing.
  *
- * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The deleted total is in
- * `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted, before anything is: a crash in between neither shifts
- * offsets nor leaves a file behind for good. The files' names are on disk before it names them, and gone from it before it forgets them: nor does a
- * power cut.
+ * Offsets: the stream's first byte is 0. A file starts where the one before it ends; what was deleted still counts. The
+ * deleted total is in `<stateDirectory>/<base>.consumed.json`, written durably, together with what is to be deleted,
+ * before anything is: a crash in between neither shifts offsets nor leaves a file behind for good. The files' names are
+ * on disk before it names them, and gone from it before it forgets them: nor does a power cut.
  *
  * The folder belongs to the engine, which may be hostile: no link, pipe or folder is read, no size believed.
  *
@@ -522,7 +522,10 @@ function afterMillis(millis: number, action: () => void): () => void {
   return () => clearTimeout(timer);
 }
 
-/** Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there is only the poll. */
+/**
+ * Tells of changes in the directory, as far as the system can: without inotify, or before the directory exists, there
+ * is only the poll.
+ */
 function createNotice(directory: string, changed: () => void): { start(): void; stop(): void } {
   let watcher: FSWatcher | undefined;
   const stop = (): void => {

@@ -5,14 +5,15 @@ import type { Selector } from './tree.ts';
 export type Labels = Readonly<Record<string, string>> | ((name: string) => string | undefined);
 
 /**
- * Calico gives this label to whatever has a namespace. Its library lets `global()` select everything, but policies get there
- * only with `global()` already replaced by `!has(projectcalico.org/namespace)` ("match all non-namespaced resources").
+ * Calico gives this label to whatever has a namespace. Its library lets `global()` select everything, but policies get
+ * there only with `global()` already replaced by `!has(projectcalico.org/namespace)` ("match all non-namespaced
+ * resources").
  */
 const NAMESPACE = 'projectcalico.org/namespace';
 
 /**
- * A comparison with a label that is absent is false, so its negation (`!=`, `not in`) is true. `global()` selects what has no label
- * `projectcalico.org/namespace`: no pod, if the caller adds that label as Calico does.
+ * A comparison with a label that is absent is false, so its negation (`!=`, `not in`) is true. `global()` selects what
+ * has no label `projectcalico.org/namespace`: no pod, if the caller adds that label as Calico does.
  * @param selector From parseSelector: the depth of the recursion is that of the tree, which it bounds.
  */
 export function matches(selector: Selector, labels: Labels): boolean {

@@ -1,8 +1,8 @@
 /**
  * Reads a selector; the grammar is in selector.ts.
  *
- * Invariants: nothing but a SelectorError is thrown; the time is linear in the text, and the stack does not depend on it: texts
- * and parentheses are bounded, unlike Calico's, far above what anybody writes.
+ * Invariants: nothing but a SelectorError is thrown; the time is linear in the text, and the stack does not depend on
+ * it: texts and parentheses are bounded, unlike Calico's, far above what anybody writes.
  */
 import { plain } from '../../config/text.ts';
 import type { Comparison, Selector } from './tree.ts';
@@ -168,7 +168,10 @@ function not(operand: Selector): Selector {
   return operand.kind === 'not' ? operand.operand : { kind: 'not', operand };
 }
 
-/** The token at an offset, bounded and printable. Quotes and blanks that only look like ASCII are shown by their numbers. */
+/**
+ * The token at an offset, bounded and printable. Quotes and blanks that only look like ASCII are shown by their
+ * numbers.
+ */
 function tokenAt(text: string, at: number): string {
   const point = text.codePointAt(at);
   if (point === undefined) return 'the end';

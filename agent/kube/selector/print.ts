@@ -1,10 +1,15 @@
-/** Writes a selector in one canonical form, with no more parentheses than it needs. (Calico's own puts them round every `&&` and `||`.) */
+/**
+ * Writes a selector in one canonical form, with no more parentheses than it needs. (Calico's own puts them round every
+ * `&&` and `||`.)
+ */
 import type { Selector } from './tree.ts';
 
 /**
- * Text that parseSelector reads as an equal tree: sets sorted, strings in `"` unless they contain one, no `!` before `==` and `in`.
- * It can be longer than the text that the tree came from, at most twice, and so beyond parseSelector's bound.
- * @param selector From parseSelector. A tree made in another way must keep to its rules, for example that no string has both quotes.
+ * Text that parseSelector reads as an equal tree: sets sorted, strings in `"` unless they contain one, no `!` before
+ * `==` and `in`. It can be longer than the text that the tree came from, at most twice, and so beyond parseSelector's
+ * bound.
+ * @param selector From parseSelector. A tree made in another way must keep to its rules, for example that no string has
+ *   both quotes.
  */
 export function printSelector(selector: Selector): string {
   switch (selector.kind) {

@@ -12,9 +12,10 @@
  *     label      := 1 to 512 of A-Z a-z 0-9 _ . / -
  *     string     := "…" or '…', of any characters but its own quote; there are no escapes
  *
- * Blanks are spaces and tabs only: a line break outside a string is an error. They may stand between any two tokens, but not
- * within `has(`, `all(` and `global(`; `startswith`, `endswith` and `notin` may do without theirs. Operators and functions are
- * not reserved: `in in {"in"}` is about a label `in`. `!` negates the one operation after it: `!a == "b"` is `!(a == "b")`.
+ * Blanks are spaces and tabs only: a line break outside a string is an error. They may stand between any two tokens,
+ * but not within `has(`, `all(` and `global(`; `startswith`, `endswith` and `notin` may do without theirs. Operators
+ * and functions are not reserved: `in in {"in"}` is about a label `in`. `!` negates the one operation after it: `!a ==
+ * "b"` is `!(a == "b")`.
  *
  * Whether a resource may have an empty selector is the business of its schema, not of the language.
  */

@@ -1,6 +1,6 @@
 /**
- * What a text says. Negation has one form: `a != "b"` is `not` of `a == "b"`, `not in` is `not` of `in` (both select what lacks
- * the label), and there is no `not` of a `not`.
+ * What a text says. Negation has one form: `a != "b"` is `not` of `a == "b"`, `not in` is `not` of `in` (both select
+ * what lacks the label), and there is no `not` of a `not`.
  */
 export type Selector =
   | { kind: 'all' }

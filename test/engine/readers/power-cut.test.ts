@@ -1,4 +1,7 @@
-/** What a power cut leaves of alert files that were put aside, read and deleted, on a simulated disk that keeps nothing but what was synced. */
+/**
+ * What a power cut leaves of alert files that were put aside, read and deleted, on a simulated disk that keeps nothing
+ * but what was synced.
+ */
 import { setImmediate as turn } from 'node:timers/promises';
 import { beforeEach, expect, test } from '@jest/globals';
 import type { Decoded } from '../../../agent/engine/alert.ts';
