@@ -8,22 +8,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { statSync } from 'node:fs';
 import type { Tap as TapSpec } from '../endpoints/endpoint.ts';
+import { messageOf } from '../files/errors.ts';
 import { createOrigin, type Marks, type Origin } from './forward.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { CaptureSettings } from './protocol.ts';
 import type { Library, Ring } from './ring.ts';
+import { count, countOff, endNow, isRead, type Counted } from './tap/counted.ts';
+import { newDemand, noteRead, sizeAfterRead, sizeAfterSecond, type Demand } from './tap/demand.ts';
 import type { Reading } from './turns.ts';
-import { messageOf } from '../files/errors.ts';
 
-const RING_GROWTH = 4;
-/** A ring that brought less than this part of it at a time, for so long, is too large. */
-const QUIET_PART = 16;
-const QUIET_MILLIS = 60_000;
-/**
- * A small ring has two blocks, of which the kernel closes each at a timeout: one that is read so often in a second has
- * no time to spare.
- */
-const STEADY_READS = 20;
 /** How long a ring is read to its end; what an engine has not taken by then is lost. */
 const END_MILLIS = 5_000;
 /** The kernel's timer is not exact. */
@@ -53,12 +46,28 @@ export interface Tap extends Reading {
   close(): Promise<void>;
 }
 
-interface Counted {
-  ring: Ring;
-  received: number;
-  dropped: number;
-  /** So many are read; what comes later can't be kept away from each library's rings, and is not wanted. */
-  until?: number;
+interface State {
+  readonly spec: TapSpec;
+  readonly marks: Marks;
+  readonly library: Library;
+  readonly settings: CaptureSettings;
+  readonly wake: () => void;
+  readonly events: TapEvents;
+  readonly origin: Origin;
+  readonly demand: Demand;
+  /** Of the interface, see interfaceIdentity. */
+  identity: number;
+  current: Counted | undefined;
+  /** Are read to their ends before `current`, in this order. */
+  before: Counted[];
+  /** Of rings that were left. */
+  openings: number;
+  /** Rings that are being closed: the kernel takes some milliseconds for each. */
+  readonly releases: Set<Promise<unknown>>;
+  opening: boolean;
+  closing: boolean;
+  /** Why it is not captured, as last told. */
+  reason: string;
 }
 
 export function createTap(
@@ -69,221 +78,202 @@ export function createTap(
   wake: () => void,
   events: TapEvents,
 ): Tap {
-  const { counters } = marks;
-  const origin: Origin = createOrigin(marks, -1);
-  /** Of the interface, see interfaceIdentity. */
-  let identity = 0;
-  let current: Counted | undefined;
-  /** Are read to their ends before `current`, in this order. */
-  let before: Counted[] = [];
-  /** Of rings that were left. */
-  let openings = 0;
-  /** The kernel takes some milliseconds for each. */
-  const releases = new Set<Promise<unknown>>();
-  let opening = false;
-  let closing = false;
-  let reason = '';
-  let slow = false;
-  /** Bytes that were read since the ring was empty, and when they were many for its size. */
-  let burst = 0;
-  /** Since the last refresh. */
-  let reads = 0;
-  let busyAt = performance.now();
-
-  function check(): void {
-    if (closing || opening) return;
-    if (current !== undefined) {
-      // /sys does not show a pod's interfaces: there the ring fails.
-      if (spec.netns !== undefined || interfaceIdentity(spec.interface) === identity) return;
-      leave();
-    }
-    const why = whyNotYet();
-    if (why === undefined) void open();
-    else wait(why);
-  }
-
-  function whyNotYet(): string | undefined {
-    if (spec.netns !== undefined) {
-      if (!library.entersNamespaces)
-        return `${spec.interface} is in a pod's network namespace, which ${library.name} cannot enter (capture.library native can)`;
-      return statSync(spec.netns, { throwIfNoEntry: false }) === undefined
-        ? `the network namespace ${spec.netns} is gone`
-        : undefined;
-    }
-    const state = interfaceState(spec.interface);
-    if (state.is === 'absent') return `there is no interface ${spec.interface}`;
-    return state.is === 'down' ? `${spec.interface} is down` : undefined;
-  }
-
-  function wait(why: string): void {
-    if (why !== reason) events.waiting(why);
-    reason = why;
-  }
-
-  async function open(): Promise<void> {
-    opening = true;
-    const wanted = spec.netns === undefined ? interfaceIdentity(spec.interface) : 0;
-    let ring: Ring;
-    try {
-      ring = await library.open({ interface: spec.interface, netns: spec.netns, size: settings.ringSize });
-    } catch (error) {
-      opening = false;
-      return wait(`${spec.interface} cannot be captured: ${messageOf(error)}`);
-    }
-    opening = false;
-    // The name may have changed hands while it was opened.
-    const isOther = spec.netns === undefined && interfaceIdentity(spec.interface) !== wanted;
-    if (closing || isOther) {
-      await ring.close();
-      if (isOther) wait(`${spec.interface} was replaced while it was opened`);
-      return;
-    }
-    identity = wanted;
-    use(ring);
-    reason = '';
-    events.attached(ring.link, ring.ifindex);
-    wake();
-  }
-
-  function use(ring: Ring): void {
-    current = { ring, received: 0, dropped: 0 };
-    burst = 0;
-    busyAt = performance.now();
-    Object.assign(origin, createOrigin(marks, ring.link), { overlap: origin.overlap, tail: origin.tail });
-  }
-
-  function count(counted: Counted): number {
-    const { received, dropped } = counted.ring.statistics();
-    const lost = dropped - counted.dropped;
-    counters.received += received - counted.received;
-    counters[slow ? 'droppedQueue' : 'droppedKernel'] += lost;
-    counted.received = received;
-    counted.dropped = dropped;
-    return lost;
-  }
-
-  /** The interface is gone, down, or another one: what its ring has is read. */
-  function leave(): void {
-    if (current === undefined) return;
-    openings += current.ring.openings;
-    endReading(current);
-  }
-
-  function endReading(last: Counted): void {
-    current = undefined;
-    before.push(last);
-    void readToEnd(last);
-  }
-
-  function read(ring: Ring, bytes: number): number {
-    if (ring.failed && ring === current?.ring) {
-      leave();
-      check();
-    }
-    burst += bytes;
-    if (bytes > 0) reads++;
-    const share = burst / ring.size;
-    if (share >= 1 / QUIET_PART) busyAt = performance.now();
-    if (share >= 1 / 2 && ring === current?.ring) resize(ring.size * RING_GROWTH);
-    if (!ring.empty) return share;
-    burst = 0;
-    const [first] = before;
-    if (first?.ring === ring && isRead(first)) retire(first);
-    return share;
-  }
-
-  /** `cause`: why it was not read to its end, if it was not. */
-  function retire(old: Counted, cause: 'droppedDetached' | 'droppedQueue' = 'droppedDetached'): void {
-    count(old);
-    const { delivered } = old.ring.statistics();
-    const left = Math.max(0, old.received - old.dropped - delivered);
-    if (old.until !== undefined && delivered >= old.until) counters.received -= left;
-    else counters[cause] += left;
-    before = before.filter((other) => other !== old);
-    release(old.ring);
-    wake();
-  }
-
-  function release(ring: Ring): void {
-    const closed: Promise<unknown> = ring.close().then(() => releases.delete(closed));
-    releases.add(closed);
-  }
-
-  function resize(wanted: number): void {
-    const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
-    if (!library.replaces || opening || closing || current === undefined || before.length > 0) return;
-    if (current.ring.size === size) return;
-    opening = true;
-    const old = current;
-    library.open({ interface: spec.interface, netns: spec.netns, size, before: old.ring }).then(
-      (ring) => {
-        opening = false;
-        if (current === old) endReading(old);
-        // It has the packets from now on, also where the interface has gone meanwhile.
-        use(ring);
-      },
-      (error: unknown) => {
-        opening = false;
-        // A ring on an interface that has just gone, most often.
-        if (current === old) events.log('warn', `a ring of ${size} bytes cannot be opened: ${String(error)}`);
-        busyAt = performance.now();
-      },
-    );
-  }
-
-  /** Its last block comes when it is full, or at a timeout. */
-  async function readToEnd(old: Counted): Promise<void> {
-    for (let idle = 0; before.includes(old);) {
-      await sleep(settings.timeoutMillis + BLOCK_SLACK_MILLIS);
-      if (!before.includes(old)) return;
-      idle = old.ring.ready && !old.ring.failed ? 0 : idle + 1;
-      if (isRead(old) || idle > MAX_IDLE) retire(old);
-      else wake();
-    }
-  }
-
-  async function close(): Promise<void> {
-    closing = true;
-    const deadline = performance.now() + END_MILLIS;
-    // What comes to the ring that is being opened does not come to the other one.
-    while (opening && performance.now() < deadline) await sleep(POLL_MILLIS);
-    if (current !== undefined) {
-      current.ring.mute();
-      count(current);
-      current.until = current.received - current.dropped;
-      leave();
-    }
-    for (; before.length > 0 && performance.now() < deadline; wake()) await sleep(POLL_MILLIS);
-    for (const old of before) retire(old, 'droppedQueue');
-    await Promise.all(releases);
-  }
-
+  const state: State = {
+    spec,
+    marks,
+    library,
+    settings,
+    wake,
+    events,
+    origin: createOrigin(marks, -1),
+    demand: newDemand(),
+    identity: 0,
+    current: undefined,
+    before: [],
+    openings: 0,
+    releases: new Set(),
+    opening: false,
+    closing: false,
+    reason: '',
+  };
   return {
     spec,
-    origin,
+    origin: state.origin,
     get openings() {
-      return openings + (current?.ring.openings ?? 0);
+      return state.openings + (state.current?.ring.openings ?? 0);
     },
-    ring: () => (before[0] ?? current)?.ring,
-    read,
-    check,
-    refresh(slowEngine) {
-      slow = slowEngine;
-      const lost = [...before, ...(current === undefined ? [] : [current])].reduce((sum, ring) => sum + count(ring), 0);
-      slow = false;
-      const isSteady = reads >= STEADY_READS;
-      reads = 0;
-      if (current === undefined) return;
-      if (isSteady) busyAt = performance.now();
-      if (lost > 0) resize(current.ring.size * RING_GROWTH);
-      else if (isSteady) resize(Math.max(current.ring.size, settings.ringSize * RING_GROWTH));
-      else if (performance.now() - busyAt > QUIET_MILLIS) resize(settings.ringSize);
-    },
-    close,
+    ring: () => (state.before[0] ?? state.current)?.ring,
+    read: (ring, bytes) => noteTurn(state, ring, bytes),
+    check: () => check(state),
+    refresh: (slowEngine) => refresh(state, slowEngine),
+    close: () => close(state),
   };
 }
 
-function isRead({ ring, until }: Counted): boolean {
-  const { received, dropped, delivered } = ring.statistics();
-  return delivered >= (until ?? received - dropped);
+function check(state: State): void {
+  const { spec, library } = state;
+  if (state.closing || state.opening) return;
+  if (state.current !== undefined) {
+    // /sys does not show a pod's interfaces: there the ring fails.
+    if (spec.netns !== undefined || interfaceIdentity(spec.interface) === state.identity) return;
+    leave(state);
+  }
+  const why = whyNotYet(spec, library);
+  if (why === undefined) void open(state);
+  else wait(state, why);
+}
+
+function whyNotYet(spec: TapSpec, library: Library): string | undefined {
+  if (spec.netns !== undefined) {
+    if (!library.entersNamespaces)
+      return `${spec.interface} is in a pod's network namespace, which ${library.name} cannot enter (capture.library native can)`;
+    return statSync(spec.netns, { throwIfNoEntry: false }) === undefined
+      ? `the network namespace ${spec.netns} is gone`
+      : undefined;
+  }
+  const { is } = interfaceState(spec.interface);
+  if (is === 'absent') return `there is no interface ${spec.interface}`;
+  return is === 'down' ? `${spec.interface} is down` : undefined;
+}
+
+function wait(state: State, why: string): void {
+  if (why !== state.reason) state.events.waiting(why);
+  state.reason = why;
+}
+
+async function open(state: State): Promise<void> {
+  const { spec, library, settings } = state;
+  state.opening = true;
+  const wanted = spec.netns === undefined ? interfaceIdentity(spec.interface) : 0;
+  let ring: Ring;
+  try {
+    ring = await library.open({ interface: spec.interface, netns: spec.netns, size: settings.ringSize });
+  } catch (error) {
+    state.opening = false;
+    return wait(state, `${spec.interface} cannot be captured: ${messageOf(error)}`);
+  }
+  state.opening = false;
+  // The name may have changed hands while it was opened.
+  const isOther = spec.netns === undefined && interfaceIdentity(spec.interface) !== wanted;
+  if (state.closing || isOther) {
+    await ring.close();
+    if (isOther) wait(state, `${spec.interface} was replaced while it was opened`);
+    return;
+  }
+  state.identity = wanted;
+  use(state, ring);
+  state.reason = '';
+  state.events.attached(ring.link, ring.ifindex);
+  state.wake();
+}
+
+function use(state: State, ring: Ring): void {
+  const { marks, origin, demand } = state;
+  state.current = { ring, received: 0, dropped: 0 };
+  demand.burst = 0;
+  demand.busyAt = performance.now();
+  Object.assign(origin, createOrigin(marks, ring.link), { overlap: origin.overlap, tail: origin.tail });
+}
+
+/** A piece was read. @returns which part of the ring was filled since it was last empty. */
+function noteTurn(state: State, ring: Ring, bytes: number): number {
+  const { demand } = state;
+  if (ring.failed && ring === state.current?.ring) {
+    leave(state);
+    check(state);
+  }
+  const share = noteRead(demand, bytes, ring.size);
+  if (ring === state.current?.ring) resize(state, sizeAfterRead(share, ring.size));
+  if (!ring.empty) return share;
+  demand.burst = 0;
+  const [first] = state.before;
+  if (first?.ring === ring && isRead(first)) retire(state, first);
+  return share;
+}
+
+function refresh(state: State, slowEngine: boolean): void {
+  const { marks, settings, demand, before, current } = state;
+  const cause = slowEngine ? 'droppedQueue' : 'droppedKernel';
+  const rings = [...before, ...(current === undefined ? [] : [current])];
+  const lost = rings.reduce((sum, counted) => sum + count(marks.counters, counted, cause), 0);
+  if (current !== undefined) resize(state, sizeAfterSecond(demand, current.ring.size, settings.ringSize, lost));
+  demand.reads = 0;
+}
+
+/** Has a ring of another size take the place of the one that there is. @param wanted undefined: as it is. */
+function resize(state: State, wanted: number | undefined): void {
+  const { spec, library, settings, events, demand, current: old } = state;
+  if (wanted === undefined || !library.replaces || state.opening || state.closing) return;
+  if (old === undefined || state.before.length > 0) return;
+  const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
+  if (old.ring.size === size) return;
+  state.opening = true;
+  library.open({ interface: spec.interface, netns: spec.netns, size, before: old.ring }).then(
+    (ring) => {
+      state.opening = false;
+      if (state.current === old) endReading(state, old);
+      // It has the packets from now on, also where the interface has gone meanwhile.
+      use(state, ring);
+    },
+    (error: unknown) => {
+      state.opening = false;
+      // A ring on an interface that has just gone, most often.
+      if (state.current === old) events.log('warn', `a ring of ${size} bytes cannot be opened: ${String(error)}`);
+      demand.busyAt = performance.now();
+    },
+  );
+}
+
+/** The interface is gone, down, or another one: what its ring has is read. */
+function leave(state: State): void {
+  const { current } = state;
+  if (current === undefined) return;
+  state.openings += current.ring.openings;
+  endReading(state, current);
+}
+
+function endReading(state: State, last: Counted): void {
+  state.current = undefined;
+  state.before.push(last);
+  void readToEnd(state, last);
+}
+
+/** Its last block comes when it is full, or at a timeout. */
+async function readToEnd(state: State, old: Counted): Promise<void> {
+  const { ring } = old;
+  for (let idle = 0; state.before.includes(old);) {
+    await sleep(state.settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+    if (!state.before.includes(old)) return;
+    idle = ring.ready && !ring.failed ? 0 : idle + 1;
+    if (isRead(old) || idle > MAX_IDLE) retire(state, old);
+    else state.wake();
+  }
+}
+
+/** @param cause Why it was not read to its end, if it was not. */
+function retire(state: State, old: Counted, cause: 'droppedDetached' | 'droppedQueue' = 'droppedDetached'): void {
+  countOff(state.marks.counters, old, cause);
+  state.before = state.before.filter((other) => other !== old);
+  release(state, old.ring);
+  state.wake();
+}
+
+function release({ releases }: State, ring: Ring): void {
+  const closed: Promise<unknown> = ring.close().then(() => releases.delete(closed));
+  releases.add(closed);
+}
+
+async function close(state: State): Promise<void> {
+  state.closing = true;
+  const deadline = performance.now() + END_MILLIS;
+  // What comes to the ring that is being opened does not come to the other one.
+  while (state.opening && performance.now() < deadline) await sleep(POLL_MILLIS);
+  if (state.current !== undefined) {
+    state.current.ring.mute();
+    endNow(state.marks.counters, state.current);
+    leave(state);
+  }
+  for (; state.before.length > 0 && performance.now() < deadline; state.wake()) await sleep(POLL_MILLIS);
+  for (const old of state.before) retire(state, old, 'droppedQueue');
+  await Promise.all(state.releases);
 }
