@@ -177,6 +177,8 @@ describe('turns', () => {
     expect(Math.min(...floods.map(({ fills }) => fills.length))).toBeGreaterThan(30);
     // What it sends in three rounds is less than its share.
     expect(quiet?.left).toBeLessThanOrEqual(9);
+    bench.readings.forEach((reading) => turns.remove(reading));
+    output.blocked = false;
   });
 
   test('read a little ahead, and no more, while the engine has to read first', async () => {
