@@ -435,7 +435,8 @@ test('the stream gives what is new and passes the filters and the rights, as it 
   await reading;
 });
 
-test('a page that goes while its rights are looked up leaves no stream behind', async () => {
+/** The source, and how many follow it. */
+function watchSubscriptions(): { watched: AlertSource; subscriptions: () => number } {
   let subscriptions = 0;
   const watched: AlertSource = {
     ...source,
@@ -448,6 +449,11 @@ test('a page that goes while its rights are looked up leaves no stream behind', 
       };
     },
   };
+  return { watched, subscriptions: () => subscriptions };
+}
+
+test('a page that goes while its rights are looked up leaves no stream behind', async () => {
+  const { watched, subscriptions } = watchSubscriptions();
   const asked: (() => void)[] = [];
   const readable = async () => {
     await new Promise<void>((resolve) => asked.push(resolve));
@@ -468,5 +474,21 @@ test('a page that goes while its rights are looked up leaves no stream behind', 
     asked[number]?.();
   }
   await server.close();
-  expect(subscriptions).toBe(0);
+  expect(subscriptions()).toBe(0);
+});
+
+test('pages that have gone count no longer: streams are for those that are open', async () => {
+  const { watched, subscriptions } = watchSubscriptions();
+  const server = serverOf(tokens({ all: { sees: 'all' } }), { source: watched });
+  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+  // More than may be open at a time.
+  for (let number = 0; number < 205; number += 1) {
+    const stop = new AbortController();
+    const headers = { authorization: 'Bearer all' };
+    const answer = await fetch(`${address}/api/live`, { headers, signal: stop.signal });
+    expect(answer.status).toBe(200);
+    expect(subscriptions()).toBe(1);
+    stop.abort();
+    await poll(() => subscriptions() === 0);
+  }
 });
