@@ -89,6 +89,8 @@ export interface EngineDriver {
   validateArguments(install: EngineInstall, input: GenerationInput): Promise<string[]>;
   /** Makes errors of the engine's log readable: rule file, line, reason. At most `limit` of them. */
   ruleErrors(log: string, limit: number): RuleError[];
+  /** What else it has to say against rules that it takes. At most `limit`. */
+  ruleWarnings?(log: string, limit: number): string[];
   /** Packets that the engine counted as analysed, from the summary it prints at its end. */
   analysedPackets(log: string): number | undefined;
 }
@@ -99,4 +101,6 @@ export interface RuleError {
   line?: number;
   sid?: number;
   reason: string;
+  /** It may only follow from an error in the rule before, behind which the engine lost its way. */
+  follows?: true;
 }

@@ -11,6 +11,7 @@
  * without its semicolon, commented-out rules. Not promised: that an engine accepts what is accepted here. Nothing that
  * a rule matches is checked, `include` is not followed (it is reported), variables are not replaced.
  */
+import { lineOfSnort2 } from '../engine/snort/snort2.ts';
 
 /** Characters in one rule; the engines' own limits are lower (Suricata: 8,192) or unstated. */
 export const MAX_RULE_LENGTH = 262_144;
@@ -175,7 +176,17 @@ function ruleStart(text: string, position: number): RuleStart | undefined {
   while (actionEnd - action <= LONGEST_ACTION && isWord(text.charCodeAt(actionEnd))) actionEnd += 1;
   const next = text.charCodeAt(actionEnd);
   const ends = isSpace(next) || next === OPEN || next === BACKSLASH;
-  return ends && ACTIONS.has(text.slice(action, actionEnd)) ? { enabled, action, actionEnd } : undefined;
+  if (!ends || !ACTIONS.has(text.slice(action, actionEnd))) return undefined;
+  return isConfigOfSnort2(text, action) ? undefined : { enabled, action, actionEnd };
+}
+
+/**
+ * Suricata has rules whose action is `config`; what Snort 2 calls so is a line with one word, or with one before a
+ * colon.
+ */
+function isConfigOfSnort2(text: string, position: number): boolean {
+  if (!text.startsWith('config', position)) return false;
+  return /^config[ \t]+\w*[ \t\r]*(?:[:\n]|$)/.test(text.slice(position, position + 80));
 }
 
 function readRule(text: string, start: number, { enabled, action, actionEnd }: RuleStart): ReadRule {
@@ -452,8 +463,15 @@ function isMarker(text: string, position: number, marker: string): boolean {
 function notARule(text: string, position: number): () => string {
   return () => {
     const line = text.slice(position, Math.min(lineEnd(text, position), position + 80)).trim();
-    return /^include\s/.test(line) ? `include is not followed: ${shown(line.slice(8))}` : `not a rule: ${shown(line)}`;
+    if (/^include\s/.test(line)) return `include is not followed: ${shown(line.slice(8))}`;
+    const hint = lineOfSnort2(/^\w+/.exec(line)?.[0] ?? '');
+    return `not a rule: ${shown(line)}${hint === undefined ? '' : `: ${hint}`}`;
   };
+}
+
+/** Whether a problem is that of a rule, and not of other text in a file. */
+export function isOfRule({ reason }: RuleProblem): boolean {
+  return !/^(?:not a rule: |include is not followed: |text behind a rule$|a block comment )/.test(reason);
 }
 
 /** A value without its quotation marks and escapes (`\;`, `\"`, `\:`, `\\`, a continued line). */

@@ -7,6 +7,7 @@ import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
 import { createUnified2Decoder } from '../readers/unified2.ts';
+import { withHint } from './snort2.ts';
 
 /** Fields of alert_json that the decoder reads. */
 const FIELDS =
@@ -110,6 +111,7 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
       return [...common(install, config), '-T', ...settings.arguments];
     },
     ruleErrors,
+    ruleWarnings: (log, limit) => [...log.matchAll(/^WARNING: (.*)$/gm)].map((match) => match[1] ?? '').slice(0, limit),
     analysedPackets: (log) => lastNumber(log, /^[ \t]*analyzed:\s*(\d+)/gm),
   };
 }
@@ -206,9 +208,17 @@ function ruleErrors(log: string, limit: number): RuleError[] {
     if (/^see prior \d+ errors/.test(text)) continue;
     const place = /^([^:]+):(\d+):? (.*)$/.exec(text);
     if (place === null) errors.push({ reason: text });
-    else errors.push({ file: place[1] ?? '', line: Number(place[2]), reason: place[3] ?? '' });
+    else errors.push(errorOf(place[1] ?? '', Number(place[2]), place[3] ?? ''));
   }
   return errors;
+}
+
+/** Behind a rule that it can't read to its end, Snort takes parts of the next one for rules. */
+const LOST = /^(?:syntax error|unknown rule action|incomplete rule)/;
+
+function errorOf(file: string, line: number, text: string): RuleError {
+  const reason = withHint(text);
+  return LOST.test(text) ? { file, line, reason, follows: true } : { file, line, reason };
 }
 
 function lastNumber(text: string, pattern: RegExp): number | undefined {

@@ -6,6 +6,7 @@
  * for each of the services one for all other ports. No packet is looked at by two of them. They look at more flows than
  * Snort does: at those on the rule's ports of which another service is known.
  */
+import { OTHER_WAY } from '../../engine/snort/snort2.ts';
 import { refuse, shown } from './refusal.ts';
 
 export interface Header {
@@ -87,7 +88,7 @@ export function parseHeader(text: string, variables: Variables): Header {
     destinationPorts === undefined ||
     !['->', '<>'].includes(arrow)
   ) {
-    refuse(`not a header: ${shown(text)}`);
+    refuse(`not a header: ${shown(text)}${arrow === '<-' ? `: ${OTHER_WAY}` : ''}`);
   }
   for (const [kind, value] of [
     ['addresses', source],

@@ -4,6 +4,7 @@
  * Facts from the sources of Snort 3.12 and Suricata 7.0: where the two read the same word differently, it is said at
  * the option.
  */
+import { SEMICOLON } from '../../engine/snort/snort2.ts';
 import type { Draft } from './draft.ts';
 import { operand, select } from './draft.ts';
 import { parsePattern, printPattern } from './pattern.ts';
@@ -290,7 +291,8 @@ const PCRE_FLAGS = 'ismxAEG';
 
 function pcre(draft: Draft, value: string): void {
   const [, not = '', pattern = '', flags = ''] =
-    /^(!?)\s*"\/(.*)\/([a-zA-Z]*)"$/s.exec(value) ?? refuse(`pcre is not a pattern between two /: ${shown(value)}`);
+    /^(!?)\s*"\/(.*)\/([a-zA-Z]*)"$/s.exec(value) ??
+    refuse(`pcre is not a pattern between two /: ${shown(value)}${value.endsWith('"') ? '' : `: ${SEMICOLON}`}`);
   let kept = '';
   for (const flag of flags) {
     if (PCRE_FLAGS.includes(flag)) kept += flag;

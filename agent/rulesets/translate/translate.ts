@@ -4,6 +4,7 @@
  * Pure: a rule in, a text out. Never throws, whatever the rule; takes time linear in its length.
  * What "faithfully" leaves open is in docs/translation.md.
  */
+import { optionOfSnort2 } from '../../engine/snort/snort2.ts';
 import { copyGid } from '../../engine/suricata/copies.ts';
 import type { RuleInfo } from '../rule.ts';
 import { ruleOptions } from '../rule.ts';
@@ -35,7 +36,12 @@ function translate(rule: RuleInfo, variables: Variables): string[] {
   const draft = createDraft();
   for (const { key, value } of ruleOptions(rule)) {
     if (isBuffer(key)) select(draft, findBuffer(key, value));
-    else (KEYWORDS.get(key) ?? refuse(`${key}: Suricata 7 has nothing like it`))(draft, value, key);
+    else
+      (KEYWORDS.get(key) ?? refuse(`${key}: ${optionOfSnort2(key) ?? 'Suricata 7 has nothing like it'}`))(
+        draft,
+        value,
+        key,
+      );
   }
   const sections = orderedSections(draft);
   checkSides(draft, sections);
@@ -115,7 +121,8 @@ function intersection(lists: (readonly string[])[]): string[] {
 function print(rule: RuleInfo, draft: Draft, sections: Section[], { header, option }: Variant, gid: number): string {
   const flow = [...(draft.direction === undefined ? [] : [draft.direction]), ...draft.flow];
   const options = [
-    `msg:"${rule.message.replaceAll(/[\\";]/g, '\\$&')}"`,
+    // An empty one is an error, none is not.
+    ...(rule.message === '' ? [] : [`msg:"${rule.message.replaceAll(/[\\";]/g, '\\$&')}"`]),
     ...(flow.length === 0 ? [] : [`flow:${flow.join(',')}`]),
     ...(option === undefined ? [] : [option]),
     ...draft.packet,

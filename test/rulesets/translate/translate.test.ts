@@ -337,8 +337,8 @@ describe('headers', () => {
   test('rules that one becomes have the same SID, and a generator id each', () => {
     const lines = whole('alert udp any any -> any 53 ( content:"a"; service:dns; gid:3; sid:7; )').split('\n');
     expect(lines).toEqual([
-      'alert udp any any -> any 53 (msg:""; content:"a"; gid:3; sid:7;)',
-      'alert udp any any -> any !53 (msg:""; app-layer-protocol:dns; content:"a"; gid:100000003; sid:7;)',
+      'alert udp any any -> any 53 (content:"a"; gid:3; sid:7;)',
+      'alert udp any any -> any !53 (app-layer-protocol:dns; content:"a"; gid:100000003; sid:7;)',
     ]);
   });
 });
