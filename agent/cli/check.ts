@@ -1,8 +1,7 @@
 /** `dpi-agent check`: everything `run` needs, looked at without starting it. */
 import { existsSync } from 'node:fs';
-import { access, chmod, constants, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { access, constants } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
 import { readPolicy } from '../alerts/policy-file.ts';
 import { interfaceState } from '../capture/interfaces.ts';
@@ -15,7 +14,6 @@ import type { ApiList, ApiObject } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
-import { validateRules } from '../engine/validate.ts';
 import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
@@ -33,6 +31,7 @@ import {
   followsCluster,
   place,
 } from './setup.ts';
+import { tryRules } from './tried.ts';
 import { hasCapability } from '../engine/sandbox.ts';
 import { whyNotInPods } from '../rights.ts';
 
@@ -323,36 +322,24 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       return [...findings, { level: 'error', subject, message: nothing, remedy: 'name other rules or sets' }];
     }
     const driver = createDriver(config, install);
-    const output = install.name === 'snort' ? config.engine.output : 'json';
-    const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-check-'));
-    await chmod(laneDirectory, 0o711);
-    const exit = await validateRules({
-      laneDirectory,
-      driver,
-      install,
-      sandbox: { ...sandbox, session: 'shared' },
-      engineRules: () => engineRules,
-      output,
-    }).finally(() => rm(laneDirectory, { recursive: true, force: true }));
-    if (exit.stopped !== undefined) throw new Error(`${install.name} does not load the rules: ${exit.stopped}`);
-    const errors = driver.ruleErrors(exit.output, 1000);
-    for (const { file, line, reason } of errors.slice(0, MAX_RULE_FINDINGS)) {
-      const at = file === undefined ? '' : `${file}:${line ?? '?'}: `;
+    const { failed, refused } = await tryRules(config, { install, driver, sandbox }, rules.index, engineRules.defaults);
+    for (const { file, line, reason, skipped } of failed.slice(0, MAX_RULE_FINDINGS)) {
       findings.push({
-        level: 'error',
+        level: skipped ? 'warning' : 'error',
         subject,
-        message: `${at}${reason}`,
+        message: `${place({ file, line })}: ${skipped ? `${install.name} skips it: ` : ''}${reason}`,
         remedy: 'correct the rule or take it out',
       });
     }
-    if (errors.length > MAX_RULE_FINDINGS) {
-      findings.push({ level: 'error', subject, message: `and ${errors.length - MAX_RULE_FINDINGS} more errors` });
+    if (failed.length > MAX_RULE_FINDINGS) {
+      const message = `and ${grouped(failed.length - MAX_RULE_FINDINGS)} more: dpi-agent rules check names them`;
+      findings.push({ level: 'error', subject, message });
     }
-    if (exit.code !== 0 && errors.length === 0) {
-      const message = `${install.name} refuses its configuration: ${exit.output.trimEnd().split('\n').at(-1) ?? ''}`;
+    for (const { what, reason } of refused) {
+      const message = `${install.name} refuses ${what}: ${reason}`;
       findings.push({ level: 'error', subject, message, remedy: 'look at engine.extraConfig and engine.arguments' });
     }
-    if (exit.code === 0) {
+    if (refused.length === 0 && failed.every(({ skipped }) => skipped)) {
       const message = `${install.name} accepts ${grouped(rules.index.size)} rules of the sets ${engineRules.defaults.join(', ')}`;
       findings.push({ level: 'ok', subject, message });
     }

@@ -2,13 +2,14 @@
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { messageOf } from '../files/errors.ts';
-import { replay, type Progress, type ReplaySummary } from '../replay/replay.ts';
+import type { Progress, ReplaySummary } from '../replay/replay.ts';
 import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig } from './setup.ts';
+import { replayTaken } from './taken.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
 
@@ -47,16 +48,14 @@ async function run(argv: ReplayArgv): Promise<void> {
   const log = createLog(config);
   const total = await checkFiles(argv.files.map(String));
   const inspection = await prepareInspection(config, log);
-  const { index, engineRules } = await loadRulesOnce(config, inspection.install.name, log);
+  const rules = await loadRulesOnce(config, inspection.install.name, log);
 
   const colours = coloursOf(process.stdout);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
   let rows = 0;
-  const summary = await replay({
+  const { summary } = await replayTaken(config, rules, {
     ...inspection,
-    rules: index,
-    engineRules: () => engineRules,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
     files: argv.files.map(String),

@@ -89,6 +89,11 @@ export interface EngineDriver {
   validateArguments(install: EngineInstall, input: GenerationInput): Promise<string[]>;
   /** Makes errors of the engine's log readable: rule file, line, reason. At most `limit` of them. */
   ruleErrors(log: string, limit: number): RuleError[];
+  /**
+   * Rules that it passed over without an error, because of what they require. Absent where an engine has no such. At
+   * most `limit`.
+   */
+  skippedRules?(log: string, limit: number): RuleError[];
   /** What else it has to say against rules that it takes. At most `limit`. */
   ruleWarnings?(log: string, limit: number): string[];
   /** Packets that the engine counted as analysed, from the summary it prints at its end. */

@@ -5,7 +5,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { messageOf } from '../files/errors.ts';
-import type { EngineDriver } from './engine.ts';
+import type { EngineDriver, RuleError } from './engine.ts';
 import { boundedOutput, exitOf, type EngineExit } from './exit.ts';
 import { layOut } from './folder.ts';
 import type { GenerationOptions } from './generation.ts';
@@ -22,9 +22,21 @@ export interface ValidationLimits {
 /** How a validation ended; `stopped`: it was ended by a limit, and which. */
 export type Validation = EngineExit & { stopped?: string };
 
-/** What an engine says of rules. `errors`: what is wrong with some of them, by the places they came from. */
+/** What an engine says of one rule, by the place that it came from. */
+export interface RuleVerdict {
+  file: string;
+  line: number;
+  reason: string;
+  /** It may only follow from an error in the rule before. */
+  follows?: true;
+}
+
+/**
+ * What an engine says of rules. `skipped`: rules that it does not load, without an error. `errors`: what is wrong with
+ * some rules.
+ */
 export type Verdict =
-  { is: 'accepted' } | { is: 'refused'; reason: string; errors: { file: string; line: number; reason: string }[] };
+  { is: 'accepted'; skipped?: RuleVerdict[] } | { is: 'refused'; reason: string; errors: RuleVerdict[] };
 
 export type ValidationOptions = Omit<GenerationOptions, 'lane' | 'mode'>;
 
@@ -32,6 +44,8 @@ export type ValidationOptions = Omit<GenerationOptions, 'lane' | 'mode'>;
 const JUDGING_MILLIS = 120_000;
 /** Errors of a verdict, at most. */
 const MAX_ERRORS = 10_000;
+/** Reasons of one rule, at most. */
+const MAX_REASONS = 3;
 /** An address space is several times what is resident of it; this only stops what grows faster than it is looked at. */
 const ADDRESS_SPACE_FACTOR = 8;
 const LOOK_MILLIS = 50;
@@ -75,18 +89,38 @@ export async function judgeRules(options: ValidationOptions): Promise<Verdict> {
   return verdictOf(validation, options.driver);
 }
 
-function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
-  if (exit.code === 0 && exit.stopped === undefined) return { is: 'accepted' };
+/** What a validation says of the rules, by the places that they came from. */
+export function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
+  if (exit.code === 0 && exit.stopped === undefined) {
+    return { is: 'accepted', skipped: verdictsOf(driver.skippedRules?.(exit.output, MAX_ERRORS) ?? []) };
+  }
   const found = driver.ruleErrors(exit.output, MAX_ERRORS);
-  const errors = found.flatMap(({ file, line, reason }) =>
-    file === undefined || line === undefined ? [] : [{ file, line, reason }],
-  );
   const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
   const reason =
     exit.stopped ??
     found.map((error) => error.reason)[0] ??
     `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
-  return { is: 'refused', reason, errors: exit.stopped === undefined ? errors : [] };
+  return { is: 'refused', reason, errors: exit.stopped === undefined ? verdictsOf(found) : [] };
+}
+
+/** Reasons for each rule, without those that only follow from its own; at most `MAX_REASONS` of one. */
+export function verdictsOf(errors: readonly RuleError[]): RuleVerdict[] {
+  const places = new Map<string, { file: string; line: number; reasons: string[]; follows: boolean }>();
+  for (const { file, line, reason, follows = false } of errors) {
+    if (file === undefined || line === undefined) continue;
+    const key = `${file}:${line}`;
+    const found = places.get(key) ?? { file, line, reasons: [], follows };
+    places.set(key, found);
+    // What follows from an error of this very rule says nothing more.
+    if (found.reasons.length > 0 && follows) continue;
+    if (found.reasons.length < MAX_REASONS && !found.reasons.includes(reason)) found.reasons.push(reason);
+  }
+  return [...places.values()].map(({ file, line, reasons, follows }) => ({
+    file,
+    line,
+    reason: reasons.join('; '),
+    ...(follows ? { follows } : {}),
+  }));
 }
 
 /** Ends the process at a limit. @returns what ends that, and says which limit was reached. */

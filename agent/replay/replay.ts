@@ -9,9 +9,11 @@ import { basename, join } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { Alert, Position } from '../engine/alert.ts';
+import type { RuleError } from '../engine/engine.ts';
 import type { EngineExit } from '../engine/exit.ts';
 import { startGeneration, type Generation, type GenerationOptions } from '../engine/generation.ts';
 import { createTail, type Tail } from '../engine/readers/tail.ts';
+import { unstage } from '../engine/rules.ts';
 import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
 import { emptySummary, openFeed, type FileSummary } from './feed.ts';
@@ -21,6 +23,8 @@ import type { RuleIndex } from '../rulesets/sets.ts';
 
 /** Files beyond this many share ids. */
 const IDS = 4093;
+/** Skipped rules that are named. */
+const MAX_SKIPPED = 1_000;
 
 export interface ReplayOptions extends Omit<GenerationOptions, 'lane' | 'laneDirectory' | 'mode'> {
   /** Paths; STDIN among them at most once. */
@@ -55,6 +59,12 @@ export interface ReplaySummary {
   /** Pieces of the engine's output that could not be read. */
   unparsable: number;
   signatures: { gid: number; sid: number; rev: number; message: string; count: number }[];
+  /**
+   * Whether the engine began to read: rules that it refuses keep it from that, and then nothing of the files is lost.
+   */
+  started: boolean;
+  /** Rules that the engine passed over for what they require. */
+  skipped: RuleError[];
   /** The engine's failure; what it had found until then was given out. */
   engineError?: Error;
 }
@@ -89,6 +99,8 @@ interface Course {
   readonly progress: Progress;
   readonly signatures: Map<string, ReplaySummary['signatures'][number]>;
   unparsable: number;
+  /** The engine began to read. */
+  hasStarted: boolean;
 }
 
 async function run(options: ReplayOptions, generation: Generation): Promise<ReplaySummary> {
@@ -99,6 +111,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     progress: { bytes: 0, packets: 0, alerts: 0 },
     signatures: new Map(),
     unparsable: 0,
+    hasStarted: false,
   };
   const tail = tailOf(generation);
   const alerts = readAlerts(options, generation, course, tail);
@@ -162,6 +175,7 @@ async function feedFiles(options: ReplayOptions, generation: Generation, course:
       options.onProgress(progress);
     },
   });
+  course.hasStarted = feed.isOpen;
   let packets = 1;
   for (const [index, summary] of files.entries()) {
     if (stop.aborted || !feed.isOpen) break;
@@ -178,7 +192,7 @@ async function feedFiles(options: ReplayOptions, generation: Generation, course:
 
 /** @param isEmpty The engine was ended, as there was nothing to inspect. */
 function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isEmpty: boolean): ReplaySummary {
-  const { files, progress, signatures, unparsable } = course;
+  const { files, progress, signatures, unparsable, hasStarted } = course;
   const inspected = isEmpty ? 0 : options.driver.analysedPackets(exit.output);
   return {
     files,
@@ -188,6 +202,8 @@ function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isE
     alerts: progress.alerts,
     unparsable,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
+    started: hasStarted,
+    skipped: options.driver.skippedRules?.(unstage(exit.output, options.engineRules().files), MAX_SKIPPED) ?? [],
     ...(exit.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, exit) }),
   };
 }

@@ -2,7 +2,7 @@
  * Decides what of changed rules an engine is given: what it refuses is left out, and where that can't be told rule by
  * rule, a whole set stays as it was last good. Tries are bounded, whatever the rules are.
  */
-import type { Verdict } from '../engine/validate.ts';
+import type { RuleVerdict, Verdict } from '../engine/validate.ts';
 import { ruleKey } from './files.ts';
 import { keepRule, type DuplicateRule, type IndexedRule, type RuleIndex } from './sets.ts';
 
@@ -59,7 +59,8 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
   let candidate = offered;
   let verdict = await validate(candidate);
   for (let round = 0; round < MAX_ROUNDS && verdict.is === 'refused' && verdict.errors.length > 0; round++) {
-    const next = withoutErrors(candidate, verdict.errors);
+    // In the end also those that might only follow from others.
+    const next = leaveOutRules(candidate, verdict.errors, round >= MAX_ROUNDS / 2);
     if (next === undefined) break;
     if (!leaveOut) {
       const failed = [...next.sets.values()].flatMap((set) =>
@@ -72,7 +73,8 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
     }
     verdict = await validate(candidate);
   }
-  if (verdict.is === 'accepted') return { candidate, refused };
+  if (verdict.is === 'accepted')
+    return { candidate: leaveOutRules(candidate, verdict.skipped ?? [], true) ?? candidate, refused };
 
   // It is not known which rule it is. Each set that is new, by itself:
   const { reason } = verdict;
@@ -99,26 +101,32 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
   };
 }
 
-/** Undefined when no error is of a rule that is known. */
-function withoutErrors(
-  candidate: Candidate,
-  errors: { file: string; line: number; reason: string }[],
-): Candidate | undefined {
-  const reasons = new Map(errors.map(({ file, line, reason }) => [`${file}:${line}`, reason]));
+/**
+ * Without the rules that these are about; undefined when there is none that is known.
+ * @param all Also those whose error may only follow from the rule before, which has one too.
+ */
+function leaveOutRules(candidate: Candidate, about: readonly RuleVerdict[], all: boolean): Candidate | undefined {
+  const errors = new Map(about.map((error) => [`${error.file}:${error.line}`, error]));
   let isLess = false;
   const sets = new Map<string, SetVersion>();
   for (const [name, set] of candidate.sets) {
     const rules: IndexedRule[] = [];
     const failed = [...set.failed];
+    let isBehindError = false;
     for (const rule of set.rules) {
-      const reason = reasons.get(`${rule.file}:${rule.line}`);
-      if (reason === undefined) rules.push(rule);
-      else failed.push({ set: name, gid: rule.gid, sid: rule.sid, file: rule.file, line: rule.line, reason });
+      const error = errors.get(`${rule.file}:${rule.line}`);
+      if (error === undefined || (error.follows === true && isBehindError && !all)) rules.push(rule);
+      else failed.push(failedOf(name, rule, error.reason));
+      isBehindError = error !== undefined;
     }
     isLess ||= rules.length < set.rules.length;
     sets.set(name, { ...set, rules, failed });
   }
   return isLess ? { ...candidate, sets } : undefined;
+}
+
+function failedOf(set: string, { gid, sid, file, line }: IndexedRule, reason: string): FailedRule {
+  return { set, gid, sid, file, line, reason };
 }
 
 /** With sets as they were last good, or without them. */

@@ -5,7 +5,7 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import type { Candidate, SetVersion } from './admit.ts';
-import { readRuleFile } from './files.ts';
+import { readRuleFile, type Place } from './files.ts';
 import { readOverrides } from './overrides.ts';
 import {
   defaultSets,
@@ -80,9 +80,13 @@ async function readSet(
 ): Promise<SetVersion> {
   const loaded = await loadSets([set], sources.engine, hooks);
   for (const { file, line, reason } of loaded.problems.slice(0, MAX_WARNINGS)) log.warn({ file, line, reason }, 'rule');
+  for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_WARNINGS))
+    log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
   const failed = loaded.refused.map(({ ...rule }) => rule);
   return { name: set.name, hash, changedAt, rules: [...loaded.index.values()], failed };
 }
+
+const place = ({ file, line }: Place): string => `${file}:${line}`;
 
 async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; changedAt: number }> {
   const hash = createHash('sha256').update(salt);

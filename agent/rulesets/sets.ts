@@ -240,7 +240,7 @@ export function keepRule(rule: IndexedRule, index: Map<string, IndexedRule>, dup
   const [kept, dropped] = rule.rev > other.rev ? [rule, other] : [other, rule];
   index.set(key, { ...kept, sets: [...new Set([...other.sets, ...rule.sets])] });
   // A set may well repeat another's rules.
-  if (other.sets.includes(rule.sets[0] ?? '') || other.rev !== rule.rev)
+  if (other.sets.includes(rule.sets[0] ?? '') || other.text !== rule.text)
     duplicates.push({ gid: rule.gid, sid: rule.sid, kept: place(kept), dropped: place(dropped) });
 }
 

@@ -52,6 +52,92 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect((await run(['rules', 'check'], [path])).stdout).toMatch(/^ok .* given 3 rules of custom: 0 refused/);
     });
 
+    test('with two rules of one signature: check names the one that is dropped, and the later revision fires', async () => {
+      const other = (rev: number): string => rule(1).replace(MARKER, 'other').replace('rev:1', `rev:${rev}`);
+      for (const [text, dropped, code, fires] of [
+        [`${other(1)}\n${rule(1)}\n`, 'dup.rules:2: rule 1:1: another rule of the same revision is at', 1, []],
+        [`${rule(1)}\n${other(0)}\n`, 'dup.rules:2: rule 1:1: its revision 1 is at', 0, ['1:1']],
+        [`${other(0)}\n${rule(1)}\n`, 'dup.rules:1: rule 1:1: its revision 1 is at', 0, ['1:1']],
+        [`${rule(1)}\n${rule(1)}\n`, 'dup.rules:2: rule 1:1: the same rule is at', 0, ['1:1']],
+      ] as const) {
+        const path = file('dup.rules', text);
+        const checked = await run(['rules', 'check'], [path]);
+        expect(checked.stdout).toContain(`dropped  ${workspace.directory}/${dropped}`);
+        expect(checked.stdout).toContain('given 1 rules of custom: 0 refused, 1 dropped');
+        expect(checked.code).toBe(code);
+        expect(await fired(path)).toEqual(fires);
+      }
+    }, 120_000);
+
+    test('with bad rules: replay, rules test and check leave these out and say so, and no others', async () => {
+      const broken = [
+        rule(2, 'contnt:"x"; '),
+        rule(4, 'content:"x;y"; nocase_:1; '),
+        rule(6).replace('msg:"rule 6"', 'msg:"rule; 6'),
+      ];
+      const lines = [rule(1), broken[0], rule(3), broken[1], rule(5), broken[2], rule(7)];
+      const path = file('bad.rules', `${lines.join('\n')}\n`);
+      expect(await fired(path)).toEqual(['1:1', '1:3', '1:5', '1:7']);
+      const replayed = await run(['replay', pcap], [path], '-o', 'json');
+      expect(replayed.stderr).toContain(`left out: ${path}:2: rule 1:2: `);
+      expect(replayed.stderr).toContain(`left out: ${path}:4: rule 1:4: `);
+      expect(replayed.stderr).not.toContain(`left out: ${path}:3`);
+      expect(replayed.stdout.trim().split('\n')).toHaveLength(4);
+      expect(replayed.code).toBe(0);
+      const strict = await run(['replay', pcap], [path], '--rulesLeaveOut', 'false');
+      expect(strict.code).toBe(1);
+      const checked = await run(['rules', 'check'], [path]);
+      expect(checked.stdout).toMatch(/: 3 refused, in /);
+      expect(checked.code).toBe(1);
+    }, 120_000);
+
+    test("in Snort 2's syntax: it is named, and what Snort 3 writes; counts are of rules", async () => {
+      const path = file(
+        'two.snort.rules',
+        [
+          rule(1),
+          'var NET 10.0.0.0/8',
+          'config disable_decode_alerts',
+          'suppress gen_id 1, sig_id 1',
+          rule(2, 'content:"x"; nocase; '),
+          rule(3, 'threshold: type limit, track by_src, count 1, seconds 60; '),
+          rule(4).replace('->', '<-'),
+          rule(5, String.raw`pcre:"/a[^;]/"; `),
+          rule(6).replace('msg:"rule 6"; ', ''),
+        ].join('\n'),
+      );
+      const { stdout, code } = await run(['rules', 'check'], [path]);
+      const said = (line: number): string => stdout.split('\n').find((text) => text.includes(`:${line}: `)) ?? '';
+      expect(said(2)).toMatch(/^no rule .*Snort 2's syntax: Snort 3 writes ips\.variables/);
+      expect(said(3)).toMatch(/^no rule .*Snort 2's syntax/);
+      expect(said(4)).toMatch(/^no rule .*alerts\.policy/);
+      expect(said(5)).toMatch(/^refused .*nocase: Snort 2's syntax: Snort 3 writes content:"…", nocase/);
+      expect(said(6)).toMatch(/^refused .*threshold: Snort 2's syntax: Snort 3 writes detection_filter/);
+      expect(said(7)).toMatch(/^refused .*write it the other way round/);
+      expect(said(8)).toMatch(/^refused .*Snort 3 writes \\x3b/);
+      expect(said(9)).toBe('');
+      expect(stdout).toContain(': 4 refused, 3 lines are no rules, in ');
+      expect(code).toBe(1);
+    });
+
+    if (engine === 'suricata') {
+      test('with rules that require what is not there: each is named, with the reason', async () => {
+        const path = file(
+          'requires.rules',
+          [rule(1, 'requires: version >= 99.0.0; '), rule(2, 'requires: feature nothing; '), rule(3)].join('\n'),
+        );
+        const checked = await run(['rules', 'check'], [path]);
+        expect(checked.stdout).toContain(
+          `skipped  ${path}:1: rule 1:1: Suricata version less than required: version >= 99.0.0`,
+        );
+        expect(checked.stdout).toContain(`skipped  ${path}:2: rule 1:2: `);
+        expect(checked.stdout).toContain('given 3 rules of custom: 0 refused, 2 skipped');
+        expect(checked.code).toBe(0);
+        const replayed = await run(['replay', pcap], [path]);
+        expect(replayed.stderr).toContain(`left out: ${path}:1: Suricata version less than required`);
+      });
+    }
+
     test('without a rule are a failure that says why', async () => {
       const off = file('off.rules', `# ${rule(1)}\n`);
       const wide = file('wide.rules', Buffer.concat([Buffer.from('fffe0000', 'hex'), Buffer.from('a\0\0\0')]));

@@ -16,11 +16,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import pino from 'pino';
-import type { EngineDriver } from '../../agent/engine/engine.ts';
+import type { EngineDriver, RuleError } from '../../agent/engine/engine.ts';
 import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
 import { startGeneration, type Generation, type GenerationOptions } from '../../agent/engine/generation.ts';
-import { judgeRules, validateRules } from '../../agent/engine/validate.ts';
+import { judgeRules, validateRules, verdictOf } from '../../agent/engine/validate.ts';
 import { identityOf } from '../../agent/files/process.ts';
 import { unstage, type EngineRules, type StagedFile } from '../../agent/engine/rules.ts';
 import type { Sandbox } from '../../agent/engine/sandbox.ts';
@@ -468,7 +468,7 @@ describe('validateRules', () => {
 
 describe('judgeRules', () => {
   test.each([
-    ['accepts them where the engine does', 'exit 0', { is: 'accepted' }],
+    ['accepts them where the engine does', 'exit 0', { is: 'accepted', skipped: [] }],
     [
       'says what is wrong with which rule',
       'echo "ERROR: /r/x:7 bad"; exit 1',
@@ -488,5 +488,26 @@ describe('judgeRules', () => {
     const { lane: _lane, mode: _mode, ...given } = options('');
     const broken = { ...driver, validateArguments: () => Promise.reject(new Error('no')) };
     await expect(judgeRules({ ...given, driver: broken })).rejects.toThrow('snort cannot be started: no');
+  });
+});
+
+describe('verdictOf', () => {
+  test('makes the reasons of one rule one, without those that only follow from its own', () => {
+    const at = { file: 'a', line: 1 };
+    const ruleErrors = (): RuleError[] => [
+      { ...at, reason: 'unknown x' },
+      { ...at, reason: 'syntax error', follows: true },
+      { ...at, reason: 'unknown y' },
+      { file: 'a', line: 2, reason: 'lost', follows: true },
+      { reason: 'of no rule' },
+    ];
+    expect(verdictOf({ code: 1, signal: null, output: '' }, { ...driver, ruleErrors })).toEqual({
+      is: 'refused',
+      reason: 'unknown x',
+      errors: [
+        { ...at, reason: 'unknown x; unknown y' },
+        { file: 'a', line: 2, reason: 'lost', follows: true },
+      ],
+    });
   });
 });

@@ -62,6 +62,51 @@ describe('admit', () => {
     ]);
   });
 
+  test('one whose error may only follow from that of the rule before has another try without it', async () => {
+    const given = candidate([set('a', [1, 2, 3, 4])]);
+    const tried: number[][] = [];
+    const validate = ({ sets }: Candidate): Promise<Verdict> => {
+      const sids = sets.get('a')?.rules.map(({ sid }) => sid) ?? [];
+      tried.push(sids);
+      const error = (line: number, reason: string, follows?: true) => ({
+        file: '/r/a',
+        line,
+        reason,
+        ...(follows === undefined ? {} : { follows }),
+      });
+      if (sids.includes(1))
+        return Promise.resolve({
+          is: 'refused',
+          reason: 'x',
+          errors: [error(1, 'no end'), error(2, 'lost', true), error(4, 'lost', true)],
+        });
+      if (sids.includes(4)) return Promise.resolve({ is: 'refused', reason: 'x', errors: [error(4, 'nonsense')] });
+      return Promise.resolve({ is: 'accepted' });
+    };
+    const { candidate: taken } = await admit(given, { good: undefined, leaveOut: true, validate });
+    expect(sidsOf(taken)).toEqual({ a: [2, 3] });
+    expect(taken.sets.get('a')?.failed.map(({ sid, reason }) => [sid, reason])).toEqual([
+      [1, 'no end'],
+      [4, 'lost'],
+    ]);
+    expect(tried).toEqual([
+      [1, 2, 3, 4],
+      [2, 3],
+    ]);
+  });
+
+  test('what the engine skips is named with its reason, and not loaded', async () => {
+    const skipped = [{ file: '/r/a', line: 2, reason: 'needs version 8' }];
+    const validate = (): Promise<Verdict> => Promise.resolve({ is: 'accepted', skipped });
+    const { candidate: taken } = await admit(candidate([set('a', [1, 2])]), {
+      good: undefined,
+      leaveOut: true,
+      validate,
+    });
+    expect(sidsOf(taken)).toEqual({ a: [1] });
+    expect(taken.sets.get('a')?.failed).toEqual([{ set: 'a', gid: 1, sid: 2, ...skipped[0] }]);
+  });
+
   test('or their sets are, where rules may not be left out: they stay as they were', async () => {
     const { validate } = engine(['/r/a:2']);
     const good = candidate([set('a', [1]), set('b', [5])]);

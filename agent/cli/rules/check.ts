@@ -1,10 +1,15 @@
 /** `dpi-agent rules check`: lets the engine load the rules, and names each one that it refuses, or can't be given. */
 import type { Argv, CommandModule } from 'yargs';
+import { planSandbox } from '../../engine/sandbox.ts';
+import type { Config } from '../../config/load.ts';
+import type { EngineInstall } from '../../engine/engine.ts';
 import { changeWarnings, noRules } from '../../rulesets/open.ts';
+import { isOfRule } from '../../rulesets/rule.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
-import { place, readConfig } from '../setup.ts';
+import { createDriver, place, readConfig } from '../setup.ts';
+import { tryRules } from '../tried.ts';
 import {
   failing,
   neededEngine,
@@ -12,10 +17,9 @@ import {
   printJson,
   printLine,
   RULES_FLAGS,
-  stageAll,
   surveyRules,
   TITLES,
-  validate,
+  type Survey,
 } from './common.ts';
 
 interface CheckArgv {
@@ -25,8 +29,17 @@ interface CheckArgv {
 
 export interface RuleRefusal {
   by: 'engine' | 'translation' | 'reading';
+  signature?: string;
   file?: string;
   line?: number;
+  reason: string;
+}
+
+/** A rule that is not loaded, and for that no error. */
+export interface PassedRule {
+  signature: string;
+  file: string;
+  line: number;
   reason: string;
 }
 
@@ -46,64 +59,124 @@ export const command: CommandModule<object, CheckArgv> = {
     const survey = await surveyRules(config, install.name);
     const names = argv.all ? [...survey.sets.keys()] : survey.used;
     if (names.length === 0) throw new CommandError('no rules: name some with --rules or --rule-sets');
-    const files = stageAll(survey, names);
-    const nothing = noRules({ ...survey.loaded, index: new Map() });
-    if (files.length === 0 && nothing !== undefined) throw new CommandError(nothing, EXIT.failed);
-    const result = await failing(() => validate(config, install, files), EXIT.failed);
-    const ofSets = <T extends { set: string }>(items: readonly T[]): T[] =>
-      items.filter(({ set }) => names.includes(set));
-    const refused: RuleRefusal[] = [
-      ...ofSets(survey.loaded.problems).map(({ file, line, reason }) => ({
-        by: 'reading' as const,
-        file,
-        line,
-        reason,
-      })),
-      ...ofSets(survey.loaded.refused).map(({ file, line, reason }) => ({
-        by: 'translation' as const,
-        file,
-        line,
-        reason,
-      })),
-      ...result.errors.map(({ file, line, reason }) => ({
-        by: 'engine' as const,
-        ...(file === undefined ? {} : { file }),
-        ...(line === undefined ? {} : { line }),
-        reason,
-      })),
-      ...(result.otherwise === undefined ? [] : [{ by: 'engine' as const, reason: result.otherwise }]),
-    ];
-    const rules = [...survey.loaded.index.values()].filter((rule) =>
-      rule.sets.some((set) => names.includes(set)),
-    ).length;
-    const warnings = changeWarnings(survey.loaded, config.ruleChanges);
-    const accepted = result.accepted && refused.length === 0;
-    process.exitCode = accepted ? EXIT.ok : EXIT.failed;
-    if (argv.output === 'json') {
-      printJson({
-        engine: install.name,
-        version: install.version,
-        sets: names,
-        rules,
-        accepted,
-        millis: result.millis,
-        refused,
-        warnings,
-      });
-      return;
-    }
-    const colours = coloursOf(process.stdout);
-    for (const { by, file, line, reason } of refused) {
-      const at = file === undefined ? '' : `${line === undefined ? file : place({ file, line })}: `;
-      const note = by === 'translation' ? ' (not translated)' : '';
-      printLine(`${colours.red('refused')}  ${stripControls(`${at}${reason}${note}`)}`);
-    }
-    for (const { line, reason } of warnings)
-      printLine(`${colours.yellow('warning')}  ${stripControls(`${line}: ${reason}`)}`);
-    const by = `${TITLES[install.name]} ${install.version}`;
-    printLine(
-      `${accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${grouped(rules)} rules of ${names.join(', ')}: ` +
-        `${grouped(refused.length)} refused, in ${(result.millis / 1000).toFixed(1)} s`,
-    );
+    const found = await failing(() => checkRules(config, install, survey, names), EXIT.failed);
+    process.exitCode = found.accepted ? EXIT.ok : EXIT.failed;
+    if (argv.output === 'json') printJson({ engine: install.name, version: install.version, sets: names, ...found });
+    else printFindings(found, `${TITLES[install.name]} ${install.version}`, names);
   },
 };
+
+interface Checked {
+  /** That the engine was given. */
+  rules: number;
+  accepted: boolean;
+  millis: number;
+  /** What is wrong: rules, and other text in the files. */
+  refused: RuleRefusal[];
+  /** How many of `refused` are rules. */
+  refusedRules: number;
+  /** What the engine passes over for what it requires. */
+  skipped: PassedRule[];
+  /** What another rule of the same signature takes the place of. */
+  dropped: PassedRule[];
+  warnings: { line: string; reason: string }[];
+  engineWarnings: string[];
+}
+
+async function checkRules(config: Config, install: EngineInstall, survey: Survey, names: string[]): Promise<Checked> {
+  const { loaded } = survey;
+  const ofSets = <T extends { set: string }>(items: readonly T[]): T[] =>
+    items.filter(({ set }) => names.includes(set));
+  const given = [...loaded.index.values()].filter((rule) => rule.sets.some((set) => names.includes(set)));
+  const nothing = noRules({ ...loaded, index: new Map() });
+  if (given.length === 0 && nothing !== undefined) throw new Error(nothing);
+  const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
+  const tried = await tryRules(
+    config,
+    { install, driver: createDriver(config, install), sandbox },
+    loaded.index,
+    names,
+  );
+  const problems = ofSets(loaded.problems);
+  const untranslated = ofSets(loaded.refused);
+  const refusedByEngine = tried.failed.filter(({ skipped }) => !skipped);
+  const refused: RuleRefusal[] = [
+    ...problems.map(({ file, line, reason }) => ({ by: 'reading' as const, file, line, reason })),
+    ...untranslated.map((rule) => ({ by: 'translation' as const, ...passed(rule) })),
+    ...refusedByEngine.map((rule) => ({ by: 'engine' as const, ...passed(rule) })),
+    ...tried.refused.map(({ what, reason }) => ({ by: 'engine' as const, reason: `${what}: ${reason}` })),
+  ];
+  const dropped = droppedRules(survey, names);
+  return {
+    rules: given.length,
+    accepted: refused.length === 0 && dropped.every(({ isLoss }) => !isLoss),
+    millis: tried.millis,
+    refused,
+    refusedRules: problems.filter(isOfRule).length + untranslated.length + refusedByEngine.length,
+    skipped: tried.failed.filter(({ skipped }) => skipped).map(passed),
+    dropped: dropped.map(passed),
+    warnings: changeWarnings(loaded, config.ruleChanges),
+    engineWarnings: tried.warnings,
+  };
+}
+
+function passed({
+  gid,
+  sid,
+  file,
+  line,
+  reason,
+}: Omit<PassedRule, 'signature'> & { gid: number; sid: number }): PassedRule {
+  return { signature: `${gid}:${sid}`, file, line, reason };
+}
+
+/** `isLoss`: it is another rule, and not an earlier revision of the same. */
+function droppedRules({ sets, loaded, seen }: Survey, names: readonly string[]) {
+  const files = new Set(names.flatMap((name) => sets.get(name)?.files ?? []).map(({ path }) => path));
+  const texts = new Map(seen.map(({ rule }) => [place(rule), rule.text]));
+  return loaded.duplicates
+    .filter(({ dropped }) => files.has(dropped.file))
+    .map(({ gid, sid, kept, dropped }) => {
+      const isSame = texts.get(place(kept)) === texts.get(place(dropped));
+      const isLoss = kept.rev === dropped.rev && !isSame;
+      const which = isSame
+        ? 'the same rule'
+        : isLoss
+          ? 'another rule of the same revision'
+          : `its revision ${kept.rev}`;
+      return { gid, sid, ...dropped, isLoss, reason: `${which} is at ${place(kept)}, which is the one that is loaded` };
+    });
+}
+
+function printFindings(found: Checked, by: string, names: readonly string[]): void {
+  const colours = coloursOf(process.stdout);
+  const { refused, refusedRules, skipped, dropped, warnings, engineWarnings } = found;
+  for (const problem of refused) {
+    const { by: who, file, line, reason } = problem;
+    const at = file === undefined ? '' : `${line === undefined ? file : place({ file, line })}: `;
+    const note = who === 'translation' ? ' (not translated)' : '';
+    const label = isOfRule({ line: 0, reason }) ? 'refused' : 'no rule';
+    printLine(`${colours.red(label)}  ${stripControls(`${at}${reason}${note}`)}`);
+  }
+  for (const [label, rules] of [
+    ['dropped', dropped],
+    ['skipped', skipped],
+  ] as const) {
+    for (const { signature, reason, ...at } of rules)
+      printLine(`${colours.yellow(label)}  ${stripControls(`${place(at)}: rule ${signature}: ${reason}`)}`);
+  }
+  for (const { line, reason } of warnings)
+    printLine(`${colours.yellow('warning')}  ${stripControls(`${line}: ${reason}`)}`);
+  for (const text of engineWarnings) printLine(`${colours.yellow('warning')}  ${stripControls(text)}`);
+  const others = refused.filter((problem) => !isOfRule({ line: 0, reason: problem.reason })).length;
+  const counts = [
+    `${grouped(refusedRules)} refused`,
+    ...(skipped.length === 0 ? [] : [`${grouped(skipped.length)} skipped`]),
+    ...(dropped.length === 0 ? [] : [`${grouped(dropped.length)} dropped`]),
+    ...(others === 0 ? [] : [others === 1 ? '1 line is no rule' : `${grouped(others)} lines are no rules`]),
+  ];
+  printLine(
+    `${found.accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${grouped(found.rules)} rules of ${names.join(', ')}: ` +
+      `${counts.join(', ')}, in ${(found.millis / 1000).toFixed(1)} s`,
+  );
+}

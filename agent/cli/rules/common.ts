@@ -1,22 +1,12 @@
-/**
- * What the subcommands of `dpi-agent rules` share: their flags, the rules that there are, and how refusals of an engine
- * are told.
- */
-import { chmod, mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+/** What the subcommands of `dpi-agent rules` share: their flags, and the rules that there are. */
 import type { Config } from '../../config/load.ts';
-import type { EngineInstall, EngineName, RuleError } from '../../engine/engine.ts';
+import type { EngineInstall, EngineName } from '../../engine/engine.ts';
 import { findEngine } from '../../engine/find.ts';
-import { validateRules } from '../../engine/validate.ts';
-import { planSandbox } from '../../engine/sandbox.ts';
-import type { EngineRules, StagedFile } from '../../engine/rules.ts';
 import { findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../../rulesets/open.ts';
-import { readOverrides } from '../../rulesets/overrides.ts';
-import { stageSets, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
+import type { RuleSet, SeenRule } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { COMMON_FLAGS, createDriver } from '../setup.ts';
+import { COMMON_FLAGS } from '../setup.ts';
 
 const { config, engine, rules } = COMMON_FLAGS;
 export const RULES_FLAGS = {
@@ -76,60 +66,6 @@ export async function failing<T>(action: () => Promise<T>, exitCode: number = EX
       exitCode,
     );
   }
-}
-
-export interface Validation {
-  accepted: boolean;
-  errors: RuleError[];
-  /** The last line that the engine printed, where it names no rule. */
-  otherwise?: string;
-  millis: number;
-}
-
-/** Lets the engine load the files, in a process of its own that ends then. */
-export async function validate(
-  configuration: Config,
-  install: EngineInstall,
-  ruleFiles: StagedFile[],
-  limit = 10_000,
-): Promise<Validation> {
-  const driver = createDriver(configuration, install);
-  const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
-  const overrides = await readOverrides(configuration.engine.extraConfig);
-  const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-rules-'));
-  const started = performance.now();
-  try {
-    await chmod(laneDirectory, 0o711);
-    const engineRules: EngineRules = {
-      files: ruleFiles,
-      defaults: [...new Set(ruleFiles.flatMap(({ sets }) => sets))],
-      policies: [],
-      ...(overrides === undefined ? {} : { overrides }),
-    };
-    const exit = await validateRules({
-      laneDirectory,
-      driver,
-      install,
-      sandbox: { ...sandbox, session: 'shared' },
-      engineRules: () => engineRules,
-      output: 'json',
-    });
-    const errors = driver.ruleErrors(exit.output, limit);
-    const last = exit.output.trimEnd().split('\n').at(-1) ?? '';
-    return {
-      accepted: exit.code === 0,
-      errors,
-      ...(exit.code !== 0 && errors.length === 0 ? { otherwise: stripControls(last.slice(0, 500)) } : {}),
-      millis: Math.round(performance.now() - started),
-    };
-  } finally {
-    await rm(laneDirectory, { recursive: true, force: true });
-  }
-}
-
-/** Files of all rules of these sets. */
-export function stageAll({ loaded }: Pick<Survey, 'loaded'>, names: Iterable<string>): StagedFile[] {
-  return stageSets(loaded.index, new Set(names));
 }
 
 /** One object on stdout. */

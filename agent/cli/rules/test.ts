@@ -3,7 +3,6 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
-import { replay } from '../../replay/replay.ts';
 import { parseRules } from '../../rulesets/rule.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
@@ -12,6 +11,7 @@ import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig } from '../setup.ts';
+import { replayTaken } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -68,7 +68,7 @@ export const command: CommandModule<object, TestArgv> = {
 };
 
 async function run(argv: TestArgv, files: string[], own: string): Promise<void> {
-  let flags: Record<string, unknown> = { logLevel: 'error', ...argv };
+  let flags: Record<string, unknown> = { logLevel: 'warn', ...argv };
   if (argv.rule !== undefined) {
     if (Array.isArray(flags['rules'])) throw new CommandError('expected --rule or --rules, not both');
     const file = join(own, 'command-line.rules');
@@ -80,13 +80,11 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   const total = await checkFiles(files);
   const log = createLog(config);
   const inspection = await prepareInspection(config, log);
-  const { index, engineRules } = await loadRulesOnce(config, inspection.install.name, log);
+  const loaded = await loadRulesOnce(config, inspection.install.name, log);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
-  const summary = await replay({
+  const { summary, index, leftOut } = await replayTaken(config, loaded, {
     ...inspection,
-    rules: index,
-    engineRules: () => engineRules,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
     files,
@@ -124,7 +122,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
   if (argv.output === 'json') {
     const { name, version } = inspection.install;
-    printJson({ engine: name, version, packets: summary.packets, alerts: summary.alerts, rules, fired });
+    printJson({ engine: name, version, packets: summary.packets, alerts: summary.alerts, rules, leftOut, fired });
     return;
   }
   const colours = coloursOf(process.stdout);

@@ -3,16 +3,19 @@ import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { findRuleFiles } from '../../rulesets/files.ts';
 import { loadWithChanges } from '../../rulesets/open.ts';
-import { SET_NAME, stageSets } from '../../rulesets/sets.ts';
+import { SET_NAME } from '../../rulesets/sets.ts';
 import { COMMUNITY_URL, rollBack, UpdateError, updateSet } from '../../rulesets/update.ts';
 import { parseDuration, parseSize } from '../../config/leaves.ts';
 import type { Config } from '../../config/load.ts';
+import { planSandbox } from '../../engine/sandbox.ts';
+import { messageOf } from '../../files/errors.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped } from '../print.ts';
-import { place, readConfig } from '../setup.ts';
+import { createDriver, place, readConfig } from '../setup.ts';
+import { tryRules } from '../tried.ts';
 import { version } from '../version.ts';
-import { neededEngine, OWN, printJson, RULES_FLAGS, TITLES, validate } from './common.ts';
+import { neededEngine, OWN, printJson, RULES_FLAGS, TITLES } from './common.ts';
 
 interface UpdateArgv {
   from: string;
@@ -133,24 +136,32 @@ async function checkVersion(
   const paths = await findRuleFiles(directory);
   const files = paths.map((path) => ({ path, syntax: 'either' as const }));
   const loaded = await loadWithChanges(configuration, install.name, [{ name: set, files }]);
-  const result = await validate(configuration, install, stageSets(loaded.index, new Set([set])));
+  const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
+  const driver = createDriver(configuration, install);
   const title = `${TITLES[install.name]} ${install.version}`;
-  if (!result.accepted && result.otherwise !== undefined) {
-    throw new UpdateError(`${title} does not load it: ${result.otherwise}`);
-  }
-  const refused = result.errors.length;
-  const list = result.errors.slice(0, MAX_REFUSED_LISTED).map(({ file, line, reason }) => {
-    const at = file === undefined ? '' : `${place({ file: file.slice(file.lastIndexOf('/') + 1), line: line ?? 0 })}: `;
-    return `${title} refuses ${at}${reason}`;
-  });
-  if (refused > list.length) list.push(`${title} refuses ${grouped(refused)} in all`);
-  if (refused * 10 > loaded.index.size) {
+  const tried = await tryRules(configuration, { install, driver, sandbox }, loaded.index, [set]).catch(
+    (error: unknown) => {
+      throw new UpdateError(`${title} does not load it: ${messageOf(error)}`);
+    },
+  );
+  const [unclear] = tried.refused;
+  if (unclear !== undefined) throw new UpdateError(`${title} does not load it: ${unclear.what}: ${unclear.reason}`);
+  const shorter = (file: string): string => file.slice(directory.length + 1);
+  const refused = tried.failed.filter(({ skipped }) => !skipped);
+  const skipped = tried.failed.length - refused.length;
+  const list = refused
+    .slice(0, MAX_REFUSED_LISTED)
+    .map(({ file, line, reason }) => `${title} refuses ${place({ file: shorter(file), line })}: ${reason}`);
+  if (refused.length > list.length) list.push(`${title} refuses ${grouped(refused.length)} in all`);
+  if (refused.length * 10 > loaded.index.size) {
     throw new UpdateError(
-      [`${title} refuses ${grouped(refused)} of ${grouped(loaded.index.size)} rules: it stays as it was`, ...list].join(
-        '\n',
-      ),
+      [
+        `${title} refuses ${grouped(refused.length)} of ${grouped(loaded.index.size)} rules: it stays as it was`,
+        ...list,
+      ].join('\n'),
     );
   }
+  if (skipped > 0) list.push(`${title} skips ${grouped(skipped)} rules for what they require: rules check names them`);
   return list;
 }
 

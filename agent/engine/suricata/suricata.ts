@@ -134,6 +134,8 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
       return [...common(config, input), '-T', ...settings.arguments];
     },
     ruleErrors,
+    skippedRules,
+    ruleWarnings,
     analysedPackets(log) {
       // "i: pcap: read 1 file, 1234 packets, 567890 bytes"
       const last = [...log.matchAll(/pcap: read \d+ files?, (\d+) packets/g)].at(-1)?.[1];
@@ -350,4 +352,28 @@ function ruleErrors(log: string, limit: number): RuleError[] {
   }
   if (reason !== '' && errors.length < limit) errors.push({ reason });
   return errors;
+}
+
+/**
+ * Lines like `Info: detect: Skipping signature due to missing requirements: … from file x.rules at line 5`, with the
+ * reason in the line before.
+ */
+function skippedRules(log: string, limit: number): RuleError[] {
+  const skipped: RuleError[] = [];
+  let reason = 'its requirements are not met';
+  for (const line of log.split('\n')) {
+    if (skipped.length >= limit) break;
+    const why = /^(?:\S+ - )?I(?:nfo)?: detect-requires: Suricata did not meet the rule requirements: (.*)$/.exec(
+      line,
+    )?.[1];
+    if (why !== undefined) reason = why;
+    const place = /^(?:\S+ - )?I(?:nfo)?: detect: Skipping signature .* from file (.+) at line (\d+)$/.exec(line);
+    if (place !== null) skipped.push({ file: place[1] ?? '', line: Number(place[2]), reason });
+  }
+  return skipped;
+}
+
+function ruleWarnings(log: string, limit: number): string[] {
+  const found = [...log.matchAll(/^(?:\S+ - )?W(?:arning)?: (.*)$/gm)].map((match) => match[1] ?? '');
+  return [...new Set(found)].slice(0, limit);
 }

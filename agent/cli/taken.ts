@@ -1,0 +1,77 @@
+/**
+ * A replay by the rules that the engine takes: what it refuses is left out and named, as an agent that runs does it.
+ *
+ * The engine is asked only where it ends before it has read anything: good rules are loaded once, not twice.
+ */
+import type { Config } from '../config/load.ts';
+import type { EngineRules } from '../engine/rules.ts';
+import { messageOf } from '../files/errors.ts';
+import { replay, type ReplayOptions, type ReplaySummary } from '../replay/replay.ts';
+import { engineRulesOf } from '../rulesets/open.ts';
+import type { RuleIndex } from '../rulesets/sets.ts';
+import { stripControls } from '../text.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { grouped } from './print.ts';
+import { tryRules } from './tried.ts';
+
+/** Rules that are named; the rest is counted. */
+const MAX_NAMED = 20;
+
+export interface LeftOutRule {
+  file?: string;
+  line?: number;
+  reason: string;
+}
+
+export interface TakenReplay {
+  summary: ReplaySummary;
+  /** The rules by which it inspected. */
+  index: RuleIndex;
+  leftOut: LeftOutRule[];
+}
+
+/** @throws CommandError where the engine takes none of the rules. */
+export async function replayTaken(
+  config: Config,
+  { index, engineRules }: { index: RuleIndex; engineRules: EngineRules },
+  options: Omit<ReplayOptions, 'rules' | 'engineRules'>,
+): Promise<TakenReplay> {
+  const first = await replay({ ...options, rules: index, engineRules: () => engineRules });
+  const isRefused = first.engineError !== undefined && !first.started && !options.abandon.aborted;
+  if (!isRefused || !config.rulesLeaveOut) return named({ summary: first, index, leftOut: [...first.skipped] });
+
+  const names = new Set([...index.values()].flatMap(({ sets }) => sets));
+  const { taken, failed, refused } = await tryRules(config, options, index, names).catch((error: unknown) => {
+    throw new CommandError(messageOf(error), EXIT.failed);
+  });
+  const [unclear] = refused;
+  if (unclear !== undefined) throw new CommandError(`${unclear.what} is refused: ${unclear.reason}`, EXIT.failed);
+  const leftOut = failed.map(({ gid, sid, file, line, reason }) => ({
+    file,
+    line,
+    reason: `rule ${gid}:${sid}: ${reason}`,
+  }));
+  // What it does not name is not mended by a second try.
+  if (leftOut.length === 0) return named({ summary: first, index, leftOut });
+  if (taken.size === 0)
+    throw new CommandError(`no rules: the engine takes none of them: ${described(leftOut)}`, EXIT.failed);
+  const rules = await engineRulesOf(config, { index: taken });
+  const summary = await replay({ ...options, rules: taken, engineRules: () => rules });
+  return named({ summary, index: taken, leftOut });
+}
+
+function named(taken: TakenReplay): TakenReplay {
+  const { leftOut } = taken;
+  for (const rule of leftOut.slice(0, MAX_NAMED)) process.stderr.write(`dpi-agent: left out: ${described([rule])}\n`);
+  if (leftOut.length > MAX_NAMED)
+    process.stderr.write(
+      `dpi-agent: ${grouped(leftOut.length - MAX_NAMED)} more rules are left out: dpi-agent rules check names them\n`,
+    );
+  return taken;
+}
+
+function described([rule]: readonly LeftOutRule[]): string {
+  if (rule === undefined) return '';
+  const { file, line, reason } = rule;
+  return stripControls(file === undefined ? reason : `${file}:${line}: ${reason}`);
+}
