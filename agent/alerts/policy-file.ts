@@ -23,6 +23,7 @@ import { isRecord } from '../files/record.ts';
 import { matches, parseSelector } from '../kube/selector/selector.ts';
 import { globTester, parsePattern } from '../pattern.ts';
 import type { Match, PolicyRules, Suppression, Threshold } from './policy.ts';
+import { thresholdLines } from './threshold-config.ts';
 
 const MAX_ENTRIES = 1_000;
 const MAX_ERRORS = 20;
@@ -39,6 +40,8 @@ export interface LoadedPolicy extends PolicyRules {
  * @returns the policy, or each error as `file:line:column: what`.
  */
 export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy | { errors: string[] } {
+  const foreign = thresholdLines(file);
+  if (foreign.length > 0) return { errors: foreign.slice(0, MAX_ERRORS) };
   const yaml = readYaml(file);
   if ('errors' in yaml) return { errors: yaml.errors.map(({ source, problem }) => `${source}: ${problem}`) };
   const errors: string[] = [];
@@ -153,6 +156,8 @@ function readMatch(
 ): Match {
   if (!CRITERIA.some((key) => entry[key] !== undefined && entry[key] !== null)) {
     report(path, `matches every alert: expected at least one of ${CRITERIA.join(', ')}`);
+  } else if (CRITERIA.every((key) => matchesAll(key, entry[key]))) {
+    report(path, 'matches every alert, or every one of IPv4 or IPv6: expected something that says less');
   }
   const days = read('days', 'days such as mon, mon-fri or [sat, sun]', daysOf);
   const hours = read('hours', 'a time such as 22:00-06:00', hoursOf);
@@ -177,6 +182,14 @@ function readMatch(
     when,
   };
   return Object.fromEntries(Object.entries(match).filter(([, value]) => value !== undefined));
+}
+
+/** Whether a criterion holds for all: it is not given, or any of its values does. */
+function matchesAll(key: string, value: unknown): boolean {
+  if (value === undefined || value === null) return true;
+  const values: unknown[] = Array.isArray(value) ? value : [value];
+  if (key === 'source' || key === 'destination') return values.some((item) => /^[\d.:a-f]+\/0+$/i.test(String(item)));
+  return key === 'pod' && values.some((item) => /^\*+\/\*+$/.test(String(item)));
 }
 
 const ADDRESSES = 'an address such as 10.0.0.7 or a network such as 10.0.0.0/8, or a list of them';

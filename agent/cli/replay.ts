@@ -9,7 +9,7 @@ import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig } from './setup.ts';
-import { replayTaken } from './taken.ts';
+import { replayTaken, suppressedText } from './taken.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
 
@@ -168,7 +168,7 @@ function report(summary: ReplaySummary, output: string, rows: number): void {
   if (rows > 0) line('');
   line(
     `${grouped(summary.packets)} packets read${inspected}, ${grouped(summary.truncated)} truncated` +
-      `${unsupported > 0 ? `, ${grouped(unsupported)} of unsupported link types` : ''}, ${grouped(summary.alerts)} alerts`,
+      `${unsupported > 0 ? `, ${grouped(unsupported)} of unsupported link types` : ''}, ${grouped(summary.alerts)} alerts${suppressedText(summary)}`,
   );
   for (const { gid, sid, rev, message, count } of summary.signatures.slice(0, 50)) {
     line(`${grouped(count).padStart(9)}  ${`${gid}:${sid}:${rev}`.padEnd(14)}  ${message}`);

@@ -3,6 +3,8 @@
  *
  * The engine is asked only where it ends before it has read anything: good rules are loaded once, not twice.
  */
+import { createPolicy, type Policy } from '../alerts/policy.ts';
+import { readPolicy } from '../alerts/policy-file.ts';
 import type { Config } from '../config/load.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import { messageOf } from '../files/errors.ts';
@@ -30,13 +32,34 @@ export interface TakenReplay {
   leftOut: LeftOutRule[];
 }
 
-/** @throws CommandError where the engine takes none of the rules. */
+/** The policy of `alerts.policy`, as `run` uses it. @throws CommandError that lists what is wrong with it. */
+function policyOf({ alerts }: Config): { policy?: Policy } {
+  if (alerts.policy === undefined) return {};
+  const read = readPolicy(alerts.policy);
+  if ('errors' in read) throw new CommandError(read.errors.join('\n'));
+  const broken = (name: string, reason: string): void =>
+    void process.stderr.write(
+      `dpi-agent: an entry of the policy is not used: ${stripControls(`${name}: ${reason}`)}\n`,
+    );
+  return { policy: createPolicy(read, 0, broken) };
+}
+
+/** For the summary: what the policy kept from being events. Empty where that is nothing. */
+export function suppressedText({ suppressed }: Pick<ReplaySummary, 'suppressed'>): string {
+  if (suppressed.size === 0) return '';
+  const total = [...suppressed.values()].reduce((sum, count) => sum + count, 0);
+  const by = [...suppressed].map(([name, count]) => `${name}: ${grouped(count)}`).join(', ');
+  return `, ${grouped(total)} more suppressed by the policy (${by})`;
+}
+
+/** @throws CommandError where the engine takes none of the rules, or the policy is none. */
 export async function replayTaken(
   config: Config,
   { index, engineRules }: { index: RuleIndex; engineRules: EngineRules },
   options: Omit<ReplayOptions, 'rules' | 'engineRules'>,
 ): Promise<TakenReplay> {
-  const first = await replay({ ...options, rules: index, engineRules: () => engineRules });
+  const policy = policyOf(config);
+  const first = await replay({ ...options, ...policy, rules: index, engineRules: () => engineRules });
   const isRefused = first.engineError !== undefined && !first.started && !options.abandon.aborted;
   if (!isRefused || !config.rulesLeaveOut) return named({ summary: first, index, leftOut: [...first.skipped] });
 
@@ -56,7 +79,7 @@ export async function replayTaken(
   if (taken.size === 0)
     throw new CommandError(`no rules: the engine takes none of them: ${described(leftOut)}`, EXIT.failed);
   const rules = await engineRulesOf(config, { index: taken });
-  const summary = await replay({ ...options, rules: taken, engineRules: () => rules });
+  const summary = await replay({ ...options, ...policyOf(config), rules: taken, engineRules: () => rules });
   return named({ summary, index: taken, leftOut });
 }
 

@@ -7,6 +7,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
+import type { Policy } from '../alerts/policy.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { Alert, Position } from '../engine/alert.ts';
 import type { RuleError } from '../engine/engine.ts';
@@ -34,6 +35,8 @@ export interface ReplayOptions extends Omit<GenerationOptions, 'lane' | 'laneDir
   rules: RuleIndex;
   /** What classes and types of references mean. */
   vocabulary: RuleVocabulary;
+  /** What becomes of each alert; all pass without one. */
+  policy?: Pick<Policy, 'judge'>;
   onEvent(event: EeEvent): void;
   onProgress(progress: Progress): void;
   /** Ends it early: what was read until then is inspected to the end. */
@@ -56,6 +59,8 @@ export interface ReplaySummary {
   inspected?: number;
   truncated: number;
   alerts: number;
+  /** Further alerts that the policy suppressed, by the name of its entry. */
+  suppressed: ReadonlyMap<string, number>;
   /** Pieces of the engine's output that could not be read. */
   unparsable: number;
   signatures: { gid: number; sid: number; rev: number; message: string; count: number }[];
@@ -98,6 +103,8 @@ interface Course {
   readonly firstPacket: number[];
   readonly progress: Progress;
   readonly signatures: Map<string, ReplaySummary['signatures'][number]>;
+  /** By the name of the policy's entry. */
+  readonly suppressed: Map<string, number>;
   unparsable: number;
   /** The engine began to read. */
   hasStarted: boolean;
@@ -110,6 +117,7 @@ async function run(options: ReplayOptions, generation: Generation): Promise<Repl
     firstPacket: [],
     progress: { bytes: 0, packets: 0, alerts: 0 },
     signatures: new Map(),
+    suppressed: new Map(),
     unparsable: 0,
     hasStarted: false,
   };
@@ -145,10 +153,16 @@ async function readAlerts(options: ReplayOptions, generation: Generation, course
 }
 
 function reportAlert(options: ReplayOptions, course: Course, found: Alert, position: Position): void {
-  const { files, endpoints, firstPacket, progress, signatures } = course;
+  const { files, endpoints, firstPacket, progress, signatures, suppressed } = course;
   const index = fileOf(course, found);
   const alert = numberWithin(found, firstPacket[index], files[index]);
   for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
+    // A packet is in one file only.
+    const entry = options.policy?.judge(attributed, () => false);
+    if (entry !== undefined) {
+      suppressed.set(entry, (suppressed.get(entry) ?? 0) + 1);
+      continue;
+    }
     progress.alerts++;
     countSignature(signatures, attributed.alert);
     options.onEvent(toEvent(attributed, options.evidence));
@@ -192,7 +206,7 @@ async function feedFiles(options: ReplayOptions, generation: Generation, course:
 
 /** @param isEmpty The engine was ended, as there was nothing to inspect. */
 function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isEmpty: boolean): ReplaySummary {
-  const { files, progress, signatures, unparsable, hasStarted } = course;
+  const { files, progress, signatures, suppressed, unparsable, hasStarted } = course;
   const inspected = isEmpty ? 0 : options.driver.analysedPackets(exit.output);
   return {
     files,
@@ -200,6 +214,7 @@ function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isE
     ...(inspected === undefined ? {} : { inspected }),
     truncated: files.reduce((sum, file) => sum + file.truncated, 0),
     alerts: progress.alerts,
+    suppressed,
     unparsable,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
     started: hasStarted,

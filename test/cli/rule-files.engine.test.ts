@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { EeEvent } from '../../agent/events/event.ts';
 import { createWorkspace, MARKER, type Workspace } from '../support/agent.ts';
 import { runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
@@ -137,6 +138,39 @@ for (const engine of ['snort', 'suricata'] as const) {
         expect(replayed.stderr).toContain(`left out: ${path}:1: Suricata version less than required`);
       });
     }
+
+    test('the policy holds in replay and rules test, and what is wrong with it ends them', async () => {
+      const path = file('policy.rules', `${rule(1)}\n${rule(2)}\n`);
+      const under = (text: string, ...command: string[]): Promise<CliResult> =>
+        run(command, [path], '-o', 'json', '--alerts.policy', file('policy.yaml', text));
+      const suppress = 'suppress:\n  - { name: ours, signature: 1:1 }\n';
+      const replayed = await under(suppress, 'replay', pcap);
+      const [event, ...others] = replayed.stdout.trim().split('\n');
+      expect(others).toEqual([]);
+      expect((JSON.parse(event ?? '') as EeEvent).record.snort_signature_id).toBe('2');
+      expect(replayed.stderr).toContain('1 alerts, 1 more suppressed by the policy (ours: 1)');
+      const tested = await under(suppress, 'rules', 'test', '--pcap', pcap);
+      expect(JSON.parse(tested.stdout)).toMatchObject({
+        alerts: 1,
+        suppressed: { ours: 1 },
+        fired: [{ signature: '1:2' }],
+      });
+      for (const [text, why] of [
+        ['suppress:\n  - { gen_id: 1, sig_id: 1 }\n', 'policy.yaml:2:7: suppress[0].gen_id: is no key here'],
+        ['suppress:\n  - { source: "::/0" }\n', 'suppress[0]: matches every alert'],
+        ['suppress gen_id 1, sig_id 1, track by_src, ip 10.0.0.1 # ours\n', 'policy.yaml:1: is a line of an engine'],
+      ] as const) {
+        for (const command of [
+          ['replay', pcap],
+          ['rules', 'test', '--pcap', pcap],
+        ]) {
+          const { stderr, stdout, code } = await under(text, ...command);
+          expect(stderr).toContain(why);
+          expect(stdout).toBe('');
+          expect(code).toBe(2);
+        }
+      }
+    }, 120_000);
 
     test('without a rule are a failure that says why', async () => {
       const off = file('off.rules', `# ${rule(1)}\n`);

@@ -11,7 +11,7 @@ import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig } from '../setup.ts';
-import { replayTaken } from '../taken.ts';
+import { replayTaken, suppressedText } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -122,7 +122,16 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
   if (argv.output === 'json') {
     const { name, version } = inspection.install;
-    printJson({ engine: name, version, packets: summary.packets, alerts: summary.alerts, rules, leftOut, fired });
+    printJson({
+      engine: name,
+      version,
+      packets: summary.packets,
+      alerts: summary.alerts,
+      suppressed: Object.fromEntries(summary.suppressed),
+      rules,
+      leftOut,
+      fired,
+    });
     return;
   }
   const colours = coloursOf(process.stdout);
@@ -133,7 +142,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     );
   }
   printLine(
-    `${grouped(fired.length)} of ${grouped(rules)} rules fired, ${grouped(summary.alerts)} alerts, in ${grouped(summary.packets)} packets`,
+    `${grouped(fired.length)} of ${grouped(rules)} rules fired, ${grouped(summary.alerts)} alerts${suppressedText(summary)}, in ${grouped(summary.packets)} packets`,
   );
 }
 
