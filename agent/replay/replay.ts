@@ -5,7 +5,7 @@
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { basename, join } from 'node:path';
+import { join } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
 import type { Policy } from '../alerts/policy.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
@@ -18,7 +18,7 @@ import { unstage } from '../engine/rules.ts';
 import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
 import { emptySummary, openFeed, type FileSummary } from './feed.ts';
-import { STDIN } from './head.ts';
+import { distinctNames, plainName } from './names.ts';
 import type { RuleVocabulary } from '../rulesets/classes.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
 
@@ -113,7 +113,7 @@ interface Course {
 async function run(options: ReplayOptions, generation: Generation): Promise<ReplaySummary> {
   const course: Course = {
     files: options.files.map(emptySummary),
-    endpoints: options.files.map(toEndpoint),
+    endpoints: endpointsOf(options.files),
     firstPacket: [],
     progress: { bytes: 0, packets: 0, alerts: 0 },
     signatures: new Map(),
@@ -247,8 +247,12 @@ function countSignature(signatures: Map<string, ReplaySummary['signatures'][numb
   signatures.set(key, entry);
 }
 
-function toEndpoint(file: string): Endpoint {
-  const name = file === STDIN ? 'stdin' : basename(file);
+function endpointsOf(files: readonly string[]): Endpoint[] {
+  const names = distinctNames(files);
+  return files.map((file, index) => toEndpoint(file, names[index] ?? file));
+}
+
+function toEndpoint(file: string, name: string): Endpoint {
   return {
     id: file,
     namespace: '-',
@@ -257,6 +261,6 @@ function toEndpoint(file: string): Endpoint {
     interface: name,
     labels: {},
     addresses: [],
-    resources: [`replay/${name.replace(/[^\w.-]/g, '_')}`],
+    resources: [`replay/${plainName(name)}`],
   };
 }

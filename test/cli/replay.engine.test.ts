@@ -1,6 +1,6 @@
 /** `dpi-agent replay` with the real engines. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
-import { readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -92,6 +92,19 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(found.map((event) => [event.origin, payloadOf(event)])).toEqual([
         ['dpi.replay/x.pcap', `${MARKER} x.pcap`],
         ['dpi.replay/y.pcap', `${MARKER} y.pcap`],
+      ]);
+    });
+
+    test('events of two files of one name in two folders are told apart', async () => {
+      const files = ['a', 'b'].map((folder) => {
+        mkdirSync(join(workspace.directory, folder), { recursive: true });
+        return file(`${folder}/same.pcap`, writePcap(alerting('same')));
+      });
+      const found = events(await replay([...files, files[0] ?? ''], '-o', 'json'));
+      expect(found.map(({ origin, record }) => [origin, record.seen_at[0]?.name])).toEqual([
+        ['dpi.replay/a_same.pcap', 'a/same.pcap'],
+        ['dpi.replay/b_same.pcap', 'b/same.pcap'],
+        ['dpi.replay/a_same.pcap_2', 'a/same.pcap#2'],
       ]);
     });
 
