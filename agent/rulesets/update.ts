@@ -35,6 +35,7 @@ import { isRecord } from '../files/record.ts';
 import { stripControls } from '../text.ts';
 import { ArchiveError, unpackRules } from './archive.ts';
 import { decodeRules } from './encoding.ts';
+import { maskUrls } from './mask.ts';
 import { parseRules } from './rule.ts';
 
 export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-community-rules.tar.gz';
@@ -77,7 +78,7 @@ interface Download extends UpdateOptions {
 
 export interface InstalledVersion {
   version: string;
-  /** Where it came from. */
+  /** Where it came from, without secrets. */
   source: string;
   sha256: string;
   /** How its bytes were verified: `sha256`, `md5`, or `none` where nothing was published. */
@@ -148,7 +149,7 @@ async function fetchArchive(
   const published = expected ?? (isUrl ? await publishedChecksum(options, signal) : undefined);
   if (published !== undefined && digests[published.algorithm] !== published.hex) {
     throw new UpdateError(
-      `${shown(from)}: its ${published.algorithm} is ${digests[published.algorithm]}, expected ${published.hex} (${published.from}): nothing was changed`,
+      `${shown(from)}: its ${published.algorithm} is ${digests[published.algorithm]}, expected ${published.hex} (${shown(published.from)}): nothing was changed`,
     );
   }
   return { file, sha256: digests.sha256, verified: published?.algorithm ?? 'none' };
@@ -165,7 +166,7 @@ async function install(options: UpdateOptions, fetched: Fetched, staging: string
   const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${fetched.sha256.slice(0, 12)}`;
   const installed: InstalledVersion = {
     version,
-    source: from,
+    source: maskUrls(from),
     ...verified,
     installedAt: time.toISOString(),
     ...counts,
@@ -219,9 +220,10 @@ const versionsOf = (rulesDirectory: string, set: string): string => join(rulesDi
 async function readVersion(directory: string): Promise<InstalledVersion | undefined> {
   try {
     const value: unknown = JSON.parse(await readFile(join(directory, 'version.json'), 'utf8'));
-    return isRecord(value) && 'version' in value && 'sha256' in value
-      ? (value as unknown as InstalledVersion)
-      : undefined;
+    if (!isRecord(value) || !('version' in value) || !('sha256' in value)) return undefined;
+    const installed = value as unknown as InstalledVersion;
+    // Earlier agents wrote it as it was given.
+    return { ...installed, source: maskUrls(installed.source) };
   } catch {
     return undefined;
   }
@@ -433,8 +435,9 @@ async function countRules(
   return { rules, problems };
 }
 
+/** For a message: short, printable, and without secrets. */
 function shown(text: string): string {
-  return stripControls(text.slice(0, 300));
+  return stripControls(maskUrls(text).slice(0, 300));
 }
 
 const ADVICE: Record<string, string> = {

@@ -210,6 +210,46 @@ describe('checksums', () => {
   });
 });
 
+describe('a secret in a URL', () => {
+  const SECRET = 'a1b2c3d4e5f6a7b8';
+  const paths = [`/x.rules?oinkcode=${SECRET}`, `/${SECRET}/x.rules`];
+
+  test.each(paths)('is sent, and is in no file, result or message: %s', async (path) => {
+    answers.set(path, rules(1));
+    expect((await update(path)).source).not.toContain(SECRET);
+    expect(asked).toContain(path);
+    expect(readFileSync(join(directory, 'community/version.json'), 'utf8')).not.toContain(SECRET);
+    expect((await installedSet(directory, 'community'))?.source).toBe(`${base}${path.replace(SECRET, '***')}`);
+    answers.set(path, (r) => r.writeHead(403).end());
+    const messages = [
+      await failure(path),
+      await failure(`http://127.0.0.1:1${path}`),
+      await failure(`http://[bad${path}`),
+      await failure(`ftp://x${path}`),
+      await failure(path, { checksum: '0'.repeat(64) }),
+    ];
+    answers.set(path, rules(2));
+    answers.set(path.replace('.rules', '.rules.md5'), digest('md5', 'else'));
+    messages.push(await failure(path));
+    answers.set('/on', (r) => r.writeHead(302, { location: path }).end());
+    answers.set(path, (r) => r.writeHead(302, { location: `file://${path}` }).end());
+    messages.push(await failure('/on'));
+    for (const message of messages) {
+      expect(message).toContain('***');
+      expect(message).not.toContain(SECRET);
+    }
+  });
+
+  test('that an earlier agent wrote down is not shown', async () => {
+    answers.set('/a.rules', rules(1));
+    const { directory: folder } = await update('/a.rules');
+    const file = join(folder, 'version.json');
+    const before = JSON.parse(readFileSync(file, 'utf8')) as object;
+    writeFileSync(file, JSON.stringify({ ...before, source: `${base}/x.rules?oinkcode=${SECRET}` }));
+    expect((await installedSet(directory, 'community'))?.source).toBe(`${base}/x.rules?oinkcode=***`);
+  });
+});
+
 describe('what a server may do', () => {
   const answering = (
     answer: (response: ServerResponse) => void,
