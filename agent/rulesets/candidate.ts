@@ -5,9 +5,11 @@ import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import type { Candidate, SetVersion } from './admit.ts';
+import { readClasses } from './classes.ts';
 import { readRuleFile, type Place } from './files.ts';
 import { readOverrides } from './overrides.ts';
 import {
+  classFilesOf,
   defaultSets,
   findSets,
   loadSets,
@@ -95,6 +97,7 @@ async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; chang
     changedAt = Math.max(changedAt, (await stat(path)).mtimeMs);
     hash.update(`\0${path}\0${syntax}\0`).update(await readRuleFile(path));
   }
+  for (const file of classFilesOf(set)) hash.update(`\0${file}\0${JSON.stringify([...readClasses(file)])}`);
   return { hash: hash.digest('hex'), changedAt: Math.round(changedAt) };
 }
 
@@ -121,7 +124,10 @@ export function stageCandidate(
 
 /** Files and folders by which a candidate may become another one. */
 export async function pathsOf({ sources, hooks, overridesFile }: CandidateOptions): Promise<string[]> {
-  const files = [...(await findSets(sources)).values()].flatMap((set) => set.files.map(({ path }) => path));
+  const files = [...(await findSets(sources)).values()].flatMap((set) => [
+    ...set.files.map(({ path }) => path),
+    ...classFilesOf(set),
+  ]);
   const further = (await hooks?.())?.files ?? [];
   // A link on the way may be swapped: folders too.
   const folders = [...new Set(files.map((path) => dirname(path)))];

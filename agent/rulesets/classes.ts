@@ -7,13 +7,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-
-export interface RuleClass {
-  /** "A Network Trojan was detected" */
-  text: string;
-  /** 1 is the most severe. */
-  priority: number;
-}
+import type { RuleClass, RuleInfo } from './rule.ts';
 
 export interface RuleVocabulary {
   /** By the class's short name, in lower case. */
@@ -93,6 +87,8 @@ export const BUILT_IN_VOCABULARY: RuleVocabulary = {
   references: new Map(Object.entries(REFERENCES)),
 };
 
+/** What defines classes, beside rule files and in the engines' folders. */
+export const CLASSES_FILE = 'classification.config';
 const MAX_FILE_BYTES = 1 << 20;
 const MAX_ENTRIES = 10_000;
 
@@ -129,25 +125,39 @@ export function parseReferenceTypes(text: string): Map<string, string> {
  * Files that are not there count for nothing.
  */
 export function loadVocabulary(engine: string | undefined, own: readonly string[]): RuleVocabulary {
-  const read = (directory: string, name: string): string => {
-    try {
-      const path = join(directory, name);
-      const { size } = statSync(path);
-      return size > MAX_FILE_BYTES ? '' : readFileSync(path, 'utf8');
-    } catch {
-      return '';
-    }
-  };
   const engines = engine === undefined ? [] : [engine];
-  const classes = [...engines, ...own].map((directory) => parseClasses(read(directory, 'classification.config')));
+  const classes = [...engines, ...own].map((directory) => parseClasses(readSmall(join(directory, CLASSES_FILE))));
   const references = (directory: string): Map<string, string> =>
-    parseReferenceTypes(read(directory, 'reference.config'));
+    parseReferenceTypes(readSmall(join(directory, 'reference.config')));
   return {
     classes: new Map([BUILT_IN_VOCABULARY.classes, ...classes].flatMap((map) => [...map])),
     references: new Map(
       [...engines.map(references), BUILT_IN_VOCABULARY.references, ...own.map(references)].flatMap((map) => [...map]),
     ),
   };
+}
+
+/** A text; empty where there is none that is small enough. */
+function readSmall(path: string): string {
+  try {
+    const { size } = statSync(path);
+    return size > MAX_FILE_BYTES ? '' : readFileSync(path, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+/** What a file says of classes; none where there is no such file. */
+export function readClasses(path: string): Map<string, RuleClass> {
+  return parseClasses(readSmall(path));
+}
+
+/** A rule's class, as its own set defines it before all others; undefined where nobody knows it. */
+export function classOf(
+  { classtype, ownClass }: Pick<RuleInfo, 'classtype' | 'ownClass'>,
+  { classes }: RuleVocabulary,
+): RuleClass | undefined {
+  return ownClass ?? classes.get(classtype.toLowerCase());
 }
 
 /** A reference as a link, where its type has one: http or https, printable ASCII. */

@@ -1,24 +1,37 @@
 /** What a rule's text knows and an engine's alert does not say. */
 import type { Alert } from '../engine/alert.ts';
 import { attackFacts, type AttackFacts } from './attack.ts';
-import { BUILT_IN_VOCABULARY, linkOf, type RuleVocabulary } from './classes.ts';
+import { BUILT_IN_VOCABULARY, classOf, linkOf, type RuleVocabulary } from './classes.ts';
 import type { RuleInfo } from './rule.ts';
 
-/** The rule's texts and its priority for formats without any, such as unified2. */
+/** Suricata's for a rule whose class it does not know. */
+const DEFAULT_PRIORITY = 3;
+
+/**
+ * The rule's texts and its priority for formats without any, such as unified2; and the class as the rule's own set
+ * defines it, which engines do not know.
+ */
 export function withRule(alert: Alert, rule: RuleInfo | undefined, vocabulary = BUILT_IN_VOCABULARY): Alert {
-  if (rule === undefined || (alert.message !== '' && alert.classification !== '' && alert.priority > 0)) return alert;
-  const known = vocabulary.classes.get(rule.classtype.toLowerCase());
+  if (rule === undefined) return alert;
+  const { ownClass } = rule;
+  if (ownClass === undefined && alert.message !== '' && alert.classification !== '' && alert.priority > 0) return alert;
+  const said = alert.classification === '' || ownClass !== undefined ? undefined : alert.classification;
+  const isSaid =
+    alert.priority > 0 && ownClass === undefined && (said !== undefined || alert.priority !== DEFAULT_PRIORITY);
   return {
     ...alert,
     message: alert.message === '' ? rule.message : alert.message,
-    classification: alert.classification === '' ? (known?.text ?? rule.classtype) : alert.classification,
-    priority: alert.priority > 0 ? alert.priority : priorityOf(rule, vocabulary),
+    classification: said ?? classOf(rule, vocabulary)?.text ?? rule.classtype,
+    priority: isSaid ? alert.priority : priorityOf(rule, vocabulary) || alert.priority,
   };
 }
 
 /** 1 is the most severe; 0 where neither the rule nor its class says. */
-export function priorityOf(rule: Pick<RuleInfo, 'priority' | 'classtype'>, { classes }: RuleVocabulary): number {
-  return rule.priority ?? classes.get(rule.classtype.toLowerCase())?.priority ?? 0;
+export function priorityOf(
+  rule: Pick<RuleInfo, 'priority' | 'classtype' | 'ownClass'>,
+  vocabulary: RuleVocabulary,
+): number {
+  return rule.priority ?? classOf(rule, vocabulary)?.priority ?? 0;
 }
 
 export interface RuleFacts extends AttackFacts {

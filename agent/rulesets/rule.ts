@@ -24,6 +24,14 @@ export interface Reference {
   id: string;
 }
 
+/** What a class (`classtype`) means. */
+export interface RuleClass {
+  /** "A Network Trojan was detected" */
+  text: string;
+  /** 1 is the most severe. */
+  priority: number;
+}
+
 export interface RuleInfo {
   action: string;
   /** Lower case: `tcp`, `http`, …; absent in rules with an action alone. */
@@ -49,6 +57,8 @@ export interface RuleInfo {
   endLine: number;
   /** False for a rule that is commented out. */
   enabled: boolean;
+  /** What its set's own `classification.config` says of its class; absent where that says nothing. */
+  ownClass?: RuleClass;
   /** Lines of the operator's changes that changed it; absent where none did. */
   changes?: readonly number[];
   /** As it stands in the file: from the action, or the `#` that comments it out, to the closing parenthesis. */

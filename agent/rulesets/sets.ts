@@ -11,12 +11,13 @@
  */
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hasCanarySignature } from '../engine/canary.ts';
 import type { EngineName } from '../engine/engine.ts';
 import type { Origin, StagedFile } from '../engine/rules.ts';
 import { errorCode } from '../files/errors.ts';
+import { CLASSES_FILE, readClasses } from './classes.ts';
 import { findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
 import { parseRules, type RuleInfo } from './rule.ts';
 
@@ -192,6 +193,7 @@ export async function loadSets(
   const index = new Map<string, IndexedRule>();
   const loaded: LoadedSets = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0, refused: [] };
   for (const set of sets) {
+    const classes = new Map(classFilesOf(set).flatMap((file) => [...readClasses(file)]));
     for (const { path, syntax } of set.files) {
       const text = await readRuleFile(path);
       const parsed = parseRules(text, { file: path });
@@ -201,7 +203,9 @@ export async function loadSets(
         engine === 'suricata' && (syntax === 'either' ? looksLikeSnort(text) : syntax) === 'snort'
           ? hooks.translate
           : undefined;
-      for (const rule of hooks.modify?.(parsed.rules, set.name) ?? parsed.rules) {
+      for (const read of hooks.modify?.(parsed.rules, set.name) ?? parsed.rules) {
+        const ownClass = classes.get(read.classtype.toLowerCase());
+        const rule = ownClass === undefined ? read : { ...read, ownClass };
         if (!rule.enabled) {
           loaded.disabled += 1;
           hooks.seen?.({ set: set.name, rule, outcome: { kind: 'disabled' } });
@@ -227,6 +231,20 @@ export async function loadSets(
     }
   }
   return loaded;
+}
+
+/** Where a set may define classes of its own: beside its files, and in the folder above those. The nearer counts. */
+export function classFilesOf({ files }: Pick<RuleSet, 'files'>): string[] {
+  const folders = new Set(files.map(({ path }) => dirname(path)));
+  const above = files.length < 2 ? [] : [commonFolder([...folders])];
+  return [...new Set([...above, ...folders])].map((folder) => join(folder, CLASSES_FILE));
+}
+
+function commonFolder(folders: readonly string[]): string {
+  const [first = [], ...others] = folders.map((folder) => folder.split('/'));
+  let length = 0;
+  while (length < first.length && others.every((steps) => steps[length] === first[length])) length++;
+  return first.slice(0, length).join('/') || '/';
 }
 
 /** Adds a rule to an index, where one of its signature may be. */

@@ -2,8 +2,8 @@
  * The last good rules on disk, so that an agent that starts with bad files goes on with what was good.
  *
  *   <directory>/good.json                    engine, overrides, and the sets with their hashes; replaced in one step
- *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, and what the engine gets
- *                                            where it differs
+ *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, what the engine gets where it
+ *                                            differs, and its class where the set defines it
  *
  * What can't be read is as if it were not there.
  */
@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
-import { parseRules } from './rule.ts';
+import { parseRules, type RuleClass } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
 
 interface Stored {
@@ -28,8 +28,8 @@ export function writeGood(directory: string, engine: string, { sets, overrides }
   for (const set of sets.values()) {
     const name = fileOf(set);
     if (there.has(name)) continue;
-    const lines = set.rules.map(({ file, line, text, staged }) =>
-      JSON.stringify(staged === text ? { file, line, text } : { file, line, text, staged }),
+    const lines = set.rules.map(({ file, line, text, staged, ownClass }) =>
+      JSON.stringify({ file, line, text, ...(staged === text ? {} : { staged }), ownClass }),
     );
     replaceFileSync(join(directory, name), lines.map((line) => `${line}\n`).join(''), 0o600);
   }
@@ -71,6 +71,8 @@ function readRule(json: string, set: string): IndexedRule[] {
     line,
     text,
     staged = text,
-  } = JSON.parse(json) as { file: string; line: number; text: string; staged?: string };
-  return parseRules(text, { file }).rules.map((rule) => ({ ...rule, line, sets: [set], staged }));
+    ownClass,
+  } = JSON.parse(json) as { file: string; line: number; text: string; staged?: string; ownClass?: RuleClass };
+  const own = ownClass === undefined ? {} : { ownClass };
+  return parseRules(text, { file }).rules.map((rule) => ({ ...rule, ...own, line, sets: [set], staged }));
 }

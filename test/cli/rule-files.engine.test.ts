@@ -1,7 +1,8 @@
 /** Rule files as people have them, by the command line and the real engines. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { writeFileSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import type { ShownRule } from '../../agent/cli/rules/show.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { createWorkspace, MARKER, type Workspace } from '../support/agent.ts';
 import { runCli, type CliResult } from '../support/cli.ts';
@@ -171,6 +172,43 @@ for (const engine of ['snort', 'suricata'] as const) {
         }
       }
     }, 120_000);
+
+    test("of a set with classes of its own: these count in events and in rules show, and are no other set's", async () => {
+      const classified = (sid: number): string => rule(sid, 'classtype:trojan-activity; ');
+      for (const [set, text] of [
+        ['own', `${rule(1, 'classtype:my-own-class; ')}\n${classified(2)}\n`],
+        ['other', `${classified(3)}\n`],
+      ] as const) {
+        mkdirSync(join(workspace.directory, 'sets', set), { recursive: true });
+        file(`sets/${set}/x.rules`, text);
+      }
+      const classes = ['my-own-class,Our very own class,1', 'trojan-activity,Harmless here,4'];
+      file('sets/own/classification.config', classes.map((line) => `config classification: ${line}\n`).join(''));
+      const sets = ['--rulesDirectory', join(workspace.directory, 'sets'), '--rule-sets', 'own,other'];
+      const replayed = await runCli(['replay', '-e', engine, ...sets, pcap, '-o', 'json']);
+      const events = replayed.stdout
+        .split('\n')
+        .filter(Boolean)
+        .map((line) => JSON.parse(line) as EeEvent)
+        .map(({ severity, record }) => [record.snort_signature_id, `${severity} ${record.classification}`] as const);
+      expect(new Map(events)).toEqual(
+        new Map([
+          ['1', '100 Our very own class'],
+          ['2', '40 Harmless here'],
+          ['3', '100 A Network Trojan was detected'],
+        ]),
+      );
+      const shown = await runCli(['rules', 'show', '1', '2', '3', ...sets, '-o', 'json']);
+      const found = JSON.parse(shown.stdout) as ShownRule[];
+      expect(found.map(({ severity, priority, classText }) => [severity, priority, classText])).toEqual([
+        [100, 1, 'Our very own class'],
+        [40, 4, 'Harmless here'],
+        [100, 1, 'A Network Trojan was detected'],
+      ]);
+      const checked = await runCli(['rules', 'check', '-e', engine, ...sets]);
+      expect(checked.stdout).not.toContain('my-own-class');
+      expect(checked.code).toBe(0);
+    }, 60_000);
 
     test('without a rule are a failure that says why', async () => {
       const off = file('off.rules', `# ${rule(1)}\n`);

@@ -40,6 +40,24 @@ describe('withRule', () => {
   });
 });
 
+describe('a class', () => {
+  const alert = { sid: 1, message: 'm', classification: 'c', priority: 3 } as Alert;
+
+  test('that the set of a rule defines counts before the engine’s, but not before the rule’s own priority', () => {
+    const ownClass = { text: 'Our very own class', priority: 1 };
+    const own = { ...rule('classtype:own;'), ownClass };
+    expect(withRule(alert, own)).toMatchObject({ classification: 'Our very own class', priority: 1, message: 'm' });
+    const rated = { ...rule('classtype:own; priority:4;'), ownClass };
+    expect(withRule(alert, rated)).toMatchObject({ classification: 'Our very own class', priority: 4 });
+  });
+
+  test('that the engine does not know, and the agent does, is the agent’s', () => {
+    const unknown = { ...alert, classification: '' };
+    expect(withRule(unknown, rule('classtype:trojan-activity;'))).toMatchObject({ priority: 1 });
+    expect(withRule(unknown, rule('classtype:nobodys;'))).toMatchObject({ priority: 3, classification: 'nobodys' });
+  });
+});
+
 describe('priority', () => {
   const alert = { message: 'm', classification: 'c', priority: 0 } as Alert;
   test.each([

@@ -107,6 +107,7 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
     ...tried.refused.map(({ what, reason }) => ({ by: 'engine' as const, reason: `${what}: ${reason}` })),
   ];
   const dropped = droppedRules(survey, names);
+  const ownClasses = new Set(given.filter(({ ownClass }) => ownClass !== undefined).map(({ classtype }) => classtype));
   return {
     rules: given.length,
     accepted: refused.length === 0 && dropped.every(({ isLoss }) => !isLoss),
@@ -116,7 +117,10 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
     skipped: tried.failed.filter(({ skipped }) => skipped).map(passed),
     dropped: dropped.map(passed),
     warnings: changeWarnings(loaded, config.ruleChanges),
-    engineWarnings: tried.warnings,
+    // The agent knows a class that the set defines.
+    engineWarnings: tried.warnings.filter(
+      (text) => !ownClasses.has(/unknown classtype: "([^"]*)"/.exec(text)?.[1] ?? ''),
+    ),
   };
 }
 

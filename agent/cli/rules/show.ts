@@ -1,7 +1,7 @@
 /** `dpi-agent rules show`: a rule in plain words. */
 import type { Argv, CommandModule } from 'yargs';
 import type { EngineName } from '../../engine/engine.ts';
-import { BUILT_IN_VOCABULARY, linkOf, loadVocabulary, type RuleVocabulary } from '../../rulesets/classes.ts';
+import { BUILT_IN_VOCABULARY, classOf, linkOf, loadVocabulary, type RuleVocabulary } from '../../rulesets/classes.ts';
 import { priorityOf, ruleFacts, type RuleFacts } from '../../rulesets/enrich.ts';
 import { explainRule, type Explanation } from '../../rulesets/explain.ts';
 import type { RuleInfo } from '../../rulesets/rule.ts';
@@ -106,7 +106,7 @@ export function describeRule({ set, rule }: SeenRule, vocabulary: RuleVocabulary
     rev: rule.rev,
     message: rule.message,
     classtype: rule.classtype,
-    classText: vocabulary.classes.get(rule.classtype.toLowerCase())?.text ?? '',
+    classText: classOf(rule, vocabulary)?.text ?? '',
     priority,
     severity: severityOf(priority),
     explanation: explainRule(rule),
