@@ -204,7 +204,8 @@ function refresh(state: State, slowEngine: boolean): void {
 function resize(state: State, wanted: number | undefined): void {
   const { spec, library, settings, events, demand, current: old } = state;
   if (wanted === undefined || !library.replaces || state.opening || state.closing) return;
-  if (old === undefined || state.before.length > 0) return;
+  // Of two rings the kernel can tell which one gets a packet, and one that is being closed is still there.
+  if (old === undefined || state.before.length > 0 || state.releases.size > 0) return;
   const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
   if (old.ring.size === size) return;
   state.opening = true;

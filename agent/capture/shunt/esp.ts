@@ -18,6 +18,10 @@ const SHORT_VECTOR = 8;
 const MAX_HEADERS = 3;
 /** Padding, its length, next header, and an integrity check value: at most that much is behind an inner packet. */
 const MAX_TRAILER = 255 + 2 + 32;
+/** Sequence numbers that are further apart are none: so many packets are not lost, or late. */
+const MAX_STEP = 1 << 16;
+/** Place of whether the last packet was one that came twice. */
+const TWICE = ESP_WORDS + 1;
 
 /** @param payload Behind SPI and sequence number. */
 export function isEspClear(direction: Direction, bytes: Buffer, payload: number, end: number): boolean {
@@ -34,19 +38,31 @@ function isIp(bytes: Buffer, at: number, end: number): boolean {
   return length > 0 && length < room && room - length <= MAX_TRAILER;
 }
 
-/** A packet that the capture shows twice is none of interest: it has the sequence number of the one before. */
+/**
+ * Whether words are as they were in the packet before, or sequence numbers are not those of ESP (RFC 4303, 2.2): whoever
+ * sends other datagrams from its port may not have their numbers stand for packets that the capture shows twice.
+ */
 function repeatsWords(direction: Direction, bytes: Buffer, payload: number, end: number): boolean {
   const from = payload + SHORT_VECTOR;
   if (from + 4 * ESP_WORDS > end) return false;
   const { words, packets } = direction;
   const sequence = int32(bytes, payload - 4);
-  if (packets > 1 && words[ESP_WORDS] === sequence) return false;
+  const isFirst = packets <= 1;
+  const step = isFirst ? 1 : (sequence - (words[ESP_WORDS] ?? 0)) | 0;
   let repeats = false;
+  let isSame = true;
   for (let index = 0; index < ESP_WORDS; index++) {
     const word = int32(bytes, from + 4 * index);
-    if (packets > 1 && words[index] === word) repeats = true;
+    if (words[index] === word) repeats = true;
+    else isSame = false;
     words[index] = word;
   }
   words[ESP_WORDS] = sequence;
-  return repeats;
+  if (step === 0) {
+    const isTwice = isSame && words[TWICE] === 0;
+    words[TWICE] = 1;
+    return !isTwice;
+  }
+  words[TWICE] = 0;
+  return !isFirst && (repeats || Math.abs(step) > MAX_STEP);
 }

@@ -62,7 +62,7 @@ export interface Direction {
   /** WireGuard: the index that its sender chose. */
   index: number;
   packets: number;
-  /** ESP: sequence number and a few words of its last packet. */
+  /** ESP: of its last packet a few words, the sequence number, and whether it came twice. */
   words: number[];
   headers: number;
 }
@@ -121,7 +121,7 @@ function createDirection(): Direction {
     window: 0,
     index: 0,
     packets: 0,
-    words: Array.from({ length: ESP_WORDS + 1 }, () => 0),
+    words: Array.from({ length: ESP_WORDS + 2 }, () => 0),
     headers: 0,
   };
 }

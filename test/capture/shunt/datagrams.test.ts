@@ -170,6 +170,28 @@ describe('ESP', () => {
     expect(verdictsOf(harness, [make(esp(1, cipher(1), 0xbeef))])).toEqual(['forward']);
   });
 
+  test('goes on where the capture shows each packet twice', () => {
+    const harness = createHarness({ firstBytes: 0 });
+    const verdicts = verdictsOf(
+      harness,
+      times(40, (at) => frame(esp(at >> 1, cipher(at >> 1)))),
+    );
+    expect(verdicts.slice(8)).toEqual(all('shunted', 32));
+  });
+
+  // A sender chooses its port, and a name server reads what follows the first bytes.
+  test.each<[string, (at: number) => Frame]>([
+    ['stand still', (at) => inUdp(esp(7, cipher(at)))],
+    [
+      'stand still, in datagrams that begin alike',
+      (at) => inUdp(esp(7, Buffer.concat([cipher(1, 60), noise(700, at)]))),
+    ],
+    ['jump', (at) => inUdp(esp((at * 0x2545_f491) >>> 0, cipher(at)))],
+  ])('is not what is sent from its port with sequence numbers that %s', (_, make) => {
+    const harness = createHarness({ firstBytes: 0 });
+    expect(verdictsOf(harness, times(40, make))).toEqual(all('forward', 40));
+  });
+
   test('IKE beside it is forwarded', () => {
     const harness = createHarness({ firstBytes: 0 });
     expect(
