@@ -142,7 +142,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const flow = packet.payload < packet.end ? begun(known, bytes, vlan, sequence, seconds) : known;
     if (flow === undefined) return 'forward';
     const own = ownEnd(flow);
-    const other = flows.low ? flow.high : flow.low;
+    const other = otherEnd(flow);
     const end = packet.payloadLength > 0 ? follower.reduce(flow, own, bytes, packet, sequence, flags) : packet.end;
     const acknowledged = mapped(other, int32(bytes, transport + 8));
     const isEmpty = end === packet.payload && packet.whole;
@@ -175,7 +175,9 @@ export function createShunt(settings: ShuntSettings): Shunt {
     if (!whole) return known;
     if (isClientHello(bytes, payload, end)) {
       if (known !== undefined && !isAnew(known, ownEnd(known), sequence)) return known;
-      return begin(known ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
+      const flow = begin(known ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
+      otherEnd(flow).next = int32(bytes, packet.transport + 8);
+      return flow;
     }
     const line = versionLine(bytes, payload, end);
     if (line > 0) {
@@ -184,7 +186,8 @@ export function createShunt(settings: ShuntSettings): Shunt {
       if (known.protocol === SSH && own.stage === WAITING) follow(own, sequence, line);
     } else if (known?.protocol === TLS && isServerHello(bytes, payload, end)) {
       const own = ownEnd(known);
-      if (own.stage !== WAITING) return known;
+      // It is the first that the server says to the hello: whoever only has it repeated by a server says more.
+      if (own.stage !== WAITING || own.next !== sequence) return known;
       follow(own, sequence, 0);
       if (!readServerHello(known, bytes, payload, end)) known.low.stage = known.high.stage = LOST;
     }
@@ -297,6 +300,10 @@ export function createShunt(settings: ShuntSettings): Shunt {
   /** The direction of the packet last looked up. */
   function ownEnd(flow: Flow): Direction {
     return flows.low ? flow.low : flow.high;
+  }
+
+  function otherEnd(flow: Flow): Direction {
+    return flows.low ? flow.high : flow.low;
   }
 
   function isSilent(flow: Flow, seconds: number): boolean {

@@ -96,6 +96,17 @@ describe('application data', () => {
     expect(missing(conversation)).toEqual({ client: 0, server: 0 });
   });
 
+  test('is forwarded where a server that speaks another protocol is made to repeat a ServerHello', () => {
+    const conversation = converse();
+    conversation.send('client', CLIENT_HELLO);
+    conversation.send('server', Buffer.from('+OK\r\n'));
+    conversation.send('client', Buffer.from('GET hello\r\n'));
+    conversation.send('server', serverHello());
+    for (let index = 0; index < 4; index++) conversation.send('client', dataRecord(2000 + index));
+    for (let index = 0; index < 4; index++) conversation.send('server', dataRecord(2000 + index));
+    expect(missing(conversation)).toEqual({ client: 0, server: 0 });
+  });
+
   test.each([0x0002, 0x003b, 0xc006, 0xc0b4])('of a suite without encryption (%p) is forwarded', (suite) => {
     const conversation = converse();
     conversation.send('client', CLIENT_HELLO);
