@@ -164,7 +164,7 @@ Fatal Error, Quitting..
   test('of rules has file and line where it names them', () => {
     expect(driver.ruleErrors(log, 10)).toEqual([
       { file: '/run/g/config/000-a.rules', line: 2, reason: 'unknown rule keyword: nosuch.' },
-      { file: 'my rules/b.rules', line: 4, reason: "unknown rule action ';'" },
+      { file: 'my rules/b.rules', line: 4, reason: "unknown rule action ';'", follows: true },
       { reason: "can't find a decoder module called: nosuch" },
     ]);
     expect(driver.ruleErrors(log, 1)).toHaveLength(1);
