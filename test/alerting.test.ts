@@ -12,24 +12,19 @@ import type { EventLine } from '../agent/journal/journal.ts';
 import type { Lane } from '../agent/lane.ts';
 import { BUILT_IN_VOCABULARY } from '../agent/rulesets/classes.ts';
 import { createClock } from './sim/clock.ts';
+import { endpointOf, engineAlert } from './support/attributed.ts';
 
 const GENERATION = 'lane0-20261129T000000Z-aaaaaa';
 const ALERT_BYTES = 100;
 
-const alert = (changes: Partial<Alert> = {}): Alert => ({
-  timeMicros: Date.now() * 1000,
-  vlan: 1,
-  gid: 1,
-  sid: 7,
-  rev: 1,
-  message: 'test',
-  classification: '',
-  priority: 1,
-  protocol: 'TCP',
-  source: { ip: '10.0.0.9', port: 40_000 },
-  destination: { ip: '10.0.0.1', port: 80 },
-  ...changes,
-});
+const alert = (changes: Partial<Alert> = {}): Alert =>
+  engineAlert({
+    timeMicros: Date.now() * 1000,
+    sid: 7,
+    source: { ip: '10.0.0.9', port: 40_000 },
+    destination: { ip: '10.0.0.1', port: 80 },
+    ...changes,
+  });
 
 /** As a reader gives them, one behind the other. */
 const read = (...alerts: Alert[]): Decoded[] =>
@@ -47,16 +42,14 @@ let append: jest.Mock<(lines: readonly EventLine[]) => Promise<void>>;
 let problems: Map<string, string>;
 let stateDirectory: string;
 
-const pod = (address: string): Endpoint => ({
-  id: `shop/pod-${address}`,
-  namespace: 'shop',
-  name: `pod-${address}`,
-  nameAggr: 'pod',
-  interface: 'cali1',
-  labels: {},
-  addresses: [address],
-  resources: ['shop/dpi'],
-});
+const pod = (address: string): Endpoint =>
+  endpointOf(`shop/pod-${address}`, {
+    namespace: 'shop',
+    name: `pod-${address}`,
+    nameAggr: 'pod',
+    addresses: [address],
+    resources: ['shop/dpi'],
+  });
 
 function start(
   changes: Partial<AlertingOptions> = {},

@@ -469,9 +469,10 @@ function isBlockLength(length: number, least: number): boolean {
 
 /** What a file that is not a capture begins with. */
 function foreign(magic: Buffer): PcapOutcome {
-  if (magic.toString('hex', 0, 2) === '1f8b') return { kind: 'gzip' };
+  const known = kindOf(magic);
+  if (known === 'gzip') return { kind: 'gzip' };
   const isText = magic.every((byte) => byte === 9 || byte === 10 || byte === 13 || (byte >= 32 && byte < 127));
   const kind =
-    kindOf(magic) ?? (isText ? (magic[0] === 0x3c ? 'HTML or XML' : 'text') : `unknown bytes ${magic.toString('hex')}`);
+    known ?? (isText ? (magic[0] === 0x3c ? 'HTML or XML' : 'text') : `unknown bytes ${magic.toString('hex')}`);
   return { kind: 'not-pcap', reason: `${kind}, not a capture file` };
 }
