@@ -18,13 +18,13 @@ export function createNativeLibrary(options: LibraryOptions): Library {
     entersNamespaces: true,
     async open(open) {
       const before = open.before === undefined ? -1 : (open.before as NativeRing).slot;
-      const { snaplen, timeoutMillis, promiscuous, filter } = options;
+      const { snaplen, promiscuous, filter } = options;
       const opened = await native.open(
         open.interface,
         open.netns ?? '',
         snaplen,
         open.size,
-        timeoutMillis,
+        open.timeoutMillis,
         promiscuous,
         filterOn(open.interface, filter),
         before,

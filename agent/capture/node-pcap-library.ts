@@ -42,12 +42,12 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
   /** Every handle that was closed and not released. */
   const dead = new Set<{ size: number }>();
 
-  function openSession({ interface: name, size }: OpenOptions): PcapSession {
+  function openSession({ interface: name, size, timeoutMillis }: OpenOptions): PcapSession {
     return pcap.createSession(name, {
       filter: filterOn(name, options.filter),
       buffer_size: size,
       snap_length: options.snaplen,
-      buffer_timeout: options.timeoutMillis,
+      buffer_timeout: timeoutMillis,
       promiscuous: options.promiscuous,
     });
   }

@@ -10,6 +10,8 @@ export interface OpenOptions {
   netns: string | undefined;
   /** Bytes of its ring. */
   size: number;
+  /** How long the kernel may hold packets back to give them together. */
+  timeoutMillis: number;
   /**
    * A ring on the same interface that this one takes the place of: each packet is in one of the two, in this one the
    * later ones.
@@ -64,7 +66,6 @@ export interface Library {
 /** What is the same for all rings of a process. */
 export interface LibraryOptions {
   snaplen: number;
-  timeoutMillis: number;
   promiscuous: boolean;
   filter: string;
   /** Called when a ring has become ready. */

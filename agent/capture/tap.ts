@@ -12,9 +12,9 @@ import { messageOf } from '../files/errors.ts';
 import { createOrigin, type Marks, type Origin } from './forward.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { CaptureSettings } from './protocol.ts';
-import type { Library, Ring } from './ring.ts';
+import type { Library, OpenOptions, Ring } from './ring.ts';
 import { count, countOff, endNow, isRead, type Counted } from './tap/counted.ts';
-import { newDemand, noteRead, sizeAfterRead, sizeAfterSecond, type Demand } from './tap/demand.ts';
+import { newDemand, noteRead, sizeAfterRead, sizeAfterSecond, timeoutOf, type Demand } from './tap/demand.ts';
 import type { Reading } from './turns.ts';
 
 /** How long a ring is read to its end; what an engine has not taken by then is lost. */
@@ -147,7 +147,7 @@ async function open(state: State): Promise<void> {
   const wanted = spec.netns === undefined ? interfaceIdentity(spec.interface) : 0;
   let ring: Ring;
   try {
-    ring = await library.open({ interface: spec.interface, netns: spec.netns, size: settings.ringSize });
+    ring = await library.open(openOptions(state, settings.ringSize));
   } catch (error) {
     state.opening = false;
     return wait(state, `${spec.interface} cannot be captured: ${messageOf(error)}`);
@@ -167,6 +167,11 @@ async function open(state: State): Promise<void> {
   state.wake();
 }
 
+function openOptions({ spec, settings }: State, size: number): OpenOptions {
+  const timeoutMillis = timeoutOf(size, settings.timeoutMillis);
+  return { interface: spec.interface, netns: spec.netns, size, timeoutMillis };
+}
+
 function use(state: State, ring: Ring): void {
   const { marks, origin, demand } = state;
   state.current = { ring, received: 0, dropped: 0 };
@@ -177,13 +182,13 @@ function use(state: State, ring: Ring): void {
 
 /** A piece was read. @returns which part of the ring was filled since it was last empty. */
 function noteTurn(state: State, ring: Ring, bytes: number): number {
-  const { demand } = state;
+  const { demand, settings } = state;
   if (ring.failed && ring === state.current?.ring) {
     leave(state);
     check(state);
   }
   const share = noteRead(demand, bytes, ring.size);
-  if (ring === state.current?.ring) resize(state, sizeAfterRead(share, ring.size));
+  if (ring === state.current?.ring) resize(state, sizeAfterRead(demand, share, ring.size, settings.ringSize));
   if (!ring.empty) return share;
   demand.burst = 0;
   const [first] = state.before;
@@ -202,14 +207,14 @@ function refresh(state: State, slowEngine: boolean): void {
 
 /** Has a ring of another size take the place of the one that there is. @param wanted undefined: as it is. */
 function resize(state: State, wanted: number | undefined): void {
-  const { spec, library, settings, events, demand, current: old } = state;
+  const { library, settings, events, demand, current: old } = state;
   if (wanted === undefined || !library.replaces || state.opening || state.closing) return;
   // Of two rings the kernel can tell which one gets a packet, and one that is being closed is still there.
   if (old === undefined || state.before.length > 0 || state.releases.size > 0) return;
   const size = Math.max(settings.ringSize, Math.min(wanted, settings.maxRingSize));
   if (old.ring.size === size) return;
   state.opening = true;
-  library.open({ interface: spec.interface, netns: spec.netns, size, before: old.ring }).then(
+  library.open({ ...openOptions(state, size), before: old.ring }).then(
     (ring) => {
       state.opening = false;
       if (state.current === old) endReading(state, old);
@@ -243,7 +248,7 @@ function endReading(state: State, last: Counted): void {
 async function readToEnd(state: State, old: Counted): Promise<void> {
   const { ring } = old;
   for (let idle = 0; state.before.includes(old);) {
-    await sleep(state.settings.timeoutMillis + BLOCK_SLACK_MILLIS);
+    await sleep(timeoutOf(ring.size, state.settings.timeoutMillis) + BLOCK_SLACK_MILLIS);
     if (!state.before.includes(old)) return;
     idle = ring.ready && !ring.failed ? 0 : idle + 1;
     if (isRead(old) || idle > MAX_IDLE) retire(state, old);

@@ -122,9 +122,9 @@ const capture = z
       'How far a ring may grow when its endpoint drops packets; at least capture.ringSize.',
     ),
     timeoutMillis: about(
-      millis(1, 1000).prefault(10),
-      'milliseconds from 1 to 1000, such as 10ms',
-      'How long the kernel may hold packets back to hand them over together.',
+      millis(1, 1000).prefault(30),
+      'milliseconds from 1 to 1000, such as 30ms',
+      'How long the kernel may at most hold packets back to hand them over together; larger rings take less.',
     ),
     filter: about(
       text().optional(),

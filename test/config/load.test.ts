@@ -64,7 +64,7 @@ const DEFAULTS: Config = {
     snaplen: 262144,
     ringSize: 524288,
     maxRingSize: 67108864,
-    timeoutMillis: 10,
+    timeoutMillis: 30,
     queueSize: 4194304,
     shunt: 'on',
     shuntAfter: 65536,

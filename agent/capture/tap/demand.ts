@@ -6,12 +6,15 @@ const RING_GROWTH = 4;
 /** A ring that brought less than this part of it at a time, for so long, is too large. */
 const QUIET_PART = 16;
 const QUIET_MILLIS = 60_000;
-/**
- * A small ring has two blocks, of which the kernel closes each at a timeout: one that is read so often in a second has
- * no time to spare.
- */
-const STEADY_READS = 20;
+/** A small ring has little time to spare, see timeoutOf: one that is read so often in a second needs more. */
+const STEADY_READS = 5;
 const FULL_SHARE = 1 / 2;
+/** What libpcap makes the blocks of a ring of: its largest packet. */
+const BLOCK_BYTES = 262_144;
+/** A ring has room for what comes while its process is not run for so long, at a rate that does not fill it. */
+const HELD_MILLIS = 100;
+/** As long as a large ring needs to come near it. */
+const LEAST_TIMEOUT_MILLIS = 10;
 
 export interface Demand {
   /** Bytes that were read since the ring was empty. */
@@ -35,9 +38,14 @@ export function noteRead(demand: Demand, bytes: number, ringSize: number): numbe
   return share;
 }
 
-/** @returns the size that is wanted of a ring of which this part was filled; undefined: as it is. */
-export function sizeAfterRead(share: number, ringSize: number): number | undefined {
-  return share >= FULL_SHARE ? ringSize * RING_GROWTH : undefined;
+/**
+ * @param share Which part of it was filled.
+ * @param least The size of a ring on a quiet interface.
+ * @returns the size that is wanted; undefined: as it is.
+ */
+export function sizeAfterRead(demand: Demand, share: number, ringSize: number, least: number): number | undefined {
+  if (share >= FULL_SHARE) return ringSize * RING_GROWTH;
+  return demand.reads === STEADY_READS ? Math.max(ringSize, least * RING_GROWTH) : undefined;
 }
 
 /**
@@ -47,9 +55,23 @@ export function sizeAfterRead(share: number, ringSize: number): number | undefin
  * @returns the size that is wanted; undefined: as it is.
  */
 export function sizeAfterSecond(demand: Demand, ringSize: number, least: number, lost: number): number | undefined {
-  const isSteady = demand.reads >= STEADY_READS;
-  if (isSteady) demand.busyAt = performance.now();
   if (lost > 0) return ringSize * RING_GROWTH;
-  if (isSteady) return Math.max(ringSize, least * RING_GROWTH);
+  if (demand.reads >= STEADY_READS) {
+    demand.busyAt = performance.now();
+    return Math.max(ringSize, least * RING_GROWTH);
+  }
   return performance.now() - demand.busyAt > QUIET_MILLIS ? least : undefined;
+}
+
+/**
+ * How long the kernel may wait until it closes a block that has packets, which it does at each such timeout. At a low
+ * rate a ring holds as many timeouts as it has other blocks: the fewer, the longer each. The first packets in a quiet
+ * ring are given that much later.
+ * https://www.kernel.org/doc/html/latest/networking/packet_mmap.html
+ *
+ * @param most Milliseconds.
+ */
+export function timeoutOf(ringSize: number, most: number): number {
+  const others = Math.max(1, Math.floor(ringSize / BLOCK_BYTES) - 1);
+  return Math.min(most, Math.max(LEAST_TIMEOUT_MILLIS, Math.ceil(HELD_MILLIS / others)));
 }

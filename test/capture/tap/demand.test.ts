@@ -1,5 +1,12 @@
 import { expect, test } from '@jest/globals';
-import { newDemand, noteRead, sizeAfterRead, sizeAfterSecond, type Demand } from '../../../agent/capture/tap/demand.ts';
+import {
+  newDemand,
+  noteRead,
+  sizeAfterRead,
+  sizeAfterSecond,
+  timeoutOf,
+  type Demand,
+} from '../../../agent/capture/tap/demand.ts';
 
 const LEAST = 1 << 20;
 const LARGE = 4 * LEAST;
@@ -10,8 +17,8 @@ function quietDemand(): Demand {
 
 test('a ring is larger as soon as half of it was filled since it was last empty', () => {
   const demand = newDemand();
-  expect(sizeAfterRead(noteRead(demand, LEAST / 4, LEAST), LEAST)).toBeUndefined();
-  expect(sizeAfterRead(noteRead(demand, LEAST / 4, LEAST), LEAST)).toBe(LARGE);
+  const read = (): number | undefined => sizeAfterRead(demand, noteRead(demand, LEAST / 4, LEAST), LEAST, LEAST);
+  expect([read(), read()]).toEqual([undefined, LARGE]);
 });
 
 test('a ring that lost packets is larger, also where it was quiet', () => {
@@ -21,7 +28,8 @@ test('a ring that lost packets is larger, also where it was quiet', () => {
 
 test('one that is read often, a little each time, has more than two blocks, and no more', () => {
   const demand = quietDemand();
-  for (let reads = 0; reads < 100; reads++) noteRead(demand, 1, LEAST);
+  const read = (): number | undefined => sizeAfterRead(demand, noteRead(demand, 1, LEAST), LEAST, LEAST);
+  expect([read(), read(), read(), read(), read()]).toEqual([undefined, undefined, undefined, undefined, LARGE]);
   expect(sizeAfterSecond(demand, LEAST, LEAST, 0)).toBe(LARGE);
   expect(sizeAfterSecond(demand, 2 * LARGE, LEAST, 0)).toBe(2 * LARGE);
 });
@@ -32,4 +40,11 @@ test('a ring is small again when bursts were small for it for a while', () => {
   expect(sizeAfterSecond(demand, LARGE, LEAST, 0)).toBe(LEAST);
   noteRead(demand, LARGE / 10, LARGE);
   expect(sizeAfterSecond(demand, LARGE, LEAST, 0)).toBeUndefined();
+});
+
+test('a ring of few blocks is given each of them later, within what is allowed', () => {
+  const [small, larger, large] = [512 * 1024, 2 << 20, 64 << 20];
+  expect([small, larger, large].map((size) => timeoutOf(size, 30))).toEqual([30, 15, 10]);
+  expect([small, larger, large].map((size) => timeoutOf(size, 1000))).toEqual([100, 15, 10]);
+  expect([small, larger, large].map((size) => timeoutOf(size, 1))).toEqual([1, 1, 1]);
 });
