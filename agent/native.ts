@@ -2,10 +2,13 @@
  * The project's own native code (native/capture.c): mechanics that Node has no call for. It is built once for a machine
  * by scripts/native.mjs, and stays good over versions of Node, because it uses Node-API only.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
+import { CALLS, whyNotLoaded } from '../native/load.mjs';
 import { messageOf } from './files/errors.ts';
+
+export { whyNotLoaded };
 
 export const EMPTY = 0;
 export const FAILED = 2;
@@ -73,7 +76,9 @@ export interface Native {
   timerSlack(nanoseconds: number): number;
 }
 
-export type Loaded = { native: Native } | { native: undefined; reason: string };
+export type Loaded =
+  /** `file`: which file it is; another one, or one that was changed, is known by another text. */
+  { native: Native; file: string } | { native: undefined; file: undefined; reason: string };
 
 /** A FIFO's room that Linux lets anybody ask for (fs.pipe-max-size). */
 export const FIFO_BYTES = 1 << 20;
@@ -86,26 +91,32 @@ const PLACES = ['../native/capture.node', '../dist/native/capture.node'];
 
 let loaded: Loaded | undefined;
 
-export function loadNative(): Loaded {
-  loaded ??= load();
+/**
+ * The first call takes a tenth of a second, because another process is asked whether the file can be loaded: one that
+ * is damaged ends the process that loads it.
+ * @param asked The `file` that the process which started this one has loaded: it is loaded without a question.
+ */
+export function loadNative(asked?: string): Loaded {
+  loaded ??= load(asked);
   return loaded;
 }
 
-function load(): Loaded {
+function load(asked: string | undefined): Loaded {
   const path = PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
-  if (path === undefined) return { native: undefined, reason: 'it is not built' };
+  if (path === undefined) return { native: undefined, file: undefined, reason: 'it is not built' };
   try {
+    const file = identityOf(path);
+    const reason = file === asked ? undefined : whyNotLoaded(path, { calls: CALLS });
+    if (reason !== undefined) return { native: undefined, file: undefined, reason };
     const module = { exports: {} };
     process.dlopen(module, path, constants.dlopen.RTLD_NOW);
-    return { native: module.exports as Native };
+    return { native: module.exports as Native, file };
   } catch (error) {
-    return { native: undefined, reason: whyNotLoaded(error) };
+    return { native: undefined, file: undefined, reason: messageOf(error) };
   }
 }
 
-/** The error of loading a native part as one line, without Node's advice. */
-export function whyNotLoaded(error: unknown): string {
-  const message = messageOf(error);
-  const [reason = ''] = message.split(/\s*(?:Please try|Require stack:)/);
-  return reason.replaceAll('\n', ' ').replace(/\.$/, '');
+function identityOf(path: string): string {
+  const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);
+  return [dev, ino, size, mtimeMs, ctimeMs].join(' ');
 }

@@ -58,20 +58,6 @@ export function npmEnvironment(node = process.execPath) {
   return { ...env, ...headers, PATH: `${dirname(node)}${delimiter}${env['PATH'] ?? ''}` };
 }
 
-/**
- * Why a Node can't load a native part; undefined when it can. Asked of a process of its own, because a part that is
- * broken may end it.
- */
-export function whyNotLoaded(path, node = process.execPath) {
-  if (!existsSync(path)) return 'it is not built';
-  const script =
-    'try { process.dlopen({ exports: {} }, process.argv[1]) } catch (error) { console.log(error.message); process.exit(1) }';
-  const { status, signal, stdout } = spawnSync(node, ['-e', script, path], { encoding: 'utf8' });
-  if (status === 0) return undefined;
-  const [said = ''] = stdout.split(/\s*Please try/);
-  return said.trim().replaceAll('\n', ' ') || `loading it ends a process with ${signal ?? status}`;
-}
-
 function run(program, args, env = process.env) {
   const { status, error, stdout, stderr } = spawnSync(program, args, {
     cwd: root,

@@ -11,7 +11,8 @@ import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { NODE_PCAP, npmEnvironment, whyNotLoaded } from './native.mjs';
+import { whyNotLoaded } from '../native/load.mjs';
+import { NODE_PCAP, npmEnvironment } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const [major = '', ...args] = process.argv.slice(2);
@@ -66,8 +67,8 @@ function buildPcap() {
   const { version } = JSON.parse(readFileSync(join(root, 'node_modules/pcap/package.json'), 'utf8'));
   const folder = `pcap-${version}`;
   const binding = join(cache, folder, 'node_modules/pcap/build/Release', 'pcap_binding.node');
-  if (whyNotLoaded(binding, node) !== undefined) install(folder, { pcap: version }, node);
-  const why = whyNotLoaded(binding, node);
+  if (whyNotLoaded(binding, { node }) !== undefined) install(folder, { pcap: version }, node);
+  const why = whyNotLoaded(binding, { node });
   if (why !== undefined) skip(`node-pcap is built for it and cannot be loaded: ${why}`);
   return binding;
 }

@@ -22,7 +22,8 @@ import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
-import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment, whyNotLoaded } from './native.mjs';
+import { CALLS, whyNotLoaded } from '../native/load.mjs';
+import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 /** What is needed beside a build. A cluster's engine is in its image. */
@@ -190,13 +191,16 @@ function buildNative() {
     attempt(buildAddon);
   };
   once(join(root, 'dist', '.built-native'), sources, buildOwn, BUILT_WITH);
-  if (whyNotLoaded(ADDON) !== undefined) buildOwn();
+  const whyNotOwn = () => whyNotLoaded(ADDON, { calls: CALLS });
+  if (whyNotOwn() !== undefined) buildOwn();
   if (whyNotLoaded(NODE_PCAP) !== undefined) {
     say(`building node-pcap for Node ${process.versions.node}`);
     attempt(buildNodePcap);
   }
-  for (const path of [ADDON, NODE_PCAP]) {
-    const why = whyNotLoaded(path);
+  for (const [path, why] of [
+    [ADDON, whyNotOwn()],
+    [NODE_PCAP, whyNotLoaded(NODE_PCAP)],
+  ]) {
     if (why !== undefined) fail(`${path} was built and cannot be loaded: ${why}`);
   }
 }
@@ -205,6 +209,7 @@ function build() {
   const stamp = join(root, 'dist', '.built');
   const sources = [
     'agent',
+    'native/load.mjs',
     'scripts',
     'bench',
     'test/support',

@@ -1,16 +1,28 @@
 /** A capture process as its parent sees it: how it begins, and how its first answer is waited for. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import { loadNative } from '../native.ts';
 import type { CaptureSettings, FromCapture } from './protocol.ts';
 
+const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** What a capture process drops is soon forgotten: V8 of Node 24 would let 100 MB of it gather. In MiB. */
 const YOUNG_HEAP = '--max-semi-space-size=4';
 
 export function forkCapture(settings: CaptureSettings): ChildProcess {
-  return fork(fileURLToPath(new URL('./main.js', import.meta.url)), [JSON.stringify(settings)], {
+  return fork(MAIN, argumentsOf(settings), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     execArgv: [YOUNG_HEAP],
   });
+}
+
+/** One that is only asked what it would capture by, and whose errors nobody reads. */
+export function forkProbe(settings: CaptureSettings): ChildProcess {
+  return fork(MAIN, argumentsOf(settings), { stdio: ['ignore', 'ignore', 'ignore', 'ipc'], execArgv: [] });
+}
+
+/** The native part that this process has loaded needs no further question whether it can be loaded. */
+function argumentsOf(settings: CaptureSettings): string[] {
+  return [JSON.stringify(settings), loadNative().file ?? ''];
 }
 
 /** The first message of a kind. Rejects when the process ends before, or takes too long. */

@@ -28,6 +28,7 @@ const SHUNT_FLOWS = 32_768;
 Error.stackTraceLimit = 0;
 
 const settings = JSON.parse(process.argv[2] ?? '{}') as CaptureSettings;
+const { native } = loadNative(process.argv[3]);
 const sessions = new Map<string, Session>();
 /** That are read to their ends. */
 const ending = new Set<Session>();
@@ -39,7 +40,7 @@ function send(message: FromCapture): void {
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
 }
 
-const output = createOutput(settings.queueSize, loadNative().native, {
+const output = createOutput(settings.queueSize, native, {
   opened(path, inItsMiddle) {
     send({ type: 'output-open', path });
     // Suricata gives up when no packet comes within a minute of its start.

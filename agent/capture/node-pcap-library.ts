@@ -15,7 +15,11 @@
  * - It is built for one version of Node's binary interface, can't enter another network namespace, and can't replace a
  *   ring without a gap.
  */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import type Pcap from 'pcap';
 import type { PcapSession } from 'pcap';
+import { messageOf } from '../files/errors.ts';
 import { whyNotLoaded } from '../native.ts';
 import { interfaceState } from './interfaces.ts';
 import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
@@ -30,13 +34,13 @@ const STALLED_MILLIS = 3_000;
 const CLOCK_EVERY = 512;
 /** So many records that were read are kept for the sake of fewer copies of the list. */
 const MOST_READ = 4096;
+/** Its native part, which can end the process that loads it. */
+const BINDING = 'build/Release/pcap_binding.node';
 const NO_PACKET = Buffer.alloc(64);
 
 /** @throws Error when it can't be loaded. */
 export async function createNodePcapLibrary(options: LibraryOptions): Promise<Library> {
-  const { default: pcap } = await import('pcap').catch((error: unknown) => {
-    throw new Error(`node-pcap cannot be loaded: ${whyNotLoaded(error)}`);
-  });
+  const pcap = await loadPcap();
   // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
   pcap.warningHandler = () => undefined;
   /** Every handle that was closed and not released. */
@@ -222,6 +226,18 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     open: (open) => Promise.resolve(open).then(createRing),
     deadRings: () => [...dead].reduce((sum, { size }) => sum + size, 0),
   };
+}
+
+async function loadPcap(): Promise<typeof Pcap> {
+  const { resolve } = createRequire(import.meta.url);
+  try {
+    const why = whyNotLoaded(join(dirname(resolve('pcap')), BINDING));
+    if (why !== undefined) throw new Error(why);
+    return (await import('pcap')).default;
+  } catch (error) {
+    const [reason = ''] = messageOf(error).split('\n');
+    throw new Error(`node-pcap cannot be loaded: ${reason}`, { cause: error });
+  }
 }
 
 function endSession(session: PcapSession): void {

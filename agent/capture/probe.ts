@@ -1,6 +1,5 @@
 /** What a capture process would capture by: one is started for a moment, opens no interface and writes nothing. */
-import { fork } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
+import { forkProbe } from './child.ts';
 import type { CaptureSettings, FromCapture, LibraryName } from './protocol.ts';
 
 const PROBE_MILLIS = 10_000;
@@ -10,10 +9,7 @@ export type Probed = { library: LibraryName; instead?: string } | { library: und
 
 /** Takes up to ten seconds. */
 export async function probeCapture(settings: CaptureSettings): Promise<Probed> {
-  const child = fork(fileURLToPath(new URL('./main.js', import.meta.url)), [JSON.stringify(settings)], {
-    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
-    execArgv: [],
-  });
+  const child = forkProbe(settings);
   const exited = new Promise<void>((resolve) => child.once('exit', () => resolve()));
   let timer: NodeJS.Timeout | undefined;
   const probed = await new Promise<Probed>((resolve) => {

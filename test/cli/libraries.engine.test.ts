@@ -1,7 +1,7 @@
 /** What captures packets where native parts can't be loaded: an installation whose files a test damages. */
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { spawn, type ChildProcess } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Finding } from '../../agent/cli/check.ts';
@@ -15,6 +15,19 @@ import { PROJECT } from '../support/project.ts';
 const ADDON = 'dist/native/capture.node';
 const NODE_PCAP = 'node_modules/pcap/build/Release/pcap_binding.node';
 const BACKOFFS = 3;
+
+/** Less than the parts of it that are loaded: where the rest should be, there is no page. */
+const TRUNCATED_BYTES = 0x4000;
+/** One that was built before there were more calls. */
+const OLD_SOURCE = `
+#include <node_api.h>
+static napi_value nothing(napi_env env, napi_callback_info info) { return NULL; }
+NAPI_MODULE_INIT() {
+  napi_value call;
+  napi_create_function(env, "open", NAPI_AUTO_LENGTH, nothing, NULL, &call);
+  napi_set_named_property(env, exports, "open", call);
+  return exports;
+}`;
 
 describeLive((engine) => {
   let lab: Lab;
@@ -58,6 +71,18 @@ describeLive((engine) => {
     }
   };
 
+  const truncate = (path: string): void => {
+    damage();
+    truncateSync(join(program, path), TRUNCATED_BYTES);
+  };
+  const buildOld = (): void => {
+    damage();
+    const source = join(workspace.directory, 'old.c');
+    writeFileSync(source, OLD_SOURCE);
+    const headers = join(PROJECT, 'node_modules/node-api-headers/include');
+    execFileSync('cc', ['-shared', '-fPIC', '-I', headers, source, '-o', join(program, ADDON)]);
+  };
+
   async function ask(...args: string[]): Promise<{ answer: unknown; code: number | null }> {
     const child = spawn(process.execPath, [join(program, 'bin/dpi-agent.js'), ...args, '-o', 'json'], {
       stdio: ['ignore', 'pipe', 'inherit'],
@@ -98,27 +123,35 @@ describeLive((engine) => {
     });
   });
 
-  test('where the native one cannot be loaded, node-pcap captures, and check, log and status say why', async () => {
-    damage(ADDON);
-    const reason = expect.stringMatching(/^the native capture cannot be loaded: .*capture\.node/);
-    expect(await captureFindings()).toEqual({
-      code: 0,
-      found: [
-        {
-          level: 'warning',
-          subject: 'capture',
-          message: expect.stringContaining('captured by node-pcap: the native'),
-          remedy: 'npm run setup',
-        },
-      ],
-    });
-    const lines = run();
-    await poll(() => logged(lines, 'capturing').length > 0);
-    expect(logged(lines, 'packets are captured by node-pcap')).toMatchObject([
-      { reason, remedy: 'run  npm run setup' },
-    ]);
-    expect((await status()).lanes).toMatchObject([{ capture: { library: 'node-pcap', instead: reason } }]);
-  });
+  const unloadable: [string, () => void, string][] = [
+    ['is no library', () => damage(ADDON), 'invalid ELF header'],
+    ['is truncated', () => truncate(ADDON), 'ends a process with SIGBUS'],
+    ['was built from an older source', buildOld, 'lacks fill, .*, timerSlack: it was built from another source'],
+  ];
+  test.each(unloadable)(
+    'where the native one %s, node-pcap captures, and check, log and status say why',
+    async (_, spoil, why) => {
+      spoil();
+      const reason = expect.stringMatching(`^the native capture cannot be loaded: .*capture\\.node.*${why}`);
+      expect(await captureFindings()).toEqual({
+        code: 0,
+        found: [
+          {
+            level: 'warning',
+            subject: 'capture',
+            message: expect.stringMatching(`captured by node-pcap: the native .*${why}`),
+            remedy: 'npm run setup',
+          },
+        ],
+      });
+      const lines = run();
+      await poll(() => logged(lines, 'capturing').length > 0);
+      expect(logged(lines, 'packets are captured by node-pcap')).toMatchObject([
+        { reason, remedy: 'run  npm run setup' },
+      ]);
+      expect((await status()).lanes).toMatchObject([{ capture: { library: 'node-pcap', instead: reason } }]);
+    },
+  );
 
   test('one that was chosen is not replaced by the other', async () => {
     damage(NODE_PCAP);
@@ -126,6 +159,20 @@ describeLive((engine) => {
       code: 1,
       found: [
         { level: 'error', message: expect.stringContaining('node-pcap cannot be loaded: '), remedy: 'npm run setup' },
+      ],
+    });
+  });
+
+  test('a node-pcap that ends who loads it is one that cannot be loaded', async () => {
+    truncate(NODE_PCAP);
+    expect(await captureFindings('--capture.library', 'node-pcap')).toMatchObject({
+      code: 1,
+      found: [
+        {
+          level: 'error',
+          message: expect.stringMatching(/node-pcap cannot be loaded: .*SIGBUS/),
+          remedy: 'npm run setup',
+        },
       ],
     });
   });
