@@ -39,8 +39,12 @@ const BINDING = 'build/Release/pcap_binding.node';
 const NO_PACKET = Buffer.alloc(64);
 
 /** @throws Error when it can't be loaded. */
-export async function createNodePcapLibrary(options: LibraryOptions): Promise<Library> {
-  const pcap = await loadPcap();
+export async function createNodePcapLibrary(
+  options: LibraryOptions,
+  load: () => Promise<typeof Pcap> = loadPcap,
+  now: () => number = () => performance.now(),
+): Promise<Library> {
+  const pcap = await load();
   // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
   pcap.warningHandler = () => undefined;
   /** Every handle that was closed and not released. */
@@ -69,10 +73,12 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
     const last = { received: 0, dropped: 0 };
     let failed = false;
     let closed = false;
+    /** Of those that the kernel has counted for this session: `seen` after which the rest is not wanted. */
+    let wanted = Infinity;
     let ifindex = 0;
     let openings = 0;
-    /** What the kernel had counted after the last dispatch, and when that was asked for. */
-    const asked = { received: 0, at: performance.now() };
+    /** What the kernel had counted when the ring was last known to be empty or read, and when that was asked for. */
+    const asked = { received: 0, at: now() };
     let dispatched = false;
     let current = start();
 
@@ -88,16 +94,19 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       last.received = last.dropped = seen = 0;
       session.on('packet', () => {
         if (closed || opened !== current) return;
+        // This dispatch ends, and releases it.
+        if (seen >= wanted) return session.session.close();
         seen++;
         putAside(session.buf, header);
-        if (++given % CLOCK_EVERY === 0 && performance.now() - started > MAX_DISPATCH_MILLIS) startAgain(opened);
+        if (wanted < Infinity) return;
+        if (++given % CLOCK_EVERY === 0 && now() - started > MAX_DISPATCH_MILLIS) startAgain(opened);
       });
       // In place of the native method, which node-pcap itself calls once more in the next tick, even on a handle that
       // is gone by then.
       const dispatch = session.session.dispatch.bind(session.session);
       session.session.dispatch = (packet, info) => {
         if (opened.released) return -2;
-        started = performance.now();
+        started = now();
         const result = dispatch(packet, info);
         dispatched = true;
         opened.released = result === -2;
@@ -137,6 +146,14 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       current = start();
     }
 
+    /** The poll handle may ask no more: see above. */
+    function readIfStalled(): void {
+      const { received } = readKernel();
+      if (dispatched || received <= asked.received) Object.assign(asked, { received, at: now() });
+      else if (now() - asked.at > STALLED_MILLIS) readLast();
+      dispatched = false;
+    }
+
     function readLast(): void {
       failed = true;
       current.session.session.read_callback();
@@ -144,6 +161,7 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
 
     /** The kernel's counters are 32 bits wide. */
     function readKernel(): { received: number; dropped: number } {
+      if (wanted < Infinity) return last;
       try {
         const { ps_recv, ps_drop } = current.session.stats();
         last.received += (ps_recv - last.received) >>> 0;
@@ -193,19 +211,21 @@ export async function createNodePcapLibrary(options: LibraryOptions): Promise<Li
       // libuv asks the kernel.
       rearm: () => undefined,
       statistics() {
+        if (wanted === Infinity) readIfStalled();
         const { received, dropped } = readKernel();
-        if (dispatched || received < asked.received) Object.assign(asked, { received, at: performance.now() });
-        else if (received > asked.received && performance.now() - asked.at > STALLED_MILLIS) readLast();
-        dispatched = false;
         total.received = earlier.received + received;
         total.dropped = earlier.dropped + dropped + droppedHere;
         return total;
       },
-      mute: () => undefined,
+      mute() {
+        const { received, dropped } = readKernel();
+        wanted = received - dropped;
+      },
       close() {
         readKernel();
         closed = true;
         endSession(current.session);
+        if (current.released) return Promise.resolve();
         const entry = { size: open.size };
         dead.add(entry);
         const { session } = current.session;

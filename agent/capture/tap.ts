@@ -235,6 +235,8 @@ function leave(state: State): void {
   const { current } = state;
   if (current === undefined) return;
   state.openings += current.ring.openings;
+  // One that only seemed to be gone would count what its successor counts.
+  current.ring.mute();
   endReading(state, current);
 }
 

@@ -1,9 +1,10 @@
-/** What is told of an endpoint with several interfaces, with a library that opens what it is told to. */
+/** What is told, and counted, of an endpoint's interfaces, with a library that opens what it is told to. */
 import { expect, test } from '@jest/globals';
 import { setImmediate as tick } from 'node:timers/promises';
 import type { CaptureSettings, FromCapture } from '../../agent/capture/protocol.ts';
 import type { Library, Ring } from '../../agent/capture/ring.ts';
 import { createSession } from '../../agent/capture/session.ts';
+import type { Reading } from '../../agent/capture/turns.ts';
 
 const SETTINGS: CaptureSettings = {
   library: 'native',
@@ -72,5 +73,58 @@ test('an endpoint is captured once all of its interfaces are, and waits for the 
   expect(await said()).toEqual(waits('lo'));
   there['lo'] = 1;
   expect(await said()).toEqual({ type: 'attached', id: 'shop/wide', linkType: 'ethernet', ifindex: 11 });
+  await session.close();
+});
+
+test('a ring that has failed and gets packets again counts none that its successor counts', async () => {
+  /** Each gets all packets, unless it is muted. */
+  const open: { received: number; muted: boolean; failed: boolean }[] = [];
+  const arrive = (packets: number): void => {
+    for (const each of open) if (!each.muted) each.received += packets;
+  };
+  const library: Library = {
+    name: 'node-pcap',
+    replaces: false,
+    entersNamespaces: true,
+    open() {
+      const state = { received: 0, muted: false, failed: false };
+      open.push(state);
+      return Promise.resolve({
+        ...ring(1),
+        // The engine does not take what it has.
+        ready: true,
+        get failed() {
+          return state.failed;
+        },
+        statistics: () => ({ received: state.received, dropped: 0, delivered: 0 }),
+        mute: () => void (state.muted = true),
+      });
+    },
+    deadRings: () => 0,
+  };
+  const readings: Reading[] = [];
+  const session = createSession(
+    { id: 'shop/web', vlan: 7, taps: [{ interface: 'eth0', netns: '/' }] },
+    {
+      library,
+      settings: SETTINGS,
+      turns: { add: (reading) => void readings.push(reading), remove: () => undefined, wake: () => undefined },
+      linkTypeName: () => 'ethernet',
+      send: () => undefined,
+    },
+  );
+  session.check();
+  await tick();
+  arrive(10);
+  for (const state of open) state.failed = true;
+  for (const reading of readings) {
+    const first = reading.ring();
+    if (first !== undefined) reading.read(first, 0);
+  }
+  await tick();
+  expect(open).toHaveLength(2);
+  arrive(100);
+  session.refresh(false);
+  expect(session.counters.received).toBe(110);
   await session.close();
 });
