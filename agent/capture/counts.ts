@@ -15,7 +15,8 @@ export interface Counts {
    * What it had counted stays; what lay in its rings died with it, and what comes until another one captures is unseen.
    */
   processEnded(): void;
-  attached(id: string, ifindex: number): void;
+  /** It is captured on other interfaces from now on, of which what came before is not wanted. */
+  goesOver(id: string): void;
   /** @param latest What the process that runs counted; as last reported, unless given. */
   total(id: string, latest?: Counters): Counters;
   forget(id: string): void;
@@ -58,7 +59,7 @@ export function createCounts(): Counts {
       latest.clear();
       unseen.processEnded();
     },
-    attached: (id, ifindex) => unseen.attached(id, ifindex),
+    goesOver: unseen.forget,
     total(id, counters = latest.get(id) ?? zeroCounters()) {
       return addCounters(addCounters(zeroCounters(), before.get(id) ?? zeroCounters()), counters);
     },

@@ -150,13 +150,9 @@ function report(): Report {
   const interfaces = interfaceCounters();
   const seen: Report['seen'] = {};
   for (const [id, session] of sessions) {
-    const [tap, ...others] = session.spec.taps;
-    const kernel = tap === undefined || tap.netns !== undefined ? undefined : interfaces.get(tap.interface);
-    if (kernel === undefined || others.length > 0) continue;
-    const { counters, openings } = session;
-    session.noteInterfaceDrops(kernel.dropped);
+    const found = session.look(interfaces);
     // With a filter, what passes the interface is not what is wanted of it.
-    if (settings.filter === '') seen[id] = { interface: kernel.packets, captured: counters.received, openings };
+    if (found !== undefined && settings.filter === '') seen[id] = found;
   }
   const handed = output.handed();
   return {

@@ -158,6 +158,10 @@ export type ToCapture =
  * process, at nearly the same moment.
  */
 export interface Seen {
+  /** Of the interface. */
+  name: string;
+  ifindex: number;
+  /** Packets. */
   interface: number;
   captured: number;
   /** How often the process has opened it: what came between two of them it has not seen. */

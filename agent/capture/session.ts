@@ -3,7 +3,15 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { watchDirections, type Directions } from './directions.ts';
 import { goOnBehind, keepTail, type Marks } from './forward.ts';
-import { zeroCounters, type AttachSpec, type CaptureSettings, type Counters, type FromCapture } from './protocol.ts';
+import type { InterfaceCounters } from './interfaces.ts';
+import {
+  zeroCounters,
+  type AttachSpec,
+  type CaptureSettings,
+  type Counters,
+  type FromCapture,
+  type Seen,
+} from './protocol.ts';
 import type { Library } from './ring.ts';
 import { createTap, type Tap } from './tap.ts';
 import type { Turns } from './turns.ts';
@@ -17,14 +25,16 @@ const POLL_MILLIS = 5;
 export interface Session {
   readonly spec: AttachSpec;
   readonly counters: Counters;
-  /** How often its interfaces were opened, where no ring took the place of another one. */
-  readonly openings: number;
   /** Compares interfaces with the kernel; see Tap. */
   check(): void;
   /** Each second. */
   refresh(slowEngine: boolean): void;
-  /** What the kernel has dropped before its interface's ring, in all. */
-  noteInterfaceDrops(dropped: number): void;
+  /**
+   * Takes in what the kernel has counted at its interface.
+   * @param kernel Of now, by the interfaces' names.
+   * @returns undefined where that tells nothing of what it captures.
+   */
+  look(kernel: ReadonlyMap<string, InterfaceCounters>): Seen | undefined;
   /** Goes over to these interfaces: each packet is counted, and inspected, once. */
   goOver(spec: AttachSpec): Promise<void>;
   /** Ends the capture, once the packets that were captured until now are read. */
@@ -49,7 +59,7 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
   let taps = createTaps(spec);
   taps.forEach(turns.add);
   let closing = false;
-  let interfaceDrops: number | undefined;
+  let drops: { ifindex: number; dropped: number } | undefined;
   /** One after the other. */
   let goingOver: Promise<void> = Promise.resolve();
 
@@ -70,6 +80,13 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
         log: (level, message) => send({ type: 'log', level, id, message }),
       }),
     );
+  }
+
+  function noteDrops(ifindex: number, dropped: number): void {
+    // The first number is where to count from; an interface that was made anew counts from 0.
+    const before = drops === undefined ? dropped : drops.ifindex === ifindex ? drops.dropped : 0;
+    counters.droppedInterface += Math.max(0, dropped - before);
+    drops = { ifindex, dropped };
   }
 
   async function closeTap(tap: Tap): Promise<void> {
@@ -115,18 +132,25 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
       return spec;
     },
     counters,
-    get openings() {
-      return taps.reduce((sum, { openings }) => sum + openings, 0);
-    },
     check: () => taps.forEach((tap) => tap.check()),
     refresh(slowEngine) {
       marks.directions?.tick();
       for (const tap of taps) tap.refresh(slowEngine);
     },
-    noteInterfaceDrops(dropped) {
-      // The first number, and one after the interface was made anew, is where to count from.
-      counters.droppedInterface += Math.max(0, dropped - (interfaceDrops ?? dropped));
-      interfaceDrops = dropped;
+    look(kernel) {
+      const [tap, ...others] = taps;
+      const counted = tap === undefined ? undefined : kernel.get(tap.spec.interface);
+      const captured = tap?.captured();
+      if (tap === undefined || others.length > 0 || counted === undefined || captured === undefined) return undefined;
+      const { ifindex, packets } = captured;
+      noteDrops(ifindex, counted.dropped);
+      return {
+        name: tap.spec.interface,
+        ifindex,
+        interface: counted.packets,
+        captured: packets,
+        openings: tap.openings,
+      };
     },
     goOver,
     async close() {

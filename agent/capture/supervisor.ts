@@ -268,7 +268,6 @@ function receive(supervision: Supervision, message: FromCapture): void {
     case 'attached': {
       const { id, ifindex, linkType } = message;
       if (!specs.has(id)) return;
-      counts.attached(id, ifindex);
       return setState(supervision, id, { is: 'capturing', ifindex, linkType });
     }
     case 'waiting':
@@ -347,10 +346,11 @@ function onceReplaced({ waiting }: Supervision, call: () => void): void {
 }
 
 function attach(supervision: Supervision, spec: AttachSpec): void {
-  const { specs, states } = supervision;
-  const isNew = !specs.has(spec.id);
+  const { specs, states, counts } = supervision;
+  const before = specs.get(spec.id);
   specs.set(spec.id, spec);
-  if (isNew) states.set(spec.id, { is: 'starting' });
+  if (before === undefined) states.set(spec.id, { is: 'starting' });
+  else if (!isDeepStrictEqual(before.taps, spec.taps)) counts.goesOver(spec.id);
   send(supervision, { type: 'attach', spec });
 }
 

@@ -38,6 +38,8 @@ export interface Tap extends Reading {
   readonly spec: TapSpec;
   /** How often the interface was opened, where no ring took the place of another one. */
   readonly openings: number;
+  /** Packets of the interface that was opened last; undefined: its name is nobody's now, or another one's. */
+  captured(): { ifindex: number; packets: number } | undefined;
   /** Compares with the kernel and opens, closes or reopens. Cheap enough for four times a second. */
   check(): void;
   /** Each second: takes the kernel's counters in. `slowEngine`: it had no room for packets meanwhile. */
@@ -62,6 +64,9 @@ interface State {
   before: Counted[];
   /** Of rings that were left. */
   openings: number;
+  /** Of the interface that was opened last, and packets of its rings that are closed. */
+  ifindex: number;
+  retired: number;
   /** Rings that are being closed: the kernel takes some milliseconds for each. */
   readonly releases: Set<Promise<unknown>>;
   opening: boolean;
@@ -91,6 +96,8 @@ export function createTap(
     current: undefined,
     before: [],
     openings: 0,
+    ifindex: 0,
+    retired: 0,
     releases: new Set(),
     opening: false,
     closing: false,
@@ -102,6 +109,7 @@ export function createTap(
     get openings() {
       return state.openings + (state.current?.ring.openings ?? 0);
     },
+    captured: () => captured(state),
     ring: () => (state.before[0] ?? state.current)?.ring,
     read: (ring, bytes) => noteTurn(state, ring, bytes),
     check: () => check(state),
@@ -161,6 +169,10 @@ async function open(state: State): Promise<void> {
     return;
   }
   state.identity = wanted;
+  if (ring.ifindex !== state.ifindex) {
+    state.ifindex = ring.ifindex;
+    state.retired = 0;
+  }
   use(state, ring);
   state.reason = '';
   state.events.attached(ring.link, ring.ifindex);
@@ -196,11 +208,21 @@ function noteTurn(state: State, ring: Ring, bytes: number): number {
   return share;
 }
 
+function ringsOf({ before, current }: State): Counted[] {
+  return current === undefined ? before : [...before, current];
+}
+
+function captured(state: State): { ifindex: number; packets: number } | undefined {
+  const { spec, identity, ifindex } = state;
+  if (identity === 0 || interfaceIdentity(spec.interface) !== identity) return undefined;
+  const own = ringsOf(state).filter(({ ring }) => ring.ifindex === ifindex);
+  return { ifindex, packets: own.reduce((sum, { received }) => sum + received, state.retired) };
+}
+
 function refresh(state: State, slowEngine: boolean): void {
-  const { marks, settings, demand, before, current } = state;
+  const { marks, settings, demand, current } = state;
   const cause = slowEngine ? 'droppedQueue' : 'droppedKernel';
-  const rings = [...before, ...(current === undefined ? [] : [current])];
-  const lost = rings.reduce((sum, counted) => sum + count(marks.counters, counted, cause), 0);
+  const lost = ringsOf(state).reduce((sum, counted) => sum + count(marks.counters, counted, cause), 0);
   if (current !== undefined) resize(state, sizeAfterSecond(demand, current.ring.size, settings.ringSize, lost));
   demand.reads = 0;
 }
@@ -261,6 +283,7 @@ async function readToEnd(state: State, old: Counted): Promise<void> {
 /** @param cause Why it was not read to its end, if it was not. */
 function retire(state: State, old: Counted, cause: 'droppedDetached' | 'droppedQueue' = 'droppedDetached'): void {
   countOff(state.marks.counters, old, cause);
+  if (old.ring.ifindex === state.ifindex) state.retired += old.received;
   state.before = state.before.filter((other) => other !== old);
   release(state, old.ring);
   state.wake();

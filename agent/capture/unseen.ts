@@ -3,7 +3,11 @@
  * of one that died. Only the kernel's own counters of the interface tell how many. They run a little ahead of what is
  * captured, so under load the number is an estimate; it becomes exact as soon as the interface is quiet for a second.
  *
- * Not known: what passes an interface in a pod's own network namespace, and with a filter what was wanted of it.
+ * An interface that has taken the place of another one of its name was made meanwhile: its counters began at 0, and all
+ * that they have and nobody captured was missed.
+ *
+ * Not known: what passes an interface in a pod's own network namespace, and with a filter what was wanted of it; what
+ * an interface had counted that is gone, since the last report.
  */
 import type { Seen } from './protocol.ts';
 
@@ -15,11 +19,12 @@ export interface Unseen {
   report(id: string, seen: Seen): number;
   /** What was captured is counted from 0 again. */
   processEnded(): void;
-  attached(id: string, ifindex: number): void;
-  forget(id: string): void;
+  /** The next report is the first one. */
+  forget: (id: string) => void;
 }
 
 interface Known {
+  name: string;
   ifindex: number;
   /** Of the last report: the interface's counter, and what all processes together had captured. */
   interface: number;
@@ -38,25 +43,16 @@ export function watchUnseen(): Unseen {
   const known = new Map<string, Known>();
 
   function report(id: string, seen: Seen): number {
-    const entry = known.get(id);
-    if (entry === undefined || entry.interface < 0 || seen.interface < entry.interface) {
-      known.set(id, fresh(entry?.ifindex ?? 0, seen));
+    let entry = known.get(id);
+    if (entry === undefined || entry.name !== seen.name || isReset(entry, seen)) {
+      known.set(id, startingAt(seen));
       return 0;
     }
-    if (seen.openings !== entry.openings) entry.open = true;
-    entry.openings = seen.openings;
-    const isQuiet = entry.interface === seen.interface && entry.before + seen.captured === entry.captured;
-    const before = entry.unseen;
-    entry.interface = seen.interface;
-    entry.captured = entry.before + seen.captured;
-    const offset = entry.interface - entry.captured - entry.unseen;
-    if (!entry.open) {
-      if (isQuiet) entry.offset = offset;
-      return 0;
+    if (entry.ifindex !== seen.ifindex) {
+      entry = { ...startingAt({ ...seen, interface: 0, captured: 0 }), open: true };
+      known.set(id, entry);
     }
-    entry.unseen = Math.max(0, entry.unseen + offset - entry.offset);
-    if (isQuiet) entry.open = false;
-    return entry.unseen - before;
+    return update(entry, seen);
   }
 
   return {
@@ -67,26 +63,33 @@ export function watchUnseen(): Unseen {
         entry.open = true;
       }
     },
-    attached(id, ifindex) {
-      const entry = known.get(id);
-      if (entry !== undefined && entry.ifindex !== 0 && entry.ifindex !== ifindex) known.delete(id);
-      const now = known.get(id);
-      if (now !== undefined) now.ifindex = ifindex;
-      else known.set(id, { ...fresh(ifindex, { interface: -1, captured: 0, openings: 0 }) });
-    },
     forget: (id) => void known.delete(id),
   };
 }
 
-function fresh(ifindex: number, seen: Seen): Known {
-  return {
-    ifindex,
-    interface: seen.interface,
-    captured: seen.captured,
-    before: 0,
-    unseen: 0,
-    offset: seen.interface - seen.captured,
-    open: false,
-    openings: seen.openings,
-  };
+/** Its counters began anew. */
+function isReset(entry: Known, seen: Seen): boolean {
+  return entry.ifindex === seen.ifindex && seen.interface < entry.interface;
+}
+
+function update(entry: Known, seen: Seen): number {
+  if (seen.openings !== entry.openings) entry.open = true;
+  entry.openings = seen.openings;
+  const isQuiet = entry.interface === seen.interface && entry.before + seen.captured === entry.captured;
+  const before = entry.unseen;
+  entry.interface = seen.interface;
+  entry.captured = entry.before + seen.captured;
+  const offset = entry.interface - entry.captured - entry.unseen;
+  if (!entry.open) {
+    if (isQuiet) entry.offset = offset;
+    return 0;
+  }
+  entry.unseen = Math.max(0, entry.unseen + offset - entry.offset);
+  if (isQuiet) entry.open = false;
+  return entry.unseen - before;
+}
+
+function startingAt({ name, ifindex, interface: counted, captured, openings }: Seen): Known {
+  const offset = counted - captured;
+  return { name, ifindex, interface: counted, captured, before: 0, unseen: 0, offset, open: false, openings };
 }

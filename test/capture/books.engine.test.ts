@@ -13,6 +13,7 @@ import { poll } from '../support/poll.ts';
 
 const SECONDS = 3;
 const RATE = 20_000;
+const POD = { name: 'p', address: '10.65.0.2' };
 /** After so many packets something happens. */
 const PACKETS_BEFORE = 20_000;
 
@@ -28,7 +29,7 @@ describeLive((engine) => {
       beforeEach(async () => {
         lab = openLab(`dpi-b-${engine}`);
         silence(lab, lab.node);
-        pod = lab.addPod({ name: 'p', address: '10.65.0.2' });
+        pod = lab.addPod(POD);
         silence(lab, pod.netns);
         workspace = createWorkspace();
         agent = await runAgent({ lab, engine, workspace, pods: [pod], config: { capture: { library } } });
@@ -90,6 +91,22 @@ describeLive((engine) => {
         expect(received).toBeGreaterThanOrEqual(PACKETS_BEFORE);
         expect(accounted).toBe(received);
         if (library === 'native') expect(counters.droppedDetached).toBe(0);
+      });
+
+      test('an interface that is made anew under its name, and has packets before it is captured', async () => {
+        const counters = await traffic(() => undefined);
+        expectAccounts(counters);
+        kill('capture', 'SIGSTOP');
+        lab.removePod(pod);
+        silence(lab, lab.addPod(POD).netns);
+        await spawnLoad(lab, pod.netns, 'flood', 1, RATE, 'eth0');
+        const missed = sentPackets();
+        kill('capture', 'SIGCONT');
+        await poll(async () => (await settledCounters(workspace, [pod]))[0]?.received !== counters.received);
+        const later = await traffic(() => undefined);
+        const received = counters.received + sentPackets();
+        expect(accounts(later)).toEqual({ received, accounted: received });
+        expect(later.droppedCaptureDied).toBeGreaterThanOrEqual(missed);
       });
 
       /** Sends for a while, does `meanwhile`, and gives what was counted when all is quiet again. */

@@ -22,17 +22,26 @@ describe('an endpoint', () => {
     expect(counts.total('a')).toEqual(counters({ received: 14, forwarded: 11, droppedCaptureDied: 3 }));
   });
 
+  const seen = (counted: number): Pick<Report, 'seen'> => ({
+    seen: { a: { name: 'cali1', ifindex: 3, interface: counted, captured: 0, openings: 1 } },
+  });
+
   test('has what none of them saw', () => {
     const counts = createCounts();
-    counts.attached('a', 3);
-    const seen = (at: number, captured: number): Pick<Report, 'seen'> => ({
-      seen: { a: { interface: at, captured, openings: 1 } },
-    });
-    counts.report(report({}, seen(100, 0)), ATTACHED);
-    counts.report(report({}, seen(100, 0)), ATTACHED);
+    counts.report(report({}, seen(100)), ATTACHED);
+    counts.report(report({}, seen(100)), ATTACHED);
     counts.processEnded();
-    counts.report(report({}, seen(105, 0)), ATTACHED);
+    counts.report(report({}, seen(105)), ATTACHED);
     expect(counts.total('a')).toEqual(counters({ received: 5, droppedCaptureDied: 5 }));
+  });
+
+  test('has nothing of what passed an interface while it was captured on another one', () => {
+    const counts = createCounts();
+    counts.report(report({}, seen(100)), ATTACHED);
+    counts.goesOver('a');
+    counts.processEnded();
+    counts.report(report({}, seen(900)), ATTACHED);
+    expect(counts.total('a')).toEqual(zeroCounters());
   });
 
   test('has its last counters in place of those that were reported, and none when it is forgotten', () => {

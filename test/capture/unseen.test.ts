@@ -1,56 +1,69 @@
 import { describe, expect, test } from '@jest/globals';
 import { watchUnseen } from '../../agent/capture/unseen.ts';
+import type { Seen } from '../../agent/capture/protocol.ts';
 import { seeded } from '../support/random.ts';
+
+/** Of one process that opened an interface once, unless it says otherwise. */
+function seen(counted: number, captured: number, changes: Partial<Seen> = {}): Seen {
+  return { name: 'cali1', ifindex: 3, interface: counted, captured, openings: 1, ...changes };
+}
 
 describe('packets that no process has seen', () => {
   test('are those that the interface counted and no process captured', () => {
     const unseen = watchUnseen();
-    unseen.attached('a', 3);
-    expect(unseen.report('a', { interface: 1000, captured: 0, openings: 1 })).toBe(0);
-    expect(unseen.report('a', { interface: 1010, captured: 10, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(1000, 0))).toBe(0);
+    expect(unseen.report('a', seen(1010, 10))).toBe(0);
     unseen.processEnded();
-    unseen.attached('a', 3);
     // 20 of these 40 came while no process had it open.
-    expect(unseen.report('a', { interface: 1050, captured: 20, openings: 1 })).toBe(20);
-    expect(unseen.report('a', { interface: 1050, captured: 20, openings: 1 })).toBe(0);
-    expect(unseen.report('a', { interface: 1060, captured: 30, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(1050, 20))).toBe(20);
+    expect(unseen.report('a', seen(1050, 20))).toBe(0);
+    expect(unseen.report('a', seen(1060, 30))).toBe(0);
   });
 
   test('are not what the kernel counted a little before it was captured', () => {
     const unseen = watchUnseen();
-    unseen.attached('a', 3);
-    unseen.report('a', { interface: 0, captured: 0, openings: 1 });
-    unseen.report('a', { interface: 0, captured: 0, openings: 1 });
-    expect(unseen.report('a', { interface: 100, captured: 60, openings: 1 })).toBe(0);
-    expect(unseen.report('a', { interface: 200, captured: 190, openings: 1 })).toBe(0);
+    unseen.report('a', seen(0, 0));
+    unseen.report('a', seen(0, 0));
+    expect(unseen.report('a', seen(100, 60))).toBe(0);
+    expect(unseen.report('a', seen(200, 190))).toBe(0);
     unseen.processEnded();
     // What was in flight then is counted at first, and is right when it is quiet.
-    expect(unseen.report('a', { interface: 300, captured: 40, openings: 1 })).toBe(70);
-    expect(unseen.report('a', { interface: 300, captured: 100, openings: 1 })).toBe(-60);
-    expect(unseen.report('a', { interface: 300, captured: 100, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(300, 40))).toBe(70);
+    expect(unseen.report('a', seen(300, 100))).toBe(-60);
+    expect(unseen.report('a', seen(300, 100))).toBe(0);
   });
 
-  test('are not told of an interface that is another one now, or whose counters began anew', () => {
+  test('are all that an interface has counted that was made anew, but for what is captured of it', () => {
     const unseen = watchUnseen();
-    unseen.attached('a', 3);
-    unseen.report('a', { interface: 100, captured: 100, openings: 1 });
+    const anew = { ifindex: 4, openings: 2 };
+    unseen.report('a', seen(100, 100));
+    unseen.report('a', seen(100, 100));
+    expect(unseen.report('a', seen(5000, 4000, anew))).toBe(1000);
+    expect(unseen.report('a', seen(6000, 5100, anew))).toBe(-100);
+    expect(unseen.report('a', seen(6000, 5100, anew))).toBe(0);
+    // While no process ran.
     unseen.processEnded();
-    unseen.attached('a', 4);
-    expect(unseen.report('a', { interface: 5000, captured: 0, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(50, 20, { ifindex: 5 }))).toBe(30);
+    expect(unseen.report('a', seen(50, 20, { ifindex: 5 }))).toBe(0);
+  });
+
+  test('are not told of another interface, or of one whose counters began anew', () => {
+    const unseen = watchUnseen();
+    unseen.report('a', seen(100, 100));
     unseen.processEnded();
-    expect(unseen.report('a', { interface: 10, captured: 0, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(5000, 0, { name: 'cali2', ifindex: 4 }))).toBe(0);
     unseen.processEnded();
-    expect(unseen.report('a', { interface: 17, captured: 3, openings: 1 })).toBe(4);
+    expect(unseen.report('a', seen(10, 0, { name: 'cali2', ifindex: 4 }))).toBe(0);
+    unseen.processEnded();
+    expect(unseen.report('a', seen(17, 3, { name: 'cali2', ifindex: 4 }))).toBe(4);
   });
 
   test('are forgotten with their endpoint', () => {
     const unseen = watchUnseen();
-    unseen.attached('a', 3);
-    unseen.report('a', { interface: 100, captured: 100, openings: 1 });
+    unseen.report('a', seen(100, 100));
     unseen.processEnded();
     unseen.forget('a');
-    unseen.attached('a', 3);
-    expect(unseen.report('a', { interface: 900, captured: 0, openings: 1 })).toBe(0);
+    expect(unseen.report('a', seen(900, 0))).toBe(0);
   });
 
   test('are counted exactly over any deaths, once the interface has been quiet', () => {
@@ -66,14 +79,13 @@ describe('packets that no process has seen', () => {
       /** What was captured last is not in it yet. */
       const report = (late = 0): void => {
         reported = Math.max(reported, captured - late);
-        told += unseen.report('a', { interface: count, captured: reported, openings: 1 });
+        told += unseen.report('a', seen(count, reported));
       };
       const settle = (): void => {
         report();
         report();
         expect(told).toBe(missed);
       };
-      unseen.attached('a', 3);
       settle();
       for (let step = 0; step < 40; step++) {
         const packets = random(50);
@@ -87,7 +99,6 @@ describe('packets that no process has seen', () => {
           missed += captured - reported + packets;
           captured = reported = 0;
           unseen.processEnded();
-          unseen.attached('a', 3);
         }
       }
       settle();

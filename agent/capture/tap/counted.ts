@@ -31,8 +31,12 @@ export function countOff(counters: Counters, counted: Counted, cause: 'droppedDe
   const { received, dropped, until, ring } = counted;
   const { delivered } = ring.statistics();
   const left = Math.max(0, received - dropped - delivered);
-  if (until !== undefined && delivered >= until) counters.received -= left;
-  else counters[cause] += left;
+  if (until === undefined || delivered < until) {
+    counters[cause] += left;
+    return;
+  }
+  counters.received -= left;
+  counted.received -= left;
 }
 
 /** What it has now is all that is read. */
