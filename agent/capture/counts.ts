@@ -17,8 +17,8 @@ export interface Counts {
   processEnded(): void;
   /** It is captured on other interfaces from now on, of which what came before is not wanted. */
   goesOver(id: string): void;
-  /** @param latest What the process that runs counted; as last reported, unless given. */
-  total(id: string, latest?: Counters): Counters;
+  /** As last reported. */
+  total(id: string): Counters;
   forget(id: string): void;
   /** Records in a FIFO so far, or in the queue before it; undefined before the first report. */
   handed: (path: string) => number | undefined;
@@ -60,8 +60,10 @@ export function createCounts(): Counts {
       unseen.processEnded();
     },
     goesOver: unseen.forget,
-    total(id, counters = latest.get(id) ?? zeroCounters()) {
-      return addCounters(addCounters(zeroCounters(), before.get(id) ?? zeroCounters()), counters);
+    total(id) {
+      const sum = zeroCounters();
+      for (const part of [before.get(id), latest.get(id)]) if (part !== undefined) addCounters(sum, part);
+      return sum;
     },
     forget(id) {
       before.delete(id);

@@ -5,10 +5,10 @@
  */
 import { createForwarder } from './forward.ts';
 import { linkTypeFromDlt } from './frame.ts';
-import { interfaceCounters } from './interfaces.ts';
+import { interfaceCounters, type InterfaceCounters } from './interfaces.ts';
 import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
-import type { CaptureSettings, FromCapture, Report, ToCapture } from './protocol.ts';
+import type { CaptureSettings, FromCapture, Report, Seen, ToCapture } from './protocol.ts';
 import { chooseLibrary, type Chosen } from './library.ts';
 import { createSession, type Session } from './session.ts';
 import { createShunt } from './shunt/shunt.ts';
@@ -90,10 +90,18 @@ async function handle(message: ToCapture): Promise<void> {
       if (session === undefined) return;
       sessions.delete(message.id);
       ending.add(session);
+      const interfaces = interfaceCounters();
       await session.close();
       ending.delete(session);
       shunt?.forget(session.spec.vlan);
-      send({ type: 'detached', id: message.id, counters: session.counters, deadRings: library.deadRings() });
+      const seen = look(session, interfaces);
+      send({
+        type: 'detached',
+        id: message.id,
+        counters: session.counters,
+        ...(seen === undefined ? {} : { seen }),
+        deadRings: library.deadRings(),
+      });
       return;
     }
     case 'output':
@@ -150,9 +158,8 @@ function report(): Report {
   const interfaces = interfaceCounters();
   const seen: Report['seen'] = {};
   for (const [id, session] of sessions) {
-    const found = session.look(interfaces);
-    // With a filter, what passes the interface is not what is wanted of it.
-    if (found !== undefined && settings.filter === '') seen[id] = found;
+    const found = look(session, interfaces);
+    if (found !== undefined) seen[id] = found;
   }
   const handed = output.handed();
   return {
@@ -160,6 +167,12 @@ function report(): Report {
     seen,
     ...(handed === undefined ? {} : { handed }),
   };
+}
+
+function look(session: Session, interfaces: ReadonlyMap<string, InterfaceCounters>): Seen | undefined {
+  const seen = session.look(interfaces);
+  // With a filter, what passes the interface is not what is wanted of it.
+  return settings.filter === '' ? seen : undefined;
 }
 
 process.on('message', (message: ToCapture) => void handle(message));

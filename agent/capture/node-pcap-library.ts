@@ -91,7 +91,6 @@ export async function createNodePcapLibrary(
       const header = new Uint32Array(session.header.buffer, session.header.byteOffset, 4);
       let started = 0;
       let given = 0;
-      last.received = last.dropped = seen = 0;
       session.on('packet', () => {
         if (closed || opened !== current) return;
         // This dispatch ends, and releases it.
@@ -143,7 +142,13 @@ export async function createNodePcapLibrary(
       old.session.session.close();
       // It is released when this dispatch ends.
       old.session.buf = NO_PACKET;
-      current = start();
+      last.received = last.dropped = seen = 0;
+      try {
+        current = start();
+      } catch {
+        // The interface has gone.
+        failed = true;
+      }
     }
 
     /** The poll handle may ask no more: see above. */

@@ -184,7 +184,8 @@ export type FromCapture =
   | { type: 'attached'; id: string; linkType: string; ifindex: number }
   /** Nothing to capture on at present; it is tried again until detached. */
   | { type: 'waiting'; id: string; reason: string }
-  | { type: 'detached'; id: string; counters: Counters; deadRings: number }
+  /** `seen`: when it was to be detached. */
+  | { type: 'detached'; id: string; counters: Counters; seen?: Seen; deadRings: number }
   | { type: 'output-open'; path: string }
   /** The engine closed its end of the FIFO, or it could not be opened. */
   | { type: 'output-closed'; path: string; reason: string }

@@ -57,6 +57,8 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     watchDirections(spec.addresses ?? [], settings.filter === '', counters);
   const marks: Marks = { vlan: spec.vlan, counters, directions: createDirections() };
   let taps = createTaps(spec);
+  /** Those that are counted: while others are gone over to, both have the same packets. */
+  let counted = taps;
   taps.forEach(turns.add);
   let closing = false;
   let drops: { ifindex: number; dropped: number } | undefined;
@@ -116,7 +118,7 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     marks.directions = createDirections();
     for (const { origin } of added) goOnBehind(origin, cuts);
     added.forEach(turns.add);
-    taps = added;
+    taps = counted = added;
     turns.wake();
   }
 
@@ -135,19 +137,19 @@ export function createSession(first: AttachSpec, context: SessionContext): Sessi
     check: () => taps.forEach((tap) => tap.check()),
     refresh(slowEngine) {
       marks.directions?.tick();
-      for (const tap of taps) tap.refresh(slowEngine);
+      for (const tap of counted) tap.refresh(slowEngine);
     },
     look(kernel) {
       const [tap, ...others] = taps;
-      const counted = tap === undefined ? undefined : kernel.get(tap.spec.interface);
+      const passed = tap === undefined ? undefined : kernel.get(tap.spec.interface);
       const captured = tap?.captured();
-      if (tap === undefined || others.length > 0 || counted === undefined || captured === undefined) return undefined;
+      if (tap === undefined || others.length > 0 || passed === undefined || captured === undefined) return undefined;
       const { ifindex, packets } = captured;
-      noteDrops(ifindex, counted.dropped);
+      noteDrops(ifindex, passed.dropped);
       return {
         name: tap.spec.interface,
         ifindex,
-        interface: counted.packets,
+        interface: passed.packets,
         captured: packets,
         openings: tap.openings,
       };

@@ -72,6 +72,7 @@ type Message<Type extends FromCapture['type']> = Extract<FromCapture, { type: Ty
 
 interface Supervision {
   readonly settings: CaptureSettings;
+  readonly fork: typeof forkCapture;
   readonly events: CaptureEvents;
   readonly log: Logger;
   readonly specs: Map<string, AttachSpec>;
@@ -97,9 +98,15 @@ interface Supervision {
   stopping: boolean;
 }
 
-export function superviseCapture(settings: CaptureSettings, events: CaptureEvents, log: Logger): Capture {
+export function superviseCapture(
+  settings: CaptureSettings,
+  events: CaptureEvents,
+  log: Logger,
+  fork = forkCapture,
+): Capture {
   const supervision: Supervision = {
     settings,
+    fork,
     events,
     log,
     specs: new Map(),
@@ -154,10 +161,10 @@ function attachAll(supervision: Supervision): void {
 }
 
 function launch(supervision: Supervision): ChildProcess {
-  const { settings, log } = supervision;
+  const { settings, fork, log } = supervision;
   const startedAt = performance.now();
   supervision.lastHeard = startedAt;
-  const started = forkCapture(settings);
+  const started = fork(settings);
   log.debug({ pid: started.pid }, 'capture process');
   started.on('message', (message) => {
     if (started === supervision.child) receive(supervision, message as FromCapture);
@@ -222,6 +229,7 @@ async function renew(supervision: Supervision): Promise<void> {
   const next = launch(supervision);
   try {
     await firstMessage(next, 'started', RENEW_MILLIS);
+    if (supervision.child !== old) throw new Error('the process before it has ended');
     const handedOver = firstMessage(old, 'handed-over', RENEW_MILLIS);
     old.send({ type: 'hand-over' } satisfies ToCapture);
     goOver(supervision, next, await handedOver, output);
@@ -246,8 +254,7 @@ function goOver(
   last: Message<'handed-over'>,
   begun: string | undefined,
 ): void {
-  const { counts, specs } = supervision;
-  counts.report(last, specs);
+  const { counts } = supervision;
   if (last.handed !== undefined) counts.handedOver(last.handed);
   supervision.child = next;
   counts.processEnded();
@@ -285,7 +292,7 @@ function receive(supervision: Supervision, message: FromCapture): void {
     case 'injected':
       return events.injected(message.number, message.accepted);
     case 'handed-over':
-      return;
+      return counts.report(message, specs);
     case 'log':
       return log[message.level]({ endpoint: message.id }, message.message);
   }
@@ -300,8 +307,10 @@ function noteStarted(supervision: Supervision, { library: name, instead }: Messa
 
 function noteDetached(supervision: Supervision, message: Message<'detached'>): void {
   const { detaching, counts } = supervision;
-  detaching.get(message.id)?.(counts.total(message.id, message.counters));
-  detaching.delete(message.id);
+  const { id, counters, seen } = message;
+  counts.report({ counters: { [id]: counters }, seen: seen === undefined ? {} : { [id]: seen } }, detaching);
+  detaching.get(id)?.(counts.total(id));
+  detaching.delete(id);
   renewIfFull(supervision, message);
 }
 

@@ -20,12 +20,15 @@ interface Socket {
 let clock: number;
 /** What each packet takes to be read. */
 let packetMillis: number;
+/** The interface can be opened. */
+let isThere: boolean;
 let sockets: Socket[];
 let ring: Ring;
 
 beforeEach(async () => {
   clock = 0;
   packetMillis = 0;
+  isThere = true;
   sockets = [];
   const library = await createNodePcapLibrary(
     OPTIONS,
@@ -39,6 +42,7 @@ const pcap: typeof Pcap = {
   lib_version: '',
   warningHandler: () => undefined,
   createSession() {
+    if (!isThere) throw new Error('no such device');
     let onPacket: () => void = () => undefined;
     const socket: Socket = {
       waiting: 0,
@@ -130,4 +134,17 @@ test('a ring that is to get no further packet counts none, gives what it has, an
   expect(ring.fill(arena, 0, arena.length, 100, 0)).toBe(3 * 16);
   expect(ring.statistics()).toEqual({ received: 3, dropped: 0, delivered: 3 });
   expect(sockets).toMatchObject([{ released: true }]);
+});
+
+test('one that cannot be opened anew has failed, and what it had is counted once', () => {
+  arrive(2_000);
+  packetMillis = 1;
+  isThere = false;
+  sockets[0]?.poll();
+  const arena = Buffer.alloc(1 << 20);
+  while (!ring.empty) ring.fill(arena, 0, arena.length, 100, 0);
+  expect(ring.failed).toBe(true);
+  const { received, dropped, delivered } = ring.statistics();
+  expect(received).toBe(2_000);
+  expect(dropped + delivered).toBe(2_000);
 });

@@ -76,19 +76,16 @@ test('an endpoint is captured once all of its interfaces are, and waits for the 
   await session.close();
 });
 
-test('a ring that has failed and gets packets again counts none that its successor counts', async () => {
-  /** Each gets all packets, unless it is muted. */
-  const open: { received: number; muted: boolean; failed: boolean }[] = [];
-  const arrive = (packets: number): void => {
-    for (const each of open) if (!each.muted) each.received += packets;
-  };
+/** Its rings get all packets, unless they are muted. */
+function createWire() {
+  const rings: { received: number; muted: boolean; failed: boolean }[] = [];
   const library: Library = {
     name: 'node-pcap',
     replaces: false,
     entersNamespaces: true,
     open() {
       const state = { received: 0, muted: false, failed: false };
-      open.push(state);
+      rings.push(state);
       return Promise.resolve({
         ...ring(1),
         // The engine does not take what it has.
@@ -113,18 +110,43 @@ test('a ring that has failed and gets packets again counts none that its success
       send: () => undefined,
     },
   );
+  return {
+    rings,
+    readings,
+    session,
+    arrive(packets: number): void {
+      for (const each of rings) if (!each.muted) each.received += packets;
+    },
+  };
+}
+
+test('a ring that has failed and gets packets again counts none that its successor counts', async () => {
+  const { rings, readings, session, arrive } = createWire();
   session.check();
   await tick();
   arrive(10);
-  for (const state of open) state.failed = true;
+  for (const state of rings) state.failed = true;
   for (const reading of readings) {
     const first = reading.ring();
     if (first !== undefined) reading.read(first, 0);
   }
   await tick();
-  expect(open).toHaveLength(2);
+  expect(rings).toHaveLength(2);
   arrive(100);
   session.refresh(false);
   expect(session.counters.received).toBe(110);
   await session.close();
+});
+
+test('packets that two interfaces have, of which one is gone over to, are counted once', async () => {
+  const { rings, session, arrive } = createWire();
+  session.check();
+  await tick();
+  const goneOver = session.goOver({ ...session.spec, taps: [{ interface: 'eth1', netns: '/' }] });
+  await tick();
+  expect(rings).toHaveLength(2);
+  arrive(10);
+  session.refresh(false);
+  expect(session.counters.received).toBe(10);
+  await Promise.all([goneOver, session.close()]);
 });

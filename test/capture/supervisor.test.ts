@@ -1,0 +1,129 @@
+/** What is counted over the ends of capture processes, which the test plays. */
+import { afterEach, beforeEach, expect, jest, test } from '@jest/globals';
+import type { ChildProcess } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import { setImmediate as tick } from 'node:timers/promises';
+import { pino } from 'pino';
+import {
+  zeroCounters,
+  type CaptureSettings,
+  type Counters,
+  type FromCapture,
+  type Seen,
+  type ToCapture,
+} from '../../agent/capture/protocol.ts';
+import { superviseCapture, type Capture } from '../../agent/capture/supervisor.ts';
+import { poll } from '../support/poll.ts';
+
+const SETTINGS: CaptureSettings = {
+  library: 'auto',
+  snaplen: 65_535,
+  ringSize: 1 << 19,
+  maxRingSize: 1 << 19,
+  timeoutMillis: 1,
+  filter: '',
+  queueSize: 1 << 22,
+  promiscuous: false,
+  shunt: false,
+  shuntAfter: 0,
+};
+/** More than is left as it is. */
+const DEAD_RINGS = 64 << 20;
+const RENEW_MILLIS = 15_000;
+
+class Played extends EventEmitter {
+  readonly told: ToCapture[] = [];
+  connected = true;
+  exitCode: number | null = null;
+  signalCode: string | null = null;
+
+  send(message: ToCapture): boolean {
+    this.told.push(message);
+    return true;
+  }
+
+  say(message: FromCapture): void {
+    this.emit('message', message);
+  }
+
+  report(id: string, counters: Partial<Counters>, seen?: Seen, deadRings = 0): void {
+    this.say({
+      type: 'stats',
+      counters: { [id]: { ...zeroCounters(), ...counters } },
+      seen: seen === undefined ? {} : { [id]: seen },
+      deadRings,
+    });
+  }
+
+  kill(): boolean {
+    if (!this.connected) return false;
+    this.connected = false;
+    this.signalCode = 'SIGKILL';
+    this.emit('exit', null, 'SIGKILL');
+    return true;
+  }
+}
+
+let processes: Played[];
+let capture: Capture;
+
+beforeEach(() => {
+  jest.useFakeTimers({ doNotFake: ['nextTick', 'setImmediate', 'queueMicrotask', 'performance', 'Date'] });
+  processes = [];
+  const ignore = (): void => undefined;
+  const events = { endpoint: ignore, failed: ignore, outputOpen: ignore, outputClosed: ignore, injected: ignore };
+  capture = superviseCapture(SETTINGS, events, pino({ level: 'silent' }), () => {
+    const played = new Played();
+    processes.push(played);
+    return played as unknown as ChildProcess;
+  });
+  capture.attach({ id: 'a', taps: [{ interface: 'cali1' }], vlan: 7 });
+});
+afterEach(async () => {
+  jest.useRealTimers();
+  const stopped = capture.stop();
+  for (const each of processes) each.kill();
+  await stopped;
+});
+
+function process(index: number): Played {
+  const played = processes[index];
+  if (played === undefined) throw new Error(`there is no process ${index}`);
+  return played;
+}
+
+function seen(counted: number, captured: number): Seen {
+  return { name: 'cali1', ifindex: 3, interface: counted, captured, openings: 1 };
+}
+
+test('an endpoint that is detached before a first report has what came while no process ran', async () => {
+  for (let second = 0; second < 2; second++) process(0).report('a', { received: 100, forwarded: 100 }, seen(100, 100));
+  process(0).kill();
+  jest.useRealTimers();
+  await poll(() => processes.length === 2);
+  const last = capture.detach('a');
+  const counters = { ...zeroCounters(), received: 5, forwarded: 5 };
+  process(1).say({ type: 'detached', id: 'a', counters, seen: seen(125, 5), deadRings: 0 });
+  expect(await last).toMatchObject({ received: 125, forwarded: 105, droppedCaptureDied: 20 });
+});
+
+test('the last report of a process that hands over too late counts', async () => {
+  process(0).report('a', { received: 10, forwarded: 10 }, undefined, DEAD_RINGS);
+  process(1).say({ type: 'started', library: 'node-pcap' });
+  await tick();
+  expect(process(0).told.at(-1)).toEqual({ type: 'hand-over' });
+  await jest.advanceTimersByTimeAsync(RENEW_MILLIS);
+  expect(process(1).connected).toBe(false);
+  const counters = { a: { ...zeroCounters(), received: 30, forwarded: 30 } };
+  process(0).say({ type: 'handed-over', counters, seen: {} });
+  process(0).kill();
+  expect(capture.counters().get('a')).toMatchObject({ received: 30, forwarded: 30 });
+});
+
+test('a process whose successor has just started, and that dies, is not waited for', async () => {
+  process(0).report('a', {}, undefined, DEAD_RINGS);
+  process(0).kill();
+  process(1).say({ type: 'started', library: 'node-pcap' });
+  await tick();
+  expect(process(1).connected).toBe(false);
+});
