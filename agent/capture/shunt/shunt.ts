@@ -143,7 +143,8 @@ export function createShunt(settings: ShuntSettings): Shunt {
     if (flow === undefined) return 'forward';
     const own = ownEnd(flow);
     const other = otherEnd(flow);
-    const end = packet.payloadLength > 0 ? follower.reduce(flow, own, bytes, packet, sequence, flags) : packet.end;
+    const isFollowed = packet.payloadLength > 0 || (flags & FIN) !== 0;
+    const end = isFollowed ? follower.reduce(flow, own, bytes, packet, sequence, flags) : packet.end;
     const acknowledged = mapped(other, int32(bytes, transport + 8));
     const isEmpty = end === packet.payload && packet.whole;
     const isChanged = own.rangeCount > 0 || other.rangeCount > 0;

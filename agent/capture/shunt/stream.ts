@@ -12,7 +12,7 @@
  */
 import { byteAt } from './bytes.ts';
 import { ADRIFT, countCiphertext, FOLLOWING, LOST, SSH, TLS, WAITING, type Direction, type Flow } from './flow.ts';
-import { URG, type Packet } from './packet.ts';
+import { FIN, URG, type Packet } from './packet.ts';
 import { keptFrom, takenFrom, takeOut } from './ranges.ts';
 import { beginPacket, isBulk, PACKET_HEADER } from './ssh.ts';
 import { looksClear, WITHIN } from './text.ts';
@@ -53,7 +53,8 @@ export function createFollower(firstBytes: number): Follower {
     cursor.sequence = sequence;
     const ahead = (sequence - direction.next) | 0;
     if (ahead < 0) repeat(direction, bytes, Math.min(cursor.end - cursor.at, -ahead));
-    if (cursor.at < cursor.end) {
+    // A FIN has a number too, also without payload: it is the one behind all that comes.
+    if (cursor.at < cursor.end || (flags & FIN) !== 0) {
       if ((flags & URG) !== 0) abandon(direction, bytes, LOST);
       else if (ahead > 0 && direction.stage === FOLLOWING && !isSkipped(flow, direction, ahead)) {
         abandon(direction, bytes, flow.protocol === TLS ? ADRIFT : LOST);

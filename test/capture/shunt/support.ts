@@ -155,6 +155,19 @@ export function segmentFrame(side: Side, options: SegmentOptions): Frame {
   return { timeMicros: (SECONDS + seconds) * 1e6, data: ethernet(packet) };
 }
 
+const CLIENT_PORT_AT = 34;
+const SERVER_PORT_AT = 36;
+
+/** Frames that `segmentFrame` made, between other ports: changed where they are. */
+export function betweenPorts(frames: Frame[], clientPort: number, serverPort: number): Frame[] {
+  for (const { data } of frames) {
+    const isClient = data.readUInt16BE(SERVER_PORT_AT) === CLIENT.destinationPort;
+    data.writeUInt16BE(clientPort, isClient ? CLIENT_PORT_AT : SERVER_PORT_AT);
+    data.writeUInt16BE(serverPort, isClient ? SERVER_PORT_AT : CLIENT_PORT_AT);
+  }
+  return frames;
+}
+
 // --- TLS ------------------------------------------------------------------------------------------------------------
 
 export interface Record {

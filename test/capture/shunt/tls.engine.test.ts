@@ -10,13 +10,21 @@ import { createAuthority } from '../../support/certificates.ts';
 import { describeEngine, runEngineOnPcap, type EngineAlert, type TestEngine } from '../../support/engines.ts';
 import { DEFAULT_START_MICROS, mergeFrames, writePcap, type Frame } from '../../support/packets.ts';
 import { seeded } from '../../support/random.ts';
+import { streamEvents, WHOLE_INSPECTION } from './inspection.ts';
 import { renegotiate, send, serverOptions, talk, talkEarly, type Said } from './real-tls.ts';
-import { converse, createHarness, heartbeatRecord, noise, record, recordsOf, type Side } from './support.ts';
+import {
+  betweenPorts,
+  converse,
+  createHarness,
+  heartbeatRecord,
+  noise,
+  record,
+  recordsOf,
+  type Side,
+} from './support.ts';
 
 type Turns = Said['turns'];
 
-const CLIENT_PORT_AT = 34;
-const SERVER_PORT_AT = 36;
 const MARKER = 'clear text behind a handshake: evil-marker';
 const BULK = noise(300_000, 77);
 /** Longer than an engine keeps a flow of which it sees nothing. */
@@ -63,12 +71,10 @@ function framesOf(turns: Turns, delivery: string, clientPort: number, serverPort
     conversation.frames.push(conversation.frame(side, { flags }));
     if (flags === 'FA') conversation.next[side] = (conversation.next[side] + 1) >>> 0;
   }
-  return conversation.frames.map(({ data }, index) => {
-    const isClient = data.readUInt16BE(SERVER_PORT_AT) === 443;
-    data.writeUInt16BE(clientPort, isClient ? CLIENT_PORT_AT : SERVER_PORT_AT);
-    data.writeUInt16BE(serverPort, isClient ? SERVER_PORT_AT : CLIENT_PORT_AT);
-    return { data, timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * interval };
-  });
+  return betweenPorts(conversation.frames, clientPort, serverPort).map(({ data }, index) => ({
+    data,
+    timeMicros: DEFAULT_START_MICROS + (clientPort - 20_000) * 100_000 + index * interval,
+  }));
 }
 
 // --- The connections -------------------------------------------------------------------------------------------------
@@ -216,18 +222,6 @@ function rulesFor(engine: TestEngine): string[] {
       'error_message_encountered',
       'too_many_records_in_packet',
     ];
-    const stream = [
-      'pkt_invalid_ack',
-      'est_packet_out_of_window',
-      'pkt_broken_ack',
-      'reassembly_seq_gap',
-      'reassembly_overlap_different_data',
-      'fin_invalid_ack',
-      'rst_invalid_ack',
-      'est_invalid_ack',
-      'fin_out_of_window',
-      'closing_ack_wrong_seq',
-    ];
     return [
       ...both,
       rule('SNI', 'tls.sni; content:"shunt.example";', 'tls'),
@@ -243,7 +237,7 @@ function rulesFor(engine: TestEngine): string[] {
         rule(state, `ssl_state:${state};`, 'tls'),
       ),
       ...events.map((event) => rule(event, `app-layer-event:tls.${event};`, 'tls')),
-      ...stream.map((event) => rule(event, `stream-event:${event};`)),
+      ...streamEvents(engine.name),
     ];
   }
   return [
@@ -252,9 +246,7 @@ function rulesFor(engine: TestEngine): string[] {
       rule(state, `ssl_state:${state};`),
     ),
     ...['tls1.0', 'tls1.2'].map((version) => rule(version, `ssl_version:${version};`)),
-    ...[2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 15, 18, 20].map(
-      (each) => `alert (msg:"stream event ${each}"; gid:129; sid:${each}; rev:1;)`,
-    ),
+    ...streamEvents(engine.name),
     ...[1, 2, 3].map((each) => `alert (msg:"ssl event ${each}"; gid:137; sid:${each}; rev:1;)`),
   ];
 }
@@ -307,13 +299,9 @@ function described(alerts: EngineAlert[]): string[] {
   return [...new Set(lines)].toSorted();
 }
 
-/** Both engines stop looking at what follows encrypted data unless told to go on, and then see more of a stream. */
 const INSPECTIONS = {
   'as usual': { snort: [], suricata: [] },
-  'of encrypted streams too': {
-    snort: ['--lua', 'wizard = {} binder = { { use = { type = "wizard" } } }'],
-    suricata: ['--set', 'app-layer.protocols.tls.encryption-handling=full'],
-  },
+  'of encrypted streams too': WHOLE_INSPECTION,
 };
 
 for (const name of ['snort', 'suricata'] as const) {
@@ -355,8 +343,10 @@ for (const name of ['snort', 'suricata'] as const) {
         );
         // Of fewer first bytes, no record of full length may be left.
         // Without a parser, Snort cuts a stream at random places, and finds what lies in one part.
+        // With its parser, it stops at TLS 1.3 where it met disorder in ciphertext: see disorder.engine.test.ts.
         const isStable = (line: string): boolean =>
-          name === 'suricata' || inspection === 'as usual' || !line.endsWith('torn');
+          name === 'suricata' ||
+          (inspection === 'as usual' ? !/ FIN,.* reordered$/.test(line) : !line.endsWith('torn'));
         const isDue = (line: string): boolean =>
           isStable(line) && (firstBytes === 65_536 || !line.includes('full data record'));
         expect(original.filter((line) => isDue(line) && !alerts.includes(line))).toEqual([]);

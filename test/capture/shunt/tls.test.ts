@@ -335,6 +335,34 @@ describe('segments', () => {
     expect(answer?.acknowledgement).toBe((fin?.sequence ?? 0) + 1);
   });
 
+  test.each([
+    ['in the record that is taken out', [dataRecord(9000)]],
+    ['in one of several records', [dataRecord(2500), dataRecord(2501), dataRecord(2502)]],
+    ['in records of several types', [dataRecord(2500), alertRecord(), record(22, noise(3000))]],
+  ])('a FIN that overtakes data, %s, has the number behind all that is forwarded', (_, records) => {
+    const bytes = Buffer.concat(records);
+    const segments = Math.ceil(bytes.length / 700);
+    for (let late = 1; late <= segments; late++) {
+      const conversation = shaken();
+      conversation.send('server', dataRecord(2000));
+      const start = conversation.next.server;
+      const parts = Array.from({ length: segments }, (_each, index): [number, number] => [
+        index * 700,
+        Math.min(bytes.length, (index + 1) * 700),
+      ]);
+      const fin = conversation.frame('server', { flags: 'FA', sequence: start + bytes.length });
+      conversation.deliver('server', bytes, parts);
+      // Each segment is followed by its acknowledgement.
+      conversation.frames.splice(-2 * late, 0, fin);
+      const passed = createHarness({ firstBytes: 1000 }).pass(conversation.frames);
+      const { server } = streamsOf(passed);
+      expectOnlyDataMissing(streamsOf(conversation.frames).server, server);
+      const first = passed.map(segmentOf).find(({ side, flags }) => side === 'server' && (flags & 2) !== 0);
+      const last = passed.map(segmentOf).find(({ flags }) => (flags & 1) !== 0);
+      expect(last?.sequence).toBe((first?.sequence ?? 0) + 1 + server.length);
+    }
+  });
+
   test('a new connection between the same ports is a new flow', () => {
     const first = shaken();
     first.send('server', dataRecord(2000));
