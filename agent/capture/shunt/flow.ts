@@ -22,13 +22,13 @@ export const RANGE_FIELDS = 3;
 /** Bytes of ciphertext that are counted at most. */
 export const MAX_FIRST_BYTES = 0x3fff_ffff;
 /** The longest header of a unit: SSH. */
-export const MAX_UNIT_HEADER = 6;
+export const MAX_UNIT_HEADER = 10;
 
 export interface Direction {
   stage: number;
   /**
-   * Its part of the handshake ended with a change to new keys: ChangeCipherSpec, NEWKEYS. Of a datagram protocol: its
-   * part was seen.
+   * Its part of the handshake ended with a change to new keys: ChangeCipherSpec, NEWKEYS. WireGuard: it sent an
+   * initiation.
    */
   keyed: boolean;
   /** Bytes of ciphertext that the engine got, at most MAX_FIRST_BYTES. */
@@ -58,10 +58,15 @@ export interface Direction {
   acknowledged: number;
   window: number;
 
-  // Datagrams.
-  /** WireGuard: the index that its sender chose. */
+  /**
+   * What its sender chose. WireGuard: its index. SSH: the first random bytes of its key exchange. QUIC: the length of
+   * its connection id, which is in `words`.
+   */
   index: number;
+  /** SSH: 1 from its key exchange on. ESP: packets that were looked at. */
   packets: number;
+
+  // Datagrams.
   /** ESP: of its last packet a few words, the sequence number, and whether it came twice. */
   words: number[];
   headers: number;
@@ -71,6 +76,10 @@ export interface Flow {
   protocol: number;
   /** TLS 1.3, which has no clear sign of new keys. */
   version13: boolean;
+  /** TLS: the end with the lower address said the ClientHello. */
+  fromLow: boolean;
+  /** Its peers say what no peers would: all of it is forwarded until it ends. */
+  barred: boolean;
   /** Seconds when a packet of it was seen and forwarded last. */
   seen: number;
   forwarded: number;
@@ -85,6 +94,8 @@ export function createFlow(): Flow {
   return {
     protocol: 0,
     version13: false,
+    fromLow: false,
+    barred: false,
     seen: 0,
     forwarded: 0,
     low: createDirection(),
@@ -94,7 +105,7 @@ export function createFlow(): Flow {
 
 export function resetFlow(flow: Flow, protocol: number, seconds: number): void {
   flow.protocol = protocol;
-  flow.version13 = false;
+  flow.version13 = flow.fromLow = flow.barred = false;
   flow.seen = flow.forwarded = seconds;
   resetDirection(flow.low);
   resetDirection(flow.high);
@@ -133,6 +144,11 @@ function resetDirection(direction: Direction): void {
   direction.ciphertext = direction.text = direction.next = direction.left = direction.headerBytes = 0;
   direction.rangeCount = direction.acknowledged = direction.window = 0;
   direction.index = direction.packets = direction.headers = 0;
+}
+
+/** Whether nothing was taken out of a TCP connection. */
+export function isUncut({ low, high }: Flow): boolean {
+  return low.rangeCount === 0 && high.rangeCount === 0;
 }
 
 /** Counts bytes of ciphertext that the engine gets. */

@@ -5,11 +5,14 @@
  * connection is not known.
  */
 import { byteAt, int32 } from './bytes.ts';
-import { WAITING, FOLLOWING, type Direction, type Flow } from './flow.ts';
+import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
 
 /** RFC 9000, 14.1: a datagram with an Initial packet has at least so many bytes. */
 const MIN_INITIAL = 1200;
 const MAX_CONNECTION_ID = 20;
+const ID_WORDS = MAX_CONNECTION_ID / 4;
+/** Behind the first byte and the version. */
+const DESTINATION_ID = 5;
 const VERSION_1 = 1;
 const VERSION_2 = 0x6b33_43cf;
 const DRAFTS = 0xff00_0000 | 0;
@@ -23,7 +26,7 @@ export function isInitial(bytes: Buffer, at: number, end: number): boolean {
   const version = int32(bytes, at + 1);
   const isKnown = version === VERSION_1 || (version & 0xffff_ff00) === DRAFTS || version === VERSION_2;
   if (!isKnown || (first & 0x30) !== (version === VERSION_2 ? 0x10 : 0)) return false;
-  return byteAt(bytes, at + 5) <= MAX_CONNECTION_ID;
+  return byteAt(bytes, at + DESTINATION_ID) <= MAX_CONNECTION_ID;
 }
 
 export function mayBeQuic(bytes: Buffer, at: number): boolean {
@@ -32,7 +35,44 @@ export function mayBeQuic(bytes: Buffer, at: number): boolean {
 
 /** @returns Whether the datagram is ciphertext of a connection that both sides began. */
 export function isQuicData(flow: Flow, direction: Direction, bytes: Buffer, at: number, end: number): boolean {
-  if (isInitial(bytes, at, end) && direction.stage === WAITING) direction.stage = FOLLOWING;
-  const isShort = end - at > QUIC_SAMPLE && (byteAt(bytes, at) & 0xc0) === 0x40;
-  return isShort && flow.low.stage !== WAITING && flow.high.stage !== WAITING;
+  if (flow.low.stage === WAITING || flow.high.stage === WAITING) {
+    if (isInitial(bytes, at, end)) initiate(flow, direction, bytes, at + DESTINATION_ID);
+    return false;
+  }
+  return end - at > QUIC_SAMPLE && (byteAt(bytes, at) & 0xc0) === 0x40;
+}
+
+/**
+ * RFC 9000, 7.2: an end keeps its connection id, which the other one answers to, with one of its own. A peer that
+ * repeats what it is told has only the ids that were said.
+ *
+ * @param to where the length of the destination's connection id is.
+ */
+function initiate({ low, high }: Flow, direction: Direction, bytes: Buffer, to: number): void {
+  const other = direction === low ? high : low;
+  const from = to + 1 + byteAt(bytes, to);
+  if (byteAt(bytes, from) > MAX_CONNECTION_ID) return;
+  if (direction.stage === FOLLOWING) {
+    if (!isId(direction, bytes, from)) low.stage = high.stage = LOST;
+    return;
+  }
+  if (other.stage === FOLLOWING && (!isId(other, bytes, to) || isId(other, bytes, from))) return;
+  direction.stage = FOLLOWING;
+  direction.index = byteAt(bytes, from);
+  for (let word = 0; word < ID_WORDS; word++) direction.words[word] = idWord(bytes, from, word);
+}
+
+/** Whether a direction's connection id is there, behind its length. */
+function isId({ index, words }: Direction, bytes: Buffer, at: number): boolean {
+  if (byteAt(bytes, at) !== index) return false;
+  for (let word = 0; word < ID_WORDS; word++) if (words[word] !== idWord(bytes, at, word)) return false;
+  return true;
+}
+
+/** Zero behind the id's end. */
+function idWord(bytes: Buffer, at: number, word: number): number {
+  const left = byteAt(bytes, at) - 4 * word;
+  if (left <= 0) return 0;
+  const value = int32(bytes, at + 1 + 4 * word);
+  return left >= 4 ? value : value & (-1 << (8 * (4 - left)));
 }

@@ -20,6 +20,7 @@ import {
   countCiphertext,
   FOLLOWING,
   IPSEC,
+  isUncut,
   LOST,
   MAX_FIRST_BYTES,
   QUIC,
@@ -147,7 +148,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const end = isFollowed ? follower.reduce(flow, own, bytes, packet, sequence, flags) : packet.end;
     const acknowledged = mapped(other, int32(bytes, transport + 8));
     const isEmpty = end === packet.payload && packet.whole;
-    const isChanged = own.rangeCount > 0 || other.rangeCount > 0;
+    const isChanged = !isUncut(flow);
     if (isChanged && isEmpty && !isNews(flow, own, bytes, flags, acknowledged, seconds)) return shunted(flow.protocol);
     flow.forwarded = seconds;
     if ((flags & ACK) !== 0) remember(own, bytes, acknowledged);
@@ -175,29 +176,53 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const { payload, end, whole } = packet;
     if (!whole) return known;
     if (isClientHello(bytes, payload, end)) {
-      if (known !== undefined && !isAnew(known, ownEnd(known), sequence)) return known;
-      const flow = begin(known ?? flows.insert(bytes, packet, vlan), TLS, sequence, 0, seconds);
-      otherEnd(flow).next = int32(bytes, packet.transport + 8);
+      if (known !== undefined && (known.barred || !isAnew(known, ownEnd(known), sequence))) return known;
+      const flow = begin(known ?? flows.insert(bytes, packet, vlan), TLS, bytes, sequence, 0, seconds);
+      flow.fromLow = flows.low;
       return flow;
     }
+    if (isServerHello(bytes, payload, end)) return answered(known, bytes, vlan, sequence, seconds);
     const line = versionLine(bytes, payload, end);
-    if (line > 0) {
-      if (known === undefined) return begin(flows.insert(bytes, packet, vlan), SSH, sequence, line, seconds);
-      const own = ownEnd(known);
-      if (known.protocol === SSH && own.stage === WAITING) follow(own, sequence, line);
-    } else if (known?.protocol === TLS && isServerHello(bytes, payload, end)) {
-      const own = ownEnd(known);
-      // It is the first that the server says to the hello: whoever only has it repeated by a server says more.
-      if (own.stage !== WAITING || own.next !== sequence) return known;
-      follow(own, sequence, 0);
-      if (!readServerHello(known, bytes, payload, end)) known.low.stage = known.high.stage = LOST;
-    }
+    if (line === 0) return known;
+    if (known === undefined) return begin(flows.insert(bytes, packet, vlan), SSH, bytes, sequence, line, seconds);
+    if (known.protocol === SSH && isAnswer(known, sequence)) follow(ownEnd(known), sequence, line);
     return known;
   }
 
-  function begin(flow: Flow, protocol: number, sequence: number, left: number, seconds: number): Flow {
+  /** The flow behind a ServerHello. */
+  function answered(
+    known: Flow | undefined,
+    bytes: Buffer,
+    vlan: number,
+    sequence: number,
+    seconds: number,
+  ): Flow | undefined {
+    if (known === undefined) return bar(flows.insert(bytes, packet, vlan), seconds);
+    if (known.protocol !== TLS || known.fromLow === flows.low) return isUncut(known) ? bar(known, seconds) : known;
+    if (!isAnswer(known, sequence)) return known;
+    follow(ownEnd(known), sequence, 0);
+    if (!readServerHello(known, bytes, packet.payload, packet.end)) known.low.stage = known.high.stage = LOST;
+    return known;
+  }
+
+  /** Who says a ServerHello before the server does may have it repeated by the server. */
+  function bar(flow: Flow, seconds: number): Flow {
+    resetFlow(flow, TLS, seconds);
+    flow.barred = true;
+    flow.low.stage = flow.high.stage = LOST;
+    return flow;
+  }
+
+  /** Whether it is the first that its sender says since the flow began: who only has it repeated by a peer says more. */
+  function isAnswer(flow: Flow, sequence: number): boolean {
+    const own = ownEnd(flow);
+    return own.stage === WAITING && own.next === sequence;
+  }
+
+  function begin(flow: Flow, protocol: number, bytes: Buffer, sequence: number, left: number, seconds: number): Flow {
     resetFlow(flow, protocol, seconds);
     follow(ownEnd(flow), sequence, left);
+    otherEnd(flow).next = int32(bytes, packet.transport + 8);
     return flow;
   }
 

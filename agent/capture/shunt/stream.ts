@@ -170,7 +170,7 @@ export function createFollower(firstBytes: number): Follower {
     isWhole: boolean,
   ): boolean {
     return flow.protocol === SSH
-      ? beginPacket(direction, bytes, at)
+      ? beginPacket(flow, direction, bytes, at)
       : beginRecord(flow, direction, bytes, at, end, isWhole, firstBytes);
   }
 

@@ -5,7 +5,7 @@
  * encrypts the rest of its handshake in records of type 23. A cipher suite without encryption is not followed.
  */
 import { byteAt, int32, uint16 } from './bytes.ts';
-import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
+import { FOLLOWING, isUncut, LOST, WAITING, type Direction, type Flow } from './flow.ts';
 import { AT_BEGINNING, looksClear } from './text.ts';
 
 export const RECORD_HEADER = 5;
@@ -111,8 +111,8 @@ function isShaken({ low, high, version13 }: Flow): boolean {
 }
 
 /** Whether a ClientHello begins a connection anew, where another one was followed and nothing was taken out of it. */
-export function isAnew({ low, high }: Flow, direction: Direction, sequence: number): boolean {
-  if (low.rangeCount > 0 || high.rangeCount > 0) return false;
+export function isAnew(flow: Flow, direction: Direction, sequence: number): boolean {
+  if (!isUncut(flow)) return false;
   return (
     direction.stage >= LOST || (direction.stage === FOLLOWING && ((sequence - direction.next) | 0) > direction.left)
   );

@@ -1,9 +1,9 @@
 /**
  * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the
- * indices that the two chose.
+ * indices that the two chose. Where both begin at once, nothing is shunted.
  */
 import { byteAt, int32 } from './bytes.ts';
-import { FOLLOWING, WAITING, type Direction, type Flow } from './flow.ts';
+import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
 
 const INITIATION = 0x0100_0000;
 const RESPONSE = 0x0200_0000;
@@ -30,20 +30,33 @@ export function isWireguardData(flow: Flow, direction: Direction, bytes: Buffer,
   const length = end - at;
   switch (int32(bytes, at)) {
     case INITIATION:
-      if (length !== INITIATION_BYTES) return false;
-      direction.index = int32(bytes, at + 4);
-      if (direction.stage === WAITING) direction.stage = FOLLOWING;
-      direction.keyed = true;
+      if (length === INITIATION_BYTES) initiate(direction, other, int32(bytes, at + 4));
       return false;
     case RESPONSE:
-      if (length !== RESPONSE_BYTES || !other.keyed || int32(bytes, at + 8) !== other.index) return false;
-      direction.index = int32(bytes, at + 4);
-      if (direction.stage === WAITING) direction.stage = FOLLOWING;
+      if (length === RESPONSE_BYTES) respond(direction, other, int32(bytes, at + 4), int32(bytes, at + 8));
       return false;
     case DATA:
       if (length < MIN_DATA || length % 16 !== 0 || int32(bytes, at + 4) !== other.index) return false;
-      return direction.stage !== WAITING && other.stage !== WAITING;
+      return direction.stage !== WAITING;
     default:
       return false;
   }
+}
+
+function initiate(direction: Direction, other: Direction, index: number): void {
+  if (direction.stage === WAITING && other.keyed) return refuse(direction, other);
+  direction.keyed = true;
+  direction.index = index;
+}
+
+function respond(direction: Direction, other: Direction, index: number, receiver: number): void {
+  if (direction.stage === WAITING && !other.keyed) return refuse(direction, other);
+  if (receiver !== other.index) return;
+  direction.index = index;
+  if (direction.stage === WAITING) direction.stage = other.stage = FOLLOWING;
+}
+
+/** Who repeats what it is told begins like its peer, or its peer had to answer first. */
+function refuse(direction: Direction, other: Direction): void {
+  direction.stage = other.stage = LOST;
 }

@@ -1,6 +1,7 @@
 /** QUIC, WireGuard and ESP through the shunt, and frames that are not looked into. */
 import { describe, expect, test } from '@jest/globals';
 import { DEFAULT_START_MICROS, ethernet, ipFragments, ipPacket, udpPacket, type Frame } from '../../support/packets.ts';
+import { quicInitial } from './starts.ts';
 import { createHarness, noise, type Harness } from './support.ts';
 
 const V4 = { client: '10.0.0.1', server: '10.0.0.2' };
@@ -30,17 +31,19 @@ const times = <T>(count: number, make: (index: number) => T): T[] => Array.from(
 const all = (verdict: string, count: number): string[] => times(count, () => verdict);
 
 describe('QUIC', () => {
-  const initial = (version = 1, type = 0xc0): Buffer =>
-    Buffer.concat([Buffer.from([type]), uint32(version), Buffer.from([8]), noise(1194)]);
+  const [own, its] = [noise(8, 1), noise(5, 2)];
+  const initial = (version = 1, first = 0xc0): Buffer => quicInitial(noise(8, 3), own, { version, first });
+  const answer = (version = 1, first = 0xc0): Buffer => quicInitial(own, its, { version, first });
   const short = (seed: number, length = 1200): Buffer => Buffer.concat([Buffer.from([0x5a]), noise(length - 1, seed)]);
 
   test.each([
-    ['1', initial()],
-    ['2', initial(0x6b33_43cf, 0xd0)],
-    ['draft 29', initial(0xff00_001d)],
-  ])('version %s: short headers are shunted behind Initial packets of both sides', (_, first) => {
+    ['1', 1, 0xc0],
+    ['2', 0x6b33_43cf, 0xd0],
+    ['draft 29', 0xff00_001d, 0xc0],
+  ])('version %s: short headers are shunted behind Initial packets of both sides', (_, version, type) => {
     const harness = createHarness({ firstBytes: 2400 });
-    const frames = [udp('client', first), udp('server', first), ...times(4, (at) => udp('server', short(at)))];
+    const begun = [udp('client', initial(version, type)), udp('server', answer(version, type))];
+    const frames = [...begun, ...times(4, (at) => udp('server', short(at)))];
     expect(verdictsOf(harness, frames)).toEqual([...all('forward', 4), ...all('shunted', 2)]);
     expect(harness.look(udp('server', short(7)))).toMatchObject({ protocol: 'quic', bytes: 42 + 1200 });
     // The other direction has sent nothing yet; long headers go through.
@@ -50,29 +53,39 @@ describe('QUIC', () => {
         times(3, (at) => udp('client', short(at))),
       ),
     ).toEqual(['forward', 'forward', 'shunted']);
-    expect(verdictsOf(harness, [udp('server', first)])).toEqual(['forward']);
+    expect(verdictsOf(harness, begun)).toEqual(['forward', 'forward']);
+  });
+
+  test('a client may have no connection id, and says the first again', () => {
+    const harness = createHarness({ firstBytes: 0 });
+    const none = Buffer.alloc(0);
+    const begun = [quicInitial(noise(8, 3), none), quicInitial(noise(8, 3), none)].map((bytes) => udp('client', bytes));
+    const frames = [...begun, udp('server', quicInitial(none, its)), udp('server', short(1)), udp('client', short(2))];
+    expect(verdictsOf(harness, frames)).toEqual([...all('forward', 3), ...all('shunted', 2)]);
   });
 
   test('is forwarded without the other side, with another version, another type, too short, from another port', () => {
     const rest = [...times(3, (at) => udp('server', short(at))), ...times(3, (at) => udp('client', short(at)))];
     for (const [client, server] of [
       [initial(), short(9)],
-      [initial(2), initial(2)],
-      [initial(1, 0xe0), initial(1, 0xe0)],
-      [initial().subarray(0, 600), initial().subarray(0, 600)],
+      [initial(2), answer(2)],
+      [initial(1, 0xe0), answer(1, 0xe0)],
+      [initial().subarray(0, 600), answer().subarray(0, 600)],
+      [initial(), initial()],
+      [initial(), quicInitial(its, noise(8, 4))],
     ] as const) {
       const harness = createHarness({ firstBytes: 0 });
       expect(verdictsOf(harness, [udp('client', client), udp('server', server), ...rest])).toEqual(all('forward', 8));
     }
     const harness = createHarness({ firstBytes: 0 });
-    const begun = [udp('client', initial()), udp('server', initial())];
+    const begun = [udp('client', initial()), udp('server', answer())];
     const other = times(3, (at) => udp('server', short(at), { port: 444 }));
     expect(verdictsOf(harness, [...begun, ...other])).toEqual(all('forward', 5));
   });
 
   test('text in its place is forwarded for good', () => {
     const harness = createHarness({ firstBytes: 0 });
-    const begun = [udp('client', initial()), udp('server', initial())];
+    const begun = [udp('client', initial()), udp('server', answer())];
     const text = udp('server', Buffer.from('Plain text of a protocol that only began like QUIC. '.repeat(3)));
     expect(verdictsOf(harness, [...begun, text, udp('server', short(1))])).toEqual(all('forward', 4));
     expect(verdictsOf(harness, [udp('client', short(1))])).toEqual(['shunted']);
@@ -80,7 +93,7 @@ describe('QUIC', () => {
 
   test('one packet in 20 s is forwarded; after 3 minutes of silence it is another flow', () => {
     const harness = createHarness({ firstBytes: 0 });
-    const begun = [udp('client', initial()), udp('server', initial())];
+    const begun = [udp('client', initial()), udp('server', answer())];
     const later = (seconds: number): Frame => udp('server', short(seconds), { seconds });
     expect(verdictsOf(harness, [...begun, later(1), later(20), later(21), later(39), later(40), later(41)])).toEqual([
       'forward',
@@ -128,6 +141,20 @@ describe('WireGuard', () => {
         odd.map((bytes) => from('client', bytes, ends)),
       ),
     ).toEqual(all('forward', 4));
+  });
+
+  test('new keys may be asked for by either side', () => {
+    const harness = createHarness({ firstBytes: 0 });
+    const frames = [
+      from('client', message(1, 0x1111, 148)),
+      from('client', message(1, 0x1112, 148)),
+      from('server', response(0x2222, 0x1112)),
+      from('server', message(1, 0x3333, 148)),
+      from('client', response(0x4444, 0x3333)),
+      from('client', message(4, 0x3333, 64)),
+      from('server', message(4, 0x4444, 64)),
+    ];
+    expect(verdictsOf(harness, frames)).toEqual([...all('forward', 5), ...all('shunted', 2)]);
   });
 
   test('is forwarded without a response to just that initiation', () => {

@@ -1,26 +1,18 @@
 /** SSH through the shunt: hand-made packets. */
 import { expect, test } from '@jest/globals';
+import { clearPacket, SSH_NEWKEYS } from './starts.ts';
 import { converse, createHarness, noise, streamsOf, type Conversation, type Side } from './support.ts';
 
 const CLIENT_VERSION = Buffer.from('SSH-2.0-OpenSSH_9.2\r\n');
 const SERVER_VERSION = Buffer.from('SSH-2.0-dropbear\r\n');
-const NEWKEYS = 21;
-
-/** RFC 4253, 6: the padding makes it a multiple of 8. */
-function packet(message: number, length: number): Buffer {
-  const padding = 4 + ((8 - ((4 + 1 + 1 + length + 4) % 8)) % 8);
-  const head = Buffer.from([0, 0, 0, 0, padding, message]);
-  head.writeUInt32BE(2 + length + padding, 0);
-  return Buffer.concat([head, noise(length + padding, message)]);
-}
-
-function negotiated({ messages = [20, 30, NEWKEYS], sizes = [60_000] } = {}): Conversation {
+function negotiated({ messages = [20, 30, SSH_NEWKEYS], sizes = [60_000] } = {}): Conversation {
   const conversation = converse();
   conversation.send('server', SERVER_VERSION);
   conversation.send('client', CLIENT_VERSION);
-  const clear = Buffer.concat(messages.map((message) => packet(message, message * 20)));
-  conversation.send('client', clear, sizes);
-  conversation.send('server', clear, sizes);
+  const clear = (length: number): Buffer =>
+    Buffer.concat(messages.map((message) => clearPacket(message, message * length)));
+  conversation.send('client', clear(20), sizes);
+  conversation.send('server', clear(21), sizes);
   return conversation;
 }
 
@@ -42,8 +34,8 @@ test.each([[[60_000]], [[1]], [[7, 100, 3]]])('what follows NEWKEYS is shunted, 
 
 test('with the packets in one segment with NEWKEYS counted', () => {
   const conversation = negotiated({ messages: [20, 30] });
-  conversation.send('client', Buffer.concat([packet(NEWKEYS, 4), noise(2000)]));
-  conversation.send('server', packet(NEWKEYS, 4));
+  conversation.send('client', Buffer.concat([clearPacket(SSH_NEWKEYS, 4), noise(2000)]));
+  conversation.send('server', clearPacket(SSH_NEWKEYS, 4));
   conversation.send('client', noise(700));
   expect(missing(conversation, 'client')).toBe(700);
 });
@@ -66,18 +58,18 @@ test.each<[string, Conversation]>([
     'NEWKEYS of one side',
     (() => {
       const conversation = negotiated({ messages: [20, 30] });
-      conversation.send('server', packet(NEWKEYS, 4));
+      conversation.send('server', clearPacket(SSH_NEWKEYS, 4));
       return conversation;
     })(),
   ],
-  ['a message of the connection protocol in clear text', negotiated({ messages: [20, 90, NEWKEYS] })],
+  ['a message of the connection protocol in clear text', negotiated({ messages: [20, 90, SSH_NEWKEYS] })],
   [
     'one version line',
     (() => {
       const conversation = converse();
       conversation.send('server', SERVER_VERSION);
-      conversation.send('client', Buffer.concat([packet(20, 30), packet(NEWKEYS, 4)]));
-      conversation.send('server', Buffer.concat([packet(20, 30), packet(NEWKEYS, 4)]));
+      conversation.send('client', Buffer.concat([clearPacket(20, 30), clearPacket(SSH_NEWKEYS, 4)]));
+      conversation.send('server', Buffer.concat([clearPacket(20, 30), clearPacket(SSH_NEWKEYS, 4)]));
       return conversation;
     })(),
   ],
