@@ -78,11 +78,12 @@ export interface Flow {
   version13: boolean;
   /** TLS: the end with the lower address said the ClientHello. */
   fromLow: boolean;
-  /** Its peers say what no peers would: all of it is forwarded until it ends. */
-  barred: boolean;
-  /** Seconds when a packet of it was seen and forwarded last. */
+  /** Its ends say what no ends would: all of it is forwarded until it is over. */
+  refused: boolean;
+  /** Seconds when a packet of it was seen and forwarded last; of a refused one, when a handshake was. */
   seen: number;
   forwarded: number;
+  refusedAt: number;
   low: Direction;
   high: Direction;
 }
@@ -95,9 +96,10 @@ export function createFlow(): Flow {
     protocol: 0,
     version13: false,
     fromLow: false,
-    barred: false,
+    refused: false,
     seen: 0,
     forwarded: 0,
+    refusedAt: 0,
     low: createDirection(),
     high: createDirection(),
   };
@@ -105,8 +107,8 @@ export function createFlow(): Flow {
 
 export function resetFlow(flow: Flow, protocol: number, seconds: number): void {
   flow.protocol = protocol;
-  flow.version13 = flow.fromLow = flow.barred = false;
-  flow.seen = flow.forwarded = seconds;
+  flow.version13 = flow.fromLow = flow.refused = false;
+  flow.seen = flow.forwarded = flow.refusedAt = seconds;
   resetDirection(flow.low);
   resetDirection(flow.high);
 }
@@ -144,6 +146,12 @@ function resetDirection(direction: Direction): void {
   direction.ciphertext = direction.text = direction.next = direction.left = direction.headerBytes = 0;
   direction.rangeCount = direction.acknowledged = direction.window = 0;
   direction.index = direction.packets = direction.headers = 0;
+}
+
+export function refuse(flow: Flow): void {
+  flow.refused = true;
+  flow.refusedAt = flow.seen;
+  flow.low.stage = flow.high.stage = LOST;
 }
 
 /** Whether nothing was taken out of a TCP connection. */

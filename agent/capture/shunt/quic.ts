@@ -5,7 +5,7 @@
  * connection is not known.
  */
 import { byteAt, int32 } from './bytes.ts';
-import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
+import { FOLLOWING, refuse, WAITING, type Direction, type Flow } from './flow.ts';
 
 /** RFC 9000, 14.1: a datagram with an Initial packet has at least so many bytes. */
 const MIN_INITIAL = 1200;
@@ -48,12 +48,12 @@ export function isQuicData(flow: Flow, direction: Direction, bytes: Buffer, at: 
  *
  * @param to where the length of the destination's connection id is.
  */
-function initiate({ low, high }: Flow, direction: Direction, bytes: Buffer, to: number): void {
-  const other = direction === low ? high : low;
+function initiate(flow: Flow, direction: Direction, bytes: Buffer, to: number): void {
+  const other = direction === flow.low ? flow.high : flow.low;
   const from = to + 1 + byteAt(bytes, to);
   if (byteAt(bytes, from) > MAX_CONNECTION_ID) return;
   if (direction.stage === FOLLOWING) {
-    if (!isId(direction, bytes, from)) low.stage = high.stage = LOST;
+    if (!isId(direction, bytes, from)) refuse(flow);
     return;
   }
   if (other.stage === FOLLOWING && (!isId(other, bytes, to) || isId(other, bytes, from))) return;

@@ -24,6 +24,7 @@ import {
   LOST,
   MAX_FIRST_BYTES,
   QUIC,
+  refuse,
   resetFlow,
   SSH,
   TLS,
@@ -55,7 +56,7 @@ import { versionLine } from './ssh.ts';
 import { createFollower } from './stream.ts';
 import { AT_BEGINNING, looksClear } from './text.ts';
 import { isAnew, isClientHello, isServerHello, readServerHello } from './tls.ts';
-import { isInitiation, isWireguardData, mayBeWireguard, WIREGUARD_SAMPLE } from './wireguard.ts';
+import { isHandshake, isWireguardData, mayBeWireguard, WIREGUARD_SAMPLE } from './wireguard.ts';
 
 export const SHUNT_PROTOCOLS = ['tls', 'quic', 'ssh', 'wireguard', 'esp'] as const;
 
@@ -63,6 +64,8 @@ export const SHUNT_PROTOCOLS = ['tls', 'quic', 'ssh', 'wireguard', 'esp'] as con
 const KEEP_SECONDS = 20;
 /** After so long a silence, datagrams between the same ports are another flow. WireGuard's keys live as long. */
 const DATAGRAM_IDLE_SECONDS = 180;
+/** After so long without a handshake, a refused flow of datagrams may begin anew: no echo is as late. */
+const REFUSED_SECONDS = 30;
 
 export interface ShuntSettings {
   /** Bytes of ciphertext of each direction that the engine still gets: 0..2^30-1; 65,536 is usual. */
@@ -176,7 +179,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const { payload, end, whole } = packet;
     if (!whole) return known;
     if (isClientHello(bytes, payload, end)) {
-      if (known !== undefined && (known.barred || !isAnew(known, ownEnd(known), sequence))) return known;
+      if (known !== undefined && (known.refused || !isAnew(known, ownEnd(known), sequence))) return known;
       const flow = begin(known ?? flows.insert(bytes, packet, vlan), TLS, bytes, sequence, 0, seconds);
       flow.fromLow = flows.low;
       return flow;
@@ -197,8 +200,8 @@ export function createShunt(settings: ShuntSettings): Shunt {
     sequence: number,
     seconds: number,
   ): Flow | undefined {
-    if (known === undefined) return bar(flows.insert(bytes, packet, vlan), seconds);
-    if (known.protocol !== TLS || known.fromLow === flows.low) return isUncut(known) ? bar(known, seconds) : known;
+    if (known === undefined) return refused(flows.insert(bytes, packet, vlan), seconds);
+    if (known.protocol !== TLS || known.fromLow === flows.low) return isUncut(known) ? refused(known, seconds) : known;
     if (!isAnswer(known, sequence)) return known;
     follow(ownEnd(known), sequence, 0);
     if (!readServerHello(known, bytes, packet.payload, packet.end)) known.low.stage = known.high.stage = LOST;
@@ -206,10 +209,9 @@ export function createShunt(settings: ShuntSettings): Shunt {
   }
 
   /** Who says a ServerHello before the server does may have it repeated by the server. */
-  function bar(flow: Flow, seconds: number): Flow {
+  function refused(flow: Flow, seconds: number): Flow {
     resetFlow(flow, TLS, seconds);
-    flow.barred = true;
-    flow.low.stage = flow.high.stage = LOST;
+    refuse(flow);
     return flow;
   }
 
@@ -270,7 +272,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     if (packet.protocol === UDP && !mayBeQuic(bytes, payload) && !mayBeWireguard(bytes, payload)) return 'forward';
     if (packet.protocol === UDP && transport + 8 + 16 > end) return 'forward';
     let flow = flows.find(bytes, packet, vlan);
-    if (flow === undefined || Math.abs((seconds - flow.seen) | 0) > DATAGRAM_IDLE_SECONDS) {
+    if (flow === undefined || isOver(flow, bytes, seconds)) {
       const protocol = startOf(bytes);
       if (protocol < 0) return 'forward';
       flow ??= flows.insert(bytes, packet, vlan);
@@ -281,6 +283,15 @@ export function createShunt(settings: ShuntSettings): Shunt {
     if (isBulk(flow, own, bytes) && !isSilent(flow, seconds)) return shunted(flow.protocol);
     flow.forwarded = seconds;
     return 'forward';
+  }
+
+  /** Whether a datagram between the same ports belongs to another flow. */
+  function isOver(flow: Flow, bytes: Buffer, seconds: number): boolean {
+    if (Math.abs((seconds - flow.seen) | 0) > DATAGRAM_IDLE_SECONDS) return true;
+    if (!flow.refused || startOf(bytes) < 0) return false;
+    const silence = Math.abs((seconds - flow.refusedAt) | 0);
+    flow.refusedAt = seconds;
+    return silence > REFUSED_SECONDS;
   }
 
   function isNatEsp(bytes: Buffer): boolean {
@@ -295,7 +306,7 @@ export function createShunt(settings: ShuntSettings): Shunt {
     const { payload, end } = packet;
     if (packet.protocol === ESP) return IPSEC;
     if (isInitial(bytes, payload, end)) return QUIC;
-    return isInitiation(bytes, payload, end) ? WIREGUARD : -1;
+    return isHandshake(bytes, payload, end) ? WIREGUARD : -1;
   }
 
   /** Whether a datagram is ciphertext, and enough of that was forwarded. */

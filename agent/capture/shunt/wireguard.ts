@@ -1,9 +1,10 @@
 /**
  * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the
- * indices that the two chose. Where both begin at once, nothing is shunted.
+ * indices that the two chose. Who repeats what it is told begins like its peer, or has its peer answer first: such a flow
+ * is refused, and so is one that both begin at once.
  */
 import { byteAt, int32 } from './bytes.ts';
-import { FOLLOWING, LOST, WAITING, type Direction, type Flow } from './flow.ts';
+import { FOLLOWING, refuse, WAITING, type Direction, type Flow } from './flow.ts';
 
 const INITIATION = 0x0100_0000;
 const RESPONSE = 0x0200_0000;
@@ -15,8 +16,11 @@ const MIN_DATA = 32;
 /** Behind type, index and counter. */
 export const WIREGUARD_SAMPLE = 16;
 
-export function isInitiation(bytes: Buffer, at: number, end: number): boolean {
-  return end - at === INITIATION_BYTES && int32(bytes, at) === INITIATION;
+/** Whether a datagram is an initiation or a response. */
+export function isHandshake(bytes: Buffer, at: number, end: number): boolean {
+  const type = int32(bytes, at);
+  const length = end - at;
+  return (type === INITIATION && length === INITIATION_BYTES) || (type === RESPONSE && length === RESPONSE_BYTES);
 }
 
 export function mayBeWireguard(bytes: Buffer, at: number): boolean {
@@ -30,10 +34,10 @@ export function isWireguardData(flow: Flow, direction: Direction, bytes: Buffer,
   const length = end - at;
   switch (int32(bytes, at)) {
     case INITIATION:
-      if (length === INITIATION_BYTES) initiate(direction, other, int32(bytes, at + 4));
+      if (length === INITIATION_BYTES) initiate(flow, direction, other, int32(bytes, at + 4));
       return false;
     case RESPONSE:
-      if (length === RESPONSE_BYTES) respond(direction, other, int32(bytes, at + 4), int32(bytes, at + 8));
+      if (length === RESPONSE_BYTES) respond(flow, direction, other, int32(bytes, at + 4), int32(bytes, at + 8));
       return false;
     case DATA:
       if (length < MIN_DATA || length % 16 !== 0 || int32(bytes, at + 4) !== other.index) return false;
@@ -43,20 +47,15 @@ export function isWireguardData(flow: Flow, direction: Direction, bytes: Buffer,
   }
 }
 
-function initiate(direction: Direction, other: Direction, index: number): void {
-  if (direction.stage === WAITING && other.keyed) return refuse(direction, other);
+function initiate(flow: Flow, direction: Direction, other: Direction, index: number): void {
+  if (direction.stage === WAITING && other.keyed) return refuse(flow);
   direction.keyed = true;
   direction.index = index;
 }
 
-function respond(direction: Direction, other: Direction, index: number, receiver: number): void {
-  if (direction.stage === WAITING && !other.keyed) return refuse(direction, other);
+function respond(flow: Flow, direction: Direction, other: Direction, index: number, receiver: number): void {
+  if (direction.stage === WAITING && !other.keyed) return refuse(flow);
   if (receiver !== other.index) return;
   direction.index = index;
   if (direction.stage === WAITING) direction.stage = other.stage = FOLLOWING;
-}
-
-/** Who repeats what it is told begins like its peer, or its peer had to answer first. */
-function refuse(direction: Direction, other: Direction): void {
-  direction.stage = other.stage = LOST;
 }

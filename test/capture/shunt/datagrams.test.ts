@@ -157,6 +157,20 @@ describe('WireGuard', () => {
     expect(verdictsOf(harness, frames)).toEqual([...all('forward', 5), ...all('shunted', 2)]);
   });
 
+  test('where both begin at once, it is shunted from the next handshake on', () => {
+    const harness = createHarness({ firstBytes: 0 });
+    const handshake = (client: number, server: number): Frame[] => [
+      from('client', message(1, client, 148)),
+      from('server', response(server, client)),
+      from('client', message(4, server, 64)),
+    ];
+    const both = [from('server', message(1, 9, 148)), ...handshake(7, 8), from('server', response(8, 7))];
+    const later = (frames: Frame[], seconds: number): Frame[] =>
+      frames.map(({ data, timeMicros }) => ({ data, timeMicros: timeMicros + seconds * 1e6 }));
+    const frames = [...both, ...later(handshake(17, 18), 20), ...later(handshake(27, 28), 140)];
+    expect(verdictsOf(harness, frames)).toEqual([...all('forward', 10), 'shunted']);
+  });
+
   test('is forwarded without a response to just that initiation', () => {
     const harness = createHarness({ firstBytes: 0 });
     const frames = [
