@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { stringify } from 'yaml';
+import type { Counters } from '../../agent/capture/protocol.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import type { Lab, Pod } from '../../scripts/lab.ts';
 import { PROJECT } from './project.ts';
@@ -14,6 +15,11 @@ export const MARKER = 'dpi-marker';
 export const MARKER_SID = 9_000_001;
 /** Nothing that a test waits for takes this long, on a slow machine either: it will not come. */
 const PATIENCE_MILLIS = 120_000;
+/**
+ * A ring of the default size has two blocks, and the kernel closes each after 10 ms: where the capture process is not
+ * run for 20 ms, a few packets fill it. This has 32.
+ */
+const RING = '8MiB';
 export const MARKER_RULE = `alert ip any any -> any any ( msg:"TEST marker"; content:"${MARKER}"; sid:${MARKER_SID}; rev:1; )\n`;
 
 export type LogLine = Record<string, unknown> & { msg?: string };
@@ -76,7 +82,10 @@ export interface AgentOptions {
   started?: (pid: number) => void;
 }
 
-/** Starts the agent; resolves when every endpoint is captured or known to be missing. */
+/**
+ * Starts the agent; resolves when every endpoint is captured or known to be missing. The rings of endpoints that are
+ * given here are larger than by default.
+ */
 export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   const { lab, workspace } = options;
   const config = join(workspace.directory, 'dpi-agent.yaml');
@@ -98,6 +107,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         resources: pod.resources ?? ['default/test'],
         ...(pod.ruleSets === undefined ? {} : { ruleSets: pod.ruleSets }),
       })),
+      ...(options.pods.length === 0 ? {} : { capture: { ringSize: RING } }),
       ...options.config,
       journal: { directory: workspace.journal },
     }),
@@ -187,6 +197,13 @@ function observe(child: ChildProcess): RunningAgent {
       return { code: await exited, millis: Date.now() - started };
     },
   };
+}
+
+/** Packets of an endpoint, as an agent that has ended says. */
+export function lastCounters({ log }: RunningAgent, endpoint: string): Counters {
+  const last = log.findLast((line) => line.msg === 'endpoint' && line['endpoint'] === endpoint);
+  if (last === undefined) throw new Error(`the agent did not say what became of the packets of ${endpoint}`);
+  return last as unknown as Counters;
 }
 
 /** The text of an event's payload. */

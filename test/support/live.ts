@@ -86,7 +86,7 @@ const [address, port, size, text] = process.argv.slice(1);
 const socket = net.connect({ host: address, port: Number(port) }, () => socket.end(Buffer.concat([Buffer.alloc(Number(size), 'x'), Buffer.from(text)])));
 socket.resume();
 socket.on('close', () => process.exit(0));
-setTimeout(() => process.exit(1), 20000);`;
+setTimeout(() => process.exit(1), 120_000);`;
 
 /** Sends `size` bytes and then `text` over one real TCP connection. */
 export function send(lab: Lab, netns: string, address: string, port: number, text: string, size = 0): void {
