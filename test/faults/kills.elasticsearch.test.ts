@@ -4,6 +4,8 @@ import { appendFileSync, existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { findTestEngine } from '../support/engines.ts';
+import { isAlive } from '../support/live.ts';
+import { poll } from '../support/poll.ts';
 import { describeFaults } from './support/describe.ts';
 import { createRandom, IS_FULL, report, scaled, SEED } from './support/random.ts';
 import { alertsMetric, checkBalance, type EngineName, type Rig } from './support/rig.ts';
@@ -57,7 +59,7 @@ describeFaults(({ engine, rig: open, elasticsearch }) => {
   test(
     'so does one that folds alerts: the counts of its events add up to what the engine wrote',
     async () => {
-      const rig = await open({ name: 'fold', config: { alerts: { burst: 20, ratePerSecond: 5, foldMillis: '1s' } } });
+      const rig = await open({ name: 'fold', config: { alerts: { burst: 20, ratePerSecond: 1, foldMillis: '1s' } } });
       const kills = scaled(6, 200);
       await killAtRandom(rig, 'fold', kills, 100, scaled(800, 20_000));
       const found = await rig.settled();
@@ -114,12 +116,15 @@ describeFaults(({ engine, rig: open, elasticsearch }) => {
 
   test('half a line at the end of what a dead engine wrote is counted, and the rest is exact', async () => {
     const rig = await open({ name: 'torn' });
-    let agent = await rig.startAndCapture();
+    const agent = await rig.startAndCapture();
     const flow = rig.flow(200);
-    await sleep(500);
+    await poll(() => rig.truth.read().positions.size > 0);
+    const orphan = agent.child('engine');
+    if (orphan === undefined) throw new Error('no pid of the engine');
     await agent.kill();
-    await sleep(1000);
-    // The engine has ended with its input; what it would have written had it been killed in a line:
+    // It ends with its input.
+    await poll(() => !isAlive(orphan));
+    // What it would have written had it been killed in a line:
     const lane = join(rig.state, 'lanes/lane0');
     const torn = readdirSync(lane).flatMap((generation) =>
       ['alert_json.txt', 'eve.json']
@@ -128,7 +133,7 @@ describeFaults(({ engine, rig: open, elasticsearch }) => {
     );
     expect(torn).toHaveLength(1);
     for (const path of torn) appendFileSync(path, '{"seconds" : 1700000000, "timestamp" : "24/09');
-    agent = await rig.startAndCapture();
+    await rig.startAndCapture();
     await sleep(500);
     flow.stop();
     const found = await rig.settled();

@@ -23,21 +23,26 @@ import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import type { EeEvent } from '../../../agent/events/event.ts';
+import { askStatus } from '../../../agent/observe/ask.ts';
 import type { Lab, Pod } from '../../../scripts/lab.ts';
 import { MARKER, MARKER_RULE, type LogLine } from '../../support/agent.ts';
 import type { TestElasticsearch } from '../../support/elasticsearch.ts';
 import { startEsProxy, type EsProxy } from '../../support/es-proxy.ts';
 import { startRelay } from '../../support/fault-proxy.ts';
 import { ethernet, udpPacket } from '../../support/packets.ts';
+import { poll } from '../../support/poll.ts';
 import { PROJECT } from '../../support/project.ts';
 import { watchEngines, type Truth } from './truth.ts';
 
 export type EngineName = 'snort' | 'suricata';
 
 /** Nothing that a case waits for takes this long on a slow machine either. */
-const PATIENCE_MILLIS = 150_000;
-/** Nothing new for so long: all that was sent has come to its end. */
-const QUIET_MILLIS = 1_500;
+const PATIENCE_MILLIS = 300_000;
+/** Reports of the capture process without anything new after which all that was sent has come to its end. */
+const QUIET_REPORTS = 3;
+const ANSWER_MILLIS = 60_000;
+/** Room for what comes while the capture process is not run. */
+const RING = '8MiB';
 
 const RELAY = `
 const net = require('node:net');
@@ -53,13 +58,14 @@ const pass = (client, target) => {
 net.createServer((client) => pass(client, { path: directory + '/es.sock' })).listen(9200, '127.0.0.1');
 net.createServer((client) => pass(client, { port: 9097, host: '127.0.0.1' })).listen(directory + '/agent.sock', () => console.log('up'));`;
 
-/** Sends the frames that it reads, a line each in hexadecimal. */
+/** Sends the frames that it reads, a line each in hexadecimal, and prints an empty line for each that it has sent. */
 const SENDER = `
 import socket, sys
 out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
 out.bind(('eth0', 0))
 for line in sys.stdin:
-    out.send(bytes.fromhex(line))`;
+    out.send(bytes.fromhex(line))
+    print(flush=True)`;
 
 export interface FaultAgent {
   pid: number;
@@ -95,7 +101,9 @@ export interface Rig {
   metric(name: string): Promise<number>;
   metrics(): Promise<Map<string, number>>;
   readiness(): Promise<{ status: number; text: string }>;
-  /** Waits until all that the engine wrote is journaled and no sink has anything pending. */
+  /** Waits until all that was sent is inspected and journaled, and nothing changes any more. */
+  atRest(): Promise<Map<string, number>>;
+  /** Likewise, with nothing pending in a sink. */
   settled(): Promise<Map<string, number>>;
   journaled(): EeEvent[];
   /** Events that Elasticsearch refused for good. */
@@ -150,8 +158,11 @@ export async function openRig(options: RigOptions): Promise<Rig> {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   await new Promise((resolve) => relay.stdout?.once('data', resolve));
-  const sender = lab.spawn(pod.netns, 'python3', ['-c', SENDER], { stdio: ['pipe', 'ignore', 'inherit'] });
+  const sender = lab.spawn(pod.netns, 'python3', ['-c', SENDER], { stdio: ['pipe', 'pipe', 'inherit'] });
   sender.stdin?.on('error', () => undefined);
+  /** Packets that have left the sender. */
+  let gone = 0;
+  sender.stdout?.on('data', (lines: Buffer) => (gone += lines.length));
 
   const prepared = options.prepare?.(directory);
   writeFileSync(
@@ -174,6 +185,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
         },
       ],
       alerts: { burst: 0 },
+      capture: { ringSize: RING },
       ...options.config,
       ...prepared,
       journal: { directory: journalDirectory, ...options.journal },
@@ -220,7 +232,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
 
   async function get(path: string): Promise<{ status: number; text: string }> {
     return new Promise((resolve, reject) => {
-      const asked = request({ socketPath: join(directory, 'agent.sock'), path, agent: false, timeout: 5_000 });
+      const asked = request({ socketPath: join(directory, 'agent.sock'), path, agent: false, timeout: ANSWER_MILLIS });
       asked.once('response', (response) => {
         let text = '';
         response.setEncoding('utf8').on('data', (chunk: string) => (text += chunk));
@@ -243,33 +255,47 @@ export async function openRig(options: RigOptions): Promise<Rig> {
     );
   }
 
-  async function settled(): Promise<Map<string, number>> {
-    const end = performance.now() + PATIENCE_MILLIS;
+  async function countedAt(): Promise<number | undefined> {
+    const { lanes } = await askStatus({ socket: join(state, 'agent.sock') }, ANSWER_MILLIS);
+    return lanes[0]?.countedAt;
+  }
+
+  /** @param delivers Whether nothing may be pending in a sink. */
+  async function atRest(delivers: boolean): Promise<Map<string, number>> {
+    const reports = new Set<number>();
     let last = '';
-    let since = performance.now();
-    for (;;) {
+    for (const end = performance.now() + PATIENCE_MILLIS; ; await sleep(200)) {
+      const report = await countedAt().catch(() => undefined);
       const found = await metrics().catch(() => new Map<string, number>());
       const pending = found.get(pendingName);
-      const now = `${found.get('dpi_agent_journal_events_total')} ${truth.read().positions.size}`;
-      if (now !== last || pending !== 0) since = performance.now();
+      const counts = [...found].filter(([name]) => /^dpi_agent_(packets|alerts|journal_events)_total/.test(name));
+      const now = JSON.stringify([counts, truth.read().positions.size, gone]);
+      const isBusy = gone < sequence || pending === undefined || (delivers && pending > 0);
+      if (now !== last || isBusy || report === undefined) reports.clear();
+      else reports.add(report);
       last = now;
-      if (performance.now() - since >= QUIET_MILLIS) return found;
+      if (reports.size >= QUIET_REPORTS) return found;
       if (performance.now() > end) {
-        throw new Error(`not settled (${now}; pending ${pending}):\n${tail(agent())}`);
+        throw new Error(`not settled (${now}; ${sequence - gone} unsent; pending ${pending}):\n${tail(agent())}`);
       }
-      await sleep(200);
     }
   }
 
-  /** Of all segments in a folder, in order. */
+  const settled = (): Promise<Map<string, number>> => atRest(true);
+
+  /** Whole ones, of all segments in a folder, in order. */
   const lines = (folder: string): unknown[] =>
     (existsSync(folder) ? readdirSync(folder) : [])
       .filter((name) => name.endsWith('.ndjson'))
       .sort()
-      .flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n'))
-      .filter((line) => line !== '')
+      .flatMap((name) => readFileSync(join(folder, name), 'utf8').split('\n').slice(0, -1))
       .map((line) => JSON.parse(line) as unknown);
   const journaled = (): EeEvent[] => lines(journalDirectory) as EeEvent[];
+
+  function isAllJournaled(): boolean {
+    const positions = new Set(journaled().map(({ record }) => record.position));
+    return [...truth.read().positions].every((position) => positions.has(position));
+  }
 
   const indexed = async (): Promise<EeEvent[]> => [...(await elasticsearch.documents(index)).values()] as EeEvent[];
 
@@ -303,13 +329,19 @@ export async function openRig(options: RigOptions): Promise<Rig> {
     metrics,
     metric: async (name) => (await metrics()).get(name) ?? 0,
     readiness: () => get('/readiness'),
+    atRest: () => atRest(false),
     settled,
     journaled,
     deadLetters: () =>
       (lines(join(state, 'sinks', 'elasticsearch-dead-letters')) as { event: EeEvent }[]).map(({ event }) => event),
     indexed,
     async checkExact() {
-      const found = await settled();
+      let found = await settled();
+      if (!isAllJournaled()) {
+        // If it does not come, what is missing is told below.
+        await poll(isAllJournaled).catch(() => undefined);
+        found = await settled();
+      }
       checkBalance(found);
       expect(await agent().end()).toBe(0);
       const written = truth.read();
