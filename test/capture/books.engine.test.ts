@@ -3,6 +3,8 @@
  * traffic: sent is received, and each packet has one fate.
  */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { once } from 'node:events';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { zeroCounters, type Counters, type LibraryName } from '../../agent/capture/protocol.ts';
 import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
@@ -10,12 +12,14 @@ import { createWorkspace, runAgent, type RunningAgent, type Workspace } from '..
 import { accounts, kernelPackets, settledCounters, silence } from '../support/books.ts';
 import { describeLive, spawnLoad } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
+import { PROJECT } from '../support/project.ts';
 
-const SECONDS = 3;
 const RATE = 20_000;
 const POD = { name: 'p', address: '10.65.0.2' };
-/** After so many packets something happens. */
+/** Something happens when so many packets were sent, and as many follow. */
 const PACKETS_BEFORE = 20_000;
+/** Longer than it takes. */
+const SECONDS = 3_600;
 
 describeLive((engine) => {
   describe.each<LibraryName>(engine === 'suricata' ? ['native', 'node-pcap'] : ['native'])(
@@ -85,7 +89,7 @@ describeLive((engine) => {
       });
 
       test('an interface that vanishes', async () => {
-        const counters = await traffic(() => lab.removePod(pod));
+        const counters = await traffic(() => lab.removePod(pod), 0);
         const { received, accounted } = accounts(counters);
         // What the kernel had counted is gone with it.
         expect(received).toBeGreaterThanOrEqual(PACKETS_BEFORE);
@@ -109,15 +113,24 @@ describeLive((engine) => {
         expect(later.droppedCaptureDied).toBeGreaterThanOrEqual(missed);
       });
 
-      /** Sends for a while, does `meanwhile`, and gives what was counted when all is quiet again. */
-      async function traffic(meanwhile: () => void | Promise<void>): Promise<Counters> {
-        const sent = spawnLoad(lab, pod.netns, 'flood', SECONDS, RATE, 'eth0');
-        const from = sentPackets();
-        await poll(() => sentPackets() > from + PACKETS_BEFORE);
+      /** Sends, does `meanwhile`, sends on, and gives what was counted when all is quiet again. */
+      async function traffic(meanwhile: () => void | Promise<void>, packetsAfter = PACKETS_BEFORE): Promise<Counters> {
+        const load = [join(PROJECT, 'dist/test/support/load.js'), 'flood', `${SECONDS}`, `${RATE}`, 'eth0'];
+        const flood = lab.spawn(pod.netns, process.execPath, load, { stdio: ['ignore', 'ignore', 'inherit'] });
+        const ended = once(flood, 'exit');
+        await untilSent(PACKETS_BEFORE);
         await meanwhile();
-        await sent;
+        await untilSent(packetsAfter);
+        flood.kill('SIGKILL');
+        await ended;
         const [counters = zeroCounters()] = await settledCounters(workspace, [pod]);
         return counters;
+      }
+
+      async function untilSent(packets: number): Promise<void> {
+        if (packets === 0) return;
+        const wanted = sentPackets() + packets;
+        await poll(() => sentPackets() >= wanted);
       }
 
       function sentPackets(): number {

@@ -32,7 +32,9 @@ function answer(method, path, body) {
   if (resource === undefined) return undefined;
   if (method === 'PATCH') {
     resource.status = { ...resource.status, ...JSON.parse(body).status };
-    fs.writeFileSync(statusFile, JSON.stringify(resource.status));
+    // In one step: it is read at any time.
+    fs.writeFileSync(statusFile + '.new', JSON.stringify(resource.status));
+    fs.renameSync(statusFile + '.new', statusFile);
   }
   return resource;
 }
