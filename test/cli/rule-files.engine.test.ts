@@ -69,7 +69,7 @@ for (const engine of ['snort', 'suricata'] as const) {
         expect(checked.code).toBe(code);
         expect(await fired(path)).toEqual(fires);
       }
-    }, 120_000);
+    });
 
     test('with bad rules: replay, rules test and check leave these out and say so, and no others', async () => {
       const broken = [
@@ -91,7 +91,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       const checked = await run(['rules', 'check'], [path]);
       expect(checked.stdout).toMatch(/: 3 refused, in /);
       expect(checked.code).toBe(1);
-    }, 120_000);
+    });
 
     test("in Snort 2's syntax: it is named, and what Snort 3 writes; counts are of rules", async () => {
       const path = file(
@@ -171,7 +171,7 @@ for (const engine of ['snort', 'suricata'] as const) {
           expect(code).toBe(2);
         }
       }
-    }, 120_000);
+    });
 
     test("of a set with classes of its own: these count in events and in rules show, and are no other set's", async () => {
       const classified = (sid: number): string => rule(sid, 'classtype:trojan-activity; ');
@@ -208,7 +208,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       const checked = await runCli(['rules', 'check', '-e', engine, ...sets]);
       expect(checked.stdout).not.toContain('my-own-class');
       expect(checked.code).toBe(0);
-    }, 60_000);
+    });
 
     test('without a rule are a failure that says why', async () => {
       const off = file('off.rules', `# ${rule(1)}\n`);

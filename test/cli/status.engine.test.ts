@@ -111,10 +111,13 @@ describeLive((engine) => {
     const route = (device: string): string =>
       lab.exec(lab.node, 'ip', 'route', 'replace', `${server.address}/32`, 'dev', device, 'scope', 'link');
     route('side');
-    const bypassed = await until((snapshot) => endpoint(snapshot, 'server')?.coverage.oneWay !== undefined);
-    expect(endpoint(bypassed, 'server')?.coverage.oneWay).toBe('sending');
     // Its peer's packets pass both ways.
-    expect(endpoint(bypassed, 'client')?.coverage).toEqual({ sending: true, receiving: true });
+    const bypassed = await until((snapshot) => {
+      const peer = endpoint(snapshot, 'client')?.coverage;
+      const isBothWays = peer?.sending === true && peer.receiving && peer.oneWay === undefined;
+      return isBothWays && endpoint(snapshot, 'server')?.coverage.oneWay !== undefined;
+    });
+    expect(endpoint(bypassed, 'server')?.coverage.oneWay).toBe('sending');
     expect(await agent.logged(({ msg }) => msg === 'only one direction is seen')).toMatchObject({
       endpoint: 'shop/server',
       oneWay: 'sending',

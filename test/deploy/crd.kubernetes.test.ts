@@ -122,7 +122,7 @@ describeKubernetes(() => {
     for (const group of ['projectcalico.org', 'crd.projectcalico.org']) {
       kubectl('apply', '-k', join(DEPLOY, 'crds', group));
       const crd = `crd/deeppacketinspections.${group}`;
-      kubectl('wait', '--for=condition=Established', crd, '--timeout=60s');
+      kubectl('wait', '--for=condition=Established', crd, '--timeout=300s');
     }
   });
 

@@ -237,7 +237,8 @@ describe('following', () => {
       if (came !== 1) return;
       void (async () => {
         await unlink(segment(0));
-        await delay(700);
+        // Long enough for the emptied folder to be noticed.
+        await delay(2_000);
         await write(0, foundEvent(0));
       })();
     });

@@ -130,11 +130,11 @@ test('a watch on which nothing comes is given up, a slow one is not', async () =
       void (async () => {
         for (let i = 0; i < 8; i++) {
           response.write(`${event(String(i))}\n`);
-          await new Promise((resolve) => setTimeout(resolve, 100));
+          await new Promise((resolve) => setTimeout(resolve, 300));
         }
       })();
     },
-    { silenceMillis: 500 },
+    { silenceMillis: 2_000 },
   );
   const events: string[] = [];
   const error = await failure(

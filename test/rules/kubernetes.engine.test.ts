@@ -52,7 +52,7 @@ for (const { name, syntax } of FILES) {
         syntax,
         CASES.map((row) => row.nearMiss),
       );
-    }, 120_000);
+    });
 
     test.each(rows)(
       `rule $sid of ${syntax}.rules fires on its conversation, alone (case $index)`,

@@ -5,7 +5,7 @@ import { delimiter, join } from 'node:path';
 import { chromium, type BrowserContext } from 'playwright-core';
 
 /** For slow machines. */
-const PATIENCE_MILLIS = 60_000;
+const PATIENCE_MILLIS = 120_000;
 
 /** As root it needs --no-sandbox; the rest keeps it from asking others, and from a small /dev/shm. */
 const FLAGS =

@@ -44,7 +44,7 @@ const FOLDERS = ['/usr/local/bin', '/usr/local/snort/bin', '/opt/snort/bin'];
 export function findTestEngine(name: EngineName): TestEngine | undefined {
   for (const candidate of candidates(name)) {
     if (!isExecutable(candidate)) continue;
-    const version = spawnSync(candidate, ['-V'], { encoding: 'utf8', timeout: 20_000 });
+    const version = spawnSync(candidate, ['-V'], { encoding: 'utf8', timeout: 120_000 });
     if (name === 'snort' && !/Version 3\./.test(`${version.stdout}${version.stderr}`)) continue;
     const daqDirectory = resolve(dirname(realpathSync(candidate)), '../lib/daq');
     return { name, binary: candidate, ...(name === 'snort' && existsSync(daqDirectory) ? { daqDirectory } : {}) };
@@ -240,7 +240,7 @@ function snortConfiguration(binary: string): string {
  */
 async function run(binary: string, args: string[]): Promise<void> {
   try {
-    await promisify(execFile)(binary, args, { maxBuffer: 64 * 1024 * 1024, timeout: 120_000 });
+    await promisify(execFile)(binary, args, { maxBuffer: 64 * 1024 * 1024, timeout: 600_000 });
   } catch (error) {
     const { stdout = '', stderr = '' } = isRecord(error) ? error : {};
     throw new Error(`${binary} failed: ${`${String(stdout)}${String(stderr)}`.slice(-8192)}`, { cause: error });

@@ -47,7 +47,7 @@ describe('the command line', () => {
       expect(stdout).toContain(`dpi-agent rules ${name}`);
       expect((await rules([name, '--help'])).stdout).toContain('Examples:');
     }
-  }, 120_000);
+  });
 
   test.each([
     [[], 'Name a command'],

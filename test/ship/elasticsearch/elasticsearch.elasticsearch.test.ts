@@ -21,6 +21,9 @@ import { startEsProxy, type EsProxy } from '../../support/es-proxy.ts';
 
 type Sink = Config['sinks']['elasticsearch'];
 
+/** Longer than a slow machine's Elasticsearch needs to make an index. */
+const HANGS_MILLIS = 5_000;
+
 let directory = '';
 let cluster = '';
 let said: { level: string; message: string; [key: string]: unknown }[] = [];
@@ -224,7 +227,7 @@ describeElasticsearch(() => {
         seen_at: [{ [`y${number}`]: 1 }],
       },
     });
-    const destination = open({ nodes, batchEvents: 10_000 });
+    const destination = open({ nodes, batchEvents: 10_000, timeoutMillis: 300_000 });
     await send(destination, []).catch(() => {});
     await send(destination, batch(1, hostile));
     const before = await mapping();
@@ -336,7 +339,7 @@ describeElasticsearch(() => {
   });
 
   test('an answer that does not come, or whose body does not come, ends with the time limit', async () => {
-    const destination = open({ nodes, timeoutMillis: 1000 });
+    const destination = open({ nodes, timeoutMillis: HANGS_MILLIS });
     await send(destination, batch(1));
     for (const head of [false, true]) {
       proxy.fault = () => ({ type: 'hang', applied: true, head });
@@ -384,7 +387,7 @@ describeElasticsearch(() => {
     ]) {
       other.fault = fault;
       other.requests.length = 0;
-      const destination = open({ nodes: [other.url, proxy.url], timeoutMillis: 1000 });
+      const destination = open({ nodes: [other.url, proxy.url], timeoutMillis: HANGS_MILLIS });
       const ends: string[] = [];
       for (let sends = 0; sends < 6; sends++)
         ends.push((await failure(send(destination, batch(1)))).split(':')[0] ?? '');
