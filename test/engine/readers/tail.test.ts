@@ -15,13 +15,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import {
-  createTail,
-  nodeFileSystem,
-  type Tail,
-  type TailFileSystem,
-  type TailOptions,
-} from '../../../agent/engine/readers/tail.ts';
+import { nodeFileSystem, type TailFileSystem } from '../../../agent/engine/readers/tail-files.ts';
+import { createTail, type Tail, type TailOptions } from '../../../agent/engine/readers/tail.ts';
 import { createAlertJsonDecoder } from '../../../agent/engine/readers/alert-json.ts';
 import { createUnified2Decoder } from '../../../agent/engine/readers/unified2.ts';
 import type { Decoded } from '../../../agent/engine/alert.ts';
