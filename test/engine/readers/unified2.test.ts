@@ -1,7 +1,8 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
-import { MAX_RECORD, createUnified2Decoder } from '../../../agent/engine/readers/unified2.ts';
+import { MAX_RECORD } from '../../../agent/engine/readers/unified2-records.ts';
+import { createUnified2Decoder } from '../../../agent/engine/readers/unified2.ts';
 import type { Decoded } from '../../../agent/engine/alert.ts';
 import {
   EVENT,
