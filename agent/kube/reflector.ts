@@ -77,186 +77,227 @@ interface Entry<T> {
   object: T;
 }
 
-export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T>): Reflector<T> {
-  const { client, path, query = {}, convert, keyOf = defaultKey } = options;
-  const onThrow = options.onThrow ?? ((error) => process.emitWarning(error instanceof Error ? error : String(error)));
-  const backoff = { ...BACKOFF, ...options.backoff };
-  const cache = new Map<string, Entry<T>>();
-  const stopping = new AbortController();
-  const { signal } = stopping;
-  let state: ReflectorState = { synced: false };
-  let pause = backoff.firstMillis;
-  let pageSize = options.pageSize ?? PAGE;
+interface State<Api extends ApiObject, T> {
+  readonly options: ReflectOptions<Api, T>;
+  readonly backoff: Backoff;
+  readonly cache: Map<string, Entry<T>>;
+  readonly stopping: AbortController;
+  told: ReflectorState;
+  /** Milliseconds before the next attempt. */
+  pause: number;
+  pageSize: number;
   /** The version to watch from; undefined when there has to be a list first. */
-  let version: string | undefined;
+  version: string | undefined;
   /**
    * What a list must be as new as. `0` (any), and a version that was seen, are answered from the server's memory, in
    * one piece; without one, by page, and an old server reads the whole collection from etcd for that.
    */
-  let notOlderThan: string | undefined = '0';
+  notOlderThan: string | undefined;
   /** The server sends them: kube-apiserver does, an API server that is aggregated to it need not. */
-  let bookmarks = false;
-  let watches = 0;
-  let setSynced = (): void => undefined;
-  const synced = new Promise<void>((resolve) => {
-    setSynced = resolve;
-  });
-  void run();
+  bookmarks: boolean;
+  watches: number;
+  setSynced(): void;
+}
 
-  async function run(): Promise<void> {
-    while (!signal.aborted) {
-      let opened: number | undefined;
-      let failure: ApiError | undefined;
-      try {
-        version ??= await list();
-        watches++;
-        await watch(version, () => {
-          opened = performance.now();
-          report({ synced: true });
-        });
-      } catch (error) {
-        failure =
-          error instanceof ApiError ? error : new ApiError(String(error), undefined, 'Failed', { cause: error });
-      }
-      if (signal.aborted) break;
-      const age = opened === undefined ? 0 : performance.now() - opened;
-      if (age >= backoff.healthyMillis) pause = backoff.firstMillis;
-      if (failure !== undefined) react(failure, opened !== undefined);
-      // The server ends watches from time to time. One that ends them at once is not asked at once again.
-      else if (age >= backoff.firstMillis) continue;
-      const longest = failure?.reason === 'Unreachable' ? backoff.unreachableMillis : backoff.lastMillis;
-      const millis = Math.min(pause, longest);
-      // A server that is back answers 401, 403 or 500 for a moment: the pause has not grown beyond `longest` by then.
-      pause = Math.min(pause * 2, longest);
-      await sleep(millis * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
-    }
-    setSynced();
-  }
-
-  function react(failure: ApiError, watched: boolean): void {
-    const { status, reason } = failure;
-    if (version === undefined) {
-      // 504: it does not reach that version, as when etcd was restored from a backup.
-      if (status === 410 || status === 504 || reason === 'TooLarge') notOlderThan = undefined;
-      if (reason === 'TooLarge') pageSize = Math.max(1, Math.floor(pageSize / 4));
-    } else if (status === 410 || (watched && status !== undefined)) {
-      // What the server says within a watch is about the version that it began with.
-      version = undefined;
-    }
-    // Routine: a forgotten version; and a quiet watch, where the server has never sent a bookmark.
-    if (status !== 410 && (reason !== 'Silent' || bookmarks)) report({ synced: state.synced, failure });
-  }
-
-  /** @returns the version to watch from. */
-  async function list(): Promise<string> {
-    const listed = new Map<string, Entry<T> | undefined>();
-    let more: string | undefined;
-    let at: string;
-    do {
-      const page: ApiList<Api> = await client.get(
-        path,
-        {
-          ...query,
-          // With a limit, a version would mean exactly that one, and be read from etcd.
-          ...(notOlderThan === undefined || more !== undefined
-            ? { limit: pageSize }
-            : { resourceVersion: notOlderThan }),
-          ...(more === undefined ? {} : { continue: more }),
-        },
-        signal,
-      );
-      at = page.metadata.resourceVersion;
-      more = page.metadata.continue || undefined;
-      for (const object of page.items) read(object, (key, entry) => listed.set(key, entry));
-    } while (more !== undefined);
-    for (const key of cache.keys()) if (!listed.has(key)) store(key, undefined);
-    for (const [key, entry] of listed) store(key, entry);
-    seen(at);
-    report({ synced: true });
-    setSynced();
-    return at;
-  }
-
-  function watch(from: string, onOpen: () => void): Promise<void> {
-    return client.watch<Api>(
-      path,
-      { ...query, resourceVersion: from },
-      (event) => {
-        if (signal.aborted) return;
-        if (event.type === 'BOOKMARK') bookmarks = true;
-        else if (event.type === 'DELETED') read(event.object, (key) => store(key, undefined));
-        else read(event.object, store);
-        seen(event.object.metadata.resourceVersion);
-      },
-      signal,
-      onOpen,
-    );
-  }
-
-  function seen(at: string): void {
-    version = at;
-    notOlderThan = at;
-  }
-
-  /** An object that can't be read changes nothing: what was known of it stays. */
-  function read(object: Api, use: (key: string, entry: Entry<T> | undefined) => void): void {
-    guarded(() => {
-      const key = keyOf(object);
-      const { uid, resourceVersion } = object.metadata;
-      let converted: T | undefined;
-      try {
-        converted = convert(object);
-      } catch (error) {
-        use(key, cache.get(key));
-        throw error;
-      }
-      use(key, converted === undefined ? undefined : { uid, version: resourceVersion, object: converted });
-    });
-  }
-
-  function store(key: string, entry: Entry<T> | undefined): void {
-    const before = cache.get(key);
-    const same = before !== undefined && before.uid === entry?.uid;
-    if (same && before.version === entry.version) return;
-    if (before !== undefined && !same) {
-      cache.delete(key);
-      emit({ type: 'deleted', key, object: before.object });
-    }
-    if (entry === undefined) return;
-    cache.set(key, entry);
-    emit(
-      same
-        ? { type: 'updated', key, object: entry.object, before: before.object }
-        : { type: 'added', key, object: entry.object },
-    );
-  }
-
-  function emit(change: Change<T>): void {
-    if (!signal.aborted) guarded(() => options.onChange?.(change));
-  }
-
-  function report(next: ReflectorState): void {
-    const changed = next.synced !== state.synced || next.failure?.message !== state.failure?.message;
-    state = next;
-    if (changed && !signal.aborted) guarded(() => options.onState?.(next));
-  }
-
-  function guarded(call: () => void): void {
-    try {
-      call();
-    } catch (error) {
-      onThrow(error);
-    }
-  }
-
-  return {
-    list: () => [...cache.values()].map(({ object }) => object),
-    get: (key) => cache.get(key)?.object,
-    synced,
-    state: () => state,
-    restarts: () => Math.max(0, watches - 1),
-    stop: () => stopping.abort(),
+export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T>): Reflector<T> {
+  const backoff = { ...BACKOFF, ...options.backoff };
+  const { promise: synced, resolve: setSynced } = deferred();
+  const state: State<Api, T> = {
+    options,
+    backoff,
+    cache: new Map(),
+    stopping: new AbortController(),
+    told: { synced: false },
+    pause: backoff.firstMillis,
+    pageSize: options.pageSize ?? PAGE,
+    version: undefined,
+    notOlderThan: '0',
+    bookmarks: false,
+    watches: 0,
+    setSynced,
   };
+  void run(state);
+  return {
+    list: () => [...state.cache.values()].map(({ object }) => object),
+    get: (key) => state.cache.get(key)?.object,
+    synced,
+    state: () => state.told,
+    restarts: () => Math.max(0, state.watches - 1),
+    stop: () => state.stopping.abort(),
+  };
+}
+
+function deferred(): { promise: Promise<void>; resolve: () => void } {
+  let resolve = (): void => undefined;
+  const promise = new Promise<void>((settle) => {
+    resolve = settle;
+  });
+  return { promise, resolve };
+}
+
+async function run<Api extends ApiObject, T>(state: State<Api, T>): Promise<void> {
+  const { stopping, backoff } = state;
+  const { signal } = stopping;
+  while (!signal.aborted) {
+    const { failure, watched, age } = await followOnce(state);
+    if (signal.aborted) break;
+    if (age >= backoff.healthyMillis) state.pause = backoff.firstMillis;
+    if (failure !== undefined) react(state, failure, watched);
+    // The server ends watches from time to time. One that ends them at once is not asked at once again.
+    else if (age >= backoff.firstMillis) continue;
+    const longest = failure?.reason === 'Unreachable' ? backoff.unreachableMillis : backoff.lastMillis;
+    const millis = Math.min(state.pause, longest);
+    // A server that is back answers 401, 403 or 500 for a moment: the pause has not grown beyond `longest` by then.
+    state.pause = Math.min(state.pause * 2, longest);
+    await sleep(millis * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+  }
+  state.setSynced();
+}
+
+/** Lists where that is needed, and watches until that ends. @returns `age`: how long the watch was open, milliseconds. */
+async function followOnce<Api extends ApiObject, T>(
+  state: State<Api, T>,
+): Promise<{ failure: ApiError | undefined; watched: boolean; age: number }> {
+  let opened: number | undefined;
+  let failure: ApiError | undefined;
+  try {
+    state.version ??= await list(state);
+    state.watches++;
+    await watch(state, state.version, () => {
+      opened = performance.now();
+      report(state, { synced: true });
+    });
+  } catch (error) {
+    failure = error instanceof ApiError ? error : new ApiError(String(error), undefined, 'Failed', { cause: error });
+  }
+  const age = opened === undefined ? 0 : performance.now() - opened;
+  return { failure, watched: opened !== undefined, age };
+}
+
+/** @param watched Whether it failed within a watch. */
+function react<Api extends ApiObject, T>(state: State<Api, T>, failure: ApiError, watched: boolean): void {
+  const { status, reason } = failure;
+  if (state.version === undefined) {
+    // 504: it does not reach that version, as when etcd was restored from a backup.
+    if (status === 410 || status === 504 || reason === 'TooLarge') state.notOlderThan = undefined;
+    if (reason === 'TooLarge') state.pageSize = Math.max(1, Math.floor(state.pageSize / 4));
+  } else if (status === 410 || (watched && status !== undefined)) {
+    // What the server says within a watch is about the version that it began with.
+    state.version = undefined;
+  }
+  // Routine: a forgotten version; and a quiet watch, where the server has never sent a bookmark.
+  if (status !== 410 && (reason !== 'Silent' || state.bookmarks)) report(state, { synced: state.told.synced, failure });
+}
+
+/** @returns the version to watch from. */
+async function list<Api extends ApiObject, T>(state: State<Api, T>): Promise<string> {
+  const { cache } = state;
+  const listed = new Map<string, Entry<T> | undefined>();
+  let more: string | undefined;
+  let at: string;
+  do {
+    const page = await getPage(state, more);
+    at = page.metadata.resourceVersion;
+    more = page.metadata.continue || undefined;
+    for (const object of page.items) read(state, object, (key, entry) => listed.set(key, entry));
+  } while (more !== undefined);
+  for (const key of cache.keys()) if (!listed.has(key)) store(state, key, undefined);
+  for (const [key, entry] of listed) store(state, key, entry);
+  noteVersion(state, at);
+  report(state, { synced: true });
+  state.setSynced();
+  return at;
+}
+
+/** @param more Of the page before. */
+function getPage<Api extends ApiObject, T>(state: State<Api, T>, more: string | undefined): Promise<ApiList<Api>> {
+  const { options, notOlderThan, pageSize, stopping } = state;
+  const query: Query = {
+    ...options.query,
+    // With a limit, a version would mean exactly that one, and be read from etcd.
+    ...(notOlderThan === undefined || more !== undefined ? { limit: pageSize } : { resourceVersion: notOlderThan }),
+    ...(more === undefined ? {} : { continue: more }),
+  };
+  return options.client.get(options.path, query, stopping.signal);
+}
+
+function watch<Api extends ApiObject, T>(state: State<Api, T>, from: string, onOpen: () => void): Promise<void> {
+  const { client, path, query } = state.options;
+  const { signal } = state.stopping;
+  return client.watch<Api>(
+    path,
+    { ...query, resourceVersion: from },
+    ({ type, object }) => {
+      if (signal.aborted) return;
+      if (type === 'BOOKMARK') state.bookmarks = true;
+      else if (type === 'DELETED') read(state, object, (key) => store(state, key, undefined));
+      else read(state, object, (key, entry) => store(state, key, entry));
+      noteVersion(state, object.metadata.resourceVersion);
+    },
+    signal,
+    onOpen,
+  );
+}
+
+function noteVersion<Api extends ApiObject, T>(state: State<Api, T>, version: string): void {
+  state.version = version;
+  state.notOlderThan = version;
+}
+
+/** An object that can't be read changes nothing: what was known of it stays. */
+function read<Api extends ApiObject, T>(
+  state: State<Api, T>,
+  object: Api,
+  use: (key: string, entry: Entry<T> | undefined) => void,
+): void {
+  const { keyOf = defaultKey, convert } = state.options;
+  guarded(state, () => {
+    const key = keyOf(object);
+    const { uid, resourceVersion } = object.metadata;
+    let converted: T | undefined;
+    try {
+      converted = convert(object);
+    } catch (error) {
+      use(key, state.cache.get(key));
+      throw error;
+    }
+    use(key, converted === undefined ? undefined : { uid, version: resourceVersion, object: converted });
+  });
+}
+
+function store<Api extends ApiObject, T>(state: State<Api, T>, key: string, entry: Entry<T> | undefined): void {
+  const { cache } = state;
+  const before = cache.get(key);
+  const same = before !== undefined && before.uid === entry?.uid;
+  if (same && before.version === entry.version) return;
+  if (before !== undefined && !same) {
+    cache.delete(key);
+    emit(state, { type: 'deleted', key, object: before.object });
+  }
+  if (entry === undefined) return;
+  cache.set(key, entry);
+  const { object } = entry;
+  emit(state, same ? { type: 'updated', key, object, before: before.object } : { type: 'added', key, object });
+}
+
+function emit<Api extends ApiObject, T>(state: State<Api, T>, change: Change<T>): void {
+  if (!state.stopping.signal.aborted) guarded(state, () => state.options.onChange?.(change));
+}
+
+function report<Api extends ApiObject, T>(state: State<Api, T>, next: ReflectorState): void {
+  const { told, stopping, options } = state;
+  const changed = next.synced !== told.synced || next.failure?.message !== told.failure?.message;
+  state.told = next;
+  if (changed && !stopping.signal.aborted) guarded(state, () => options.onState?.(next));
+}
+
+function guarded<Api extends ApiObject, T>({ options }: State<Api, T>, call: () => void): void {
+  const { onThrow = (error) => process.emitWarning(error instanceof Error ? error : String(error)) } = options;
+  try {
+    call();
+  } catch (error) {
+    onThrow(error);
+  }
 }
 
 function defaultKey({ metadata: { namespace, name } }: ApiObject): string {

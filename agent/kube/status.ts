@@ -42,6 +42,8 @@ const CONFLICT_MILLIS = [100, 5_000] as const;
 const FAILURE_MILLIS = [1_000, 60_000] as const;
 /** Longest wait while closing. */
 const CLOSING_MILLIS = 250;
+const MIN_INTERVAL_MILLIS = 3_000;
+const CLOSE_MILLIS = 5_000;
 
 export interface StatusWriterOptions {
   client: ApiClient;
@@ -102,165 +104,30 @@ interface Entry {
 
 type Outcome = 'written' | 'conflict' | 'gone' | 'failed';
 
+interface State {
+  readonly options: StatusWriterOptions;
+  readonly now: () => number;
+  readonly random: () => number;
+  readonly entries: Map<string, Entry>;
+  readonly ended: AbortController;
+  /** Writes under way. */
+  running: number;
+  closing: Promise<void> | undefined;
+  timer: NodeJS.Timeout | undefined;
+}
+
 export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
-  const { client, node, log, minIntervalMillis = 3_000, closeMillis = 5_000 } = options;
   const { now = () => performance.now(), random = Math.random } = options;
-  const entries = new Map<string, Entry>();
+  const entries: State['entries'] = new Map();
   const ended = new AbortController();
-  let running = 0;
-  let closing: Promise<void> | undefined;
-  let timer: NodeJS.Timeout | undefined;
-
-  /** Starts what is due, and comes back for the next. */
-  function pump(): void {
-    clearTimeout(timer);
-    if (ended.signal.aborted) return;
-    const waiting = [...entries.values()]
-      .filter((entry) => !entry.running && entry.due !== undefined)
-      .sort((a, b) => (a.due ?? 0) - (b.due ?? 0));
-    for (const entry of waiting) {
-      if (running === PARALLEL) return;
-      const millis = (entry.due ?? 0) - now();
-      if (millis > 0) {
-        timer = setTimeout(pump, millis);
-        return;
-      }
-      void attempt(entry);
-    }
-  }
-
-  async function attempt(entry: Entry): Promise<void> {
-    entry.running = true;
-    entry.lastAttempt = now();
-    running++;
-    const { wanted } = entry;
-    let outcome: Outcome;
-    try {
-      outcome = await write(entry, wanted);
-    } catch (error) {
-      outcome = error instanceof ApiError && error.status === 409 ? 'conflict' : 'failed';
-      if (outcome === 'failed' && !ended.signal.aborted && entry.failures === 0)
-        log?.warn({ resource: keyOf(entry), err: error }, 'status cannot be written');
-    }
-    running--;
-    entry.running = false;
-    settle(entry, wanted, outcome);
-    pump();
-  }
-
-  function settle(entry: Entry, wanted: NodeStatus | null, outcome: Outcome): void {
-    switch (outcome) {
-      case 'conflict':
-        entry.due = now() + random() * backoff(CONFLICT_MILLIS, entry.conflicts++);
-        return;
-      case 'failed':
-        // The server may have written it all the same.
-        entry.written = undefined;
-        entry.due = now() + (0.5 + random() / 2) * backoff(FAILURE_MILLIS, entry.failures++);
-        break;
-      case 'gone':
-        if (entries.get(keyOf(entry)) === entry) entries.delete(keyOf(entry));
-        break;
-      case 'written':
-        if (entry.failures > 0) log?.info({ resource: keyOf(entry) }, 'status is written again');
-        entry.written = wanted;
-        entry.conflicts = 0;
-        entry.failures = 0;
-        if (!isSame(entry.wanted, wanted)) {
-          // It changed meanwhile. Who waits for it, waits on.
-          entry.due = entry.waiting.length > 0 ? now() : nextWrite(entry);
-          return;
-        }
-        entry.due = undefined;
-    }
-    release(entry);
-  }
-
-  function nextWrite({ lastAttempt, nodes }: Entry): number {
-    return lastAttempt + Math.max(minIntervalMillis, nodes * NODE_MILLIS);
-  }
-
-  function backoff([first, last]: readonly [number, number], times: number): number {
-    return Math.min(first * 2 ** times, closing === undefined ? last : CLOSING_MILLIS);
-  }
-
-  /** @throws ApiError. */
-  async function write(entry: Entry, wanted: NodeStatus | null): Promise<Outcome> {
-    const { resource, api } = entry;
-    const path = resourcePath(api, resource.namespace, resource.name);
-    const { signal } = ended;
-    try {
-      const { metadata, status } = await client.get<ApiObject & { status?: unknown }>(path, undefined, signal);
-      if (metadata.uid !== resource.uid) return 'gone';
-      const before = record(status)['nodes'];
-      entry.nodes = list(before).length;
-      const nodes = mergeNodes(before, node, wanted);
-      if (nodes === undefined) return 'written';
-      const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
-      await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
-        if (!isNotFound(error)) throw error;
-        // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the
-        // resource itself may be missing.
-        await client.get(path, undefined, signal);
-        return client.mergePatch(path, patch, signal);
-      });
-      return 'written';
-    } catch (error) {
-      if (isNotFound(error)) return 'gone';
-      throw error;
-    }
-  }
-
-  function pending(): Entry[] {
-    return [...entries.values()].filter((entry) => entry.due !== undefined);
-  }
-
-  async function flush(): Promise<void> {
-    if (ended.signal.aborted) return;
-    const attempts = pending().map((entry) => new Promise<void>((resolve) => entry.waiting.push(resolve)));
-    for (const entry of pending()) entry.due = now();
-    pump();
-    await Promise.all(attempts);
-  }
-
-  async function close(): Promise<void> {
-    const deadline = setTimeout(() => ended.abort(), closeMillis);
-    await flush();
-    while (pending().length > 0 && !ended.signal.aborted) {
-      await sleep(CLOSING_MILLIS, undefined, { signal: ended.signal }).catch(() => undefined);
-      await flush();
-    }
-    clearTimeout(deadline);
-    ended.abort();
-  }
-
+  const state: State = { options, now, random, entries, ended, running: 0, closing: undefined, timer: undefined };
   ended.signal.addEventListener('abort', () => {
-    clearTimeout(timer);
+    clearTimeout(state.timer);
     for (const entry of entries.values()) release(entry);
   });
-
   return {
     set(resource, api, status) {
-      if (closing !== undefined) return;
-      const wanted = status === undefined ? null : normalize(node, status);
-      const key = keyOf({ api, resource });
-      const entry = entries.get(key);
-      if (entry?.resource.uid !== resource.uid) {
-        // Whoever waits for the one that is gone waits for its successor.
-        const waiting = entry?.waiting.splice(0) ?? [];
-        entries.set(key, { ...NEW, resource, api, wanted, waiting, due: now() });
-      } else if (isSame(entry.wanted, wanted)) {
-        return;
-      } else {
-        entry.wanted = wanted;
-        if (!entry.running && isSame(entry.written, wanted)) {
-          entry.due = undefined;
-          release(entry);
-        } else {
-          entry.due ??= nextWrite(entry);
-        }
-      }
-      pump();
+      if (state.closing === undefined) set(state, resource, api, status);
     },
     forget(resource, api) {
       const entry = entries.get(keyOf({ api, resource }));
@@ -268,9 +135,170 @@ export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
       entries.delete(keyOf(entry));
       release(entry);
     },
-    flush,
-    close: () => (closing ??= close()),
+    flush: () => flush(state),
+    close: () => (state.closing ??= close(state)),
   };
+}
+
+function set(
+  state: State,
+  resource: StatusResource,
+  api: ResourceApi,
+  status: Omit<NodeStatus, 'node'> | undefined,
+): void {
+  const { options, entries, now } = state;
+  const wanted = status === undefined ? null : normalize(options.node, status);
+  const key = keyOf({ api, resource });
+  const entry = entries.get(key);
+  if (entry?.resource.uid !== resource.uid) {
+    // Whoever waits for the one that is gone waits for its successor.
+    const waiting = entry?.waiting.splice(0) ?? [];
+    entries.set(key, { ...NEW, resource, api, wanted, waiting, due: now() });
+  } else if (isSame(entry.wanted, wanted)) {
+    return;
+  } else {
+    change(state, entry, wanted);
+  }
+  pump(state);
+}
+
+function change(state: State, entry: Entry, wanted: NodeStatus | null): void {
+  entry.wanted = wanted;
+  if (!entry.running && isSame(entry.written, wanted)) {
+    entry.due = undefined;
+    release(entry);
+  } else {
+    entry.due ??= nextWrite(state, entry);
+  }
+}
+
+/** Starts what is due, and comes back for the next. */
+function pump(state: State): void {
+  clearTimeout(state.timer);
+  if (state.ended.signal.aborted) return;
+  const waiting = [...state.entries.values()]
+    .filter((entry) => !entry.running && entry.due !== undefined)
+    .sort((a, b) => (a.due ?? 0) - (b.due ?? 0));
+  for (const entry of waiting) {
+    if (state.running === PARALLEL) return;
+    const millis = (entry.due ?? 0) - state.now();
+    if (millis > 0) {
+      state.timer = setTimeout(() => pump(state), millis);
+      return;
+    }
+    void attempt(state, entry);
+  }
+}
+
+async function attempt(state: State, entry: Entry): Promise<void> {
+  const { log } = state.options;
+  entry.running = true;
+  entry.lastAttempt = state.now();
+  state.running++;
+  const { wanted } = entry;
+  let outcome: Outcome;
+  try {
+    outcome = await write(state, entry, wanted);
+  } catch (error) {
+    outcome = error instanceof ApiError && error.status === 409 ? 'conflict' : 'failed';
+    if (outcome === 'failed' && !state.ended.signal.aborted && entry.failures === 0)
+      log?.warn({ resource: keyOf(entry), err: error }, 'status cannot be written');
+  }
+  state.running--;
+  entry.running = false;
+  settle(state, entry, wanted, outcome);
+  pump(state);
+}
+
+function settle(state: State, entry: Entry, wanted: NodeStatus | null, outcome: Outcome): void {
+  const { now, random, entries } = state;
+  switch (outcome) {
+    case 'conflict':
+      entry.due = now() + random() * backoff(state, CONFLICT_MILLIS, entry.conflicts++);
+      return;
+    case 'failed':
+      // The server may have written it all the same.
+      entry.written = undefined;
+      entry.due = now() + (0.5 + random() / 2) * backoff(state, FAILURE_MILLIS, entry.failures++);
+      break;
+    case 'gone':
+      if (entries.get(keyOf(entry)) === entry) entries.delete(keyOf(entry));
+      break;
+    case 'written':
+      settleWritten(state, entry, wanted);
+      // It changed meanwhile. Who waits for it, waits on.
+      if (entry.due !== undefined) return;
+  }
+  release(entry);
+}
+
+function settleWritten(state: State, entry: Entry, wanted: NodeStatus | null): void {
+  if (entry.failures > 0) state.options.log?.info({ resource: keyOf(entry) }, 'status is written again');
+  entry.written = wanted;
+  entry.conflicts = 0;
+  entry.failures = 0;
+  if (isSame(entry.wanted, wanted)) entry.due = undefined;
+  else entry.due = entry.waiting.length > 0 ? state.now() : nextWrite(state, entry);
+}
+
+function nextWrite({ options }: State, { lastAttempt, nodes }: Entry): number {
+  return lastAttempt + Math.max(options.minIntervalMillis ?? MIN_INTERVAL_MILLIS, nodes * NODE_MILLIS);
+}
+
+function backoff({ closing }: State, [first, last]: readonly [number, number], times: number): number {
+  return Math.min(first * 2 ** times, closing === undefined ? last : CLOSING_MILLIS);
+}
+
+/** @throws ApiError. */
+async function write({ options, ended }: State, entry: Entry, wanted: NodeStatus | null): Promise<Outcome> {
+  const { client, node } = options;
+  const { resource, api } = entry;
+  const path = resourcePath(api, resource.namespace, resource.name);
+  const { signal } = ended;
+  try {
+    const { metadata, status } = await client.get<ApiObject & { status?: unknown }>(path, undefined, signal);
+    if (metadata.uid !== resource.uid) return 'gone';
+    const before = record(status)['nodes'];
+    entry.nodes = list(before).length;
+    const nodes = mergeNodes(before, node, wanted);
+    if (nodes === undefined) return 'written';
+    const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
+    await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
+      if (!isNotFound(error)) throw error;
+      // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the
+      // resource itself may be missing.
+      await client.get(path, undefined, signal);
+      return client.mergePatch(path, patch, signal);
+    });
+    return 'written';
+  } catch (error) {
+    if (isNotFound(error)) return 'gone';
+    throw error;
+  }
+}
+
+function pending({ entries }: State): Entry[] {
+  return [...entries.values()].filter((entry) => entry.due !== undefined);
+}
+
+async function flush(state: State): Promise<void> {
+  if (state.ended.signal.aborted) return;
+  const attempts = pending(state).map((entry) => new Promise<void>((resolve) => entry.waiting.push(resolve)));
+  for (const entry of pending(state)) entry.due = state.now();
+  pump(state);
+  await Promise.all(attempts);
+}
+
+async function close(state: State): Promise<void> {
+  const { options, ended } = state;
+  const deadline = setTimeout(() => ended.abort(), options.closeMillis ?? CLOSE_MILLIS);
+  await flush(state);
+  while (pending(state).length > 0 && !ended.signal.aborted) {
+    await sleep(CLOSING_MILLIS, undefined, { signal: ended.signal }).catch(() => undefined);
+    await flush(state);
+  }
+  clearTimeout(deadline);
+  ended.abort();
 }
 
 const NEW = {

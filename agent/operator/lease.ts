@@ -49,129 +49,178 @@ interface ApiLease extends ApiObject {
   spec?: { holderIdentity?: string; leaseDurationSeconds?: number; leaseTransitions?: number; renewTime?: string };
 }
 
-export function holdLease(options: LeaseOptions): Lease {
-  const { client, namespace, name, identity, onChange, log, now = () => performance.now() } = options;
-  const { durationMillis = DURATION_MILLIS, renewMillis = RENEW_MILLIS, retryMillis = RETRY_MILLIS } = options;
-  const collection = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
-  const path = `${collection}/${name}`;
-  const stopping = new AbortController();
-  let term = new AbortController();
-  term.abort();
-  let heldUntil = -Infinity;
-  let holder = '';
-  let timer: NodeJS.Timeout | undefined;
+const KIND = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+
+interface State {
+  readonly options: LeaseOptions;
+  readonly collection: string;
+  readonly path: string;
+  readonly millis: { duration: number; renew: number; retry: number };
+  readonly now: () => number;
+  readonly stopping: AbortController;
+  /** Aborted while another leads, or nobody. */
+  term: AbortController;
+  heldUntil: number;
+  holder: string;
+  timer: NodeJS.Timeout | undefined;
   /** The Lease as it was when it last changed, and when that was seen. */
-  let seen: { version: string; at: number } | undefined;
-  let failing = false;
-  const running = run();
-
-  const isLeader = (): boolean => now() < heldUntil;
-
-  async function run(): Promise<void> {
-    while (!stopping.signal.aborted) {
-      try {
-        await attempt();
-        if (failing) log.info({ lease: name }, 'the lease can be had again');
-        failing = false;
-      } catch (error) {
-        // Another was faster.
-        const isRace = error instanceof ApiError && error.status === 409;
-        if (!isRace && !stopping.signal.aborted && !failing) {
-          failing = true;
-          log.warn({ lease: name, err: error }, 'the lease can be neither read nor renewed');
-        }
-      }
-      await sleep(retryMillis * (0.8 + Math.random() * 0.4), undefined, { signal: stopping.signal }).catch(
-        () => undefined,
-      );
-    }
-  }
-
-  async function attempt(): Promise<void> {
-    const sentAt = now();
-    const deadline = AbortSignal.any([stopping.signal, AbortSignal.timeout(renewMillis)]);
-    const existing = await client.get<ApiLease>(path, undefined, deadline).catch((error: unknown) => {
-      if (error instanceof ApiError && error.status === 404) return undefined;
-      throw error;
-    });
-    if (existing === undefined) {
-      const metadata = { name, namespace };
-      await client.create(collection, { ...KIND, metadata, spec: claim(0) }, deadline);
-      return won(sentAt);
-    }
-    const { metadata, spec = {} } = existing;
-    holder = spec.holderIdentity ?? '';
-    const own = holder === identity;
-    if (seen?.version !== metadata.resourceVersion) seen = { version: metadata.resourceVersion, at: now() };
-    // Its holder says how long it may stay silent.
-    const patience = Math.max(durationMillis, (spec.leaseDurationSeconds ?? 0) * 1000);
-    if (!own && holder !== '' && now() - seen.at < patience) {
-      if (isLeader()) lost('another holds it');
-      return;
-    }
-    const transitions = spec.leaseTransitions ?? 0;
-    const patch = {
-      metadata: { resourceVersion: metadata.resourceVersion },
-      spec: claim(own ? transitions : transitions + 1, !own),
-    };
-    await client.mergePatch(path, patch, deadline);
-    won(sentAt);
-  }
-
-  function claim(leaseTransitions: number, acquired = true): object {
-    const time = new Date().toISOString().replace(/Z$/, '000Z');
-    return {
-      holderIdentity: identity,
-      leaseDurationSeconds: Math.ceil(durationMillis / 1000),
-      leaseTransitions,
-      renewTime: time,
-      ...(acquired ? { acquireTime: time } : {}),
-    };
-  }
-
-  function won(sentAt: number): void {
-    if (stopping.signal.aborted) return;
-    const before = isLeader();
-    holder = identity;
-    heldUntil = sentAt + renewMillis;
-    clearTimeout(timer);
-    timer = setTimeout(() => lost('it could not be renewed in time'), Math.max(0, heldUntil - now()));
-    if (before) return;
-    term = new AbortController();
-    log.info({ lease: name, identity }, 'leading');
-    onChange();
-  }
-
-  function lost(reason: string): void {
-    clearTimeout(timer);
-    heldUntil = -Infinity;
-    if (term.signal.aborted) return;
-    term.abort();
-    log.warn({ lease: name, identity, reason }, 'no longer leading');
-    onChange();
-  }
-
-  async function stop(): Promise<void> {
-    const led = isLeader();
-    clearTimeout(timer);
-    heldUntil = -Infinity;
-    term.abort();
-    stopping.abort();
-    await running;
-    if (!led) return;
-    try {
-      const signal = AbortSignal.timeout(RELEASE_MILLIS);
-      const { metadata, spec } = await client.get<ApiLease>(path, undefined, signal);
-      if (spec?.holderIdentity !== identity) return;
-      const patch = { metadata: { resourceVersion: metadata.resourceVersion }, spec: { holderIdentity: '' } };
-      await client.mergePatch(path, patch, signal);
-      log.info({ lease: name, identity }, 'lease released');
-    } catch (error) {
-      log.warn({ lease: name, err: error }, 'the lease is not released; another takes it when it has run out');
-    }
-  }
-
-  return { isLeader, holder: () => holder, signal: () => term.signal, stop };
+  seen: { version: string; at: number } | undefined;
+  failing: boolean;
 }
 
-const KIND = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease' };
+export function holdLease(options: LeaseOptions): Lease {
+  const { namespace, name, now = () => performance.now() } = options;
+  const { durationMillis = DURATION_MILLIS, renewMillis = RENEW_MILLIS, retryMillis = RETRY_MILLIS } = options;
+  const collection = `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`;
+  const state: State = {
+    options,
+    collection,
+    path: `${collection}/${name}`,
+    millis: { duration: durationMillis, renew: renewMillis, retry: retryMillis },
+    now,
+    stopping: new AbortController(),
+    term: new AbortController(),
+    heldUntil: -Infinity,
+    holder: '',
+    timer: undefined,
+    seen: undefined,
+    failing: false,
+  };
+  state.term.abort();
+  const running = run(state);
+  return {
+    isLeader: () => isLeader(state),
+    holder: () => state.holder,
+    signal: () => state.term.signal,
+    stop: () => stop(state, running),
+  };
+}
+
+function isLeader({ now, heldUntil }: State): boolean {
+  return now() < heldUntil;
+}
+
+async function run(state: State): Promise<void> {
+  const { stopping, millis, options } = state;
+  const { log, name } = options;
+  while (!stopping.signal.aborted) {
+    try {
+      await attempt(state);
+      if (state.failing) log.info({ lease: name }, 'the lease can be had again');
+      state.failing = false;
+    } catch (error) {
+      // Another was faster.
+      const isRace = error instanceof ApiError && error.status === 409;
+      if (!isRace && !stopping.signal.aborted && !state.failing) {
+        state.failing = true;
+        log.warn({ lease: name, err: error }, 'the lease can be neither read nor renewed');
+      }
+    }
+    const pause = millis.retry * (0.8 + Math.random() * 0.4);
+    await sleep(pause, undefined, { signal: stopping.signal }).catch(() => undefined);
+  }
+}
+
+/** @throws ApiError */
+async function attempt(state: State): Promise<void> {
+  const { options, collection, path, millis, now, stopping } = state;
+  const { client, namespace, name, identity } = options;
+  const sentAt = now();
+  const deadline = AbortSignal.any([stopping.signal, AbortSignal.timeout(millis.renew)]);
+  const existing = await client.get<ApiLease>(path, undefined, deadline).catch((error: unknown) => {
+    if (error instanceof ApiError && error.status === 404) return undefined;
+    throw error;
+  });
+  if (existing === undefined) {
+    const metadata = { name, namespace };
+    await client.create(collection, { ...KIND, metadata, spec: claim(state, 0) }, deadline);
+    return noteWon(state, sentAt);
+  }
+  const { metadata, spec = {} } = existing;
+  state.holder = spec.holderIdentity ?? '';
+  const own = state.holder === identity;
+  const isRecent = isHeld(state, existing);
+  if (!own && isRecent) {
+    if (isLeader(state)) noteLost(state, 'another holds it');
+    return;
+  }
+  const transitions = spec.leaseTransitions ?? 0;
+  const patch = {
+    metadata: { resourceVersion: metadata.resourceVersion },
+    spec: claim(state, own ? transitions : transitions + 1, !own),
+  };
+  await client.mergePatch(path, patch, deadline);
+  noteWon(state, sentAt);
+}
+
+/** Whether its holder has renewed it lately. */
+function isHeld(state: State, { metadata, spec = {} }: ApiLease): boolean {
+  const { now, millis, holder } = state;
+  state.seen =
+    state.seen?.version === metadata.resourceVersion ? state.seen : { version: metadata.resourceVersion, at: now() };
+  // Its holder says how long it may stay silent.
+  const patience = Math.max(millis.duration, (spec.leaseDurationSeconds ?? 0) * 1000);
+  return holder !== '' && now() - state.seen.at < patience;
+}
+
+function claim({ options, millis }: State, leaseTransitions: number, acquired = true): object {
+  const time = new Date().toISOString().replace(/Z$/, '000Z');
+  return {
+    holderIdentity: options.identity,
+    leaseDurationSeconds: Math.ceil(millis.duration / 1000),
+    leaseTransitions,
+    renewTime: time,
+    ...(acquired ? { acquireTime: time } : {}),
+  };
+}
+
+/** @param sentAt When the request was sent that won or renewed it. */
+function noteWon(state: State, sentAt: number): void {
+  const { stopping, options, millis, now } = state;
+  const { log, name, identity, onChange } = options;
+  if (stopping.signal.aborted) return;
+  const before = isLeader(state);
+  state.holder = identity;
+  state.heldUntil = sentAt + millis.renew;
+  clearTimeout(state.timer);
+  const left = Math.max(0, state.heldUntil - now());
+  state.timer = setTimeout(() => noteLost(state, 'it could not be renewed in time'), left);
+  if (before) return;
+  state.term = new AbortController();
+  log.info({ lease: name, identity }, 'leading');
+  onChange();
+}
+
+function noteLost(state: State, reason: string): void {
+  const { log, name, identity, onChange } = state.options;
+  clearTimeout(state.timer);
+  state.heldUntil = -Infinity;
+  if (state.term.signal.aborted) return;
+  state.term.abort();
+  log.warn({ lease: name, identity, reason }, 'no longer leading');
+  onChange();
+}
+
+async function stop(state: State, running: Promise<void>): Promise<void> {
+  const led = isLeader(state);
+  clearTimeout(state.timer);
+  state.heldUntil = -Infinity;
+  state.term.abort();
+  state.stopping.abort();
+  await running;
+  if (led) await release(state);
+}
+
+async function release({ options, path }: State): Promise<void> {
+  const { client, identity, name, log } = options;
+  try {
+    const signal = AbortSignal.timeout(RELEASE_MILLIS);
+    const { metadata, spec } = await client.get<ApiLease>(path, undefined, signal);
+    if (spec?.holderIdentity !== identity) return;
+    const patch = { metadata: { resourceVersion: metadata.resourceVersion }, spec: { holderIdentity: '' } };
+    await client.mergePatch(path, patch, signal);
+    log.info({ lease: name, identity }, 'lease released');
+  } catch (error) {
+    log.warn({ lease: name, err: error }, 'the lease is not released; another takes it when it has run out');
+  }
+}
