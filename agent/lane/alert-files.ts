@@ -5,15 +5,14 @@
  * A generation's folder is deleted only when all its alerts are on disk elsewhere. What can't be read on stays for the
  * next agent.
  */
-import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Decoded, Decoder } from '../engine/alert.ts';
 import type { GenerationRecord } from '../engine/folder.ts';
-import type { Generation } from '../engine/generation.ts';
 import { endOrphans, type LeftGenerations } from '../engine/orphans.ts';
-import { createTail, type Tail } from '../engine/readers/tail.ts';
+import { nodeFileSystem, type TailFileSystem } from '../engine/readers/tail-files.ts';
+import { createTail, type Tail, type TailOptions } from '../engine/readers/tail.ts';
 import { messageOf } from '../files/errors.ts';
 import { replaceFile } from '../files/replace.ts';
 
@@ -36,9 +35,34 @@ export interface AlertFilesOptions {
   log: Logger;
 }
 
+/** What is around the files. */
+export interface AlertFilesSystem {
+  fileSystem: TailFileSystem;
+  /** Of a tail, where it is not as usual. */
+  tail: Pick<TailOptions, 'pollMillis' | 'after' | 'notice'>;
+  /** Deletes a folder with all that is in it. */
+  remove(directory: string): Promise<void>;
+  /** Resolves when the engines of these generations are gone. */
+  endOrphans(directories: readonly string[], log: Logger): Promise<void>;
+}
+
+const nodeSystem: AlertFilesSystem = {
+  fileSystem: nodeFileSystem,
+  tail: {},
+  remove: (directory) => rm(directory, { recursive: true, force: true }),
+  endOrphans,
+};
+
+/** What is read of a generation. */
+interface Followed {
+  name: string;
+  directory: string;
+  command: { alertFile: string; stamped: boolean };
+}
+
 export interface AlertFiles {
   /** Begins to read a generation that has just started. */
-  follow(generation: Generation): void;
+  follow(generation: Followed & { command: { createDecoder(): Decoder } }): void;
   /** Its engine writes no more. */
   finish(generation: string): void;
   /** Deletes what was read up to this offset of the generation's alerts, as far as the engine has put it aside. */
@@ -58,15 +82,18 @@ interface Reading {
   done: Promise<void>;
 }
 
-/** By generation. */
-type Readings = Map<string, Reading>;
+interface State {
+  readonly options: AlertFilesOptions;
+  readonly system: AlertFilesSystem;
+  /** By generation. */
+  readonly readings: Map<string, Reading>;
+}
 
-export function readAlertFiles(options: AlertFilesOptions): AlertFiles {
-  const readings: Readings = new Map();
+export function readAlertFiles(options: AlertFilesOptions, system = nodeSystem): AlertFiles {
+  const readings: State['readings'] = new Map();
+  const state = { options, system, readings };
   return {
-    follow(generation) {
-      read(readings, options, generation, generation.directory, generation.command.createDecoder(), 0);
-    },
+    follow: (generation) => void read(state, generation, generation.command.createDecoder(), 0),
     finish: (generation) => readings.get(generation)?.tail.finish(),
     async consumed(generation, offset) {
       await readings.get(generation)?.tail.deleteConsumed(offset);
@@ -74,10 +101,10 @@ export function readAlertFiles(options: AlertFilesOptions): AlertFiles {
     async passed(generation, offset) {
       const reading = readings.get(generation);
       if (reading === undefined) return;
-      await writePassed(reading.directory, offset);
+      await replaceFile(passedFile(reading.directory), String(offset), 0o644, system.fileSystem);
       await reading.tail.deleteConsumed(offset);
     },
-    recover: (left) => recover(readings, options, left),
+    recover: (left) => recover(state, left),
     async allRead() {
       await Promise.all([...readings.values()].map(({ done }) => done));
     },
@@ -85,14 +112,8 @@ export function readAlertFiles(options: AlertFilesOptions): AlertFiles {
 }
 
 /** @param from Offset of the first alert in the generation's output. */
-function read(
-  readings: Readings,
-  options: AlertFilesOptions,
-  { name, command }: Pick<Generation, 'name'> & { command: { alertFile: string; stamped: boolean } },
-  directory: string,
-  decoder: Decoder,
-  from: number,
-): Reading {
+function read(state: State, { name, directory, command }: Followed, decoder: Decoder, from: number): Reading {
+  const { readings, system } = state;
   const tail = createTail({
     directory: join(directory, 'output'),
     stateDirectory: join(directory, 'state'),
@@ -100,14 +121,16 @@ function read(
     stamped: command.stamped,
     decoder,
     from,
+    fileSystem: system.fileSystem,
+    ...system.tail,
   });
-  const done = readAll(options, name, tail, directory).finally(() => readings.delete(name));
+  const done = readAll(state, name, tail, directory).finally(() => readings.delete(name));
   const reading = { tail, directory, done };
   readings.set(name, reading);
   return reading;
 }
 
-async function readAll(options: AlertFilesOptions, generation: string, tail: Tail, directory: string): Promise<void> {
+async function readAll({ options, system }: State, generation: string, tail: Tail, directory: string): Promise<void> {
   try {
     for await (const batch of tail) {
       const others = batch.filter((item) => !options.isOwn(item));
@@ -115,7 +138,7 @@ async function readAll(options: AlertFilesOptions, generation: string, tail: Tai
       await options.alerts(generation, others, passed);
     }
     await options.finished(generation);
-    await rm(directory, { recursive: true, force: true });
+    await system.remove(directory);
   } catch (error) {
     // The folder stays: the next agent reads it from where the journal ends.
     options.log.error({ lane: options.lane, generation, err: error }, 'alerts cannot be read on');
@@ -123,23 +146,20 @@ async function readAll(options: AlertFilesOptions, generation: string, tail: Tai
   }
 }
 
-async function recover(
-  readings: Readings,
-  options: AlertFilesOptions,
-  { generations, unreadable }: LeftGenerations,
-): Promise<void> {
+async function recover(state: State, { generations, unreadable }: LeftGenerations): Promise<void> {
+  const { options, system } = state;
   const { lane, log } = options;
   for (const { directory, reason } of unreadable) {
     log.error({ lane, directory, reason }, 'alerts that an earlier agent left cannot be read; they stay');
   }
   const directories = [...generations, ...unreadable].map(({ directory }) => directory);
-  await endOrphans(directories, log.child({ lane }));
+  await system.endOrphans(directories, log.child({ lane }));
   for (const record of generations) {
     const { name, directory } = record;
-    const from = Math.max(options.resumeAt(name), readPassed(directory));
+    const from = Math.max(options.resumeAt(name), await readPassed(directory, system.fileSystem));
     log.info({ lane, generation: name, from }, 'reading the alerts that an earlier agent left');
     const decoder = options.createDecoder(record);
-    const { tail, done } = read(readings, options, { name, command: record }, directory, decoder, from);
+    const { tail, done } = read(state, { name, directory, command: record }, decoder, from);
     tail.finish();
     await done;
   }
@@ -147,14 +167,10 @@ async function recover(
 
 const passedFile = (directory: string): string => join(directory, 'state', 'passed');
 
-async function writePassed(directory: string, offset: number): Promise<void> {
-  await replaceFile(passedFile(directory), String(offset), 0o644);
-}
-
 /** 0 where nothing was passed over: then the journal alone says how far alerts got. */
-function readPassed(directory: string): number {
+async function readPassed(directory: string, fileSystem: TailFileSystem): Promise<number> {
   try {
-    const offset = Number(readFileSync(passedFile(directory), 'latin1'));
+    const offset = Number(await fileSystem.readText(passedFile(directory)));
     return Number.isSafeInteger(offset) && offset > 0 ? offset : 0;
   } catch {
     return 0;

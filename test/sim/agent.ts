@@ -117,7 +117,7 @@ export async function runAgent(machine: Machine, life: Life): Promise<void> {
     startSimulatedLane(
       name,
       left[index] ?? [],
-      { ...machine, pollMillis: plan.pollMillis },
+      { ...machine, pollMillis: plan.pollMillis, log: LOG },
       {
         resumeAt: (generation) => consumed.get(generation)?.offset ?? 0,
         alerts: (generation, items, passed) => alerting.read(generation, items, passed),

@@ -1,18 +1,18 @@
 /**
- * A lane with scripted capture and engines, and the real reader of their files. It does with those files what
- * agent/lane.ts does.
+ * A lane with scripted capture and engines, and the real reader of their files.
  *
  * Engines are outside: they outlive the process, and a lane that begins waits for those that an earlier process left.
  */
 import type { BigIntStats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
+import type { Logger } from 'pino';
 import type { AttachSpec, Counters } from '../../agent/capture/protocol.ts';
 import type { Decoded } from '../../agent/engine/alert.ts';
+import type { LeftGenerations } from '../../agent/engine/orphans.ts';
 import { createAlertJsonDecoder } from '../../agent/engine/readers/alert-json.ts';
 import type { TailFileSystem } from '../../agent/engine/readers/tail-files.ts';
-import { createTail, type Tail } from '../../agent/engine/readers/tail.ts';
-import { replaceFile } from '../../agent/files/replace.ts';
 import type { Lane } from '../../agent/lane.ts';
+import { readAlertFiles, type AlertFiles } from '../../agent/lane/alert-files.ts';
 import type { VirtualClock } from './clock.ts';
 import type { Disk } from './disk.ts';
 import { ALERT_FILE, startEngine, type Engine, type Stimulus } from './engine.ts';
@@ -80,6 +80,7 @@ export interface LaneSystem {
   random: () => number;
   engines: Engines;
   pollMillis: number;
+  log: Logger;
 }
 
 export interface LaneEvents {
@@ -101,75 +102,107 @@ export interface SimulatedLane {
   stop(): Promise<void>;
 }
 
+interface State {
+  readonly name: string;
+  readonly system: LaneSystem;
+  readonly events: LaneEvents;
+  running: Engine | undefined;
+  stopping: boolean;
+  /** By endpoint. */
+  readonly attached: Map<string, AttachSpec>;
+  readonly captured: Map<string, number>;
+}
+
 export function startSimulatedLane(
   name: string,
   left: readonly Engine[],
-  { clock, disk, random, engines, pollMillis }: LaneSystem,
+  system: LaneSystem,
   events: LaneEvents,
 ): SimulatedLane {
-  const tails = new Map<string, { tail: Tail; directory: string; done: Promise<void> }>();
-  let running: Engine | undefined;
-  let stopping = false;
+  const state: State = {
+    name,
+    system,
+    events,
+    running: undefined,
+    stopping: false,
+    attached: new Map(),
+    captured: new Map(),
+  };
+  const alertFiles = readFiles(state, left);
+  const recovered = alertFiles.recover({ generations: left.map((engine) => recordOf(system, engine)), unreadable: [] });
+  start(state, alertFiles);
+  const { consumed, passed } = alertFiles;
+  return {
+    lane: { name, capture: captureOf(state), consumed, passed } as unknown as Lane,
+    captured: state.captured,
+    engine: () => state.running,
+    async stop() {
+      state.stopping = true;
+      state.captured.clear();
+      state.running?.finish();
+      await recovered;
+      await alertFiles.allRead();
+    },
+  };
+}
 
-  function follow({ generation, directory }: Engine, from: number): Tail {
-    const tail = createTail({
-      directory: `${directory}/output`,
-      stateDirectory: `${directory}/state`,
-      base: ALERT_FILE,
-      stamped: engines.stamped,
-      decoder: createAlertJsonDecoder(),
-      from,
-      pollMillis,
+function readFiles(state: State, left: readonly Engine[]): AlertFiles {
+  const { name, system, events } = state;
+  const { clock, disk, pollMillis, log } = system;
+  return readAlertFiles(
+    {
+      lane: name,
+      alerts: (generation, items, passed) => events.alerts(generation, items, passed),
+      finished: (generation) => events.finished(generation),
+      isOwn: () => false,
+      unreadable(generation) {
+        if (state.running?.generation === generation) events.unreadable();
+      },
+      resumeAt: (generation) => events.resumeAt(generation),
+      createDecoder: createAlertJsonDecoder,
+      log,
+    },
+    {
       fileSystem: tailFileSystem(disk),
-      after: clock.after,
-      notice: (folder, changed) => noticeOf(disk, folder, changed),
-    });
-    tails.set(generation, { tail, directory, done: readAll(generation, tail, directory) });
-    return tail;
+      tail: { pollMillis, after: clock.after, notice: (folder, changed) => noticeOf(disk, folder, changed) },
+      remove: (directory) => disk.rm(directory),
+      endOrphans: () => endLeft(clock, left),
+    },
+  );
+}
+
+/** As it stands in its folder. */
+function recordOf({ engines: { stamped } }: LaneSystem, engine: Engine): LeftGenerations['generations'][number] {
+  const { generation: name, directory } = engine;
+  return { name, directory, engine: 'snort', version: '3', alertFile: ALERT_FILE, stamped, output: 'json' };
+}
+
+async function endLeft(clock: VirtualClock, left: readonly Engine[]): Promise<void> {
+  for (const deadline = clock.now() + PATIENCE_MILLIS; clock.now() < deadline; await clock.sleep(LOOK_MILLIS)) {
+    if (left.every((engine) => !engine.isRunning())) break;
   }
+  for (const engine of left) engine.die(true);
+}
 
-  async function readAll(generation: string, tail: Tail, directory: string): Promise<void> {
-    try {
-      for await (const batch of tail) await events.alerts(generation, batch);
-      await events.finished(generation);
-      await disk.rm(directory);
-    } catch {
-      if (running?.generation === generation) events.unreadable();
-    }
-    tails.delete(generation);
-  }
+function start(state: State, alertFiles: AlertFiles): void {
+  const { name, system } = state;
+  const { clock, random, engines } = system;
+  if (state.stopping) return;
+  const engine = engines.start(name);
+  state.running = engine;
+  const command = { alertFile: ALERT_FILE, stamped: engines.stamped, createDecoder: createAlertJsonDecoder };
+  alertFiles.follow({ name: engine.generation, directory: engine.directory, command });
+  engine.onEnd = () => {
+    state.running = undefined;
+    alertFiles.finish(engine.generation);
+    if (!state.stopping) clock.after(RESTART_MILLIS, () => start(state, alertFiles));
+  };
+  if (random() < 0.3) clock.after(random() * 60_000, () => engine.die(random() < 0.5));
+}
 
-  function start(): void {
-    if (stopping) return;
-    const engine = engines.start(name);
-    running = engine;
-    follow(engine, 0);
-    engine.onEnd = () => {
-      running = undefined;
-      tails.get(engine.generation)?.tail.finish();
-      if (!stopping) clock.after(RESTART_MILLIS, start);
-    };
-    if (random() < 0.3) clock.after(random() * 60_000, () => engine.die(random() < 0.5));
-  }
-
-  async function recover(): Promise<void> {
-    for (const deadline = clock.now() + PATIENCE_MILLIS; clock.now() < deadline; await clock.sleep(LOOK_MILLIS)) {
-      if (left.every((engine) => !engine.isRunning())) break;
-    }
-    for (const engine of left) engine.die(true);
-    for (const engine of left) {
-      const from = Math.max(events.resumeAt(engine.generation), readPassed(disk, engine.directory));
-      follow(engine, from).finish();
-      await tails.get(engine.generation)?.done;
-    }
-  }
-
-  const recovered = recover();
-  start();
-
-  const attached = new Map<string, AttachSpec>();
-  const captured = new Map<string, number>();
-  const capture: Pick<Lane['capture'], 'attach' | 'detach'> = {
+function captureOf({ system, events, attached, captured }: State): Pick<Lane['capture'], 'attach' | 'detach'> {
+  const { clock, random } = system;
+  return {
     attach(spec) {
       attached.set(spec.id, spec);
       events.attached(spec.vlan, spec.id);
@@ -186,38 +219,9 @@ export function startSimulatedLane(
       return NO_COUNTERS;
     },
   };
-  const files: Pick<Lane, 'consumed' | 'passed'> = {
-    async consumed(generation, offset) {
-      await tails.get(generation)?.tail.deleteConsumed(offset);
-    },
-    async passed(generation, offset) {
-      const reading = tails.get(generation);
-      if (reading === undefined) return;
-      await replaceFile(passedFile(reading.directory), String(offset), 0o644, disk);
-      await reading.tail.deleteConsumed(offset);
-    },
-  };
-  return {
-    lane: { name, capture, ...files } as unknown as Lane,
-    captured,
-    engine: () => running,
-    async stop() {
-      stopping = true;
-      captured.clear();
-      running?.finish();
-      await recovered;
-      await Promise.all([...tails.values()].map(({ done }) => done));
-    },
-  };
 }
 
 const interfaceOf = ({ taps }: AttachSpec): string => taps[0]?.interface ?? '';
-
-const passedFile = (directory: string): string => `${directory}/state/passed`;
-
-function readPassed(disk: Disk, directory: string): number {
-  return Number(disk.peek(passedFile(directory))?.toString() ?? 0);
-}
 
 function noticeOf(disk: Disk, folder: string, changed: () => void): { start(): void; stop(): void } {
   let end: (() => void) | undefined;
