@@ -7,52 +7,25 @@
  * an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts
  * that this one left.
  *
- * The file is NDJSON, a line for each change of a lease: the last line with its id and beginning counts, and torn ones
- * do not. It is written anew when it is opened and when most of its lines are old. Not promised: that a change survives
- * a power cut.
+ * Not promised: that a change survives a power cut.
  */
-import { appendFileSync, readFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { errorCode } from '../files/errors.ts';
-import { makeDirectorySync } from '../files/folder.ts';
-import { replaceFileSync } from '../files/replace.ts';
 import type { Endpoint } from './endpoint.ts';
+import {
+  FIRST_ID,
+  LAST_ID,
+  nodeFiles,
+  readLeases,
+  rewriteLeases,
+  saveLease,
+  type Lease,
+  type LeaseFile,
+} from './lease-file.ts';
 
-const FIRST_ID = 1;
-/** 4094 is the canary's, 4095 is reserved by 802.1Q. */
-const LAST_ID = 4093;
 /** Past owners that are remembered for each id. */
 const HISTORY = 3;
-/** The file is written anew when it has so many lines, and twice as many as there are leases. */
-const MAX_LINES = 10_000;
 /** A packet may be older than its lease by this: the clocks of capture and agent are read at different moments. */
 const SLACK_MICROS = 1_000_000;
-
-export interface Lease {
-  vlan: number;
-  endpoint: Endpoint;
-  /** Microseconds since the epoch; `until` is absent while the lease runs. */
-  since: number;
-  until?: number;
-}
-
-/** What reaches the file: it is written before anything else goes on. Errors are those of node:fs. */
-export interface LeaseFiles {
-  read(file: string): string;
-  append(file: string, text: string): void;
-  /** In one step. The folder is made where it is missing. */
-  replace(file: string, text: string): void;
-}
-
-const nodeFiles: LeaseFiles = {
-  read: (file) => readFileSync(file, 'utf8'),
-  append: appendFileSync,
-  replace(file, text) {
-    makeDirectorySync(dirname(file), 0o711);
-    replaceFileSync(file, text, 0o600);
-  },
-};
 
 export interface Leases {
   /**
@@ -81,155 +54,172 @@ export interface Leases {
   active(): Endpoint[];
 }
 
+interface State {
+  /** Undefined: only in memory. */
+  readonly file: LeaseFile | undefined;
+  /** Microseconds since the epoch. */
+  readonly now: () => number;
+  readonly byVlan: Map<number, Lease[]>;
+  readonly byEndpoint: Map<string, Lease>;
+  /** Leases that ran when an earlier agent ended. When it did is not known, and the clock may have been set since. */
+  readonly left: WeakSet<Lease>;
+  /** Ids that were freed, the one that rests longest first. */
+  resting: number[];
+  next: number;
+  /** Ids below `next` that were never used. */
+  readonly skipped: Set<number>;
+}
+
 /**
- * @param file Where the leases are kept; undefined: only in memory. Leases that were running in it are ended.
+ * @param path Where the leases are kept; undefined: only in memory. Leases that were running in it are ended.
  * @throws Error when the file can't be read or written.
  * @param now Microseconds since the epoch.
  */
 export function openLeases(
-  file: string | undefined,
+  path: string | undefined,
   now: () => number = () => Date.now() * 1000,
   files = nodeFiles,
 ): Leases {
-  const byVlan = new Map<number, Lease[]>();
-  const byEndpoint = new Map<string, Lease>();
-  /** Leases that ran when an earlier agent ended. When it did is not known, and the clock may have been set since. */
-  const left = new WeakSet<Lease>();
-  /** Of the file. */
-  let lines = 0;
-  /** A write failed, and may have left a part of its line. */
-  let isTorn = false;
-  /** Ids that were freed, the one that rests longest first. */
-  let resting: number[] = [];
-  let next = FIRST_ID;
-  /** Ids below `next` that were never used. */
-  const skipped = new Set<number>();
-
-  for (const saved of file === undefined ? [] : readLeases(file, files)) {
-    const lease = { ...saved, until: saved.until ?? Math.max(now(), saved.since) };
-    if (saved.until === undefined) left.add(lease);
-    remember(lease);
-    next = Math.max(next, lease.vlan + 1);
-  }
-  // Ids below the highest that the file does not name rest too.
-  resting = Array.from({ length: next - FIRST_ID }, (_, index) => FIRST_ID + index).sort(
-    (a, b) => lastUse(a) - lastUse(b),
-  );
-
-  if (file !== undefined) rewrite(file);
-
-  function lastUse(vlan: number): number {
-    return byVlan.get(vlan)?.at(-1)?.until ?? 0;
-  }
-
-  function remember(lease: Lease): void {
-    const past = byVlan.get(lease.vlan) ?? [];
-    past.push(lease);
-    byVlan.set(lease.vlan, past.slice(-(HISTORY + 1)));
-  }
-
-  function save(lease: Lease): void {
-    if (file === undefined) return;
-    if (isTorn || lines > Math.max(MAX_LINES, 2 * byVlan.size * (HISTORY + 1))) return rewrite(file);
-    isTorn = true;
-    files.append(file, `${JSON.stringify(lease)}\n`);
-    isTorn = false;
-    lines++;
-  }
-
-  function rewrite(path: string): void {
-    const leases = [...byVlan.values()].flat();
-    files.replace(path, leases.map((lease) => `${JSON.stringify(lease)}\n`).join(''));
-    lines = leases.length;
-    isTorn = false;
-  }
-
-  function* spareIds(): Generator<number> {
-    yield* skipped;
-    for (let vlan = next; vlan <= LAST_ID; vlan++) yield vlan;
-    yield* resting;
-  }
-
-  /** @throws Error when there is none. */
-  function spareId(endpoint: Endpoint, accepted: (vlan: number) => boolean): number {
-    let isAnySpare = false;
-    for (const vlan of spareIds()) {
-      if (accepted(vlan)) return vlan;
-      isAnySpare = true;
-    }
-    const why = isAnySpare ? 'no VLAN id is free for its rule sets' : `all ${LAST_ID} VLAN ids are in use`;
-    throw new Error(`${why}: ${endpoint.id} is not inspected`);
-  }
-
-  function occupy(vlan: number): void {
-    if (vlan >= next) {
-      for (let id = next; id < vlan; id++) skipped.add(id);
-      next = vlan + 1;
-      return;
-    }
-    skipped.delete(vlan);
-    resting = resting.filter((id) => id !== vlan);
-  }
-
-  /** Ends a lease's entry and begins another of the same id. */
-  function renew(lease: Lease, endpoint: Endpoint, since: number): void {
-    const renewed: Lease = { vlan: lease.vlan, endpoint, since };
-    // The entry for before: with a clock that was set back, it is of a time that is yet to come.
-    lease.until = Math.max(lease.since, since);
-    remember(renewed);
-    byEndpoint.set(endpoint.id, renewed);
-    save(lease);
-    save(renewed);
-  }
-
+  const state: State = {
+    file: path === undefined ? undefined : { path, files, lines: 0, isTorn: false },
+    now,
+    byVlan: new Map(),
+    byEndpoint: new Map(),
+    left: new WeakSet(),
+    resting: [],
+    next: FIRST_ID,
+    skipped: new Set(),
+  };
+  if (state.file !== undefined) takeOver(state, state.file);
+  const { byVlan, byEndpoint } = state;
   return {
-    acquire(endpoint, accepted = () => true) {
-      const known = byEndpoint.get(endpoint.id);
-      if (known !== undefined) {
-        known.endpoint = endpoint;
-        save(known);
-        return known.vlan;
-      }
-      const vlan = spareId(endpoint, accepted);
-      occupy(vlan);
-      const lease: Lease = { vlan, endpoint, since: now() };
-      remember(lease);
-      byEndpoint.set(endpoint.id, lease);
-      save(lease);
-      return vlan;
-    },
-    spare: () => [...spareIds()],
+    acquire: (endpoint, accepted = () => true) => acquire(state, endpoint, accepted),
+    spare: () => [...spareIds(state)],
     idOf: (endpointId) => byEndpoint.get(endpointId)?.vlan,
-    update(endpoint) {
-      const lease = byEndpoint.get(endpoint.id);
-      if (lease === undefined) return;
-      if (!isDeepStrictEqual(lease.endpoint.ruleSets, endpoint.ruleSets)) return renew(lease, endpoint, now());
-      lease.endpoint = endpoint;
-      save(lease);
-    },
-    free(endpointId) {
-      const lease = byEndpoint.get(endpointId);
-      if (lease === undefined) return;
-      byEndpoint.delete(endpointId);
-      // The clock may have been set back since it was taken.
-      lease.until = Math.max(now(), lease.since);
-      resting.push(lease.vlan);
-      save(lease);
-    },
+    update: (endpoint) => update(state, endpoint),
+    free: (endpointId) => free(state, endpointId),
     clockMoved(ago) {
-      for (const lease of byEndpoint.values()) renew(lease, lease.endpoint, now() - ago);
+      for (const lease of byEndpoint.values()) renew(state, lease, lease.endpoint, now() - ago);
     },
-    owner(vlan, timeMicros) {
-      const leases = byVlan.get(vlan) ?? [];
-      const last = leases.at(-1);
-      const held = heldAt(leases, timeMicros);
-      if (held !== undefined || last === undefined || !left.has(last)) return held;
-      // A power cut may have taken the lease before it from the file, and with it who held the id then.
-      return timeMicros < last.since - SLACK_MICROS ? undefined : last.endpoint;
-    },
+    owner: (vlan, timeMicros) => ownerOf(state, vlan, timeMicros),
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
     active: () => [...byEndpoint.values()].map((lease) => lease.endpoint),
   };
+}
+
+/** What an earlier agent left. */
+function takeOver(state: State, file: LeaseFile): void {
+  const { now, left, byVlan } = state;
+  for (const saved of readLeases(file)) {
+    const lease = { ...saved, until: saved.until ?? Math.max(now(), saved.since) };
+    if (saved.until === undefined) left.add(lease);
+    remember(state, lease);
+    state.next = Math.max(state.next, lease.vlan + 1);
+  }
+  const lastUse = (vlan: number): number => byVlan.get(vlan)?.at(-1)?.until ?? 0;
+  // Ids below the highest that the file does not name rest too.
+  state.resting = Array.from({ length: state.next - FIRST_ID }, (_, index) => FIRST_ID + index).sort(
+    (a, b) => lastUse(a) - lastUse(b),
+  );
+  rewriteLeases(file, all(state));
+}
+
+function acquire(state: State, endpoint: Endpoint, accepted: (vlan: number) => boolean): number {
+  const { byEndpoint, now } = state;
+  const known = byEndpoint.get(endpoint.id);
+  if (known !== undefined) {
+    known.endpoint = endpoint;
+    save(state, known);
+    return known.vlan;
+  }
+  const vlan = spareId(state, endpoint, accepted);
+  occupy(state, vlan);
+  const lease: Lease = { vlan, endpoint, since: now() };
+  remember(state, lease);
+  byEndpoint.set(endpoint.id, lease);
+  save(state, lease);
+  return vlan;
+}
+
+function update(state: State, endpoint: Endpoint): void {
+  const lease = state.byEndpoint.get(endpoint.id);
+  if (lease === undefined) return;
+  if (!isDeepStrictEqual(lease.endpoint.ruleSets, endpoint.ruleSets)) return renew(state, lease, endpoint, state.now());
+  lease.endpoint = endpoint;
+  save(state, lease);
+}
+
+function free(state: State, endpointId: string): void {
+  const { byEndpoint, now, resting } = state;
+  const lease = byEndpoint.get(endpointId);
+  if (lease === undefined) return;
+  byEndpoint.delete(endpointId);
+  // The clock may have been set back since it was taken.
+  lease.until = Math.max(now(), lease.since);
+  resting.push(lease.vlan);
+  save(state, lease);
+}
+
+/** Ends a lease's entry and begins another of the same id. */
+function renew(state: State, lease: Lease, endpoint: Endpoint, since: number): void {
+  const renewed: Lease = { vlan: lease.vlan, endpoint, since };
+  // The entry for before: with a clock that was set back, it is of a time that is yet to come.
+  lease.until = Math.max(lease.since, since);
+  remember(state, renewed);
+  state.byEndpoint.set(endpoint.id, renewed);
+  save(state, lease);
+  save(state, renewed);
+}
+
+function ownerOf({ byVlan, left }: State, vlan: number, timeMicros: number): Endpoint | undefined {
+  const leases = byVlan.get(vlan) ?? [];
+  const last = leases.at(-1);
+  const held = heldAt(leases, timeMicros);
+  if (held !== undefined || last === undefined || !left.has(last)) return held;
+  // A power cut may have taken the lease before it from the file, and with it who held the id then.
+  return timeMicros < last.since - SLACK_MICROS ? undefined : last.endpoint;
+}
+
+function remember({ byVlan }: State, lease: Lease): void {
+  const past = byVlan.get(lease.vlan) ?? [];
+  past.push(lease);
+  byVlan.set(lease.vlan, past.slice(-(HISTORY + 1)));
+}
+
+function save(state: State, lease: Lease): void {
+  const { file, byVlan } = state;
+  if (file !== undefined) saveLease(file, lease, byVlan.size * (HISTORY + 1), () => all(state));
+}
+
+function all({ byVlan }: State): Lease[] {
+  return [...byVlan.values()].flat();
+}
+
+function* spareIds({ skipped, next, resting }: State): Generator<number> {
+  yield* skipped;
+  for (let vlan = next; vlan <= LAST_ID; vlan++) yield vlan;
+  yield* resting;
+}
+
+/** @throws Error when there is none. */
+function spareId(state: State, endpoint: Endpoint, accepted: (vlan: number) => boolean): number {
+  let isAnySpare = false;
+  for (const vlan of spareIds(state)) {
+    if (accepted(vlan)) return vlan;
+    isAnySpare = true;
+  }
+  const why = isAnySpare ? 'no VLAN id is free for its rule sets' : `all ${LAST_ID} VLAN ids are in use`;
+  throw new Error(`${why}: ${endpoint.id} is not inspected`);
+}
+
+function occupy(state: State, vlan: number): void {
+  if (vlan >= state.next) {
+    for (let id = state.next; id < vlan; id++) state.skipped.add(id);
+    state.next = vlan + 1;
+    return;
+  }
+  state.skipped.delete(vlan);
+  state.resting = state.resting.filter((id) => id !== vlan);
 }
 
 /** Who held an id, of its leases in the order in which they were taken. */
@@ -238,41 +228,4 @@ function heldAt(leases: readonly Lease[], timeMicros: number): Endpoint | undefi
     leases.findLast((l) => l.since - slack <= timeMicros && timeMicros <= (l.until ?? Infinity) + slack);
   // Exactly first: the slack of a lease reaches into the one before.
   return (held(0) ?? held(SLACK_MICROS))?.endpoint;
-}
-
-/** In the order of their lines: by time, but for a clock that was set. */
-function readLeases(file: string, files: LeaseFiles): Lease[] {
-  let text: string;
-  try {
-    text = files.read(file);
-  } catch (error) {
-    if (errorCode(error) === 'ENOENT') return [];
-    throw error;
-  }
-  const leases = new Map<string, Lease>();
-  for (const line of text.split('\n')) {
-    try {
-      const lease: unknown = JSON.parse(line);
-      if (isLease(lease)) leases.set(`${lease.vlan} ${lease.since}`, lease);
-    } catch {
-      // Torn: the agent that wrote it had not used it yet.
-    }
-  }
-  return [...leases.values()];
-}
-
-function isLease(value: unknown): value is Lease {
-  const lease = value as Partial<Lease> | null;
-  return (
-    typeof lease === 'object' &&
-    lease !== null &&
-    Number.isInteger(lease.vlan) &&
-    Number(lease.vlan) >= FIRST_ID &&
-    Number(lease.vlan) <= LAST_ID &&
-    Number.isFinite(lease.since) &&
-    (lease.until === undefined || Number.isFinite(lease.until)) &&
-    typeof lease.endpoint?.id === 'string' &&
-    Array.isArray(lease.endpoint.resources) &&
-    Array.isArray(lease.endpoint.addresses)
-  );
 }

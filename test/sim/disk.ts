@@ -15,7 +15,7 @@
  * Not simulated: folders that are renamed, links, permissions, locks, memory maps, inodes that are used again, bits
  * that rot.
  */
-import type { LeaseFiles } from '../../agent/endpoints/leases.ts';
+import type { LeaseFiles } from '../../agent/endpoints/lease-file.ts';
 import type { FileSystem, OpenFile } from '../../agent/files/file-system.ts';
 import type { VirtualClock } from './clock.ts';
 
