@@ -8,11 +8,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCode } from '../files/errors.ts';
 import { followJournal, journalEnd, searchJournal, type FoundEvent, type Place } from '../journal/search.ts';
 import { MAX_LINE_BYTES, segmentPath } from '../journal/segment.ts';
-import { FACETS, LEVELS, STATES, type AlertRow, type FacetName, type Group, type Level, type Summary } from './api.ts';
-import { openMarks } from './marks.ts';
-import { barsOf, failing, inScope, matches, type AlertQuery, type Scope } from './query.ts';
+import { LEVELS, type AlertRow, type Group, type Page, type State as MarkState } from './api.ts';
+import { openMarks, type Marks } from './marks.ts';
+import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
 import { podsOf, rowOf } from './row.ts';
-import { FACET_VALUES, GROUPS, PAGE_ROWS, SourceError, type AlertSource } from './source.ts';
+import { GROUPS, PAGE_ROWS, SourceError, type AlertSource } from './source.ts';
+import { summarize } from './summarize.ts';
 
 const LIMIT = 100_000;
 /** Texts of which one copy is kept. */
@@ -37,164 +38,205 @@ export interface JournalSourceOptions {
   now?: () => number;
 }
 
+interface State {
+  readonly directory: string;
+  readonly limit: number;
+  readonly marks: Marks;
+  readonly share: (text: string) => string;
+  readonly stopping: AbortController;
+  readonly listeners: Set<(rows: AlertRow[], more: boolean) => void>;
+  /** By time, oldest first. */
+  entries: Entry[];
+  readonly byId: Map<string, Entry>;
+  problem: string | undefined;
+  /** For the listeners, and how many more there were. */
+  gathered: AlertRow[];
+  left: number;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Resolves when what is there has been read. The folder need not be there yet. */
 export async function openJournalSource(options: JournalSourceOptions): Promise<AlertSource> {
   const { directory, marksFile, limit = LIMIT, now = Date.now } = options;
-  const marks = await openMarks(marksFile);
-  const share = createShare();
-  const stopping = new AbortController();
-  const listeners = new Set<(rows: AlertRow[], more: boolean) => void>();
-  /** By time, oldest first. */
-  let entries: Entry[] = [];
-  const byId = new Map<string, Entry>();
-  let problem: string | undefined;
-
-  const entryOf = ({ event, at }: FoundEvent): Entry | undefined => {
-    const id = (event.record as { event_id?: unknown }).event_id;
-    const row = rowOf(event, marks.get(String(id)), share);
-    return row === undefined || byId.has(row.id) ? undefined : { row, time: Date.parse(row.timestamp), at };
+  const state: State = {
+    directory,
+    limit,
+    marks: await openMarks(marksFile),
+    share: createShare(),
+    stopping: new AbortController(),
+    listeners: new Set(),
+    entries: [],
+    byId: new Map(),
+    problem: undefined,
+    gathered: [],
+    left: 0,
+    timer: undefined,
   };
-
   const end = await quietly(() => journalEnd(directory));
-  if (end !== undefined) {
-    for await (const hit of searchJournal({ directory, filter: {}, order: 'newest' })) {
-      if (entries.length >= limit) break;
-      const entry = entryOf(hit);
-      if (entry === undefined || !isBefore(hit.at, end)) continue;
-      byId.set(entry.row.id, entry);
-      entries.push(entry);
-    }
-    entries.sort(byTime);
-  }
-  const following = follow(end);
+  if (end !== undefined) await readUntil(state, end);
+  return sourceOf(state, follow(state, end), now);
+}
 
-  /** Goes on behind what was read, also when the folder goes away and comes back. */
-  async function follow(from: Place | undefined): Promise<void> {
-    let next = from;
-    while (!stopping.signal.aborted) {
-      try {
-        const search = {
-          directory,
-          filter: {},
-          signal: stopping.signal,
-          ...(next === undefined ? {} : { from: next }),
-        };
-        for await (const hit of followJournal(search)) {
-          problem = undefined;
-          next = { segment: hit.at.segment, offset: hit.at.offset };
-          add(hit);
-        }
-      } catch (error) {
-        problem = `can't read the journal in ${directory}: ${errorCode(error) ?? String(error)}`;
-        await sleep(RETRY_MILLIS, undefined, { signal: stopping.signal }).catch(() => undefined);
-      }
-    }
-  }
-
-  function add(hit: FoundEvent): void {
-    const entry = entryOf(hit);
-    if (entry === undefined) return;
-    byId.set(entry.row.id, entry);
-    let index = entries.length;
-    while (index > 0 && byTime(entries[index - 1] ?? entry, entry) > 0) index -= 1;
-    entries.splice(index, 0, entry);
-    if (entries.length > limit + limit / 10) {
-      for (const { row } of entries.slice(0, -limit)) byId.delete(row.id);
-      entries = entries.slice(-limit);
-    }
-    announce(entry.row);
-  }
-
-  let gathered: AlertRow[] = [];
-  let left = 0;
-  let timer: NodeJS.Timeout | undefined;
-  function announce(row: AlertRow): void {
-    if (listeners.size === 0) return;
-    if (gathered.length < MOST_AT_ONCE) gathered.push(row);
-    else left += 1;
-    timer ??= setTimeout(() => {
-      const [rows, more] = [gathered, left > 0];
-      gathered = [];
-      left = 0;
-      timer = undefined;
-      for (const listener of listeners) listener(rows, more);
-    }, GATHER_MILLIS);
-  }
-
-  function check(): void {
-    if (problem !== undefined && entries.length === 0) throw new SourceError(problem);
-  }
-
+function sourceOf(state: State, following: Promise<void>, now: () => number): AlertSource {
+  const { directory, limit, listeners } = state;
   return {
     about: { kind: 'journal', directory, limit },
-    async list(query, scope, after) {
-      check();
-      const rows: AlertRow[] = [];
-      const [timestamp = '', id = ''] = after?.split(',') ?? [];
-      for (let index = entries.length - 1; index >= 0; index -= 1) {
-        const entry = entries[index];
-        if (entry === undefined || !inScope(scope, entry.row.namespace)) continue;
-        if (after !== undefined && compare(entry.row, { timestamp, id }) >= 0) continue;
-        if (!matches(query, entry.row, entry.time)) continue;
-        if (rows.length === PAGE_ROWS) {
-          const last = rows[PAGE_ROWS - 1];
-          return { rows, ...(last === undefined ? {} : { next: `${last.timestamp},${last.id}` }) };
-        }
-        rows.push(entry.row);
-      }
-      return { rows };
-    },
-    async summary(query, scope) {
-      check();
-      return summarize(entries, query, scope, now());
-    },
-    async groups(by, query, scope) {
-      check();
-      const groups = new Map<string, Group>();
-      for (const { row, time } of entries) {
-        if (!inScope(scope, row.namespace) || !matches(query, row, time)) continue;
-        for (const key of by === 'pod' ? podsOf(row) : [`${row.gid}:${row.sid}`]) {
-          const group = groups.get(key);
-          const label = by === 'pod' ? key : row.message;
-          if (group === undefined) groups.set(key, { key, label, count: 1, level: row.level, newest: row.timestamp });
-          else {
-            group.count += 1;
-            // Oldest first: the last one is the newest.
-            group.newest = row.timestamp;
-            group.label = label;
-            if (LEVELS.indexOf(row.level) < LEVELS.indexOf(group.level)) group.level = row.level;
-          }
-        }
-      }
-      return [...groups.values()].toSorted((a, b) => b.count - a.count).slice(0, GROUPS);
-    },
-    async get(ids) {
-      const found = [];
-      for (const id of ids) {
-        const entry = byId.get(id);
-        if (entry !== undefined) found.push({ row: entry.row, event: await documentAt(directory, entry.at) });
-      }
-      return found;
-    },
-    async mark(ids, state, by, at) {
-      const mark = { state, by, at: at.toISOString() };
-      await marks.set(ids, mark);
-      for (const id of ids) {
-        const entry = byId.get(id);
-        if (entry !== undefined) entry.row = { ...entry.row, state, handledBy: by, handledAt: mark.at };
-      }
-    },
+    list: async (query, scope, after) => pageOf(entriesOf(state), query, scope, after),
+    summary: async (query, scope) => summarize(entriesOf(state), query, scope, now()),
+    groups: async (by, query, scope) => groupsOf(entriesOf(state), by, query, scope),
+    get: (ids) => find(state, ids),
+    mark: (ids, mark, by, at) => setMarks(state, ids, mark, by, at),
     subscribe(listener) {
       listeners.add(listener);
       return () => void listeners.delete(listener);
     },
     async close() {
-      stopping.abort();
-      clearTimeout(timer);
+      state.stopping.abort();
+      clearTimeout(state.timer);
       await following;
-      await marks.close();
+      await state.marks.close();
     },
   };
+}
+
+/** @throws SourceError where nothing can be read. */
+function entriesOf({ problem, entries }: State): readonly Entry[] {
+  if (problem !== undefined && entries.length === 0) throw new SourceError(problem);
+  return entries;
+}
+
+/** What the journal has. */
+async function readUntil(state: State, end: Place): Promise<void> {
+  const { directory, limit, byId, entries } = state;
+  for await (const hit of searchJournal({ directory, filter: {}, order: 'newest' })) {
+    if (entries.length >= limit) break;
+    const entry = entryOf(state, hit);
+    if (entry === undefined || !isBefore(hit.at, end)) continue;
+    byId.set(entry.row.id, entry);
+    entries.push(entry);
+  }
+  entries.sort(byTime);
+}
+
+/** Goes on behind what was read, also when the folder goes away and comes back. */
+async function follow(state: State, from: Place | undefined): Promise<void> {
+  const { directory, stopping } = state;
+  const { signal } = stopping;
+  let next = from;
+  while (!signal.aborted) {
+    try {
+      const search = { directory, filter: {}, signal, ...(next === undefined ? {} : { from: next }) };
+      for await (const hit of followJournal(search)) {
+        state.problem = undefined;
+        next = { segment: hit.at.segment, offset: hit.at.offset };
+        add(state, hit);
+      }
+    } catch (error) {
+      state.problem = `can't read the journal in ${directory}: ${errorCode(error) ?? String(error)}`;
+      await sleep(RETRY_MILLIS, undefined, { signal }).catch(() => undefined);
+    }
+  }
+}
+
+function entryOf({ marks, share, byId }: State, { event, at }: FoundEvent): Entry | undefined {
+  const id = (event.record as { event_id?: unknown }).event_id;
+  const row = rowOf(event, marks.get(String(id)), share);
+  return row === undefined || byId.has(row.id) ? undefined : { row, time: Date.parse(row.timestamp), at };
+}
+
+function add(state: State, hit: FoundEvent): void {
+  const { byId, entries, limit } = state;
+  const entry = entryOf(state, hit);
+  if (entry === undefined) return;
+  byId.set(entry.row.id, entry);
+  let index = entries.length;
+  while (index > 0 && byTime(entries[index - 1] ?? entry, entry) > 0) index -= 1;
+  entries.splice(index, 0, entry);
+  if (entries.length > limit + limit / 10) {
+    for (const { row } of entries.slice(0, -limit)) byId.delete(row.id);
+    state.entries = entries.slice(-limit);
+  }
+  announce(state, entry.row);
+}
+
+function announce(state: State, row: AlertRow): void {
+  if (state.listeners.size === 0) return;
+  if (state.gathered.length < MOST_AT_ONCE) state.gathered.push(row);
+  else state.left += 1;
+  state.timer ??= setTimeout(() => announceGathered(state), GATHER_MILLIS);
+}
+
+function announceGathered(state: State): void {
+  const { gathered, left, listeners } = state;
+  state.gathered = [];
+  state.left = 0;
+  state.timer = undefined;
+  for (const listener of listeners) listener(gathered, left > 0);
+}
+
+function pageOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, after: string | undefined): Page {
+  const rows: AlertRow[] = [];
+  const [timestamp = '', id = ''] = after?.split(',') ?? [];
+  for (let index = entries.length - 1; index >= 0; index -= 1) {
+    const entry = entries[index];
+    if (entry === undefined || !inScope(scope, entry.row.namespace)) continue;
+    if (after !== undefined && compare(entry.row, { timestamp, id }) >= 0) continue;
+    if (!matches(query, entry.row, entry.time)) continue;
+    if (rows.length === PAGE_ROWS) {
+      const last = rows[PAGE_ROWS - 1];
+      return { rows, ...(last === undefined ? {} : { next: `${last.timestamp},${last.id}` }) };
+    }
+    rows.push(entry.row);
+  }
+  return { rows };
+}
+
+function groupsOf(entries: readonly Entry[], by: 'pod' | 'signature', query: AlertQuery, scope: Scope): Group[] {
+  const groups = new Map<string, Group>();
+  for (const { row, time } of entries) {
+    if (!inScope(scope, row.namespace) || !matches(query, row, time)) continue;
+    if (by === 'pod') for (const pod of podsOf(row)) addTo(groups, pod, pod, row);
+    else addTo(groups, `${row.gid}:${row.sid}`, row.message, row);
+  }
+  return [...groups.values()].toSorted((a, b) => b.count - a.count).slice(0, GROUPS);
+}
+
+/** @param row Of the alerts that are added, the newest comes last. */
+function addTo(groups: Map<string, Group>, key: string, label: string, row: AlertRow): void {
+  const { level, timestamp: newest } = row;
+  const group = groups.get(key);
+  if (group === undefined) {
+    groups.set(key, { key, label, count: 1, level, newest });
+    return;
+  }
+  group.count += 1;
+  group.newest = newest;
+  group.label = label;
+  if (LEVELS.indexOf(level) < LEVELS.indexOf(group.level)) group.level = level;
+}
+
+async function find({ directory, byId }: State, ids: readonly string[]): Promise<{ row: AlertRow; event: unknown }[]> {
+  const found = [];
+  for (const id of ids) {
+    const entry = byId.get(id);
+    if (entry !== undefined) found.push({ row: entry.row, event: await documentAt(directory, entry.at) });
+  }
+  return found;
+}
+
+async function setMarks(
+  { marks, byId }: State,
+  ids: readonly string[],
+  state: MarkState,
+  by: string,
+  at: Date,
+): Promise<void> {
+  const mark = { state, by, at: at.toISOString() };
+  await marks.set(ids, mark);
+  for (const id of ids) {
+    const entry = byId.get(id);
+    if (entry !== undefined) entry.row = { ...entry.row, state, handledBy: by, handledAt: mark.at };
+  }
 }
 
 function byTime(a: Entry, b: Entry): number {
@@ -211,90 +253,6 @@ function compare(a: Key, b: Key): number {
 
 function isBefore(a: Place, b: Place): boolean {
   return a.segment < b.segment || (a.segment === b.segment && a.offset < b.offset);
-}
-
-function summarize(entries: readonly Entry[], query: AlertQuery, scope: Scope, now: number): Summary {
-  const counts = noCounts();
-  const facets = Object.fromEntries(FACETS.map((name) => [name, new Map<string, Counted>()])) as Record<
-    FacetName,
-    Map<string, Counted>
-  >;
-  const selected: Entry[] = [];
-  let total = 0;
-  /** Of all that time and words leave, so that the histogram stays where it is when a facet is chosen. */
-  let first: number | undefined;
-  for (const entry of entries) {
-    const { row, time } = entry;
-    if (!inScope(scope, row.namespace)) continue;
-    const failed = failing(query, row, time);
-    if (failed === undefined) continue;
-    first ??= time;
-    const [only, ...others] = failed;
-    if (others.length > 0) continue;
-    for (const name of only === undefined ? FACETS : [only]) count(facets[name], name, row);
-    if (only !== undefined) continue;
-    total += 1;
-    counts[row.level] += 1;
-    selected.push(entry);
-  }
-  const bars = barsOf(query.from ?? first ?? now - 3_600_000, query.to ?? now);
-  const buckets = new Map<number, Summary['histogram']['buckets'][number]>();
-  for (const { row, time } of selected) {
-    const start = Math.floor(time / bars.interval) * bars.interval;
-    const bucket = buckets.get(start) ?? { start, counts: noCounts() };
-    buckets.set(start, bucket);
-    bucket.counts[row.level] += 1;
-  }
-  return {
-    total,
-    counts,
-    histogram: { ...bars, buckets: [...buckets.values()] },
-    facets: Object.fromEntries(
-      FACETS.map((name) => [name, listed(name, facets[name], query[name])]),
-    ) as Summary['facets'],
-  };
-}
-
-function noCounts(): Record<Level, number> {
-  return { critical: 0, high: 0, medium: 0, low: 0 };
-}
-
-interface Counted {
-  count: number;
-  label?: string;
-}
-
-function count(facet: Map<string, Counted>, name: FacetName, row: AlertRow): void {
-  const values = {
-    namespace: [row.namespace],
-    pod: name === 'pod' ? podsOf(row) : [],
-    signature: [`${row.gid}:${row.sid}`],
-    level: [row.level],
-    tactic: [row.tactic ?? 'none'],
-    state: [row.state],
-  }[name];
-  for (const value of values) {
-    const known = facet.get(value);
-    if (known !== undefined) known.count += 1;
-    else facet.set(value, { count: 1, ...(name === 'signature' ? { label: row.message } : {}) });
-  }
-}
-
-/** The most frequent, and those that are chosen whatever their number. */
-function listed(
-  name: FacetName,
-  facet: ReadonlyMap<string, Counted>,
-  chosen: readonly string[],
-): Summary['facets'][FacetName] {
-  if (name === 'level') return LEVELS.map((value) => ({ value, count: facet.get(value)?.count ?? 0 }));
-  if (name === 'state') return STATES.map((value) => ({ value, count: facet.get(value)?.count ?? 0 }));
-  const all = [...facet].map(([value, counted]) => ({ value, ...counted })).toSorted((a, b) => b.count - a.count);
-  const wanted = chosen.map((value) => value || 'none');
-  return [
-    ...all.slice(0, FACET_VALUES),
-    ...all.slice(FACET_VALUES).filter(({ value }) => wanted.includes(value)),
-    ...wanted.filter((value) => !facet.has(value)).map((value) => ({ value, count: 0 })),
-  ];
 }
 
 /** @returns undefined when the segment has been evicted meanwhile. */
