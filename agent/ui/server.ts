@@ -146,9 +146,12 @@ function addAlerts(app: FastifyInstance, site: Site): void {
   app.get('/api/live', (request, reply) => follow(site, request, reply));
 }
 
-async function asked({ visitors }: Site, request: FastifyRequest): Promise<{ query: AlertQuery; scope: Scope }> {
+async function asked(
+  { visitors }: Site,
+  request: FastifyRequest,
+): Promise<{ user: User; query: AlertQuery; scope: Scope }> {
   const user = await visitors.signedIn(request);
-  return { query: parseQuery(parameters(request), Date.now()), scope: await user.readable() };
+  return { user, query: parseQuery(parameters(request), Date.now()), scope: await user.readable() };
 }
 
 async function detailOf(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<AlertDetail> {
@@ -190,8 +193,7 @@ async function checkMayMark(user: User, namespace: string): Promise<void> {
 
 async function follow(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
   const { visitors, live } = site;
-  const { query, scope } = await asked(site, request);
-  const user = await visitors.signedIn(request);
+  const { user, query, scope } = await asked(site, request);
   // Who asked may have gone while its rights were looked up; nothing would end its stream.
   if (reply.raw.destroyed) return reply.hijack();
   live.follow(reply, { user, query, scope, whoIs: () => visitors.whoIs(request) });
