@@ -11,11 +11,11 @@ import type { Logger } from 'pino';
 import type { Config } from '../../config/load.ts';
 import { toEcs } from '../../events/ecs.ts';
 import type { EeEvent } from '../../events/event.ts';
-import { SendError, type Destination, type Item } from '../destination.ts';
+import { SendError, type Destination, type Item, type Outcome } from '../destination.ts';
 import { classifyBulk, sendError } from './classify.ts';
-import { createCredentialFiles, type Credentials } from './credentials.ts';
+import { createCredentialFiles, type CredentialFiles, type Credentials } from './credentials.ts';
 import { createManager, type Answer, type Method } from './manage.ts';
-import { namesOf } from './template.ts';
+import { namesOf, type Names } from './template.ts';
 
 type Connection = Client['connectionPool']['connections'][number];
 
@@ -37,146 +37,181 @@ export interface Elasticsearch extends Destination {
   ask(method: Method, path: string, body: object | undefined, signal: AbortSignal): Promise<Answer>;
 }
 
+interface State {
+  readonly options: ElasticsearchOptions;
+  readonly now: () => number;
+  readonly names: Names;
+  readonly files: CredentialFiles;
+  readonly manage: ReturnType<typeof createManager>;
+  readonly closing: AbortController;
+  client: { of: Credentials; client: Client } | undefined;
+  managedAt: number;
+  /** The node of the latest request; the client's errors don't tell. */
+  asked: Connection | undefined;
+  turn: number;
+}
+
 export function createElasticsearch(options: ElasticsearchOptions): Elasticsearch {
   const { config, cluster, log, now = () => performance.now() } = options;
-  const names = namesOf(cluster, config.schema);
-  const files = createCredentialFiles(config, now);
-  const manage = createManager(names, log);
-  const closing = new AbortController();
-  let client: { of: Credentials; client: Client } | undefined;
-  let managedAt = -Infinity;
-  /** The node of the latest request; the client's errors don't tell. */
-  let asked: Connection | undefined;
-  let turn = 0;
-
   if (!config.verifyTls) {
     log.warn("certificates of Elasticsearch aren't checked, as sinks.elasticsearch.verifyTls is false");
   }
-
+  const names = namesOf(cluster, config.schema);
+  const state: State = {
+    options,
+    now,
+    names,
+    files: createCredentialFiles(config, now),
+    manage: createManager(names, log),
+    closing: new AbortController(),
+    client: undefined,
+    managedAt: -Infinity,
+    asked: undefined,
+    turn: 0,
+  };
   return {
-    ask,
-    async send(items, signal) {
-      signal.throwIfAborted();
-      if (config.manageTemplate && now() - managedAt >= MANAGE_MILLIS) {
-        await manage((method, path, body) => ask(method, path, body, signal));
-        managedAt = now();
-      }
-      const answer = await request(signal, items.length, (current, transport) =>
-        current.bulk(
-          {
-            index: names.index,
-            operations: items.flatMap((item) => [JSON.stringify({ create: { _id: item.id } }), documentOf(item)]),
-            filter_path: ['items.*._id', 'items.*.status', 'items.*.error.type', 'items.*.error.reason'],
-          },
-          transport,
-        ),
-      );
-      const { outcomes, indexMissing } = classifyBulk(items, answer);
-      if (indexMissing) managedAt = -Infinity;
-      return outcomes;
-    },
+    ask: (method, path, body, signal) => ask(state, method, path, body, signal),
+    send: (items, signal) => send(state, items, signal),
     async close() {
-      closing.abort();
-      await client?.client.close();
+      state.closing.abort();
+      await state.client?.client.close();
     },
   };
+}
 
-  /** The journal's line, or what the schema makes of it. */
-  function documentOf({ json }: Item): string {
-    if (config.schema === 'calico') return json;
-    try {
-      return JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster));
-    } catch {
-      // Not one of the agent's: somebody else wrote it into the journal.
-      return json;
-    }
+async function send(state: State, items: readonly Item[], signal: AbortSignal): Promise<Outcome[]> {
+  const { options, names, manage, now } = state;
+  signal.throwIfAborted();
+  if (options.config.manageTemplate && now() - state.managedAt >= MANAGE_MILLIS) {
+    await manage((method, path, body) => ask(state, method, path, body, signal));
+    state.managedAt = now();
   }
-
-  async function ask(method: Method, path: string, body: object | undefined, signal: AbortSignal): Promise<Answer> {
-    const { statusCode, body: answer } = await request(signal, 0, (current, transport) =>
-      current.transport.request(body === undefined ? { method, path } : { method, path, body }, {
-        ...transport,
-        meta: true,
-        ignore: [400, 403, 404],
-      }),
-    );
-    return { status: statusCode ?? 0, body: answer };
-  }
-
-  /** @throws SendError. The signal's reason when it is aborted. */
-  async function request<T>(
-    signal: AbortSignal,
-    items: number,
-    run: (client: Client, options: { signal: AbortSignal; maxResponseSize: number }) => Promise<T>,
-  ): Promise<T> {
-    // The client's own time limit is for the answer's head, and then for a silence:
-    // https://github.com/elastic/elastic-transport-js/blob/main/src/connection/UndiciConnection.ts
-    const stop = new AbortController();
-    const abort = (): void => stop.abort();
-    let late = false;
-    const timer = setTimeout(() => {
-      late = true;
-      abort();
-    }, config.timeoutMillis);
-    // Not AbortSignal.any: it leaks on signals that live long (https://github.com/nodejs/node/issues/55351).
-    for (const from of [signal, closing.signal]) from.addEventListener('abort', abort);
-    if (closing.signal.aborted) abort();
-    try {
-      const current = await currentClient();
-      try {
-        return await run(current, {
-          signal: stop.signal,
-          maxResponseSize: ANSWER_BYTES + items * ANSWER_BYTES_EACH,
-        });
-      } catch (error) {
-        signal.throwIfAborted();
-        if (!late) throw error;
-        // Else it would hang every second send of two nodes.
-        if (asked !== undefined) current.connectionPool.markDead(asked);
-        const node = asked?.url.href ?? 'its nodes';
-        throw new SendError('timeout', `Elasticsearch at ${node} did not answer in ${config.timeoutMillis} ms`);
-      }
-    } catch (error) {
-      signal.throwIfAborted();
-      if (closing.signal.aborted) throw new SendError('unreachable', 'the sink is closed');
-      const failure = sendError(error, files.files, asked?.url.href);
-      if (failure.failure === 'unauthorized' || failure.failure === 'tls') files.forget();
-      throw failure;
-    } finally {
-      clearTimeout(timer);
-      for (const from of [signal, closing.signal]) from.removeEventListener('abort', abort);
-    }
-  }
-
-  async function currentClient(): Promise<Client> {
-    const credentials = await files.read();
-    if (client?.of !== credentials) {
-      // Waits for its requests: there are none but in a race.
-      client?.client.close().catch(() => {});
-      client = { of: credentials, client: connect(credentials) };
-    }
-    return client.client;
-  }
-
-  function connect({ auth, ca }: Credentials): Client {
-    return new Client({
-      nodes: config.nodes,
-      ...(auth === undefined ? {} : { auth }),
-      tls: { rejectUnauthorized: config.verifyTls, ...(ca === undefined ? {} : { ca }) },
-      // The default one goes on asking dead nodes, only more seldom.
-      ConnectionPool: ClusterConnectionPool,
-      nodeSelector: (alive) => {
-        asked = alive[turn++ % alive.length];
-        return asked as Connection;
+  const answer = await request(state, signal, items.length, (client, transport) =>
+    client.bulk(
+      {
+        index: names.index,
+        operations: items.flatMap((item) => [JSON.stringify({ create: { _id: item.id } }), documentOf(options, item)]),
+        filter_path: ['items.*._id', 'items.*.status', 'items.*.error.type', 'items.*.error.reason'],
       },
-      maxRetries: 0,
-      requestTimeout: config.timeoutMillis,
-      compression: true,
-      // Answers are short, and what unpacks to more than was asked for has no bound in the client:
-      // https://github.com/elastic/elastic-transport-js/blob/main/src/Transport.ts
-      headers: { 'accept-encoding': 'identity', 'user-agent': 'dpi-agent' },
-      maxCompressedResponseSize: 64 << 10,
-      enableMetaHeader: false,
-    });
+      transport,
+    ),
+  );
+  const { outcomes, indexMissing } = classifyBulk(items, answer);
+  if (indexMissing) state.managedAt = -Infinity;
+  return outcomes;
+}
+
+/** The journal's line, or what the schema makes of it. */
+function documentOf({ config, cluster }: ElasticsearchOptions, { json }: Item): string {
+  if (config.schema === 'calico') return json;
+  try {
+    return JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster));
+  } catch {
+    // Not one of the agent's: somebody else wrote it into the journal.
+    return json;
   }
+}
+
+async function ask(
+  state: State,
+  method: Method,
+  path: string,
+  body: object | undefined,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { statusCode, body: answer } = await request(state, signal, 0, (client, transport) =>
+    client.transport.request(body === undefined ? { method, path } : { method, path, body }, {
+      ...transport,
+      meta: true,
+      ignore: [400, 403, 404],
+    }),
+  );
+  return { status: statusCode ?? 0, body: answer };
+}
+
+type Run<T> = (client: Client, options: { signal: AbortSignal; maxResponseSize: number }) => Promise<T>;
+
+/** @throws SendError. The signal's reason when it is aborted. */
+async function request<T>(state: State, signal: AbortSignal, items: number, run: Run<T>): Promise<T> {
+  const { closing, files } = state;
+  const { timeoutMillis } = state.options.config;
+  // The client's own time limit is for the answer's head, and then for a silence:
+  // https://github.com/elastic/elastic-transport-js/blob/main/src/connection/UndiciConnection.ts
+  const limit = { signal, stop: new AbortController(), late: false };
+  const abort = (): void => limit.stop.abort();
+  const timer = setTimeout(() => {
+    limit.late = true;
+    abort();
+  }, timeoutMillis);
+  // Not AbortSignal.any: it leaks on signals that live long (https://github.com/nodejs/node/issues/55351).
+  for (const from of [signal, closing.signal]) from.addEventListener('abort', abort);
+  if (closing.signal.aborted) abort();
+  try {
+    return await runWithin(state, limit, items, run);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (closing.signal.aborted) throw new SendError('unreachable', 'the sink is closed');
+    const failure = sendError(error, files.files, state.asked?.url.href);
+    if (failure.failure === 'unauthorized' || failure.failure === 'tls') files.forget();
+    throw failure;
+  } finally {
+    clearTimeout(timer);
+    for (const from of [signal, closing.signal]) from.removeEventListener('abort', abort);
+  }
+}
+
+async function runWithin<T>(
+  state: State,
+  limit: { readonly signal: AbortSignal; readonly stop: AbortController; readonly late: boolean },
+  items: number,
+  run: Run<T>,
+): Promise<T> {
+  const client = await currentClient(state);
+  try {
+    return await run(client, {
+      signal: limit.stop.signal,
+      maxResponseSize: ANSWER_BYTES + items * ANSWER_BYTES_EACH,
+    });
+  } catch (error) {
+    limit.signal.throwIfAborted();
+    if (!limit.late) throw error;
+    const { asked, options } = state;
+    // Else it would hang every second send of two nodes.
+    if (asked !== undefined) client.connectionPool.markDead(asked);
+    const node = asked?.url.href ?? 'its nodes';
+    throw new SendError('timeout', `Elasticsearch at ${node} did not answer in ${options.config.timeoutMillis} ms`);
+  }
+}
+
+async function currentClient(state: State): Promise<Client> {
+  const credentials = await state.files.read();
+  if (state.client?.of !== credentials) {
+    // Waits for its requests: there are none but in a race.
+    state.client?.client.close().catch(() => {});
+    state.client = { of: credentials, client: connect(state, credentials) };
+  }
+  return state.client.client;
+}
+
+function connect(state: State, { auth, ca }: Credentials): Client {
+  const { config } = state.options;
+  return new Client({
+    nodes: config.nodes,
+    ...(auth === undefined ? {} : { auth }),
+    tls: { rejectUnauthorized: config.verifyTls, ...(ca === undefined ? {} : { ca }) },
+    // The default one goes on asking dead nodes, only more seldom.
+    ConnectionPool: ClusterConnectionPool,
+    nodeSelector: (alive) => {
+      state.asked = alive[state.turn++ % alive.length];
+      return state.asked as Connection;
+    },
+    maxRetries: 0,
+    requestTimeout: config.timeoutMillis,
+    compression: true,
+    // Answers are short, and what unpacks to more than was asked for has no bound in the client:
+    // https://github.com/elastic/elastic-transport-js/blob/main/src/Transport.ts
+    headers: { 'accept-encoding': 'identity', 'user-agent': 'dpi-agent' },
+    maxCompressedResponseSize: 64 << 10,
+    enableMetaHeader: false,
+  });
 }
