@@ -17,10 +17,11 @@ import {
   type ApiObject,
   type Diagnosable,
   type Query,
+  type Right,
   type Verb,
   type WatchEvent,
 } from './api.ts';
-import { loadCredentials, type CredentialsOptions } from './credentials.ts';
+import { loadCredentials, type Credentials, type CredentialsOptions } from './credentials.ts';
 
 const SECOND = 1000;
 /** A server answers after a minute at the latest by itself. */
@@ -74,6 +75,16 @@ function write(method: Content['method'], type: string, object: object): Content
   return { method, type, body: JSON.stringify(object) };
 }
 
+interface State {
+  readonly credentials: Credentials;
+  readonly agent: http.Agent | https.Agent;
+  readonly userAgent: string;
+  readonly limits: Required<Pick<ClientOptions, 'requestMillis' | 'silenceMillis' | 'lineBytes' | 'bodyBytes'>>;
+  readonly watchSeconds: [number, number];
+  /** Of the server's clock, in milliseconds, as its last answer told. */
+  clockAhead: number | undefined;
+}
+
 /** @throws ApiError (`Credentials`) when there are none. */
 export async function createClient(options: ClientOptions = {}): Promise<ApiClient & Diagnosable> {
   const { requestMillis = REQUEST_MILLIS, silenceMillis = SILENCE_MILLIS, userAgent = 'dpi-agent' } = options;
@@ -83,161 +94,194 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
       cause: error,
     });
   });
-  const { server, source } = credentials;
   // A connection is shared by requests of the same certificates only: node keeps them apart.
   const pool = { keepAlive: true, timeout: IDLE_MILLIS };
-  const agent = server.startsWith('http:') ? new http.Agent(pool) : new https.Agent(pool);
+  const agent = credentials.server.startsWith('http:') ? new http.Agent(pool) : new https.Agent(pool);
+  const limits = { requestMillis, silenceMillis, lineBytes, bodyBytes };
+  return clientOf({ credentials, agent, userAgent, limits, watchSeconds, clockAhead: undefined });
+}
 
-  let clockAhead: number | undefined;
-
-  /** Sends a request; resolves with the head of a 2xx answer. */
-  async function send(
-    asked: Asked,
-    query: Record<string, string>,
-    content: Content | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<IncomingMessage> {
-    const own = await credentials.options().catch((error: unknown) => {
-      credentials.refresh();
-      const message = `cannot ${asked.text}: no credentials: ${reasonOf(error)}`;
-      throw new ApiError(message, undefined, 'Credentials', { cause: error });
-    });
-    const search = new URLSearchParams(query).toString();
-    const url = `${server}${asked.path}${search === '' ? '' : `?${search}`}`;
-    const headers = {
-      ...own.headers,
-      Accept: 'application/json',
-      'User-Agent': userAgent,
-      ...(content === undefined
-        ? {}
-        : { 'Content-Type': content.type, 'Content-Length': Buffer.byteLength(content.body) }),
-    };
-    const settings = { agent, ...own, method: content?.method ?? 'GET', headers };
-    const sentAt = Date.now();
-    const response = await head(url, signal === undefined ? settings : { ...settings, signal }, content?.body);
-    const status = response.statusCode ?? 0;
-    const date = Date.parse(response.headers.date ?? '');
-    if (Number.isFinite(date)) clockAhead = date - (sentAt + Date.now()) / 2;
-    if (status >= 200 && status < 300) return response;
-    if (status === 401) credentials.refresh();
-    throw refused(asked, status, await readText(asked, response, ERROR_BYTES, requestMillis).catch(() => ''), source);
-  }
-
-  async function head(url: string, settings: RequestOptions, body: string | undefined): Promise<IncomingMessage> {
-    for (;;) {
-      let stale = false;
-      try {
-        return await new Promise<IncomingMessage>((resolve, reject) => {
-          const request = (url.startsWith('http:') ? http : https).request(url, settings, resolve);
-          const timer = setTimeout(() => request.destroy(timeout(requestMillis)), requestMillis);
-          request.once('close', () => clearTimeout(timer));
-          request.once('response', () => clearTimeout(timer));
-          request.on('error', (error) => {
-            stale = request.reusedSocket && errorCode(error) === 'ECONNRESET';
-            reject(error);
-          });
-          request.end(body);
-        });
-      } catch (error) {
-        // The server closed the connection before it saw the request. Each time, one such connection less is left.
-        if (!stale || settings.signal?.aborted === true) throw error;
-      }
-    }
-  }
-
-  /** Runs one exchange; whatever fails in it becomes an ApiError. */
-  async function exchange<R>(asked: Asked, signal: AbortSignal | undefined, run: () => Promise<R>): Promise<R> {
-    try {
-      return await run();
-    } catch (error) {
-      if (signal?.aborted === true) {
-        throw new ApiError(`${asked.text}: given up`, undefined, 'Aborted', { cause: error });
-      }
-      throw error instanceof ApiError ? error : unanswered(asked, server, source, error);
-    }
-  }
-
-  async function json<T>(
-    asked: Asked,
-    query: Record<string, string>,
-    content: Content | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<T> {
-    return exchange(asked, signal, async () => {
-      const text = await readText(asked, await send(asked, query, content, signal), bodyBytes, requestMillis);
-      const value = parse(text);
-      if (value === undefined) {
-        throw broken(asked, `the answer is no JSON object: ${excerpt(text)}`, 'Malformed');
-      }
-      return value as T;
-    });
-  }
-
+function clientOf(state: State): ApiClient & Diagnosable {
   return {
-    server,
-    get: (path, query = {}, signal) => json(describe('get', path), parameters(query), undefined, signal),
+    server: state.credentials.server,
+    get: (path, query = {}, signal) => json(state, describe('get', path), parameters(query), undefined, signal),
     mergePatch: (path, patch, signal) =>
-      json(describe('patch', path), {}, write('PATCH', 'application/merge-patch+json', patch), signal),
+      json(state, describe('patch', path), {}, write('PATCH', 'application/merge-patch+json', patch), signal),
     apply: (path, object, fieldManager, signal) =>
       json(
+        state,
         describe('patch', path),
         { fieldManager, force: 'true' },
         write('PATCH', 'application/apply-patch+yaml', object),
         signal,
       ),
-    create: (path, object, signal) =>
-      json(describe('create', path), {}, write('POST', 'application/json', object), signal),
+    create: (path, object, signal) => create(state, path, object, signal),
     remove: (path, uid, signal) =>
       json(
+        state,
         describe('delete', path),
         {},
         write('DELETE', 'application/json', { apiVersion: 'v1', kind: 'DeleteOptions', preconditions: { uid } }),
         signal,
       ),
-    async may({ verb, group, resource }, signal) {
-      const [name, subresource] = resource.split('/');
-      const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
-      const resourceAttributes = { verb, group, resource: name, ...(subresource === undefined ? {} : { subresource }) };
-      const review = {
-        apiVersion: 'authorization.k8s.io/v1',
-        kind: 'SelfSubjectAccessReview',
-        spec: { resourceAttributes },
-      };
-      const answer = await json<{ status?: { allowed?: unknown } }>(
-        describe('create', path),
-        {},
-        write('POST', 'application/json', review),
-        signal,
-      );
-      return answer.status?.allowed === true;
-    },
-    clockAhead: () => clockAhead,
-    watch<T extends ApiObject>(
-      path: string,
-      query: Query,
-      onEvent: (event: WatchEvent<T>) => void,
-      signal: AbortSignal,
-      onOpen?: () => void,
-    ): Promise<void> {
-      const asked = describe('watch', path);
-      const [from, to] = watchSeconds;
-      const search = {
-        ...parameters(query),
-        watch: '1',
-        allowWatchBookmarks: 'true',
-        timeoutSeconds: String(Math.round(from + Math.random() * (to - from))),
-      };
-      return exchange(asked, signal, async () => {
-        const response = await send(asked, search, undefined, signal);
-        onOpen?.();
-        for await (const line of lines(asked, response, lineBytes, silenceMillis)) {
-          if (signal.aborted) break;
-          onEvent(watchEvent<T>(asked, line));
-        }
-        signal.throwIfAborted();
-      });
-    },
+    may: (right, signal) => may(state, right, signal),
+    clockAhead: () => state.clockAhead,
+    watch: (path, query, onEvent, signal, onOpen) => watch(state, path, query, onEvent, signal, onOpen),
   };
+}
+
+function create<T>(state: State, path: string, object: object, signal: AbortSignal | undefined): Promise<T> {
+  return json(state, describe('create', path), {}, write('POST', 'application/json', object), signal);
+}
+
+async function may(state: State, { verb, group, resource }: Right, signal: AbortSignal | undefined): Promise<boolean> {
+  const [name, subresource] = resource.split('/');
+  const resourceAttributes = { verb, group, resource: name, ...(subresource === undefined ? {} : { subresource }) };
+  const review = {
+    apiVersion: 'authorization.k8s.io/v1',
+    kind: 'SelfSubjectAccessReview',
+    spec: { resourceAttributes },
+  };
+  const path = '/apis/authorization.k8s.io/v1/selfsubjectaccessreviews';
+  const answer = await create<{ status?: { allowed?: unknown } }>(state, path, review, signal);
+  return answer.status?.allowed === true;
+}
+
+function watch<T extends ApiObject>(
+  state: State,
+  path: string,
+  query: Query,
+  onEvent: (event: WatchEvent<T>) => void,
+  signal: AbortSignal,
+  onOpen?: () => void,
+): Promise<void> {
+  const asked = describe('watch', path);
+  const { limits, watchSeconds } = state;
+  const [from, to] = watchSeconds;
+  const search = {
+    ...parameters(query),
+    watch: '1',
+    allowWatchBookmarks: 'true',
+    timeoutSeconds: String(Math.round(from + Math.random() * (to - from))),
+  };
+  return exchange(state, asked, signal, async () => {
+    const response = await send(state, asked, search, undefined, signal);
+    onOpen?.();
+    for await (const line of lines(asked, response, limits.lineBytes, limits.silenceMillis)) {
+      if (signal.aborted) break;
+      onEvent(watchEvent<T>(asked, line));
+    }
+    signal.throwIfAborted();
+  });
+}
+
+function json<T>(
+  state: State,
+  asked: Asked,
+  query: Record<string, string>,
+  content: Content | undefined,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  const { bodyBytes, requestMillis } = state.limits;
+  return exchange(state, asked, signal, async () => {
+    const response = await send(state, asked, query, content, signal);
+    const text = await readText(asked, response, bodyBytes, requestMillis);
+    const value = parse(text);
+    if (value === undefined) {
+      throw broken(asked, `the answer is no JSON object: ${excerpt(text)}`, 'Malformed');
+    }
+    return value as T;
+  });
+}
+
+/** Runs one exchange; whatever fails in it becomes an ApiError. */
+async function exchange<R>(
+  { credentials }: State,
+  asked: Asked,
+  signal: AbortSignal | undefined,
+  run: () => Promise<R>,
+): Promise<R> {
+  try {
+    return await run();
+  } catch (error) {
+    if (signal?.aborted === true) {
+      throw new ApiError(`${asked.text}: given up`, undefined, 'Aborted', { cause: error });
+    }
+    throw error instanceof ApiError ? error : unanswered(asked, credentials.server, credentials.source, error);
+  }
+}
+
+/** Sends a request; resolves with the head of a 2xx answer. */
+async function send(
+  state: State,
+  asked: Asked,
+  query: Record<string, string>,
+  content: Content | undefined,
+  signal: AbortSignal | undefined,
+): Promise<IncomingMessage> {
+  const { credentials, limits } = state;
+  const settings = await settingsOf(state, asked, content);
+  const search = new URLSearchParams(query).toString();
+  const url = `${credentials.server}${asked.path}${search === '' ? '' : `?${search}`}`;
+  const sentAt = Date.now();
+  const signed = signal === undefined ? settings : { ...settings, signal };
+  const response = await head(url, signed, content?.body, limits.requestMillis);
+  const status = response.statusCode ?? 0;
+  const date = Date.parse(response.headers.date ?? '');
+  if (Number.isFinite(date)) state.clockAhead = date - (sentAt + Date.now()) / 2;
+  if (status >= 200 && status < 300) return response;
+  if (status === 401) credentials.refresh();
+  const said = await readText(asked, response, ERROR_BYTES, limits.requestMillis).catch(() => '');
+  throw refused(asked, status, said, credentials.source);
+}
+
+/** @throws ApiError (`Credentials`) */
+async function settingsOf(
+  { credentials, agent, userAgent }: State,
+  asked: Asked,
+  content: Content | undefined,
+): Promise<RequestOptions> {
+  const own = await credentials.options().catch((error: unknown) => {
+    credentials.refresh();
+    const message = `cannot ${asked.text}: no credentials: ${reasonOf(error)}`;
+    throw new ApiError(message, undefined, 'Credentials', { cause: error });
+  });
+  const headers = {
+    ...own.headers,
+    Accept: 'application/json',
+    'User-Agent': userAgent,
+    ...(content === undefined
+      ? {}
+      : { 'Content-Type': content.type, 'Content-Length': Buffer.byteLength(content.body) }),
+  };
+  return { agent, ...own, method: content?.method ?? 'GET', headers };
+}
+
+async function head(
+  url: string,
+  settings: RequestOptions,
+  body: string | undefined,
+  millis: number,
+): Promise<IncomingMessage> {
+  for (;;) {
+    let stale = false;
+    try {
+      return await new Promise<IncomingMessage>((resolve, reject) => {
+        const request = (url.startsWith('http:') ? http : https).request(url, settings, resolve);
+        const timer = setTimeout(() => request.destroy(timeout(millis)), millis);
+        request.once('close', () => clearTimeout(timer));
+        request.once('response', () => clearTimeout(timer));
+        request.on('error', (error) => {
+          stale = request.reusedSocket && errorCode(error) === 'ECONNRESET';
+          reject(error);
+        });
+        request.end(body);
+      });
+    } catch (error) {
+      // The server closed the connection before it saw the request. Each time, one such connection less is left.
+      if (!stale || settings.signal?.aborted === true) throw error;
+    }
+  }
 }
 
 /**
