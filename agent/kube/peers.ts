@@ -82,98 +82,122 @@ NEVER.addSubnet('224.0.0.0', 3, 'ipv4');
 NEVER.addSubnet('fe80::', 10, 'ipv6');
 NEVER.addSubnet('ff00::', 8, 'ipv6');
 
-export function createPeerNames({ client, local, log, now = () => performance.now() }: PeerNamesOptions): PeerNames {
+interface State {
+  readonly options: PeerNamesOptions;
+  readonly now: () => number;
   /** By canonical address. */
-  const cache = new LRUCache<string, { peer: Peer | undefined; until: number }>({ max: CACHED });
-  const asking = new Map<string, Promise<void>>();
-  let tokens = BURST;
-  let filledAt = now();
-  let pausedUntil = -Infinity;
-  let isFailing = false;
-  let isClosed = false;
-  const counts = { asked: 0, failed: 0, refused: 0 };
+  readonly cache: LRUCache<string, { peer: Peer | undefined; until: number }>;
+  readonly asking: Map<string, Promise<void>>;
+  readonly counts: Omit<PeerNamesStats, 'cached'>;
+  tokens: number;
+  filledAt: number;
+  pausedUntil: number;
+  isFailing: boolean;
+  isClosed: boolean;
+}
 
-  function known(address: string): { peer: Peer | undefined } | undefined {
-    const peer = local(address);
-    if (peer !== undefined) return { peer };
-    const cached = cache.get(address);
-    if (cached === undefined || cached.until > now()) return cached;
-    cache.delete(address);
-    return undefined;
-  }
-
-  function remember(address: string, peer: Peer | undefined): void {
-    cache.set(address, { peer, until: now() + (peer === undefined ? NOT_FOUND_MILLIS : FOUND_MILLIS) });
-  }
-
-  function takeToken(): boolean {
-    const time = now();
-    tokens = Math.min(BURST, tokens + ((time - filledAt) * PER_SECOND) / 1000);
-    filledAt = time;
-    if (time < pausedUntil || tokens < 1 || isClosed) return false;
-    tokens--;
-    return true;
-  }
-
-  /** Undefined when it is refused. Never rejects. */
-  function ask(address: string): Promise<void> | undefined {
-    const running = asking.get(address);
-    if (running !== undefined) return running;
-    if (!takeToken()) {
-      counts.refused++;
-      return undefined;
-    }
-    counts.asked++;
-    const giveUp = new AbortController();
-    const timer = setTimeout(() => giveUp.abort(), LOOKUP_MILLIS);
-    const answer = find(client, address, giveUp.signal)
-      .then((peer) => {
-        isFailing = false;
-        remember(address, peer);
-      })
-      .catch((error: unknown) => {
-        if (isClosed) return;
-        counts.failed++;
-        pausedUntil = now() + PAUSE_MILLIS;
-        if (!isFailing) log?.warn({ err: error }, 'names of remote peers cannot be looked up: they are - in events');
-        isFailing = true;
-      })
-      .finally(() => {
-        clearTimeout(timer);
-        asking.delete(address);
-      });
-    asking.set(address, answer);
-    return answer;
-  }
-
-  function lookup(ips: string[]): Map<string, Peer> {
-    const peers = new Map<string, Peer>();
-    for (const ip of ips) {
-      const address = canonicalAddress(ip);
-      const peer = address === undefined ? undefined : known(address)?.peer;
-      if (peer !== undefined) peers.set(ip, peer);
-    }
-    return peers;
-  }
-
+export function createPeerNames(options: PeerNamesOptions): PeerNames {
+  const { now = () => performance.now() } = options;
+  const state: State = {
+    options,
+    now,
+    cache: new LRUCache({ max: CACHED }),
+    asking: new Map(),
+    counts: { asked: 0, failed: 0, refused: 0 },
+    tokens: BURST,
+    filledAt: now(),
+    pausedUntil: -Infinity,
+    isFailing: false,
+    isClosed: false,
+  };
   return {
-    lookup,
+    lookup: (ips) => lookup(state, ips),
     async resolve(ips, deadlineMillis = 200) {
-      const unknown = new Set(ips.flatMap((ip) => canonicalAddress(ip) ?? []).filter((address) => isAskable(address)));
-      const answers = [...unknown].filter((address) => known(address) === undefined).flatMap((a) => ask(a) ?? []);
-      if (answers.length > 0) {
-        let timer: NodeJS.Timeout | undefined;
-        const deadline = new Promise((resolve) => (timer = setTimeout(resolve, deadlineMillis)));
-        await Promise.race([Promise.all(answers), deadline]);
-        clearTimeout(timer);
-      }
-      return lookup(ips);
+      await askAll(state, ips, deadlineMillis);
+      return lookup(state, ips);
     },
-    stats: () => ({ ...counts, cached: cache.size }),
+    stats: () => ({ ...state.counts, cached: state.cache.size }),
     close() {
-      isClosed = true;
+      state.isClosed = true;
     },
   };
+}
+
+function lookup(state: State, ips: string[]): Map<string, Peer> {
+  const peers = new Map<string, Peer>();
+  for (const ip of ips) {
+    const address = canonicalAddress(ip);
+    const peer = address === undefined ? undefined : knownOf(state, address)?.peer;
+    if (peer !== undefined) peers.set(ip, peer);
+  }
+  return peers;
+}
+
+/** Asks for those that are not known, and waits for answers until the deadline. */
+async function askAll(state: State, ips: string[], deadlineMillis: number): Promise<void> {
+  const askable = new Set(ips.flatMap((ip) => canonicalAddress(ip) ?? []).filter((address) => isAskable(address)));
+  const unknown = [...askable].filter((address) => knownOf(state, address) === undefined);
+  const answers = unknown.flatMap((address) => ask(state, address) ?? []);
+  if (answers.length === 0) return;
+  let timer: NodeJS.Timeout | undefined;
+  const deadline = new Promise((resolve) => (timer = setTimeout(resolve, deadlineMillis)));
+  await Promise.race([Promise.all(answers), deadline]);
+  clearTimeout(timer);
+}
+
+function knownOf({ options, cache, now }: State, address: string): { peer: Peer | undefined } | undefined {
+  const peer = options.local(address);
+  if (peer !== undefined) return { peer };
+  const cached = cache.get(address);
+  if (cached === undefined || cached.until > now()) return cached;
+  cache.delete(address);
+  return undefined;
+}
+
+/** Undefined when it is refused. Never rejects. */
+function ask(state: State, address: string): Promise<void> | undefined {
+  const { options, asking, counts } = state;
+  const running = asking.get(address);
+  if (running !== undefined) return running;
+  if (!takeToken(state)) {
+    counts.refused++;
+    return undefined;
+  }
+  counts.asked++;
+  const giveUp = new AbortController();
+  const timer = setTimeout(() => giveUp.abort(), LOOKUP_MILLIS);
+  const answer = find(options.client, address, giveUp.signal)
+    .then((peer) => noteFound(state, address, peer))
+    .catch((error: unknown) => noteFailure(state, error))
+    .finally(() => {
+      clearTimeout(timer);
+      asking.delete(address);
+    });
+  asking.set(address, answer);
+  return answer;
+}
+
+function takeToken(state: State): boolean {
+  const time = state.now();
+  state.tokens = Math.min(BURST, state.tokens + ((time - state.filledAt) * PER_SECOND) / 1000);
+  state.filledAt = time;
+  if (time < state.pausedUntil || state.tokens < 1 || state.isClosed) return false;
+  state.tokens--;
+  return true;
+}
+
+function noteFound(state: State, address: string, peer: Peer | undefined): void {
+  state.isFailing = false;
+  state.cache.set(address, { peer, until: state.now() + (peer === undefined ? NOT_FOUND_MILLIS : FOUND_MILLIS) });
+}
+
+function noteFailure(state: State, error: unknown): void {
+  if (state.isClosed) return;
+  state.counts.failed++;
+  state.pausedUntil = state.now() + PAUSE_MILLIS;
+  if (!state.isFailing)
+    state.options.log?.warn({ err: error }, 'names of remote peers cannot be looked up: they are - in events');
+  state.isFailing = true;
 }
 
 function isAskable(address: string): boolean {

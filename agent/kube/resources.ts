@@ -148,76 +148,92 @@ export interface FollowedResourceApi {
   stop(): void;
 }
 
+interface State {
+  readonly options: FollowOptions;
+  /** Between two looks, by what is followed. */
+  readonly intervals: Readonly<Record<ResourceApi | 'none', number>>;
+  readonly random: () => number;
+  readonly stopping: AbortController;
+  /** Undefined before the first answer. */
+  followed: ResourceApi | 'none' | undefined;
+  missed: boolean;
+  failures: number;
+  lookedAt: number;
+  busy: boolean;
+  again: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
 /** Follows which API serves the resources: one installed later, a better one, one removed. Never throws. */
 export function followResourceApi(options: FollowOptions): FollowedResourceApi {
-  const {
-    client,
-    onChange,
-    log,
-    noneMillis = 10_000,
-    v1Millis = 20_000,
-    v3Millis = 600_000,
-    random = Math.random,
-  } = options;
-  const intervals = { none: noneMillis, 'crd.projectcalico.org/v1': v1Millis, 'projectcalico.org/v3': v3Millis };
-  const stopping = new AbortController();
-  /** Undefined before the first answer. */
-  let followed: ResourceApi | 'none' | undefined;
-  let missed = false;
-  let failures = 0;
-  let lookedAt = -Infinity;
-  let busy = false;
-  let again = false;
-
-  async function look(): Promise<void> {
-    busy = true;
-    again = false;
-    lookedAt = performance.now();
-    const answer = await discoverResourceApi(client, stopping.signal).then(
-      (found) => ({ found: found ?? ('none' as const) }),
-      (error: unknown) => ({ error }),
-    );
-    if (stopping.signal.aborted) return;
-    busy = false;
-    const wait = 'error' in answer ? fail(answer.error) : switchTo(answer.found);
-    plan(again ? RECHECK_MILLIS : wait * (0.9 + 0.2 * random()));
-  }
-
-  /** @returns how long to wait for the next look, in milliseconds. */
-  function fail(error: unknown): number {
-    if (failures++ === 0) log?.warn({ err: error }, 'cannot find out which API serves DeepPacketInspections');
-    return Math.min(RECHECK_MILLIS * 2 ** (failures - 1), noneMillis);
-  }
-
-  function switchTo(served: ResourceApi | 'none'): number {
-    failures = 0;
-    const gone = followed !== undefined && followed !== 'none' && served !== followed && served !== APIS[0];
-    if (gone && !missed) {
-      missed = true;
-      return CONFIRM_MILLIS;
-    }
-    missed = false;
-    if (served !== followed) {
-      followed = served;
-      onChange(served === 'none' ? undefined : served);
-    }
-    return intervals[served];
-  }
-
-  function plan(millis: number): void {
-    clearTimeout(timer);
-    if (!stopping.signal.aborted) timer = setTimeout(() => void look(), millis);
-  }
-
-  let timer = setTimeout(() => void look(), 0);
+  const { noneMillis = 10_000, v1Millis = 20_000, v3Millis = 600_000, random = Math.random } = options;
+  const state: State = {
+    options,
+    intervals: { none: noneMillis, 'crd.projectcalico.org/v1': v1Millis, 'projectcalico.org/v3': v3Millis },
+    random,
+    stopping: new AbortController(),
+    followed: undefined,
+    missed: false,
+    failures: 0,
+    lookedAt: -Infinity,
+    busy: false,
+    again: false,
+    timer: undefined,
+  };
+  plan(state, 0);
   return {
     recheck() {
-      again = true;
-      if (!busy) plan(Math.max(0, lookedAt + RECHECK_MILLIS - performance.now()));
+      state.again = true;
+      if (!state.busy) plan(state, Math.max(0, state.lookedAt + RECHECK_MILLIS - performance.now()));
     },
     stop() {
-      stopping.abort();
-      clearTimeout(timer);
+      state.stopping.abort();
+      clearTimeout(state.timer);
     },
   };
+}
+
+function plan(state: State, millis: number): void {
+  clearTimeout(state.timer);
+  if (!state.stopping.signal.aborted) state.timer = setTimeout(() => void look(state), millis);
+}
+
+async function look(state: State): Promise<void> {
+  const { options, stopping, random } = state;
+  state.busy = true;
+  state.again = false;
+  state.lookedAt = performance.now();
+  const answer = await discoverResourceApi(options.client, stopping.signal).then(
+    (found) => ({ found: found ?? ('none' as const) }),
+    (error: unknown) => ({ error }),
+  );
+  if (stopping.signal.aborted) return;
+  state.busy = false;
+  const wait = 'error' in answer ? fail(state, answer.error) : switchTo(state, answer.found);
+  plan(state, state.again ? RECHECK_MILLIS : wait * (0.9 + 0.2 * random()));
+}
+
+/** @returns how long to wait for the next look, in milliseconds. */
+function fail(state: State, error: unknown): number {
+  const { options, intervals } = state;
+  if (state.failures++ === 0)
+    options.log?.warn({ err: error }, 'cannot find out which API serves DeepPacketInspections');
+  return Math.min(RECHECK_MILLIS * 2 ** (state.failures - 1), intervals.none);
+}
+
+/** @returns how long to wait for the next look, in milliseconds. */
+function switchTo(state: State, served: ResourceApi | 'none'): number {
+  const { followed, options, intervals } = state;
+  state.failures = 0;
+  const gone = followed !== undefined && followed !== 'none' && served !== followed && served !== APIS[0];
+  if (gone && !state.missed) {
+    state.missed = true;
+    return CONFIRM_MILLIS;
+  }
+  state.missed = false;
+  if (served !== followed) {
+    state.followed = served;
+    options.onChange(served === 'none' ? undefined : served);
+  }
+  return intervals[served];
 }

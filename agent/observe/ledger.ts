@@ -64,85 +64,99 @@ interface LaneState {
   passed: number;
 }
 
+interface State {
+  readonly changed: (lane: string, side: Side, packets: number) => void;
+  /** Earlier checks of the endpoints, from `WINDOW_MILLIS` ago on. */
+  history: { at: number; counts: Map<string, EndpointCount> }[];
+  readonly lanes: Map<string, LaneState>;
+  /** By lane and side: how often in a row, and how many packets. */
+  readonly gaps: Map<string, { lane: string; side: Side; times: number; packets: number }>;
+}
+
 /** @param changed Called when a gap opens, with its packets, and when it closes, with 0. */
 export function createLedger(changed: (lane: string, side: Side, packets: number) => void): Ledger {
-  let history: { at: number; counts: Map<string, EndpointCount> }[] = [];
-  const lanes = new Map<string, LaneState>();
-  /** By lane and side: how often in a row, and how many packets. */
-  const gaps = new Map<string, { lane: string; side: Side; times: number; packets: number }>();
-
-  function note(lane: string, side: Side, packets: number): void {
-    const key = `${side} ${lane}`;
-    const before = gaps.get(key);
-    if (packets === 0) {
-      gaps.delete(key);
-      if (before !== undefined && before.times >= PERSISTS) changed(lane, side, 0);
-      return;
-    }
-    const times = (before?.times ?? 0) + 1;
-    gaps.set(key, { lane, side, times, packets });
-    if (times === PERSISTS) changed(lane, side, packets);
-  }
-
-  function checkRings(now: number, endpoints: EndpointCount[]): void {
-    const oldest = history.findLast(({ at }) => now - at >= WINDOW_MILLIS);
-    const byLane = new Map<string, number>(
-      [...gaps.values()].flatMap(({ lane, side }) => (side === 'ring' ? [[lane, 0] as const] : [])),
-    );
-    for (const { id, lane, received, accounted } of endpoints) {
-      const before = oldest?.counts.get(id);
-      const sum = byLane.get(lane) ?? 0;
-      // One that was attached again counts from 0.
-      const comparable = before !== undefined && before.received <= received && before.accounted <= accounted;
-      const missing = comparable ? Math.max(0, before.received - accounted) : 0;
-      const surplus = comparable ? Math.max(0, before.accounted - received) : 0;
-      byLane.set(lane, sum + missing + surplus);
-    }
-    for (const [lane, packets] of byLane) note(lane, 'ring', packets);
-    history = history.slice(oldest === undefined ? 0 : history.indexOf(oldest));
-    history.push({ at: now, counts: new Map(endpoints.map((count) => [count.id, count])) });
-  }
-
-  function checkEngine(now: number, { lane, generation, handed, analysed, reloads, provenAt }: EngineCount): void {
-    let state = lanes.get(lane);
-    if (state === undefined || state.generation !== generation) {
-      state = { generation, analysed, samples: [], proven: 0, reloads, passing: 0, passed: 0 };
-      lanes.set(lane, state);
-      note(lane, 'engine', 0);
-    }
-    const { samples } = state;
-    if (reloads !== state.reloads) {
-      state.reloads = reloads;
-      state.passing = REPORTS_AFTER_RELOAD;
-    }
-    if (analysed !== state.analysed) {
-      const missing = state.proven - analysed;
-      if (state.passing > 0) {
-        state.passing--;
-        state.passed = Math.max(state.passed, missing);
-      }
-      note(lane, 'engine', Math.max(0, missing - state.passed, state.analysed - handed));
-      state.analysed = analysed;
-      if (provenAt !== undefined) {
-        const last = samples.findLastIndex(({ at }) => at < provenAt);
-        samples.splice(0, last);
-        if (last >= 0) state.proven = samples[0]?.handed ?? 0;
-      }
-    }
-    samples.push({ at: now, handed });
-    if (samples.length > MAX_SAMPLES) samples.shift();
-  }
-
+  const state: State = { changed, history: [], lanes: new Map(), gaps: new Map() };
   return {
     check(now, endpoints, engines) {
-      checkRings(now, endpoints);
-      for (const engine of engines) checkEngine(now, engine);
+      checkRings(state, now, endpoints);
+      for (const engine of engines) checkEngine(state, now, engine);
     },
     unaccounted() {
       const byLane = new Map<string, number>();
-      for (const { lane, times, packets } of gaps.values())
+      for (const { lane, times, packets } of state.gaps.values())
         if (times >= PERSISTS) byLane.set(lane, (byLane.get(lane) ?? 0) + packets);
       return byLane;
     },
   };
+}
+
+function checkRings(state: State, now: number, endpoints: EndpointCount[]): void {
+  const { history, gaps } = state;
+  const oldest = history.findLast(({ at }) => now - at >= WINDOW_MILLIS);
+  const byLane = new Map<string, number>(
+    [...gaps.values()].flatMap(({ lane, side }) => (side === 'ring' ? [[lane, 0] as const] : [])),
+  );
+  for (const { id, lane, received, accounted } of endpoints) {
+    const before = oldest?.counts.get(id);
+    const sum = byLane.get(lane) ?? 0;
+    // One that was attached again counts from 0.
+    const comparable = before !== undefined && before.received <= received && before.accounted <= accounted;
+    const missing = comparable ? Math.max(0, before.received - accounted) : 0;
+    const surplus = comparable ? Math.max(0, before.accounted - received) : 0;
+    byLane.set(lane, sum + missing + surplus);
+  }
+  for (const [lane, packets] of byLane) note(state, lane, 'ring', packets);
+  state.history = history.slice(oldest === undefined ? 0 : history.indexOf(oldest));
+  state.history.push({ at: now, counts: new Map(endpoints.map((count) => [count.id, count])) });
+}
+
+function checkEngine(state: State, now: number, count: EngineCount): void {
+  const { handed, analysed, reloads } = count;
+  const lane = laneOf(state, count);
+  if (reloads !== lane.reloads) {
+    lane.reloads = reloads;
+    lane.passing = REPORTS_AFTER_RELOAD;
+  }
+  if (analysed !== lane.analysed) checkReport(state, lane, count);
+  lane.samples.push({ at: now, handed });
+  if (lane.samples.length > MAX_SAMPLES) lane.samples.shift();
+}
+
+/** What is known of the lane's engine; a new one begins anew. */
+function laneOf(state: State, { lane, generation, analysed, reloads }: EngineCount): LaneState {
+  const known = state.lanes.get(lane);
+  if (known?.generation === generation) return known;
+  const fresh = { generation, analysed, samples: [], proven: 0, reloads, passing: 0, passed: 0 };
+  state.lanes.set(lane, fresh);
+  note(state, lane, 'engine', 0);
+  return fresh;
+}
+
+/** The engine has reported. */
+function checkReport(state: State, lane: LaneState, { lane: name, handed, analysed, provenAt }: EngineCount): void {
+  const { samples } = lane;
+  const missing = lane.proven - analysed;
+  if (lane.passing > 0) {
+    lane.passing--;
+    lane.passed = Math.max(lane.passed, missing);
+  }
+  note(state, name, 'engine', Math.max(0, missing - lane.passed, lane.analysed - handed));
+  lane.analysed = analysed;
+  if (provenAt === undefined) return;
+  const last = samples.findLastIndex(({ at }) => at < provenAt);
+  samples.splice(0, last);
+  if (last >= 0) lane.proven = samples[0]?.handed ?? 0;
+}
+
+function note({ gaps, changed }: State, lane: string, side: Side, packets: number): void {
+  const key = `${side} ${lane}`;
+  const before = gaps.get(key);
+  if (packets === 0) {
+    gaps.delete(key);
+    if (before !== undefined && before.times >= PERSISTS) changed(lane, side, 0);
+    return;
+  }
+  const times = (before?.times ?? 0) + 1;
+  gaps.set(key, { lane, side, times, packets });
+  if (times === PERSISTS) changed(lane, side, packets);
 }
