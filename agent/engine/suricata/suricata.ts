@@ -207,97 +207,95 @@ function ruleConfig({ configDirectory }: GenerationInput, ruleFiles: string[]): 
 }
 
 function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Record<string, unknown> {
-  const caps = memoryCaps(memoryLimit);
-  const hashSize = buckets(memoryLimit);
-  const enabled = { enabled: 'yes' };
-  const socket = input.mode === 'live' ? socketOf(input) : undefined;
+  const isLive = input.mode === 'live';
+  const socket = isLive ? socketOf(input) : undefined;
   return {
     ...ruleConfig(input, [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])]),
-    // Also without policies, where they may come while it runs; else Suricata wants some.
-    'multi-detect': {
-      enabled: input.mode === 'live' || input.policies.length > 0 ? 'yes' : 'no',
-      default: 'yes',
-      selector: 'vlan',
-      loaders: 1,
-      tenants: input.policies.map(({ id }) => ({ id, yaml: tenantFile(input, id) })),
-      mappings: input.policies.flatMap(({ id, vlans }) => vlans.map((vlan) => ({ 'vlan-id': vlan, 'tenant-id': id }))),
-    },
+    'multi-detect': tenantsConfig(input),
     'unix-command': socket === undefined ? { enabled: 'no' } : { enabled: 'yes', filename: socket },
-    stats: input.mode === 'live' ? { enabled: 'yes', interval: COUNTERS_SECONDS } : { enabled: 'no' },
-    outputs: [
-      {
-        'eve-log': {
-          enabled: 'yes',
-          filetype: 'regular',
-          filename: ALERT_FILE,
-          types: [
-            { alert: { payload: 'yes', 'payload-buffer-size': '64kb', 'payload-printable': 'no', packet: 'no' } },
-          ],
-        },
-      },
-      ...(input.mode === 'live'
-        ? [
-            {
-              'eve-log': {
-                enabled: 'yes',
-                filetype: 'regular',
-                filename: STATS_FILE,
-                types: [{ stats: { totals: 'yes', threads: 'no', deltas: 'no', 'null-values': 'no' } }],
-              },
-            },
-          ]
-        : []),
-    ],
+    stats: isLive ? { enabled: 'yes', interval: COUNTERS_SECONDS } : { enabled: 'no' },
+    outputs: [ALERT_OUTPUT, ...(isLive ? [STATS_OUTPUT] : [])],
     logging: { 'default-log-level': 'info', outputs: [{ console: { enabled: 'yes', type: 'regular' } }] },
-    'app-layer': {
-      protocols: {
-        ...Object.fromEntries(
-          [
-            'tls',
-            'ssh',
-            'ftp',
-            'smb',
-            'dcerpc',
-            'nfs',
-            'tftp',
-            'krb5',
-            'snmp',
-            'sip',
-            'mqtt',
-            'http2',
-            'quic',
-            'rdp',
-            'rfb',
-          ].map((protocol) => [protocol, enabled]),
-        ),
-        smtp: enabled,
-        imap: { enabled: 'detection-only' },
-        dns: { tcp: enabled, udp: enabled },
-        http: {
-          enabled: 'yes',
-          libhtp: {
-            'default-config': {
-              personality: 'IDS',
-              'request-body-limit': '1mb',
-              'response-body-limit': '1mb',
-              // What an alert waits for, at most, before a body is looked at.
-              'request-body-minimal-inspect-size': '0kb',
-              'request-body-inspect-window': '4kb',
-              'response-body-minimal-inspect-size': '0kb',
-              'response-body-inspect-window': '16kb',
-            },
-          },
-        },
-      },
-    },
+    'app-layer': { protocols: PROTOCOLS },
     vlan: { 'use-for-tracking': true },
     'host-mode': 'sniffer-only',
     'max-pending-packets': 1024,
     'pcap-file': { 'checksum-checks': 'no' },
     'default-packet-size': 1538,
+    ...memoryConfig(memoryLimit),
+    detect: { profile: 'medium', 'sgh-mpm-context': 'auto' },
+    'mpm-algo': 'auto',
+    'spm-algo': 'auto',
+    // Landlock and the like are the agent's business: the engine runs without privileges.
+    security: { 'limit-noproc': true },
+  };
+}
+
+function tenantsConfig(input: GenerationInput): Record<string, unknown> {
+  const { mode, policies } = input;
+  return {
+    // Also without policies, where they may come while it runs; else Suricata wants some.
+    enabled: mode === 'live' || policies.length > 0 ? 'yes' : 'no',
+    default: 'yes',
+    selector: 'vlan',
+    loaders: 1,
+    tenants: policies.map(({ id }) => ({ id, yaml: tenantFile(input, id) })),
+    mappings: policies.flatMap(({ id, vlans }) => vlans.map((vlan) => ({ 'vlan-id': vlan, 'tenant-id': id }))),
+  };
+}
+
+const ALERT_OUTPUT = {
+  'eve-log': {
+    enabled: 'yes',
+    filetype: 'regular',
+    filename: ALERT_FILE,
+    types: [{ alert: { payload: 'yes', 'payload-buffer-size': '64kb', 'payload-printable': 'no', packet: 'no' } }],
+  },
+};
+
+const STATS_OUTPUT = {
+  'eve-log': {
+    enabled: 'yes',
+    filetype: 'regular',
+    filename: STATS_FILE,
+    types: [{ stats: { totals: 'yes', threads: 'no', deltas: 'no', 'null-values': 'no' } }],
+  },
+};
+
+const ENABLED = { enabled: 'yes' };
+const PROTOCOLS = {
+  ...Object.fromEntries(
+    'tls ssh ftp smb dcerpc nfs tftp krb5 snmp sip mqtt http2 quic rdp rfb'
+      .split(' ')
+      .map((protocol) => [protocol, ENABLED]),
+  ),
+  smtp: ENABLED,
+  imap: { enabled: 'detection-only' },
+  dns: { tcp: ENABLED, udp: ENABLED },
+  http: {
+    enabled: 'yes',
+    libhtp: {
+      'default-config': {
+        personality: 'IDS',
+        'request-body-limit': '1mb',
+        'response-body-limit': '1mb',
+        // What an alert waits for, at most, before a body is looked at.
+        'request-body-minimal-inspect-size': '0kb',
+        'request-body-inspect-window': '4kb',
+        'response-body-minimal-inspect-size': '0kb',
+        'response-body-inspect-window': '16kb',
+      },
+    },
+  },
+};
+
+/** What it may hold of fragments, flows and streams. */
+function memoryConfig(memoryLimit: number): Record<string, unknown> {
+  const caps = memoryCaps(memoryLimit);
+  return {
     defrag: {
       memcap: caps.defrag,
-      'hash-size': hashSize,
+      'hash-size': buckets(memoryLimit),
       trackers: 65535,
       'max-frags': 65535,
       prealloc: 'no',
@@ -318,11 +316,6 @@ function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Rec
         'randomize-chunk-size': 'no',
       },
     },
-    detect: { profile: 'medium', 'sgh-mpm-context': 'auto' },
-    'mpm-algo': 'auto',
-    'spm-algo': 'auto',
-    // Landlock and the like are the agent's business: the engine runs without privileges.
-    security: { 'limit-noproc': true },
   };
 }
 
