@@ -10,7 +10,7 @@
  */
 import { createHash } from 'node:crypto';
 import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
-import { positionText, type Address } from '../engine/alert.ts';
+import { positionText, type Address, type Flow } from '../engine/alert.ts';
 import { stripControls } from '../text.ts';
 
 /** Further alerts that one event can stand for. */
@@ -117,18 +117,12 @@ export interface EventOptions {
 
 export function toEvent(attributed: AttributedAlert, options: EventOptions): EeEvent {
   const { alert, rule } = attributed;
-  const message = clean(alert.message, 1024);
-  const classification = clean(alert.classification, 256);
-  const protocol = clean(alert.protocol, 32);
   const source = createEnd(alert.source, attributed.source);
   const destination = createEnd(alert.destination, attributed.destination);
-  const timestamp = rfc3339(alert.timeMicros);
-  const priority = integer(alert.priority);
-
   const event: EeEvent = {
     type: 'deep_packet_inspection',
     origin: `dpi.${clean(attributed.resource, 320)}`,
-    severity: severityOf(priority),
+    severity: severityOf(integer(alert.priority)),
     attack_vector: 'Network',
     description: 'Deep Packet Inspection found a matching snort rule(s) for some packets in your network',
     time: Math.floor(integer(alert.timeMicros) / 1e6),
@@ -146,62 +140,82 @@ export function toEvent(attributed: AttributedAlert, options: EventOptions): EeE
     ...filled('mitre_ids', rule?.mitreIds, 32, 32),
     mitre_tactic: clean(rule?.mitreTactic ?? '', 128) || 'n/a',
     ...filled('mitigations', rule?.mitigations, 8, 512),
-    record: {
-      snort_signature_id: String(integer(alert.sid)),
-      snort_signature_revision: String(integer(alert.rev)),
-      // Snort 3, alert_fast with `-y` (the year in the date) and `-U` (UTC).
-      snort_alert:
-        `${alertFastTime(timestamp)} [**] [${integer(alert.gid)}:${integer(alert.sid)}:${integer(alert.rev)}] "${message}" [**] ` +
-        `${classification === '' ? '' : `[Classification: ${classification}] `}[Priority: ${priority}] ` +
-        `{${protocol}} ${source.text} -> ${destination.text}`,
-      event_id: eventId(attributed),
-      position: clean(positionText(attributed.position), 128),
-      ...filled('merged_positions', attributed.mergedPositions.map(positionText), MAX_MERGED_POSITIONS, 128),
-      ...(attributed.checkpoint === undefined ? {} : { checkpoint: clean(positionText(attributed.checkpoint), 128) }),
-      ...(attributed.fold === undefined
-        ? {}
-        : {
-            count: integer(attributed.fold.count),
-            last_position: clean(positionText(attributed.fold.lastPosition), 128),
-            last_timestamp: rfc3339(attributed.fold.lastTimeMicros),
-          }),
-      timestamp,
-      generator_id: String(integer(alert.gid)),
-      message,
-      ...(classification === '' ? {} : { classification }),
-      priority,
-      protocol,
-      ...(alert.service === undefined ? {} : { service: clean(alert.service, 64) }),
-      ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
-      ...(clean(rule?.classtype ?? '', 64) === '' ? {} : { classtype: clean(rule?.classtype ?? '', 64) }),
-      ...(alert.flow === undefined
-        ? {}
-        : {
-            flow: {
-              start: rfc3339(alert.flow.startMicros),
-              packets_to_server: integer(alert.flow.packetsToServer),
-              packets_to_client: integer(alert.flow.packetsToClient),
-              bytes_to_server: integer(alert.flow.bytesToServer),
-              bytes_to_client: integer(alert.flow.bytesToClient),
-            },
-          }),
-      ...filled('references', rule?.references, 16, 256),
-      ...filled('links', rule?.links, 16, 512),
-      ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),
-      ...filled('cves', rule?.cves, 32, 32),
-      ...(options.rule && rule !== undefined && rule.text !== '' ? { rule: clean(rule.text, 4096) } : {}),
-      engine: { name: clean(attributed.engine.name, 32), version: clean(attributed.engine.version, 64) },
-      seen_at: attributed.seenAt.slice(0, 8).map((endpoint) => ({
-        namespace: clean(endpoint.namespace, 63),
-        name: clean(endpoint.name, 253),
-        interface: clean(endpoint.interface, 15),
-      })),
-    },
+    record: recordOf(attributed, options, `${source.text} -> ${destination.text}`),
   };
   if (options.payload && alert.payload && alert.payload.length > 0) {
     addPayload(event, alert.payload, options.maxBytes);
   }
   return event;
+}
+
+/** @param flow Its two ends. */
+function recordOf(attributed: AttributedAlert, options: EventOptions, flow: string): EventRecord {
+  const { alert, rule } = attributed;
+  const message = clean(alert.message, 1024);
+  const classification = clean(alert.classification, 256);
+  const protocol = clean(alert.protocol, 32);
+  const timestamp = rfc3339(alert.timeMicros);
+  const priority = integer(alert.priority);
+  return {
+    snort_signature_id: String(integer(alert.sid)),
+    snort_signature_revision: String(integer(alert.rev)),
+    // Snort 3, alert_fast with `-y` (the year in the date) and `-U` (UTC).
+    snort_alert:
+      `${alertFastTime(timestamp)} [**] [${integer(alert.gid)}:${integer(alert.sid)}:${integer(alert.rev)}] "${message}" [**] ` +
+      `${classification === '' ? '' : `[Classification: ${classification}] `}[Priority: ${priority}] ` +
+      `{${protocol}} ${flow}`,
+    event_id: eventId(attributed),
+    ...placeOf(attributed),
+    timestamp,
+    generator_id: String(integer(alert.gid)),
+    message,
+    ...(classification === '' ? {} : { classification }),
+    priority,
+    protocol,
+    ...(alert.service === undefined ? {} : { service: clean(alert.service, 64) }),
+    ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
+    ...(clean(rule?.classtype ?? '', 64) === '' ? {} : { classtype: clean(rule?.classtype ?? '', 64) }),
+    ...(alert.flow === undefined ? {} : { flow: flowOf(alert.flow) }),
+    ...filled('references', rule?.references, 16, 256),
+    ...filled('links', rule?.links, 16, 512),
+    ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),
+    ...filled('cves', rule?.cves, 32, 32),
+    ...(options.rule && rule !== undefined && rule.text !== '' ? { rule: clean(rule.text, 4096) } : {}),
+    engine: { name: clean(attributed.engine.name, 32), version: clean(attributed.engine.version, 64) },
+    seen_at: attributed.seenAt.slice(0, 8).map((endpoint) => ({
+      namespace: clean(endpoint.namespace, 63),
+      name: clean(endpoint.name, 253),
+      interface: clean(endpoint.interface, 15),
+    })),
+  };
+}
+
+type PlaceFields = 'position' | 'merged_positions' | 'checkpoint' | 'count' | 'last_position' | 'last_timestamp';
+
+/** Which alerts in the engine's output it stands for. */
+function placeOf({ position, mergedPositions, checkpoint, fold }: AttributedAlert): Pick<EventRecord, PlaceFields> {
+  return {
+    position: clean(positionText(position), 128),
+    ...filled('merged_positions', mergedPositions.map(positionText), MAX_MERGED_POSITIONS, 128),
+    ...(checkpoint === undefined ? {} : { checkpoint: clean(positionText(checkpoint), 128) }),
+    ...(fold === undefined
+      ? {}
+      : {
+          count: integer(fold.count),
+          last_position: clean(positionText(fold.lastPosition), 128),
+          last_timestamp: rfc3339(fold.lastTimeMicros),
+        }),
+  };
+}
+
+function flowOf(flow: Flow): NonNullable<EventRecord['flow']> {
+  return {
+    start: rfc3339(flow.startMicros),
+    packets_to_server: integer(flow.packetsToServer),
+    packets_to_client: integer(flow.packetsToClient),
+    bytes_to_server: integer(flow.bytesToServer),
+    bytes_to_client: integer(flow.bytesToClient),
+  };
 }
 
 /** The document's id: one for an alert, resource and node, also where the agent reads the alert a second time. */
