@@ -113,14 +113,14 @@ export async function scanConsumed(
   for (const sequence of (await listSegments(directory, EVENT_JOURNAL, fileSystem)).toReversed()) {
     if (open.size === 0) break;
     const before = new Set(progress.keys());
-    const contents = new Map<string, SegmentContent>();
+    const scan: Scan = { open, progress, contents: new Map() };
     try {
       for await (const lines of readLines(segmentPath(directory, sequence), 0, Infinity, fileSystem)) {
         for (const line of lines) {
           if (!line.complete || (line.bytes && !mentions(line.bytes, open))) continue;
           const event = line.bytes && !line.hole ? parseLine(line.bytes) : undefined;
           if (event === undefined) onSkip?.(skipped(sequence, line));
-          else addEvent(event, open, progress, contents);
+          else addEvent(scan, event);
         }
       }
     } catch (error) {
@@ -130,7 +130,7 @@ export async function scanConsumed(
     for (const generation of before) {
       const state = progress.get(generation);
       const sure = state !== undefined && state.claimed && state.front <= state.offset;
-      const content = contents.get(generation);
+      const content = scan.contents.get(generation);
       if (content === 'plain' || (content === undefined && sure)) open.delete(generation);
     }
   }
@@ -148,75 +148,96 @@ function mentions(bytes: Buffer, needles: Map<string, Buffer>): boolean {
   return false;
 }
 
-function addEvent(
-  event: Record<string, unknown>,
-  wanted: ReadonlyMap<string, unknown>,
-  progress: Map<string, Progress>,
-  contents: Map<string, SegmentContent>,
-): void {
+/** What is found, while segments are read. */
+interface Scan {
+  /** Generations that are not done. */
+  readonly open: ReadonlyMap<string, unknown>;
+  readonly progress: Map<string, Progress>;
+  /** Of the segment at hand, by generation. */
+  readonly contents: Map<string, SegmentContent>;
+}
+
+function addEvent(scan: Scan, event: Record<string, unknown>): void {
   const record = isRecord(event.record) ? event.record : {};
   const origin = typeof event.origin === 'string' ? event.origin : '';
-  const stateOf = (generation: string): Progress => {
-    const state = progress.get(generation) ?? {
-      offset: 0,
-      claimed: false,
-      front: 0,
-      ids: new Map(),
-      merged: new Map(),
-      folds: new Map(),
-      entries: 0,
-      pruneAt: PRUNE_ENTRIES,
-    };
-    progress.set(generation, state);
-    return state;
-  };
-  const add = (generation: string, state: Progress): void => {
-    contents.set(generation, 'changes');
-    state.entries += 1;
-    if (state.entries >= state.pruneAt) prune(state);
-  };
-
   const isFold = typeof record.count === 'number' && record.count > 1;
   const position = parsePosition(record.position);
   const claim = record.checkpoint === undefined ? (isFold ? undefined : position) : parsePosition(record.checkpoint);
-  if (claim && wanted.has(claim.generation)) {
-    const state = stateOf(claim.generation);
-    if (!state.claimed || claim.offset > state.offset) contents.set(claim.generation, 'changes');
-    state.claimed = true;
-    state.offset = Math.max(state.offset, claim.offset);
-  }
-
-  if (position && wanted.has(position.generation)) {
-    const { generation, offset } = position;
-    const state = stateOf(generation);
-    state.front = Math.max(state.front, offset);
-    if (!isFold && !contents.has(generation)) contents.set(generation, 'plain');
-    if (offset >= state.offset && typeof record.event_id === 'string') {
-      state.ids.set(record.event_id, offset);
-      add(generation, state);
-    }
+  if (claim && scan.open.has(claim.generation)) addClaim(scan, claim);
+  if (position && scan.open.has(position.generation)) {
+    addPosition(scan, position, isFold, record.event_id);
     const until = isFold ? parsePosition(record.last_position) : undefined;
-    if (until?.generation === generation) {
-      state.front = Math.max(state.front, until.offset);
-      if (until.offset >= state.offset) {
-        const key = foldKey(origin, text(record.generator_id), text(record.snort_signature_id), endpointOf(record));
-        const folds = state.folds.get(key) ?? [];
-        folds.push({ from: offset, until: until.offset });
-        state.folds.set(key, folds);
-        add(generation, state);
-      }
-    }
+    if (until?.generation === position.generation) addFold(scan, position, until.offset, origin, record);
   }
-
   for (const item of Array.isArray(record.merged_positions) ? record.merged_positions : []) {
     const merged = parsePosition(item);
-    if (!merged || !wanted.has(merged.generation)) continue;
-    const state = stateOf(merged.generation);
-    if (merged.offset < state.offset) continue;
-    const origins = state.merged.get(merged.offset) ?? new Set();
-    state.merged.set(merged.offset, origins.add(origin));
-    add(merged.generation, state);
+    if (merged && scan.open.has(merged.generation)) addMerged(scan, merged, origin);
   }
+}
+
+/** All alerts before it are consumed. */
+function addClaim(scan: Scan, { generation, offset }: Position): void {
+  const state = progressOf(scan, generation);
+  if (!state.claimed || offset > state.offset) scan.contents.set(generation, 'changes');
+  state.claimed = true;
+  state.offset = Math.max(state.offset, offset);
+}
+
+function addPosition(scan: Scan, { generation, offset }: Position, isFold: boolean, id: unknown): void {
+  const state = progressOf(scan, generation);
+  state.front = Math.max(state.front, offset);
+  if (!isFold && !scan.contents.has(generation)) scan.contents.set(generation, 'plain');
+  if (offset < state.offset || typeof id !== 'string') return;
+  state.ids.set(id, offset);
+  countEntry(scan, generation, state);
+}
+
+function addFold(
+  scan: Scan,
+  { generation, offset }: Position,
+  until: number,
+  origin: string,
+  record: Record<string, unknown>,
+): void {
+  const state = progressOf(scan, generation);
+  state.front = Math.max(state.front, until);
+  if (until < state.offset) return;
+  const key = foldKey(origin, text(record.generator_id), text(record.snort_signature_id), endpointOf(record));
+  const folds = state.folds.get(key) ?? [];
+  folds.push({ from: offset, until });
+  state.folds.set(key, folds);
+  countEntry(scan, generation, state);
+}
+
+function addMerged(scan: Scan, { generation, offset }: Position, origin: string): void {
+  const state = progressOf(scan, generation);
+  if (offset < state.offset) return;
+  const origins = state.merged.get(offset) ?? new Set();
+  state.merged.set(offset, origins.add(origin));
+  countEntry(scan, generation, state);
+}
+
+function progressOf({ progress }: Scan, generation: string): Progress {
+  const known = progress.get(generation);
+  if (known !== undefined) return known;
+  const fresh: Progress = {
+    offset: 0,
+    claimed: false,
+    front: 0,
+    ids: new Map(),
+    merged: new Map(),
+    folds: new Map(),
+    entries: 0,
+    pruneAt: PRUNE_ENTRIES,
+  };
+  progress.set(generation, fresh);
+  return fresh;
+}
+
+function countEntry({ contents }: Scan, generation: string, state: Progress): void {
+  contents.set(generation, 'changes');
+  state.entries += 1;
+  if (state.entries >= state.pruneAt) prune(state);
 }
 
 /** Drops what is before the offset, which only grows. */
@@ -245,7 +266,12 @@ function text(value: unknown): string {
   return typeof value === 'string' ? value : '';
 }
 
-function parsePosition(value: unknown): { generation: string; offset: number } | undefined {
+interface Position {
+  generation: string;
+  offset: number;
+}
+
+function parsePosition(value: unknown): Position | undefined {
   const match = typeof value === 'string' ? /^([^:]+):(\d{1,15})$/.exec(value) : null;
   return match?.[1] === undefined ? undefined : { generation: match[1], offset: Number(match[2]) };
 }
