@@ -24,6 +24,7 @@ const KEEP_MILLIS = 60_000;
 /** Reviews that are asked for at once. */
 const PARALLEL = 16;
 const REVIEWS = 10_000;
+const RESOURCE = 'deeppacketinspections';
 
 export interface User {
   name: string;
@@ -86,102 +87,113 @@ interface Reviewed {
   extra: Record<string, unknown>;
 }
 
-export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
-  const tokens = createMemory<Reviewed | undefined>(now);
+interface Cluster {
+  readonly client: ApiClient;
+  readonly tokens: Memory<Reviewed | undefined>;
   /** Digests of tokens that were right when last asked about. */
-  const right = new LRUCache<string, true>({ max: REVIEWS });
+  readonly right: LRUCache<string, true>;
+  readonly group: Memory<string>;
+  readonly namespaces: Memory<string[]>;
+  readonly allowed: Memory<boolean>;
+}
 
-  function review(token: string): Promise<Reviewed | undefined> {
-    return tokens(token, async () => {
-      const answer = await client.create('/apis/authentication.k8s.io/v1/tokenreviews', {
-        apiVersion: 'authentication.k8s.io/v1',
-        kind: 'TokenReview',
-        spec: { token },
-      });
-      const status = fields(fields(answer)['status']);
-      if (status['authenticated'] !== true) {
-        right.delete(digestOf(token));
-        return undefined;
-      }
-      const user = fields(status['user']);
-      const groups = Array.isArray(user['groups']) ? user['groups'].filter((group) => typeof group === 'string') : [];
-      right.set(digestOf(token), true);
-      return { name: text(user['username']), uid: text(user['uid']), groups, extra: fields(user['extra']) };
-    });
-  }
-
-  const group = createMemory<string>(now);
-  const namespaces = createMemory<string[]>(now);
-  const allowed = createMemory<boolean>(now);
-
-  function may(user: Reviewed, verb: string, resource: string, namespace?: string): Promise<boolean> {
-    const key = JSON.stringify([user.name, user.uid, user.groups, user.extra, verb, resource, namespace]);
-    return allowed(key, async () => {
-      const [name = '', subresource] = resource.split('/');
-      const apiGroup =
-        name === 'pods'
-          ? ''
-          : await group(
-              '',
-              async () => ((await discoverResourceApi(client)) ?? 'projectcalico.org/v3').split('/')[0] ?? '',
-            );
-      const answer = await client.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
-        apiVersion: 'authorization.k8s.io/v1',
-        kind: 'SubjectAccessReview',
-        spec: {
-          user: user.name,
-          uid: user.uid,
-          groups: user.groups,
-          extra: user.extra,
-          resourceAttributes: {
-            verb,
-            group: apiGroup,
-            resource: name,
-            ...(subresource === undefined ? {} : { subresource }),
-            ...(namespace === undefined ? {} : { namespace }),
-          },
-        },
-      });
-      return fields(fields(answer)['status'])['allowed'] === true;
-    });
-  }
-
-  function userOf(reviewed: Reviewed): User {
-    const resource = 'deeppacketinspections';
-    return {
-      name: reviewed.name,
-      async readable() {
-        if (await may(reviewed, 'list', resource)) return 'all';
-        const all = await namespaces('', async () => {
-          const { items } = await client.get<{ items: { metadata: { name: string } }[] }>('/api/v1/namespaces');
-          return items.map(({ metadata }) => metadata.name);
-        });
-        const limit = pLimit(PARALLEL);
-        try {
-          const answers = await limit.map(all, (namespace) => may(reviewed, 'list', resource, namespace));
-          return new Set(all.filter((_, index) => answers[index] === true));
-        } finally {
-          // Once one fails, no more are asked for.
-          limit.clearQueue();
-        }
-      },
-      mayMark: (namespace) => may(reviewed, 'update', `${resource}/alerts`, namespace),
-      mayListPods: (namespace) => may(reviewed, 'list', 'pods', namespace),
-    };
-  }
-
+export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
+  const cluster: Cluster = {
+    client,
+    tokens: createMemory(now),
+    right: new LRUCache({ max: REVIEWS }),
+    group: createMemory(now),
+    namespaces: createMemory(now),
+    allowed: createMemory(now),
+  };
   return {
     mode: 'kubernetes',
     async signIn(credentials) {
       if (!('token' in credentials)) return undefined;
-      const reviewed = await review(credentials.token);
-      return reviewed === undefined ? undefined : userOf(reviewed);
+      const reviewed = await review(cluster, credentials.token);
+      return reviewed === undefined ? undefined : userOf(cluster, reviewed);
     },
     async stillValid(credentials) {
-      return 'token' in credentials && (await review(credentials.token)) !== undefined;
+      return 'token' in credentials && (await review(cluster, credentials.token)) !== undefined;
     },
-    wasValid: (credentials) => 'token' in credentials && right.has(digestOf(credentials.token)),
+    wasValid: (credentials) => 'token' in credentials && cluster.right.has(digestOf(credentials.token)),
   };
+}
+
+function userOf(cluster: Cluster, reviewed: Reviewed): User {
+  return {
+    name: reviewed.name,
+    readable: () => readableBy(cluster, reviewed),
+    mayMark: (namespace) => may(cluster, reviewed, 'update', `${RESOURCE}/alerts`, namespace),
+    mayListPods: (namespace) => may(cluster, reviewed, 'list', 'pods', namespace),
+  };
+}
+
+function review({ client, tokens, right }: Cluster, token: string): Promise<Reviewed | undefined> {
+  return tokens(token, async () => {
+    const answer = await client.create('/apis/authentication.k8s.io/v1/tokenreviews', {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenReview',
+      spec: { token },
+    });
+    const status = fields(fields(answer)['status']);
+    if (status['authenticated'] !== true) {
+      right.delete(digestOf(token));
+      return undefined;
+    }
+    const user = fields(status['user']);
+    const groups = Array.isArray(user['groups']) ? user['groups'].filter((group) => typeof group === 'string') : [];
+    right.set(digestOf(token), true);
+    return { name: text(user['username']), uid: text(user['uid']), groups, extra: fields(user['extra']) };
+  });
+}
+
+async function readableBy(cluster: Cluster, reviewed: Reviewed): Promise<Scope> {
+  const { client, namespaces } = cluster;
+  if (await may(cluster, reviewed, 'list', RESOURCE)) return 'all';
+  const all = await namespaces('', async () => {
+    const { items } = await client.get<{ items: { metadata: { name: string } }[] }>('/api/v1/namespaces');
+    return items.map(({ metadata }) => metadata.name);
+  });
+  const limit = pLimit(PARALLEL);
+  try {
+    const answers = await limit.map(all, (namespace) => may(cluster, reviewed, 'list', RESOURCE, namespace));
+    return new Set(all.filter((_, index) => answers[index] === true));
+  } finally {
+    // Once one fails, no more are asked for.
+    limit.clearQueue();
+  }
+}
+
+function may(
+  cluster: Cluster,
+  { name, uid, groups, extra }: Reviewed,
+  verb: string,
+  resource: string,
+  namespace?: string,
+): Promise<boolean> {
+  const key = JSON.stringify([name, uid, groups, extra, verb, resource, namespace]);
+  return cluster.allowed(key, async () => {
+    const [collection = '', subresource] = resource.split('/');
+    const resourceAttributes = {
+      verb,
+      group: collection === 'pods' ? '' : await groupOf(cluster),
+      resource: collection,
+      ...(subresource === undefined ? {} : { subresource }),
+      ...(namespace === undefined ? {} : { namespace }),
+    };
+    const answer = await cluster.client.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
+      apiVersion: 'authorization.k8s.io/v1',
+      kind: 'SubjectAccessReview',
+      spec: { user: name, uid, groups, extra, resourceAttributes },
+    });
+    return fields(fields(answer)['status'])['allowed'] === true;
+  });
+}
+
+/** Of the resources. */
+function groupOf({ client, group }: Cluster): Promise<string> {
+  return group('', async () => ((await discoverResourceApi(client)) ?? 'projectcalico.org/v3').split('/')[0] ?? '');
 }
 
 function digestOf(token: string): string {
@@ -189,7 +201,9 @@ function digestOf(token: string): string {
 }
 
 /** What is known of a key for a minute; who asks meanwhile waits for the same answer. What fails is not kept. */
-function createMemory<T>(now: () => number): (key: string, ask: () => Promise<T>) => Promise<T> {
+type Memory<T> = (key: string, ask: () => Promise<T>) => Promise<T>;
+
+function createMemory<T>(now: () => number): Memory<T> {
   const known = new LRUCache<string, { until: number; answer: Promise<T> }>({ max: REVIEWS });
   return (key, ask) => {
     const cached = known.get(key);
