@@ -72,215 +72,269 @@ interface Generation {
   isLost: boolean;
 }
 
+interface State {
+  readonly disk: Disk;
+  readonly lanes: string;
+  readonly isCrowded: boolean;
+  readonly generations: Map<string, Generation>;
+  /** By their ids; where one was evicted and came again, the last one. */
+  found: Map<string, Found>;
+  /** By VLAN id. */
+  readonly owners: Map<number, string>;
+  /** A power cut took them before they were read, or after. */
+  readonly voided: WeakSet<Stimulus>;
+  /** Of processes that have ended. */
+  readonly sums: { suppressed: number; unattributed: number };
+  count: (() => AlertCounts) | undefined;
+  alerts: number;
+  broken: string | undefined;
+}
+
 /**
  * @param isCrowded Whether ids are so few that an alert which is read late may be of a lease that is forgotten: it has
  *   no owner then.
  */
 export function createAlertOracle(disk: Disk, lanes: string, isCrowded: boolean): AlertOracle {
-  const generations = new Map<string, Generation>();
-  /** By their ids; where one was evicted and came again, the last one. */
-  let found = new Map<string, Found>();
-  const owners = new Map<number, string>();
-  /** A power cut took them before they were read, or after. */
-  const voided = new WeakSet<Stimulus>();
-  /** Of processes that have ended. */
-  const sums = { suppressed: 0, unattributed: 0 };
-  let count: (() => AlertCounts) | undefined;
-  let alerts = 0;
-  let broken: string | undefined;
-
-  function fail(obligation: number, message: string): void {
-    broken ??= `obligation ${obligation}: ${message}`;
-  }
-
-  function generationOf(name: string): Generation {
-    const generation = generations.get(name) ?? { stimuli: new Map(), wasCut: false, isLost: false };
-    generations.set(name, generation);
-    return generation;
-  }
-
-  function stimulusAt(position: string): Stimulus | undefined {
-    const [name = '', offset] = position.split(':');
-    return generations.get(name)?.stimuli.get(Number(offset));
-  }
-
-  function add(lines: Iterable<string>): void {
-    for (const line of lines) {
-      const event = readEvent(line);
-      if (event === undefined) continue;
-      found.set(event.id, event);
-      check(event);
-    }
-  }
-
-  /** What an event says, by itself. */
-  function check({ position, merged, origin, seenAt, id }: Found): void {
-    if (generations.get(generationIn(position))?.isLost === true) return;
-    const stimuli = [position, ...merged].map(stimulusAt);
-    for (const [index, stimulus] of stimuli.entries()) {
-      const name = `${id} at ${[position, ...merged][index] ?? ''}`;
-      if (stimulus === undefined) {
-        fail(7, `${name} is of no alert that an engine wrote`);
-        continue;
-      }
-      const { endpoint } = stimulus;
-      if (seenAt[index] !== endpoint.id) fail(8, `${name} is of ${endpoint.id}, and it names ${seenAt.join(' ')}`);
-      if (!endpoint.resources.includes(origin.slice('dpi.'.length)))
-        fail(8, `${name} is for ${origin}, which selects it not`);
-    }
-    const [first, ...others] = stimuli.flatMap((stimulus) => stimulus ?? []);
-    for (const other of others) if (first !== undefined) checkTwins(first, other, id);
-  }
-
-  function checkTwins(first: Stimulus, other: Stimulus, id: string): void {
-    const [a, b] = [first.packet, other.packet];
-    const same =
-      a.sid === b.sid &&
-      a.source.ip === b.source.ip &&
-      a.source.port === b.source.port &&
-      a.destination.ip === b.destination.ip &&
-      // An alert without bytes is taken for one whose format has none.
-      (a.payload.length === 0 || b.payload.length === 0 || a.payload.equals(b.payload));
-    const known = first.endpoint.addresses.length > 0 && other.endpoint.addresses.length > 0;
-    const isTwin = first.endpoint !== other.endpoint && (!known || first.end !== other.end || isLoop(first));
-    if (!same || !isTwin) {
-      fail(8, `${id} merges alerts at ${first.generation}:${first.start} and ${other.generation}:${other.start}`);
-    }
-  }
-
-  /** Its two ends have the same address: nobody can tell them apart. */
-  function isLoop({ packet }: Stimulus): boolean {
-    return packet.source.ip === packet.destination.ip;
-  }
-
-  /** Looks for alerts in all events that are there, or were. */
-  function compare(isMeant: (stimulus: Stimulus) => boolean): Map<Found, number> {
-    const index = indexOf(found.values());
-    const members = new Map<Found, number>();
-    const absent: Absent = { suppressed: 0, unattributed: 0, either: 0 };
-    for (const generation of generations.values()) {
-      if (generation.isLost) continue;
-      for (const stimulus of generation.stimuli.values()) {
-        if (!isMeant(stimulus)) continue;
-        const { resources } = stimulus.endpoint;
-        const missing = resources.filter((resource) => !isTold(index, stimulus, resource, members));
-        if (missing.length > 0 && !voided.has(stimulus)) addAbsent(absent, generation, stimulus, missing);
-      }
-    }
-    compareCounts(absent);
-    return members;
-  }
-
-  /** @param members Of folds, which are counted. */
-  function isTold(index: Index, stimulus: Stimulus, resource: string, members: Map<Found, number>): boolean {
-    const { generation, start, packet, endpoint } = stimulus;
-    const own = index.places.get(`dpi.${resource} ${generation}:${start}`) ?? [];
-    const folds = (index.folds.get(`dpi.${resource} ${packet.sid} ${endpoint.id} ${generation}`) ?? []).filter(
-      ({ fold }) => fold !== undefined && fold.from <= start && start <= fold.until,
-    );
-    const events = own.length > 0 ? own : folds;
-    if (own.length === 0) for (const event of folds) members.set(event, (members.get(event) ?? 0) + 1);
-    if (events.filter(({ evicted }) => !evicted).length > 1) {
-      fail(7, `the alert at ${generation}:${start} is in the events ${events.map(({ id }) => id).join(' and ')}`);
-    }
-    return events.length > 0;
-  }
-
-  function addAbsent(absent: Absent, generation: Generation, stimulus: Stimulus, missing: readonly string[]): void {
-    const mayHaveNoOwner = (generation.wasCut || isCrowded) && missing.length === stimulus.endpoint.resources.length;
-    const isSuppressible = stimulus.packet.sid >= SUPPRESSIBLE;
-    if (isSuppressible && mayHaveNoOwner) absent.either += 1;
-    else if (isSuppressible) absent.suppressed += missing.length;
-    else if (mayHaveNoOwner) absent.unattributed += 1;
-    else fail(7, `the alert at ${stimulus.generation}:${stimulus.start} is in no event of ${missing.join(' and ')}`);
-  }
-
-  function compareCounts(absent: Absent): void {
-    const suppressed = sums.suppressed + (count?.().suppressed ?? 0);
-    const unattributed = sums.unattributed + (count?.().unattributed ?? 0);
-    const all = absent.suppressed + absent.unattributed + absent.either;
-    if (absent.suppressed > suppressed || absent.unattributed > unattributed || all > suppressed + unattributed) {
-      const counts = `${suppressed} were counted as suppressed, ${unattributed} as unattributed`;
-      fail(7, `of the alerts in no event, there are ${JSON.stringify(absent)}; ${counts}`);
-    }
-  }
-
-  function compareFolds(members: ReadonlyMap<Found, number>): void {
-    // What was read again after its event was evicted is in another fold.
-    if ([...found.values()].some(({ evicted }) => evicted)) return;
-    for (const [{ id, sid, position, fold }, held] of members) {
-      const isSure = sid < SUPPRESSIBLE && !isCrowded && generations.get(generationIn(position))?.wasCut === false;
-      if (isSure && fold?.count !== held) fail(8, `${id} counts ${fold?.count ?? 0} alerts, and is of ${held}`);
-    }
-  }
-
-  return {
-    broken: () => broken,
-    wrote(stimulus) {
-      alerts += 1;
-      generationOf(stimulus.generation).stimuli.set(stimulus.start, stimulus);
-    },
-    attached(vlan, endpointId) {
-      const owner = owners.get(vlan);
-      if (owner !== undefined && owner !== endpointId) fail(11, `${vlan} is ${endpointId}'s, and ${owner}'s`);
-      owners.set(vlan, endpointId);
-    },
-    detached(endpointId) {
-      for (const [vlan, owner] of owners) if (owner === endpointId) owners.delete(vlan);
-    },
-    journaled: add,
-    evicting(lines) {
-      for (const line of lines) {
-        const event = readEvent(line);
-        if (event !== undefined) found.set(event.id, { ...event, evicted: true });
-      }
-    },
-    unlinking(path) {
-      if (!path.startsWith(`${lanes}/`) || !path.includes('/output/')) return;
-      const ino = disk.facts(path)?.ino;
-      void compare((stimulus) => stimulus.file.ino === ino);
-    },
-    failed: (error) => fail(7, `no event could be made of an alert: ${String(error)}`),
-    counting: (counts) => void (count = counts),
-    counted(settled) {
-      const counts = count?.();
-      if (counts === undefined) return;
-      count = undefined;
-      sums.suppressed += counts.suppressed;
-      sums.unattributed += counts.unattributed;
-      const { read, copies, ...became } = counts;
-      const sum = Object.values(became).reduce((total, one) => total + one, 0);
-      if (settled ? sum !== read + copies : sum > read + copies) fail(10, `the counts are ${JSON.stringify(counts)}`);
-    },
-    ended(how, lossy) {
-      owners.clear();
-      if (how !== 'power cut') return;
-      const sizes = sizesOf(disk, lanes);
-      for (const generation of generations.values()) {
-        generation.wasCut = true;
-        if (lossy) generation.isLost = true;
-        for (const stimulus of generation.stimuli.values()) {
-          const size = sizes.get(stimulus.file.ino) ?? 0;
-          if (stimulus.endsAt > stimulus.file.start + size) voided.add(stimulus);
-        }
-      }
-    },
-    settled(lines) {
-      const evicted = [...found.values()].filter((event) => event.evicted);
-      found = new Map(evicted.map((event) => [event.id, event]));
-      add(lines);
-      compareFolds(compare(() => true));
-    },
-    facts() {
-      const events = [...found.values()];
-      return {
-        alerts,
-        merged: events.reduce((sum, { merged }) => sum + merged.length, 0),
-        folded: events.reduce((sum, { fold }) => sum + (fold === undefined ? 0 : fold.count - 1), 0),
-        suppressed: sums.suppressed,
-      };
-    },
+  const state: State = {
+    disk,
+    lanes,
+    isCrowded,
+    generations: new Map(),
+    found: new Map(),
+    owners: new Map(),
+    voided: new WeakSet(),
+    sums: { suppressed: 0, unattributed: 0 },
+    count: undefined,
+    alerts: 0,
+    broken: undefined,
   };
+  return {
+    broken: () => state.broken,
+    wrote: (stimulus) => noteWritten(state, stimulus),
+    attached: (vlan, endpointId) => noteAttached(state, vlan, endpointId),
+    detached(endpointId) {
+      for (const [vlan, owner] of state.owners) if (owner === endpointId) state.owners.delete(vlan);
+    },
+    journaled: (lines) => add(state, lines),
+    evicting: (lines) => noteEvicted(state, lines),
+    unlinking: (path) => checkUnlinking(state, path),
+    failed: (error) => fail(state, 7, `no event could be made of an alert: ${String(error)}`),
+    counting: (counts) => void (state.count = counts),
+    counted: (settled) => checkCounts(state, settled),
+    ended: (how, lossy) => noteEnd(state, how, lossy),
+    settled: (lines) => checkSettled(state, lines),
+    facts: () => factsOf(state),
+  };
+}
+
+function fail(state: State, obligation: number, message: string): void {
+  state.broken ??= `obligation ${obligation}: ${message}`;
+}
+
+function noteWritten(state: State, stimulus: Stimulus): void {
+  const { generations } = state;
+  state.alerts += 1;
+  const known = generations.get(stimulus.generation);
+  const generation = known ?? { stimuli: new Map<number, Stimulus>(), wasCut: false, isLost: false };
+  generations.set(stimulus.generation, generation);
+  generation.stimuli.set(stimulus.start, stimulus);
+}
+
+function noteAttached(state: State, vlan: number, endpointId: string): void {
+  const owner = state.owners.get(vlan);
+  if (owner !== undefined && owner !== endpointId) fail(state, 11, `${vlan} is ${endpointId}'s, and ${owner}'s`);
+  state.owners.set(vlan, endpointId);
+}
+
+function noteEvicted({ found }: State, lines: Iterable<string>): void {
+  for (const line of lines) {
+    const event = readEvent(line);
+    if (event !== undefined) found.set(event.id, { ...event, evicted: true });
+  }
+}
+
+function checkUnlinking(state: State, path: string): void {
+  if (!path.startsWith(`${state.lanes}/`) || !path.includes('/output/')) return;
+  const ino = state.disk.facts(path)?.ino;
+  void compare(state, (stimulus) => stimulus.file.ino === ino);
+}
+
+function checkCounts(state: State, settled: boolean): void {
+  const { sums } = state;
+  const counts = state.count?.();
+  if (counts === undefined) return;
+  state.count = undefined;
+  sums.suppressed += counts.suppressed;
+  sums.unattributed += counts.unattributed;
+  const { read, copies, ...became } = counts;
+  const sum = Object.values(became).reduce((total, one) => total + one, 0);
+  const isRight = settled ? sum === read + copies : sum <= read + copies;
+  if (!isRight) fail(state, 10, `the counts are ${JSON.stringify(counts)}`);
+}
+
+function noteEnd({ disk, lanes, owners, generations, voided }: State, how: string, lossy: boolean): void {
+  owners.clear();
+  if (how !== 'power cut') return;
+  const sizes = sizesOf(disk, lanes);
+  for (const generation of generations.values()) {
+    generation.wasCut = true;
+    if (lossy) generation.isLost = true;
+    for (const stimulus of generation.stimuli.values()) {
+      const size = sizes.get(stimulus.file.ino) ?? 0;
+      if (stimulus.endsAt > stimulus.file.start + size) voided.add(stimulus);
+    }
+  }
+}
+
+function checkSettled(state: State, lines: Iterable<string>): void {
+  const evicted = [...state.found.values()].filter((event) => event.evicted);
+  state.found = new Map(evicted.map((event) => [event.id, event]));
+  add(state, lines);
+  compareFolds(
+    state,
+    compare(state, () => true),
+  );
+}
+
+function factsOf({ found, alerts, sums }: State): ReturnType<AlertOracle['facts']> {
+  const events = [...found.values()];
+  return {
+    alerts,
+    merged: events.reduce((sum, { merged }) => sum + merged.length, 0),
+    folded: events.reduce((sum, { fold }) => sum + (fold === undefined ? 0 : fold.count - 1), 0),
+    suppressed: sums.suppressed,
+  };
+}
+
+function add(state: State, lines: Iterable<string>): void {
+  for (const line of lines) {
+    const event = readEvent(line);
+    if (event === undefined) continue;
+    state.found.set(event.id, event);
+    check(state, event);
+  }
+}
+
+/** What an event says, by itself. */
+function check(state: State, { position, merged, origin, seenAt, id }: Found): void {
+  const { generations } = state;
+  if (generations.get(generationIn(position))?.isLost === true) return;
+  const stimuli = [position, ...merged].map((place) => stimulusAt(state, place));
+  for (const [index, stimulus] of stimuli.entries()) {
+    const name = `${id} at ${[position, ...merged][index] ?? ''}`;
+    if (stimulus === undefined) {
+      fail(state, 7, `${name} is of no alert that an engine wrote`);
+      continue;
+    }
+    const { endpoint } = stimulus;
+    if (seenAt[index] !== endpoint.id) fail(state, 8, `${name} is of ${endpoint.id}, and it names ${seenAt.join(' ')}`);
+    if (!endpoint.resources.includes(origin.slice('dpi.'.length)))
+      fail(state, 8, `${name} is for ${origin}, which selects it not`);
+  }
+  const [first, ...others] = stimuli.flatMap((stimulus) => stimulus ?? []);
+  for (const other of others) if (first !== undefined) checkTwins(state, first, other, id);
+}
+
+function stimulusAt({ generations }: State, position: string): Stimulus | undefined {
+  const [name = '', offset] = position.split(':');
+  return generations.get(name)?.stimuli.get(Number(offset));
+}
+
+function checkTwins(state: State, first: Stimulus, other: Stimulus, id: string): void {
+  const [a, b] = [first.packet, other.packet];
+  const same =
+    a.sid === b.sid &&
+    a.source.ip === b.source.ip &&
+    a.source.port === b.source.port &&
+    a.destination.ip === b.destination.ip &&
+    // An alert without bytes is taken for one whose format has none.
+    (a.payload.length === 0 || b.payload.length === 0 || a.payload.equals(b.payload));
+  const known = first.endpoint.addresses.length > 0 && other.endpoint.addresses.length > 0;
+  const isTwin = first.endpoint !== other.endpoint && (!known || first.end !== other.end || isLoop(first));
+  if (!same || !isTwin) {
+    fail(state, 8, `${id} merges alerts at ${first.generation}:${first.start} and ${other.generation}:${other.start}`);
+  }
+}
+
+/** Its two ends have the same address: nobody can tell them apart. */
+function isLoop({ packet }: Stimulus): boolean {
+  return packet.source.ip === packet.destination.ip;
+}
+
+/** Looks for alerts in all events that are there, or were. @returns folds, with the alerts that each holds. */
+function compare(state: State, isMeant: (stimulus: Stimulus) => boolean): Map<Found, number> {
+  const { found, generations, voided } = state;
+  const index = indexOf(found.values());
+  const members = new Map<Found, number>();
+  const absent: Absent = { suppressed: 0, unattributed: 0, either: 0 };
+  for (const generation of generations.values()) {
+    if (generation.isLost) continue;
+    for (const stimulus of generation.stimuli.values()) {
+      if (!isMeant(stimulus)) continue;
+      const { resources } = stimulus.endpoint;
+      const missing = resources.filter((resource) => !isTold(state, index, stimulus, resource, members));
+      if (missing.length > 0 && !voided.has(stimulus)) addAbsent(state, absent, generation, stimulus, missing);
+    }
+  }
+  compareCounts(state, absent);
+  return members;
+}
+
+/** @param members Of folds, which are counted. */
+function isTold(
+  state: State,
+  index: Index,
+  stimulus: Stimulus,
+  resource: string,
+  members: Map<Found, number>,
+): boolean {
+  const { generation, start, packet, endpoint } = stimulus;
+  const own = index.places.get(`dpi.${resource} ${generation}:${start}`) ?? [];
+  const folds = (index.folds.get(`dpi.${resource} ${packet.sid} ${endpoint.id} ${generation}`) ?? []).filter(
+    ({ fold }) => fold !== undefined && fold.from <= start && start <= fold.until,
+  );
+  const events = own.length > 0 ? own : folds;
+  if (own.length === 0) for (const event of folds) members.set(event, (members.get(event) ?? 0) + 1);
+  if (events.filter(({ evicted }) => !evicted).length > 1) {
+    fail(state, 7, `the alert at ${generation}:${start} is in the events ${events.map(({ id }) => id).join(' and ')}`);
+  }
+  return events.length > 0;
+}
+
+function addAbsent(
+  state: State,
+  absent: Absent,
+  { wasCut }: Generation,
+  { packet, endpoint, generation, start }: Stimulus,
+  missing: readonly string[],
+): void {
+  const mayHaveNoOwner = (wasCut || state.isCrowded) && missing.length === endpoint.resources.length;
+  const isSuppressible = packet.sid >= SUPPRESSIBLE;
+  if (isSuppressible && mayHaveNoOwner) absent.either += 1;
+  else if (isSuppressible) absent.suppressed += missing.length;
+  else if (mayHaveNoOwner) absent.unattributed += 1;
+  else fail(state, 7, `the alert at ${generation}:${start} is in no event of ${missing.join(' and ')}`);
+}
+
+function compareCounts(state: State, absent: Absent): void {
+  const { sums, count } = state;
+  const suppressed = sums.suppressed + (count?.().suppressed ?? 0);
+  const unattributed = sums.unattributed + (count?.().unattributed ?? 0);
+  const all = absent.suppressed + absent.unattributed + absent.either;
+  if (absent.suppressed > suppressed || absent.unattributed > unattributed || all > suppressed + unattributed) {
+    const counts = `${suppressed} were counted as suppressed, ${unattributed} as unattributed`;
+    fail(state, 7, `of the alerts in no event, there are ${JSON.stringify(absent)}; ${counts}`);
+  }
+}
+
+function compareFolds(state: State, members: ReadonlyMap<Found, number>): void {
+  const { found, generations, isCrowded } = state;
+  // What was read again after its event was evicted is in another fold.
+  if ([...found.values()].some(({ evicted }) => evicted)) return;
+  for (const [{ id, sid, position, fold }, held] of members) {
+    const isSure = sid < SUPPRESSIBLE && !isCrowded && generations.get(generationIn(position))?.wasCut === false;
+    if (isSure && fold?.count !== held) fail(state, 8, `${id} counts ${fold?.count ?? 0} alerts, and is of ${held}`);
+  }
 }
 
 function push<T>(map: Map<string, T[]>, key: string, value: T): void {

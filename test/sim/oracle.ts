@@ -64,207 +64,248 @@ const NOTHING: Progress = {
   evicted: 0,
 };
 
-export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<string>): Oracle {
+interface State {
+  readonly disk: Disk;
+  readonly places: Places;
+  readonly taken: ReadonlySet<string>;
   /** Of acknowledged events, and of those that were found after a crash. */
-  let numbers = new Map<string, number>();
+  numbers: Map<string, number>;
   /** By number, of what retention deleted. */
-  let evicted = new Map<number, string>();
-  let lettersEvicted = new Set<number>();
+  evicted: Map<number, string>;
+  readonly lettersEvicted: Set<number>;
   /** By number; of this process. */
-  let confirmed = new Set<number>();
+  confirmed: Set<number>;
   /** As its file is seen, and as the last save that was confirmed left it. */
-  let seen = NOTHING;
-  let durable = NOTHING;
+  seen: Progress;
+  durable: Progress;
   /** Whether the disk ever lost what it said it had, and whether just now. */
-  let lost = false;
-  let fresh = false;
+  lost: boolean;
+  fresh: boolean;
+  broken: string | undefined;
+}
 
-  let broken: string | undefined;
-
-  function fail(obligation: number, message: string): void {
-    broken ??= `obligation ${obligation}: ${message}`;
-  }
-
-  function readCursor(): Progress {
-    const bytes = disk.peek(places.cursor);
-    const progress = bytes === undefined ? NOTHING : (parse(bytes.toString()) as Progress | undefined);
-    if (progress === undefined && !lost) fail(2, 'the cursor file is damaged');
-    return progress ?? NOTHING;
-  }
-
-  /** By number. */
-  function readLetters(): Map<number, string> {
-    const letters = new Map<number, string>();
-    for (const [, line] of linesOf(disk, places.letters)) {
-      const letter = parse(line) as { number: number; event?: { record: { event_id: string } } } | undefined;
-      if (letter === undefined) continue;
-      if (letters.has(letter.number) && !lost) fail(4, `event ${letter.number} is two letters`);
-      letters.set(letter.number, letter.event?.record.event_id ?? '');
-    }
-    return letters;
-  }
-
-  /** What is between two cursors is in exactly one count each. */
-  function compare(before: Progress, after: Progress): void {
-    const from = before.cursor.event;
-    const to = after.cursor.event;
-    if (to < from) fail(2, `the cursor goes back from ${from} to ${to}`);
-    let letters: Map<number, string> | undefined;
-    let delivered = 0;
-    let refusable = 0;
-    let deletable = 0;
-    for (let number = from; number < to; number++) {
-      if (confirmed.has(number)) {
-        delivered += 1;
-        continue;
-      }
-      letters ??= readLetters();
-      const isLetter = letters.has(number) || lettersEvicted.has(number);
-      if (isLetter || evicted.has(number)) {
-        if (isLetter) refusable += 1;
-        if (evicted.has(number)) deletable += 1;
-      } else fail(2, `the cursor is at ${to} and event ${number} is not settled`);
-    }
-    const counts = {
-      delivered: after.delivered - before.delivered,
-      deadLettered: after.deadLettered - before.deadLettered,
-      evicted: after.evicted - before.evicted,
-    };
-    const right =
-      counts.delivered === delivered &&
-      counts.deadLettered <= refusable &&
-      counts.evicted <= deletable &&
-      counts.delivered + counts.deadLettered + counts.evicted === to - from;
-    if (!right) {
-      const is = JSON.stringify(counts);
-      fail(2, `events ${from} to ${to}: counted ${is}, were ${delivered}, at most ${refusable} and ${deletable}`);
-    }
-  }
-
-  /** The number of each id in the journal's files. What a crash tore is no event. */
-  function readEvents(): Map<string, number> {
-    const events = new Map<string, number>();
-    for (const [number, line] of linesOf(disk, places.journal)) {
-      const id = idOf(line);
-      if (id === undefined) continue;
-      if (events.has(id)) fail(1, `${id} is in the journal twice`);
-      events.set(id, number);
-    }
-    return events;
-  }
-
+/** @param taken Ids of what the destination has. */
+export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<string>): Oracle {
+  const state: State = {
+    disk,
+    places,
+    taken,
+    numbers: new Map(),
+    evicted: new Map(),
+    lettersEvicted: new Set(),
+    confirmed: new Set(),
+    seen: NOTHING,
+    durable: NOTHING,
+    lost: false,
+    fresh: false,
+    broken: undefined,
+  };
   return {
-    broken: () => broken,
+    broken: () => state.broken,
     acknowledged(lines, end) {
-      for (const [index, line] of lines.entries()) numbers.set(idOf(line) ?? '', end - lines.length + index);
+      for (const [index, line] of lines.entries()) state.numbers.set(idOf(line) ?? '', end - lines.length + index);
     },
-    sent(items) {
-      for (const { number, id } of items) {
-        if (confirmed.has(number)) fail(3, `event ${number} was confirmed and is sent again`);
-        if (number < durable.cursor.event) fail(3, `event ${number} is sent; the cursor is at ${durable.cursor.event}`);
-        const known = numbers.get(id);
-        if (known !== undefined && known !== number && evicted.get(number) !== id)
-          fail(1, `${id} is sent as ${number} and was number ${known}`);
-      }
-    },
+    sent: (items) => noteSent(state, items),
     answered(items, outcomes) {
       for (const [index, { number }] of items.entries()) {
-        if (outcomes[index]?.is === 'delivered') confirmed.add(number);
+        if (outcomes[index]?.is === 'delivered') state.confirmed.add(number);
       }
     },
-    saved(progress) {
-      durable = progress;
-    },
-    unlinking(path) {
-      if (path.startsWith(`${places.letters}/`)) {
-        for (const [, line] of linesOfFile(disk, path)) {
-          lettersEvicted.add((parse(line) as { number: number }).number);
-        }
-      } else if (path.startsWith(`${places.journal}/`)) {
-        for (const [number, line] of linesOfFile(disk, path)) evicted.set(number, idOf(line) ?? '');
-      }
-    },
+    saved: (progress) => void (state.durable = progress),
+    unlinking: (path) => noteUnlinking(state, path),
     renamed(path) {
-      if (path !== places.cursor) return;
-      const now = readCursor();
-      compare(seen, now);
-      seen = now;
+      if (path === places.cursor) noteCursor(state);
     },
-    ended(lossy) {
-      confirmed = new Set();
-      if (lossy) {
-        lost = true;
-        fresh = true;
-      }
-      // Until the journal is opened again after that, there is nothing to compare with.
-      if (!fresh) compareWithDisk();
-    },
-    opened(journalEnd) {
-      const found = readEvents();
-      if (fresh) beginAnew(found, journalEnd);
-      fresh = false;
-      for (const [id, number] of found) numbers.set(id, number);
-    },
-    passed: (events) => readCursor().cursor.event >= events,
-    books({ delivered, deadLettered, evicted: gone, pending }, journalEnd) {
-      const sum = delivered + deadLettered + gone + pending;
-      if (sum !== journalEnd) fail(5, `the counts make ${sum}, and the journal has ${journalEnd} events`);
-    },
-    settled(status, journalEnd) {
-      if (status.pending !== 0) fail(6, `${status.pending} events are pending`);
-      const cursor = readCursor();
-      // The file of a sink that begins anew is that of before, until there is something to save.
-      const isLeft = lost && cursor.cursor.event > journalEnd;
-      if (cursor.cursor.event !== journalEnd && !isLeft)
-        fail(6, `the cursor ends at ${cursor.cursor.event} of ${journalEnd}`);
-      isSomewhere(cursor, readEvents());
-    },
-    stuck: () => fail(6, 'it does not come to an end'),
-    facts: () => ({ evicted: evicted.size, letters: readLetters().size + lettersEvicted.size }),
+    ended: (lossy) => noteEnd(state, lossy),
+    opened: (journalEnd) => noteOpened(state, journalEnd),
+    passed: (events) => readCursor(state).cursor.event >= events,
+    books: (status, journalEnd) => checkBooks(state, status, journalEnd),
+    settled: (status, journalEnd) => checkSettled(state, status, journalEnd),
+    stuck: () => fail(state, 6, 'it does not come to an end'),
+    facts: () => ({
+      evicted: state.evicted.size,
+      letters: readLetters(state).size + state.lettersEvicted.size,
+    }),
   };
+}
 
-  /** All before the cursor is somewhere, whoever sent it. */
-  function isSomewhere(progress: Progress, events: ReadonlyMap<string, number>): void {
-    if (lost) return;
-    const letters = readLetters();
-    for (const [id, number] of events) {
-      if (number >= progress.cursor.event || taken.has(id)) continue;
-      if (letters.has(number) || lettersEvicted.has(number) || evicted.has(number)) continue;
-      fail(2, `the cursor is at ${progress.cursor.event} and ${id}, number ${number}, is nowhere`);
-    }
-    for (const [number, id] of letters) {
-      const right = numbers.get(id);
-      if (right !== undefined && right !== number && evicted.get(number) !== id)
-        fail(4, `the letter ${number} holds the event of ${right}`);
-    }
-  }
+function fail(state: State, obligation: number, message: string): void {
+  state.broken ??= `obligation ${obligation}: ${message}`;
+}
 
-  /** What a crash left, before recovery. */
-  function compareWithDisk(): void {
-    const found = readEvents();
-    const evictedIds = new Set(evicted.values());
-    for (const [id, number] of numbers) {
-      const now = found.get(id);
-      if (now === undefined && !evictedIds.has(id)) fail(1, `${id}, number ${number}, was acknowledged and is lost`);
-      if (now !== undefined && now !== number) fail(1, `${id} was number ${number} and is ${now}`);
-    }
-    const cursor = readCursor();
-    if (cursor.cursor.event < durable.cursor.event) {
-      fail(2, `the cursor was saved at ${durable.cursor.event} and is at ${cursor.cursor.event}`);
-    }
-    isSomewhere(cursor, found);
-    seen = cursor;
-  }
+function readCursor(state: State): Progress {
+  const bytes = state.disk.peek(state.places.cursor);
+  const progress = bytes === undefined ? NOTHING : (parse(bytes.toString()) as Progress | undefined);
+  if (progress === undefined && !state.lost) fail(state, 2, 'the cursor file is damaged');
+  return progress ?? NOTHING;
+}
 
-  function beginAnew(found: Map<string, number>, journalEnd: number): void {
-    numbers = new Map();
-    const there = new Set(found.values());
-    evicted = new Map(Array.from({ length: journalEnd }, (_, number) => [number, '']));
-    for (const number of there) evicted.delete(number);
-    const cursor = readCursor();
-    seen = cursor.cursor.event <= journalEnd ? cursor : NOTHING;
-    durable = seen;
+/** By number. */
+function readLetters(state: State): Map<number, string> {
+  const letters = new Map<number, string>();
+  for (const [, line] of linesOf(state.disk, state.places.letters)) {
+    const letter = parse(line) as { number: number; event?: { record: { event_id: string } } } | undefined;
+    if (letter === undefined) continue;
+    if (letters.has(letter.number) && !state.lost) fail(state, 4, `event ${letter.number} is two letters`);
+    letters.set(letter.number, letter.event?.record.event_id ?? '');
   }
+  return letters;
+}
+
+/** The number of each id in the journal's files. What a crash tore is no event. */
+function readEvents(state: State): Map<string, number> {
+  const events = new Map<string, number>();
+  for (const [number, line] of linesOf(state.disk, state.places.journal)) {
+    const id = idOf(line);
+    if (id === undefined) continue;
+    if (events.has(id)) fail(state, 1, `${id} is in the journal twice`);
+    events.set(id, number);
+  }
+  return events;
+}
+
+function noteSent(state: State, items: readonly Item[]): void {
+  const { confirmed, durable, numbers, evicted } = state;
+  for (const { number, id } of items) {
+    if (confirmed.has(number)) fail(state, 3, `event ${number} was confirmed and is sent again`);
+    if (number < durable.cursor.event)
+      fail(state, 3, `event ${number} is sent; the cursor is at ${durable.cursor.event}`);
+    const known = numbers.get(id);
+    if (known !== undefined && known !== number && evicted.get(number) !== id)
+      fail(state, 1, `${id} is sent as ${number} and was number ${known}`);
+  }
+}
+
+function noteUnlinking({ disk, places, lettersEvicted, evicted }: State, path: string): void {
+  if (path.startsWith(`${places.letters}/`)) {
+    for (const [, line] of linesOfFile(disk, path)) lettersEvicted.add((parse(line) as { number: number }).number);
+  } else if (path.startsWith(`${places.journal}/`)) {
+    for (const [number, line] of linesOfFile(disk, path)) evicted.set(number, idOf(line) ?? '');
+  }
+}
+
+function noteCursor(state: State): void {
+  const now = readCursor(state);
+  compare(state, state.seen, now);
+  state.seen = now;
+}
+
+/** What is between two cursors is in exactly one count each. */
+function compare(state: State, before: Progress, after: Progress): void {
+  const from = before.cursor.event;
+  const to = after.cursor.event;
+  if (to < from) fail(state, 2, `the cursor goes back from ${from} to ${to}`);
+  const { delivered, refusable, deletable } = becameOf(state, from, to);
+  const counts = {
+    delivered: after.delivered - before.delivered,
+    deadLettered: after.deadLettered - before.deadLettered,
+    evicted: after.evicted - before.evicted,
+  };
+  const right =
+    counts.delivered === delivered &&
+    counts.deadLettered <= refusable &&
+    counts.evicted <= deletable &&
+    counts.delivered + counts.deadLettered + counts.evicted === to - from;
+  if (!right) {
+    const is = JSON.stringify(counts);
+    fail(state, 2, `events ${from} to ${to}: counted ${is}, were ${delivered}, at most ${refusable} and ${deletable}`);
+  }
+}
+
+/** How many of these events were delivered, may have been refused, and may have been deleted. */
+function becameOf(state: State, from: number, to: number): { delivered: number; refusable: number; deletable: number } {
+  const { confirmed, lettersEvicted, evicted } = state;
+  const became = { delivered: 0, refusable: 0, deletable: 0 };
+  let letters: Map<number, string> | undefined;
+  for (let number = from; number < to; number++) {
+    if (confirmed.has(number)) {
+      became.delivered += 1;
+      continue;
+    }
+    letters ??= readLetters(state);
+    const isLetter = letters.has(number) || lettersEvicted.has(number);
+    if (isLetter) became.refusable += 1;
+    if (evicted.has(number)) became.deletable += 1;
+    if (!isLetter && !evicted.has(number)) fail(state, 2, `the cursor is at ${to} and event ${number} is not settled`);
+  }
+  return became;
+}
+
+function noteEnd(state: State, lossy: boolean): void {
+  state.confirmed = new Set();
+  if (lossy) {
+    state.lost = true;
+    state.fresh = true;
+  }
+  // Until the journal is opened again after that, there is nothing to compare with.
+  if (!state.fresh) compareWithDisk(state);
+}
+
+function noteOpened(state: State, journalEnd: number): void {
+  const found = readEvents(state);
+  if (state.fresh) beginAnew(state, found, journalEnd);
+  state.fresh = false;
+  for (const [id, number] of found) state.numbers.set(id, number);
+}
+
+function checkBooks(state: State, { delivered, deadLettered, evicted, pending }: SinkStatus, journalEnd: number): void {
+  const sum = delivered + deadLettered + evicted + pending;
+  if (sum !== journalEnd) fail(state, 5, `the counts make ${sum}, and the journal has ${journalEnd} events`);
+}
+
+function checkSettled(state: State, { pending }: SinkStatus, journalEnd: number): void {
+  if (pending !== 0) fail(state, 6, `${pending} events are pending`);
+  const progress = readCursor(state);
+  const { event } = progress.cursor;
+  // The file of a sink that begins anew is that of before, until there is something to save.
+  const isLeft = state.lost && event > journalEnd;
+  if (event !== journalEnd && !isLeft) fail(state, 6, `the cursor ends at ${event} of ${journalEnd}`);
+  checkPassed(state, progress, readEvents(state));
+}
+
+/** All before the cursor is somewhere, whoever sent it. */
+function checkPassed(state: State, progress: Progress, events: ReadonlyMap<string, number>): void {
+  const { lost, taken, lettersEvicted, evicted, numbers } = state;
+  if (lost) return;
+  const letters = readLetters(state);
+  for (const [id, number] of events) {
+    if (number >= progress.cursor.event || taken.has(id)) continue;
+    if (letters.has(number) || lettersEvicted.has(number) || evicted.has(number)) continue;
+    fail(state, 2, `the cursor is at ${progress.cursor.event} and ${id}, number ${number}, is nowhere`);
+  }
+  for (const [number, id] of letters) {
+    const right = numbers.get(id);
+    if (right !== undefined && right !== number && evicted.get(number) !== id)
+      fail(state, 4, `the letter ${number} holds the event of ${right}`);
+  }
+}
+
+/** What a crash left, before recovery. */
+function compareWithDisk(state: State): void {
+  const { evicted, numbers, durable } = state;
+  const found = readEvents(state);
+  const evictedIds = new Set(evicted.values());
+  for (const [id, number] of numbers) {
+    const now = found.get(id);
+    if (now === undefined && !evictedIds.has(id))
+      fail(state, 1, `${id}, number ${number}, was acknowledged and is lost`);
+    if (now !== undefined && now !== number) fail(state, 1, `${id} was number ${number} and is ${now}`);
+  }
+  const progress = readCursor(state);
+  if (progress.cursor.event < durable.cursor.event) {
+    fail(state, 2, `the cursor was saved at ${durable.cursor.event} and is at ${progress.cursor.event}`);
+  }
+  checkPassed(state, progress, found);
+  state.seen = progress;
+}
+
+function beginAnew(state: State, found: ReadonlyMap<string, number>, journalEnd: number): void {
+  state.numbers = new Map();
+  state.evicted = new Map(Array.from({ length: journalEnd }, (_, number) => [number, '']));
+  for (const number of found.values()) state.evicted.delete(number);
+  const progress = readCursor(state);
+  state.seen = progress.cursor.event <= journalEnd ? progress : NOTHING;
+  state.durable = state.seen;
 }
 
 /** Complete lines of a segment, or of all in a folder, with their numbers. */
