@@ -292,17 +292,18 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     for (const { file, line, reason } of rules.problems.slice(0, MAX_RULE_FINDINGS)) {
       findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
     }
-    for (const { gid, sid, file, line, reason } of rules.refused.slice(0, MAX_RULE_FINDINGS)) {
-      const message = `${place({ file, line })}: rule ${gid}:${sid} is not translated for ${install.name}: ${reason}`;
+    for (const { gid, sid, by, file, line, reason } of rules.refused.slice(0, MAX_RULE_FINDINGS)) {
+      const why = by === 'setting' ? 'is left out' : `is not translated for ${install.name}`;
       findings.push({
         level: 'warning',
         subject,
-        message,
-        remedy: 'write it in the syntax of the engine, or do without',
+        message: `${place({ file, line })}: rule ${gid}:${sid} ${why}: ${reason}`,
+        remedy:
+          by === 'setting' ? 'set what it names, or do without' : 'write it in the syntax of the engine, or do without',
       });
     }
     if (rules.refused.length > MAX_RULE_FINDINGS) {
-      const message = `and ${grouped(rules.refused.length - MAX_RULE_FINDINGS)} more are not translated`;
+      const message = `and ${grouped(rules.refused.length - MAX_RULE_FINDINGS)} more are left out: dpi-agent rules check names them`;
       findings.push({ level: 'warning', subject, message });
     }
     for (const { gid, sid, kept, dropped } of rules.duplicates.slice(0, MAX_RULE_FINDINGS)) {

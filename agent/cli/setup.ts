@@ -188,7 +188,7 @@ function logProblems(loaded: ConfiguredSets, changesFile: string, log: Logger): 
     log.warn(warning, 'change of rules');
   }
   for (const { sid, file, line, reason } of refused.slice(0, MAX_RULE_WARNINGS))
-    log.warn({ sid, file, line, reason }, 'rule is not translated');
+    log.warn({ sid, file, line, reason }, 'rule is left out');
 }
 
 /**

@@ -56,7 +56,8 @@ export async function tryRules(
   try {
     await chmod(laneDirectory, 0o711);
     const sets = new Map([...names].map((name) => [name, versionOf(name, index)]));
-    const given: Candidate = { sets, ...(overrides === undefined ? {} : { overrides }) };
+    const { variables } = config;
+    const given: Candidate = { sets, variables, ...(overrides === undefined ? {} : { overrides }) };
     const admitted = await admit(given, { good: undefined, leaveOut: true, validate });
     const { candidate, refused, overridesRefused } = admitted;
     const failed = new Map<string, FailedRule & { skipped: boolean }>();

@@ -125,17 +125,18 @@ function createLayers(report: Report): Layers {
   const values: Record<string, unknown> = {};
   const origins = new Map<string, Origin>();
 
-  function add(path: Path, value: unknown, origin: Origin): void {
-    if (value === undefined || value === null) return;
+  function add(path: Path, given: unknown, origin: Origin): void {
+    if (given === undefined || given === null) return;
     const type = schemaAt(path);
-    if (type === undefined) {
+    const value = type instanceof z.ZodRecord ? splitPairs(given) : given;
+    if (type === undefined || path.at(-1) === '__proto__') {
       report(() => unknownKey(origin.locate(path, true), path));
     } else if (type instanceof z.ZodObject && !isRecord(value)) {
       report(() => createError(origin.locate(path), keyText(path), value, 'expected a mapping of keys to values'));
-    } else if (type instanceof z.ZodObject && isRecord(value)) {
+    } else if ((type instanceof z.ZodObject || type instanceof z.ZodRecord) && isRecord(value)) {
       for (const [name, member] of Object.entries(value)) add([...path, name], member, origin);
     } else {
-      // Every step is a key of the schema, so none of them is `__proto__`.
+      // Every other step is a key of the schema.
       let group = values;
       for (const step of path.slice(0, -1)) {
         const next = (group[step] ??= {});
@@ -156,6 +157,26 @@ function createLayers(report: Report): Layers {
   }
 
   return { values, add, locate };
+}
+
+/** A mapping as text: `HOME_NET=10.0.0.0/8 EXTERNAL_NET=!$HOME_NET`, or JSON. */
+function splitPairs(value: unknown): unknown {
+  if (typeof value !== 'string') return value;
+  if (value.trim().startsWith('{')) return fromJson(value);
+  const pairs = value.split(/\s+/).filter(Boolean);
+  const entries = pairs.flatMap((pair) => {
+    const [, name, text] = /^([^=]+)=(.+)$/.exec(pair) ?? [];
+    return name === undefined || text === undefined ? [] : [[name, text] as const];
+  });
+  return entries.length === pairs.length ? Object.fromEntries(entries) : value;
+}
+
+function fromJson(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return value;
+  }
 }
 
 /** Services of the cluster put variables into every container of their namespace: a Service `dpi-agent` makes

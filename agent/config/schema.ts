@@ -7,6 +7,7 @@
  */
 import { isIP } from 'node:net';
 import * as z from 'zod';
+import { asExpression, problemsOf, VARIABLE_NAME } from '../rule-variables.ts';
 import {
   about,
   boolean,
@@ -99,6 +100,15 @@ const engine = z
       });
     }
   }, ALWAYS);
+
+const variables = z
+  .record(
+    z.string().regex(VARIABLE_NAME),
+    z.preprocess((value) => asExpression(value) ?? value, z.string().min(1)),
+  )
+  .superRefine((values, context) => {
+    for (const [name, message] of problemsOf(values)) context.addIssue({ code: 'custom', path: [name], message });
+  });
 
 const RING = ['512KiB', '1GiB'] as const;
 const ringText = `a size from ${RING[0]} to ${RING[1]}, such as 4MiB`;
@@ -617,6 +627,11 @@ export const schema = z.strictObject({
     text().prefault('/etc/dpi-agent/rule-changes.conf'),
     'a path',
     'File of rules that are turned on, turned off or changed (docs/rule-tuning.md); it may be missing.',
+  ),
+  variables: about(
+    variables.prefault({}),
+    'names without $, such as HOME_NET, each with addresses, networks or ports; as text NAME=value with blanks between',
+    'What variables in rules stand for, as HOME_NET and HTTP_PORTS; those that are not named keep their defaults (docs/rules.md).',
   ),
   rulesLeaveOut: about(
     boolean().prefault(true),

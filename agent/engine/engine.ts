@@ -5,6 +5,7 @@
  * folder of output. A crash, or a change that the engine can't take while running, ends a generation and starts the
  * next.
  */
+import type { VariableValues } from '../rule-variables.ts';
 import type { Decoder } from './alert.ts';
 import type { CounterSource } from './counters.ts';
 import type { Rotation } from './rotate.ts';
@@ -39,8 +40,11 @@ export interface GenerationInput {
   /** Rule files, in the engine's own syntax, for all VLAN ids that no policy names. */
   ruleFiles: string[];
   policies: PolicyInput[];
-  /** The operator's overrides, a copy that the engine can read. */
+  /** What rules name, as far as it is set. */
+  variables?: VariableValues;
+  /** The operator's overrides, a copy that the engine can read, and what it says. */
   overridesFile?: string;
+  overrides?: string;
   /** The rule that fires on the agent's own frames, a file too; none in a replay. */
   canaryFile?: string;
   /** Format of the alerts; Suricata knows only `json`. */

@@ -8,7 +8,7 @@ import type { EngineInstall, EngineName } from './engine.ts';
 const run = promisify(execFile);
 
 /** Where installations from source put Snort, looked at after PATH. */
-const SNORT_PLACES = ['/usr/local/bin', '/usr/local/snort/bin', '/opt/snort/bin'];
+export const SNORT_PLACES = ['/usr/local/bin', '/usr/local/snort/bin', '/opt/snort/bin'];
 
 export type FindResult = { kind: 'found'; install: EngineInstall; why: string } | { kind: 'missing'; reason: string };
 
@@ -57,7 +57,8 @@ export async function findEngine(
   };
 }
 
-async function locate(nameOrPath: string, further: readonly string[] = []): Promise<string | undefined> {
+/** Where an executable is that is named by its path, or to be found on PATH and in further folders. */
+export async function locate(nameOrPath: string, further: readonly string[] = []): Promise<string | undefined> {
   const candidates =
     isAbsolute(nameOrPath) || nameOrPath.includes('/')
       ? [resolve(nameOrPath)]

@@ -99,7 +99,10 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
   return stageRules(expectedBytes === undefined ? base : { ...base, expectedBytes }, rules, 0);
 }
 
-type BaseInput = Omit<GenerationInput, 'rulesDirectory' | 'ruleFiles' | 'policies' | 'overridesFile' | 'canaryFile'>;
+type BaseInput = Omit<
+  GenerationInput,
+  'rulesDirectory' | 'ruleFiles' | 'policies' | 'variables' | 'overridesFile' | 'overrides' | 'canaryFile'
+>;
 
 /** Writes rules into a folder of their own. */
 export function stageRules(base: BaseInput, rules: EngineRules, revision: number): GenerationInput {
@@ -126,7 +129,9 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
     policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
   };
   if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;
+  if (rules.variables !== undefined) input.variables = rules.variables;
   if (rules.overrides !== undefined) {
+    input.overrides = rules.overrides;
     input.overridesFile = pathOf('overrides');
     writeFileSync(input.overridesFile, rules.overrides, { mode: 0o644 });
   }

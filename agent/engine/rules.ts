@@ -1,4 +1,5 @@
 /** Rules as an engine gets them: text that was made of the operator's files, and where each line of it came from. */
+import type { VariableValues } from '../rule-variables.ts';
 
 /** Where a rule of a staged file came from. */
 export interface Origin {
@@ -26,6 +27,8 @@ export interface EngineRules {
   /** The sets of all VLAN ids that no policy names. */
   defaults: readonly string[];
   policies: readonly RulePolicy[];
+  /** What rules name, as far as it is set. */
+  variables?: VariableValues;
   /** The operator's overrides, in the engine's language. */
   overrides?: string;
 }

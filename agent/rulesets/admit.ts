@@ -3,6 +3,7 @@
  * rule, a whole set stays as it was last good. Tries are bounded, whatever the rules are.
  */
 import type { RuleVerdict, Verdict } from '../engine/validate.ts';
+import type { VariableValues } from '../rule-variables.ts';
 import { ruleKey } from './files.ts';
 import { keepRule, type DuplicateRule, type IndexedRule, type RuleIndex } from './sets.ts';
 
@@ -33,6 +34,8 @@ export interface SetVersion {
 
 export interface Candidate {
   sets: ReadonlyMap<string, SetVersion>;
+  /** What rules name, as far as it is set. */
+  variables?: VariableValues;
   /** The operator's overrides, in the engine's language. */
   overrides?: string;
 }
@@ -80,7 +83,8 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
   const { reason } = verdict;
   const suspects = [...candidate.sets.values()].filter((set) => good?.sets.get(set.name)?.hash !== set.hash);
   for (const suspect of suspects) {
-    const alone = await validate({ sets: new Map([[suspect.name, suspect]]) });
+    const { overrides: _, ...plain } = candidate;
+    const alone = await validate({ ...plain, sets: new Map([[suspect.name, suspect]]) });
     if (alone.is === 'refused') refused.set(suspect.name, alone.reason);
   }
   candidate = withGood(candidate, good, new Set(refused.keys()));

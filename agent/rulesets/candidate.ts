@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
+import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, SetVersion } from './admit.ts';
 import { readClasses } from './classes.ts';
 import { readRuleFile, type Place } from './files.ts';
@@ -36,6 +37,8 @@ export interface CandidateOptions {
   ruleSets: readonly string[];
   /** Further sets that are used from the beginning. */
   alsoUsed: readonly string[];
+  /** What rules name, as far as it is set. */
+  variables?: VariableValues;
   overridesFile?: string;
   /** Name and version. */
   engine: string;
@@ -69,8 +72,14 @@ export async function readCandidate(
     const same = before?.sets.get(name);
     versions.set(name, same?.hash === hash ? same : await readSet(options, set, hash, changedAt, hooks));
   }
+  const { variables } = options;
   const overrides = await readOverrides(options.overridesFile);
-  return { sets, defaults, candidate: { sets: versions, ...(overrides === undefined ? {} : { overrides }) } };
+  const candidate = {
+    sets: versions,
+    ...(variables === undefined ? {} : { variables }),
+    ...(overrides === undefined ? {} : { overrides }),
+  };
+  return { sets, defaults, candidate };
 }
 
 async function readSet(
@@ -84,7 +93,7 @@ async function readSet(
   for (const { file, line, reason } of loaded.problems.slice(0, MAX_WARNINGS)) log.warn({ file, line, reason }, 'rule');
   for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_WARNINGS))
     log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
-  const failed = loaded.refused.map(({ ...rule }) => rule);
+  const failed = loaded.refused.map(({ by: _, ...rule }) => rule);
   return { name: set.name, hash, changedAt, rules: [...loaded.index.values()], failed };
 }
 
@@ -102,13 +111,14 @@ async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; chang
 }
 
 /** The same for candidates that are the same. */
-export function signatureOf({ sets, overrides }: Candidate): string {
-  return JSON.stringify([[...sets.values()].map(({ name, hash }) => `${name} ${hash}`).toSorted(), overrides]);
+export function signatureOf({ sets, variables = {}, overrides }: Candidate): string {
+  const names = [...sets.values()].map(({ name, hash }) => `${name} ${hash}`).toSorted();
+  return JSON.stringify([names, Object.entries(variables).toSorted(), overrides]);
 }
 
 /** What an engine gets of it. @param defaults Sets for all, of those that there are. */
 export function stageCandidate(
-  { sets, overrides }: Candidate,
+  { sets, variables, overrides }: Candidate,
   index: RuleIndex,
   defaults: readonly string[],
   policies: readonly RulePolicy[],
@@ -118,6 +128,7 @@ export function stageCandidate(
     files: stageSets(index, used),
     defaults: [...defaults],
     policies: policies.map(({ id, sets: named, vlans }) => ({ id, sets: [...named], vlans: [...vlans] })),
+    ...(variables === undefined ? {} : { variables }),
     ...(overrides === undefined ? {} : { overrides }),
   };
 }

@@ -10,10 +10,14 @@ import type { Logger } from 'pino';
 import type { EngineName } from '../engine/engine.ts';
 import type { GenerationOptions } from '../engine/generation.ts';
 import type { EngineRules } from '../engine/rules.ts';
-import { SURICATA_VARIABLES } from '../engine/suricata/suricata.ts';
+import { locate, SNORT_PLACES } from '../engine/find.ts';
+import { installedVariables, snortVariables } from '../engine/snort/snort.ts';
+import { suricataVariables } from '../engine/suricata/suricata.ts';
 import { judgeRules } from '../engine/validate.ts';
+import type { VariableValues } from '../rule-variables.ts';
 import type { LiveHooks } from './candidate.ts';
 import { readChanges } from './changes.ts';
+import { whyDead } from './dead.ts';
 import { openRules, type LiveRules } from './live.ts';
 import { createModifier, type Modifier } from './modify.ts';
 import { readOverrides } from './overrides.ts';
@@ -36,7 +40,9 @@ export interface RuleSettings {
   rules: readonly string[];
   ruleSets: readonly string[];
   ruleChanges: string;
-  engine: { extraConfig?: string | undefined };
+  /** What rules name, as far as it is set. */
+  variables: VariableValues;
+  engine: { extraConfig?: string | undefined; binary?: string | undefined };
 }
 
 /** Likewise, for rules that follow their files. */
@@ -67,22 +73,41 @@ export async function findConfiguredSets(
   return { sets, used };
 }
 
-/** What becomes of a rule on its way to the engine: the operator's changes, and then the translation. */
-function hooksOf(modifier: Modifier, engine: EngineName): RuleHooks {
-  const hooks: RuleHooks = { modify: (rules, set) => modifier.modify(rules, set) };
-  if (engine === 'suricata') hooks.translate = (rule) => translateRule(rule, SURICATA_VARIABLES);
-  return hooks;
+/**
+ * What becomes of a rule on its way to the engine: the operator's changes, what it names, and then the translation.
+ * `about`: what of the settings makes a difference to it.
+ */
+async function hooksOf(
+  modifier: Modifier,
+  { variables, engine: { extraConfig, binary } }: Pick<RuleSettings, 'variables' | 'engine'>,
+  engine: EngineName,
+): Promise<{ hooks: RuleHooks; about: unknown }> {
+  const modify: RuleHooks['modify'] = (rules, set) => modifier.modify(rules, set);
+  const overrides = (await readOverrides(extraConfig)) ?? '';
+  if (engine === 'snort') {
+    const path = await locate(binary ?? engine, SNORT_PLACES);
+    const known = snortVariables(variables, path === undefined ? {} : await installedVariables(path));
+    // What Lua makes of a name, only Snort knows.
+    const isPlain = (header: string): boolean =>
+      [...header.matchAll(/\$(\w+)/g)].every(([, name = '']) => !overrides.includes(name));
+    const refuse: RuleHooks['refuse'] = ({ header }) => (isPlain(header) ? whyDead(header, known) : undefined);
+    return { hooks: { modify, refuse }, about: [known, overrides] };
+  }
+  const known = suricataVariables(variables, overrides);
+  const refuse: RuleHooks['refuse'] = ({ header }) => whyDead(header, known);
+  return { hooks: { modify, refuse, translate: (rule) => translateRule(rule, known) }, about: known };
 }
 
 /** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong there. */
 export async function loadWithChanges(
-  settings: Pick<RuleSettings, 'ruleChanges'>,
+  settings: Pick<RuleSettings, 'ruleChanges' | 'variables' | 'engine'>,
   engine: EngineName,
   sets: readonly RuleSet[],
   seen?: RuleHooks['seen'],
 ): Promise<ConfiguredSets> {
   const changes = createModifier(await readChanges(settings.ruleChanges));
-  const hooks = { ...hooksOf(changes, engine), ...(seen === undefined ? {} : { seen }) };
+  const { hooks: common } = await hooksOf(changes, settings, engine);
+  const hooks = { ...common, ...(seen === undefined ? {} : { seen }) };
   return { ...(await loadSets(sets, engine, hooks)), changes };
 }
 
@@ -120,7 +145,7 @@ export function changeWarnings({ changes }: ConfiguredSets, file: string): { lin
 
 /** What an engine gets of rules that do not change. @throws Error that names an overrides file that can't be read. */
 export async function engineRulesOf(
-  settings: Pick<RuleSettings, 'engine'>,
+  settings: Pick<RuleSettings, 'variables' | 'engine'>,
   { index }: Pick<LoadedSets, 'index'>,
 ): Promise<EngineRules> {
   const defaults = [...new Set([...index.values()].flatMap((rule) => rule.sets))];
@@ -129,6 +154,7 @@ export async function engineRulesOf(
     files: stageSets(index, new Set(defaults)),
     defaults,
     policies: [],
+    variables: settings.variables,
     ...(overrides === undefined ? {} : { overrides }),
   };
 }
@@ -157,9 +183,10 @@ export async function openConfiguredRules(
     sources: sourcesOf(settings, install.name),
     ruleSets: settings.ruleSets,
     alsoUsed: settings.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
+    variables: settings.variables,
     ...(overridesFile === undefined ? {} : { overridesFile }),
     leaveOut: settings.rulesLeaveOut,
-    hooks: () => readLiveHooks(settings.ruleChanges, install.name, version),
+    hooks: () => readLiveHooks(settings, install.name, version),
     directory: join(settings.stateDirectory, 'rules'),
     engine: `${install.name} ${install.version}`,
     validate: (rules) => judgeRules({ ...engine, engineRules: () => rules }),
@@ -168,8 +195,12 @@ export async function openConfiguredRules(
 }
 
 /** @throws Error that lists what is wrong with the changes. */
-async function readLiveHooks(file: string, engine: EngineName, version: string): Promise<LiveHooks> {
-  const changes = await readChanges(file);
-  const hooks = hooksOf(createModifier(changes), engine);
-  return { hooks, hash: JSON.stringify([version, changes]), files: [file] };
+async function readLiveHooks(
+  settings: Pick<RuleSettings, 'ruleChanges' | 'variables' | 'engine'>,
+  engine: EngineName,
+  version: string,
+): Promise<LiveHooks> {
+  const changes = await readChanges(settings.ruleChanges);
+  const { hooks, about } = await hooksOf(createModifier(changes), settings, engine);
+  return { hooks, hash: JSON.stringify([version, changes, about]), files: [settings.ruleChanges] };
 }

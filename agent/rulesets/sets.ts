@@ -70,14 +70,16 @@ export interface LoadedSets {
   unlistedProblems: number;
   /** Rules that are commented out, or turned off. */
   disabled: number;
-  /** Rules that the engine can't be given, and why. */
-  refused: (Place & { set: string; gid: number; sid: number; reason: string })[];
+  /** Rules that the engine can't be given, and why: by what it lacks, or for what the rule names. */
+  refused: (Place & { set: string; gid: number; sid: number; by: 'translation' | 'setting'; reason: string })[];
 }
 
 /** What rules go through between a file and the engine; pure functions. */
 export interface RuleHooks {
   /** Turns the rules of a file on and off, and changes them; none is added or moved. Gets those commented out too. */
   modify?: (rules: readonly RuleInfo[], set: string) => RuleInfo[];
+  /** Why an enabled rule is not to be given to the engine; undefined where it is. */
+  refuse?: (rule: RuleInfo) => string | undefined;
   /** A rule in Snort's syntax as Suricata takes it, or why there is none that means the same. */
   translate?: (rule: RuleInfo) => { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
   /** Told of each rule of each file, also of those that are not loaded. */
@@ -218,10 +220,15 @@ export async function loadSets(
           hooks.seen?.({ set: set.name, rule, outcome: { kind: 'refused', reason } });
           continue;
         }
-        const translated = translate?.(rule) ?? { kind: 'rule', text: rule.text };
+        const dead = hooks.refuse?.(rule);
+        const translated =
+          dead === undefined
+            ? (translate?.(rule) ?? { kind: 'rule', text: rule.text })
+            : { kind: 'refused' as const, reason: dead };
         if (translated.kind === 'refused') {
           const { gid, sid, file, line } = rule;
-          loaded.refused.push({ set: set.name, gid, sid, file, line, reason: translated.reason });
+          const by = dead === undefined ? 'translation' : 'setting';
+          loaded.refused.push({ set: set.name, gid, sid, file, line, by, reason: translated.reason });
           hooks.seen?.({ set: set.name, rule, outcome: translated });
           continue;
         }

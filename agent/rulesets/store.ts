@@ -11,18 +11,20 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
+import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
 import { parseRules, type RuleClass } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
 
 interface Stored {
   engine: string;
+  variables?: VariableValues;
   overrides?: string;
   sets: { name: string; hash: string; changedAt: number; failed: FailedRule[] }[];
 }
 
 /** @param engine Name and version: another one may refuse what this one takes. */
-export function writeGood(directory: string, engine: string, { sets, overrides }: Candidate): void {
+export function writeGood(directory: string, engine: string, { sets, variables, overrides }: Candidate): void {
   makeDirectorySync(directory, 0o700);
   const there = new Set(readdirSync(directory));
   for (const set of sets.values()) {
@@ -35,6 +37,7 @@ export function writeGood(directory: string, engine: string, { sets, overrides }
   }
   const stored: Stored = {
     engine,
+    ...(variables === undefined ? {} : { variables }),
     ...(overrides === undefined ? {} : { overrides }),
     sets: [...sets.values()].map(({ name, hash, changedAt, failed }) => ({ name, hash, changedAt, failed })),
   };
@@ -57,7 +60,12 @@ export function readGood(directory: string, engine: string): Candidate | undefin
         .flatMap((line) => readRule(line, name));
       sets.set(name, { name, hash, changedAt, failed, rules });
     }
-    return { sets, ...(stored.overrides === undefined ? {} : { overrides: stored.overrides }) };
+    const { variables, overrides } = stored;
+    return {
+      sets,
+      ...(variables === undefined ? {} : { variables }),
+      ...(overrides === undefined ? {} : { overrides }),
+    };
   } catch {
     return undefined;
   }

@@ -48,6 +48,7 @@ const DEFAULTS: Config = {
   rules: [],
   rulesDirectory: '/usr/etc/snort/rules',
   ruleChanges: '/etc/dpi-agent/rule-changes.conf',
+  variables: {},
   ruleSets: ['kubernetes'],
   rulesLeaveOut: true,
   engine: {
@@ -483,5 +484,35 @@ describe('sinks', () => {
 
   test.each(['syslog.example.com:514', '[2001:db8::1]:6514', '10.0.0.1:1'])('syslog at %s is taken', (address) => {
     expect(config({ yaml: `sinks: { syslog: { address: "${address}" } }` }).sinks.syslog.address).toBe(address);
+  });
+});
+
+describe('variables of rules', () => {
+  test('come together from file, environment and flags, name by name', () => {
+    const yaml = 'variables:\n  HOME_NET: [10.0.0.0/8, "!10.1.0.0/16"]\n  HTTP_PORTS: 8080\n  MY_NET: 10.0.0.0/8 192.168.0.0/16\n';
+    const env = { DPI_AGENT_VARIABLES: 'EXTERNAL_NET=!$HOME_NET HTTP_PORTS=[80,8080]' };
+    expect(config({ yaml, env, flags: { variables: { MY_NET: 'any' } } }).variables).toEqual({
+      HOME_NET: '[10.0.0.0/8,!10.1.0.0/16]',
+      HTTP_PORTS: '[80,8080]',
+      MY_NET: 'any',
+      EXTERNAL_NET: '!$HOME_NET',
+    });
+    const json = '{ "HTTP_PORTS": [80, 8080] }';
+    expect(config({ env: { DPI_AGENT_VARIABLES: json } }).variables).toEqual({ HTTP_PORTS: '[80,8080]' });
+  });
+
+  test('are checked: each error has its place, the key, the value, and what is right', () => {
+    const yaml = 'variables:\n  HOME_NET: 10.0.0.300\n  A-B: any\n  HTTP_PORTS: 10.0.0.0/8\n';
+    expect(errors({ yaml })).toEqual([
+      expect.stringMatching(/^\/agent\.yaml:3:\d+: variables\.A-B: .*expected names without \$/),
+    ]);
+    expect(errors({ yaml: yaml.replace('A-B', 'AB') })).toEqual([
+      expect.stringMatching(/^\/agent\.yaml:2:13: variables\.HOME_NET: "10\.0\.0\.300": expected any, or addresses/),
+      expect.stringMatching(/^\/agent\.yaml:4:15: variables\.HTTP_PORTS: "10\.0\.0\.0\/8": expected any, or ports/),
+    ]);
+    expect(errors({ env: { DPI_AGENT_VARIABLES: 'HOME_NET' } })).toEqual([
+      expect.stringContaining('environment variable DPI_AGENT_VARIABLES: variables: "HOME_NET": expected names'),
+    ]);
+    expect(errors({ yaml: 'variables: { __proto__: any, EXTERNAL_NET: "!$HOME_NET" }\n' })).toHaveLength(2);
   });
 });

@@ -93,7 +93,29 @@ describe('snort.lua', () => {
     ]);
     const policy = readFileSync(join(folder, 'policy-2.lua'), 'utf8');
     expect(policy).toMatch(
-      /^include '.*etc\/snort\/snort_defaults\.lua'\nips = \{ id = 2, .* rules = \[\[\ninclude \/r\/b\.rules\n\]\] \}\n$/,
+      /^include '.*etc\/snort\/snort_defaults\.lua'\n(?:default_variables.*\n)+ips = \{ id = 2, .* rules = \[\[\ninclude \/r\/b\.rules\n\]\] \}\n$/,
+    );
+  });
+
+  test('sets variables, what follows from them, and what the installation has not', async () => {
+    const variables = { HOME_NET: '[10.0.0.0/8,!10.1.0.0/16]', EXTERNAL_NET: '!$HOME_NET', HTTP_PORTS: '8080', MINE: '53' };
+    await prepareSnort({}, { variables, policies: [{ id: 2, vlans: [7], ruleFiles: [] }] });
+    for (const name of ['snort.lua', 'policy-2.lua']) {
+      const lines = readFileSync(join(folder, name), 'utf8').split('\n');
+      expect(lines).toEqual(
+        expect.arrayContaining([
+          `default_variables.nets.HOME_NET = '[10.0.0.0/8,!10.1.0.0/16]'`,
+          `default_variables.nets.EXTERNAL_NET = '![10.0.0.0/8,!10.1.0.0/16]'`,
+          `default_variables.nets.SQL_SERVERS = '[10.0.0.0/8,!10.1.0.0/16]'`,
+          `default_variables.ports.HTTP_PORTS = '8080'`,
+          `default_variables.ports.FILE_DATA_PORTS = '[8080,110,143]'`,
+          `default_variables.ports.MINE = '53'`,
+          `default_variables.ports.VXLAN_PORTS = default_variables.ports.VXLAN_PORTS or '4789'`,
+        ]),
+      );
+    }
+    expect((await prepareSnort()).lua).toContain(
+      'default_variables.nets.AIM_SERVERS = default_variables.nets.AIM_SERVERS or default_variables.nets.HOME_NET\n',
     );
   });
 
@@ -255,6 +277,26 @@ describe('suricata.yaml', () => {
     const { vars, ...rest } = parse(readFileSync(join(folder, 'tenant-2.yaml'), 'utf8')) as Record<string, unknown>;
     expect(vars).toEqual(config['vars']);
     expect(rest).toMatchObject({ 'rule-files': ['/r/b.rules'] });
+  });
+
+  test('variables add to the defaults, and those of the overrides to both; behind these, which may have only some', async () => {
+    const overrides = '%YAML 1.1\n---\nvars:\n  address-groups: { HOME_NET: "[10.0.0.0/8]" }\n  port-groups: { SSH_PORTS: 2222 }\n';
+    const { text, config } = await prepare(
+      {},
+      {
+        variables: { HOME_NET: '192.168.0.0/16', HTTP_PORTS: '8080', MINE: '[53,5353]' },
+        overrides,
+        overridesFile: '/o',
+        policies: [{ id: 2, vlans: [7], ruleFiles: [] }],
+      },
+    );
+    expect(config['vars']).toMatchObject({
+      'address-groups': { HOME_NET: '[10.0.0.0/8]', EXTERNAL_NET: 'any', HTTP_SERVERS: '$HOME_NET' },
+      'port-groups': { SSH_PORTS: '2222', HTTP_PORTS: '8080', MINE: '[53,5353]', SNORT_HTTP_PORTS: '$HTTP_PORTS' },
+    });
+    expect(text.indexOf('\nvars:')).toBeGreaterThan(text.indexOf('\ninclude:'));
+    const tenant = parse(readFileSync(join(folder, 'tenant-2.yaml'), 'utf8')) as Record<string, unknown>;
+    expect(tenant['vars']).toEqual(config['vars']);
   });
 
   test('says each setting where it belongs: Suricata passes over aliases', async () => {

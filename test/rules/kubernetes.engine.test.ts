@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import type { EngineName } from '../../agent/engine/engine.ts';
-import { SURICATA_VARIABLES } from '../../agent/engine/suricata/suricata.ts';
+import { suricataVariables } from '../../agent/engine/suricata/suricata.ts';
 import { parseRules } from '../../agent/rulesets/rule.ts';
 import { translateRule } from '../../agent/rulesets/translate/translate.ts';
 import type { TestEngine } from '../support/engines.ts';
@@ -18,7 +18,7 @@ const RULES = resolve(import.meta.dirname, '../../rules/kubernetes');
 
 const TRANSLATIONS = parseRules(readFileSync(join(RULES, 'snort.rules'), 'utf8'), { file: '' }).rules.map((rule) => ({
   sid: rule.sid,
-  it: translateRule(rule, SURICATA_VARIABLES),
+  it: translateRule(rule, suricataVariables()),
 }));
 /** Suricata has no buffer for the header Authorization alone. */
 const NOT_TRANSLATED = [1000034];

@@ -181,7 +181,7 @@ describe('loadSets', () => {
       [4, `translated ${rule(4)}`],
     ]);
     expect(refused).toEqual([
-      { set: 'a', gid: 1, sid: 3, file: at('a/snort3-x.rules'), line: 1, reason: 'no such option' },
+      { set: 'a', gid: 1, sid: 3, file: at('a/snort3-x.rules'), line: 1, by: 'translation', reason: 'no such option' },
     ]);
     expect((await load(files, hooks, 'snort')).index.get('1:2')?.staged).toBe(snort);
   });

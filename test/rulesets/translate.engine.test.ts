@@ -4,7 +4,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
-import { SURICATA_VARIABLES } from '../../agent/engine/suricata/suricata.ts';
+import { suricataVariables } from '../../agent/engine/suricata/suricata.ts';
 import type { RuleInfo } from '../../agent/rulesets/rule.ts';
 import { parseRules } from '../../agent/rulesets/rule.ts';
 import { translateRule } from '../../agent/rulesets/translate/translate.ts';
@@ -25,7 +25,7 @@ const read = (text: string): RuleInfo[] => parseRules(text, { file: 'a.rules' })
 
 function translated(rules: readonly RuleInfo[]): string[] {
   return rules.flatMap((rule) => {
-    const translation = translateRule(rule, SURICATA_VARIABLES);
+    const translation = translateRule(rule, suricataVariables());
     return translation.kind === 'rule' ? [translation.text] : [];
   });
 }

@@ -28,7 +28,7 @@ interface CheckArgv {
 }
 
 export interface RuleRefusal {
-  by: 'engine' | 'translation' | 'reading';
+  by: 'engine' | 'translation' | 'setting' | 'reading';
   signature?: string;
   file?: string;
   line?: number;
@@ -102,7 +102,7 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
   const refusedByEngine = tried.failed.filter(({ skipped }) => !skipped);
   const refused: RuleRefusal[] = [
     ...problems.map(({ file, line, reason }) => ({ by: 'reading' as const, file, line, reason })),
-    ...untranslated.map((rule) => ({ by: 'translation' as const, ...passed(rule) })),
+    ...untranslated.map((rule) => ({ by: rule.by, ...passed(rule) })),
     ...refusedByEngine.map((rule) => ({ by: 'engine' as const, ...passed(rule) })),
     ...tried.refused.map(({ what, reason }) => ({ by: 'engine' as const, reason: `${what}: ${reason}` })),
   ];

@@ -1,8 +1,17 @@
 /** Snort 3: its configuration, its command line, and what it says. */
 import { existsSync, realpathSync } from 'node:fs';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { replaceFile } from '../../files/replace.ts';
+import {
+  asExpression,
+  DEFAULT_VARIABLES,
+  expand,
+  SNORT_HTTP_PORTS,
+  withValues,
+  type Variables,
+  type VariableValues,
+} from '../../rule-variables.ts';
 import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleError } from '../engine.ts';
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
@@ -67,7 +76,7 @@ export interface SnortSettings {
 export function createSnortDriver(settings: SnortSettings): EngineDriver {
   async function writeConfig(install: EngineInstall, input: GenerationInput): Promise<string> {
     for (const { id, ruleFiles } of input.policies) {
-      await writeFile(policyFile(input, id), policyLua(install, id, ruleFiles));
+      await writeFile(policyFile(input, id), policyLua(install, input, id, ruleFiles));
     }
     const path = join(input.configDirectory, 'snort.lua');
     // In one step: an engine that reloads by itself never sees a part of it.
@@ -138,6 +147,7 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
     `network = { checksum_eval = 'none' }`,
     ...(method === undefined ? [] : [`search_engine = { search_method = ${quote(method)} }`]),
     ...(settings.memoryLimit === undefined ? [] : memoryBounds(settings.memoryLimit)),
+    ...variablesLua(input.variables),
     `ips = { variables = default_variables, enable_builtin_rules = false, rules = [[`,
     ...[...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])].map(
       (file) => `include ${file}`,
@@ -162,15 +172,75 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
 const policyFile = (input: GenerationInput, id: number): string => join(input.rulesDirectory, `policy-${id}.lua`);
 
 /** A policy sees no variable of the main configuration. */
-function policyLua(install: EngineInstall, id: number, ruleFiles: readonly string[]): string {
+function policyLua(
+  install: EngineInstall,
+  { variables }: GenerationInput,
+  id: number,
+  ruleFiles: readonly string[],
+): string {
   const defaults = join(dirname(installedConfig(install.binary)), 'snort_defaults.lua');
   return [
     `include ${quote(defaults)}`,
+    ...variablesLua(variables),
     `ips = { id = ${id}, variables = default_variables, enable_builtin_rules = false, rules = [[`,
     ...ruleFiles.map((file) => `include ${file}`),
     `]] }\n`,
   ].join('\n');
 }
+
+/** What rules name, by what is set. @param installed As `installedVariables` gives it. */
+export function snortVariables(values: VariableValues, installed: VariableValues = {}): Variables {
+  const { addresses, ports } = DEFAULT_VARIABLES;
+  const defaults = { addresses, ports: { ...ports, HTTP_PORTS: SNORT_HTTP_PORTS } };
+  return withValues(withValues(defaults, installed), values);
+}
+
+/** What the installation's own configuration sets, as far as that is plain text. */
+export async function installedVariables(binary: string): Promise<VariableValues> {
+  try {
+    const config = installedConfig(binary);
+    const files = [config, join(dirname(config), 'snort_defaults.lua')];
+    const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
+    return Object.assign({}, ...texts.map(luaTexts)) as VariableValues;
+  } catch {
+    // Snort says why it does not start.
+    return {};
+  }
+}
+
+/** Names that are set to a text, as an expression. */
+function luaTexts(lua: string): VariableValues {
+  const found = lua.matchAll(
+    /^[ \t]*([A-Za-z_]\w{0,63})[ \t]*=\s*(?:'([^'\n]*)'|"([^"\n]*)"|\[\[([^\]]*)\]\])[ \t]*,?[ \t]*(?:--.*)?$/gm,
+  );
+  return Object.fromEntries(
+    [...found].map(([, name = '', ...texts]) => [name, asExpression(texts.find((text) => text !== undefined)) ?? '']),
+  );
+}
+
+/**
+ * What is set, and what follows from it, in place of what the installation has; of the rest only what it does not have.
+ * Without variables within values: in which order Snort takes them is not known.
+ */
+function variablesLua(values: VariableValues = {}): string[] {
+  const variables = snortVariables(values);
+  const depends = (value: string): boolean =>
+    [...value.matchAll(/\$(\w+)/g)].some(([, name = '']) => isSet(name, allOf(variables)[name] ?? ''));
+  const isSet = (name: string, value: string): boolean => Object.hasOwn(values, name) || depends(value);
+  const lines = (['addresses', 'ports'] as const).flatMap((kind) => {
+    const table = `default_variables.${kind === 'addresses' ? 'nets' : 'ports'}`;
+    return Object.entries(variables[kind]).map(([name, value]) => {
+      const place = `${table}.${name}`;
+      if (isSet(name, value)) return `${place} = ${quote(expand(value, variables[kind]))}`;
+      const other = /^\$(\w+)$/.exec(value)?.[1];
+      const fallback = other === undefined ? quote(expand(value, variables[kind])) : `${table}.${other}`;
+      return `${place} = ${place} or ${fallback}`;
+    });
+  });
+  return ['default_variables = default_variables or { nets = {}, ports = {} }', ...lines];
+}
+
+const allOf = ({ addresses, ports }: Variables): VariableValues => ({ ...addresses, ...ports });
 
 /** Three eighths are left to rules and pattern matcher. */
 function memoryBounds(limit: number): string[] {

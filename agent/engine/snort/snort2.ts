@@ -36,9 +36,9 @@ const ACTIONS: Readonly<Record<string, string>> = {
 };
 
 const LINES: Readonly<Record<string, string>> = {
-  var: 'ips.variables in Lua (engine.extraConfig)',
-  ipvar: 'ips.variables in Lua (engine.extraConfig)',
-  portvar: 'ips.variables in Lua (engine.extraConfig)',
+  var: 'ips.variables in Lua; here it is an entry of variables',
+  ipvar: 'ips.variables in Lua; here it is an entry of variables',
+  portvar: 'ips.variables in Lua; here it is an entry of variables',
   config: 'it in Lua (engine.extraConfig)',
   preprocessor: 'inspectors in Lua (engine.extraConfig)',
   dynamicpreprocessor: 'nothing like it',

@@ -2,7 +2,14 @@
 import { existsSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { stringify } from 'yaml';
+import { isMap, isScalar, parseDocument, stringify } from 'yaml';
+import {
+  DEFAULT_VARIABLES,
+  SNORT_HTTP_PORTS,
+  withValues,
+  type Variables,
+  type VariableValues,
+} from '../../rule-variables.ts';
 import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, GenerationInput, RuleError } from '../engine.ts';
 import { createEveDecoder } from '../readers/eve.ts';
@@ -18,41 +25,41 @@ const ALERT_FILE = 'eve.json';
 /** As Snort's. */
 const ALERT_FILE_BYTES = 64 << 20;
 
-/** The ports that Snort's own configuration takes for HTTP. */
-const SNORT_HTTP_PORTS =
-  '80,81,311,383,591,593,901,1220,1414,1741,1830,2301,2381,2809,3037,3128,3702,4343,4848,5250,6988,7000,7001,7144,7145,' +
-  '7510,7777,7779,8000,8008,8014,8028,8080,8085,8088,8090,8118,8123,8180,8181,8243,8280,8300,8800,8888,8899,9000,9060,' +
-  '9080,9090,9091,9443,9999,11371,34443,34444,41080,50002,55555';
-
 /**
- * What rules may name: the variables of Suricata's own configuration file and of Snort's. In rules for Suricata
- * `HTTP_PORTS` is any, because it finds HTTP by itself; for rules that come from Snort, `SNORT_HTTP_PORTS` is what
- * Snort takes it for.
+ * What rules may name, by what is set. For rules that come from Snort, `SNORT_HTTP_PORTS` and the like are what Snort
+ * takes those for, unless they are set too.
+ * @param values The settings. @param overrides The operator's, in YAML, whose `vars` count before those.
  */
-export const SURICATA_VARIABLES: { addresses: Record<string, string>; ports: Record<string, string> } = {
-  addresses: {
-    HOME_NET: 'any',
-    EXTERNAL_NET: 'any',
-    ...Object.fromEntries(
-      ['HTTP', 'SMTP', 'SQL', 'DNS', 'TELNET', 'AIM', 'DC', 'SSH', 'FTP', 'SIP'].map((s) => [
-        `${s}_SERVERS`,
-        '$HOME_NET',
-      ]),
-    ),
-  },
-  ports: {
-    HTTP_PORTS: 'any',
-    SHELLCODE_PORTS: '!80',
-    ORACLE_PORTS: '1024:',
-    SSH_PORTS: '22',
-    FTP_PORTS: '[21,2100,3535]',
-    SIP_PORTS: '[5060,5061,5600]',
-    MAIL_PORTS: '[110,143]',
-    FILE_DATA_PORTS: '[$HTTP_PORTS,110,143]',
-    SNORT_HTTP_PORTS: `[${SNORT_HTTP_PORTS}]`,
-    SNORT_FILE_DATA_PORTS: `[${SNORT_HTTP_PORTS},110,143]`,
-  },
-};
+export function suricataVariables(values: VariableValues = {}, overrides = ''): Variables {
+  const own = variablesOf(overrides);
+  const given = withValues(DEFAULT_VARIABLES, values);
+  const addresses = { ...given.addresses, ...own?.addresses };
+  const ports: Record<string, string> = { ...given.ports, ...own?.ports };
+  const set = { ...values, ...own?.ports };
+  ports['SNORT_HTTP_PORTS'] = Object.hasOwn(set, 'HTTP_PORTS') ? '$HTTP_PORTS' : SNORT_HTTP_PORTS;
+  ports['SNORT_FILE_DATA_PORTS'] = Object.hasOwn(set, 'FILE_DATA_PORTS')
+    ? '$FILE_DATA_PORTS'
+    : '[$SNORT_HTTP_PORTS,110,143]';
+  return { addresses, ports };
+}
+
+/** The `vars` of a configuration; undefined where it has none, or can't be read. */
+function variablesOf(yaml: string): Variables | undefined {
+  if (!yaml.includes('vars')) return undefined;
+  const document = parseDocument(yaml, { version: '1.1' });
+  const group = (name: string): VariableValues => {
+    const found: unknown = document.getIn(['vars', name]);
+    const entries = isMap(found) ? found.items : [];
+    return Object.fromEntries(
+      entries.flatMap(({ key, value }) =>
+        isScalar(key) && isScalar(value) ? [[String(key.value), String(value.source ?? value.value)]] : [],
+      ),
+    );
+  };
+  return document.errors.length === 0 && document.has('vars')
+    ? { addresses: group('address-groups'), ports: group('port-groups') }
+    : undefined;
+}
 
 const STATS_FILE = 'stats.json';
 
@@ -91,9 +98,10 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
       await writeFile(tenantFile(input, id), toYaml(ruleConfig(input, ruleFiles)));
     }
     const path = join(input.configDirectory, 'suricata.yaml');
-    // Its top-level keys take the place of ours.
+    const { vars, ...config } = suricataConfig(input, settings.memoryLimit);
+    // Its top-level keys take the place of ours before it; of variables it may have only some.
     const include = input.overridesFile === undefined ? {} : { include: [input.overridesFile] };
-    await writeFile(path, toYaml({ ...suricataConfig(input, settings.memoryLimit), ...include }));
+    await writeFile(path, toYaml({ ...config, ...include, vars }));
     return path;
   }
 
@@ -192,13 +200,15 @@ function buckets(limit: number): number {
 }
 
 /** What rules need to be loaded. A tenant sees nothing of the main configuration. */
-function ruleConfig({ configDirectory }: GenerationInput, ruleFiles: string[]): Record<string, unknown> {
+function ruleConfig(input: GenerationInput, ruleFiles: string[]): Record<string, unknown> {
+  const { configDirectory, variables, overrides } = input;
   const data = (file: string): string | undefined =>
     DATA_PLACES.map((place) => join(place, file)).find((path) => existsSync(path));
+  const { addresses, ports } = suricataVariables(variables, overrides);
   const classification = data('classification.config');
   const reference = data('reference.config');
   return {
-    vars: { 'address-groups': SURICATA_VARIABLES.addresses, 'port-groups': SURICATA_VARIABLES.ports },
+    vars: { 'address-groups': addresses, 'port-groups': ports },
     'default-rule-path': configDirectory,
     'rule-files': ruleFiles,
     ...(classification === undefined ? {} : { 'classification-file': classification }),

@@ -7,6 +7,8 @@
  * Snort does: at those on the rule's ports of which another service is known.
  */
 import { OTHER_WAY } from '../../engine/snort/snort2.ts';
+import type { Variables } from '../../rule-variables.ts';
+import { headerWords } from '../dead.ts';
 import { refuse, shown } from './refusal.ts';
 
 export interface Header {
@@ -17,15 +19,6 @@ export interface Header {
   arrow: string;
   destination: string;
   destinationPorts: string;
-}
-
-/**
- * Variables that Suricata is configured with, and what they stand for. Where a name stands for something else in Snort,
- * `SNORT_` with the name stands for that.
- */
-export interface Variables {
-  addresses: Readonly<Record<string, string>>;
-  ports: Readonly<Record<string, string>>;
 }
 
 /** A header of a rule for Suricata, and the option that says the protocol where the header can't. */
@@ -70,9 +63,13 @@ const ACTIONS = new Map([
   ['reject', 'reject'],
 ]);
 
-/** @throws Refusal for headers that Suricata has no like of. */
+/**
+ * @param variables What Suricata is configured with. Where a name stands for something else in Snort, `SNORT_` with the
+ * name stands for that.
+ * @throws Refusal for headers that Suricata has no like of.
+ */
 export function parseHeader(text: string, variables: Variables): Header {
-  const words = splitWords(text);
+  const words = headerWords(text);
   const [word = '', protocol, source, sourcePorts, arrow, destination, destinationPorts] = words;
   const action = ACTIONS.get(word) ?? refuse(`the action ${word} has no like in Suricata`);
   if (protocol === undefined) refuse('a rule without a header is for a part of Snort that Suricata does not have');
@@ -117,24 +114,6 @@ export function parseHeader(text: string, variables: Variables): Header {
 
 function header(parts: Omit<Header, 'arrow'>): Header {
   return { ...parts, protocol: parts.protocol.toLowerCase(), arrow: '->' };
-}
-
-/** Words at white space, except that between brackets, which is dropped. */
-function splitWords(text: string): string[] {
-  const words: string[] = [];
-  let word = '';
-  let depth = 0;
-  for (const character of text) {
-    if (character === '[') depth += 1;
-    if (character === ']') depth -= 1;
-    if (character !== ' ') word += character;
-    else if (depth <= 0 && word !== '') {
-      words.push(word);
-      word = '';
-    }
-  }
-  if (word !== '') words.push(word);
-  return words;
 }
 
 function checkVariables(value: string, known: Readonly<Record<string, string>>): void {

@@ -6,12 +6,13 @@
  */
 import { optionOfSnort2 } from '../../engine/snort/snort2.ts';
 import { copyGid } from '../../engine/suricata/copies.ts';
+import type { Variables } from '../../rule-variables.ts';
 import type { RuleInfo } from '../rule.ts';
 import { ruleOptions } from '../rule.ts';
 import { findBuffer, isBuffer } from './buffers.ts';
 import type { Draft, Section } from './draft.ts';
 import { createDraft, select } from './draft.ts';
-import type { Variables, Variant } from './header.ts';
+import type { Variant } from './header.ts';
 import { parseHeader, translateHeader } from './header.ts';
 import { KEYWORDS } from './keywords.ts';
 import { Refusal, refuse } from './refusal.ts';
