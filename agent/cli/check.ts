@@ -17,7 +17,8 @@ import { findEngine } from '../engine/find.ts';
 import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
-import { changeWarnings, engineRulesOf, loadConfiguredSets, noRules } from '../rulesets/open.ts';
+import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, noRules } from '../rulesets/open.ts';
+import type { RefusedBy } from '../rulesets/sets.ts';
 import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
@@ -31,6 +32,7 @@ import {
   followsCluster,
   place,
 } from './setup.ts';
+import { thresholdNotes } from './threshold-notes.ts';
 import { tryRules } from './tried.ts';
 import { hasCapability } from '../engine/sandbox.ts';
 import { whyNotInPods } from '../rights.ts';
@@ -50,6 +52,11 @@ const CAP_NET_RAW = 13;
 const CLUSTER_MILLIS = 10_000;
 /** Findings about rules that are listed; the rest is counted. */
 const MAX_RULE_FINDINGS = 20;
+const REMEDIES: Record<RefusedBy, string> = {
+  translation: 'write it in the syntax of the engine, or do without',
+  setting: 'set what it names, or do without',
+  files: 'put the file beside the rule, or do without',
+};
 
 export interface CheckArgv {
   output: string;
@@ -293,13 +300,12 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
     }
     for (const { gid, sid, by, file, line, reason } of rules.refused.slice(0, MAX_RULE_FINDINGS)) {
-      const why = by === 'setting' ? 'is left out' : `is not translated for ${install.name}`;
+      const why = by === 'translation' ? `is not translated for ${install.name}` : 'is left out';
       findings.push({
         level: 'warning',
         subject,
         message: `${place({ file, line })}: rule ${gid}:${sid} ${why}: ${reason}`,
-        remedy:
-          by === 'setting' ? 'set what it names, or do without' : 'write it in the syntax of the engine, or do without',
+        remedy: REMEDIES[by],
       });
     }
     if (rules.refused.length > MAX_RULE_FINDINGS) {
@@ -316,6 +322,18 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
         subject,
         message: `${line}: ${reason}`,
         remedy: 'correct the line or take it out',
+      });
+    }
+    const { sets, used } = await findConfiguredSets(config, install.name);
+    for (const { line, reason } of thresholdNotes(used.flatMap((name) => sets.get(name) ?? [])).slice(
+      0,
+      MAX_RULE_FINDINGS,
+    )) {
+      findings.push({
+        level: 'warning',
+        subject,
+        message: `${line}: ${reason}`,
+        remedy: 'docs/rule-tuning.md describes the policy',
       });
     }
     const nothing = noRules(rules);

@@ -122,9 +122,10 @@ export async function connect(config: Config): Promise<ApiClient & Diagnosable> 
 
 export function createDriver(config: Config, install: EngineInstall): EngineDriver {
   const { searchMethod, memoryLimit, arguments: args } = config.engine;
+  const allowScripts = config.rulesLua;
   return install.name === 'snort'
     ? createSnortDriver({ searchMethod, memoryLimit, arguments: args })
-    : createSuricataDriver({ memoryLimit, arguments: args });
+    : createSuricataDriver({ memoryLimit, allowScripts, arguments: args });
 }
 
 export interface Inspection {

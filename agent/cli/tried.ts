@@ -16,6 +16,14 @@ import type { RuleIndex } from '../rulesets/sets.ts';
 
 const MAX_WARNINGS = 10;
 
+/** A rule that needs a word, and is no error. */
+export interface PassedRule {
+  signature: string;
+  file: string;
+  line: number;
+  reason: string;
+}
+
 export interface TriedRules {
   /** What the engine loads. */
   taken: RuleIndex;
@@ -49,7 +57,7 @@ export async function tryRules(
     const options = { laneDirectory, driver, install, sandbox: { ...sandbox, session: 'shared' as const }, output };
     const exit = await validateRules({ ...options, engineRules: () => engineRules });
     warnings = driver.ruleWarnings?.(exit.output, MAX_WARNINGS) ?? [];
-    const verdict = verdictOf(exit, driver);
+    const verdict = verdictOf(exit, driver, engineRules);
     if (verdict.is === 'accepted') skipped = new Set(verdict.skipped?.map(({ file, line }) => `${file}:${line}`));
     return verdict;
   };

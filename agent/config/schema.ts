@@ -633,6 +633,11 @@ export const schema = z.strictObject({
     'names without $, such as HOME_NET, each with addresses, networks or ports; as text NAME=value with blanks between',
     'What variables in rules stand for, as HOME_NET and HTTP_PORTS; those that are not named keep their defaults (docs/rules.md).',
   ),
+  rulesLua: about(
+    boolean().prefault(false),
+    'true or false',
+    'Whether rules may run Lua scripts that come with their set (Suricata): a script does what the engine may do.',
+  ),
   rulesLeaveOut: about(
     boolean().prefault(true),
     'true or false',

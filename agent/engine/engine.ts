@@ -42,6 +42,8 @@ export interface GenerationInput {
   policies: PolicyInput[];
   /** What rules name, as far as it is set. */
   variables?: VariableValues;
+  /** Folder of the reputations that rules ask for. */
+  reputationDirectory?: string;
   /** The operator's overrides, a copy that the engine can read, and what it says. */
   overridesFile?: string;
   overrides?: string;

@@ -5,6 +5,8 @@
  *     packets.fifo                        the agent writes, the engine's group reads
  *     config/                             the engine's configuration
  *     config/rules-<number>/              its rules; a reload makes another one of these
+ *     config/iprep/                       reputations that rules ask for
+ *     config/data/                        files that rules name, under names that tell their contents
  *     output/                             the engine's: alerts
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
@@ -13,20 +15,26 @@
  *
  * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
  */
-import { chownSync, mkdirSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
 import { syncAboveSync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import { CANARY_FILE, canaryRule } from './canary.ts';
 import type { EngineName, GenerationInput } from './engine.ts';
-import { filesOf, type EngineRules } from './rules.ts';
+import { filesOf, type DataFile, type EngineRules } from './rules.ts';
 import { makeFifo, type Sandbox } from './sandbox.ts';
 
 export const GENERATION_FILE = 'generation.json';
 export const ENGINE_FILE = 'engine.pid';
 /** In a folder of rules: a `RulesRecord`. */
 export const RULES_FILE = 'rules.json';
+/** Below the configuration; the staged rules name it. */
+const DATA_FOLDER = 'data';
+/** Likewise. */
+const REPUTATION_FOLDER = 'iprep';
+export const CATEGORIES_FILE = 'categories.txt';
+export const REPUTATION_FILE = 'reputation.list';
 /** Former rules of a generation whose alerts a later agent may still read. */
 const KEPT_RULES = 4;
 
@@ -47,6 +55,8 @@ export interface RulesRecord {
   defaults: readonly string[];
   /** The sets of each file, by its name. */
   files: Record<string, readonly string[]>;
+  /** Names in config/data/; absent where there are none. */
+  data?: readonly string[];
 }
 
 export interface FolderOptions {
@@ -101,7 +111,14 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
 
 type BaseInput = Omit<
   GenerationInput,
-  'rulesDirectory' | 'ruleFiles' | 'policies' | 'variables' | 'overridesFile' | 'overrides' | 'canaryFile'
+  | 'rulesDirectory'
+  | 'ruleFiles'
+  | 'policies'
+  | 'variables'
+  | 'reputationDirectory'
+  | 'overridesFile'
+  | 'overrides'
+  | 'canaryFile'
 >;
 
 /** Writes rules into a folder of their own. */
@@ -114,7 +131,11 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
     since: Date.now() * 1000,
     defaults: rules.defaults,
     files: Object.fromEntries(rules.files.map(({ name, sets }) => [name, sets])),
+    ...(rules.data === undefined ? {} : { data: rules.data.map(({ name }) => name) }),
   };
+  stageData(base.configDirectory, rules.data ?? []);
+  const reputationDirectory = join(base.configDirectory, REPUTATION_FOLDER);
+  if (rules.reputation !== undefined) stageReputation(reputationDirectory, rules.reputation);
   writeFileSync(pathOf(RULES_FILE), JSON.stringify(record));
   const paths = (sets: readonly string[]): string[] => filesOf(rules, sets).map(({ name }) => pathOf(name));
   const { mode, fifo, configDirectory, outputDirectory, output, expectedBytes } = base;
@@ -129,6 +150,7 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
     policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
   };
   if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;
+  if (rules.reputation !== undefined) input.reputationDirectory = reputationDirectory;
   if (rules.variables !== undefined) input.variables = rules.variables;
   if (rules.overrides !== undefined) {
     input.overrides = rules.overrides;
@@ -138,9 +160,45 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
   return input;
 }
 
+/** A file that is there has the same content: its name says so. */
+function stageData(configDirectory: string, data: readonly DataFile[]): void {
+  if (data.length === 0) return;
+  const directory = join(configDirectory, DATA_FOLDER);
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  const there = new Set(readdirSync(directory));
+  for (const { name, content } of data) {
+    if (!there.has(name)) replaceFileSync(join(directory, name), content, 0o644);
+  }
+}
+
+/** In place: an engine that reloads reads the files that it was started with. */
+function stageReputation(directory: string, { categories, list }: NonNullable<EngineRules['reputation']>): void {
+  mkdirSync(directory, { recursive: true, mode: 0o755 });
+  replaceFileSync(join(directory, CATEGORIES_FILE), categories, 0o644);
+  replaceFileSync(join(directory, REPUTATION_FILE), list, 0o644);
+}
+
 /** Those long before are not needed to read what is left of the alerts. */
 export async function forgetRules(configDirectory: string, revision: number): Promise<void> {
   await rm(join(configDirectory, `rules-${revision - KEPT_RULES}`), { recursive: true, force: true });
+  const directory = join(configDirectory, DATA_FOLDER);
+  if (!existsSync(directory)) return;
+  const records = ruleFolders(dirname(configDirectory)).map(dataOf);
+  // What one needs that can't be read is not known.
+  if (records.includes(undefined)) return;
+  const used = new Set(records.flat());
+  const unused = (await readdir(directory)).filter((name) => !used.has(name));
+  await Promise.all(unused.map((name) => rm(join(directory, name), { force: true })));
+}
+
+/** What the rules in a folder name beside themselves; undefined where that can't be read. */
+function dataOf(folder: string): readonly string[] | undefined {
+  try {
+    const record = JSON.parse(readFileSync(join(folder, RULES_FILE), 'utf8')) as RulesRecord;
+    return record.data ?? [];
+  } catch {
+    return undefined;
+  }
 }
 
 /** @throws Error that names the first folder on the way that the engine's user can't pass through. */

@@ -21,9 +21,22 @@ export interface StagedFile {
   origins: readonly Origin[];
 }
 
+/** What a rule names beside itself: the engine gets it as `data/<name>` below its configuration. */
+export interface DataFile {
+  /** Begins with what tells its content from any other; of word characters, `.`, `+` and `-`. */
+  name: string;
+  /** The operator's. */
+  file: string;
+  content: Buffer;
+}
+
 /** Everything of rules and overrides that an engine inspects by; one that runs can go from one to the next. */
 export interface EngineRules {
   files: readonly StagedFile[];
+  /** What they name beside themselves. */
+  data?: readonly DataFile[];
+  /** Reputations of addresses that they ask for, in Suricata's formats. */
+  reputation?: { categories: string; list: string } | undefined;
   /** The sets of all VLAN ids that no policy names. */
   defaults: readonly string[];
   policies: readonly RulePolicy[];
@@ -47,8 +60,12 @@ export function filesOf({ files }: Pick<EngineRules, 'files'>, sets: readonly st
 }
 
 /** Puts the operator's files and lines into what an engine says of staged ones, in whatever folder they lie. */
-export function unstage(text: string, files: readonly StagedFile[]): string {
-  let result = text;
+export function unstage(text: string, { files, data = [] }: Pick<EngineRules, 'files' | 'data'>): string {
+  let result = text.replaceAll(/[^\s"']*\/rules-\d+\/overrides\b/g, 'engine.extraConfig');
+  for (const { name, file } of data) {
+    const escaped = name.replaceAll(/[.+]/g, String.raw`\$&`);
+    result = result.replaceAll(new RegExp(`(?:[^\\s"']*/)?data/${escaped}`, 'g'), () => file);
+  }
   for (const { name, origins } of files) {
     const pattern = new RegExp(`[^\\s"]*/${name.replaceAll('.', '\\.')}(?:(:| at line )(\\d+))?`, 'g');
     result = result.replace(pattern, (whole, between: string | undefined, line: string | undefined) => {
@@ -57,6 +74,18 @@ export function unstage(text: string, files: readonly StagedFile[]): string {
     });
   }
   return result;
+}
+
+/** Where the rules stand that name a file that a text is about. */
+export function placesOfData(text: string, { files, data = [] }: Pick<EngineRules, 'files' | 'data'>): Origin[] {
+  const names = data.filter(({ file }) => text.includes(file)).map(({ name }) => `data/${name}`);
+  if (names.length === 0) return [];
+  return files.flatMap(({ text: staged, origins }) =>
+    staged
+      .split('\n')
+      .flatMap((line, index) => (names.some((name) => line.includes(name)) ? [originOf(origins, index + 1)] : []))
+      .filter((origin) => origin !== undefined),
+  );
 }
 
 /** Whose line it is, of origins in order. */

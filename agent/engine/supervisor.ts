@@ -165,7 +165,7 @@ export function engineError(
   exit: EngineExit,
 ): EngineError {
   const how = exit.signal !== null ? `was ended by ${exit.signal}` : `ended with status ${exit.code ?? 'unknown'}`;
-  const output = unstage(exit.output, options.engineRules().files);
+  const output = unstage(exit.output, options.engineRules());
   const reason = options.driver
     .ruleErrors(output, 3)
     .map((e) => (e.file === undefined ? e.reason : `${e.file}:${e.line}: ${e.reason}`));

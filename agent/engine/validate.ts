@@ -9,7 +9,7 @@ import type { EngineDriver, RuleError } from './engine.ts';
 import { boundedOutput, exitOf, type EngineExit } from './exit.ts';
 import { layOut } from './folder.ts';
 import type { GenerationOptions } from './generation.ts';
-import { unstage } from './rules.ts';
+import { placesOfData, unstage, type EngineRules } from './rules.ts';
 import { spawnSandboxed } from './sandbox.ts';
 
 /** What checking rules may cost. */
@@ -69,7 +69,7 @@ export async function validateRules(
     child.stderr?.setEncoding('utf8').on('data', output.add);
     const limit = enforce(limits, child);
     preferForKill(child.pid);
-    const exit = await exitOf(child, () => unstage(output.text(), rules.files));
+    const exit = await exitOf(child, () => unstage(output.text(), rules));
     const stopped = limit.end();
     return stopped === undefined ? exit : { ...exit, stopped };
   } finally {
@@ -86,11 +86,11 @@ export async function judgeRules(options: ValidationOptions): Promise<Verdict> {
   const validation = await validateRules(options, limits).catch((error: unknown) => {
     throw new Error(`${options.install.name} cannot be started: ${messageOf(error)}`);
   });
-  return verdictOf(validation, options.driver);
+  return verdictOf(validation, options.driver, options.engineRules());
 }
 
 /** What a validation says of the rules, by the places that they came from. */
-export function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
+export function verdictOf(exit: Validation, driver: EngineDriver, rules: EngineRules): Verdict {
   if (exit.code === 0 && exit.stopped === undefined) {
     return { is: 'accepted', skipped: verdictsOf(driver.skippedRules?.(exit.output, MAX_ERRORS) ?? []) };
   }
@@ -100,7 +100,16 @@ export function verdictOf(exit: Validation, driver: EngineDriver): Verdict {
     exit.stopped ??
     found.map((error) => error.reason)[0] ??
     `${driver.name} ended with ${exit.signal ?? exit.code ?? 'nothing'}: ${last}`;
-  return { is: 'refused', reason, errors: exit.stopped === undefined ? verdictsOf(found) : [] };
+  return { is: 'refused', reason, errors: exit.stopped === undefined ? verdictsOf(placed(found, rules)) : [] };
+}
+
+/** What an engine says of a file that rules name, without saying of which rule, it says of each of those. */
+function placed(errors: readonly RuleError[], rules: EngineRules): RuleError[] {
+  return errors.flatMap((error) => {
+    if (error.file !== undefined) return [error];
+    const places = placesOfData(error.reason, rules);
+    return places.length === 0 ? [error] : places.map(({ file, fileLine }) => ({ ...error, file, line: fileLine }));
+  });
 }
 
 /** Reasons for each rule, without those that only follow from its own; at most `MAX_REASONS` of one. */

@@ -39,7 +39,7 @@ export async function replaceFile(
 }
 
 /** As `replaceFile`, and nothing else runs until the disk has it. */
-export function replaceFileSync(path: string, content: string, mode: number): void {
+export function replaceFileSync(path: string, content: string | Uint8Array, mode: number): void {
   const next = nextTo(path);
   withFileSync(openSync(next, 'w', mode), (fd) => {
     writeFileSync(fd, content);

@@ -25,8 +25,10 @@ export async function changeRules(parts: Parts, rules: EngineRules, proofMillis:
   if (generation === undefined) return undefined;
   // Told before it reads packets, it may not listen yet.
   if (state.readingSince === undefined) return 'its engine is starting';
-  // What overrides set, Suricata reads only when it starts, and Snort not always while it runs.
-  const overridden = rules.overrides !== generation.rules().overrides;
+  // What overrides set, and categories, Suricata reads only when it starts, and Snort not always while it runs.
+  const before = generation.rules();
+  const overridden =
+    rules.overrides !== before.overrides || rules.reputation?.categories !== before.reputation?.categories;
   if (overridden && engineName === 'suricata') return startAnew(parts, proofMillis);
   const failure = await changeInPlace(parts, generation, rules, proofMillis);
   return failure !== undefined && overridden ? startAnew(parts, proofMillis) : failure;

@@ -218,7 +218,7 @@ function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isE
     unparsable,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
     started: hasStarted,
-    skipped: options.driver.skippedRules?.(unstage(exit.output, options.engineRules().files), MAX_SKIPPED) ?? [],
+    skipped: options.driver.skippedRules?.(unstage(exit.output, options.engineRules()), MAX_SKIPPED) ?? [],
     ...(exit.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, exit) }),
   };
 }

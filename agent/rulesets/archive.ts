@@ -5,20 +5,25 @@
  *     <folder>/<name>                  files of the first folder with rules
  *     <folder>/<its folders>/<name>    files of any other: two files of one name are two files
  *
+ * Files that rules name (data.ts) lie where they lay, seen from the rules.
+ *
  * Invariants: nothing is written outside the folder, whatever the names are, and nothing but plain files: an archive
  * that tries more is refused. Bounded: entries, unpacked bytes, and how many times its own size that may be.
  */
-import { createReadStream } from 'node:fs';
-import { mkdir, open, stat } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { constants, createReadStream } from 'node:fs';
+import { copyFile, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
 import { pipeline as connect, Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isNativeError } from 'node:util/types';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { openPromise, type Entry } from 'yauzl';
+import { CATEGORIES_FILE } from '../engine/folder.ts';
 import { errorCode } from '../files/errors.ts';
 import { isTar, kindOf, MAGIC_BYTES } from '../files/magic.ts';
+import { mentionedFiles } from './data.ts';
+import { LIST_NAME } from './reputation.ts';
 
 const MAX_ENTRIES = 10_000;
 export const MAX_UNPACKED_BYTES = 256 << 20;
@@ -27,7 +32,12 @@ const MAX_RATIO = 250;
 const ALWAYS_BYTES = 8 << 20;
 const MAX_FOLDER_NAME = 100;
 /** What goes beside the rules: what they may be used for, and what their classes and references mean. */
-const KEPT = /^(?:LICENSE|COPYING|VRT-License)(?:\.txt)?$|^(?:classification|reference)\.config$/i;
+const KEPT =
+  /^(?:LICENSE|COPYING|VRT-License)(?:\.txt)?$|^(?:(?:classification|reference|threshold)\.config|threshold\.conf)$/i;
+/** Where files wait that rules may name. */
+const ASIDE = '.aside';
+/** A step of the path of such a file: nothing hidden, and no blanks. */
+const DATA_STEP = /^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/;
 /** What may hold rules that are not looked for there. */
 const INNER = /\.(?:tar|tgz|gz|zip|bz2|xz|7z|rar)$/i;
 
@@ -130,7 +140,7 @@ async function unpackTar(bytes: Readable, directory: string): Promise<Unpacked> 
     else entry.resume();
   }
   await reading;
-  return shelf.result();
+  return shelf.finish();
 }
 
 async function unpackZip(file: string, directory: string, limit: Limit): Promise<Unpacked> {
@@ -141,6 +151,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
     for await (const entry of archive.eachEntry()) {
       const target = await shelf.place(entry.fileName, linkOf(entry));
       if (target === undefined) continue;
+      if (!entry.canDecodeFileData() && isAside(target)) continue;
       if (!entry.canDecodeFileData()) {
         const how = entry.isEncrypted() ? 'encrypted' : `packed in a way (${entry.compressionMethod}) that is not read`;
         throw new ArchiveError(`${entry.fileName} is ${how}`);
@@ -152,7 +163,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
   } finally {
     archive.close();
   }
-  return shelf.result();
+  return shelf.finish();
 }
 
 /** Of an archive that was made on Unix: what a file is is in the upper half. */
@@ -179,6 +190,8 @@ function leadsOut(name: string): ArchiveError {
 /** Decides where each entry goes, and refuses those that try more. */
 function createShelf(directory: string) {
   const taken = new Set<string>();
+  /** Files that rules may name, by their path in the archive, until all rules are there. */
+  const aside = new Map<string, string>();
   /** By the folder's name in the archive; the first one's files need no folder. */
   const folders = new Map<string, string>();
   let entries = 0;
@@ -205,9 +218,10 @@ function createShelf(directory: string) {
     const steps = name.split('/').filter((step) => step !== '' && step !== '.');
     if (name.startsWith('/') || steps.includes('..') || name.includes('\0')) throw leadsOut(name);
     const last = steps.pop() ?? '';
-    const safe = name.endsWith('/') ? undefined : safeName(last);
+    if (name.endsWith('/')) return undefined;
+    const safe = safeName(last);
     if (INNER.test(last)) inner ??= name;
-    if (safe === undefined) return undefined;
+    if (safe === undefined) return link === undefined ? putAside([...steps, last]) : undefined;
     const isRules = safe.endsWith('.rules');
     if (link !== undefined) {
       if (isRules) throw new ArchiveError(`${name} is a ${link}, not a file: it is not used`);
@@ -224,13 +238,65 @@ function createShelf(directory: string) {
     return target;
   }
 
-  return { place, result: (): Unpacked => (inner === undefined ? {} : { inner }) };
+  async function putAside(steps: readonly string[]): Promise<string | undefined> {
+    const path = steps.join('/');
+    if (steps.length === 0 || aside.has(path) || !steps.every((step) => DATA_STEP.test(step))) return undefined;
+    await mkdir(join(directory, ASIDE), { recursive: true });
+    const target = join(directory, ASIDE, String(aside.size));
+    aside.set(path, target);
+    return target;
+  }
+
+  /** Brings the files that rules name to their places, seen from the rules or from the top; the others go. */
+  async function finish(): Promise<Unpacked> {
+    const named = await filesNamed([...taken].filter((file) => file.endsWith('.rules')));
+    for (const [path, from] of aside) {
+      const places = [...folders].flatMap(([folder, name]) => {
+        const prefix = folder === '' ? '' : `${folder}/`;
+        return path.startsWith(prefix) ? [join(directory, name, path.slice(prefix.length))] : [];
+      });
+      for (const target of [...places, join(directory, path)]) {
+        const isNamed = named.has(target) || isListOf(target, named);
+        if (!isNamed || taken.has(target)) continue;
+        taken.add(target);
+        await mkdir(dirname(target), { recursive: true, mode: 0o755 });
+        await copyFile(from, target, constants.COPYFILE_EXCL).catch(ifThere);
+      }
+    }
+    await rm(join(directory, ASIDE), { recursive: true, force: true });
+    return inner === undefined ? {} : { inner };
+  }
+
+  /** Where files may be that rules name: beside these, or below the set's folder. */
+  async function filesNamed(rules: readonly string[]): Promise<Set<string>> {
+    const named = new Set<string>();
+    for (const file of rules) {
+      for (const path of mentionedFiles(await readFile(file, 'latin1')))
+        for (const folder of [dirname(file), directory]) named.add(join(folder, path));
+    }
+    return named;
+  }
+
+  return { place, finish };
 }
 
-/** Undefined for what is not taken. */
+/** Reputations lie beside their categories. */
+function isListOf(target: string, named: ReadonlySet<string>): boolean {
+  return LIST_NAME.test(basename(target)) && named.has(join(dirname(target), CATEGORIES_FILE));
+}
+
+/** Whether it is one of the files that rules may name. */
+const isAside = (target: string): boolean => basename(dirname(target)) === ASIDE;
+
+/** Undefined for what is no rule file, and what does not go beside them. */
 function safeName(name: string): string | undefined {
   if (/^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/.test(name) && (name.endsWith('.rules') || KEPT.test(name))) return name;
   return undefined;
+}
+
+/** One that could not be unpacked is missing where a rule names it, and told of there. */
+function ifThere(error: unknown): void {
+  if (errorCode(error) !== 'ENOENT') throw error;
 }
 
 async function writer(path: string) {

@@ -6,14 +6,16 @@ import type { Logger } from 'pino';
 import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, SetVersion } from './admit.ts';
-import { readClasses } from './classes.ts';
+import { CLASSES_FILE, readClasses, readReferenceTypes, REFERENCES_FILE } from './classes.ts';
+import { dataFingerprint } from './data.ts';
 import { readRuleFile, type Place } from './files.ts';
 import { readOverrides } from './overrides.ts';
 import {
-  classFilesOf,
+  besideOf,
   defaultSets,
   findSets,
   loadSets,
+  namedBy,
   stageSets,
   type RuleHooks,
   type RuleIndex,
@@ -102,11 +104,16 @@ const place = ({ file, line }: Place): string => `${file}:${line}`;
 async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; changedAt: number }> {
   const hash = createHash('sha256').update(salt);
   let changedAt = 0;
-  for (const { path, syntax } of set.files) {
+  for (const { path, syntax, root = dirname(path) } of set.files) {
     changedAt = Math.max(changedAt, (await stat(path)).mtimeMs);
-    hash.update(`\0${path}\0${syntax}\0`).update(await readRuleFile(path));
+    const text = await readRuleFile(path);
+    hash
+      .update(`\0${path}\0${syntax}\0`)
+      .update(text)
+      .update(dataFingerprint(text, path, root));
   }
-  for (const file of classFilesOf(set)) hash.update(`\0${file}\0${JSON.stringify([...readClasses(file)])}`);
+  for (const file of besideOf(set, CLASSES_FILE)) hash.update(`\0${file}\0${JSON.stringify([...readClasses(file)])}`);
+  for (const file of besideOf(set, REFERENCES_FILE)) hash.update(JSON.stringify([...readReferenceTypes(file)]));
   return { hash: hash.digest('hex'), changedAt: Math.round(changedAt) };
 }
 
@@ -126,6 +133,7 @@ export function stageCandidate(
   const used = new Set([...defaults, ...policies.flatMap((policy) => policy.sets)].filter((name) => sets.has(name)));
   return {
     files: stageSets(index, used),
+    ...namedBy(index, used),
     defaults: [...defaults],
     policies: policies.map(({ id, sets: named, vlans }) => ({ id, sets: [...named], vlans: [...vlans] })),
     ...(variables === undefined ? {} : { variables }),
@@ -134,14 +142,21 @@ export function stageCandidate(
 }
 
 /** Files and folders by which a candidate may become another one. */
-export async function pathsOf({ sources, hooks, overridesFile }: CandidateOptions): Promise<string[]> {
+export async function pathsOf(
+  { sources, hooks, overridesFile }: CandidateOptions,
+  { sets }: Candidate,
+): Promise<string[]> {
+  const named = [...sets.values()].flatMap(({ rules }) =>
+    rules.flatMap(({ data = [], reputation }) => [...data.map(({ file }) => file), ...(reputation?.files ?? [])]),
+  );
   const files = [...(await findSets(sources)).values()].flatMap((set) => [
     ...set.files.map(({ path }) => path),
-    ...classFilesOf(set),
+    ...besideOf(set, CLASSES_FILE),
+    ...besideOf(set, REFERENCES_FILE),
   ]);
   const further = (await hooks?.())?.files ?? [];
   // A link on the way may be swapped: folders too.
-  const folders = [...new Set(files.map((path) => dirname(path)))];
+  const folders = [...new Set([...files, ...named].map((path) => dirname(path)))];
   const overrides = overridesFile === undefined || overridesFile === '' ? [] : [overridesFile];
-  return [sources.rulesDirectory, ...sources.paths, ...folders, ...files, ...further, ...overrides];
+  return [sources.rulesDirectory, ...sources.paths, ...folders, ...files, ...new Set(named), ...further, ...overrides];
 }

@@ -89,6 +89,8 @@ export const BUILT_IN_VOCABULARY: RuleVocabulary = {
 
 /** What defines classes, beside rule files and in the engines' folders. */
 export const CLASSES_FILE = 'classification.config';
+/** Likewise types of references. */
+export const REFERENCES_FILE = 'reference.config';
 const MAX_FILE_BYTES = 1 << 20;
 const MAX_ENTRIES = 10_000;
 
@@ -128,7 +130,7 @@ export function loadVocabulary(engine: string | undefined, own: readonly string[
   const engines = engine === undefined ? [] : [engine];
   const classes = [...engines, ...own].map((directory) => parseClasses(readSmall(join(directory, CLASSES_FILE))));
   const references = (directory: string): Map<string, string> =>
-    parseReferenceTypes(readSmall(join(directory, 'reference.config')));
+    parseReferenceTypes(readSmall(join(directory, REFERENCES_FILE)));
   return {
     classes: new Map([BUILT_IN_VOCABULARY.classes, ...classes].flatMap((map) => [...map])),
     references: new Map(
@@ -152,6 +154,11 @@ export function readClasses(path: string): Map<string, RuleClass> {
   return parseClasses(readSmall(path));
 }
 
+/** Likewise of types of references. */
+export function readReferenceTypes(path: string): Map<string, string> {
+  return parseReferenceTypes(readSmall(path));
+}
+
 /** A rule's class, as its own set defines it before all others; undefined where nobody knows it. */
 export function classOf(
   { classtype, ownClass }: Pick<RuleInfo, 'classtype' | 'ownClass'>,
@@ -160,10 +167,17 @@ export function classOf(
   return ownClass ?? classes.get(classtype.toLowerCase());
 }
 
-/** A reference as a link, where its type has one: http or https, printable ASCII. */
-export function linkOf({ type, id }: { type: string; id: string }, { references }: RuleVocabulary): string | undefined {
+/**
+ * A reference as a link, where its type has one: http or https, printable ASCII.
+ * @param own What the rule's own set says of types, before all others.
+ */
+export function linkOf(
+  { type, id }: { type: string; id: string },
+  { references }: RuleVocabulary,
+  own: Readonly<Record<string, string>> = {},
+): string | undefined {
   const kind = type.toLowerCase();
-  const prefix = references.get(kind);
+  const prefix = Object.hasOwn(own, kind) ? own[kind] : references.get(kind);
   if (prefix === undefined) return undefined;
   const rest = kind === 'cve' ? id.replace(/^cve-/i, '') : id;
   const text = kind === 'url' && /^https?:\/\//i.test(rest) ? rest : `${prefix}${rest}`;

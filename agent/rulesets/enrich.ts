@@ -58,7 +58,9 @@ export function ruleFacts(rule: RuleInfo, vocabulary: RuleVocabulary = BUILT_IN_
   const facts: RuleFacts = {
     classtype: rule.classtype,
     references: rule.references.map(({ type, id }) => `${type},${id}`),
-    links: [...new Set(rule.references.flatMap((reference) => linkOf(reference, vocabulary) ?? []))],
+    links: [
+      ...new Set(rule.references.flatMap((reference) => linkOf(reference, vocabulary, rule.ownReferences) ?? [])),
+    ],
     cves,
     text: onOneLine(rule.text),
     ...attackFacts(rule, cves),

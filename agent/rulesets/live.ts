@@ -173,7 +173,10 @@ function noRules({ candidate, refused }: Admitted): string {
 function follow(live: LiveState, users: Users): () => void {
   live.users = users;
   keepGood(live.options, live.current.candidate);
-  const unwatch = watchFiles({ paths: () => pathsOf(live.options), changed: () => void requestChange(live) });
+  const unwatch = watchFiles({
+    paths: () => pathsOf(live.options, live.current.candidate),
+    changed: () => void requestChange(live),
+  });
   return () => {
     unwatch();
     live.users = undefined;
@@ -301,8 +304,8 @@ function compose({ users }: LiveState, candidate: Candidate, defaults: readonly 
 }
 
 function isSame(a: EngineRules, b: EngineRules): boolean {
-  const about = ({ files, ...rest }: EngineRules): string =>
-    JSON.stringify([rest, files.map(({ text, sets }) => [sets, text])]);
+  const about = ({ files, data = [], ...rest }: EngineRules): string =>
+    JSON.stringify([rest, data.map(({ name }) => name), files.map(({ text, sets }) => [sets, text])]);
   return about(a) === about(b);
 }
 

@@ -25,6 +25,7 @@ import {
   defaultSets,
   findSets,
   loadSets,
+  namedBy,
   stageSets,
   unknownSet,
   type LoadedSets,
@@ -42,6 +43,8 @@ export interface RuleSettings {
   ruleChanges: string;
   /** What rules name, as far as it is set. */
   variables: VariableValues;
+  /** Whether they may run scripts that come with them. */
+  rulesLua: boolean;
   engine: { extraConfig?: string | undefined; binary?: string | undefined };
 }
 
@@ -73,13 +76,15 @@ export async function findConfiguredSets(
   return { sets, used };
 }
 
+type HookSettings = Pick<RuleSettings, 'variables' | 'rulesLua' | 'engine'>;
+
 /**
  * What becomes of a rule on its way to the engine: the operator's changes, what it names, and then the translation.
  * `about`: what of the settings makes a difference to it.
  */
 async function hooksOf(
   modifier: Modifier,
-  { variables, engine: { extraConfig, binary } }: Pick<RuleSettings, 'variables' | 'engine'>,
+  { variables, rulesLua: allowScripts, engine: { extraConfig, binary } }: HookSettings,
   engine: EngineName,
 ): Promise<{ hooks: RuleHooks; about: unknown }> {
   const modify: RuleHooks['modify'] = (rules, set) => modifier.modify(rules, set);
@@ -95,12 +100,15 @@ async function hooksOf(
   }
   const known = suricataVariables(variables, overrides);
   const refuse: RuleHooks['refuse'] = ({ header }) => whyDead(header, known);
-  return { hooks: { modify, refuse, translate: (rule) => translateRule(rule, known) }, about: known };
+  return {
+    hooks: { modify, refuse, translate: (rule) => translateRule(rule, known), allowScripts },
+    about: [known, allowScripts],
+  };
 }
 
 /** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong there. */
 export async function loadWithChanges(
-  settings: Pick<RuleSettings, 'ruleChanges' | 'variables' | 'engine'>,
+  settings: Pick<RuleSettings, 'ruleChanges'> & HookSettings,
   engine: EngineName,
   sets: readonly RuleSet[],
   seen?: RuleHooks['seen'],
@@ -152,6 +160,7 @@ export async function engineRulesOf(
   const overrides = await readOverrides(settings.engine.extraConfig);
   return {
     files: stageSets(index, new Set(defaults)),
+    ...namedBy(index, new Set(defaults)),
     defaults,
     policies: [],
     variables: settings.variables,
@@ -196,7 +205,7 @@ export async function openConfiguredRules(
 
 /** @throws Error that lists what is wrong with the changes. */
 async function readLiveHooks(
-  settings: Pick<RuleSettings, 'ruleChanges' | 'variables' | 'engine'>,
+  settings: Pick<RuleSettings, 'ruleChanges'> & HookSettings,
   engine: EngineName,
   version: string,
 ): Promise<LiveHooks> {

@@ -59,6 +59,11 @@ export interface RuleInfo {
   enabled: boolean;
   /** What its set's own `classification.config` says of its class; absent where that says nothing. */
   ownClass?: RuleClass;
+  /**
+   * What its set's own `reference.config` says of the types of its references, in lower case; absent where that says
+   * nothing.
+   */
+  ownReferences?: Readonly<Record<string, string>>;
   /** Lines of the operator's changes that changed it; absent where none did. */
   changes?: readonly number[];
   /** As it stands in the file: from the action, or the `#` that comments it out, to the closing parenthesis. */
@@ -262,6 +267,26 @@ export function ruleOptions({ text, enabled }: RuleInfo): RuleOption[] {
   return options;
 }
 
+/**
+ * The rule's text with other options in place of some, at their places.
+ * @param replace What is to stand there, without the semicolon; undefined where the option stays.
+ */
+export function replaceOptions(
+  { text, enabled }: Pick<RuleInfo, 'text' | 'enabled'>,
+  replace: (option: RuleOption) => string | undefined,
+): string {
+  const open = headerEnd(text, skipHashes(text, 0), enabled);
+  let result = '';
+  let copied = 0;
+  eachOption(text, open.at + 1, { enabled, limit: MAX_RULE_LENGTH }, ({ key, value }, start, end) => {
+    const other = replace({ key, value: joined(value) });
+    if (other === undefined) return;
+    result += `${text.slice(copied, start)}${other};`;
+    copied = end;
+  });
+  return result + text.slice(copied);
+}
+
 type Body = { kind: 'closed'; close: number } | { kind: 'stopped'; at: number; inQuotes: boolean };
 
 /** Reads options up to the parenthesis that closes the rule. */
@@ -269,7 +294,7 @@ function eachOption(
   text: string,
   start: number,
   { enabled, limit }: { enabled: boolean; limit: number },
-  onOption: (option: RuleOption) => void,
+  onOption: (option: RuleOption, start: number, end: number) => void,
 ): Body {
   let position = start;
   for (;;) {
@@ -278,7 +303,7 @@ function eachOption(
     if (text.charCodeAt(gap.at) === CLOSE) return { kind: 'closed', close: gap.at };
     const option = readOption(text, gap.at, enabled, limit);
     if (option.kind === 'stopped') return option;
-    onOption(option);
+    onOption(option, gap.at, option.end);
     position = option.end;
   }
 }

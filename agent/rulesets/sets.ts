@@ -15,11 +15,13 @@ import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { hasCanarySignature } from '../engine/canary.ts';
 import type { EngineName } from '../engine/engine.ts';
-import type { Origin, StagedFile } from '../engine/rules.ts';
+import type { DataFile, EngineRules, Origin, StagedFile } from '../engine/rules.ts';
 import { errorCode } from '../files/errors.ts';
-import { CLASSES_FILE, readClasses } from './classes.ts';
+import { CLASSES_FILE, readClasses, readReferenceTypes, REFERENCES_FILE } from './classes.ts';
+import { createDataReader, type DataReader, type DataSource } from './data.ts';
 import { findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files.ts';
-import { parseRules, type RuleInfo } from './rule.ts';
+import { mergeReputations, type Reputation } from './reputation.ts';
+import { parseRules, type RuleClass, type RuleInfo } from './rule.ts';
 
 /** The set of what lies in no folder of its own. */
 export const CUSTOM = 'custom';
@@ -32,6 +34,8 @@ export type Syntax = EngineName | 'either';
 export interface SetFile {
   path: string;
   syntax: Syntax;
+  /** The folder of the set that it is in, where that is not its own: files that its rules name are below it. */
+  root?: string;
 }
 
 export interface RuleSet {
@@ -47,8 +51,16 @@ export interface SetSources {
   engine: EngineName;
 }
 
-/** A rule that is loaded: what it says of itself, the sets that have it, and the text that the engine gets. */
-export type IndexedRule = RuleInfo & { sets: readonly string[]; staged: string };
+/**
+ * A rule that is loaded: what it says of itself, the sets that have it, the text that the engine gets, and the files that
+ * and reputations that this names.
+ */
+export type IndexedRule = RuleInfo & {
+  sets: readonly string[];
+  staged: string;
+  data?: readonly DataFile[];
+  reputation?: Reputation;
+};
 
 /** Rules that are loaded, by `ruleKey`. */
 export type RuleIndex = ReadonlyMap<string, IndexedRule>;
@@ -71,10 +83,10 @@ export interface LoadedSets {
   /** Rules that are commented out, or turned off. */
   disabled: number;
   /** Rules that the engine can't be given, and why: by what it lacks, or for what the rule names. */
-  refused: (Place & { set: string; gid: number; sid: number; by: 'translation' | 'setting'; reason: string })[];
+  refused: (Place & { set: string; gid: number; sid: number; by: RefusedBy; reason: string })[];
 }
 
-/** What rules go through between a file and the engine; pure functions. */
+/** What rules go through between a file and the engine; its functions are pure. */
 export interface RuleHooks {
   /** Turns the rules of a file on and off, and changes them; none is added or moved. Gets those commented out too. */
   modify?: (rules: readonly RuleInfo[], set: string) => RuleInfo[];
@@ -82,6 +94,8 @@ export interface RuleHooks {
   refuse?: (rule: RuleInfo) => string | undefined;
   /** A rule in Snort's syntax as Suricata takes it, or why there is none that means the same. */
   translate?: (rule: RuleInfo) => { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
+  /** Whether rules may run scripts of their set; not, unless it says so. */
+  allowScripts?: boolean;
   /** Told of each rule of each file, also of those that are not loaded. */
   seen?: (rule: SeenRule) => void;
 }
@@ -104,28 +118,28 @@ function builtInDirectory(): string {
  */
 export async function findSets({ rulesDirectory, paths, engine }: SetSources): Promise<Map<string, RuleSet>> {
   const sets = new Map<string, RuleSet>();
-  const add = (name: string, rulePaths: string[]): void => {
-    const files = forEngine(rulePaths, engine);
+  const add = (name: string, files: SetFile[]): void => {
     if (files.length > 0) sets.set(name, { name, files });
   };
+  const found = async (path: string): Promise<SetFile[]> =>
+    forEngine(await findRuleFiles(path).catch(noFiles), path, engine);
   const custom: string[] = [];
   for (const directory of [builtInDirectory(), rulesDirectory]) {
     for (const entry of await entriesOf(directory)) {
       const path = join(directory, entry);
       // A folder by that name is one of files of the set.
       if (entry === CUSTOM || (directory === rulesDirectory && entry.endsWith('.rules'))) custom.push(path);
-      else if (SET_NAME.test(entry)) add(entry, await findRuleFiles(path).catch(noFiles));
+      else if (SET_NAME.test(entry)) add(entry, await found(path));
     }
   }
-  const files = (await Promise.all(custom.map((path) => findRuleFiles(path).catch(noFiles)))).flat();
-  add(CUSTOM, files);
+  add(CUSTOM, (await Promise.all(custom.map(found))).flat());
   for (const path of paths) {
     const rulePaths = await findRuleFiles(path);
     // A file that was named is taken whatever it is called.
     const added =
       rulePaths.length === 1 && rulePaths[0] === path
         ? [{ path, syntax: syntaxOf(path) }]
-        : forEngine(rulePaths, engine);
+        : forEngine(rulePaths, path, engine);
     const set = sets.get(CUSTOM) ?? { name: CUSTOM, files: [] };
     const known = new Set(set.files.map((file) => file.path));
     set.files.push(...added.filter((file) => !known.has(file.path)));
@@ -170,13 +184,18 @@ function syntaxOf(file: string): Syntax {
 }
 
 /**
+ * @param found The folder in which they were found, or the file itself.
  * Snort's files are Suricata's too, translated, but where the same rules are there in its own syntax. Nothing
  * translates the other way.
  */
-function forEngine(files: readonly string[], engine: EngineName): SetFile[] {
+function forEngine(files: readonly string[], found: string, engine: EngineName): SetFile[] {
   const all = new Set(files);
   return files
-    .map((path) => ({ path, syntax: syntaxOf(path) }))
+    .map((path) => ({
+      path,
+      syntax: syntaxOf(path),
+      ...(path === found || dirname(path) === found ? {} : { root: found }),
+    }))
     .filter(({ path, syntax }) => {
       if (syntax === 'either' || syntax === engine) return true;
       return (
@@ -193,10 +212,13 @@ export async function loadSets(
   hooks: RuleHooks = {},
 ): Promise<LoadedSets> {
   const index = new Map<string, IndexedRule>();
+  const { allowScripts = false } = hooks;
   const loaded: LoadedSets = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0, refused: [] };
   for (const set of sets) {
-    const classes = new Map(classFilesOf(set).flatMap((file) => [...readClasses(file)]));
-    for (const { path, syntax } of set.files) {
+    const classes = new Map(besideOf(set, CLASSES_FILE).flatMap((file) => [...readClasses(file)]));
+    const types = new Map(besideOf(set, REFERENCES_FILE).flatMap((file) => [...readReferenceTypes(file)]));
+    const reader = engine === 'suricata' ? createDataReader() : undefined;
+    for (const { path, syntax, root = dirname(path) } of set.files) {
       const text = await readRuleFile(path);
       const parsed = parseRules(text, { file: path });
       for (const { line, reason } of parsed.problems) loaded.problems.push({ file: path, line, set: set.name, reason });
@@ -206,8 +228,7 @@ export async function loadSets(
           ? hooks.translate
           : undefined;
       for (const read of hooks.modify?.(parsed.rules, set.name) ?? parsed.rules) {
-        const ownClass = classes.get(read.classtype.toLowerCase());
-        const rule = ownClass === undefined ? read : { ...read, ownClass };
+        const rule = withOwn(read, classes, types);
         if (!rule.enabled) {
           loaded.disabled += 1;
           hooks.seen?.({ set: set.name, rule, outcome: { kind: 'disabled' } });
@@ -220,31 +241,77 @@ export async function loadSets(
           hooks.seen?.({ set: set.name, rule, outcome: { kind: 'refused', reason } });
           continue;
         }
-        const dead = hooks.refuse?.(rule);
-        const translated =
-          dead === undefined
-            ? (translate?.(rule) ?? { kind: 'rule', text: rule.text })
-            : { kind: 'refused' as const, reason: dead };
-        if (translated.kind === 'refused') {
+        const outcome = await prepare(rule, { refuse: hooks.refuse, translate, reader }, { root, allowScripts });
+        if (outcome.kind === 'refused') {
           const { gid, sid, file, line } = rule;
-          const by = dead === undefined ? 'translation' : 'setting';
-          loaded.refused.push({ set: set.name, gid, sid, file, line, by, reason: translated.reason });
-          hooks.seen?.({ set: set.name, rule, outcome: translated });
+          const { by, reason } = outcome;
+          loaded.refused.push({ set: set.name, gid, sid, file, line, by, reason });
+          hooks.seen?.({ set: set.name, rule, outcome });
           continue;
         }
-        hooks.seen?.({ set: set.name, rule, outcome: { kind: 'enabled', staged: translated.text } });
-        keepRule({ ...rule, sets: [set.name], staged: translated.text }, index, loaded.duplicates);
+        const { text: staged, data, reputation } = outcome;
+        // Another name of a file is no other rule.
+        const said = translate === undefined ? rule.text : staged;
+        hooks.seen?.({ set: set.name, rule, outcome: { kind: 'enabled', staged: said } });
+        const named = { ...(data.length === 0 ? {} : { data }), ...(reputation === undefined ? {} : { reputation }) };
+        keepRule({ ...rule, sets: [set.name], staged, ...named }, index, loaded.duplicates);
       }
     }
   }
   return loaded;
 }
 
-/** Where a set may define classes of its own: beside its files, and in the folder above those. The nearer counts. */
-export function classFilesOf({ files }: Pick<RuleSet, 'files'>): string[] {
+/** What a rule fails at before an engine sees it: its syntax, what it names in its header, or the files that it names. */
+export type RefusedBy = 'translation' | 'setting' | 'files';
+
+type Prepared =
+  | { kind: 'rule'; text: string; data: readonly DataFile[]; reputation?: Reputation }
+  | { kind: 'refused'; by: RefusedBy; reason: string };
+
+/** An enabled rule as the engine is to get it, or why it is not. */
+async function prepare(
+  rule: RuleInfo,
+  { refuse, translate, reader }: Pick<RuleHooks, 'refuse' | 'translate'> & { reader: DataReader | undefined },
+  source: DataSource,
+): Promise<Prepared> {
+  const dead = refuse?.(rule);
+  if (dead !== undefined) return { kind: 'refused', by: 'setting', reason: dead };
+  // Nothing of Snort's names a file.
+  const translated = translate?.(rule);
+  if (translated?.kind === 'refused') return { ...translated, by: 'translation' };
+  if (translated !== undefined || reader === undefined)
+    return { kind: 'rule', text: translated?.text ?? rule.text, data: [] };
+  const read = await reader.read(rule, source);
+  return read.kind === 'refused' ? { ...read, by: 'files' } : read;
+}
+
+/** With what its set says of its class, and of the types of its references. */
+function withOwn(
+  rule: RuleInfo,
+  classes: ReadonlyMap<string, RuleClass>,
+  types: ReadonlyMap<string, string>,
+): RuleInfo {
+  const ownClass = classes.get(rule.classtype.toLowerCase());
+  const own =
+    types.size === 0 ? [] : rule.references.map(({ type }) => type.toLowerCase()).filter((type) => types.has(type));
+  if (ownClass === undefined && own.length === 0) return rule;
+  return {
+    ...rule,
+    ...(ownClass === undefined ? {} : { ownClass }),
+    ...(own.length === 0
+      ? {}
+      : { ownReferences: Object.fromEntries(own.map((type) => [type, types.get(type) ?? ''])) }),
+  };
+}
+
+/**
+ * Where a set may have a file that goes for all its rules: beside its files, and in the folder above those. The nearer
+ * counts.
+ */
+export function besideOf({ files }: Pick<RuleSet, 'files'>, name: string): string[] {
   const folders = new Set(files.map(({ path }) => dirname(path)));
   const above = files.length < 2 ? [] : [commonFolder([...folders])];
-  return [...new Set([...above, ...folders])].map((folder) => join(folder, CLASSES_FILE));
+  return [...new Set([...above, ...folders])].map((folder) => join(folder, name));
 }
 
 function commonFolder(folders: readonly string[]): string {
@@ -299,4 +366,20 @@ export function stageSets(index: RuleIndex, sets: ReadonlySet<string>): StagedFi
     const name = `${String(number).padStart(3, '0')}-${members.join('+').slice(0, 100).replaceAll('+', '.')}.rules`;
     return { name, sets: members, text: rules.map(({ staged }) => `${staged}\n`).join(''), origins };
   });
+}
+
+/** What rules of these sets name beside themselves, each once. */
+export function namedBy(index: RuleIndex, sets: ReadonlySet<string>): Pick<EngineRules, 'data' | 'reputation'> {
+  const files = new Map<string, DataFile>();
+  const reputations = new Set<Reputation>();
+  for (const { data = [], reputation, sets: own } of index.values()) {
+    if ((data.length === 0 && reputation === undefined) || !own.some((name) => sets.has(name))) continue;
+    for (const file of data) files.set(file.name, file);
+    if (reputation !== undefined) reputations.add(reputation);
+  }
+  const reputation = mergeReputations(reputations);
+  return {
+    ...(files.size === 0 ? {} : { data: [...files.values()] }),
+    ...(reputation === undefined ? {} : { reputation }),
+  };
 }

@@ -3,16 +3,20 @@
  *
  *   <directory>/good.json                    engine, overrides, and the sets with their hashes; replaced in one step
  *   <directory>/<set>-<hash>.ndjson          a set's rules, one a line: file, line, text, what the engine gets where it
- *                                            differs, and its class where the set defines it
+ *                                            differs, what its set says of its class and references, and the files
+ *                                            that it names
+ *   <directory>/<digits>-<name>              such a file, by what is in it
  *
  * What can't be read is as if it were not there.
  */
 import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import type { DataFile } from '../engine/rules.ts';
 import { makeDirectorySync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
 import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
+import { asksReputation, type Reputation } from './reputation.ts';
 import { parseRules, type RuleClass } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
 
@@ -20,7 +24,17 @@ interface Stored {
   engine: string;
   variables?: VariableValues;
   overrides?: string;
-  sets: { name: string; hash: string; changedAt: number; failed: FailedRule[] }[];
+  sets: { name: string; hash: string; changedAt: number; failed: FailedRule[]; reputation?: Reputation }[];
+}
+
+interface StoredRule {
+  file: string;
+  line: number;
+  text: string;
+  staged?: string;
+  ownClass?: RuleClass;
+  ownReferences?: Readonly<Record<string, string>>;
+  data?: Omit<DataFile, 'content'>[];
 }
 
 /** @param engine Name and version: another one may refuse what this one takes. */
@@ -30,8 +44,20 @@ export function writeGood(directory: string, engine: string, { sets, variables, 
   for (const set of sets.values()) {
     const name = fileOf(set);
     if (there.has(name)) continue;
-    const lines = set.rules.map(({ file, line, text, staged, ownClass }) =>
-      JSON.stringify({ file, line, text, ...(staged === text ? {} : { staged }), ownClass }),
+    for (const { name: dataName, content } of dataIn(set)) {
+      if (!there.has(dataName)) replaceFileSync(join(directory, dataName), content, 0o600);
+      there.add(dataName);
+    }
+    const lines = set.rules.map(({ file, line, text, staged, ownClass, ownReferences, data }) =>
+      JSON.stringify({
+        file,
+        line,
+        text,
+        ...(staged === text ? {} : { staged }),
+        ownClass,
+        ownReferences,
+        data: data?.map(({ name: dataName, file: path }) => ({ name: dataName, file: path })),
+      }),
     );
     replaceFileSync(join(directory, name), lines.map((line) => `${line}\n`).join(''), 0o600);
   }
@@ -39,10 +65,16 @@ export function writeGood(directory: string, engine: string, { sets, variables, 
     engine,
     ...(variables === undefined ? {} : { variables }),
     ...(overrides === undefined ? {} : { overrides }),
-    sets: [...sets.values()].map(({ name, hash, changedAt, failed }) => ({ name, hash, changedAt, failed })),
+    sets: [...sets.values()].map(({ name, hash, changedAt, failed, rules }) => {
+      const reputation = rules.find((rule) => rule.reputation !== undefined)?.reputation;
+      return { name, hash, changedAt, failed, ...(reputation === undefined ? {} : { reputation }) };
+    }),
   };
   replaceFileSync(join(directory, 'good.json'), JSON.stringify(stored), 0o600);
-  const kept = new Set(['good.json', ...[...sets.values()].map(fileOf)]);
+  const kept = new Set([
+    'good.json',
+    ...[...sets.values()].flatMap((set) => [fileOf(set), ...dataIn(set).map(({ name }) => name)]),
+  ]);
   for (const name of there) if (!kept.has(name)) rmSync(join(directory, name), { force: true });
 }
 
@@ -52,12 +84,19 @@ export function readGood(directory: string, engine: string): Candidate | undefin
     const stored = JSON.parse(readFileSync(join(directory, 'good.json'), 'utf8')) as Stored;
     if (stored.engine !== engine) return undefined;
     const sets = new Map<string, SetVersion>();
-    for (const { name, hash, changedAt, failed } of stored.sets) {
+    const contents = new Map<string, Buffer>();
+    const readData = ({ name, file }: Omit<DataFile, 'content'>): DataFile => {
+      const content = contents.get(name) ?? readFileSync(join(directory, name));
+      contents.set(name, content);
+      return { name, file, content };
+    };
+    for (const { name, hash, changedAt, failed, reputation } of stored.sets) {
       const text = readFileSync(join(directory, fileOf({ name, hash })), 'utf8');
       const rules = text
         .split('\n')
         .filter(Boolean)
-        .flatMap((line) => readRule(line, name));
+        .flatMap((line) => readRule(line, name, readData))
+        .map((rule) => (reputation !== undefined && asksReputation(rule) ? { ...rule, reputation } : rule));
       sets.set(name, { name, hash, changedAt, failed, rules });
     }
     const { variables, overrides } = stored;
@@ -73,14 +112,14 @@ export function readGood(directory: string, engine: string): Candidate | undefin
 
 const fileOf = ({ name, hash }: Pick<SetVersion, 'name' | 'hash'>): string => `${name}-${hash.slice(0, 16)}.ndjson`;
 
-function readRule(json: string, set: string): IndexedRule[] {
-  const {
-    file,
-    line,
-    text,
-    staged = text,
-    ownClass,
-  } = JSON.parse(json) as { file: string; line: number; text: string; staged?: string; ownClass?: RuleClass };
-  const own = ownClass === undefined ? {} : { ownClass };
+const dataIn = ({ rules }: SetVersion): DataFile[] => rules.flatMap(({ data }) => data ?? []);
+
+function readRule(json: string, set: string, readData: (file: Omit<DataFile, 'content'>) => DataFile): IndexedRule[] {
+  const { file, line, text, staged = text, ownClass, ownReferences, data } = JSON.parse(json) as StoredRule;
+  const own = {
+    ...(ownClass === undefined ? {} : { ownClass }),
+    ...(ownReferences === undefined ? {} : { ownReferences }),
+    ...(data === undefined ? {} : { data: data.map(readData) }),
+  };
   return parseRules(text, { file }).rules.map((rule) => ({ ...rule, ...own, line, sets: [set], staged }));
 }

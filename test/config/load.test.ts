@@ -49,6 +49,7 @@ const DEFAULTS: Config = {
   rulesDirectory: '/usr/etc/snort/rules',
   ruleChanges: '/etc/dpi-agent/rule-changes.conf',
   variables: {},
+  rulesLua: false,
   ruleSets: ['kubernetes'],
   rulesLeaveOut: true,
   engine: {
@@ -489,7 +490,8 @@ describe('sinks', () => {
 
 describe('variables of rules', () => {
   test('come together from file, environment and flags, name by name', () => {
-    const yaml = 'variables:\n  HOME_NET: [10.0.0.0/8, "!10.1.0.0/16"]\n  HTTP_PORTS: 8080\n  MY_NET: 10.0.0.0/8 192.168.0.0/16\n';
+    const yaml =
+      'variables:\n  HOME_NET: [10.0.0.0/8, "!10.1.0.0/16"]\n  HTTP_PORTS: 8080\n  MY_NET: 10.0.0.0/8 192.168.0.0/16\n';
     const env = { DPI_AGENT_VARIABLES: 'EXTERNAL_NET=!$HOME_NET HTTP_PORTS=[80,8080]' };
     expect(config({ yaml, env, flags: { variables: { MY_NET: 'any' } } }).variables).toEqual({
       HOME_NET: '[10.0.0.0/8,!10.1.0.0/16]',

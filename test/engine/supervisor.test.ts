@@ -322,12 +322,39 @@ describe('unstage', () => {
     ['ERROR: /s/config/000-a.rules:1 bad', 'ERROR: /r/$1 a.rules:10 bad'],
     ['from file /s/config/000-a.rules at line 4', 'from file /r/b.rules at line 3'],
     ['"/s/config/000-a.rules:3"', '"/r/b.rules:3"'],
-  ])('%s is %s', (said, expected) => expect(unstage(said, [rules])).toBe(expected));
+  ])('%s is %s', (said, expected) => expect(unstage(said, { files: [rules] })).toBe(expected));
 
   test.each(['/s/config/000-a.rules:5', '/s/config/000-a.rules', '/s/000-aXrules:1', '000-a.rules:1'])(
     'leaves %s as it is',
-    (said) => expect(unstage(said, [rules])).toBe(said),
+    (said) => expect(unstage(said, { files: [rules] })).toBe(said),
   );
+});
+
+test('what an engine says of files that rules name is of the operator’s, and of the rules that name them', () => {
+  const data = [{ name: '0123-ua.lst', file: '/r/ua.lst', content: Buffer.alloc(0) }];
+  const files = [
+    {
+      name: '000-a.rules',
+      sets: [],
+      text: 'alert (sid:1;)\nalert (load data/0123-ua.lst; sid:2;)\n',
+      origins: [
+        { line: 1, endLine: 1, file: '/r/a.rules', fileLine: 4 },
+        { line: 2, endLine: 2, file: '/r/a.rules', fileLine: 7 },
+      ],
+    },
+  ];
+  const said = unstage("fopen '/tmp/x/config/data/0123-ua.lst', data/0123-ua.lst, /tmp/x/config/rules-0/overrides:3", {
+    files,
+    data,
+  });
+  expect(said).toBe("fopen '/r/ua.lst', /r/ua.lst, engine.extraConfig:3");
+  const ruleErrors = (): RuleError[] => [{ reason: 'bad line in /r/ua.lst' }];
+  const rules = { files, data, defaults: [], policies: [] };
+  expect(verdictOf({ code: 1, signal: null, output: '' }, { ...driver, ruleErrors }, rules)).toEqual({
+    is: 'refused',
+    reason: 'bad line in /r/ua.lst',
+    errors: [{ file: '/r/a.rules', line: 7, reason: 'bad line in /r/ua.lst' }],
+  });
 });
 
 describe('a generation', () => {
@@ -501,7 +528,13 @@ describe('verdictOf', () => {
       { file: 'a', line: 2, reason: 'lost', follows: true },
       { reason: 'of no rule' },
     ];
-    expect(verdictOf({ code: 1, signal: null, output: '' }, { ...driver, ruleErrors })).toEqual({
+    expect(
+      verdictOf(
+        { code: 1, signal: null, output: '' },
+        { ...driver, ruleErrors },
+        { files: [], defaults: [], policies: [] },
+      ),
+    ).toEqual({
       is: 'refused',
       reason: 'unknown x',
       errors: [

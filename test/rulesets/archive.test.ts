@@ -87,6 +87,39 @@ function withoutMark(archive: Buffer): Buffer {
   return archive;
 }
 
+test.each([
+  ['zip', async (files: typeof FILES) => zipped(files)],
+  ['tar', tar],
+])('of a %s: the files that rules name lie where they lay, seen from the rules, and no others', async (_, make) => {
+  const hash = (path: string): string => `alert http any any -> any any (filemd5:${path}; sid:1;)`;
+  const files = [
+    { name: 'pack/lists/md5.txt', text: 'first' },
+    { name: 'pack/lists/other.txt', text: 'not named' },
+    { name: 'pack/readme.txt', text: 'not named' },
+    { name: 'pack/a.rules', text: `${hash('lists/md5.txt')}\n${hash('../up.txt')}` },
+    { name: 'pack/threshold.config', text: 'suppress' },
+    { name: 'more/b.rules', text: `${hash('own.txt')}\n${hash('shared/x.lst')}` },
+    { name: 'more/own.txt', text: 'second' },
+    { name: 'shared/x.lst', text: 'third' },
+    { name: 'up.txt', text: 'not below' },
+  ];
+  expect(await unpacked(await make(files))).toMatchObject({
+    'lists/md5.txt': 'first',
+    'more/own.txt': 'second',
+    'shared/x.lst': 'third',
+    'threshold.config': 'suppress',
+  });
+  const names = Object.keys(await unpacked(await make(files)));
+  expect(names).toEqual([
+    'a.rules',
+    'lists/md5.txt',
+    'more/b.rules',
+    'more/own.txt',
+    'shared/x.lst',
+    'threshold.config',
+  ]);
+});
+
 describe('a zip', () => {
   test.each(['../a.rules', '/etc/a.rules', 'x/../../a.rules', '..\\a.rules', 'C:/a.rules'])(
     'may not write to %s',

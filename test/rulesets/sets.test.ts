@@ -232,7 +232,7 @@ describe('stageSets', () => {
     write({ 'a/1.rules': `\n\n${long}\n${rule(2)}` });
     const { index } = await loadSets((await find()).values(), 'snort');
     const staged = stageSets(index, new Set(['a']));
-    expect(unstage('/x/000-a.rules:3 bad, /x/000-a.rules:5 worse', staged)).toBe(
+    expect(unstage('/x/000-a.rules:3 bad, /x/000-a.rules:5 worse', { files: staged })).toBe(
       `${at('a/1.rules')}:3 bad, ${at('a/1.rules')}:7 worse`,
     );
   });

@@ -5,11 +5,13 @@ import type { Config } from '../../config/load.ts';
 import type { EngineInstall } from '../../engine/engine.ts';
 import { changeWarnings, noRules } from '../../rulesets/open.ts';
 import { isOfRule } from '../../rulesets/rule.ts';
+import type { RefusedBy } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { createDriver, place, readConfig } from '../setup.ts';
-import { tryRules } from '../tried.ts';
+import { thresholdNotes } from '../threshold-notes.ts';
+import { tryRules, type PassedRule } from '../tried.ts';
 import {
   failing,
   neededEngine,
@@ -28,18 +30,10 @@ interface CheckArgv {
 }
 
 export interface RuleRefusal {
-  by: 'engine' | 'translation' | 'setting' | 'reading';
+  by: 'engine' | 'reading' | RefusedBy;
   signature?: string;
   file?: string;
   line?: number;
-  reason: string;
-}
-
-/** A rule that is not loaded, and for that no error. */
-export interface PassedRule {
-  signature: string;
-  file: string;
-  line: number;
   reason: string;
 }
 
@@ -108,6 +102,7 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
   ];
   const dropped = droppedRules(survey, names);
   const ownClasses = new Set(given.filter(({ ownClass }) => ownClass !== undefined).map(({ classtype }) => classtype));
+  const ownTypes = new Set(given.flatMap(({ ownReferences = {} }) => Object.keys(ownReferences)));
   return {
     rules: given.length,
     accepted: refused.length === 0 && dropped.every(({ isLoss }) => !isLoss),
@@ -116,11 +111,15 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
     refusedRules: problems.filter(isOfRule).length + untranslated.length + refusedByEngine.length,
     skipped: tried.failed.filter(({ skipped }) => skipped).map(passed),
     dropped: dropped.map(passed),
-    warnings: changeWarnings(loaded, config.ruleChanges),
-    // The agent knows a class that the set defines.
-    engineWarnings: tried.warnings.filter(
-      (text) => !ownClasses.has(/unknown classtype: "([^"]*)"/.exec(text)?.[1] ?? ''),
-    ),
+    warnings: [
+      ...changeWarnings(loaded, config.ruleChanges),
+      ...thresholdNotes(names.flatMap((name) => survey.sets.get(name) ?? [])),
+    ],
+    // The agent knows what the set defines.
+    engineWarnings: tried.warnings.filter((text) => {
+      const [, classtype = '', type = ''] = /unknown (?:classtype: "([^"]*)"|reference key "([^"]*)")/.exec(text) ?? [];
+      return !ownClasses.has(classtype) && !ownTypes.has(type.toLowerCase());
+    }),
   };
 }
 

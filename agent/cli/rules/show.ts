@@ -112,7 +112,7 @@ export function describeRule({ set, rule }: SeenRule, vocabulary: RuleVocabulary
     explanation: explainRule(rule),
     facts: ruleFacts(rule, vocabulary),
     references: rule.references.map((reference) => {
-      const link = linkOf(reference, vocabulary);
+      const link = linkOf(reference, vocabulary, rule.ownReferences);
       return { reference: `${reference.type},${reference.id}`, ...(link === undefined ? {} : { link }) };
     }),
     set,

@@ -134,7 +134,7 @@ async function checkVersion(
   directory: string,
 ): Promise<string[]> {
   const paths = await findRuleFiles(directory);
-  const files = paths.map((path) => ({ path, syntax: 'either' as const }));
+  const files = paths.map((path) => ({ path, syntax: 'either' as const, root: directory }));
   const loaded = await loadWithChanges(configuration, install.name, [{ name: set, files }]);
   const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
   const driver = createDriver(configuration, install);

@@ -12,6 +12,7 @@ import {
 } from '../../rule-variables.ts';
 import { COUNTERS_SECONDS, countAt, type CounterSource } from '../counters.ts';
 import type { EngineCommand, EngineDriver, GenerationInput, RuleError } from '../engine.ts';
+import { CATEGORIES_FILE, REPUTATION_FILE } from '../folder.ts';
 import { createEveDecoder } from '../readers/eve.ts';
 import { reloadSuricata } from './reload.ts';
 
@@ -89,6 +90,8 @@ export interface SuricataSettings {
   memoryLimit?: number;
   /** Bytes beyond which the alert file is rotated; default 64 MiB. */
   alertFileBytes?: number;
+  /** Whether rules may run scripts; default not. */
+  allowScripts?: boolean;
   arguments: string[];
 }
 
@@ -98,7 +101,7 @@ export function createSuricataDriver(settings: SuricataSettings): EngineDriver {
       await writeFile(tenantFile(input, id), toYaml(ruleConfig(input, ruleFiles)));
     }
     const path = join(input.configDirectory, 'suricata.yaml');
-    const { vars, ...config } = suricataConfig(input, settings.memoryLimit);
+    const { vars, ...config } = suricataConfig(input, settings);
     // Its top-level keys take the place of ours before it; of variables it may have only some.
     const include = input.overridesFile === undefined ? {} : { include: [input.overridesFile] };
     await writeFile(path, toYaml({ ...config, ...include, vars }));
@@ -216,12 +219,25 @@ function ruleConfig(input: GenerationInput, ruleFiles: string[]): Record<string,
   };
 }
 
-function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Record<string, unknown> {
+function reputationConfig({ reputationDirectory: directory }: GenerationInput): Record<string, unknown> {
+  if (directory === undefined) return {};
+  return {
+    'reputation-categories-file': join(directory, CATEGORIES_FILE),
+    'default-reputation-path': directory,
+    'reputation-files': [REPUTATION_FILE],
+  };
+}
+
+function suricataConfig(
+  input: GenerationInput,
+  { memoryLimit = MEMORY_LIMIT, allowScripts = false }: SuricataSettings,
+): Record<string, unknown> {
   const isLive = input.mode === 'live';
   const socket = isLive ? socketOf(input) : undefined;
   return {
     ...ruleConfig(input, [...input.ruleFiles, ...(input.canaryFile === undefined ? [] : [input.canaryFile])]),
     'multi-detect': tenantsConfig(input),
+    ...reputationConfig(input),
     'unix-command': socket === undefined ? { enabled: 'no' } : { enabled: 'yes', filename: socket },
     stats: isLive ? { enabled: 'yes', interval: COUNTERS_SECONDS } : { enabled: 'no' },
     outputs: [ALERT_OUTPUT, ...(isLive ? [STATS_OUTPUT] : [])],
@@ -237,7 +253,7 @@ function suricataConfig(input: GenerationInput, memoryLimit = MEMORY_LIMIT): Rec
     'mpm-algo': 'auto',
     'spm-algo': 'auto',
     // Landlock and the like are the agent's business: the engine runs without privileges.
-    security: { 'limit-noproc': true },
+    security: { 'limit-noproc': true, ...(allowScripts ? { lua: { 'allow-rules': true } } : {}) },
   };
 }
 
@@ -348,13 +364,20 @@ function ruleErrors(log: string, limit: number): RuleError[] {
         file: place[2] ?? '',
         line: Number(place[3]),
         ...(sid === undefined ? {} : { sid: Number(sid) }),
-        reason: reason === '' ? 'not a rule of this version' : reason,
+        reason: reason === '' ? 'not a rule of this version' : withHint(reason),
       });
       reason = '';
     }
   }
   if (reason !== '' && errors.length < limit) errors.push({ reason });
   return errors;
+}
+
+/** Suricata says of a category that there is not only that the option is wrong. */
+function withHint(reason: string): string {
+  return reason.endsWith(' is not a valid setting for iprep')
+    ? `${reason}: is there such a category, in categories.txt beside the rules?`
+    : reason;
 }
 
 /**
