@@ -18,7 +18,7 @@ import { planSandbox } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
 import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, noRules } from '../rulesets/open.ts';
-import type { RefusedBy } from '../rulesets/sets.ts';
+import type { RefusedBy, SeenRule } from '../rulesets/sets.ts';
 import { stripControls } from '../text.ts';
 import { EXIT } from './exit.ts';
 import { coloursOf, grouped } from './print.ts';
@@ -33,7 +33,7 @@ import {
   place,
 } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
-import { tryRules } from './tried.ts';
+import { tryRules, waitingRules } from './tried.ts';
 import { hasCapability } from '../engine/sandbox.ts';
 import { whyNotInPods } from '../rights.ts';
 
@@ -288,7 +288,8 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
   const subject = 'rules';
   try {
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
-    const rules = await loadConfiguredSets(config, install.name);
+    const seen: SeenRule[] = [];
+    const rules = await loadConfiguredSets(config, install.name, (rule) => seen.push(rule));
     const engineRules = await engineRulesOf(config, rules);
     const findings: Finding[] = sandbox.missing.map((what) => ({
       level: 'warning',
@@ -341,7 +342,8 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
       return [...findings, { level: 'error', subject, message: nothing, remedy: 'name other rules or sets' }];
     }
     const driver = createDriver(config, install);
-    const { failed, refused } = await tryRules(config, { install, driver, sandbox }, rules.index, engineRules.defaults);
+    const tried = await tryRules(config, { install, driver, sandbox }, rules.index, engineRules.defaults);
+    const { failed, refused } = tried;
     for (const { file, line, reason, skipped } of failed.slice(0, MAX_RULE_FINDINGS)) {
       findings.push({
         level: skipped ? 'warning' : 'error',
@@ -353,6 +355,10 @@ async function checkRules(config: Config, install: EngineInstall): Promise<Findi
     if (failed.length > MAX_RULE_FINDINGS) {
       const message = `and ${grouped(failed.length - MAX_RULE_FINDINGS)} more: dpi-agent rules check names them`;
       findings.push({ level: 'error', subject, message });
+    }
+    for (const { signature, reason, ...at } of waitingRules(seen, rules.index, tried).slice(0, MAX_RULE_FINDINGS)) {
+      const message = `${place(at)}: rule ${signature} ${reason}`;
+      findings.push({ level: 'warning', subject, message, remedy: 'mend those rules, or do without' });
     }
     for (const { what, reason } of refused) {
       const message = `${install.name} refuses ${what}: ${reason}`;

@@ -12,9 +12,13 @@ import { validateRules, verdictOf, type Verdict } from '../engine/validate.ts';
 import { admit, indexOf, type Candidate, type FailedRule, type SetVersion } from '../rulesets/admit.ts';
 import { stageCandidate } from '../rulesets/candidate.ts';
 import { readOverrides } from '../rulesets/overrides.ts';
-import type { RuleIndex } from '../rulesets/sets.ts';
+import type { RuleIndex, SeenRule } from '../rulesets/sets.ts';
+import { findWaiting } from '../rulesets/waiting.ts';
+import { place } from './setup.ts';
 
 const MAX_WARNINGS = 10;
+/** Rules that are named in one reason. */
+const MAX_NAMED = 3;
 
 /** A rule that needs a word, and is no error. */
 export interface PassedRule {
@@ -86,6 +90,26 @@ export async function tryRules(
   } finally {
     await rm(laneDirectory, { recursive: true, force: true });
   }
+}
+
+/** Rules that the engine loads, and that wait for what only refused ones set. @param index What it was given. */
+export function waitingRules(
+  seen: readonly SeenRule[],
+  index: RuleIndex,
+  { taken, failed }: Pick<TriedRules, 'taken' | 'failed'>,
+): PassedRule[] {
+  const places = new Set(failed.map(place));
+  const refused = [
+    ...seen.filter(({ outcome }) => outcome.kind === 'refused').map(({ rule }) => rule),
+    ...[...index.values()].filter((rule) => places.has(place(rule))),
+  ];
+  return findWaiting(taken.values(), refused).map(({ rule, bit, setBy }) => {
+    const named = setBy.slice(0, MAX_NAMED).map((setter) => `${setter.gid}:${setter.sid} (${place(setter)})`);
+    const more = setBy.length > MAX_NAMED ? ` and ${setBy.length - MAX_NAMED} more` : '';
+    const reason = `waits in vain for ${bit}, which only refused rules set: ${named.join(', ')}${more}`;
+    const { gid, sid, file, line } = rule;
+    return { signature: `${gid}:${sid}`, file, line, reason };
+  });
 }
 
 function versionOf(name: string, index: RuleIndex): SetVersion {

@@ -120,13 +120,18 @@ export async function loadWithChanges(
 }
 
 /** @throws Error that says which set there is not, that there are no rules, or what is wrong with the changes. */
-export async function loadConfiguredSets(settings: RuleSettings, engine: EngineName): Promise<ConfiguredSets> {
+export async function loadConfiguredSets(
+  settings: RuleSettings,
+  engine: EngineName,
+  seen?: RuleHooks['seen'],
+): Promise<ConfiguredSets> {
   const { sets, used } = await findConfiguredSets(settings, engine);
   if (used.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
   return loadWithChanges(
     settings,
     engine,
     used.flatMap((name) => sets.get(name) ?? []),
+    seen,
   );
 }
 

@@ -122,6 +122,22 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(code).toBe(1);
     });
 
+    test('that wait for a flowbit which only a refused rule sets: they are named, with that rule', async () => {
+      const lines = [
+        rule(1, 'contnt:"x"; flowbits:set,seen; '),
+        rule(2, 'flowbits:isset,seen; '),
+        rule(3, 'flowbits:set,other; '),
+        rule(4, 'flowbits:isset,other; '),
+      ];
+      const path = file('bits.rules', lines.join('\n'));
+      const { stdout } = await run(['rules', 'check'], [path]);
+      const said = `${path}:2: rule 1:2: waits in vain for flowbits:seen, which only refused rules set: 1:1 (${path}:1)`;
+      expect(stdout.split('\n').filter((line) => line.startsWith('waits'))).toEqual([`waits    ${said}`]);
+      const checked = await run(['check'], [path], '-o', 'json');
+      const findings = JSON.parse(checked.stdout) as { message: string }[];
+      expect(findings.map(({ message }) => message)).toContain(said.replace('1:2: waits', '1:2 waits'));
+    }, 60_000);
+
     if (engine === 'suricata') {
       test('with rules that require what is not there: each is named, with the reason', async () => {
         const path = file(

@@ -3,6 +3,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { planSandbox } from '../../engine/sandbox.ts';
 import type { Config } from '../../config/load.ts';
 import type { EngineInstall } from '../../engine/engine.ts';
+import { ruleKey } from '../../rulesets/files.ts';
 import { changeWarnings, noRules } from '../../rulesets/open.ts';
 import { isOfRule } from '../../rulesets/rule.ts';
 import type { RefusedBy } from '../../rulesets/sets.ts';
@@ -11,7 +12,7 @@ import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { createDriver, place, readConfig } from '../setup.ts';
 import { thresholdNotes } from '../threshold-notes.ts';
-import { tryRules, type PassedRule } from '../tried.ts';
+import { tryRules, waitingRules, type PassedRule } from '../tried.ts';
 import {
   failing,
   neededEngine,
@@ -73,6 +74,8 @@ interface Checked {
   skipped: PassedRule[];
   /** What another rule of the same signature takes the place of. */
   dropped: PassedRule[];
+  /** What is loaded, and waits for what only refused rules set. */
+  waiting: PassedRule[];
   warnings: { line: string; reason: string }[];
   engineWarnings: string[];
 }
@@ -111,6 +114,7 @@ async function checkRules(config: Config, install: EngineInstall, survey: Survey
     refusedRules: problems.filter(isOfRule).length + untranslated.length + refusedByEngine.length,
     skipped: tried.failed.filter(({ skipped }) => skipped).map(passed),
     dropped: dropped.map(passed),
+    waiting: waitingRules(ofSets(survey.seen), new Map(given.map((rule) => [ruleKey(rule), rule])), tried),
     warnings: [
       ...changeWarnings(loaded, config.ruleChanges),
       ...thresholdNotes(names.flatMap((name) => survey.sets.get(name) ?? [])),
@@ -153,7 +157,7 @@ function droppedRules({ sets, loaded, seen }: Survey, names: readonly string[]) 
 
 function printFindings(found: Checked, by: string, names: readonly string[]): void {
   const colours = coloursOf(process.stdout);
-  const { refused, refusedRules, skipped, dropped, warnings, engineWarnings } = found;
+  const { refused, refusedRules, skipped, dropped, waiting, warnings, engineWarnings } = found;
   for (const problem of refused) {
     const { by: who, file, line, reason } = problem;
     const at = file === undefined ? '' : `${line === undefined ? file : place({ file, line })}: `;
@@ -164,6 +168,7 @@ function printFindings(found: Checked, by: string, names: readonly string[]): vo
   for (const [label, rules] of [
     ['dropped', dropped],
     ['skipped', skipped],
+    ['waits  ', waiting],
   ] as const) {
     for (const { signature, reason, ...at } of rules)
       printLine(`${colours.yellow(label)}  ${stripControls(`${place(at)}: rule ${signature}: ${reason}`)}`);
