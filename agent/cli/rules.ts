@@ -3,6 +3,7 @@ import type { Argv, CommandModule } from 'yargs';
 import { command as disable } from './rules/disable.ts';
 import { command as enable } from './rules/enable.ts';
 import { command as check } from './rules/check.ts';
+import { command as importChanges } from './rules/import-changes.ts';
 import { command as list } from './rules/list.ts';
 import { command as noisy } from './rules/noisy.ts';
 import { command as show } from './rules/show.ts';
@@ -12,7 +13,7 @@ import { command as update } from './rules/update.ts';
 export const command: CommandModule = {
   command: 'rules',
   builder: (args: Argv) =>
-    [list, show, check, update, test, enable, disable, noisy]
+    [list, show, check, update, test, enable, disable, importChanges, noisy]
       .reduce((parser, subcommand) => parser.command(subcommand as unknown as CommandModule), args)
       .demandCommand(1, 'Name a command; dpi-agent rules --help lists them.')
       .example('$0 rules list', 'the sets, and how many rules each has')

@@ -11,19 +11,20 @@ const MAX_FILE_BYTES = 1 << 20;
 
 /** The changes of a file; none where there is no file. @throws Error that lists each error as `file:line: what`. */
 export async function readChanges(file: string): Promise<Change[]> {
-  const parsed = parseChanges(await readText(file));
+  const parsed = parseChanges((await readText(file)) ?? '');
   if ('changes' in parsed) return parsed.changes;
   throw new Error(parsed.problems.map(({ line, reason }) => `${file}:${line}: ${reason}`).join('\n'));
 }
 
-async function readText(file: string): Promise<string> {
+/** Undefined where there is no such file. @throws Error that says why it can't be read. */
+export async function readText(file: string): Promise<string | undefined> {
   try {
     const { size } = await stat(file);
     if (size > MAX_FILE_BYTES) throw new Error(`${file} is too large: expected at most ${MAX_FILE_BYTES} bytes`);
     return await readFile(file, 'utf8');
   } catch (error) {
     const code = errorCode(error);
-    if (code === 'ENOENT') return '';
+    if (code === 'ENOENT') return undefined;
     throw code === undefined ? error : new Error(`cannot read ${file}: ${code}`, { cause: error });
   }
 }
@@ -53,9 +54,33 @@ export function withChange(text: string, action: 'enable' | 'disable', condition
  * @throws Error that says why it can't be written.
  */
 export async function writeChange(file: string, action: 'enable' | 'disable', condition: string): Promise<boolean> {
-  const before = await readText(file);
+  const before = (await readText(file)) ?? '';
   const after = withChange(before, action, condition);
   if (after === before) return false;
+  await writeText(file, after);
+  return true;
+}
+
+/**
+ * Adds lines behind what is there.
+ * @returns those that were not there yet.
+ * @throws Error that says why it can't be written, or that there are too many changes.
+ */
+export async function addChanges(file: string, lines: readonly string[]): Promise<string[]> {
+  const before = (await readText(file)) ?? '';
+  const there = new Set(before.split('\n').map((line) => line.trim()));
+  const added = lines.filter((line) => !there.has(line));
+  if (added.length === 0) return [];
+  const kept = before === '' || before.endsWith('\n') ? before : `${before}\n`;
+  const after = `${kept}${added.join('\n')}\n`;
+  const parsed = parseChanges(after);
+  const [problem] = 'problems' in parsed ? parsed.problems : [];
+  if (problem !== undefined) throw new Error(`${file}:${problem.line}: ${problem.reason}`);
+  await writeText(file, after);
+  return added;
+}
+
+async function writeText(file: string, text: string): Promise<void> {
   try {
     // A link stays one.
     const path = await realpath(file).catch(() => file);
@@ -63,7 +88,7 @@ export async function writeChange(file: string, action: 'enable' | 'disable', co
       (stats) => stats.mode & 0o777,
       () => 0o644,
     );
-    await replaceFile(path, after, mode);
+    await replaceFile(path, text, mode);
   } catch (error) {
     const code = errorCode(error) ?? '';
     const advice: Record<string, string> = {
@@ -73,5 +98,4 @@ export async function writeChange(file: string, action: 'enable' | 'disable', co
     };
     throw new Error(`cannot write ${file}: ${advice[code] ?? (code || String(error))}`, { cause: error });
   }
-  return true;
 }

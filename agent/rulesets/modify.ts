@@ -2,7 +2,7 @@
  * The operator's changes to rules: which are turned on and off, and what is replaced in their texts. Before a rule is
  * translated, so the same for both engines.
  *
- *     disable  1:21562                                  # or 21562
+ *     disable  1:21562                                  # or 21562; 1:220-3264 is all from the first to the second
  *     disable  class:misc-activity set:community        # all of a line's conditions have to hold
  *     enable   re:"/POLICY-OTHER .*telnet/i"            # of the rule's text; quotes where there are blanks
  *     disable  file:emerging-games*.rules               # the file's name, or its path
@@ -31,7 +31,7 @@ export interface Change {
 }
 
 type Condition =
-  | { kind: 'signature'; gid?: number; sid: number }
+  | { kind: 'signature'; gid?: number; sid: number; last: number }
   | { kind: 'class' | 'set'; name: string }
   | { kind: 'file'; glob: string; matches: (text: string) => boolean }
   | { kind: 're'; pattern: Pattern };
@@ -77,11 +77,15 @@ export function parseCondition(word: string): Condition {
       throw error instanceof PatternError ? new PatternError(`${shown(word)}: ${error.message}`) : error;
     }
   }
-  const [, gid, sid] = /^(?:(\d{1,10}):)?(\d{1,10})$/.exec(word) ?? [];
+  const [, gid, sid, last] = /^(?:(\d{1,10}):)?(\d{1,10})(?:-(\d{1,10}))?$/.exec(word) ?? [];
   if (sid === undefined) {
-    throw new PatternError(`${shown(word)}: expected 1:21562, 21562, class:NAME, set:NAME, file:NAME or re:EXPRESSION`);
+    throw new PatternError(
+      `${shown(word)}: expected 1:21562, 21562, 1:220-3264, class:NAME, set:NAME, file:NAME or re:EXPRESSION`,
+    );
   }
-  return { kind: 'signature', sid: Number(sid), ...(gid === undefined ? {} : { gid: Number(gid) }) };
+  const span = { sid: Number(sid), last: Number(last ?? sid) };
+  if (span.last < span.sid) throw new PatternError(`${shown(word)}: expected the lower number first`);
+  return { kind: 'signature', ...span, ...(gid === undefined ? {} : { gid: Number(gid) }) };
 }
 
 function parseChange(words: string[]): Omit<Change, 'line'> {
@@ -242,7 +246,7 @@ function noteProblem({ problems }: ModifierState, line: number, reason: string):
 function holds(condition: Exclude<Condition, { kind: 're' }>, rule: RuleInfo, set: string): boolean {
   switch (condition.kind) {
     case 'signature':
-      return rule.sid === condition.sid && (condition.gid ?? rule.gid) === rule.gid;
+      return rule.sid >= condition.sid && rule.sid <= condition.last && (condition.gid ?? rule.gid) === rule.gid;
     case 'class':
       return rule.classtype.toLowerCase() === condition.name;
     case 'set':
