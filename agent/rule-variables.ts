@@ -61,6 +61,21 @@ export const DEFAULT_VARIABLES: Variables = {
   },
 };
 
+/** A value: the networks of the pods and Services of this cluster, which `withNetworks` puts in its place. */
+const PODS = 'pods';
+/** What stands for them where only the form of values matters. */
+const SOME_NETWORK = '10.0.0.0/8';
+
+export function asksForPods(values: VariableValues): boolean {
+  return Object.values(values).includes(PODS);
+}
+
+/** @param networks Of pods and Services; none: they are not known, and any is taken. */
+export function withNetworks(values: VariableValues, networks: readonly string[]): VariableValues {
+  const list = networks.length === 0 ? 'any' : listOf(networks);
+  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, value === PODS ? list : value]));
+}
+
 /** Both kinds, of names that are set over others. */
 export function withValues(variables: Variables, values: VariableValues): Variables {
   const all = { ...variables.addresses, ...variables.ports, ...values };
@@ -94,23 +109,27 @@ function listOf(items: readonly string[]): string {
 }
 
 const EXPECTED = {
-  addresses: 'expected any, or addresses and networks such as 10.0.0.0/8, 2001:db8::/32, $OTHER, ! before what is not',
+  addresses:
+    'expected any, pods, or addresses and networks such as 10.0.0.0/8, 2001:db8::/32, $OTHER, ! before what is not',
   ports: 'expected any, or ports such as 80, 8000:8100, 1024:, $OTHER, ! before what is not',
 } as const;
 
 /** What is wrong with values that are to be set, by the name; each expression as `asExpression` gives it. */
 export function problemsOf(values: VariableValues): Map<string, string> {
   const problems = new Map<string, string>();
-  const variables = withValues(DEFAULT_VARIABLES, values);
+  const variables = withValues(DEFAULT_VARIABLES, withNetworks(values, [SOME_NETWORK]));
   for (const [name, value] of Object.entries(values)) {
     const kind = kindOf(name, { ...variables.addresses, ...variables.ports });
-    const left = leftOf(value, kind, variables);
+    const left = leftOf(value === PODS ? SOME_NETWORK : value, kind, variables);
     if (left.is === 'undefined')
       problems.set(name, `$${left.name} is not defined among ${kind}: set it too, or ${EXPECTED[kind]}`);
     else if (left.is === 'unreadable') problems.set(name, EXPECTED[kind]);
     else if (left.is === 'nothing') {
       const why = describeNames(value, variables[kind]);
-      problems.set(name, `leaves no ${kind}${why === '' ? '' : `, as ${why}`}: expected something that is not all negated`);
+      problems.set(
+        name,
+        `leaves no ${kind}${why === '' ? '' : `, as ${why}`}: expected something that is not all negated`,
+      );
     }
   }
   return problems;

@@ -1,11 +1,13 @@
 import { describe, expect, test } from '@jest/globals';
 import {
   asExpression,
+  asksForPods,
   DEFAULT_VARIABLES,
   expand,
   kindOf,
   leftOf,
   problemsOf,
+  withNetworks,
   withValues,
   type VariableKind,
 } from '../agent/rule-variables.ts';
@@ -90,9 +92,23 @@ test('values without variables', () => {
   expect(expand('$L', { L: '$L' })).toBe('$L');
 });
 
+test('pods stands for the networks of the cluster, and for any while they are not known', () => {
+  const values = { HOME_NET: 'pods', EXTERNAL_NET: '!$HOME_NET', MY_NET: '10.0.0.1' };
+  expect(problemsOf(values)).toEqual(new Map());
+  expect([...problemsOf({ MY_PORTS: 'pods' }).keys()]).toEqual(['MY_PORTS']);
+  expect(asksForPods(values)).toBe(true);
+  expect(asksForPods({ MY_NET: 'any' })).toBe(false);
+  expect(withNetworks(values, ['10.0.0.0/16', '2001:db8::/64'])).toEqual({
+    ...values,
+    HOME_NET: '[10.0.0.0/16,2001:db8::/64]',
+  });
+  expect(withNetworks(values, ['10.0.0.0/16'])['HOME_NET']).toBe('10.0.0.0/16');
+  expect(withNetworks(values, [])['HOME_NET']).toBe('any');
+});
+
 test.each([
   [{ HOME_NET: '[10.0.0.0/8,2001:db8::/32]', EXTERNAL_NET: '!$HOME_NET', MY_PORTS: '[80,$HTTP_PORTS]' }, []],
-  [{ HOME_NET: '10.0.0.300' }, [['HOME_NET', 'expected any, or addresses and networks such as 10.0.0.0/8']]],
+  [{ HOME_NET: '10.0.0.300' }, [['HOME_NET', 'expected any, pods, or addresses and networks such as 10.0.0.0/8']]],
   [{ HTTP_PORTS: '10.0.0.0/8' }, [['HTTP_PORTS', 'expected any, or ports such as 80']]],
   [{ EXTERNAL_NET: '!$HOME_NET' }, [['EXTERNAL_NET', 'leaves no addresses, as HOME_NET is any']]],
   [{ A: '$B' }, [['A', '$B is not defined among addresses: set it too']]],

@@ -31,6 +31,7 @@ import {
   createDriver,
   followsCluster,
   place,
+  withClusterNetworks,
 } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
 import { tryRules, waitingRules } from './tried.ts';
@@ -284,9 +285,10 @@ async function checkCluster(config: Config): Promise<Finding[]> {
   return findings;
 }
 
-async function checkRules(config: Config, install: EngineInstall): Promise<Finding[]> {
+async function checkRules(given: Config, install: EngineInstall): Promise<Finding[]> {
   const subject = 'rules';
   try {
+    const config = await withClusterNetworks(given);
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
     const seen: SeenRule[] = [];
     const rules = await loadConfiguredSets(config, install.name, (rule) => seen.push(rule));

@@ -8,7 +8,7 @@ import { CommandError, EXIT } from './exit.ts';
 import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
-import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig } from './setup.ts';
+import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from './setup.ts';
 import { replayTaken, suppressedText } from './taken.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
@@ -44,7 +44,7 @@ export const command: CommandModule<object, ReplayArgv> = {
 };
 
 async function run(argv: ReplayArgv): Promise<void> {
-  const config = readConfig({ logLevel: 'warn', ...argv }, OWN);
+  const config = await withClusterNetworks(readConfig({ logLevel: 'warn', ...argv }, OWN));
   const log = createLog(config);
   const total = await checkFiles(argv.files.map(String));
   const inspection = await prepareInspection(config, log);

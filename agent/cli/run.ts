@@ -17,6 +17,7 @@ import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { readinessOf } from '../observe/readiness.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
 import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
+import { asksForPods, withNetworks } from '../rule-variables.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
@@ -94,9 +95,31 @@ interface Run {
   log: Logger;
 }
 
+/** The configuration whose variables have the networks of the cluster, at each look, where they ask for them. */
+async function followNetworks(
+  { config, client, log }: Pick<Run, 'config' | 'client' | 'log'>,
+  onChange: () => void,
+): Promise<{ config: Config; stop(): void }> {
+  if (!asksForPods(config.variables)) return { config, stop: () => undefined };
+  if (client === undefined) {
+    throw new CommandError('variables: pods: there is no cluster to ask: name addresses, or a cluster (--kubeconfig)');
+  }
+  const { followClusterNetworks } = await import('../kube/cluster-networks.ts');
+  const { networks, stop } = await followClusterNetworks(client, onChange, log);
+  const current = {
+    ...config,
+    get variables() {
+      return withNetworks(config.variables, networks());
+    },
+  };
+  return { config: current, stop };
+}
+
 /** Until SIGTERM or SIGINT. */
 async function inspect({ argv, config, client, inspection, log }: Run): Promise<void> {
-  const rules = await openLiveRules(config, inspection, log);
+  let rules: LiveRules | undefined;
+  const networks = await followNetworks({ config, client, log }, () => void rules?.changed());
+  rules = await openLiveRules(networks.config, inspection, log);
   const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
@@ -168,6 +191,7 @@ async function inspect({ argv, config, client, inspection, log }: Run): Promise<
       throw new CommandError(error.message, EXIT.failed);
     throw error;
   } finally {
+    networks.stop();
     close();
   }
 }

@@ -20,6 +20,7 @@ import {
   openConfiguredRules,
   type ConfiguredSets,
 } from '../rulesets/open.ts';
+import { asksForPods, withNetworks } from '../rule-variables.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
 import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { CommandError } from './exit.ts';
@@ -118,6 +119,29 @@ export async function connect(config: Config): Promise<ApiClient & Diagnosable> 
   } catch (error) {
     throw new CommandError(messageOf(error));
   }
+}
+
+const NETWORKS_MILLIS = 10_000;
+
+/** With the networks of the cluster where variables ask for them. @throws CommandError where it can't be asked. */
+export async function withClusterNetworks(config: Config): Promise<Config> {
+  if (!asksForPods(config.variables)) return config;
+  const client = await connectForPods(config);
+  const { readClusterNetworks } = await import('../kube/cluster-networks.ts');
+  const signal = AbortSignal.timeout(NETWORKS_MILLIS);
+  try {
+    const { networks } = await readClusterNetworks(client, signal);
+    return { ...config, variables: withNetworks(config.variables, networks) };
+  } catch (error) {
+    throw new CommandError(`variables: pods: ${messageOf(error)}`);
+  }
+}
+
+async function connectForPods(config: Config): Promise<ApiClient> {
+  if (followsCluster(config)) return connect(config);
+  throw new CommandError(
+    'variables: pods: there is no cluster to ask: name one with --kubeconfig, or addresses with --variables.HOME_NET',
+  );
 }
 
 export function createDriver(config: Config, install: EngineInstall): EngineDriver {

@@ -39,8 +39,8 @@ export interface CandidateOptions {
   ruleSets: readonly string[];
   /** Further sets that are used from the beginning. */
   alsoUsed: readonly string[];
-  /** What rules name, as far as it is set. */
-  variables?: VariableValues;
+  /** What rules name, as far as it is set now. */
+  variables?: () => VariableValues;
   overridesFile?: string;
   /** Name and version. */
   engine: string;
@@ -74,7 +74,7 @@ export async function readCandidate(
     const same = before?.sets.get(name);
     versions.set(name, same?.hash === hash ? same : await readSet(options, set, hash, changedAt, hooks));
   }
-  const { variables } = options;
+  const variables = options.variables?.();
   const overrides = await readOverrides(options.overridesFile);
   const candidate = {
     sets: versions,

@@ -48,7 +48,7 @@ export interface RuleSettings {
   engine: { extraConfig?: string | undefined; binary?: string | undefined };
 }
 
-/** Likewise, for rules that follow their files. */
+/** Likewise, for rules that follow their files; `variables` may be others at each look. */
 export interface LiveSettings extends RuleSettings {
   rulesLeaveOut: boolean;
   /** Where the last good rules are kept. */
@@ -197,7 +197,7 @@ export async function openConfiguredRules(
     sources: sourcesOf(settings, install.name),
     ruleSets: settings.ruleSets,
     alsoUsed: settings.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
-    variables: settings.variables,
+    variables: () => settings.variables,
     ...(overridesFile === undefined ? {} : { overridesFile }),
     leaveOut: settings.rulesLeaveOut,
     hooks: () => readLiveHooks(settings, install.name, version),

@@ -80,7 +80,9 @@ for (const engine of ['snort', 'suricata'] as const) {
     test('that are wrong end every command, with the key, the value and what is right', async () => {
       const path = file('one.rules', `${RULES[0]}\n`);
       const { stderr, code } = await run(['replay', pcap], path, '--variables.HOME_NET', '10.0.0.300');
-      expect(stderr).toContain('variables.HOME_NET: "10.0.0.300": expected any, or addresses and networks such as');
+      expect(stderr).toContain(
+        'variables.HOME_NET: "10.0.0.300": expected any, pods, or addresses and networks such as',
+      );
       expect(code).toBe(2);
     });
 

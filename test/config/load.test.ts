@@ -509,7 +509,9 @@ describe('variables of rules', () => {
       expect.stringMatching(/^\/agent\.yaml:3:\d+: variables\.A-B: .*expected names without \$/),
     ]);
     expect(errors({ yaml: yaml.replace('A-B', 'AB') })).toEqual([
-      expect.stringMatching(/^\/agent\.yaml:2:13: variables\.HOME_NET: "10\.0\.0\.300": expected any, or addresses/),
+      expect.stringMatching(
+        /^\/agent\.yaml:2:13: variables\.HOME_NET: "10\.0\.0\.300": expected any, pods, or addresses/,
+      ),
       expect.stringMatching(/^\/agent\.yaml:4:15: variables\.HTTP_PORTS: "10\.0\.0\.0\/8": expected any, or ports/),
     ]);
     expect(errors({ env: { DPI_AGENT_VARIABLES: 'HOME_NET' } })).toEqual([

@@ -14,6 +14,7 @@ export const COMPONENTS = [
   'fewer-rights',
   'operator',
   'pod-monitor',
+  'pod-networks',
   'prometheus-rules',
   'rules',
   'rules-image',

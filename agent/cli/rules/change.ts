@@ -6,7 +6,7 @@ import { parseCondition } from '../../rulesets/modify.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped } from '../print.ts';
-import { readConfig } from '../setup.ts';
+import { readConfig, withClusterNetworks } from '../setup.ts';
 import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules } from './common.ts';
 
 interface ChangeArgv {
@@ -33,7 +33,7 @@ export function changeCommand(action: 'enable' | 'disable'): CommandModule<objec
         .example(`$0 rules ${action} class:misc-activity`, 'a class')
         .example(`$0 rules ${action} 're:/POLICY-OTHER .*telnet/i'`, 'what an expression finds'),
     async handler(argv) {
-      const config = readConfig({ ...argv }, [...OWN, 'conditions']);
+      const config = await withClusterNetworks(readConfig({ ...argv }, [...OWN, 'conditions']));
       for (const condition of argv.conditions) check(condition);
       const file = config.ruleChanges;
       const written: { condition: string; changed: boolean }[] = [];

@@ -10,7 +10,7 @@ import type { RefusedBy } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
-import { createDriver, place, readConfig } from '../setup.ts';
+import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
 import { thresholdNotes } from '../threshold-notes.ts';
 import { tryRules, waitingRules, type PassedRule } from '../tried.ts';
 import {
@@ -49,7 +49,7 @@ export const command: CommandModule<object, CheckArgv> = {
       .example('$0 rules check --rules my.rules', 'with rules of your own')
       .example('$0 rules check --all -e suricata -o json | jq .refused', 'for the other engine'),
   async handler(argv) {
-    const config = readConfig({ ...argv }, [...OWN, 'all']);
+    const config = await withClusterNetworks(readConfig({ ...argv }, [...OWN, 'all']));
     const install = await neededEngine(config);
     const survey = await surveyRules(config, install.name);
     const names = argv.all ? [...survey.sets.keys()] : survey.used;

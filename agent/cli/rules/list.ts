@@ -6,7 +6,7 @@ import { installedSet } from '../../rulesets/update.ts';
 import type { EngineName } from '../../engine/engine.ts';
 import { stripControls } from '../../text.ts';
 import { coloursOf, grouped } from '../print.ts';
-import { readConfig } from '../setup.ts';
+import { readConfig, withClusterNetworks } from '../setup.ts';
 import { installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES, type Survey } from './common.ts';
 
 export interface ListedSet {
@@ -44,7 +44,7 @@ export const command: CommandModule<object, ListArgv> = {
       .example('$0 rules list', '')
       .example('$0 rules list -o json | jq .sets[].name', 'names for programs'),
   async handler(argv) {
-    const config = readConfig({ ...argv }, OWN);
+    const config = await withClusterNetworks(readConfig({ ...argv }, OWN));
     const engine = (await installedEngine(config))?.name ?? 'snort';
     const survey = await surveyRules(config, engine);
     const sets = await listSets(survey, config.rulesDirectory);

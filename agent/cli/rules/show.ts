@@ -10,7 +10,7 @@ import { severityOf } from '../../events/event.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, type Colours } from '../print.ts';
-import { engineFolder, readConfig } from '../setup.ts';
+import { engineFolder, readConfig, withClusterNetworks } from '../setup.ts';
 import { ENGINES, installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES } from './common.ts';
 
 interface ShowArgv {
@@ -67,7 +67,7 @@ export const command: CommandModule<object, ShowArgv> = {
       .example('$0 rules show 1:1000001 --text', 'with its text')
       .example('$0 rules show 21562 -o json | jq .[].facts.cves', 'its CVEs'),
   async handler(argv) {
-    const config = readConfig({ ...argv }, [...OWN, 'signatures', 'text']);
+    const config = await withClusterNetworks(readConfig({ ...argv }, [...OWN, 'signatures', 'text']));
     const wanted = argv.signatures.map((text) => {
       const [, gid, sid] = /^(?:(\d{1,10}):)?(\d{1,10})(?::\d{1,10})?$/.exec(text) ?? [];
       if (sid === undefined)

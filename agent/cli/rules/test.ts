@@ -10,7 +10,7 @@ import { isWhole, watchInterruption } from '../interrupt.ts';
 import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
-import { loadRulesOnce, prepareInspection, readConfig } from '../setup.ts';
+import { loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from '../setup.ts';
 import { replayTaken, suppressedText } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
@@ -76,7 +76,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     // The sets that are only there for being there are not asked for either.
     flags = { ...flags, rules: [file], ruleSets: '', rulesDirectory: own, ruleChanges: join(own, 'none') };
   }
-  const config = readConfig(flags, [...OWN, 'pcap', 'rule', 'progress']);
+  const config = await withClusterNetworks(readConfig(flags, [...OWN, 'pcap', 'rule', 'progress']));
   const total = await checkFiles(files);
   const log = createLog(config);
   const inspection = await prepareInspection(config, log);

@@ -12,7 +12,7 @@ import { messageOf } from '../../files/errors.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped } from '../print.ts';
-import { createDriver, place, readConfig } from '../setup.ts';
+import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
 import { tryRules } from '../tried.ts';
 import { version } from '../version.ts';
 import { neededEngine, OWN, printJson, RULES_FLAGS, TITLES } from './common.ts';
@@ -62,7 +62,7 @@ export const command: CommandModule<object, UpdateArgv> = {
 };
 
 async function update(argv: UpdateArgv): Promise<void> {
-  const configuration = readConfig({ logLevel: 'warn', ...argv }, NOT_OF_CONFIG);
+  const configuration = await withClusterNetworks(readConfig({ logLevel: 'warn', ...argv }, NOT_OF_CONFIG));
   const { rulesDirectory } = configuration;
   const { set } = argv;
   if (!SET_NAME.test(set) || set === 'custom') {
