@@ -35,7 +35,7 @@ beforeEach(async () => {
     () => Promise.resolve({ ...pcap }),
     () => clock,
   );
-  ring = await library.open({ interface: 'lo', netns: undefined, size: 1 << 19 });
+  ring = await library.open({ interface: 'lo', netns: undefined, size: 1 << 19, timeoutMillis: 30 });
 });
 
 const pcap: typeof Pcap = {
