@@ -32,7 +32,6 @@ export const SSH_VERSION = Buffer.from('SSH-2.0-x\r\n');
 export const SSH_EXCHANGE = Buffer.concat([clearPacket(SSH_KEXINIT, 200), clearPacket(SSH_NEWKEYS, 4)]);
 export const TLS_ANSWER = Buffer.concat([serverHello(), CHANGE_CIPHER_SPEC, dataRecord(200)]);
 
-const text = (words: string): Buffer => Buffer.from(words);
 const client = (bytes: Buffer | string): Said => ['client', Buffer.from(bytes)];
 const server = (bytes: Buffer | string): Said => ['server', Buffer.from(bytes)];
 

@@ -21,14 +21,14 @@ export function quicInitial(to: Buffer, from: Buffer, { version = 1, first = 0xc
 }
 
 export function wireguardInitiation(sender: number): Buffer {
-  return message(1, [sender], 148);
+  return wireguardMessage(1, [sender], 148);
 }
 
 export function wireguardResponse(sender: number, receiver: number): Buffer {
-  return message(2, [sender, receiver], 92);
+  return wireguardMessage(2, [sender, receiver], 92);
 }
 
-function message(type: number, indices: number[], length: number): Buffer {
+function wireguardMessage(type: number, indices: number[], length: number): Buffer {
   const bytes = Buffer.concat([Buffer.from([type, 0, 0, 0, ...indices.flatMap(() => [0, 0, 0, 0])]), noise(length)]);
   indices.forEach((index, at) => bytes.writeUInt32BE(index, 4 + 4 * at));
   return bytes.subarray(0, length);
