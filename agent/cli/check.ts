@@ -12,52 +12,19 @@ import { loadConfig, type Config } from '../config/load.ts';
 import { messageOf } from '../files/errors.ts';
 import type { ApiList, ApiObject } from '../kube/api.ts';
 import { discoverResourceApi, resourcePath } from '../kube/resources.ts';
-import type { EngineInstall } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
-import { planSandbox } from '../engine/sandbox.ts';
+import { hasCapability } from '../engine/sandbox.ts';
 import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
-import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, noRules } from '../rulesets/open.ts';
-import type { RefusedBy, SeenRule } from '../rulesets/sets.ts';
-import { stripControls } from '../text.ts';
-import { EXIT } from './exit.ts';
-import { coloursOf, grouped } from './print.ts';
-import {
-  CLUSTER_FLAGS,
-  COMMON_FLAGS,
-  configSources,
-  connect,
-  interfaceFlag,
-  createDriver,
-  followsCluster,
-  place,
-  withClusterNetworks,
-} from './setup.ts';
-import { thresholdNotes } from './threshold-notes.ts';
-import { tryRules, waitingRules } from './tried.ts';
-import { hasCapability } from '../engine/sandbox.ts';
 import { whyNotInPods } from '../rights.ts';
-
-export interface Finding {
-  /** `info`: nothing is wrong, and worth knowing. */
-  level: 'ok' | 'info' | 'warning' | 'error';
-  /** What was looked at: configuration, rights, capture, folder, policy, interface, cluster, engine, rules. */
-  subject: string;
-  message: string;
-  /** What to do about it. */
-  remedy?: string;
-}
+import { EXIT } from './exit.ts';
+import { print, type Finding } from './finding.ts';
+import { checkRules } from './rule-findings.ts';
+import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, interfaceFlag, followsCluster } from './setup.ts';
 
 const OWN = ['output', 'interface'];
 const CAP_NET_RAW = 13;
 const CLUSTER_MILLIS = 10_000;
-/** Findings about rules that are listed; the rest is counted. */
-const MAX_RULE_FINDINGS = 20;
-const REMEDIES: Record<RefusedBy, string> = {
-  translation: 'write it in the syntax of the engine, or do without',
-  setting: 'set what it names, or do without',
-  files: 'put the file beside the rule, or do without',
-};
 
 export interface CheckArgv {
   output: string;
@@ -283,114 +250,4 @@ async function checkCluster(config: Config): Promise<Finding[]> {
     });
   }
   return findings;
-}
-
-async function checkRules(given: Config, install: EngineInstall): Promise<Finding[]> {
-  const subject = 'rules';
-  try {
-    const config = await withClusterNetworks(given);
-    const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
-    const seen: SeenRule[] = [];
-    const rules = await loadConfiguredSets(config, install.name, (rule) => seen.push(rule));
-    const engineRules = await engineRulesOf(config, rules);
-    const findings: Finding[] = sandbox.missing.map((what) => ({
-      level: 'warning',
-      subject: 'rights',
-      message: `the engine runs without ${what}`,
-      remedy: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
-    }));
-    for (const { file, line, reason } of rules.problems.slice(0, MAX_RULE_FINDINGS)) {
-      findings.push({ level: 'warning', subject, message: `${file}:${line}: ${reason}`, remedy: 'correct the rule' });
-    }
-    for (const { gid, sid, by, file, line, reason } of rules.refused.slice(0, MAX_RULE_FINDINGS)) {
-      const why = by === 'translation' ? `is not translated for ${install.name}` : 'is left out';
-      findings.push({
-        level: 'warning',
-        subject,
-        message: `${place({ file, line })}: rule ${gid}:${sid} ${why}: ${reason}`,
-        remedy: REMEDIES[by],
-      });
-    }
-    if (rules.refused.length > MAX_RULE_FINDINGS) {
-      const message = `and ${grouped(rules.refused.length - MAX_RULE_FINDINGS)} more are left out: dpi-agent rules check names them`;
-      findings.push({ level: 'warning', subject, message });
-    }
-    for (const { gid, sid, kept, dropped } of rules.duplicates.slice(0, MAX_RULE_FINDINGS)) {
-      const message = `${place(dropped)}: rule ${gid}:${sid} stands at ${place(kept)} too, which is the one that counts`;
-      findings.push({ level: 'warning', subject, message, remedy: 'keep one of them' });
-    }
-    for (const { line, reason } of changeWarnings(rules, config.ruleChanges).slice(0, MAX_RULE_FINDINGS)) {
-      findings.push({
-        level: 'warning',
-        subject,
-        message: `${line}: ${reason}`,
-        remedy: 'correct the line or take it out',
-      });
-    }
-    const { sets, used } = await findConfiguredSets(config, install.name);
-    for (const { line, reason } of thresholdNotes(used.flatMap((name) => sets.get(name) ?? [])).slice(
-      0,
-      MAX_RULE_FINDINGS,
-    )) {
-      findings.push({
-        level: 'warning',
-        subject,
-        message: `${line}: ${reason}`,
-        remedy: 'docs/rule-tuning.md describes the policy',
-      });
-    }
-    const nothing = noRules(rules);
-    if (nothing !== undefined) {
-      return [...findings, { level: 'error', subject, message: nothing, remedy: 'name other rules or sets' }];
-    }
-    const driver = createDriver(config, install);
-    const tried = await tryRules(config, { install, driver, sandbox }, rules.index, engineRules.defaults);
-    const { failed, refused } = tried;
-    for (const { file, line, reason, skipped } of failed.slice(0, MAX_RULE_FINDINGS)) {
-      findings.push({
-        level: skipped ? 'warning' : 'error',
-        subject,
-        message: `${place({ file, line })}: ${skipped ? `${install.name} skips it: ` : ''}${reason}`,
-        remedy: 'correct the rule or take it out',
-      });
-    }
-    if (failed.length > MAX_RULE_FINDINGS) {
-      const message = `and ${grouped(failed.length - MAX_RULE_FINDINGS)} more: dpi-agent rules check names them`;
-      findings.push({ level: 'error', subject, message });
-    }
-    for (const { signature, reason, ...at } of waitingRules(seen, rules.index, tried).slice(0, MAX_RULE_FINDINGS)) {
-      const message = `${place(at)}: rule ${signature} ${reason}`;
-      findings.push({ level: 'warning', subject, message, remedy: 'mend those rules, or do without' });
-    }
-    for (const { what, reason } of refused) {
-      const message = `${install.name} refuses ${what}: ${reason}`;
-      findings.push({ level: 'error', subject, message, remedy: 'look at engine.extraConfig and engine.arguments' });
-    }
-    if (refused.length === 0 && failed.every(({ skipped }) => skipped)) {
-      const message = `${install.name} accepts ${grouped(rules.index.size)} rules of the sets ${engineRules.defaults.join(', ')}`;
-      findings.push({ level: 'ok', subject, message });
-    }
-    return findings;
-  } catch (error) {
-    const message = messageOf(error);
-    return [{ level: 'error', subject, message, remedy: 'correct rules, ruleSets or engine.user' }];
-  }
-}
-
-export function print(findings: Finding[], output: string): void {
-  if (output === 'json') {
-    process.stdout.write(`${JSON.stringify(findings, null, 2)}\n`);
-    return;
-  }
-  const colours = coloursOf(process.stdout);
-  const signs = {
-    ok: colours.green('ok     '),
-    info: colours.dim('info   '),
-    warning: colours.yellow('warning'),
-    error: colours.red('error  '),
-  };
-  for (const { level, subject, message, remedy } of findings) {
-    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${stripControls(message)}\n`);
-    if (remedy !== undefined && level !== 'ok') process.stdout.write(`${' '.repeat(24)}→ ${stripControls(remedy)}\n`);
-  }
 }

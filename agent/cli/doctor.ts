@@ -27,8 +27,9 @@ import type { Snapshot } from '../observe/snapshot.ts';
 import { SendError } from '../ship/destination.ts';
 import { get } from '../ship/elasticsearch/classify.ts';
 import { namesOf, TEMPLATE_VERSION } from '../ship/elasticsearch/template.ts';
-import { check, existingPart, print, type CheckArgv, type Finding } from './check.ts';
+import { check, existingPart, type CheckArgv } from './check.ts';
 import { EXIT } from './exit.ts';
+import { print, type Finding } from './finding.ts';
 import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Finding } from '../../agent/cli/check.ts';
+import type { Finding } from '../../agent/cli/finding.ts';
 import { createWorkspace, type Workspace } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';

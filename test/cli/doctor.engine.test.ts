@@ -5,7 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import type { Finding } from '../../agent/cli/check.ts';
+import type { Finding } from '../../agent/cli/finding.ts';
 import { createWorkspace, type Workspace } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';

@@ -4,7 +4,7 @@ import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Finding } from '../../agent/cli/check.ts';
+import type { Finding } from '../../agent/cli/finding.ts';
 import type { Snapshot } from '../../agent/observe/snapshot.ts';
 import { openLab, type Lab } from '../../scripts/lab.ts';
 import { createWorkspace, type LogLine, type Workspace } from '../support/agent.ts';

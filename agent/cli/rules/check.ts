@@ -6,13 +6,13 @@ import type { EngineInstall } from '../../engine/engine.ts';
 import { ruleKey } from '../../rulesets/files.ts';
 import { changeWarnings, noRules } from '../../rulesets/open.ts';
 import { isOfRule } from '../../rulesets/rule.ts';
-import type { RefusedBy } from '../../rulesets/sets.ts';
+import type { IndexedRule, RefusedBy } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
 import { thresholdNotes } from '../threshold-notes.ts';
-import { tryRules, waitingRules, type PassedRule } from '../tried.ts';
+import { tryRules, waitingRules, type PassedRule, type TriedRules } from '../tried.ts';
 import {
   failing,
   neededEngine,
@@ -82,49 +82,61 @@ interface Checked {
 
 async function checkRules(config: Config, install: EngineInstall, survey: Survey, names: string[]): Promise<Checked> {
   const { loaded } = survey;
-  const ofSets = <T extends { set: string }>(items: readonly T[]): T[] =>
-    items.filter(({ set }) => names.includes(set));
   const given = [...loaded.index.values()].filter((rule) => rule.sets.some((set) => names.includes(set)));
   const nothing = noRules({ ...loaded, index: new Map() });
   if (given.length === 0 && nothing !== undefined) throw new Error(nothing);
   const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
-  const tried = await tryRules(
-    config,
-    { install, driver: createDriver(config, install), sandbox },
-    loaded.index,
-    names,
-  );
-  const problems = ofSets(loaded.problems);
-  const untranslated = ofSets(loaded.refused);
-  const refusedByEngine = tried.failed.filter(({ skipped }) => !skipped);
-  const refused: RuleRefusal[] = [
-    ...problems.map(({ file, line, reason }) => ({ by: 'reading' as const, file, line, reason })),
-    ...untranslated.map((rule) => ({ by: rule.by, ...passed(rule) })),
-    ...refusedByEngine.map((rule) => ({ by: 'engine' as const, ...passed(rule) })),
-    ...tried.refused.map(({ what, reason }) => ({ by: 'engine' as const, reason: `${what}: ${reason}` })),
-  ];
+  const driver = createDriver(config, install);
+  const tried = await tryRules(config, { install, driver, sandbox }, loaded.index, names);
+  const refusals = refusalsOf(survey, names, tried);
   const dropped = droppedRules(survey, names);
-  const ownClasses = new Set(given.filter(({ ownClass }) => ownClass !== undefined).map(({ classtype }) => classtype));
-  const ownTypes = new Set(given.flatMap(({ ownReferences = {} }) => Object.keys(ownReferences)));
   return {
     rules: given.length,
-    accepted: refused.length === 0 && dropped.every(({ isLoss }) => !isLoss),
+    accepted: refusals.refused.length === 0 && dropped.every(({ isLoss }) => !isLoss),
     millis: tried.millis,
-    refused,
-    refusedRules: problems.filter(isOfRule).length + untranslated.length + refusedByEngine.length,
+    ...refusals,
     skipped: tried.failed.filter(({ skipped }) => skipped).map(passed),
     dropped: dropped.map(passed),
-    waiting: waitingRules(ofSets(survey.seen), new Map(given.map((rule) => [ruleKey(rule), rule])), tried),
+    waiting: waitingRules(
+      survey.seen.filter(({ set }) => names.includes(set)),
+      new Map(given.map((rule) => [ruleKey(rule), rule])),
+      tried,
+    ),
     warnings: [
       ...changeWarnings(loaded, config.ruleChanges),
       ...thresholdNotes(names.flatMap((name) => survey.sets.get(name) ?? [])),
     ],
-    // The agent knows what the set defines.
-    engineWarnings: tried.warnings.filter((text) => {
-      const [, classtype = '', type = ''] = /unknown (?:classtype: "([^"]*)"|reference key "([^"]*)")/.exec(text) ?? [];
-      return !ownClasses.has(classtype) && !ownTypes.has(type.toLowerCase());
-    }),
+    engineWarnings: warningsOf(tried, given),
   };
+}
+
+function refusalsOf(
+  { loaded }: Survey,
+  names: readonly string[],
+  tried: TriedRules,
+): Pick<Checked, 'refused' | 'refusedRules'> {
+  const problems = loaded.problems.filter(({ set }) => names.includes(set));
+  const leftOut = loaded.refused.filter(({ set }) => names.includes(set));
+  const byEngine = tried.failed.filter(({ skipped }) => !skipped);
+  return {
+    refused: [
+      ...problems.map(({ file, line, reason }) => ({ by: 'reading' as const, file, line, reason })),
+      ...leftOut.map((rule) => ({ by: rule.by, ...passed(rule) })),
+      ...byEngine.map((rule) => ({ by: 'engine' as const, ...passed(rule) })),
+      ...tried.refused.map(({ what, reason }) => ({ by: 'engine' as const, reason: `${what}: ${reason}` })),
+    ],
+    refusedRules: problems.filter(isOfRule).length + leftOut.length + byEngine.length,
+  };
+}
+
+/** But for those about classes and references that the sets define: the agent knows them. */
+function warningsOf({ warnings }: TriedRules, given: readonly IndexedRule[]): string[] {
+  const ownClasses = new Set(given.filter(({ ownClass }) => ownClass !== undefined).map(({ classtype }) => classtype));
+  const ownTypes = new Set(given.flatMap(({ ownReferences = {} }) => Object.keys(ownReferences)));
+  return warnings.filter((text) => {
+    const [, classtype = '', type = ''] = /unknown (?:classtype: "([^"]*)"|reference key "([^"]*)")/.exec(text) ?? [];
+    return !ownClasses.has(classtype) && !ownTypes.has(type.toLowerCase());
+  });
 }
 
 function passed({
@@ -157,34 +169,39 @@ function droppedRules({ sets, loaded, seen }: Survey, names: readonly string[]) 
 
 function printFindings(found: Checked, by: string, names: readonly string[]): void {
   const colours = coloursOf(process.stdout);
-  const { refused, refusedRules, skipped, dropped, waiting, warnings, engineWarnings } = found;
-  for (const problem of refused) {
-    const { by: who, file, line, reason } = problem;
-    const at = file === undefined ? '' : `${line === undefined ? file : place({ file, line })}: `;
-    const note = who === 'translation' ? ' (not translated)' : '';
-    const label = isOfRule({ line: 0, reason }) ? 'refused' : 'no rule';
-    printLine(`${colours.red(label)}  ${stripControls(`${at}${reason}${note}`)}`);
-  }
-  for (const [label, rules] of [
-    ['dropped', dropped],
-    ['skipped', skipped],
-    ['waits  ', waiting],
-  ] as const) {
-    for (const { signature, reason, ...at } of rules)
-      printLine(`${colours.yellow(label)}  ${stripControls(`${place(at)}: rule ${signature}: ${reason}`)}`);
-  }
-  for (const { line, reason } of warnings)
-    printLine(`${colours.yellow('warning')}  ${stripControls(`${line}: ${reason}`)}`);
-  for (const text of engineWarnings) printLine(`${colours.yellow('warning')}  ${stripControls(text)}`);
-  const others = refused.filter((problem) => !isOfRule({ line: 0, reason: problem.reason })).length;
-  const counts = [
+  const { refused, skipped, dropped, waiting, warnings, engineWarnings } = found;
+  const say = (label: string, text: string): void => printLine(`${label}  ${stripControls(text)}`);
+  for (const problem of refused) say(colours.red(isRule(problem) ? 'refused' : 'no rule'), textOf(problem));
+  for (const rule of dropped) say(colours.yellow('dropped'), textOfPassed(rule));
+  for (const rule of skipped) say(colours.yellow('skipped'), textOfPassed(rule));
+  for (const rule of waiting) say(colours.yellow('waits  '), textOfPassed(rule));
+  for (const { line, reason } of warnings) say(colours.yellow('warning'), `${line}: ${reason}`);
+  for (const text of engineWarnings) say(colours.yellow('warning'), text);
+  printLine(
+    `${found.accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${grouped(found.rules)} rules of ${names.join(', ')}: ` +
+      `${countsOf(found).join(', ')}, in ${(found.millis / 1000).toFixed(1)} s`,
+  );
+}
+
+function isRule({ reason }: RuleRefusal): boolean {
+  return isOfRule({ line: 0, reason });
+}
+
+function textOf({ by, file, line, reason }: RuleRefusal): string {
+  const at = file === undefined ? '' : `${line === undefined ? file : place({ file, line })}: `;
+  return `${at}${reason}${by === 'translation' ? ' (not translated)' : ''}`;
+}
+
+function textOfPassed({ signature, reason, ...at }: PassedRule): string {
+  return `${place(at)}: rule ${signature}: ${reason}`;
+}
+
+function countsOf({ refused, refusedRules, skipped, dropped }: Checked): string[] {
+  const others = refused.filter((problem) => !isRule(problem)).length;
+  return [
     `${grouped(refusedRules)} refused`,
     ...(skipped.length === 0 ? [] : [`${grouped(skipped.length)} skipped`]),
     ...(dropped.length === 0 ? [] : [`${grouped(dropped.length)} dropped`]),
     ...(others === 0 ? [] : [others === 1 ? '1 line is no rule' : `${grouped(others)} lines are no rules`]),
   ];
-  printLine(
-    `${found.accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${grouped(found.rules)} rules of ${names.join(', ')}: ` +
-      `${counts.join(', ')}, in ${(found.millis / 1000).toFixed(1)} s`,
-  );
 }

@@ -3,6 +3,8 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
+import type { EngineInstall } from '../../engine/engine.ts';
+import type { ReplaySummary } from '../../replay/replay.ts';
 import { parseRules } from '../../rulesets/rule.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
@@ -11,7 +13,7 @@ import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from '../setup.ts';
-import { replayTaken, suppressedText } from '../taken.ts';
+import { replayTaken, suppressedText, type TakenReplay } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -68,22 +70,14 @@ export const command: CommandModule<object, TestArgv> = {
 };
 
 async function run(argv: TestArgv, files: string[], own: string): Promise<void> {
-  let flags: Record<string, unknown> = { logLevel: 'warn', ...argv };
-  if (argv.rule !== undefined) {
-    if (Array.isArray(flags['rules'])) throw new CommandError('expected --rule or --rules, not both');
-    const file = join(own, 'command-line.rules');
-    await writeFile(file, argv.rule.map(withSid).join('\n'));
-    // The sets that are only there for being there are not asked for either.
-    flags = { ...flags, rules: [file], ruleSets: '', rulesDirectory: own, ruleChanges: join(own, 'none') };
-  }
-  const config = await withClusterNetworks(readConfig(flags, [...OWN, 'pcap', 'rule', 'progress']));
+  const config = await withClusterNetworks(readConfig(await flagsOf(argv, own), [...OWN, 'pcap', 'rule', 'progress']));
   const total = await checkFiles(files);
   const log = createLog(config);
   const inspection = await prepareInspection(config, log);
   const loaded = await loadRulesOnce(config, inspection.install.name, log);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
-  const { summary, index, leftOut } = await replayTaken(config, loaded, {
+  const tested = await replayTaken(config, loaded, {
     ...inspection,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
@@ -96,8 +90,42 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     onEvent: () => undefined,
   });
   bar.stop();
-  const rules = index.size;
-  const fired = summary.signatures.map(({ gid, sid, rev, message, count }) => {
+  const { summary } = tested;
+  const isPart = interruption.abandon.aborted || !isWhole(summary);
+  const failed = isPart || summary.engineError !== undefined || summary.files.some(isDamaged);
+  process.exitCode = failed ? EXIT.failed : EXIT.ok;
+  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
+  for (const file of summary.files.filter(isDamaged)) process.stderr.write(`dpi-agent: ${damageOf(file)}\n`);
+  if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
+  if (argv.output === 'json') printAsJson(tested, inspection.install);
+  else printAsTable(tested);
+}
+
+/** The configuration's, with a rule of the command line in place of all others. */
+async function flagsOf(argv: TestArgv, own: string): Promise<Record<string, unknown>> {
+  const flags: Record<string, unknown> = { logLevel: 'warn', ...argv };
+  if (argv.rule === undefined) return flags;
+  if (Array.isArray(flags['rules'])) throw new CommandError('expected --rule or --rules, not both');
+  const file = join(own, 'command-line.rules');
+  await writeFile(file, argv.rule.map(withSid).join('\n'));
+  // The sets that are only there for being there are not asked for either.
+  return { ...flags, rules: [file], ruleSets: '', rulesDirectory: own, ruleChanges: join(own, 'none') };
+}
+
+type TestedFile = ReplaySummary['files'][number];
+
+function isDamaged({ error, damageCount }: TestedFile): boolean {
+  return error !== undefined || damageCount > 0;
+}
+
+function damageOf({ file, error, damages, damageCount }: TestedFile): string {
+  const [first] = damages;
+  const where = first === undefined ? '' : `, the first at offset ${first.offset}: ${first.reason}`;
+  return stripControls(`${file}: ${error ?? `${damageCount} damaged places${where}`}`);
+}
+
+function firedOf({ summary, index }: TakenReplay) {
+  return summary.signatures.map(({ gid, sid, rev, message, count }) => {
     const rule = index.get(`${gid}:${sid}`);
     return {
       signature: `${gid}:${sid}`,
@@ -107,33 +135,25 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
       ...(rule === undefined ? {} : { sets: rule.sets, file: rule.file, line: rule.line }),
     };
   });
-  const damaged = summary.files.filter(({ error, damageCount }) => error !== undefined || damageCount > 0);
-  const isPart = interruption.abandon.aborted || !isWhole(summary);
-  const failed = isPart || summary.engineError !== undefined || damaged.length > 0;
-  process.exitCode = failed ? EXIT.failed : EXIT.ok;
-  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
-  for (const { file, error, damages, damageCount } of damaged) {
-    const [first] = damages;
-    const where = first === undefined ? '' : `, the first at offset ${first.offset}: ${first.reason}`;
-    process.stderr.write(
-      `dpi-agent: ${stripControls(`${file}: ${error ?? `${damageCount} damaged places${where}`}`)}\n`,
-    );
-  }
-  if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
-  if (argv.output === 'json') {
-    const { name, version } = inspection.install;
-    printJson({
-      engine: name,
-      version,
-      packets: summary.packets,
-      alerts: summary.alerts,
-      suppressed: Object.fromEntries(summary.suppressed),
-      rules,
-      leftOut,
-      fired,
-    });
-    return;
-  }
+}
+
+function printAsJson(tested: TakenReplay, { name, version }: EngineInstall): void {
+  const { summary, index, leftOut } = tested;
+  printJson({
+    engine: name,
+    version,
+    packets: summary.packets,
+    alerts: summary.alerts,
+    suppressed: Object.fromEntries(summary.suppressed),
+    rules: index.size,
+    leftOut,
+    fired: firedOf(tested),
+  });
+}
+
+function printAsTable(tested: TakenReplay): void {
+  const { summary, index } = tested;
+  const fired = firedOf(tested);
   const colours = coloursOf(process.stdout);
   if (fired.length > 0) printLine(colours.bold(`${'ALERTS'.padStart(9)}  ${'RULE'.padEnd(16)}  MESSAGE`));
   for (const { signature, rev, message, count } of fired) {
@@ -142,7 +162,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
     );
   }
   printLine(
-    `${grouped(fired.length)} of ${grouped(rules)} rules fired, ${grouped(summary.alerts)} alerts${suppressedText(summary)}, in ${grouped(summary.packets)} packets`,
+    `${grouped(fired.length)} of ${grouped(index.size)} rules fired, ${grouped(summary.alerts)} alerts${suppressedText(summary)}, in ${grouped(summary.packets)} packets`,
   );
 }
 

@@ -7,7 +7,7 @@ import { schema, type Config } from '../../../agent/config/schema.ts';
 import type { Destination, Item } from '../../../agent/ship/destination.ts';
 import { createElasticsearch } from '../../../agent/ship/elasticsearch/elasticsearch.ts';
 import { indexBody, namesOf } from '../../../agent/ship/elasticsearch/template.ts';
-import type { Finding } from '../../../agent/cli/check.ts';
+import type { Finding } from '../../../agent/cli/finding.ts';
 import { runCli } from '../../support/cli.ts';
 import { createAuthority, type Authority } from '../../support/certificates.ts';
 import {
