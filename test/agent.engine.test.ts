@@ -1,11 +1,10 @@
 /** The whole agent on real veths: what is captured, whose it is, and what becomes of it when parts die. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { beforeAll, describe, expect, test } from '@jest/globals';
 import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lostOf } from '../agent/capture/protocol.ts';
-import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
+import type { Lab, Pod } from '../scripts/lab.ts';
 import {
-  createWorkspace,
   journaled,
   lastCounters,
   MARKER,
@@ -16,7 +15,7 @@ import {
 } from './support/agent.ts';
 import { snapshot } from './support/books.ts';
 import { runCli } from './support/cli.ts';
-import { conversation, describeLive, inject, isAlive, send, serve } from './support/live.ts';
+import { conversation, describeLive, inject, isAlive, send, serve, useLab, useWorkspace } from './support/live.ts';
 import { poll } from './support/poll.ts';
 import { whyNoProc } from './support/proc.ts';
 import { ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
@@ -29,18 +28,8 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
 
-  beforeAll(() => {
-    lab = openLab(`dpi-t-${engine}`);
-  });
-  afterAll(() => lab.close());
-  beforeEach(() => {
-    workspace = createWorkspace();
-  });
-  afterEach(async () => {
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
-  });
+  useLab(`dpi-t-${engine}`, (made) => (lab = made));
+  useWorkspace((made) => (workspace = made));
 
   describe('what is captured', () => {
     let backend: Pod;

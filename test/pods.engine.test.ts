@@ -2,18 +2,18 @@
  * The agent on pods that the node's interfaces do not show, or not all of: real namespaces, real engine, an API server
  * of fixed answers.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { afterAll, expect, test } from '@jest/globals';
 import { execFile } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { lostOf, zeroCounters } from '../agent/capture/protocol.ts';
 import type { Snapshot } from '../agent/observe/snapshot.ts';
-import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
-import { createWorkspace, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from './support/agent.ts';
+import type { Lab, Pod } from '../scripts/lab.ts';
+import { MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from './support/agent.ts';
 import { settledCounters } from './support/books.ts';
 import { openCgroups, whyNoCgroups } from './support/cgroups.ts';
-import { describeLive, send, serve } from './support/live.ts';
+import { describeLive, send, serve, useLab, useWorkspace } from './support/live.ts';
 import { poll } from './support/poll.ts';
 import { announce, resourceOfAll, serveOneNode, type OneNode } from './support/one-node.ts';
 import { PROJECT } from './support/project.ts';
@@ -51,21 +51,9 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
 
-  beforeAll(() => {
-    lab = openLab(`dpi-side-${engine}`);
-  });
-  afterAll(async () => {
-    lab.close();
-    await cgroups.remove();
-  });
-  beforeEach(() => {
-    workspace = createWorkspace();
-  });
-  afterEach(async () => {
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
-  });
+  useLab(`dpi-side-${engine}`, (made) => (lab = made));
+  afterAll(() => cgroups.remove());
+  useWorkspace((made) => (workspace = made));
 
   /** Of pods. */
   const processes: number[] = [];

@@ -47,7 +47,7 @@ export interface Ring {
   rearm(): void;
   /** Of now; the same object each time. */
   statistics(): Statistics;
-  /** It gets no further packet, as far as the library can do that; what it has can be read. */
+  /** It gets no further packet, and counts none; what it has can be read. */
   mute(): void;
   close(): Promise<unknown>;
 }

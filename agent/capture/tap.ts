@@ -13,7 +13,7 @@ import { createOrigin, type Marks, type Origin } from './forward.ts';
 import { interfaceIdentity, interfaceState } from './interfaces.ts';
 import type { CaptureSettings } from './protocol.ts';
 import type { Library, OpenOptions, Ring } from './ring.ts';
-import { count, countOff, endNow, isRead, type Counted } from './tap/counted.ts';
+import { count, countOff, isRead, type Counted } from './tap/counted.ts';
 import { newDemand, noteRead, sizeAfterRead, sizeAfterSecond, timeoutOf, type Demand } from './tap/demand.ts';
 import type { Reading } from './turns.ts';
 
@@ -252,7 +252,7 @@ function resize(state: State, wanted: number | undefined): void {
   );
 }
 
-/** The interface is gone, down, or another one: what its ring has is read. */
+/** The interface is gone, down, another one, or no longer wanted: what its ring has is read. */
 function leave(state: State): void {
   const { current } = state;
   if (current === undefined) return;
@@ -299,11 +299,7 @@ async function close(state: State): Promise<void> {
   const deadline = performance.now() + END_MILLIS;
   // What comes to the ring that is being opened does not come to the other one.
   while (state.opening && performance.now() < deadline) await sleep(POLL_MILLIS);
-  if (state.current !== undefined) {
-    state.current.ring.mute();
-    endNow(state.marks.counters, state.current);
-    leave(state);
-  }
+  leave(state);
   for (; state.before.length > 0 && performance.now() < deadline; state.wake()) await sleep(POLL_MILLIS);
   for (const old of state.before) retire(state, old, 'droppedQueue');
   await Promise.all(state.releases);

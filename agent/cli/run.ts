@@ -105,14 +105,14 @@ async function followNetworks(
     throw new CommandError('variables: pods: there is no cluster to ask: name addresses, or a cluster (--kubeconfig)');
   }
   const { followClusterNetworks } = await import('../kube/cluster-networks.ts');
-  const { networks, stop } = await followClusterNetworks(client, onChange, log);
+  const followed = await followClusterNetworks(client, onChange, log);
   const current = {
     ...config,
     get variables() {
-      return withNetworks(config.variables, networks());
+      return withNetworks(config.variables, followed.networks());
     },
   };
-  return { config: current, stop };
+  return { config: current, stop: () => followed.stop() };
 }
 
 /** Until SIGTERM or SIGINT. */

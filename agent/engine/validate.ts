@@ -103,8 +103,12 @@ export function verdictOf(exit: Validation, driver: EngineDriver, rules: EngineR
   return { is: 'refused', reason, errors: exit.stopped === undefined ? verdictsOf(placed(found, rules)) : [] };
 }
 
-/** What an engine says of a file that rules name, without saying of which rule, it says of each of those. */
+/**
+ * What an engine says of a file that rules name, it says of each of those, where it says of no rule at all that it is
+ * wrong.
+ */
 function placed(errors: readonly RuleError[], rules: EngineRules): RuleError[] {
+  if (errors.some(({ file }) => file !== undefined)) return [...errors];
   return errors.flatMap((error) => {
     if (error.file !== undefined) return [error];
     const places = placesOfData(error.reason, rules);

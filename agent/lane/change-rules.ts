@@ -29,9 +29,19 @@ export async function changeRules(parts: Parts, rules: EngineRules, proofMillis:
   const before = generation.rules();
   const overridden =
     rules.overrides !== before.overrides || rules.reputation?.categories !== before.reputation?.categories;
-  if (overridden && engineName === 'suricata') return startAnew(parts, proofMillis);
+  if (engineName === 'suricata' && (overridden || sharesDatasets(before))) return startAnew(parts, proofMillis);
   const failure = await changeInPlace(parts, generation, rules, proofMillis);
   return failure !== undefined && overridden ? startAnew(parts, proofMillis) : failure;
+}
+
+/**
+ * Whether rules of single pods may use datasets: Suricata frees those that it has loaded from files when it reloads the
+ * rules of all, and rules of tenants still look at them then.
+ * https://github.com/OISF/suricata/blob/suricata-7.0.10/src/datasets.c, DatasetPostReloadCleanup
+ */
+function sharesDatasets({ policies, data = [], files }: EngineRules): boolean {
+  if (policies.length === 0 || data.length === 0) return false;
+  return files.some(({ text }) => /\bdata(?:set|rep)\s*:/.test(text));
 }
 
 /** Starts the engine anew, with the rules that it was last told. */

@@ -7,7 +7,7 @@ import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, SetVersion } from './admit.ts';
 import { CLASSES_FILE, readClasses, readReferenceTypes, REFERENCES_FILE } from './classes.ts';
-import { dataFingerprint } from './data.ts';
+import { fingerprintOf, placesNamed } from './data.ts';
 import { readRuleFile, type Place } from './files.ts';
 import { readOverrides } from './overrides.ts';
 import {
@@ -53,6 +53,8 @@ export interface FoundRules {
   sets: ReadonlyMap<string, RuleSet>;
   /** Names of those that resources get that name none. */
   defaults: string[];
+  /** Where files may be that rules name, whether they are there or not. */
+  named: string[];
   candidate: Candidate;
 }
 
@@ -67,10 +69,12 @@ export async function readCandidate(
   const used = new Set([...defaults, ...options.alsoUsed, ...policies().flatMap((policy) => policy.sets)]);
   const { hooks, hash: hooksHash } = (await options.hooks?.()) ?? { hooks: {}, hash: '' };
   const versions = new Map<string, SetVersion>();
+  const named = new Set<string>();
   for (const name of used) {
     const set = sets.get(name);
     if (set === undefined) continue;
-    const { hash, changedAt } = await hashOf(set, options.engine + hooksHash);
+    const { hash, changedAt, named: ofSet } = await hashOf(set, options.engine + hooksHash);
+    for (const path of ofSet) named.add(path);
     const same = before?.sets.get(name);
     versions.set(name, same?.hash === hash ? same : await readSet(options, set, hash, changedAt, hooks));
   }
@@ -81,7 +85,7 @@ export async function readCandidate(
     ...(variables === undefined ? {} : { variables }),
     ...(overrides === undefined ? {} : { overrides }),
   };
-  return { sets, defaults, candidate };
+  return { sets, defaults, named: [...named], candidate };
 }
 
 async function readSet(
@@ -95,32 +99,39 @@ async function readSet(
   for (const { file, line, reason } of loaded.problems.slice(0, MAX_WARNINGS)) log.warn({ file, line, reason }, 'rule');
   for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_WARNINGS))
     log.warn({ sid, kept: place(kept), dropped: place(dropped) }, 'rule stands twice');
-  const failed = loaded.refused.map(({ by: _, ...rule }) => rule);
+  const failed = loaded.refused.map(({ gid, sid, file, line, reason }) => ({
+    set: set.name,
+    gid,
+    sid,
+    file,
+    line,
+    reason,
+  }));
   return { name: set.name, hash, changedAt, rules: [...loaded.index.values()], failed };
 }
 
 const place = ({ file, line }: Place): string => `${file}:${line}`;
 
-async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; changedAt: number }> {
+async function hashOf(set: RuleSet, salt: string): Promise<{ hash: string; changedAt: number; named: string[] }> {
   const hash = createHash('sha256').update(salt);
   let changedAt = 0;
+  const named: string[] = [];
   for (const { path, syntax, root = dirname(path) } of set.files) {
     changedAt = Math.max(changedAt, (await stat(path)).mtimeMs);
     const text = await readRuleFile(path);
-    hash
-      .update(`\0${path}\0${syntax}\0`)
-      .update(text)
-      .update(dataFingerprint(text, path, root));
+    hash.update(`\0${path}\0${syntax}\0`).update(text);
+    named.push(...placesNamed(text, path, root));
   }
   for (const file of besideOf(set, CLASSES_FILE)) hash.update(`\0${file}\0${JSON.stringify([...readClasses(file)])}`);
   for (const file of besideOf(set, REFERENCES_FILE)) hash.update(JSON.stringify([...readReferenceTypes(file)]));
-  return { hash: hash.digest('hex'), changedAt: Math.round(changedAt) };
+  hash.update(fingerprintOf(named));
+  return { hash: hash.digest('hex'), changedAt: Math.round(changedAt), named };
 }
 
 /** The same for candidates that are the same. */
 export function signatureOf({ sets, variables = {}, overrides }: Candidate): string {
   const names = [...sets.values()].map(({ name, hash }) => `${name} ${hash}`).toSorted();
-  return JSON.stringify([names, Object.entries(variables).toSorted(), overrides]);
+  return JSON.stringify([names, Object.entries(variables).toSorted(([a], [b]) => (a < b ? -1 : 1)), overrides]);
 }
 
 /** What an engine gets of it. @param defaults Sets for all, of those that there are. */
@@ -144,11 +155,8 @@ export function stageCandidate(
 /** Files and folders by which a candidate may become another one. */
 export async function pathsOf(
   { sources, hooks, overridesFile }: CandidateOptions,
-  { sets }: Candidate,
+  named: readonly string[],
 ): Promise<string[]> {
-  const named = [...sets.values()].flatMap(({ rules }) =>
-    rules.flatMap(({ data = [], reputation }) => [...data.map(({ file }) => file), ...(reputation?.files ?? [])]),
-  );
   const files = [...(await findSets(sources)).values()].flatMap((set) => [
     ...set.files.map(({ path }) => path),
     ...besideOf(set, CLASSES_FILE),
@@ -158,5 +166,5 @@ export async function pathsOf(
   // A link on the way may be swapped: folders too.
   const folders = [...new Set([...files, ...named].map((path) => dirname(path)))];
   const overrides = overridesFile === undefined || overridesFile === '' ? [] : [overridesFile];
-  return [sources.rulesDirectory, ...sources.paths, ...folders, ...files, ...new Set(named), ...further, ...overrides];
+  return [sources.rulesDirectory, ...sources.paths, ...folders, ...files, ...named, ...further, ...overrides];
 }

@@ -259,12 +259,17 @@ function wrongLine(content: Buffer, { type, hasNumbers }: ExpectedList): string 
 
 const shown = (path: string): string => JSON.stringify(path.slice(0, 200));
 
-/** What tells one state of the files that a text may name from another, without reading them; empty where it names none. */
-export function dataFingerprint(text: string, ruleFile: string, root: string): string {
-  const folders = [dirname(ruleFile), root];
+/** Where the files may be that rules of a text name, and some that only look so; whether they are there or not. */
+export function placesNamed(text: string, ruleFile: string, root: string): string[] {
+  const folders = [...new Set([dirname(ruleFile), root])];
   const paths = mentionedFiles(text).flatMap((path) => folders.map((folder) => join(folder, path)));
   const lists = paths.filter((path) => basename(path) === CATEGORIES_FILE).flatMap((path) => listsIn(dirname(path)));
-  return [...paths, ...lists].map(stamp).join();
+  return [...paths, ...lists];
+}
+
+/** What tells one state of files from another, without reading them. */
+export function fingerprintOf(paths: readonly string[]): string {
+  return paths.map(stamp).join();
 }
 
 function listsIn(folder: string): string[] {

@@ -93,6 +93,8 @@ interface LiveState {
   users: Users | undefined;
   /** All sets that there are. */
   known: FoundRules['sets'];
+  /** Where files may be that rules name. */
+  named: readonly string[];
   current: InForce;
   /** What was in force of late. */
   states: RuleState[];
@@ -121,6 +123,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     options,
     users: undefined,
     known: new Map(),
+    named: [],
     current: NOTHING,
     states: [],
     last: undefined,
@@ -174,7 +177,7 @@ function follow(live: LiveState, users: Users): () => void {
   live.users = users;
   keepGood(live.options, live.current.candidate);
   const unwatch = watchFiles({
-    paths: () => pathsOf(live.options, live.current.candidate),
+    paths: () => pathsOf(live.options, live.named),
     changed: () => void requestChange(live),
   });
   return () => {
@@ -239,6 +242,7 @@ async function decideChange(live: LiveState, { candidate }: FoundRules): Promise
 async function readRules(live: LiveState, before: Candidate | undefined): Promise<FoundRules> {
   const read = await readCandidate(live.options, () => live.users?.policies() ?? [], before);
   live.known = read.sets;
+  live.named = read.named;
   return read;
 }
 

@@ -268,10 +268,16 @@ type Prepared =
   | { kind: 'rule'; text: string; data: readonly DataFile[]; reputation?: Reputation }
   | { kind: 'refused'; by: RefusedBy; reason: string };
 
+interface Preparation {
+  refuse: RuleHooks['refuse'];
+  translate: RuleHooks['translate'];
+  reader: DataReader | undefined;
+}
+
 /** An enabled rule as the engine is to get it, or why it is not. */
 async function prepare(
   rule: RuleInfo,
-  { refuse, translate, reader }: Pick<RuleHooks, 'refuse' | 'translate'> & { reader: DataReader | undefined },
+  { refuse, translate, reader }: Preparation,
   source: DataSource,
 ): Promise<Prepared> {
   const dead = refuse?.(rule);

@@ -1,18 +1,10 @@
 /** The policy of alerts in a running agent: what it suppresses, its changes, and its counts over a kill. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
-import {
-  createWorkspace,
-  journaled,
-  MARKER,
-  payloadOf,
-  runAgent,
-  type RunningAgent,
-  type Workspace,
-} from '../support/agent.ts';
-import { conversation, describeLive, inject } from '../support/live.ts';
+import type { Lab, Pod } from '../../scripts/lab.ts';
+import { journaled, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import { conversation, describeLive, inject, useLab, useWorkspace } from '../support/live.ts';
 
 type Counts = Record<
   'read' | 'copies' | 'journaled' | 'merged' | 'suppressed' | 'recovered' | 'unparsable' | 'unattributed',
@@ -24,19 +16,12 @@ describeLive((engine) => {
   let pod: Pod;
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
-  beforeAll(() => {
-    lab = openLab(`dpi-p-${engine}`);
+
+  useLab(`dpi-p-${engine}`, (made) => {
+    lab = made;
     pod = lab.addPod({ name: 'backend', address: '10.65.1.2' });
   });
-  afterAll(() => lab.close());
-  beforeEach(() => {
-    workspace = createWorkspace();
-  });
-  afterEach(async () => {
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
-  });
+  useWorkspace((made) => (workspace = made));
 
   const policy = (yaml: string): void => writeFileSync(join(workspace.directory, 'policy.yaml'), yaml);
   const start = (): Promise<RunningAgent> =>

@@ -114,7 +114,7 @@ function createWire() {
     rings,
     readings,
     session,
-    arrive(packets: number): void {
+    arrive: (packets: number): void => {
       for (const each of rings) if (!each.muted) each.received += packets;
     },
   };

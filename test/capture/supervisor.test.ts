@@ -86,44 +86,44 @@ afterEach(async () => {
   await stopped;
 });
 
-function process(index: number): Played {
+function child(index: number): Played {
   const played = processes[index];
   if (played === undefined) throw new Error(`there is no process ${index}`);
   return played;
 }
 
-function seen(counted: number, captured: number): Seen {
+function seenOf(counted: number, captured: number): Seen {
   return { name: 'cali1', ifindex: 3, interface: counted, captured, openings: 1 };
 }
 
 test('an endpoint that is detached before a first report has what came while no process ran', async () => {
-  for (let second = 0; second < 2; second++) process(0).report('a', { received: 100, forwarded: 100 }, seen(100, 100));
-  process(0).kill();
+  for (let second = 0; second < 2; second++) child(0).report('a', { received: 100, forwarded: 100 }, seenOf(100, 100));
   jest.useRealTimers();
+  child(0).kill();
   await poll(() => processes.length === 2);
   const last = capture.detach('a');
   const counters = { ...zeroCounters(), received: 5, forwarded: 5 };
-  process(1).say({ type: 'detached', id: 'a', counters, seen: seen(125, 5), deadRings: 0 });
+  child(1).say({ type: 'detached', id: 'a', counters, seen: seenOf(125, 5), deadRings: 0 });
   expect(await last).toMatchObject({ received: 125, forwarded: 105, droppedCaptureDied: 20 });
 });
 
 test('the last report of a process that hands over too late counts', async () => {
-  process(0).report('a', { received: 10, forwarded: 10 }, undefined, DEAD_RINGS);
-  process(1).say({ type: 'started', library: 'node-pcap' });
+  child(0).report('a', { received: 10, forwarded: 10 }, undefined, DEAD_RINGS);
+  child(1).say({ type: 'started', library: 'node-pcap' });
   await tick();
-  expect(process(0).told.at(-1)).toEqual({ type: 'hand-over' });
+  expect(child(0).told.at(-1)).toEqual({ type: 'hand-over' });
   await jest.advanceTimersByTimeAsync(RENEW_MILLIS);
-  expect(process(1).connected).toBe(false);
+  expect(child(1).connected).toBe(false);
   const counters = { a: { ...zeroCounters(), received: 30, forwarded: 30 } };
-  process(0).say({ type: 'handed-over', counters, seen: {} });
-  process(0).kill();
+  child(0).say({ type: 'handed-over', counters, seen: {} });
+  child(0).kill();
   expect(capture.counters().get('a')).toMatchObject({ received: 30, forwarded: 30 });
 });
 
 test('a process whose successor has just started, and that dies, is not waited for', async () => {
-  process(0).report('a', {}, undefined, DEAD_RINGS);
-  process(0).kill();
-  process(1).say({ type: 'started', library: 'node-pcap' });
+  child(0).report('a', {}, undefined, DEAD_RINGS);
+  child(0).kill();
+  child(1).say({ type: 'started', library: 'node-pcap' });
   await tick();
-  expect(process(1).connected).toBe(false);
+  expect(child(1).connected).toBe(false);
 });

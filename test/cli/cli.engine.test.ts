@@ -1,20 +1,18 @@
 /** `dpi-agent check`, `run` and the command line itself, where they do not capture. */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Finding } from '../../agent/cli/finding.ts';
-import { createWorkspace, type Workspace } from '../support/agent.ts';
+import type { Workspace } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
+import { shareWorkspace } from '../support/live.ts';
 import { PROJECT } from '../support/project.ts';
 
 let workspace: Workspace;
-beforeAll(() => {
-  workspace = createWorkspace();
-});
-afterAll(() => workspace.remove());
+shareWorkspace((made) => (workspace = made));
 
 const folders = (): string[] => [
   '--stateDirectory',

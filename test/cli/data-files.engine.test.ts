@@ -86,7 +86,7 @@ describeEngine('suricata', () => {
   }, 120_000);
 
   test('scripts run where rulesLua says so', async () => {
-    const path = file('own/lua.rules', `${rule(5, 'lua:x.lua;')}\n${rule(6, 'content:"GET"; http.method;')}\n`);
+    const path = file('own/lua.rules', `${rule(5, 'lua:x.lua;')}\n${rule(6, 'http.method; content:"GET";')}\n`);
     expect(await fired('--rules', path)).not.toContain('1:5');
     expect(await fired('--rules', path, '--rulesLua', 'true')).toContain('1:5');
   }, 120_000);

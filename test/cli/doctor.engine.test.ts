@@ -1,27 +1,25 @@
 /** `dpi-agent doctor` on this machine, with servers that answer as a test wants them to. */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
 import type { Finding } from '../../agent/cli/finding.ts';
-import { createWorkspace, type Workspace } from '../support/agent.ts';
+import type { Workspace } from '../support/agent.ts';
 import { runCli } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
+import { shareWorkspace } from '../support/live.ts';
 
 let workspace: Workspace;
 const servers: Server[] = [];
-beforeAll(() => {
-  workspace = createWorkspace();
-});
+shareWorkspace((made) => (workspace = made));
 afterEach(() => {
   for (const server of servers.splice(0)) {
     server.closeAllConnections();
     server.close();
   }
 });
-afterAll(() => workspace.remove());
 
 async function doctor(...args: string[]): Promise<{ findings: Finding[]; code: number | null }> {
   const { stdout, stderr, code } = await runCli([

@@ -1,12 +1,13 @@
 /** How `dpi-agent replay` ends before its time, with the real engines. */
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { createWorkspace, MARKER, type Workspace } from '../support/agent.ts';
+import { MARKER, type Workspace } from '../support/agent.ts';
 import { describeEngine } from '../support/engines.ts';
+import { useWorkspace } from '../support/live.ts';
 import { DEFAULT_START_MICROS, ethernet, udpPacket, writePcap } from '../support/packets.ts';
 import { whyNoProc } from '../support/proc.ts';
 import { PROJECT } from '../support/project.ts';
@@ -70,8 +71,8 @@ for (const engine of ['snort', 'suricata'] as const) {
       let fifo: string;
       let command: string;
       let env: NodeJS.ProcessEnv;
-      beforeEach(() => {
-        workspace = createWorkspace();
+      useWorkspace((made) => {
+        workspace = made;
         temporary = join(workspace.directory, 'tmp');
         fifo = join(workspace.directory, 'packets');
         mkdirSync(temporary, { mode: 0o711 });
@@ -80,7 +81,6 @@ for (const engine of ['snort', 'suricata'] as const) {
         const rules = `--rule-sets= --rules ${workspace.rules}`;
         command = `${process.execPath} ${join(PROJECT, 'bin/dpi-agent.js')} replay -e ${engine} ${rules}`;
       });
-      afterEach(() => workspace.remove());
 
       /** Writes packets to the FIFO until nobody reads it. */
       const pour = (first: string, others: string): Promise<unknown> =>

@@ -1,12 +1,13 @@
 /** `dpi-agent replay` with the real engines. */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { EeEvent } from '../../agent/events/event.ts';
-import { createWorkspace, MARKER, MARKER_SID, payloadOf, type Workspace } from '../support/agent.ts';
+import { MARKER, MARKER_SID, payloadOf, type Workspace } from '../support/agent.ts';
 import { runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
+import { shareWorkspace } from '../support/live.ts';
 import {
   httpConversation,
   LINKTYPE,
@@ -49,10 +50,7 @@ for (const engine of ['snort', 'suricata'] as const) {
     };
     const replay = (files: string[], ...args: string[]): Promise<CliResult> =>
       runCli(['replay', '-e', engine, '--rule-sets', '', '--rules', workspace.rules, ...files, ...args]);
-    beforeAll(() => {
-      workspace = createWorkspace();
-    });
-    afterAll(() => workspace.remove());
+    shareWorkspace((made) => (workspace = made));
 
     test('pcap, pcapng, gzip and stdin give the same events, at the times of the packets', async () => {
       const frames = alerting('one');
@@ -224,10 +222,7 @@ for (const engine of ['snort', 'suricata'] as const) {
 
 describeEngine('snort', () => {
   let workspace: Workspace;
-  beforeAll(() => {
-    workspace = createWorkspace();
-  });
-  afterAll(() => workspace.remove());
+  shareWorkspace((made) => (workspace = made));
 
   test('unified2 gives the same events as JSON, with the texts of the rules', async () => {
     const path = join(workspace.directory, 'u2.pcap');
@@ -263,10 +258,7 @@ describeEngine('snort', () => {
 
 describe('replay without any engine running', () => {
   let workspace: Workspace;
-  beforeAll(() => {
-    workspace = createWorkspace();
-  });
-  afterAll(() => workspace.remove());
+  shareWorkspace((made) => (workspace = made));
 
   test.each([
     ['text', Buffer.from('<html><body>not found</body></html>')],

@@ -1,12 +1,13 @@
 /** Rule files as people have them, by the command line and the real engines. */
-import { afterAll, beforeAll, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ShownRule } from '../../agent/cli/rules/show.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
-import { createWorkspace, MARKER, type Workspace } from '../support/agent.ts';
+import { MARKER, type Workspace } from '../support/agent.ts';
 import { runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
+import { shareWorkspace } from '../support/live.ts';
 import { tcpConversation, writePcap } from '../support/packets.ts';
 
 const rule = (sid: number, about = ''): string =>
@@ -28,12 +29,11 @@ for (const engine of ['snort', 'suricata'] as const) {
       const found = JSON.parse(stdout) as { fired: { signature: string }[] };
       return found.fired.map(({ signature }) => signature).toSorted();
     };
-    beforeAll(() => {
-      workspace = createWorkspace();
+    shareWorkspace((made) => {
+      workspace = made;
       const frames = tcpConversation({ exchange: [{ from: 'client', data: `${MARKER} café` }] });
       pcap = file('marker.pcap', writePcap(frames));
     });
-    afterAll(() => workspace.remove());
 
     test('fire whatever they were saved as', async () => {
       const files = [

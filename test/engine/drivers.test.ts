@@ -98,7 +98,12 @@ describe('snort.lua', () => {
   });
 
   test('sets variables, what follows from them, and what the installation has not', async () => {
-    const variables = { HOME_NET: '[10.0.0.0/8,!10.1.0.0/16]', EXTERNAL_NET: '!$HOME_NET', HTTP_PORTS: '8080', MINE: '53' };
+    const variables = {
+      HOME_NET: '[10.0.0.0/8,!10.1.0.0/16]',
+      EXTERNAL_NET: '!$HOME_NET',
+      HTTP_PORTS: '8080',
+      MINE: '53',
+    };
     await prepareSnort({}, { variables, policies: [{ id: 2, vlans: [7], ruleFiles: [] }] });
     for (const name of ['snort.lua', 'policy-2.lua']) {
       const lines = readFileSync(join(folder, name), 'utf8').split('\n');
@@ -280,7 +285,8 @@ describe('suricata.yaml', () => {
   });
 
   test('variables add to the defaults, and those of the overrides to both; behind these, which may have only some', async () => {
-    const overrides = '%YAML 1.1\n---\nvars:\n  address-groups: { HOME_NET: "[10.0.0.0/8]" }\n  port-groups: { SSH_PORTS: 2222 }\n';
+    const overrides =
+      '%YAML 1.1\n---\nvars:\n  address-groups: { HOME_NET: "[10.0.0.0/8]" }\n  port-groups: { SSH_PORTS: 2222 }\n';
     const { text, config } = await prepare(
       {},
       {

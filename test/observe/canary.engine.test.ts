@@ -1,16 +1,8 @@
 /** The canary of the whole agent: through a real engine, and what is said when it stops. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
-import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
-import {
-  createWorkspace,
-  journaled,
-  MARKER,
-  payloadOf,
-  runAgent,
-  type RunningAgent,
-  type Workspace,
-} from '../support/agent.ts';
-import { conversation, describeLive, inject } from '../support/live.ts';
+import { expect, test } from '@jest/globals';
+import type { Lab, Pod } from '../../scripts/lab.ts';
+import { journaled, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import { conversation, describeLive, inject, useLab, useWorkspace } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 import { whyNoProc } from '../support/proc.ts';
 
@@ -23,19 +15,11 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
 
-  beforeAll(() => {
-    lab = openLab(`dpi-y-${engine}`);
+  useLab(`dpi-y-${engine}`, (made) => {
+    lab = made;
     pod = lab.addPod({ name: 'web', address: '10.65.8.2' });
   });
-  afterAll(() => lab.close());
-  beforeEach(() => {
-    workspace = createWorkspace();
-  });
-  afterEach(async () => {
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
-  });
+  useWorkspace((made) => (workspace = made));
 
   const start = (config: Record<string, unknown> = {}): Promise<RunningAgent> =>
     runAgent({

@@ -1,12 +1,12 @@
 /** Each condition caused for real, on the whole agent: exactly its metrics and probes change, and recover. */
-import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readiness } from '../../agent/observe/readiness.ts';
-import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
-import { createWorkspace, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
-import { conversation, describeLive, inject, serve } from '../support/live.ts';
+import type { Lab, Pod } from '../../scripts/lab.ts';
+import { MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import { conversation, describeLive, inject, serve, useLab, useWorkspace } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 
 const PORT = 9598;
@@ -22,20 +22,12 @@ describeLive((engine) => {
   let workspace: Workspace;
   let agent: RunningAgent | undefined;
 
-  beforeAll(() => {
-    lab = openLab(`dpi-o-${engine}`);
+  useLab(`dpi-o-${engine}`, (made) => {
+    lab = made;
     flooded = lab.addPod({ name: 'flooded', address: '10.65.9.2' });
     quiet = lab.addPod({ name: 'quiet', address: '10.65.9.3' });
   });
-  afterAll(() => lab.close());
-  beforeEach(() => {
-    workspace = createWorkspace();
-  });
-  afterEach(async () => {
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
-  });
+  useWorkspace((made) => (workspace = made));
 
   const ask = (path: string, port = PORT): string =>
     lab.exec(lab.node, 'sh', '-c', `curl -s 'http://127.0.0.1:${port}${path}' || true`);

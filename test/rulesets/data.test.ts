@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { mkdirSync, mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createDataReader, dataFingerprint, mentionedFiles } from '../../agent/rulesets/data.ts';
+import { createDataReader, fingerprintOf, mentionedFiles, placesNamed } from '../../agent/rulesets/data.ts';
 import { parseRules } from '../../agent/rulesets/rule.ts';
 
 let folder: string;
@@ -92,7 +92,7 @@ test('what is larger than any list is not read', async () => {
 
 test('a change of a file that rules name shows without reading it', () => {
   const text = 'alert http any any -> any any (filemd5:lists/a.txt; sid:1;)';
-  const now = (): string => dataFingerprint(text, at('set/deep/x.rules'), at('set'));
+  const now = (): string => fingerprintOf(placesNamed(text, at('set/deep/x.rules'), at('set')));
   const before = now();
   expect(now()).toBe(before);
   write('set/deep/lists/a.txt', 'ab\n');

@@ -2,23 +2,15 @@
  * Rules that change while an engine inspects: nothing lost, nothing twice, whatever somebody puts into a rule file; and
  * different rules for different pods.
  */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import type { ChildProcess } from 'node:child_process';
 import { mkdirSync, renameSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { lostOf, zeroCounters } from '../../agent/capture/protocol.ts';
-import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
-import {
-  createWorkspace,
-  journaled,
-  lastCounters,
-  payloadOf,
-  runAgent,
-  type RunningAgent,
-  type Workspace,
-} from '../support/agent.ts';
+import type { Lab, Pod } from '../../scripts/lab.ts';
+import { journaled, lastCounters, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
 import { snapshot } from '../support/books.ts';
-import { describeLive } from '../support/live.ts';
+import { describeLive, useLab, useWorkspace } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 
 const SWAPS = Number(process.env['DPI_AGENT_TEST_SWAPS'] ?? 20);
@@ -44,23 +36,19 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
   let senders: ChildProcess[];
 
-  beforeAll(() => {
-    lab = openLab(`dpi-s-${engine}`);
+  useLab(`dpi-s-${engine}`, (made) => {
+    lab = made;
     red = lab.addPod({ name: 'red', address: '10.65.1.2' });
     blue = lab.addPod({ name: 'blue', address: '10.65.1.3' });
   });
-  afterAll(() => lab.close());
-  beforeEach(() => {
-    workspace = createWorkspace();
+  afterEach(() => {
+    for (const sender of senders) sender.kill('SIGKILL');
+  });
+  useWorkspace((made) => {
+    workspace = made;
     senders = [];
     mkdirSync(join(workspace.directory, 'sets'));
     writeFileSync(workspace.rules, rule(KNOWN_SID, 'known', 'swap 0'));
-  });
-  afterEach(async () => {
-    for (const sender of senders) sender.kill('SIGKILL');
-    await agent?.stop('SIGKILL');
-    agent = undefined;
-    workspace.remove();
   });
 
   function send(from: Pod, ...texts: string[]): ChildProcess {

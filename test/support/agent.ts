@@ -42,6 +42,8 @@ export interface Workspace {
   directory: string;
   journal: string;
   rules: string;
+  /** That were started in it. */
+  agents: RunningAgent[];
   remove(): void;
 }
 
@@ -56,6 +58,7 @@ export function createWorkspace(): Workspace {
     directory,
     journal: join(directory, 'journal'),
     rules,
+    agents: [],
     remove: () => rmSync(directory, { recursive: true, force: true }),
   };
 }
@@ -122,6 +125,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   );
   options.started?.(child.pid ?? 0);
   const agent = observe(child);
+  workspace.agents.push(agent);
   const states = (): Set<unknown> =>
     new Set(
       agent.log.filter(({ msg }) => msg === 'capturing' || msg === 'not capturing').map((line) => line['endpoint']),

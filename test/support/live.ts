@@ -1,10 +1,10 @@
 /** Live tests: a real engine on real veths, or one line that says what is missing. */
-import { describe } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe } from '@jest/globals';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { text as textOf } from 'node:stream/consumers';
-import { whyNoLab, type Lab } from '../../scripts/lab.ts';
-import type { Workspace } from './agent.ts';
+import { openLab, whyNoLab, type Lab } from '../../scripts/lab.ts';
+import { createWorkspace, type Workspace } from './agent.ts';
 import { describeEngine } from './engines.ts';
 import { tcpConversation, writePcap, type Frame } from './packets.ts';
 import { whyNoProc } from './proc.ts';
@@ -20,6 +20,42 @@ export function describeLive(body: (engine: 'snort' | 'suricata') => void): void
       else describe.skip(missing, () => body(engine));
     });
   }
+}
+
+/** A lab for all tests of a block. @param begin Called with it before the first. */
+export function useLab(prefix: string, begin: (lab: Lab) => void): void {
+  let lab: Lab | undefined;
+  beforeAll(() => {
+    lab = openLab(prefix);
+    begin(lab);
+  });
+  afterAll(() => lab?.close());
+}
+
+/** A workspace for each test of a block. @param begin Called with it before each. Agents are killed at a test's end. */
+export function useWorkspace(begin: (workspace: Workspace) => void): void {
+  holdWorkspace(beforeEach, afterEach, begin);
+}
+
+/** Likewise, one for all tests of a block. */
+export function shareWorkspace(begin: (workspace: Workspace) => void): void {
+  holdWorkspace(beforeAll, afterAll, begin);
+}
+
+function holdWorkspace(
+  before: typeof beforeEach,
+  after: typeof afterEach,
+  begin: (workspace: Workspace) => void,
+): void {
+  let workspace: Workspace | undefined;
+  before(() => {
+    workspace = createWorkspace();
+    begin(workspace);
+  });
+  after(async () => {
+    for (const agent of workspace?.agents ?? []) await agent.stop('SIGKILL');
+    workspace?.remove();
+  });
 }
 
 /** Sends frames out of an interface in a network namespace. */

@@ -11,7 +11,7 @@ import { failing, OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface ImportArgv {
   file: string;
-  as?: ImportedAction;
+  as: ImportedAction | undefined;
   dryRun: boolean;
   output: string;
 }
@@ -35,10 +35,10 @@ export const command: CommandModule<object, ImportArgv> = {
       .option('ruleChanges', { type: 'string', describe: "The file to add to; default: the configuration's" })
       .strict(false)
       .example('$0 rules import-changes /etc/pulledpork/disablesid.conf --dry-run', 'what it would add')
-      .example('$0 rules import-changes old.txt --as disable', 'a file whose name does not say it'),
+      .example('$0 rules import-changes old.txt --as disable', 'a file whose name does not say it') as unknown as Argv<ImportArgv>,
   async handler(argv) {
     const config = readConfig({ ...argv }, [...OWN, 'file', 'as', 'dryRun']);
-    const file = String(argv.file);
+    const { file } = argv;
     const action = argv.as ?? actionOfFile(basename(file));
     if (action === undefined) {
       throw new CommandError(

@@ -354,6 +354,8 @@ function ruleErrors(log: string, limit: number): RuleError[] {
     const text = /^(?:\S+ - )?E(?:rror)?: (.*)$/.exec(line)?.[1];
     // The last line says only that there were errors.
     if (text === undefined || text === 'suricata: Loading signatures failed.') continue;
+    // What follows from the line before says nothing more.
+    if (reason !== '' && text.startsWith('detect-dataset: failed to set up dataset ')) continue;
     const place = /^detect: error parsing signature "(.*)" from file (.+) at line (\d+)$/.exec(text);
     if (place === null) {
       if (reason !== '') errors.push({ reason });

@@ -1,5 +1,5 @@
 /** `dpi-agent rules …` as a user runs it, with the real engines. */
-import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -7,10 +7,11 @@ import { join, resolve } from 'node:path';
 import type { RuleRefusal } from '../../../agent/cli/rules/check.ts';
 import type { ListedSet } from '../../../agent/cli/rules/list.ts';
 import type { ShownRule } from '../../../agent/cli/rules/show.ts';
-import { createWorkspace, MARKER, MARKER_SID, type Workspace } from '../../support/agent.ts';
+import { MARKER, MARKER_SID, type Workspace } from '../../support/agent.ts';
 import { createAuthority } from '../../support/certificates.ts';
 import { runCli, type CliResult } from '../../support/cli.ts';
 import { describeEngine } from '../../support/engines.ts';
+import { shareWorkspace } from '../../support/live.ts';
 import { tcpConversation, writePcap } from '../../support/packets.ts';
 
 const COMMUNITY = resolve(import.meta.dirname, '../../../../shared/rules/snort3-community.rules');
@@ -18,15 +19,14 @@ const GOOD = (sid: number): string =>
   `alert tcp any any -> any any ( msg:"OWN rule ${sid}"; content:"own-${sid}"; reference:cve,2021-44228; classtype:coin-mining; sid:${sid}; rev:1; )`;
 
 let workspace: Workspace;
-beforeAll(() => {
-  workspace = createWorkspace();
+shareWorkspace((made) => {
+  workspace = made;
   mkdirSync(join(workspace.directory, 'rules/own'), { recursive: true });
   writeFileSync(
     join(workspace.directory, 'rules/own/own.rules'),
     `${GOOD(1)}\n# ${GOOD(2)}\n# ${GOOD(3).replace('OWN', '\u001B[31mEVIL')}\n`,
   );
 });
-afterAll(() => workspace.remove());
 
 const at = (name: string): string => join(workspace.directory, name);
 const rules = (args: string[], env: NodeJS.ProcessEnv = {}): Promise<CliResult> =>
