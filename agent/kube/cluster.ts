@@ -19,7 +19,7 @@ import {
   type NodeStatus,
   type ResourceApi,
 } from './resources.ts';
-import { createStatusWriter } from './status.ts';
+import { createStatusWriter, type StatusWriter } from './status.ts';
 
 export interface ClusterOptions {
   client: ApiClient;
@@ -48,11 +48,69 @@ export interface Cluster {
 /** A resource, and whether its status has an entry of this node. */
 type Known = DeepPacketInspection & { reported: boolean };
 
-export function followCluster({ client, node, onChange, log }: ClusterOptions): Cluster {
-  const status = createStatusWriter({ client, node, log });
+interface State {
+  readonly options: ClusterOptions;
+  readonly status: StatusWriter;
   /** Keys of resources that this agent gave a status. */
-  const reported = new Set<string>();
+  readonly reported: Set<string>;
+  readonly pods: Reflector<Pod>;
+  /** The resources' API, as it is served now, and those who follow it. */
+  api: ResourceApi | undefined;
+  resources: Reflector<Known> | undefined;
+  /** Those of the API that was followed before, until the new one's are known. */
+  former: Known[];
+  /** Of watches of the API that was followed before. */
+  formerRestarts: number;
+  /** Undefined: not known yet. */
+  isServed: boolean | undefined;
+}
 
+export function followCluster(options: ClusterOptions): Cluster {
+  const { client, node, onChange, log } = options;
+  const { pods, ownerOf } = followPods(options);
+  const state: State = {
+    options,
+    status: createStatusWriter({ client, node, log }),
+    reported: new Set(),
+    pods,
+    api: undefined,
+    resources: undefined,
+    former: [],
+    formerRestarts: 0,
+    isServed: undefined,
+  };
+  const discovery = followResourceApi({
+    client,
+    log,
+    onChange(served) {
+      goOver(state, served, () => discovery.recheck());
+      onChange();
+    },
+  });
+  const names = createPeerNames({ log, client, local: ownerOf });
+  return {
+    resources: () => resourcesOf(state),
+    pods: () => pods.list(),
+    synced: () => pods.state().synced && (state.isServed === false || state.resources?.state().synced === true),
+    watchRestarts: () => ({
+      pods: pods.restarts(),
+      deeppacketinspections: state.formerRestarts + (state.resources?.restarts() ?? 0),
+    }),
+    names,
+    report: (resource, entry) => report(state, resource, entry),
+    async stop() {
+      discovery.stop();
+      names.close();
+      await stop(state);
+    },
+  };
+}
+
+/** @returns the pods of this node, and whose of them an address is; undefined where that is not sure. */
+function followPods({ client, node, onChange, log }: ClusterOptions): {
+  pods: Reflector<Pod>;
+  ownerOf: (address: string) => Pod | undefined;
+} {
   /** Made when it is asked for, and again after a change. */
   let podsByAddress: Map<string, Pod[]> | undefined;
   const pods = reflect<ApiPod, Pod>({
@@ -64,122 +122,102 @@ export function followCluster({ client, node, onChange, log }: ClusterOptions): 
       podsByAddress = undefined;
       onChange();
     },
-    onState: logState('pods of this node'),
+    onState: logState(log, 'pods of this node'),
   });
-
-  let api: ResourceApi | undefined;
-  let resources: Reflector<Known> | undefined;
-  /** Those of the API that was followed before, until the new one's are known. */
-  let former: Known[] = [];
-  /** Of watches of the API that was followed before. */
-  let formerRestarts = 0;
-  let isServed: boolean | undefined;
-
-  const discovery = followResourceApi({
-    client,
-    log,
-    onChange(served) {
-      isServed = served !== undefined;
-      if (served === undefined)
-        log.warn({ server: client.server }, 'the cluster serves no DeepPacketInspection resources');
-      else log.info({ api: served }, 'following DeepPacketInspection resources');
-      former = served === undefined ? [] : (resources?.list() ?? former);
-      formerRestarts += resources?.restarts() ?? 0;
-      resources?.stop();
-      api = served;
-      resources = served === undefined ? undefined : followResources(served);
-      onChange();
-    },
-  });
-
-  function followResources(followed: ResourceApi): Reflector<Known> {
-    const logChange = logState(`resources of ${followed}`);
-    const reflector = reflect<ApiDeepPacketInspection, Known>({
-      client,
-      path: resourcePath(followed),
-      query: {},
-      convert: (object) =>
-        isCopy(object)
-          ? undefined
-          : {
-              ...toResource(object),
-              reported:
-                Array.isArray(object.status?.nodes) && object.status.nodes.some((entry) => entry?.node === node),
-            },
-      onChange(change) {
-        if (change.type === 'deleted') {
-          status.forget(change.object, followed);
-          reported.delete(change.key);
-        }
-        onChange();
-      },
-      onState: (state) => {
-        if (state.failure?.status === 404) discovery.recheck();
-        logChange(state);
-      },
-    });
-    void reflector.synced.then(() => {
-      if (resources !== reflector) return;
-      former = [];
-      onChange();
-    });
-    return reflector;
-  }
-
-  /** Logs when a cache can't be kept up to date, and when it can again. */
-  function logState(what: string): (state: { synced: boolean; failure?: ApiError }) => void {
-    let failing = '';
-    return ({ failure }) => {
-      const message = failure?.message ?? '';
-      if (message === failing) return;
-      if (message === '') log.info({ what }, 'the API server answers again');
-      else log.warn({ what, reason: message }, 'the API server does not answer; what is known stays');
-      failing = message;
-    };
-  }
-
-  const names = createPeerNames({
-    log,
-    client,
-    local(address) {
+  return {
+    pods,
+    ownerOf(address) {
       podsByAddress ??= byAddress(pods.list());
       const owners = podsByAddress.get(address);
       return owners?.length === 1 ? owners[0] : undefined;
     },
-  });
-
-  const listResources = (): Known[] => {
-    const known = resources?.list() ?? [];
-    return former.length > 0 && known.length === 0 ? former : known;
   };
+}
 
-  return {
-    resources: listResources,
-    pods: () => pods.list(),
-    synced: () => pods.state().synced && (isServed === false || resources?.state().synced === true),
-    watchRestarts: () => ({
-      pods: pods.restarts(),
-      deeppacketinspections: formerRestarts + (resources?.restarts() ?? 0),
-    }),
-    names,
-    report(resource, entry) {
-      if (api === undefined) return;
-      if (entry !== undefined) reported.add(resource.key);
-      else if (!reported.delete(resource.key) && !(resource as Known).reported) return;
-      status.set(resource, api, entry);
-    },
-    async stop() {
-      discovery.stop();
-      names.close();
-      const known = listResources();
-      pods.stop();
-      resources?.stop();
-      for (const resource of known) {
-        if (api !== undefined && reported.has(resource.key)) status.set(resource, api, undefined);
+/** To the API that is served by now. */
+function goOver(state: State, served: ResourceApi | undefined, recheck: () => void): void {
+  const { client, log } = state.options;
+  state.isServed = served !== undefined;
+  if (served === undefined) log.warn({ server: client.server }, 'the cluster serves no DeepPacketInspection resources');
+  else log.info({ api: served }, 'following DeepPacketInspection resources');
+  state.former = served === undefined ? [] : (state.resources?.list() ?? state.former);
+  state.formerRestarts += state.resources?.restarts() ?? 0;
+  state.resources?.stop();
+  state.api = served;
+  state.resources = served === undefined ? undefined : followResources(state, served, recheck);
+}
+
+/** @param recheck Called when the API may be gone. */
+function followResources(state: State, followed: ResourceApi, recheck: () => void): Reflector<Known> {
+  const { options, status, reported } = state;
+  const { client, node, onChange, log } = options;
+  const logChange = logState(log, `resources of ${followed}`);
+  const reflector = reflect<ApiDeepPacketInspection, Known>({
+    client,
+    path: resourcePath(followed),
+    query: {},
+    convert: (object) => (isCopy(object) ? undefined : { ...toResource(object), reported: hasEntryOf(node, object) }),
+    onChange(change) {
+      if (change.type === 'deleted') {
+        status.forget(change.object, followed);
+        reported.delete(change.key);
       }
-      await status.close();
+      onChange();
     },
+    onState(next) {
+      if (next.failure?.status === 404) recheck();
+      logChange(next);
+    },
+  });
+  void reflector.synced.then(() => {
+    if (state.resources !== reflector) return;
+    state.former = [];
+    onChange();
+  });
+  return reflector;
+}
+
+function hasEntryOf(node: string, { status }: ApiDeepPacketInspection): boolean {
+  return Array.isArray(status?.nodes) && status.nodes.some((entry) => entry?.node === node);
+}
+
+/** Logs when a cache can't be kept up to date, and when it can again. */
+function logState(log: Logger, what: string): (state: { synced: boolean; failure?: ApiError }) => void {
+  let failing = '';
+  return ({ failure }) => {
+    const message = failure?.message ?? '';
+    if (message === failing) return;
+    if (message === '') log.info({ what }, 'the API server answers again');
+    else log.warn({ what, reason: message }, 'the API server does not answer; what is known stays');
+    failing = message;
   };
+}
+
+function resourcesOf({ resources, former }: State): Known[] {
+  const known = resources?.list() ?? [];
+  return former.length > 0 && known.length === 0 ? former : known;
+}
+
+function report(
+  { api, reported, status }: State,
+  resource: DeepPacketInspection,
+  entry: Omit<NodeStatus, 'node'> | undefined,
+): void {
+  if (api === undefined) return;
+  if (entry !== undefined) reported.add(resource.key);
+  else if (!reported.delete(resource.key) && !(resource as Known).reported) return;
+  status.set(resource, api, entry);
+}
+
+async function stop(state: State): Promise<void> {
+  const { api, pods, resources, reported, status } = state;
+  const known = resourcesOf(state);
+  pods.stop();
+  resources?.stop();
+  for (const resource of known) {
+    if (api !== undefined && reported.has(resource.key)) status.set(resource, api, undefined);
+  }
+  await status.close();
 }
 
 /** Pods in the node's network have its addresses, not their own. */
