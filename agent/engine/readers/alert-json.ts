@@ -10,6 +10,7 @@
  *   object's end, stand; and an object may extend over lines.
  *
  * Times are UTC (Snort's `-U`). Whole seconds are taken from `seconds` where present, the fraction from `timestamp`.
+ * From 2038 on, Snort has the 32 bits of a pcap's seconds for a signed number, and writes negative ones.
  * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `pkt_gen`, `icmp_type`, …) are passed over.
  */
 import type { Alert, Decoder, Flow } from '../alert.ts';
@@ -162,7 +163,7 @@ function flow(fields: Fields): { flow?: Flow } {
   const count = (name: string): number => integer(name, fields.get(name) ?? 0, Number.MAX_SAFE_INTEGER);
   return {
     flow: {
-      startMicros: micros(integer('flowstart_time', fields.get('flowstart_time'), MAX_UINT32), 0),
+      startMicros: micros(seconds('flowstart_time', fields.get('flowstart_time')), 0),
       packetsToServer: count('client_pkts'),
       packetsToClient: count('server_pkts'),
       bytesToServer: count('client_bytes'),
@@ -171,14 +172,21 @@ function flow(fields: Fields): { flow?: Flow } {
   };
 }
 
-const TIMESTAMP = /^(?:(\d\d)\/)?(\d\d)\/(\d\d)-(\d\d):(\d\d):(\d\d)\.(\d{6})$/;
+/** Seconds of 32 bits. */
+function seconds(name: string, value: string | undefined): number {
+  if (value === undefined || !/^-\d{1,10}$/.test(value)) return integer(name, value, MAX_UINT32);
+  return integer(name, MAX_UINT32 + 1 + Number(value), MAX_UINT32, 2 ** 31);
+}
+
+/** The parts of a negative time have signs too. */
+const TIMESTAMP = /^(?:(-?\d\d)\/)?(-?\d{1,2})\/(-?\d{1,2})-(-?\d{1,2}):(-?\d{1,2}):(-?\d{1,2})\.(\d{6})$/;
 
 /** `timestamp` is `yy/mm/dd-hh:mm:ss.uuuuuu`, without `yy/` when Snort runs without `-y`. */
-function time(timestamp: string | undefined, seconds: string | undefined): number {
+function time(timestamp: string | undefined, whole: string | undefined): number {
   const parts = timestamp === undefined ? undefined : TIMESTAMP.exec(timestamp);
   if (parts === null) throw new Damaged('the timestamp is not a time');
   const fraction = parts ? Number(parts[7]) : 0;
-  if (seconds !== undefined) return micros(integer('seconds', seconds, MAX_UINT32), fraction);
+  if (whole !== undefined) return micros(seconds('seconds', whole), fraction);
   if (parts?.[1] === undefined) throw new Damaged('there is no time with a year');
   const [year, month, day, hour, minute, second] = parts.slice(1, 7).map(Number);
   return micros(

@@ -49,6 +49,18 @@ function readOne(changes: Record<string, string | undefined>): unknown {
 }
 
 describe('a line of alert_json', () => {
+  test('of a packet after 2038 has its time, though Snort writes a negative one', () => {
+    const times = { timestamp: '"01/12/14--3:-14:-3.000003"', seconds: '-2147483643' };
+    expect(readOne({ ...times, flowstart_time: '-2147483648' })).toMatchObject({
+      timeMicros: 2_147_483_653_000_003,
+      flow: { startMicros: 2_147_483_648_000_000 },
+    });
+    expect(readOne({ ...times, seconds: '-1' })).toMatchObject({ timeMicros: 4_294_967_295_000_003 });
+    expect(readOne({ ...times, seconds: '-2147483649' })).toBe(
+      'seconds is not an integer from 2147483648 to 4294967295',
+    );
+  });
+
   test('gives every field of the alert, and its span without the line end', () => {
     expect(read(line())).toEqual([
       {
