@@ -11,7 +11,7 @@
  * the endpoint's addresses nothing is known.
  */
 import { addressBytes } from '../endpoints/address.ts';
-import { REST_OFFSET, type LinkType } from './frame.ts';
+import { restOffset, type LinkType } from './frame.ts';
 import type { Counters } from './protocol.ts';
 
 export interface Directions {
@@ -60,7 +60,7 @@ export function watchDirections(
   const directions: Directions = {
     curious: true,
     look(bytes, frame, captured, link) {
-      const start = frame + (link === 'ethernet' ? 14 : REST_OFFSET[link]);
+      const start = frame + (link === 'ethernet' ? 14 : restOffset(bytes, frame, link));
       const end = frame + captured;
       if (end < start + 20) return;
       const version = byteAt(bytes, start) >>> 4;

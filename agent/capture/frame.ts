@@ -1,5 +1,5 @@
 /**
- * Turns captured frames into pcap records of Ethernet frames whose outer 802.1Q tag names the endpoint.
+ * Turns captured frames into pcap records of Ethernet frames whose outer VLAN tag names the endpoint.
  *
  * Invariants: nothing is allocated for a plain frame; whatever the bytes are, nothing throws and no byte behind
  * `captured` is written.
@@ -9,6 +9,8 @@
  * tag gets our id, in place (priority bits kept), wherever Snort 3 or Suricata 7 would decode one: directly stacked
  * tags, and tags in LLC/SNAP, MPLS, PPPoE and PPP, Cisco metadata, FabricPath, ERSPAN II and III, GRE, VXLAN, Geneve,
  * GTP-U, Teredo and IP in IP, and for Suricata VN-Tag, 802.1ah and NSH; in any nesting of up to `MAX_LAYERS` layers.
+ * Suricata 7 decodes stacks of three tags. A frame that begins with so many is given no other one: its own names the
+ * endpoint then.
  * `rewriteTags` follows the order and the conditions of Snort's codecs, and is laxer where it costs nothing.
  *
  * A fragment shows too little of a tunnel, and Snort decodes the datagram put together. So a fragmented tunnel is
@@ -23,7 +25,7 @@
  */
 import { endianness } from 'node:os';
 
-export type LinkType = 'ethernet' | 'raw' | 'linux-sll' | 'linux-sll2' | 'null' | 'loop';
+export type LinkType = 'ethernet' | 'raw' | 'linux-sll' | 'linux-sll2' | 'null' | 'loop' | 'ppp' | 'c-hdlc' | 'pppoe';
 
 /** Bytes of a pcap record's header: seconds, microseconds, captured and original length. */
 export const RECORD_HEADER = 16;
@@ -37,17 +39,20 @@ export const MAX_RECORD_BYTES = 262_144;
 /** A frame with more captured bytes doesn't fit a record once it is tagged. */
 export const MAX_FRAME_BYTES = MAX_RECORD_BYTES - MADE_HEADER;
 
-/** Bytes of a link header that `tagFrame` does not keep. */
-export const REST_OFFSET: Readonly<Record<LinkType, number>> = {
+/** Bytes of a link header that `tagFrame` does not keep; of PPP, the least. */
+const REST_OFFSET: Readonly<Record<LinkType, number>> = {
   ethernet: ETHERNET_ADDRESSES,
   raw: 0,
   'linux-sll': 16,
   'linux-sll2': 20,
   null: 4,
   loop: 4,
+  ppp: 1,
+  'c-hdlc': 4,
+  pppoe: 0,
 };
 
-/** Bytes by which `tagFrame` makes a frame longer, at its beginning. */
+/** Bytes by which `tagFrame` makes a frame longer at most, at its beginning. */
 export const GROWTH: Readonly<Record<LinkType, number>> = {
   ethernet: TAG,
   raw: MADE_HEADER,
@@ -55,18 +60,41 @@ export const GROWTH: Readonly<Record<LinkType, number>> = {
   'linux-sll2': MADE_HEADER - 20,
   null: MADE_HEADER - 4,
   loop: MADE_HEADER - 4,
+  ppp: MADE_HEADER - 1,
+  'c-hdlc': MADE_HEADER - 4,
+  pppoe: MADE_HEADER,
 };
 
-// As in https://www.tcpdump.org/linktypes.html; 12 and 14 are the DLT_RAW of the BSDs.
+/** Likewise `etherFrame`. */
+export const ETHER_GROWTH: Readonly<Record<LinkType, number>> = {
+  ethernet: 0,
+  raw: GROWTH.raw - TAG,
+  'linux-sll': GROWTH['linux-sll'] - TAG,
+  'linux-sll2': GROWTH['linux-sll2'] - TAG,
+  null: GROWTH.null - TAG,
+  loop: GROWTH.loop - TAG,
+  ppp: GROWTH.ppp - TAG,
+  'c-hdlc': GROWTH['c-hdlc'] - TAG,
+  pppoe: GROWTH.pppoe - TAG,
+};
+
+// As in https://www.tcpdump.org/linktypes.html; 12 and 14 are the DLT_RAW of the BSDs. 778 is what Suricata reads as IP.
 const LINK_TYPES = new Map<number, LinkType>([
   [0, 'null'],
   [1, 'ethernet'],
+  [9, 'ppp'],
   [12, 'raw'],
   [14, 'raw'],
+  [50, 'ppp'],
+  [51, 'pppoe'],
   [101, 'raw'],
+  [104, 'c-hdlc'],
   [108, 'loop'],
   [113, 'linux-sll'],
+  [228, 'raw'],
+  [229, 'raw'],
   [276, 'linux-sll2'],
+  [778, 'raw'],
 ]);
 
 const LINK_NAMES = new Map<string, number>([
@@ -126,41 +154,109 @@ export function writeRecordHeader(
  * @param start Where the frame begins. `GROWTH[link]` bytes before it are free.
  * @param captured Its bytes.
  * @param vlan 1..4094; RangeError otherwise.
+ * @param found Set to what there is in the frame.
  * @returns where it begins now. -1, and it is as it was: it is too short for its link header, longer than
  *   `MAX_FRAME_BYTES`, or of a protocol that has no EtherType.
  */
-export function tagFrame(bytes: Buffer, start: number, captured: number, link: LinkType, vlan: number): number {
+export function tagFrame(
+  bytes: Buffer,
+  start: number,
+  captured: number,
+  link: LinkType,
+  vlan: number,
+  found?: Found,
+): number {
+  if (found !== undefined) found.within = 0;
   if (!(vlan >= 1 && vlan <= 4094)) throw new RangeError(`VLAN id ${vlan} is not within 1..4094`);
   if (captured > MAX_FRAME_BYTES) return -1;
-  if (link !== 'ethernet') return tagCooked(bytes, start, captured, link, vlan);
+  if (link !== 'ethernet') return tagCooked(bytes, start, captured, link, vlan, found);
   if (captured < ETHERNET_ADDRESSES + 2) return -1;
+  const behind = start + ETHERNET_ADDRESSES + 2;
+  if (isFullStack(uint16(bytes, behind - 2), bytes, behind, start + captured)) {
+    rewriteEthernet(bytes, start, captured, vlan, found);
+    return start;
+  }
   const first = start - TAG;
   // For so few bytes a call costs more than the copy.
   for (let at = first; at < first + ETHERNET_ADDRESSES; at++) bytes[at] = byteAt(bytes, at + TAG);
   writeTag(bytes, first + ETHERNET_ADDRESSES, vlan);
-  if (!isPlain(bytes, start, captured)) {
-    const frame = bytes.subarray(start, start + captured);
-    rewriteTags(frame, captured, behindTag(uint16(frame, ETHERNET_ADDRESSES)), ETHERNET_ADDRESSES + 2, vlan);
-  }
+  if (!isPlain(bytes, start, captured)) rewriteEthernet(bytes, start, captured, vlan, found);
   return first;
 }
 
-function tagCooked(bytes: Buffer, start: number, captured: number, link: LinkType, vlan: number): number {
+function rewriteEthernet(bytes: Buffer, start: number, captured: number, vlan: number, found: Found | undefined): void {
+  const frame = bytes.subarray(start, start + captured);
+  const type = behindTag(uint16(frame, ETHERNET_ADDRESSES));
+  const within = rewriteTags(frame, captured, type, ETHERNET_ADDRESSES + 2, vlan);
+  if (found !== undefined) found.within = within;
+}
+
+/** Whether a frame begins with three tags, of which both engines decode each. `behind`: its EtherType. */
+function isFullStack(etherType: number, bytes: Buffer, behind: number, end: number): boolean {
+  if (!isTag(etherType) || end < behind + 2 * TAG + 2) return false;
+  return isTag(uint16(bytes, behind + 2)) && isTag(uint16(bytes, behind + TAG + 2));
+}
+
+function isTag(etherType: number): boolean {
+  return etherType === Protocol.vlan || etherType === Protocol.providerVlan || etherType === Protocol.oldVlan1;
+}
+
+function tagCooked(
+  bytes: Buffer,
+  start: number,
+  captured: number,
+  link: LinkType,
+  vlan: number,
+  found: Found | undefined,
+): number {
   const frame = bytes.subarray(start, start + captured);
   const etherType = cookedEtherType(frame, captured, link);
   if (etherType === 0) return -1;
-  // The sender's address, if it is a MAC address: its length is at 4 (16 bits), and in version 2 at 11 (8 bits).
-  const isSll = link === 'linux-sll' && uint16(frame, 4) === 6;
-  const isSll2 = link === 'linux-sll2' && byteAt(frame, 11) === 6;
-  const sender = isSll ? Buffer.from(frame.subarray(6, 12)) : isSll2 ? Buffer.from(frame.subarray(12, 18)) : undefined;
-  rewriteTags(frame, captured, behindTag(etherType), REST_OFFSET[link], vlan);
-  const first = start + REST_OFFSET[link] - MADE_HEADER;
-  bytes.fill(0, first, first + ETHERNET_ADDRESSES);
-  if (sender !== undefined) bytes.set(sender, first + 6);
-  const at = writeTag(bytes, first + ETHERNET_ADDRESSES, vlan);
-  bytes[at] = etherType >>> 8;
-  bytes[at + 1] = etherType & 0xff;
+  const sender = senderOf(frame, link);
+  const rest = restOffset(frame, 0, link);
+  const within = rewriteTags(frame, captured, behindTag(etherType), rest, vlan);
+  if (found !== undefined) found.within = within;
+  const isTagged = isFullStack(etherType, frame, rest, captured);
+  const first = start + rest - MADE_HEADER + (isTagged ? TAG : 0);
+  writeAddresses(bytes, first, sender);
+  if (isTagged) writeUint16(bytes, first + ETHERNET_ADDRESSES, etherType);
+  else writeUint16(bytes, writeTag(bytes, first + ETHERNET_ADDRESSES, vlan), etherType);
   return first;
+}
+
+/** IEEE's EtherType for experiments: engines count such a frame, and decode nothing of it. */
+const OPAQUE_ETHERTYPE = 0x88b5;
+
+/**
+ * Makes an Ethernet frame of the frame in `bytes`, in place, and changes nothing else: as an engine reads it that has
+ * one source of packets. It ends where the frame did. What its link type has no EtherType for becomes opaque.
+ *
+ * @param start Where the frame begins. `ETHER_GROWTH[link]` bytes before it are free.
+ * @returns where it begins now. -1, and it is as it was: it is too short for its link header.
+ */
+export function etherFrame(bytes: Buffer, start: number, captured: number, link: LinkType): number {
+  if (link === 'ethernet') return start;
+  const frame = bytes.subarray(start, start + captured);
+  const rest = restOffset(frame, 0, link);
+  if (captured < rest) return -1;
+  const etherType = cookedEtherType(frame, captured, link) || OPAQUE_ETHERTYPE;
+  const sender = senderOf(frame, link);
+  const first = start + rest + TAG - MADE_HEADER;
+  writeAddresses(bytes, first, sender);
+  writeUint16(bytes, first + ETHERNET_ADDRESSES, etherType);
+  return first;
+}
+
+/** The sender's address, if it is a MAC address: its length is at 4 (16 bits), and in version 2 at 11 (8 bits). */
+function senderOf(frame: Buffer, link: LinkType): Buffer | undefined {
+  if (link === 'linux-sll' && uint16(frame, 4) === 6) return Buffer.from(frame.subarray(6, 12));
+  if (link === 'linux-sll2' && byteAt(frame, 11) === 6) return Buffer.from(frame.subarray(12, 18));
+  return undefined;
+}
+
+function writeAddresses(bytes: Buffer, at: number, sender: Buffer | undefined): void {
+  bytes.fill(0, at, at + ETHERNET_ADDRESSES);
+  if (sender !== undefined) bytes.set(sender, at + 6);
 }
 
 /** Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten. */
@@ -180,10 +276,59 @@ function isPlainTransport(bytes: Buffer, protocol: number, at: number): boolean 
   return protocol === Protocol.udp && udpTunnel(uint16(bytes, at), uint16(bytes, at + 2)) === Protocol.none;
 }
 
+/** Bytes of the link header of the frame that begins at `start`, as far as `tagFrame` does not keep them. */
+export function restOffset(bytes: Buffer, start: number, link: LinkType): number {
+  if (link !== 'ppp') return REST_OFFSET[link];
+  if (isCiscoFraming(bytes, start)) return 4;
+  const protocol = pppProtocolOffset(bytes, start);
+  // Of 8 or 16 bits.
+  return protocol + ((byteAt(bytes, start + protocol) & 1) === 1 ? 1 : 2);
+}
+
+/** RFC 1662: the address and the control field before it may be left out. */
+function pppProtocolOffset(bytes: Buffer, start: number): number {
+  return byteAt(bytes, start) === 0xff ? 2 : 0;
+}
+
+/** PPP in HDLC has Cisco's own frames too. */
+function isCiscoFraming(bytes: Buffer, start: number): boolean {
+  const address = byteAt(bytes, start);
+  return (address === 0x0f || address === 0x8f) && byteAt(bytes, start + 1) === 0;
+}
+
+function pppEtherType(frame: Buffer): number {
+  if (isCiscoFraming(frame, 0)) return orZero(uint16(frame, 2));
+  const at = pppProtocolOffset(frame, 0);
+  const first = byteAt(frame, at);
+  switch ((first & 1) === 1 ? first : uint16(frame, at)) {
+    case 0x21:
+      return Protocol.ipv4;
+    case 0x2f:
+      // Van Jacobson's uncompressed packets are IP, but for the protocol's number.
+      return byteAt(frame, restOffset(frame, 0, 'ppp')) >>> 4 === 4 ? Protocol.ipv4 : 0;
+    case 0x57:
+      return Protocol.ipv6;
+    case 0x281:
+      return Protocol.mpls;
+    case 0x283:
+      return Protocol.mplsMulticast;
+    default:
+      return 0;
+  }
+}
+
+function orZero(protocol: number): number {
+  return protocol < MIN_ETHERTYPE ? 0 : protocol;
+}
+
 /** The EtherType of a frame without Ethernet header; 0: it has none. */
 function cookedEtherType(frame: Buffer, caplen: number, link: LinkType): number {
-  if (caplen < REST_OFFSET[link]) return 0;
+  if (caplen < restOffset(frame, 0, link)) return 0;
   switch (link) {
+    case 'ppp':
+      return pppEtherType(frame);
+    case 'pppoe':
+      return Protocol.pppoe;
     case 'raw': {
       const version = caplen > 0 ? byteAt(frame, 0) >>> 4 : 0;
       return version === 4 ? Protocol.ipv4 : version === 6 ? Protocol.ipv6 : 0;
@@ -195,15 +340,15 @@ function cookedEtherType(frame: Buffer, caplen: number, link: LinkType): number 
       const family = big ? uint16(frame, 2) : byteAt(frame, 0) + (byteAt(frame, 1) << 8);
       if (!big && uint16(frame, 2) !== 0) return 0;
       if (family === 2) return Protocol.ipv4;
-      // AF_INET6 of Linux, NetBSD and OpenBSD, FreeBSD, macOS.
-      return family === 10 || family === 24 || family === 28 || family === 30 ? Protocol.ipv6 : 0;
+      return AF_INET6.has(family) ? Protocol.ipv6 : 0;
     }
-    default: {
-      const protocol = uint16(frame, link === 'linux-sll' ? 14 : 0);
-      return protocol < MIN_ETHERTYPE ? 0 : protocol;
-    }
+    default:
+      return orZero(uint16(frame, link === 'linux-sll2' ? 0 : REST_OFFSET[link] - 2));
   }
 }
+
+/** Of Linux, Windows, NetBSD and OpenBSD, Solaris, FreeBSD, macOS. */
+const AF_INET6: ReadonlySet<number> = new Set([10, 23, 24, 26, 28, 30]);
 
 /** The most layers that Snort's `network.layers` can be set to. */
 const MAX_LAYERS = 255;
@@ -254,28 +399,41 @@ const Protocol = {
 
 const DISCARD_PORT = 9;
 
+/** What a frame may have within: bits of `Found`. */
+export const WITHIN = { tag: 1, tunnel: 2, hidden: 4 } as const;
+
+export interface Found {
+  /** A VLAN tag of its own, a tunnel that engines look into, one that was made opaque: bits of `WITHIN`. */
+  within: number;
+}
+
 /**
  * Walks the layers from `protocol` at `offset` on, as Snort does, and gives every VLAN tag our id.
  * `limit`: captured bytes.
+ * @returns what it has met: bits of `WITHIN`.
  */
-function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: number, vlan: number): void {
+function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: number, vlan: number): number {
   let ipv6End = 0;
+  let within = 0;
   for (let layer = 0; layer < MAX_LAYERS && offset < limit; layer++) {
+    if (isTunnel(protocol)) within |= WITHIN.tunnel;
     switch (protocol) {
       case Protocol.ipv4:
       case Protocol.ipInIp: {
         const first = byteAt(frame, offset);
-        if (first >>> 4 !== 4 || first < 0x45) return;
-        if ((uint16(frame, offset + 6) & 0x3fff) !== 0) return hideTunnelInIpv4Fragment(frame, limit, offset);
+        if (first >>> 4 !== 4 || first < 0x45) return within;
+        if ((uint16(frame, offset + 6) & 0x3fff) !== 0) {
+          return within | (hideTunnelInIpv4Fragment(frame, limit, offset) ? WITHIN.hidden : 0);
+        }
         protocol = byteAt(frame, offset + 9);
         offset += (first & 0x0f) * 4;
         break;
       }
       case Protocol.tcp:
-        return;
+        return within;
       case Protocol.ipv6:
       case Protocol.ipv6InIp:
-        if (byteAt(frame, offset) >>> 4 !== 6) return;
+        if (byteAt(frame, offset) >>> 4 !== 6) return within;
         ipv6End = offset + 40 + uint16(frame, offset + 4);
         protocol = byteAt(frame, offset + 6);
         offset += 40;
@@ -290,7 +448,8 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
       case Protocol.oldVlan1:
       case Protocol.oldVlan2:
       case Protocol.oldVlan3:
-        if (offset + 2 > limit) return;
+        if (offset + 2 > limit) return within;
+        within |= WITHIN.tag;
         frame[offset] = (byteAt(frame, offset) & 0xf0) | (vlan >>> 8);
         frame[offset + 1] = vlan & 0xff;
         protocol = behindTag(uint16(frame, offset + 2));
@@ -309,7 +468,7 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
       }
       case Protocol.fragment:
         if ((uint16(frame, offset + 2) & 0xfff9) !== 0) {
-          return hideTunnelInIpv6Fragment(frame, Math.min(limit, ipv6End), offset);
+          return within | (hideTunnelInIpv6Fragment(frame, Math.min(limit, ipv6End), offset) ? WITHIN.hidden : 0);
         }
         protocol = byteAt(frame, offset);
         offset += 8;
@@ -317,19 +476,19 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
 
       case Protocol.gre: {
         const length = greLength(frame, limit, offset);
-        if (length === 0) return;
+        if (length === 0) return within;
         protocol = etherTypeOrNone(uint16(frame, offset + 2));
         offset += length;
         break;
       }
       case Protocol.vxlan:
-        if ((byteAt(frame, offset) & 0x08) === 0) return;
+        if ((byteAt(frame, offset) & 0x08) === 0) return within;
         protocol = Protocol.ethernet;
         offset += 8;
         break;
       case Protocol.geneve: {
         const first = byteAt(frame, offset);
-        if (first >>> 6 !== 0) return;
+        if (first >>> 6 !== 0) return within;
         protocol = uint16(frame, offset + 2);
         if (protocol === Protocol.bridge) protocol = Protocol.ethernet;
         offset += 8 + (first & 0x3f) * 4;
@@ -337,7 +496,7 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
       }
       case Protocol.gtp: {
         const length = gtpLength(frame, limit, offset);
-        if (length === 0) return;
+        if (length === 0) return within;
         offset += length;
         const version = byteAt(frame, offset) >>> 4;
         protocol = version === 4 ? Protocol.ipv4 : version === 6 ? Protocol.ipv6 : Protocol.none;
@@ -366,22 +525,22 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
       case Protocol.llc:
         // SNAP with an EtherType.
         if (uint16(frame, offset) !== 0xaaaa || byteAt(frame, offset + 3) !== 0 || uint16(frame, offset + 4) !== 0)
-          return;
+          return within;
         protocol = etherTypeOrNone(uint16(frame, offset + 6));
         offset += 8;
         break;
       case Protocol.erspan2:
-        if (byteAt(frame, offset) >>> 4 !== 1) return;
+        if (byteAt(frame, offset) >>> 4 !== 1) return within;
         protocol = Protocol.bridge;
         offset += 8;
         break;
       case Protocol.erspan3:
-        if (byteAt(frame, offset) >>> 4 !== 2) return;
+        if (byteAt(frame, offset) >>> 4 !== 2) return within;
         protocol = Protocol.bridge;
         offset += 20;
         break;
       case Protocol.ciscoMetadata:
-        if (uint16(frame, offset) !== 0x0101) return;
+        if (uint16(frame, offset) !== 0x0101) return within;
         protocol = etherTypeOrNone(uint16(frame, offset + 6));
         offset += 8;
         break;
@@ -424,14 +583,32 @@ function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: num
         break;
       }
       default:
-        return;
+        return within;
     }
   }
+  return within;
 }
 
 /** What follows a VLAN tag: up to 1518 the field is a length. */
 function behindTag(type: number): number {
   return type <= 1518 ? Protocol.llc : type;
+}
+
+/** What has a packet of its own within, which Suricata takes apart from the packet around it. */
+function isTunnel(protocol: number): boolean {
+  switch (protocol) {
+    case Protocol.ipInIp:
+    case Protocol.ipv6InIp:
+    case Protocol.gre:
+    case Protocol.mplsInIp:
+    case Protocol.vxlan:
+    case Protocol.geneve:
+    case Protocol.gtp:
+    case Protocol.teredo:
+      return true;
+    default:
+      return false;
+  }
 }
 
 function etherTypeOrNone(type: number): number {
@@ -500,13 +677,15 @@ function gtpLength(frame: Buffer, limit: number, offset: number): number {
   return length;
 }
 
-function hideTunnelInIpv4Fragment(frame: Buffer, limit: number, header: number): void {
+/** @returns whether there was one; likewise below. */
+function hideTunnelInIpv4Fragment(frame: Buffer, limit: number, header: number): boolean {
   const protocol = byteAt(frame, header + 9);
   if (carriesPackets(protocol) || isExtension(protocol)) {
     if (header + 9 < limit) frame[header + 9] = Protocol.experiment;
-  } else if (protocol === Protocol.udp && (uint16(frame, header + 6) & 0x1fff) === 0) {
-    hideUdpTunnel(frame, limit, header + (byteAt(frame, header) & 0x0f) * 4);
+    return true;
   }
+  if (protocol !== Protocol.udp || (uint16(frame, header + 6) & 0x1fff) !== 0) return false;
+  return hideUdpTunnel(frame, limit, header + (byteAt(frame, header) & 0x0f) * 4);
 }
 
 /**
@@ -514,7 +693,7 @@ function hideTunnelInIpv4Fragment(frame: Buffer, limit: number, header: number):
  * packet could hide behind one. What the last of them names is hidden if it is a tunnel, or may be one and is not in
  * this fragment.
  */
-function hideTunnelInIpv6Fragment(frame: Buffer, end: number, offset: number): void {
+function hideTunnelInIpv6Fragment(frame: Buffer, end: number, offset: number): boolean {
   const isFirst = (uint16(frame, offset + 2) & 0xfff8) === 0;
   let nameAt = offset;
   let protocol = byteAt(frame, nameAt);
@@ -531,7 +710,9 @@ function hideTunnelInIpv6Fragment(frame: Buffer, end: number, offset: number): v
     if (protocol === Protocol.udp && !isCut) return hideUdpTunnel(frame, end, header);
     if (isCut && (isExtension(protocol) || protocol === Protocol.udp)) protocol = Protocol.fragment;
   }
-  if (carriesPackets(protocol)) frame[nameAt] = Protocol.experiment;
+  if (!carriesPackets(protocol)) return false;
+  frame[nameAt] = Protocol.experiment;
+  return true;
 }
 
 function carriesPackets(protocol: number): boolean {
@@ -544,12 +725,15 @@ function carriesPackets(protocol: number): boolean {
   );
 }
 
-function hideUdpTunnel(frame: Buffer, limit: number, header: number): void {
+function hideUdpTunnel(frame: Buffer, limit: number, header: number): boolean {
+  let isHidden = false;
   for (let port = header; port <= header + 2 && port + 2 <= limit; port += 2) {
     if (udpTunnel(uint16(frame, port), 0) === Protocol.none) continue;
     frame[port] = 0;
     frame[port + 1] = DISCARD_PORT;
+    isHidden = true;
   }
+  return isHidden;
 }
 
 /** Zero behind the end: short frames are refused where it matters, by `limit`. */
@@ -564,7 +748,11 @@ function uint16(buffer: Buffer, offset: number): number {
 function writeTag(target: Buffer, at: number, vlan: number): number {
   target[at] = 0x81;
   target[at + 1] = 0;
-  target[at + 2] = vlan >>> 8;
-  target[at + 3] = vlan & 0xff;
+  writeUint16(target, at + 2, vlan);
   return at + TAG;
+}
+
+function writeUint16(target: Buffer, at: number, value: number): void {
+  target[at] = value >>> 8;
+  target[at + 1] = value & 0xff;
 }

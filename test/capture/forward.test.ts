@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { createTail } from '../../agent/capture/cut.ts';
 import { createForwarder, createOrigin, goOnBehind, keepTail, type Origin } from '../../agent/capture/forward.ts';
-import { GROWTH, linkTypeFromDlt, pcapFileHeader, tagFrame } from '../../agent/capture/frame.ts';
+import { linkTypeFromDlt, pcapFileHeader, tagFrame } from '../../agent/capture/frame.ts';
 import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 import { lostOf, zeroCounters, type Counters } from '../../agent/capture/protocol.ts';
 import type { Shunt } from '../../agent/capture/shunt/shunt.ts';
@@ -47,7 +47,7 @@ function tagged(packet: Packet, dlt: number): Packet | undefined {
   const first = tagFrame(bytes, 32, packet.frame.length, link, VLAN);
   if (first < 0) return undefined;
   const frame = bytes.subarray(first);
-  return { ...packet, frame, length: Math.max(frame.length, packet.length + GROWTH[link]) };
+  return { ...packet, frame, length: Math.max(frame.length, packet.length + 32 - first) };
 }
 
 const HEADERS = 14 + 40;

@@ -4,11 +4,15 @@ import {
   GROWTH,
   linkTypeFromDlt,
   linkTypeNumber,
+  etherFrame,
+  ETHER_GROWTH,
   MAX_FRAME_BYTES,
   pcapFileHeader,
   RECORD_HEADER,
   tagFrame,
   writeRecordHeader,
+  WITHIN,
+  type Found,
   type LinkType,
 } from '../../agent/capture/frame.ts';
 import {
@@ -53,11 +57,26 @@ function tag(
     expect(bytes.equals(untouched)).toBe(true);
     return undefined;
   }
-  expect(first).toBe(start - GROWTH[link]);
-  const free = start - Math.max(0, GROWTH[link]);
+  const grown = start - first;
+  // One that begins with three tags gets no other.
+  expect([GROWTH[link], GROWTH[link] - 4]).toContain(link === 'ppp' ? GROWTH.ppp : grown);
+  const free = start - Math.max(0, grown);
   expect(bytes.subarray(0, free).equals(untouched.subarray(0, free))).toBe(true);
   expect(bytes.subarray(end).equals(untouched.subarray(end))).toBe(true);
   return bytes.subarray(first, end);
+}
+
+/** The frame as it is for an engine of its own. `undefined`: refused. */
+function ether(frame: Buffer, link: LinkType): Buffer | undefined {
+  const bytes = Buffer.concat([MARGIN, frame]);
+  const first = etherFrame(bytes, MARGIN.length, frame.length, link);
+  expect(first).toBeGreaterThanOrEqual(first < 0 ? first : MARGIN.length - Math.max(0, ETHER_GROWTH[link]));
+  return first < 0 ? undefined : bytes.subarray(first);
+}
+
+/** Three tags, of kinds that both engines decode. */
+function isFullStack(frame: Buffer): boolean {
+  return [12, 16, 20].every((at) => [0x8100, 0x88a8, 0x9100].includes(frame.readUInt16BE(at)));
 }
 
 // --- Encapsulations: each puts the bytes of something into another ---------------------------------------------------
@@ -258,6 +277,14 @@ describe('frames without an Ethernet header', () => {
     ['null, NetBSD IPv6', 'null', '18000000', TCP6, { type: 0x86dd, source: none }],
     ['null, FreeBSD IPv6', 'null', '0000001c', TCP6, { type: 0x86dd, source: none }],
     ['loop, macOS IPv6', 'loop', '0000001e', TCP6, { type: 0x86dd, source: none }],
+    ['PPP of IPv4', 'ppp', 'ff03 0021', TCP4, { type: 0x0800, source: none }],
+    ['PPP of IPv6 without an address', 'ppp', '0057', TCP6, { type: 0x86dd, source: none }],
+    ['PPP with a protocol of 8 bits', 'ppp', '21', TCP4, { type: 0x0800, source: none }],
+    ['PPP with both', 'ppp', 'ff03 21', TCP4, { type: 0x0800, source: none }],
+    ['PPP of MPLS', 'ppp', 'ff03 0281', behind('0006 4140', TCP4), { type: 0x8847, source: none }],
+    ["Cisco's HDLC in PPP", 'ppp', '0f00 86dd', TCP6, { type: 0x86dd, source: none }],
+    ["Cisco's HDLC", 'c-hdlc', '0f00 0800', TCP4, { type: 0x0800, source: none }],
+    ['PPPoE', 'pppoe', '', behind('1100 0001 0040 0021', TCP4), { type: 0x8864, source: none }],
   ];
 
   test.each(cases)('%s becomes a tagged Ethernet frame', (_, link, header, packet, { type, source }) => {
@@ -270,6 +297,31 @@ describe('frames without an Ethernet header', () => {
     const header = hex('0000 0001 0006 02aabbccddee 0000 8100');
     const expected = ethernet(TCP4, { source: mac, destination: none, vlans: [OURS, { id: OURS, priority: 5 }] });
     expect(tag(Buffer.concat([header, tagOnly(THEIRS)]), { link: 'linux-sll' })).toEqual(expected);
+  });
+
+  test('a cooked frame with three tags gets our id in them, and no other tag', () => {
+    const stack = (id: number): Buffer => ethernet(TCP4, { vlans: [id, { id, tpid: 0x88a8 }, id, id] }).subarray(14);
+    for (const [link, header] of [
+      ['linux-sll', '0000 0001 0006 02aabbccddee 0000 8100'],
+      ['linux-sll2', '8100 0000 00000002 0001 00 06 02aabbccddee 0000'],
+      ['c-hdlc', '0f00 8100'],
+    ] as const) {
+      const framed = tag(Buffer.concat([hex(header), stack(THEIRS)]), { link });
+      expect(framed?.subarray(12)).toEqual(Buffer.concat([hex('8100'), stack(OURS)]));
+    }
+  });
+
+  test.each(cases)('%s becomes an Ethernet frame without a tag', (_, link, header, packet, { type, source }) => {
+    const frame = Buffer.concat([hex(header), Buffer.from(packet)]);
+    expect(ether(frame, link)).toEqual(ethernet(packet, { type, source, destination: none }));
+  });
+
+  test('what has no EtherType becomes a frame that no engine decodes', () => {
+    const ipcp = hex('ff03 8021 0101');
+    expect(ether(ipcp, 'ppp')).toEqual(ethernet(hex('0101'), { type: 0x88b5, source: none, destination: none }));
+    expect(ether(hex('0000'), 'loop')).toBeUndefined();
+    const frame = ethernet(TCP4, { vlans: [THEIRS] });
+    expect(ether(frame, 'ethernet')).toEqual(frame);
   });
 
   const refused: [string, LinkType, string][] = [
@@ -291,8 +343,26 @@ describe('tags that a pod made', () => {
     const frame = build(THEIRS);
     expect(frame).not.toEqual(build(OURS));
     const ours = build(OURS);
-    const expected = Buffer.concat([ours.subarray(0, 12), hex('8100 0007'), ours.subarray(12)]);
-    expect(tag(frame)).toEqual(expected);
+    const added = isFullStack(frame) ? hex('') : hex('8100 0007');
+    expect(tag(frame)).toEqual(Buffer.concat([ours.subarray(0, 12), added, ours.subarray(12)]));
+  });
+
+  test('what is within a frame is told', () => {
+    const of = (frame: Buffer): number => {
+      const found: Found = { within: -1 };
+      tagFrame(Buffer.concat([MARGIN, frame]), MARGIN.length, frame.length, 'ethernet', OURS, found);
+      return found.within;
+    };
+    const [fragment = Buffer.alloc(0)] = ipFragments(vxlan(THEIRS), 64);
+    expect([
+      of(ethernet(TCP4)),
+      of(ethernet(ipPacket({ ...v4, protocol: 1 }, 'echo'))),
+      of(ethernet(udp(1, 53, Buffer.from('query')))),
+      of(tagged(THEIRS)),
+      of(ethernet(ipPacket({ ...v4, protocol: 4 }, TCP4))),
+      of(ethernet(vxlan(THEIRS))),
+      of(ethernet(fragment)),
+    ]).toEqual([0, 0, 0, WITHIN.tag, WITHIN.tunnel, WITHIN.tag | WITHIN.tunnel, WITHIN.hidden]);
   });
 
   test('a frame cut anywhere keeps what is whole, and no byte behind the cut changes', () => {
@@ -301,12 +371,13 @@ describe('tags that a pod made', () => {
       const ours = build(OURS);
       for (let caplen = 14; caplen < frame.length; caplen++) {
         const cut = tag(frame, { caplen }) ?? Buffer.alloc(0);
-        const untagged = Buffer.concat([cut.subarray(0, 12), cut.subarray(16)]);
+        const added = caplen >= 24 && isFullStack(frame) ? 0 : 4;
+        const untagged = Buffer.concat([cut.subarray(0, 12), cut.subarray(12 + added)]);
         const isEither = untagged.every((byte, index) => byte === frame[index] || byte === ours[index]);
         expect({ name, caplen, length: cut.length, isEither }).toEqual({
           name,
           caplen,
-          length: caplen + 4,
+          length: caplen + added,
           isEither: true,
         });
       }
