@@ -9,7 +9,7 @@ import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from './setup.ts';
-import { replayTaken, suppressedText } from './taken.ts';
+import { replayTaken, shortfalls, suppressedText } from './taken.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
 
@@ -79,7 +79,7 @@ async function run(argv: ReplayArgv): Promise<void> {
   if (interruption.outputLost()) return;
   report(summary, argv.output, rows);
   for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
-  const isPart = interruption.abandon.aborted || !isWhole(summary);
+  const isPart = interruption.abandon.aborted || !isWhole(summary) || shortfalls(summary).length > 0;
   process.exitCode =
     isPart || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
 }
@@ -182,8 +182,7 @@ function report(summary: ReplaySummary, output: string, rows: number): void {
     if (file.damageCount > 10)
       process.stderr.write(`dpi-agent: ${file.file}: ${grouped(file.damageCount - 10)} more damages\n`);
   }
-  if (summary.unparsable > 0)
-    process.stderr.write(`dpi-agent: ${summary.unparsable} pieces of the engine's output were not readable\n`);
+  for (const shortfall of shortfalls(summary)) process.stderr.write(`dpi-agent: ${shortfall}\n`);
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
 }
 

@@ -8,6 +8,7 @@ import { readPolicy } from '../alerts/policy-file.ts';
 import type { Config } from '../config/load.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import { messageOf } from '../files/errors.ts';
+import { linkTypeText } from '../replay/link-names.ts';
 import { replay, type ReplayOptions, type ReplaySummary } from '../replay/replay.ts';
 import { engineRulesOf } from '../rulesets/open.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
@@ -50,6 +51,19 @@ export function suppressedText({ suppressed }: Pick<ReplaySummary, 'suppressed'>
   const total = [...suppressed.values()].reduce((sum, count) => sum + count, 0);
   const by = [...suppressed].map(([name, count]) => `${name}: ${grouped(count)}`).join(', ');
   return `, ${grouped(total)} more suppressed by the policy (${by})`;
+}
+
+/** What keeps the alerts from being all that there are, for the user; nothing where that is nothing. */
+export function shortfalls({ files, unparsable, unattributed }: ReplaySummary): string[] {
+  const unread = files.filter(({ unsupportedTypes }) => unsupportedTypes.length > 0);
+  return [
+    ...unread.map(({ file, unsupported, unsupportedTypes }) => {
+      const types = unsupportedTypes.map(linkTypeText).join(', ');
+      return `${file}: ${grouped(unsupported)} packets are not inspected: no engine reads link type ${types}`;
+    }),
+    ...(unparsable > 0 ? [`${grouped(unparsable)} pieces of the engine's output were not readable`] : []),
+    ...(unattributed > 0 ? [`${grouped(unattributed)} alerts are left out: their file can't be told`] : []),
+  ];
 }
 
 /** @throws CommandError where the engine takes none of the rules, or the policy is none. */

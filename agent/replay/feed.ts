@@ -1,28 +1,37 @@
 /**
- * Gives the packets of capture files to an engine, as capture does: tagged in the arena, and from there to its FIFO.
+ * Gives the packets of capture files to an engine, as capture does: made Ethernet frames in the arena, and from there
+ * to its FIFO. They are tagged where the engine has other files beside.
  *
  * Memory is bounded: when the engine reads more slowly than the file is read, reading waits.
  */
-import { createReadStream } from 'node:fs';
-import { open, stat, type FileHandle } from 'node:fs/promises';
-import { addAbortSignal } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { createGunzip } from 'node:zlib';
-import { GROWTH, linkTypeFromDlt, RECORD_HEADER, tagFrame, writeRecordHeader } from '../capture/frame.ts';
+import {
+  etherFrame,
+  ETHER_GROWTH,
+  GROWTH,
+  linkTypeFromDlt,
+  MAX_RECORD_BYTES,
+  RECORD_HEADER,
+  tagFrame,
+  writeRecordHeader,
+} from '../capture/frame.ts';
 import { createOutput, type Output } from '../capture/output.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import { MAGIC_BYTES } from '../files/magic.ts';
 import { loadNative } from '../native.ts';
-import { headOf, named, STDIN } from './head.ts';
+import { CHUNK_BYTES, readChunks } from './chunks.ts';
+import { named, STDIN } from './head.ts';
 import { createPcapParser, MAX_CAPTURED_BYTES, type Damage, type OnPacket, type PcapOutcome } from './pcap-file.ts';
+import type { Times } from './times.ts';
 
-const CHUNK_BYTES = 256 * 1024;
 /** A packet has at least its record's header in a file, 16 bytes. It gets a tag, or a link header of 18 bytes. */
 const MOST_GROWTH = 2.25;
 /** What the packets of a chunk, and one that began before it, take. */
 const ROOM_BYTES = MOST_GROWTH * (CHUNK_BYTES + MAX_CAPTURED_BYTES) + 64;
 const ARENA_BYTES = 16 << 20;
 const RETRY_MILLIS = 1;
+/** Link types that are named. */
+const MAX_TYPES = 16;
 /** The engine's exit says what happened. */
 const IGNORED = { opened() {}, closed() {}, blocked() {}, drained() {} };
 
@@ -32,8 +41,10 @@ export interface FileSummary {
   bytes: number;
   /** Longer on the wire than in the file. */
   truncated: number;
-  /** Of link types or protocols that the engines do not read. */
+  /** Not inspected: of link types that the engines do not read, or shorter than a link header. */
   unsupported: number;
+  /** The first of these link types, as numbers of libpcap. */
+  unsupportedTypes: number[];
   damages: Damage[];
   damageCount: number;
   /** It was read to its end, or to where damage ends it; false when the replay ended before that, or `error` did. */
@@ -45,8 +56,21 @@ export interface FileSummary {
 type Packet = Parameters<OnPacket>;
 
 export function emptySummary(file: string): FileSummary {
-  return { file, packets: 0, bytes: 0, truncated: 0, unsupported: 0, damages: [], damageCount: 0, whole: false };
+  return {
+    file,
+    packets: 0,
+    bytes: 0,
+    truncated: 0,
+    unsupported: 0,
+    unsupportedTypes: [],
+    damages: [],
+    damageCount: 0,
+    whole: false,
+  };
 }
+
+/** How the packets of a file are given: among those of others, or with times that the engine can hold. */
+export type Giving = { is: 'tagged'; vlan: number } | { is: 'alone'; times: Times };
 
 export interface FeedEvents {
   /** After each piece of a file. */
@@ -59,7 +83,7 @@ export interface Feed {
   /** Whether the engine reads. */
   readonly isOpen: boolean;
   /** Resolves once all packets of the file are given to the engine, or it has gone. */
-  add(summary: FileSummary, vlan: number): Promise<void>;
+  add(summary: FileSummary, giving: Giving): Promise<void>;
   /** Resolves once everything is written; the engine sees its input's end then. */
   end(): Promise<void>;
 }
@@ -71,9 +95,9 @@ export async function openFeed(path: string, hasEnded: () => boolean, { stop, pr
   while (!output.isOpen && !hasEnded() && !stop.aborted) await sleep(RETRY_MILLIS);
   let room: Room | undefined;
 
-  async function add(summary: FileSummary, vlan: number): Promise<void> {
+  async function add(summary: FileSummary, giving: Giving): Promise<void> {
     let head = Buffer.alloc(0);
-    const parser = createPcapParser((...packet) => room?.add(summary, vlan, ...packet));
+    const parser = createPcapParser((...packet) => room?.add(summary, giving, ...packet));
     try {
       for await (const chunk of await readChunks(summary.file, stop)) {
         room = await roomIn(output);
@@ -120,6 +144,12 @@ function refusal(file: string, outcome: Exclude<PcapOutcome, { kind: 'read' }>, 
     : 'gzip within gzip: decompress it once';
 }
 
+function leaveOut(summary: FileSummary, dlt: number): void {
+  const { unsupportedTypes } = summary;
+  summary.unsupported++;
+  if (unsupportedTypes.length < MAX_TYPES && !unsupportedTypes.includes(dlt)) unsupportedTypes.push(dlt);
+}
+
 /** Waits until the engine has read enough; undefined when it has gone. */
 async function roomIn(output: Output): Promise<Room | undefined> {
   const { arena } = output;
@@ -142,20 +172,25 @@ function createRoom(output: Output, from: number) {
 
   function add(
     summary: FileSummary,
-    vlan: number,
+    giving: Giving,
     ...[seconds, micros, captured, length, dlt, buffer, start]: Packet
   ): void {
     summary.packets++;
     if (captured < length) summary.truncated++;
     const link = linkTypeFromDlt(dlt);
-    if (link === undefined) return void summary.unsupported++;
-    const at = end + RECORD_HEADER + GROWTH[link];
+    if (link === undefined) return leaveOut(summary, dlt);
+    const begin = end + RECORD_HEADER;
+    const at = begin + (giving.is === 'tagged' ? GROWTH : ETHER_GROWTH)[link];
     buffer.copy(bytes, at, start, start + captured);
-    const tagged = tagFrame(bytes, at, captured, link, vlan);
-    if (tagged < 0) return void summary.unsupported++;
-    const size = at + captured - tagged;
-    writeRecordHeader(view, end, seconds, micros, size, Math.max(size, length + size - captured));
-    end = at + captured;
+    const frame =
+      giving.is === 'tagged' ? tagFrame(bytes, at, captured, link, giving.vlan) : etherFrame(bytes, at, captured, link);
+    if (frame < 0) return void summary.unsupported++;
+    // Headers of PPP are of several lengths.
+    if (frame !== begin) bytes.copyWithin(begin, frame, at + captured);
+    const size = Math.min(at + captured - frame, MAX_RECORD_BYTES);
+    const time = giving.is === 'alone' ? giving.times.give(seconds, summary.packets - summary.unsupported) : seconds;
+    writeRecordHeader(view, end, time, micros, size, Math.max(size, length + size - captured));
+    end = begin + size;
     records++;
   }
 
@@ -165,45 +200,4 @@ function createRoom(output: Output, from: number) {
   }
 
   return { add, commit };
-}
-
-/**
- * A file's bytes, decompressed when it is gzip. A piece is there until the next one is asked for. Reading on after
- * `stop` is an error.
- */
-async function readChunks(file: string, stop: AbortSignal): Promise<AsyncIterable<Buffer>> {
-  if (file === STDIN) return cut(addAbortSignal(stop, process.stdin) as AsyncIterable<Buffer>);
-  const isGzip = (await headOf(file)).kind === 'gzip';
-  if (!isGzip && (await stat(file)).isFile()) return readAhead(await open(file), stop);
-  const stream = createReadStream(file, { highWaterMark: CHUNK_BYTES });
-  if (!isGzip) return addAbortSignal(stop, stream) as AsyncIterable<Buffer>;
-  const gunzip = createGunzip({ chunkSize: CHUNK_BYTES });
-  stream.on('error', (error: Error) => gunzip.destroy(error));
-  return addAbortSignal(stop, stream.pipe(gunzip)) as AsyncIterable<Buffer>;
-}
-
-/** What others give, in pieces of at most a chunk. */
-async function* cut(chunks: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
-  for await (const chunk of chunks)
-    for (let at = 0; at < chunk.length; at += CHUNK_BYTES) yield chunk.subarray(at, at + CHUNK_BYTES);
-}
-
-/** The next chunk is read while one is in use: two buffers take turns. */
-async function* readAhead(handle: FileHandle, stop: AbortSignal): AsyncIterable<Buffer> {
-  try {
-    let [current, next] = [Buffer.allocUnsafeSlow(CHUNK_BYTES), Buffer.allocUnsafeSlow(CHUNK_BYTES)];
-    let reading = handle.read(current, 0, CHUNK_BYTES, null);
-    for (;;) {
-      const { bytesRead } = await reading;
-      if (bytesRead === 0) return;
-      stop.throwIfAborted();
-      reading = handle.read(next, 0, CHUNK_BYTES, null);
-      // A failure shows when its turn comes.
-      reading.catch(() => undefined);
-      yield current.subarray(0, bytesRead);
-      [current, next] = [next, current];
-    }
-  } finally {
-    await handle.close();
-  }
 }

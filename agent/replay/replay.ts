@@ -1,7 +1,7 @@
 /**
- * Runs recorded packets through the same path as live ones: reader → VLAN tag → FIFO → engine → alerts → events. Each
- * file has a VLAN id of its own, so that flows of different files are never mixed up and an event names its file and
- * packet.
+ * Runs recorded packets through the same path as live ones: reader → FIFO → engine → alerts → events. An engine gets
+ * the packets of a file as they are, or those of several files with a VLAN id for each (runs.ts), so that flows of
+ * different files are never mixed up and an event names its file and packet.
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -19,10 +19,12 @@ import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
 import { emptySummary, openFeed, type FileSummary } from './feed.ts';
 import { distinctNames, plainName } from './names.ts';
+import { planRuns, type Run } from './runs.ts';
+import { createTimes, type Times } from './times.ts';
 import type { RuleVocabulary } from '../rulesets/classes.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
 
-/** Files beyond this many share ids. */
+/** Files beyond this many of a run share ids. */
 const IDS = 4093;
 /** Skipped rules that are named. */
 const MAX_SKIPPED = 1_000;
@@ -63,6 +65,8 @@ export interface ReplaySummary {
   suppressed: ReadonlyMap<string, number>;
   /** Pieces of the engine's output that could not be read. */
   unparsable: number;
+  /** Alerts of which it is not known in which file their packet is. */
+  unattributed: number;
   signatures: { gid: number; sid: number; rev: number; message: string; count: number }[];
   /**
    * Whether the engine began to read: rules that it refuses keep it from that, and then nothing of the files is lost.
@@ -79,56 +83,91 @@ export async function replay(options: ReplayOptions): Promise<ReplaySummary> {
   // The engine's user must get to its own folder.
   await chmod(directory, 0o711);
   try {
-    const generation = await startGeneration({ ...options, lane: 'replay', laneDirectory: directory, mode: 'replay' });
-    const end = (): void => generation.kill('SIGKILL');
-    options.abandon.addEventListener('abort', end);
-    try {
-      return await run(options, generation);
-    } finally {
-      options.abandon.removeEventListener('abort', end);
-      // After an error too no engine is left.
-      end();
-      await generation.exited;
+    const course = newCourse(options.files);
+    const stop = AbortSignal.any([options.stop, options.abandon]);
+    for (const run of await planRuns(options.files, stop)) {
+      await inspect(options, course, directory, run);
+      if (stop.aborted || !course.hasStarted) break;
     }
+    return summarise(course);
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
+}
+
+async function inspect(options: ReplayOptions, course: Course, laneDirectory: string, run: Run): Promise<void> {
+  const generation = await startGeneration({ ...options, lane: 'replay', laneDirectory, mode: 'replay' });
+  const end = (): void => generation.kill('SIGKILL');
+  options.abandon.addEventListener('abort', end);
+  try {
+    await inspectBy(generation, options, course, { ...run, firstPacket: [], times: createTimes() });
+  } finally {
+    options.abandon.removeEventListener('abort', end);
+    // After an error too no engine is left.
+    end();
+    await generation.exited;
+    await rm(generation.directory, { recursive: true, force: true });
+  }
+}
+
+/** A run under way. */
+interface Running extends Run {
+  /** The engine's number of the first packet of each file, as far as they were begun. */
+  readonly firstPacket: number[];
+  /** Of a file that is alone. */
+  readonly times: Times;
 }
 
 /** What was read and found so far. */
 interface Course {
   readonly files: FileSummary[];
   readonly endpoints: readonly Endpoint[];
-  /** Engine's packet number of each file's first packet. */
-  readonly firstPacket: number[];
   readonly progress: Progress;
   readonly signatures: Map<string, ReplaySummary['signatures'][number]>;
   /** By the name of the policy's entry. */
   readonly suppressed: Map<string, number>;
   unparsable: number;
-  /** The engine began to read. */
+  unattributed: number;
+  /** An engine began to read. */
   hasStarted: boolean;
+  /** Packets that the engines counted as analysed; undefined once one did not say. */
+  inspected: number | undefined;
+  /** Of the first engine: all have the same rules. */
+  skipped: RuleError[] | undefined;
+  /** The first one. */
+  engineError: Error | undefined;
 }
 
-async function run(options: ReplayOptions, generation: Generation): Promise<ReplaySummary> {
-  const course: Course = {
-    files: options.files.map(emptySummary),
-    endpoints: endpointsOf(options.files),
-    firstPacket: [],
+function newCourse(files: readonly string[]): Course {
+  return {
+    files: files.map(emptySummary),
+    endpoints: endpointsOf(files),
     progress: { bytes: 0, packets: 0, alerts: 0 },
     signatures: new Map(),
     suppressed: new Map(),
     unparsable: 0,
+    unattributed: 0,
     hasStarted: false,
+    inspected: 0,
+    skipped: undefined,
+    engineError: undefined,
   };
+}
+
+async function inspectBy(
+  generation: Generation,
+  options: ReplayOptions,
+  course: Course,
+  running: Running,
+): Promise<void> {
   const tail = tailOf(generation);
-  const alerts = readAlerts(options, generation, course, tail);
+  const alerts = readAlerts(options, generation, course, running, tail);
   alerts.catch(() => generation.kill('SIGKILL'));
-  const isEmpty = !(await feedFiles(options, generation, course));
+  const isEmpty = !(await feedFiles(options, generation, course, running));
   const exit = await generation.exited;
   tail.finish();
   await alerts;
-  return summarise(options, course, exit, isEmpty && exit.signal === 'SIGKILL');
+  noteExit(options, course, exit, isEmpty && exit.signal === 'SIGKILL');
 }
 
 function tailOf({ outputDirectory, stateDirectory, command }: Generation): Tail {
@@ -142,20 +181,28 @@ function tailOf({ outputDirectory, stateDirectory, command }: Generation): Tail 
   });
 }
 
-async function readAlerts(options: ReplayOptions, generation: Generation, course: Course, tail: Tail): Promise<void> {
+async function readAlerts(
+  options: ReplayOptions,
+  generation: Generation,
+  course: Course,
+  running: Running,
+  tail: Tail,
+): Promise<void> {
   for await (const batch of tail) {
     if (options.abandon.aborted) return;
     for (const item of batch) {
       if (item.kind === 'damage') course.unparsable++;
-      else reportAlert(options, course, item.alert, { generation: generation.name, offset: item.start });
+      else reportAlert(options, course, running, item.alert, { generation: generation.name, offset: item.start });
     }
   }
 }
 
-function reportAlert(options: ReplayOptions, course: Course, found: Alert, position: Position): void {
-  const { files, endpoints, firstPacket, progress, signatures, suppressed } = course;
-  const index = fileOf(course, found);
-  const alert = numberWithin(found, firstPacket[index], files[index]);
+function reportAlert(options: ReplayOptions, course: Course, running: Running, found: Alert, position: Position): void {
+  const { files, endpoints, progress, signatures, suppressed } = course;
+  const place = placeOf(running, found);
+  const index = running.files[place];
+  if (index === undefined) return void course.unattributed++;
+  const alert = within(found, running.firstPacket[place], files[index], running.times);
   for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
     // A packet is in one file only.
     const entry = options.policy?.judge(attributed, () => false);
@@ -169,15 +216,21 @@ function reportAlert(options: ReplayOptions, course: Course, found: Alert, posit
   }
 }
 
-/** Its index among the files. */
-function fileOf({ files, firstPacket }: Course, alert: Alert): number {
-  if (files.length <= IDS) return alert.vlan - 1;
-  return firstPacket.findLastIndex((first) => first <= (alert.packetNumber ?? 0));
+/** Which of the run's files has its packet; -1: that can't be told. */
+function placeOf({ files, tagged, firstPacket }: Running, { vlan, packetNumber }: Alert): number {
+  if (!tagged) return 0;
+  if (vlan > 0 && files.length <= IDS) return vlan - 1;
+  return packetNumber === undefined ? -1 : firstPacket.findLastIndex((first) => first <= packetNumber);
 }
 
-/** Gives the engine the packets of all files, and then their end. @returns whether there was one. */
-async function feedFiles(options: ReplayOptions, generation: Generation, course: Course): Promise<boolean> {
-  const { files, firstPacket, progress } = course;
+/** Gives the engine the packets of the run's files, and then their end. @returns whether there was one. */
+async function feedFiles(
+  options: ReplayOptions,
+  generation: Generation,
+  course: Course,
+  { files, tagged, firstPacket, times }: Running,
+): Promise<boolean> {
+  const { progress } = course;
   const stop = AbortSignal.any([options.stop, options.abandon]);
   let hasEnded = false;
   void generation.exited.then(() => (hasEnded = true));
@@ -189,12 +242,13 @@ async function feedFiles(options: ReplayOptions, generation: Generation, course:
       options.onProgress(progress);
     },
   });
-  course.hasStarted = feed.isOpen;
+  course.hasStarted ||= feed.isOpen;
   let packets = 1;
-  for (const [index, summary] of files.entries()) {
-    if (stop.aborted || !feed.isOpen) break;
+  for (const [place, index] of files.entries()) {
+    const summary = course.files[index];
+    if (summary === undefined || stop.aborted || !feed.isOpen) break;
     firstPacket.push(packets);
-    await feed.add(summary, (index % IDS) + 1);
+    await feed.add(summary, tagged ? { is: 'tagged', vlan: (place % IDS) + 1 } : { is: 'alone', times });
     packets += summary.packets - summary.unsupported;
   }
   await feed.end();
@@ -205,25 +259,34 @@ async function feedFiles(options: ReplayOptions, generation: Generation, course:
 }
 
 /** @param isEmpty The engine was ended, as there was nothing to inspect. */
-function summarise(options: ReplayOptions, course: Course, exit: EngineExit, isEmpty: boolean): ReplaySummary {
-  const { files, progress, signatures, suppressed, unparsable, hasStarted } = course;
-  const inspected = isEmpty ? 0 : options.driver.analysedPackets(exit.output);
+function noteExit(options: ReplayOptions, course: Course, exit: EngineExit, isEmpty: boolean): void {
+  const { driver, engineRules, abandon } = options;
+  const inspected = isEmpty ? 0 : driver.analysedPackets(exit.output);
+  course.inspected =
+    inspected === undefined || course.inspected === undefined ? undefined : course.inspected + inspected;
+  course.skipped ??= driver.skippedRules?.(unstage(exit.output, engineRules()), MAX_SKIPPED) ?? [];
+  if (exit.code !== 0 && !isEmpty && !abandon.aborted) course.engineError ??= engineError(options, exit);
+}
+
+function summarise(course: Course): ReplaySummary {
+  const { files, progress, signatures, inspected, skipped = [], engineError: error } = course;
   return {
     files,
     packets: files.reduce((sum, file) => sum + file.packets, 0),
     ...(inspected === undefined ? {} : { inspected }),
     truncated: files.reduce((sum, file) => sum + file.truncated, 0),
     alerts: progress.alerts,
-    suppressed,
-    unparsable,
+    suppressed: course.suppressed,
+    unparsable: course.unparsable,
+    unattributed: course.unattributed,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
-    started: hasStarted,
-    skipped: options.driver.skippedRules?.(unstage(exit.output, options.engineRules()), MAX_SKIPPED) ?? [],
-    ...(exit.code === 0 || isEmpty || options.abandon.aborted ? {} : { engineError: engineError(options, exit) }),
+    started: course.hasStarted,
+    skipped,
+    ...(error === undefined ? {} : { engineError: error }),
   };
 }
 
-/** A file's alerts are its own: all its packets bear the id of its endpoint. */
+/** Of a file's alerts, whatever their VLAN ids are. */
 function identificationOf(
   { rules, vocabulary, install, node }: ReplayOptions,
   endpoint: Endpoint | undefined,
@@ -232,11 +295,25 @@ function identificationOf(
   return { rules, vocabulary, owners: { owner: () => endpoint, at: () => [] }, sensor };
 }
 
-/** The packet's number in its file, from 1, as other tools count it; none where packets were left out. */
-function numberWithin(alert: Alert, first: number | undefined, file: FileSummary | undefined): Alert {
+/**
+ * With the packet's number in its file, from 1, as other tools count it, none where packets were left out; and with the
+ * times that the file has.
+ */
+function within(alert: Alert, first: number | undefined, file: FileSummary | undefined, times: Times): Alert {
   const { packetNumber, ...rest } = alert;
-  if (packetNumber === undefined || first === undefined || file === undefined || file.unsupported > 0) return rest;
-  return { ...rest, packetNumber: packetNumber - first + 1 };
+  const micros = times.lack(packetNumber) * 1e6;
+  const timed = micros === 0 ? rest : moved(rest, micros);
+  if (packetNumber === undefined || first === undefined || file === undefined || file.unsupported > 0) return timed;
+  return { ...timed, packetNumber: packetNumber - first + 1 };
+}
+
+function moved(alert: Alert, micros: number): Alert {
+  const { timeMicros, flow } = alert;
+  return {
+    ...alert,
+    timeMicros: timeMicros + micros,
+    ...(flow === undefined ? {} : { flow: { ...flow, startMicros: flow.startMicros + micros } }),
+  };
 }
 
 function countSignature(signatures: Map<string, ReplaySummary['signatures'][number]>, alert: Alert): void {

@@ -175,11 +175,12 @@ for (const engine of ['snort', 'suricata'] as const) {
       }
     });
 
-    test('packets of a link type that no engine reads are counted', async () => {
+    test('packets of a link type that no engine reads are counted, and their type is named', async () => {
       const bluetooth = writePcap([{ timeMicros: START, data: Buffer.from('not Ethernet') }], { linkType: 201 });
-      const { stdout, code } = await replay([file('bluetooth.pcap', bluetooth)]);
+      const { stdout, stderr, code } = await replay([file('bluetooth.pcap', bluetooth)]);
       expect(stdout).toContain('1 packets read, 0 inspected, 0 truncated, 1 of unsupported link types, 0 alerts');
-      expect(code).toBe(0);
+      expect(stderr).toContain('bluetooth.pcap: 1 packets are not inspected: no engine reads link type 201 (Bluetooth');
+      expect(code).toBe(1);
     });
 
     test('rules that the engine refuses are named by file and line', async () => {

@@ -13,7 +13,7 @@ import { createLog } from '../log.ts';
 import { coloursOf, grouped } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from '../setup.ts';
-import { replayTaken, suppressedText, type TakenReplay } from '../taken.ts';
+import { replayTaken, shortfalls, suppressedText, type TakenReplay } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -91,11 +91,13 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   });
   bar.stop();
   const { summary } = tested;
-  const isPart = interruption.abandon.aborted || !isWhole(summary);
+  const missing = shortfalls(summary);
+  const isPart = interruption.abandon.aborted || !isWhole(summary) || missing.length > 0;
   const failed = isPart || summary.engineError !== undefined || summary.files.some(isDamaged);
   process.exitCode = failed ? EXIT.failed : EXIT.ok;
   for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
   for (const file of summary.files.filter(isDamaged)) process.stderr.write(`dpi-agent: ${damageOf(file)}\n`);
+  for (const line of missing) process.stderr.write(`dpi-agent: ${stripControls(line)}\n`);
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);
   if (argv.output === 'json') printAsJson(tested, inspection.install);
   else printAsTable(tested);
