@@ -19,6 +19,7 @@ import type { EngineRules } from './engine/rules.ts';
 import { superviseEngine, type EngineError, type SupervisorEvents } from './engine/supervisor.ts';
 import { readAlertFiles } from './lane/alert-files.ts';
 import { changeRules, restartEngine } from './lane/change-rules.ts';
+import { locate } from './lane/locate.ts';
 import { newState, type LaneParts } from './lane/parts.ts';
 import { statusOf, type LaneStatus } from './lane/status.ts';
 import { watchCanary, type CanaryStatus } from './observe/canary.ts';
@@ -112,6 +113,7 @@ export async function startLane(
     alerts: (generation, items, passed) => events.alerts(generation, items, passed),
     finished: (generation) => events.finished(generation),
     isOwn: (item) => takeCanary(prover, item),
+    locate: (fifo, items) => locate(items, (records) => capture.ownersOf(fifo, records)),
     unreadable(generation, error) {
       if (state.running?.name === generation) events.unreadable(error);
     },

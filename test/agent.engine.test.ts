@@ -18,7 +18,8 @@ import { runCli } from './support/cli.ts';
 import { conversation, describeLive, inject, isAlive, send, serve, useLab, useWorkspace } from './support/live.ts';
 import { poll } from './support/poll.ts';
 import { whyNoProc } from './support/proc.ts';
-import { ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
+import { DEFAULT_START_MICROS, ethernet, ipFragments, udpExchange, udpPacket, type Frame } from './support/packets.ts';
+import { framesOf, ipConversation, TUNNELS, type Tunnel } from './support/stacks.ts';
 
 /** What Kubernetes gives a pod to end, unless told otherwise. */
 const GRACE_MILLIS = 30_000;
@@ -110,6 +111,19 @@ describeLive((engine) => {
       expect(event.record.seen_at.map(({ name }) => name)).toEqual(['attacker']);
     });
 
+    test('a stack of three tags is inspected', async () => {
+      agent = await runAgent({ lab, engine, workspace, pods: [backend, attacker] });
+      const frames = udpExchange({
+        client: '10.65.0.9',
+        server: '10.65.0.8',
+        exchange: [{ from: 'client', data: `${MARKER} stacked` }],
+        vlans: [{ id: 1, tpid: 0x88a8 }, { id: 1 }, { id: 1 }],
+      });
+      inject(lab, workspace, attacker.netns, 'eth0', frames);
+      const event = await agent.event((e) => payloadOf(e).includes('stacked'));
+      expect(event.record.seen_at.map(({ name }) => name)).toEqual(['attacker']);
+    });
+
     test('fragments are put together, IPv4 and IPv6', async () => {
       agent = await runAgent({ lab, engine, workspace, pods: [backend] });
       const text = `${'x'.repeat(1000)} ${MARKER} fragments ${'y'.repeat(1000)}`;
@@ -196,6 +210,29 @@ describeLive((engine) => {
       }
       await agent.stop();
       expect(journaled(workspace)).toHaveLength(2);
+      for (const pod of twins) lab.removePod(pod);
+    });
+
+    test('what is in a tunnel is of the pod that sent it, whatever is in it', async () => {
+      const twins = ['red', 'blue'].map((namespace) => lab.addPod({ name: 'web', namespace, address: '10.65.2.2' }));
+      agent = await runAgent({ lab, engine, workspace, pods: twins });
+      const sent: [(typeof twins)[number], string][] = [];
+      const through = (pod: (typeof twins)[number], name: string, tunnel: Tunnel): Buffer[] => {
+        const text = `<${pod.namespace} ${name}>`;
+        const ends = { client: '10.9.0.1', server: '10.9.0.2', clientPort: 20_000 + sent.push([pod, text]) };
+        return ipConversation(`${MARKER} ${text}`, ends).map((packet) => ethernet(tunnel(packet)));
+      };
+      // In turns.
+      for (const some of [Object.entries(TUNNELS).slice(0, 8), Object.entries(TUNNELS).slice(8)]) {
+        for (const pod of twins) {
+          const frames = some.flatMap(([name, tunnel]) => through(pod, name, tunnel));
+          inject(lab, workspace, pod.netns, 'eth0', framesOf(frames, DEFAULT_START_MICROS));
+        }
+      }
+      for (const [pod, text] of sent) {
+        const event = await agent.event((e) => payloadOf(e).includes(text));
+        expect(event.record.seen_at.map(({ namespace }) => namespace)).toEqual([pod.namespace]);
+      }
       for (const pod of twins) lab.removePod(pod);
     });
 

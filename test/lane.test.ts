@@ -26,6 +26,7 @@ const noCapture = (): Capture => ({
   inject: () => undefined,
   counters: () => new Map(),
   handed: () => undefined,
+  ownersOf: (_path, records) => Promise.resolve(records.map(() => undefined)),
   states: () => new Map(),
   countedAt: () => undefined,
   pid: () => undefined,

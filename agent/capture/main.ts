@@ -115,6 +115,8 @@ async function handle(message: ToCapture): Promise<void> {
         accepted: writeOwn(output, udpFrame(message.payload, message.number)),
       });
       return;
+    case 'whose':
+      return answer(message);
     case 'hand-over':
       return handOver();
     case 'stop':
@@ -130,8 +132,19 @@ async function closeAll(): Promise<void> {
   await Promise.all([...sessions.values()].map((session) => session.close()));
 }
 
+function answer({ query, path, records }: Extract<ToCapture, { type: 'whose' }>): void {
+  send({ type: 'owned', query, vlans: records.map((record) => output.ownerOf(path, record) ?? 0) });
+}
+
+function passOn(): void {
+  const handed = output.handed();
+  const ranges = output.owners();
+  if (handed !== undefined && ranges !== undefined) send({ type: 'passed-on', ...handed, ranges });
+}
+
 async function handOver(): Promise<void> {
   await closeAll();
+  passOn();
   clearInterval(reports);
   if (!(await output.empty(HAND_OVER_GRACE_MILLIS)))
     await output.close(0, 'the engine does not read, and the capture process ends');
@@ -141,6 +154,7 @@ async function handOver(): Promise<void> {
 
 async function stop(): Promise<void> {
   await closeAll();
+  passOn();
   await output.close(CLOSE_GRACE_MILLIS);
   sendStats();
   if (process.connected) process.disconnect();

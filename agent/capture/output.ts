@@ -17,6 +17,7 @@ import { errorCode } from '../files/errors.ts';
 import { FIFO_BYTES, type Native } from '../native.ts';
 import { createArena, type Arena } from './arena.ts';
 import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
+import { createRecordOwners, type Ranges, type RecordOwners } from './record-owners.ts';
 
 /** Beside what a FIFO holds: what is filled in one go, and what was not written yet. */
 const LEAST_ARENA = 4 << 20;
@@ -45,12 +46,19 @@ export interface Output {
   readonly isOpen: boolean;
   /** The engine has to read before anything is added. */
   readonly blocked: boolean;
-  /** Adds `records` whole records that are in the arena in [from, to). */
+  /** Adds `records` whole records of one endpoint, or of one file, that are in the arena in [from, to). */
   add(from: number, to: number, records: number): void;
   /** Writes what the FIFO has room for. */
   flush(): void;
   /** Records that this process handed to the FIFO that is open, or that wait for it; undefined when none is. */
   handed(): Handed | undefined;
+  /**
+   * The VLAN id of a record, by its number among those that this process handed to the FIFO, from 1. Undefined: it is
+   * too long ago.
+   */
+  ownerOf(path: string, record: number): number | undefined;
+  /** The latest owners of the FIFO that is open. */
+  owners(): Ranges | undefined;
 }
 
 export interface OutputEvents {
@@ -77,6 +85,9 @@ export function createOutput(queueSize: number, native: Native | undefined, even
   let state: State = { is: 'closed' };
   let splices = native !== undefined;
   let handed = 0;
+  /** By FIFO, the one in use last. */
+  const owners = new Map<string, RecordOwners>();
+  let current: RecordOwners | undefined;
   let retry: NodeJS.Timeout | undefined;
   let full = false;
 
@@ -102,6 +113,7 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     }
     state = { is: 'open', path, fd, ending: false };
     handed = 0;
+    remember(path);
     try {
       native?.widen(fd, FIFO_BYTES);
       // An empty FIFO has room for it.
@@ -112,7 +124,16 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     events.opened(path, behind);
   }
 
+  /** Alerts of the FIFO before may still be read. */
+  function remember(path: string): void {
+    current = createRecordOwners();
+    owners.delete(path);
+    for (const old of [...owners.keys()].slice(0, -1)) owners.delete(old);
+    owners.set(path, current);
+  }
+
   function add(from: number, to: number, records: number): void {
+    current?.note(handed + 1, vlanOf(from));
     handed += records;
     arena.commit(from, to);
   }
@@ -187,12 +208,17 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     full = false;
     const lost = new Map<number, number>();
     arena.clear(read, (record) => {
-      const vlan = arena.bytes.readUInt16BE(record + RECORD_HEADER + 14) & 0xfff;
+      const vlan = vlanOf(record);
       lost.set(vlan, (lost.get(vlan) ?? 0) + 1);
     });
     // An engine that lives may read on.
     native?.renew(arena.bytes);
     events.closed(path, reason, lost);
+  }
+
+  /** Of a tagged record. */
+  function vlanOf(record: number): number {
+    return arena.view.getUint16(record + RECORD_HEADER + 14) & 0xfff;
   }
 
   async function empty(graceMillis: number): Promise<boolean> {
@@ -238,6 +264,8 @@ export function createOutput(queueSize: number, native: Native | undefined, even
     add,
     flush,
     handed: () => (state.is === 'open' ? { path: state.path, records: handed } : undefined),
+    ownerOf: (path, record) => owners.get(path)?.of(record),
+    owners: () => (state.is === 'open' ? current?.latest() : undefined),
   };
 }
 

@@ -2,6 +2,7 @@
 import type { Tap } from '../endpoints/endpoint.ts';
 import { SHUNT_PROTOCOLS } from './shunt/shunt.ts';
 import type { Accepted, Handed } from './output.ts';
+import type { PassedOn } from './owner-queries.ts';
 
 export type LibraryName = 'native' | 'node-pcap';
 export type LibraryChoice = 'auto' | LibraryName;
@@ -149,6 +150,8 @@ export type ToCapture =
   | { type: 'output'; path: string | undefined; behind?: boolean }
   /** Writes a frame of the agent's own with this payload. */
   | { type: 'inject'; number: number; payload: string }
+  /** Asks for the endpoints of records of this FIFO, by their numbers among those of this process, from 1. */
+  | { type: 'whose'; query: number; path: string; records: number[] }
   /** Writes all that is there, says so, and ends: another process goes on. */
   | { type: 'hand-over' }
   | { type: 'stop' };
@@ -193,5 +196,9 @@ export type FromCapture =
   | { type: 'injected'; number: number; accepted: Accepted }
   /** `deadRings`: bytes that only the end of this process will free. */
   | ({ type: 'stats'; deadRings: number } & Report)
+  /** The endpoints' VLAN ids, in the order of the question; 0: not known. */
+  | { type: 'owned'; query: number; vlans: number[] }
+  /** Before the end: whose the records were. */
+  | ({ type: 'passed-on' } & PassedOn)
   | ({ type: 'handed-over' } & Report)
   | { type: 'log'; level: 'info' | 'warn'; id: string; message: string };

@@ -10,6 +10,7 @@ import { REBUILD } from '../native.ts';
 import { firstMessage, forkCapture } from './child.ts';
 import { createCounts, type Counts } from './counts.ts';
 import type { Accepted } from './output.ts';
+import { createOwnerQueries, type OwnerQueries } from './owner-queries.ts';
 import {
   zeroCounters,
   type AttachSpec,
@@ -56,6 +57,8 @@ export interface Capture {
   counters(): Map<string, Counters>;
   /** Records in a FIFO so far, or in the queue before it, the agent's own frames too; as last reported. */
   handed(path: string): number | undefined;
+  /** VLAN ids of the endpoints that records of a FIFO are of, by their numbers, from 1; undefined: nobody knows. */
+  ownersOf(path: string, records: readonly number[]): Promise<(number | undefined)[]>;
   states(): Map<string, EndpointState>;
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
@@ -78,6 +81,7 @@ interface Supervision {
   readonly specs: Map<string, AttachSpec>;
   readonly states: Map<string, EndpointState>;
   readonly counts: Counts;
+  readonly owners: OwnerQueries;
   countedAt: number | undefined;
   /** Who waits for an endpoint's last counters. */
   readonly detaching: Map<string, (counters: Counters) => void>;
@@ -112,6 +116,7 @@ export function superviseCapture(
     specs: new Map(),
     states: new Map(),
     counts: createCounts(),
+    owners: createOwnerQueries((message) => send(supervision, message)),
     countedAt: undefined,
     detaching: new Map(),
     library: undefined,
@@ -139,6 +144,7 @@ function captureOf(supervision: Supervision, watchdog: NodeJS.Timeout): Capture 
     inject: (number, payload) =>
       onceReplaced(supervision, () => send(supervision, { type: 'inject', number, payload })),
     handed: counts.handed,
+    ownersOf: supervision.owners.ask,
     counters: () => new Map([...specs.keys()].map((id) => [id, counts.total(id)])),
     states: () => new Map(states),
     countedAt: () => supervision.countedAt,
@@ -209,6 +215,7 @@ async function restart(
 function noteEnded(supervision: Supervision): void {
   const { counts, detaching, output } = supervision;
   counts.processEnded();
+  supervision.owners.processEnded();
   for (const [id, resolve] of detaching) resolve(counts.total(id));
   detaching.clear();
   if (output === undefined || !supervision.outputUsed) return;
@@ -258,6 +265,7 @@ function goOver(
   if (last.handed !== undefined) counts.handedOver(last.handed);
   supervision.child = next;
   counts.processEnded();
+  supervision.owners.processEnded();
   attachAll(supervision);
   // The engine may have ended meanwhile.
   const { output } = supervision;
@@ -291,6 +299,10 @@ function receive(supervision: Supervision, message: FromCapture): void {
       return noteOutput(supervision, message);
     case 'injected':
       return events.injected(message.number, message.accepted);
+    case 'owned':
+      return supervision.owners.answered(message.query, message.vlans);
+    case 'passed-on':
+      return supervision.owners.passedOn(message);
     case 'handed-over':
       return counts.report(message, specs);
     case 'log':
@@ -329,8 +341,11 @@ function noteOutput(supervision: Supervision, message: Message<'output-open' | '
   }
 }
 
-function send({ child }: Supervision, message: ToCapture): void {
-  if (child?.connected === true) child.send(message, () => undefined);
+/** @returns whether there is a process. */
+function send({ child }: Supervision, message: ToCapture): boolean {
+  if (child?.connected !== true) return false;
+  child.send(message, () => undefined);
+  return true;
 }
 
 function setFailure(supervision: Supervision, reason: string | undefined): void {

@@ -25,6 +25,8 @@ export interface AlertFilesOptions {
   alerts(generation: string, items: Decoded[], passed?: number): Promise<void>;
   /** All alerts of the generation were given out; resolves when its folder can go. */
   finished(generation: string): Promise<void>;
+  /** Gives alerts that bear no VLAN id the one of the record of this FIFO that they are of. */
+  locate(fifo: string, items: Decoded[]): Promise<Decoded[]>;
   /** Whether the alert is of a frame of the agent's own, which goes no further. */
   isOwn(item: Decoded): boolean;
   /** Alerts of the generation can't be read on by this process. */
@@ -58,6 +60,8 @@ interface Followed {
   name: string;
   directory: string;
   command: { alertFile: string; stamped: boolean };
+  /** Absent where an earlier agent has written to it, and nobody knows its records any more. */
+  fifo?: string | undefined;
 }
 
 export interface AlertFiles {
@@ -112,7 +116,8 @@ export function readAlertFiles(options: AlertFilesOptions, system = nodeSystem):
 }
 
 /** @param from Offset of the first alert in the generation's output. */
-function read(state: State, { name, directory, command }: Followed, decoder: Decoder, from: number): Reading {
+function read(state: State, followed: Followed, decoder: Decoder, from: number): Reading {
+  const { name, directory, command } = followed;
   const { readings, system } = state;
   const tail = createTail({
     directory: join(directory, 'output'),
@@ -124,18 +129,23 @@ function read(state: State, { name, directory, command }: Followed, decoder: Dec
     fileSystem: system.fileSystem,
     ...system.tail,
   });
-  const done = readAll(state, name, tail, directory).finally(() => readings.delete(name));
+  const done = readAll(state, followed, tail).finally(() => readings.delete(name));
   const reading = { tail, directory, done };
   readings.set(name, reading);
   return reading;
 }
 
-async function readAll({ options, system }: State, generation: string, tail: Tail, directory: string): Promise<void> {
+async function readAll(
+  { options, system }: State,
+  { name: generation, directory, fifo }: Followed,
+  tail: Tail,
+): Promise<void> {
   try {
     for await (const batch of tail) {
       const others = batch.filter((item) => !options.isOwn(item));
       const passed = others.length < batch.length ? batch.at(-1)?.end : undefined;
-      await options.alerts(generation, others, passed);
+      const located = fifo === undefined ? others : await options.locate(fifo, others);
+      await options.alerts(generation, located, passed);
     }
     await options.finished(generation);
     await system.remove(directory);

@@ -155,6 +155,7 @@ function readFiles(state: State, left: readonly Engine[]): AlertFiles {
       alerts: (generation, items, passed) => events.alerts(generation, items, passed),
       finished: (generation) => events.finished(generation),
       isOwn: () => false,
+      locate: (_fifo, items) => Promise.resolve(items),
       unreadable(generation) {
         if (state.running?.generation === generation) events.unreadable();
       },

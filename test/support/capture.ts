@@ -29,6 +29,8 @@ export function createFakeOutput(bytes: number): FakeOutput {
     },
     flush: () => undefined,
     handed: () => undefined,
+    ownerOf: () => undefined,
+    owners: () => undefined,
     read() {
       const pieces: Buffer[] = [];
       while (arena.waiting > 0) {
