@@ -222,8 +222,11 @@ describeLive((engine) => {
         const ends = { client: '10.9.0.1', server: '10.9.0.2', clientPort: 20_000 + sent.push([pod, text]) };
         return ipConversation(`${MARKER} ${text}`, ends).map((packet) => ethernet(tunnel(packet)));
       };
+      // Suricata 7 does not decode IPv4 in IPv4.
+      const unread = engine === 'suricata' ? ['IP in IPv4', 'GRE in IPv4 in IPv4'] : [];
+      const tunnels = Object.entries(TUNNELS).filter(([name]) => !unread.includes(name));
       // In turns.
-      for (const some of [Object.entries(TUNNELS).slice(0, 8), Object.entries(TUNNELS).slice(8)]) {
+      for (const some of [tunnels.slice(0, 8), tunnels.slice(8)]) {
         for (const pod of twins) {
           const frames = some.flatMap(([name, tunnel]) => through(pod, name, tunnel));
           inject(lab, workspace, pod.netns, 'eth0', framesOf(frames, DEFAULT_START_MICROS));

@@ -5,19 +5,11 @@
  * Not promised: an answer about what a process that died has written.
  */
 import type { ToCapture } from './protocol.ts';
-import { ownerIn, type Ranges } from './record-owners.ts';
+import { ownerIn, type PassedOn } from './record-owners.ts';
 
 const ANSWER_MILLIS = 2_000;
 /** The FIFO in use, and the one before, of which alerts may still be read. */
 const KEPT_PATHS = 2;
-
-/** The end of what a process has written to a FIFO. */
-export interface PassedOn {
-  path: string;
-  /** How many records it has written. */
-  records: number;
-  ranges: Ranges;
-}
 
 export interface OwnerQueries {
   /** VLAN ids of the records' endpoints; undefined: nobody knows. */

@@ -2,7 +2,7 @@
 import type { Tap } from '../endpoints/endpoint.ts';
 import { SHUNT_PROTOCOLS } from './shunt/shunt.ts';
 import type { Accepted, Handed } from './output.ts';
-import type { PassedOn } from './owner-queries.ts';
+import type { PassedOn } from './record-owners.ts';
 
 export type LibraryName = 'native' | 'node-pcap';
 export type LibraryChoice = 'auto' | LibraryName;

@@ -17,6 +17,14 @@ export interface Ranges {
   vlans: number[];
 }
 
+/** The end of what a process has written to a FIFO. */
+export interface PassedOn {
+  path: string;
+  /** How many records it has written. */
+  records: number;
+  ranges: Ranges;
+}
+
 export interface RecordOwners {
   /** The records from this one on, up to the next call's, are of the endpoint with this id. Numbers rise. */
   note(first: number, vlan: number): void;

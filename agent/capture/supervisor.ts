@@ -144,7 +144,7 @@ function captureOf(supervision: Supervision, watchdog: NodeJS.Timeout): Capture 
     inject: (number, payload) =>
       onceReplaced(supervision, () => send(supervision, { type: 'inject', number, payload })),
     handed: counts.handed,
-    ownersOf: supervision.owners.ask,
+    ownersOf: (path, records) => supervision.owners.ask(path, records),
     counters: () => new Map([...specs.keys()].map((id) => [id, counts.total(id)])),
     states: () => new Map(states),
     countedAt: () => supervision.countedAt,

@@ -10,7 +10,7 @@ test('a record is of the endpoint that was noted last before it', () => {
   owners.note(5, 7);
   owners.note(9, 8);
   owners.note(10, 7);
-  expect([1, 2, 8, 9, 10, 1e9].map(owners.of)).toEqual([undefined, 7, 7, 8, 7, 7]);
+  expect([1, 2, 8, 9, 10, 1e9].map((record) => owners.of(record))).toEqual([undefined, 7, 7, 8, 7, 7]);
   expect(owners.latest()).toEqual({ firsts: [2, 9, 10], vlans: [7, 8, 7] });
   expect(ownerIn(owners.latest(), 9)).toBe(8);
 });

@@ -35,7 +35,10 @@ export const command: CommandModule<object, ImportArgv> = {
       .option('ruleChanges', { type: 'string', describe: "The file to add to; default: the configuration's" })
       .strict(false)
       .example('$0 rules import-changes /etc/pulledpork/disablesid.conf --dry-run', 'what it would add')
-      .example('$0 rules import-changes old.txt --as disable', 'a file whose name does not say it') as unknown as Argv<ImportArgv>,
+      .example(
+        '$0 rules import-changes old.txt --as disable',
+        'a file whose name does not say it',
+      ) as unknown as Argv<ImportArgv>,
   async handler(argv) {
     const config = readConfig({ ...argv }, [...OWN, 'file', 'as', 'dryRun']);
     const { file } = argv;
