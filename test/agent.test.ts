@@ -90,6 +90,7 @@ const noRules: LiveRules = {
   defaults: () => [],
   follow: () => () => undefined,
   changed: () => Promise.resolve(),
+  problemOf: () => undefined,
   conditions: () => [],
   status: broken,
 };

@@ -7,7 +7,8 @@ import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, 
 import type { RefusedBy, SeenRule } from '../rulesets/sets.ts';
 import type { Finding } from './finding.ts';
 import { grouped } from './print.ts';
-import { createDriver, place, withClusterNetworks } from './setup.ts';
+import { useOfSets } from './rules/use.ts';
+import { createDriver, followsCluster, place, withClusterNetworks } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
 import { tryRules, waitingRules, type TriedRules } from './tried.ts';
 
@@ -31,6 +32,7 @@ export async function checkRules(given: Config, install: EngineInstall): Promise
     const { defaults } = await engineRulesOf(config, sets);
     const findings = [
       ...sandboxFindings(sandbox),
+      ...(await useFindings(config, install)),
       ...unread(sets),
       ...leftOut(sets, install),
       ...duplicates(sets),
@@ -57,6 +59,24 @@ function sandboxFindings({ missing }: Sandbox): Finding[] {
     message: `the engine runs without ${what}`,
     remedy: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
   }));
+}
+
+/** Sets that are to come, or are there and not used. In a cluster, resources may name one that the configuration does not. */
+async function useFindings(config: Config, install: EngineInstall): Promise<Finding[]> {
+  const { loaded, notUsed } = await useOfSets(config, install.name);
+  const level = followsCluster(config) ? 'info' : 'warning';
+  const awaited = config.ruleSets.filter((name) => !loaded.includes(name));
+  const toCome = awaited.map((name): Finding => {
+    const message = `the set ${name} is not there yet`;
+    return { level: 'warning', subject, message, remedy: 'dpi-agent rules update brings it, and run does' };
+  });
+  const unused = notUsed.map((name): Finding => ({
+    level,
+    subject,
+    message: `the set ${name} is there, and ruleSets does not name it: it is not used`,
+    remedy: 'add it to ruleSets, name it in a resource, or take its folder away',
+  }));
+  return [...toCome, ...unused];
 }
 
 function unread({ problems }: Sets): Finding[] {

@@ -6,6 +6,7 @@ import { command as check } from './rules/check.ts';
 import { command as importChanges } from './rules/import-changes.ts';
 import { command as list } from './rules/list.ts';
 import { command as noisy } from './rules/noisy.ts';
+import { command as rollback } from './rules/rollback.ts';
 import { command as show } from './rules/show.ts';
 import { command as test } from './rules/test.ts';
 import { command as update } from './rules/update.ts';
@@ -13,11 +14,11 @@ import { command as update } from './rules/update.ts';
 export const command: CommandModule = {
   command: 'rules',
   builder: (args: Argv) =>
-    [list, show, check, update, test, enable, disable, importChanges, noisy]
+    [list, show, check, update, rollback, test, enable, disable, importChanges, noisy]
       .reduce((parser, subcommand) => parser.command(subcommand as unknown as CommandModule), args)
       .demandCommand(1, 'Name a command; dpi-agent rules --help lists them.')
       .example('$0 rules list', 'the sets, and how many rules each has')
       .example('$0 rules show 21562', 'one rule in plain words')
-      .example('$0 rules update', 'download the Snort 3 community rules'),
+      .example('$0 rules update', 'download the rules of the configured sources'),
   handler: () => undefined,
 };

@@ -13,6 +13,7 @@ import { JournalError } from '../journal/journal.ts';
 import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
 import type { LiveRules } from '../rulesets/live.ts';
+import type { SourceSchedule, SourceStatus } from '../rulesets/schedule.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { readinessOf } from '../observe/readiness.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
@@ -33,6 +34,8 @@ import {
   socketOf,
   type Inspection,
 } from './setup.ts';
+import { bringFirstRules, startRuleSources } from './rule-sources.ts';
+import { logUnusedSets } from './rules/use.ts';
 import { lockState } from './state-lock.ts';
 import { version } from './version.ts';
 
@@ -119,7 +122,9 @@ async function followNetworks(
 async function inspect({ argv, config, client, inspection, log }: Run): Promise<void> {
   let rules: LiveRules | undefined;
   const networks = await followNetworks({ config, client, log }, () => void rules?.changed());
+  await bringFirstRules(networks.config, inspection.install, log);
   rules = await openLiveRules(networks.config, inspection, log);
+  await logUnusedSets(config, inspection.install.name, log);
   const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
@@ -140,12 +145,14 @@ async function inspect({ argv, config, client, inspection, log }: Run): Promise<
         });
   let agent: Agent | undefined;
   let waiting = ENGINE_STARTS;
+  let sources: SourceSchedule | undefined;
   const { metrics, close } = await observe({
     config,
     inspection,
     rules,
     startedAt,
     agent: () => agent ?? waiting,
+    ruleSources: () => sources?.status() ?? [],
     coverage: () => coverResources(withStatic(selected(), config), agent?.endpoints() ?? []),
     cluster: () =>
       cluster === undefined || client === undefined
@@ -179,9 +186,12 @@ async function inspect({ argv, config, client, inspection, log }: Run): Promise<
       cluster === undefined ? undefined : followPods({ ...cluster, ...config.capture, capture: running, log });
     if (follower !== undefined) ({ changed, selected } = follower);
 
+    sources = startRuleSources(networks.config, inspection.install, rules, log);
+
     if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
     log.info({ signal: stopping.signal.reason as string }, 'ending');
     follower?.stop();
+    void sources.stop();
     await Promise.all([running.stop(), cluster?.stop()]);
     summarise(running, Date.now() - startedAt, log);
   } catch (error) {
@@ -204,6 +214,7 @@ interface Observation {
   startedAt: number;
   /** The agent, or what its start waits for. */
   agent: () => Agent | string;
+  ruleSources: () => SourceStatus[];
   coverage: () => ResourceCoverage[];
   cluster: () => Snapshot['cluster'];
   /** How often a watch of the API server had to begin again, by what is watched. */
@@ -225,6 +236,7 @@ async function observe({
   rules,
   startedAt,
   agent,
+  ruleSources,
   coverage,
   cluster,
   watchRestarts,
@@ -255,6 +267,7 @@ async function observe({
       watchRestarts,
       coverage,
       rules: rules.status,
+      ruleSources,
       alerts: () => ({ ...running()?.alerts() }),
       folded: () => running()?.folded() ?? 0,
       suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
@@ -268,7 +281,14 @@ async function observe({
     stuck: () => running()?.stuck(),
     readiness: () => readinessOf(agent()),
     metrics: metrics.text,
-    status: () => takeSnapshot({ ...facts, rules: about() }, agent(), coverage(), cluster(), Date.now()),
+    status: () =>
+      takeSnapshot(
+        { ...facts, rules: about(), ruleSources: ruleSources() },
+        agent(),
+        coverage(),
+        cluster(),
+        Date.now(),
+      ),
   };
   const ends: (() => void)[] = [];
   const { port, address } = http;

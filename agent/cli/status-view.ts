@@ -30,6 +30,7 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
     ...lanes(snapshot),
     ...captureWarnings(snapshot),
     ...ruleSets(snapshot),
+    ...ruleSources(snapshot),
     ...sinks(snapshot),
     ...resources(snapshot),
     [],
@@ -138,6 +139,27 @@ function ruleSets({ rules: { sets }, time }: Snapshot): Line[] {
         failed === 0 ? '0' : { text: grouped(failed), paint: 'yellow' },
         version,
         problem === undefined ? `${duration(time - changedAt)} ago` : { text: problem, paint: 'red' },
+      ]),
+    ),
+  ];
+}
+
+function ruleSources({ ruleSources: all = [], time }: Snapshot): Line[] {
+  if (all.length === 0) return [];
+  return [
+    [],
+    ...table(
+      ['RULE SOURCE', 'SET', 'STATE', 'VERSION', 'NEXT LOOK', 'PROBLEM'],
+      all.map(({ name, set, state, version, nextAt, problem }) => [
+        name,
+        set,
+        {
+          text: state,
+          paint: state === 'current' ? 'green' : state === 'refused' || state === 'failed' ? 'red' : 'yellow',
+        },
+        version ?? '-',
+        `in ${duration(nextAt - time)}`,
+        problem === undefined ? '-' : { text: problem, paint: 'red' },
       ]),
     ),
   ];

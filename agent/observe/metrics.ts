@@ -2,7 +2,7 @@
  * The agent's metrics in Prometheus' text format, read from it at each scrape; only times that something took are told
  * to it when they are known. What there is of each part is in `metrics/`.
  *
- * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, `MAX_SIGNATURES`,
+ * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, the sources of rules (64), `MAX_SIGNATURES`,
  * and lists of names.
  */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
@@ -12,10 +12,18 @@ import { addCoverage, addEndpoints, type ObservedEndpoints } from './metrics/end
 import { addJournal, type ObservedJournal } from './metrics/journal.ts';
 import { addLanes, canaryTimes, type ObservedLanes } from './metrics/lanes.ts';
 import { addRules, type ObservedRules } from './metrics/rules.ts';
+import { addRuleSources, type ObservedSources } from './metrics/rule-sources.ts';
 import { addSinks, sendTimes, type ObservedSinks } from './metrics/sinks.ts';
 
 export interface Observed
-  extends ObservedEndpoints, ObservedAlerts, ObservedRules, ObservedJournal, ObservedSinks, ObservedLanes {
+  extends
+    ObservedEndpoints,
+    ObservedAlerts,
+    ObservedRules,
+    ObservedSources,
+    ObservedJournal,
+    ObservedSinks,
+    ObservedLanes {
   /** How often a watch of the API server had to begin again, by what is watched; empty without a cluster. */
   watchRestarts(): Record<string, number>;
 }
@@ -47,6 +55,7 @@ export function createMetrics(observed: Observed, facts: Facts): Metrics {
   addAlerts(add, observed);
   addSignatures(add, observed);
   addRules(add, observed);
+  addRuleSources(add, observed);
   addJournal(add, observed);
   addSinks(add, observed);
   const sent = sendTimes(registry);

@@ -4,6 +4,7 @@ import type { EndpointState } from '../capture/supervisor.ts';
 import { sideOf, tapsOf, type Endpoint, type Side } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import type { RulesStatus } from '../rulesets/live.ts';
+import type { SourceStatus } from '../rulesets/schedule.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { JournalStatus } from '../journal/journal.ts';
 import type { SinkStatus } from '../ship/sink.ts';
@@ -19,6 +20,8 @@ export interface Snapshot {
   problems: string[];
   engine: Pick<EngineInstall, 'name' | 'version' | 'binary' | 'searchMethods'>;
   rules: { files: string[]; loaded: number; sets: RulesStatus['sets'] };
+  /** Where sets come from by themselves, if any do. */
+  ruleSources?: SourceStatus[];
   /** What suppresses alerts, where there is a policy. */
   policy?: PolicyStatus;
   lanes: LaneSnapshot[];
@@ -82,12 +85,13 @@ export interface SnapshotFacts {
   agent: Snapshot['agent'];
   engine: EngineInstall;
   rules: Snapshot['rules'];
+  ruleSources: SourceStatus[];
   journalDirectory: string;
 }
 
 /** @param agent The agent, or what its start waits for. */
 export function takeSnapshot(
-  { agent: about, engine, rules, journalDirectory }: SnapshotFacts,
+  { agent: about, engine, rules, ruleSources, journalDirectory }: SnapshotFacts,
   agent: Inspecting | string,
   resources: ResourceCoverage[],
   cluster: Snapshot['cluster'],
@@ -99,6 +103,7 @@ export function takeSnapshot(
     agent: about,
     engine: { name, version, binary, searchMethods },
     rules,
+    ...(ruleSources.length === 0 ? {} : { ruleSources }),
     resources,
     ...(cluster === undefined ? {} : { cluster }),
   };

@@ -34,6 +34,8 @@ const MAX_WARNINGS = 5;
 
 export interface LiveOptions extends CandidateOptions {
   leaveOut: boolean;
+  /** Sets that need not be there yet: something will bring them. */
+  awaited?: readonly string[];
   /** Where the last good rules are kept. */
   directory: string;
   /** Loads it in a process of its own. */
@@ -67,6 +69,8 @@ export interface LiveRules {
   follow(users: Users): () => void;
   /** Files, or what the agent needs, may have changed. Resolves when that is done. */
   changed: () => Promise<void>;
+  /** Why the newest files of a set do not inspect; undefined when they do, or nobody uses the set. */
+  problemOf: (set: string) => string | undefined;
   /** What a resource should know that names these sets; undefined: the defaults. */
   conditions: (named: readonly string[] | undefined) => string[];
   status: () => RulesStatus;
@@ -106,6 +110,8 @@ interface LiveState {
   overridesProblem: string | undefined;
   /** Why the last change failed as a whole. */
   problem: string | undefined;
+  /** The candidate that the lanes did not go over to, or the engine did not take, and why. */
+  unproven: { candidate: Candidate; reason: string } | undefined;
   readonly counts: RulesStatus['swaps'];
   /** Of the last swap. */
   lastMillis: number | undefined;
@@ -131,6 +137,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     refusals: new Map(),
     overridesProblem: undefined,
     problem: undefined,
+    unproven: undefined,
     counts: { swapped: 0, rolled_back: 0, restarted: 0, refused: 0 },
     lastMillis: undefined,
     running: Promise.resolve(),
@@ -144,6 +151,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
     defaults: () => live.current.defaults,
     follow: (users) => follow(live, users),
     changed: () => requestChange(live),
+    problemOf: (set) => problemOf(live, set),
     conditions: (named) => conditionsOf(describe(live), named ?? live.current.defaults),
     status: () => statusOf(live),
   };
@@ -151,11 +159,11 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
 
 /** By what the files say, or where they are bad by what was last good. */
 async function begin(live: LiveState): Promise<void> {
-  const { directory, engine, ruleSets, log } = live.options;
+  const { directory, engine, ruleSets, awaited = [], log } = live.options;
   const good = readGood(directory, engine);
   const read = await readRules(live, good);
   for (const name of ruleSets) {
-    if (!read.sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, read.sets)}`);
+    if (!read.sets.has(name) && !awaited.includes(name)) throw new Error(`ruleSets: ${unknownSet(name, read.sets)}`);
   }
   const admitted = await decide(live, read.candidate, good);
   putInForce(live, compose(live, admitted.candidate, read.defaults));
@@ -220,6 +228,7 @@ async function readChange(live: LiveState): Promise<FoundRules | undefined> {
   try {
     const read = await readRules(live, live.current.candidate);
     live.problem = undefined;
+    live.unproven = undefined;
     return read;
   } catch (error) {
     live.problem = messageOf(error);
@@ -233,6 +242,7 @@ async function decideChange(live: LiveState, { candidate }: FoundRules): Promise
     return await decide(live, candidate, live.current.candidate);
   } catch (error) {
     live.problem = messageOf(error);
+    live.unproven = { candidate, reason: live.problem };
     live.counts.refused++;
     live.options.log.error({ reason: live.problem }, 'rules are refused; the last good ones stay');
     return undefined;
@@ -343,6 +353,7 @@ async function swap(live: LiveState, next: InForce): Promise<void> {
   const { is, reason } = outcome;
   live.problem = `rules could not be swapped, the last good ones stay: ${reason}`;
   options.log.error({ outcome: is, reason }, 'rules could not be swapped; the last good ones stay');
+  live.unproven = { candidate: next.candidate, reason: live.problem };
   putInForce(live, before);
 }
 
@@ -361,6 +372,10 @@ function keepGood({ directory, engine, log }: LiveOptions, candidate: Candidate)
   } catch (error) {
     log.warn({ err: error }, 'the last good rules cannot be kept for the next start');
   }
+}
+
+function problemOf({ refusals, unproven }: LiveState, set: string): string | undefined {
+  return refusals.get(set) ?? (unproven?.candidate.sets.has(set) === true ? unproven.reason : undefined);
 }
 
 function describe({ known, current, refusals, problem, overridesProblem }: LiveState): RulesCondition {

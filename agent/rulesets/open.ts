@@ -21,7 +21,9 @@ import { whyDead } from './dead.ts';
 import { openRules, type LiveRules } from './live.ts';
 import { createModifier, type Modifier } from './modify.ts';
 import { readOverrides } from './overrides.ts';
+import { setOf, type RuleSource } from './sources.ts';
 import {
+  CUSTOM,
   defaultSets,
   findSets,
   loadSets,
@@ -46,6 +48,8 @@ export interface RuleSettings {
   /** Whether they may run scripts that come with them. */
   rulesLua: boolean;
   engine: { extraConfig?: string | undefined; binary?: string | undefined };
+  /** What brings sets that need not be there yet. */
+  ruleSources: readonly Pick<RuleSource, 'name' | 'set'>[];
 }
 
 /** Likewise, for rules that follow their files; `variables` may be others at each look. */
@@ -65,15 +69,35 @@ export function sourcesOf(settings: Pick<RuleSettings, 'rulesDirectory' | 'rules
   return { rulesDirectory: settings.rulesDirectory, paths: settings.rules, engine };
 }
 
-/** All sets that there are, and the names of those that are used. @throws Error that says which set there is not. */
+/**
+ * All sets that there are, and the names of those that are used, but for those that their sources have yet to bring.
+ * @throws Error that says which set there is not.
+ */
 export async function findConfiguredSets(
-  settings: Pick<RuleSettings, 'rulesDirectory' | 'rules' | 'ruleSets'>,
+  settings: Pick<RuleSettings, 'rulesDirectory' | 'rules' | 'ruleSets' | 'ruleSources'>,
   engine: EngineName,
 ): Promise<{ sets: Map<string, RuleSet>; used: string[] }> {
   const sets = await findSets(sourcesOf(settings, engine));
-  const used = defaultSets(settings.ruleSets, sets);
+  const awaited = settings.ruleSources.map(setOf);
+  const used = defaultSets(settings.ruleSets, sets).filter((name) => sets.has(name) || !awaited.includes(name));
   for (const name of used) if (!sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
   return { sets, used };
+}
+
+/** Sets of the operator's that are there, and that nothing of the configuration names. */
+export function unusedSets(
+  settings: Pick<LiveSettings, 'rulesDirectory' | 'ruleSets' | 'endpoints'>,
+  sets: ReadonlyMap<string, RuleSet>,
+): string[] {
+  const named = new Set([
+    ...settings.ruleSets,
+    CUSTOM,
+    ...settings.endpoints.flatMap(({ ruleSets }) => ruleSets ?? []),
+  ]);
+  const own = join(settings.rulesDirectory, '/');
+  return [...sets.values()]
+    .filter(({ name, files }) => !named.has(name) && files.some(({ path }) => path.startsWith(own)))
+    .map(({ name }) => name);
 }
 
 type HookSettings = Pick<RuleSettings, 'variables' | 'rulesLua' | 'engine'>;
@@ -200,6 +224,7 @@ export async function openConfiguredRules(
     variables: () => settings.variables,
     ...(overridesFile === undefined ? {} : { overridesFile }),
     leaveOut: settings.rulesLeaveOut,
+    awaited: settings.ruleSources.map(setOf),
     hooks: () => readLiveHooks(settings, install.name, version),
     directory: join(settings.stateDirectory, 'rules'),
     engine: `${install.name} ${install.version}`,

@@ -1,17 +1,18 @@
 /**
  * Downloads a rule set and puts it in place; goes back to the one before.
  *
- *     <rulesDirectory>/.versions/<set>/<version>/   its rule files, and version.json
- *     <rulesDirectory>/<set>                        a link to the version in use
+ *     <rulesDirectory>/.versions/<set>/<version>/     its rule files, and version.json
+ *     <rulesDirectory>/.versions/<set>/.source.json   what its source last had, and whether that was refused
+ *     <rulesDirectory>/.versions/<set>/.pinned        there while nobody but an operator changes the set
+ *     <rulesDirectory>/<set>                          a link to the version in use
  *
- * Invariants: the link always leads to a whole version, also after a crash at any moment, because it is replaced in one
- * step; the version in use and the one before are kept. Bounded: bytes that are downloaded, redirections, and the time
- * of all of it; archive.ts bounds what is unpacked.
+ * Invariants: the link always leads to a whole version that is on disk, also after a crash at any moment, because it is
+ * replaced in one step; the version in use and the one before are kept, until a new one has been proven. A secret is in
+ * none of these files. Bounded: fetch.ts bounds what is downloaded, archive.ts what is unpacked, and a time all of it.
  *
  * Not promised: that two updates of one set at the same time keep each other's version.
  */
-import { createHash, randomBytes } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { randomBytes } from 'node:crypto';
 import {
   lstat,
   mkdir,
@@ -25,64 +26,58 @@ import {
   symlink,
   writeFile,
 } from 'node:fs/promises';
-import { basename, join } from 'node:path';
-import { Transform, type Readable } from 'node:stream';
-import { pipeline } from 'node:stream/promises';
+import { basename, dirname, join } from 'node:path';
 import { isNativeError } from 'node:util/types';
-import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
 import { errorCode } from '../files/errors.ts';
+import { isThere } from '../files/folder.ts';
 import { isRecord } from '../files/record.ts';
-import { stripControls } from '../text.ts';
+import { replaceFile, syncDirectory } from '../files/replace.ts';
 import { ArchiveError, unpackRules } from './archive.ts';
 import { decodeRules } from './encoding.ts';
+import {
+  fetchSource,
+  shownWithout,
+  UpdateError,
+  type Fetched,
+  type FetchOptions,
+  type Shown,
+  type Validators,
+} from './fetch.ts';
 import { maskUrls } from './mask.ts';
 import { parseRules } from './rule.ts';
 
-export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-community-rules.tar.gz';
-
-const MAX_REDIRECTIONS = 5;
-const MAX_CHECKSUM_BYTES = 4096;
-/** Without a byte. */
-const SILENCE_MILLIS = 30_000;
 const KEPT_VERSIONS = 2;
+/** After which what a killed update left is nobody's. */
+const LEFT_MILLIS = 3_600_000;
+const STATE_FILE = '.source.json';
+const PIN_FILE = '.pinned';
 /** A set of which more than this share can't be read is something else. */
 const MAX_UNREADABLE_SHARE = 0.1;
 
-export class UpdateError extends Error {}
+/** The source has a version, and it is not used. */
+export class RefusedError extends UpdateError {}
 
-export interface UpdateOptions {
+export interface UpdateOptions extends FetchOptions {
   rulesDirectory: string;
   set: string;
-  /** http(s) URL, or a path. */
-  from: string;
-  /** `sha256:…` or `md5:…`, or only the digits. */
-  checksum?: string;
-  /** Bytes that are downloaded at most. */
-  maxBytes: number;
   /** For all of the download. */
   timeoutMillis: number;
   /** And unpacked; 256 MiB unless given. */
   maxUnpackedBytes?: number;
-  userAgent: string;
   signal?: AbortSignal;
-  onProgress?: (bytes: number, total: number | undefined) => void;
+  /** Somebody asks for it: bytes are tried that were refused before, and what was rolled back is changed. */
+  again?: boolean;
   /** Looks at the new version's folder before it goes live. @throws to keep it from that. */
   check?: (directory: string) => Promise<void>;
+  /** Whether it inspects, once it is live; else the version before comes back. @returns what is wrong. */
+  prove?: () => Promise<string | undefined>;
   now?: () => Date;
 }
 
-/** With the connections that all requests share. */
-interface Download extends UpdateOptions {
-  dispatcher: Dispatcher;
-}
-
-export interface InstalledVersion {
+export interface InstalledVersion extends Pick<Fetched, 'sha256' | 'verified'> {
   version: string;
   /** Where it came from, without secrets. */
   source: string;
-  sha256: string;
-  /** How its bytes were verified: `sha256`, `md5`, or `none` where nothing was published. */
-  verified: 'sha256' | 'md5' | 'none';
   /** RFC 3339. */
   installedAt: string;
   rules: number;
@@ -96,90 +91,142 @@ export interface UpdateResult extends InstalledVersion {
   directory: string;
 }
 
-/** @throws UpdateError that says what is wrong, and nothing has changed. */
+/** Of what a source last had. */
+interface SourceState extends Validators {
+  /** Where it was, without secrets. */
+  source: string;
+  /** Of the bytes that the validators are about. */
+  sha256: string;
+  /** Why they are not used. */
+  refused?: string;
+}
+
+/**
+ * @throws RefusedError for a version that is not to be used, UpdateError that says what else is wrong; nothing has
+ * changed then.
+ */
 export async function updateSet(asked: UpdateOptions): Promise<UpdateResult> {
   const options = { ...asked, from: withoutFileScheme(asked.from) };
   const { rulesDirectory, set, from } = options;
+  const shown = shownWithout(options.secret?.value);
   await assertOurs(join(rulesDirectory, set));
-  const expected = options.checksum === undefined ? undefined : parseChecksum(options.checksum);
-  const dispatcher = new EnvHttpProxyAgent({
-    headersTimeout: SILENCE_MILLIS,
-    bodyTimeout: SILENCE_MILLIS,
-    // Proxies let tunnels through to port 443, and not to port 80.
-    proxyTunnel: false,
-  });
   const late = AbortSignal.timeout(options.timeoutMillis);
   const signal = AbortSignal.any([late, ...(options.signal === undefined ? [] : [options.signal])]);
   const staging = join(versionsOf(rulesDirectory, set), `.new-${process.pid}-${randomBytes(4).toString('hex')}`);
   try {
     await mkdir(staging, { recursive: true, mode: 0o755 });
-    const fetched = await fetchArchive({ ...options, dispatcher }, join(staging, '.download'), expected, signal);
-    const inUse = await installedSet(rulesDirectory, set);
-    if (inUse?.sha256 === fetched.sha256) {
-      return { ...inUse, changed: false, directory: join(versionsOf(rulesDirectory, set), inUse.version) };
-    }
-    return await install(options, fetched, staging);
+    return await takeNewest(options, staging, signal, shown);
   } catch (error) {
     if (error instanceof UpdateError) throw error;
-    if (error instanceof ArchiveError) throw new UpdateError(`${shown(from)}: ${shown(error.message)}`);
     if (options.signal?.aborted === true) throw new UpdateError(`${shown(from)}: was interrupted`);
     if (late.aborted) throw new UpdateError(`${shown(from)}: was not there after ${options.timeoutMillis} ms`);
-    throw asUpdateError(error, rulesDirectory, from);
+    throw asUpdateError(error, rulesDirectory, from, shown);
   } finally {
-    await dispatcher.destroy();
     await rm(staging, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
-/** What was downloaded or copied, and who vouches for it. */
-interface Fetched extends Pick<InstalledVersion, 'sha256' | 'verified'> {
-  file: string;
+async function takeNewest(
+  options: UpdateOptions,
+  staging: string,
+  signal: AbortSignal,
+  shown: Shown,
+): Promise<UpdateResult> {
+  const { rulesDirectory, set, from, again = false } = options;
+  const versions = versionsOf(rulesDirectory, set);
+  const inUse = await installedSet(rulesDirectory, set);
+  const state = await readState(versions, from);
+  const isKnown = state !== undefined && (state.refused === undefined ? state.sha256 === inUse?.sha256 : !again);
+  const file = join(staging, '.download');
+  const fetched = await fetchSource(options, file, isKnown ? state : {}, signal);
+  const isOld = fetched.is === 'not modified' || fetched.sha256 === state?.sha256;
+  if (isOld && !again && state?.refused !== undefined) throw new RefusedError(state.refused);
+  if (inUse !== undefined && (fetched.is === 'not modified' || fetched.sha256 === inUse.sha256)) {
+    if (fetched.is === 'fetched') await writeState(versions, from, fetched);
+    return { ...inUse, changed: false, directory: join(versions, inUse.version) };
+  }
+  if (fetched.is === 'not modified') throw new UpdateError(`${shown(from)}: answered with status 304`);
+  const installed = await refusing(options, fetched, shown, () => install(options, fetched, staging, shown));
+  await writeState(versions, from, fetched);
+  return installed;
 }
 
-/** @throws UpdateError when it is not what its checksum says. */
-async function fetchArchive(
-  options: Download,
-  file: string,
-  expected: Checksum | undefined,
-  signal: AbortSignal,
-): Promise<Fetched> {
-  const { from } = options;
-  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(from);
-  const digests = await (isUrl ? download(options, file, signal) : copyFile(options, file));
-  const published = expected ?? (isUrl ? await publishedChecksum(options, signal) : undefined);
-  if (published !== undefined && digests[published.algorithm] !== published.hex) {
-    throw new UpdateError(
-      `${shown(from)}: its ${published.algorithm} is ${digests[published.algorithm]}, expected ${published.hex} (${shown(published.from)}): nothing was changed`,
-    );
+/** Remembers what is refused: it is not tried at each look. */
+async function refusing<T>(
+  { rulesDirectory, set, from }: UpdateOptions,
+  fetched: Fetched,
+  shown: Shown,
+  action: () => Promise<T>,
+): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (error instanceof RefusedError || error instanceof ArchiveError) {
+      const refused = error instanceof RefusedError ? error.message : `${shown(from)}: ${shown(error.message)}`;
+      await writeState(versionsOf(rulesDirectory, set), from, fetched, refused);
+      throw new RefusedError(refused);
+    }
+    throw error;
   }
-  return { file, sha256: digests.sha256, verified: published?.algorithm ?? 'none' };
 }
 
 /** Makes a version of it in `staging`, and puts that into use. */
-async function install(options: UpdateOptions, fetched: Fetched, staging: string): Promise<UpdateResult> {
+async function install(options: UpdateOptions, fetched: Fetched, staging: string, shown: Shown): Promise<UpdateResult> {
   const { rulesDirectory, set, from, now = (): Date => new Date() } = options;
-  const { file, ...verified } = fetched;
+  const file = join(staging, '.download');
   const { inner } = await unpackRules(file, nameOf(from), staging, options.maxUnpackedBytes);
   await rm(file);
-  const counts = await countRules(staging, from, inner);
+  const counts = await countRules(staging, from, inner, shown);
   const time = now();
   const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${fetched.sha256.slice(0, 12)}`;
   const installed: InstalledVersion = {
     version,
     source: maskUrls(from),
-    ...verified,
+    sha256: fetched.sha256,
+    verified: fetched.verified,
     installedAt: time.toISOString(),
     ...counts,
   };
   await writeFile(join(staging, 'version.json'), `${JSON.stringify(installed, null, 2)}\n`, { mode: 0o644 });
   await options.check?.(staging);
+  options.signal?.throwIfAborted();
+  if (options.again !== true && (await isPinned(rulesDirectory, set)))
+    throw new UpdateError(`${shown(from)}: ${set} was rolled back meanwhile`);
   const versions = versionsOf(rulesDirectory, set);
   const directory = join(versions, version);
+  const before = await readlink(join(rulesDirectory, set)).catch(() => undefined);
+  await syncFiles(staging);
   await rm(directory, { recursive: true, force: true });
   await rename(staging, directory);
-  await pointTo(join(rulesDirectory, set), set, version);
-  await prune(versions, version);
+  await syncDirectory(versions);
+  await pointTo(join(rulesDirectory, set), join('.versions', set, version));
+  await prove(options, directory, before);
+  await prune(rulesDirectory, set, version);
   return { ...installed, changed: true, directory };
+}
+
+/** Brings the version before back where the new one does not inspect. @throws RefusedError */
+async function prove(options: UpdateOptions, directory: string, before: string | undefined): Promise<void> {
+  const problem = await options.prove?.();
+  if (problem === undefined) return;
+  const link = join(options.rulesDirectory, options.set);
+  if (before === undefined) await rm(link, { force: true });
+  else await pointTo(link, before);
+  await rm(directory, { recursive: true, force: true });
+  await options.prove?.();
+  throw new RefusedError(problem);
+}
+
+/** So that a power cut after the link is replaced takes nothing of it. */
+async function syncFiles(directory: string): Promise<void> {
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    const path = join(entry.parentPath, entry.name);
+    if (entry.isDirectory()) await syncDirectory(path);
+    if (!entry.isFile()) continue;
+    const handle = await open(path, 'r');
+    await handle.sync().finally(() => handle.close());
+  }
+  await syncDirectory(directory);
 }
 
 /** `file:` is another way to name a path, also a relative one. */
@@ -190,7 +237,10 @@ function withoutFileScheme(from: string): string {
     : from.slice('file:'.length);
 }
 
-/** Puts the kept version that is not in use into use; a second time goes forward again. @throws UpdateError */
+/**
+ * Puts the kept version that is not in use into use, and pins the set to it; a second time goes forward again.
+ * @throws UpdateError
+ */
 export async function rollBack(rulesDirectory: string, set: string): Promise<InstalledVersion> {
   const link = join(rulesDirectory, set);
   const versions = versionsOf(rulesDirectory, set);
@@ -201,10 +251,12 @@ export async function rollBack(rulesDirectory: string, set: string): Promise<Ins
     const found = other === undefined ? undefined : await readVersion(join(versions, other));
     if (other === undefined || found === undefined)
       throw new UpdateError(`no other version of ${set} is kept in ${versions}`);
-    await pointTo(link, set, other);
+    // First: what comes in between would bring the newest back.
+    await replaceFile(join(versions, PIN_FILE), `${other}\n`, 0o644);
+    await pointTo(link, join('.versions', set, other));
     return found;
   } catch (error) {
-    throw asUpdateError(error, rulesDirectory, set);
+    throw asUpdateError(error, rulesDirectory, set, shownWithout(undefined));
   }
 }
 
@@ -235,25 +287,62 @@ async function listVersions(versions: string): Promise<string[]> {
   return names.filter((name) => !name.startsWith('.')).toSorted();
 }
 
-async function prune(versions: string, current: string): Promise<void> {
+async function prune(rulesDirectory: string, set: string, current: string): Promise<void> {
+  const versions = versionsOf(rulesDirectory, set);
   const others = (await listVersions(versions)).filter((version) => version !== current);
   for (const version of others.slice(0, Math.max(0, others.length - (KEPT_VERSIONS - 1)))) {
     await rm(join(versions, version), { recursive: true, force: true });
   }
-  // What an update left that was killed an hour ago or more.
-  for (const name of await readdir(versions)) {
-    const path = join(versions, name);
-    if (!name.startsWith('.new-')) continue;
-    const { mtimeMs } = await stat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > 3_600_000) await rm(path, { recursive: true, force: true });
+  await removeLeft(versions, '.new-');
+  await removeLeft(rulesDirectory, `.${set}.new-`);
+}
+
+/** What updates left that were killed an hour ago or more. */
+async function removeLeft(directory: string, prefix: string): Promise<void> {
+  for (const name of await readdir(directory)) {
+    if (!name.startsWith(prefix)) continue;
+    const path = join(directory, name);
+    const { mtimeMs } = await lstat(path).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > LEFT_MILLIS) await rm(path, { recursive: true, force: true });
   }
 }
 
-async function pointTo(link: string, set: string, version: string): Promise<void> {
-  const next = join(link, '..', `.${set}.new-${process.pid}`);
+async function pointTo(link: string, target: string): Promise<void> {
+  const directory = dirname(link);
+  const next = join(directory, `.${basename(link)}.new-${process.pid}`);
   await rm(next, { force: true });
-  await symlink(join('.versions', set, version), next);
+  await symlink(target, next);
   await rename(next, link);
+  await syncDirectory(directory);
+}
+
+async function readState(versions: string, from: string): Promise<SourceState | undefined> {
+  try {
+    const value: unknown = JSON.parse(await readFile(join(versions, STATE_FILE), 'utf8'));
+    if (!isRecord(value) || typeof value['sha256'] !== 'string') return undefined;
+    return value['source'] === maskUrls(from) ? (value as unknown as SourceState) : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+async function writeState(versions: string, from: string, fetched: Fetched, refused?: string): Promise<void> {
+  const { sha256, etag, lastModified } = fetched;
+  // What is undefined is left out.
+  const state = JSON.stringify({ source: maskUrls(from), sha256, etag, lastModified, refused }, null, 2);
+  await replaceFile(join(versions, STATE_FILE), `${state}\n`, 0o644);
+}
+
+/** Whether nobody but an operator changes the set: it was rolled back, and not released. */
+export async function isPinned(rulesDirectory: string, set: string): Promise<boolean> {
+  return isThere(join(versionsOf(rulesDirectory, set), PIN_FILE), { stat });
+}
+
+/** @returns whether it was pinned. */
+export async function releasePin(rulesDirectory: string, set: string): Promise<boolean> {
+  const wasPinned = await isPinned(rulesDirectory, set);
+  if (wasPinned) await rm(join(versionsOf(rulesDirectory, set), PIN_FILE), { force: true });
+  return wasPinned;
 }
 
 /** A folder that somebody else made is not replaced. */
@@ -261,148 +350,6 @@ async function assertOurs(link: string): Promise<void> {
   const found = await lstat(link).catch(() => undefined);
   if (found === undefined || found.isSymbolicLink()) return;
   throw new UpdateError(`${link} is no link to a downloaded version: move it away, or name another set with --set`);
-}
-
-interface Checksum {
-  algorithm: 'sha256' | 'md5';
-  hex: string;
-  /** Who says so. */
-  from: string;
-}
-
-function parseChecksum(text: string): Checksum {
-  const [, name, hex = ''] = /^(?:(sha256|md5):)?([0-9a-f]+)$/i.exec(text.trim()) ?? [];
-  const algorithm = hex.length === 64 ? 'sha256' : hex.length === 32 ? 'md5' : undefined;
-  if (algorithm === undefined || (name !== undefined && name.toLowerCase() !== algorithm)) {
-    throw new UpdateError(
-      `flag --checksum: ${shown(text)}: expected sha256: and 64 hexadecimal digits, or md5: and 32`,
-    );
-  }
-  return { algorithm, hex: hex.toLowerCase(), from: '--checksum' };
-}
-
-/** What lies beside the file with `.sha256` or `.md5` at its name's end; undefined where there is no such digest. */
-async function publishedChecksum(options: Download, signal: AbortSignal): Promise<Checksum | undefined> {
-  for (const [algorithm, length] of [
-    ['sha256', 64],
-    ['md5', 32],
-  ] as const) {
-    const url = new URL(options.from);
-    url.pathname += `.${algorithm}`;
-    let text = '';
-    try {
-      const body = await get(url, options, signal);
-      for await (const chunk of body.stream) {
-        text += String(chunk);
-        if (text.length > MAX_CHECKSUM_BYTES) break;
-      }
-    } catch (error) {
-      // The file itself was there: that its digest is not is no error, but silence may hide one.
-      if (error instanceof UpdateError && /answered with status [34]/.test(error.message)) continue;
-      throw error;
-    }
-    // As sha256sum and BSD's md5 print it; a web page is none.
-    const hex = new RegExp(`^(?:.*= *)?([0-9a-f]{${length}})(?:\\s|$)`, 'im').exec(text)?.[1];
-    if (hex !== undefined && text.length <= MAX_CHECKSUM_BYTES) {
-      return { algorithm, hex: hex.toLowerCase(), from: url.href };
-    }
-  }
-  return undefined;
-}
-
-type Digests = Record<'sha256' | 'md5', string>;
-
-/** Passes bytes on to a file, counts and digests them. */
-async function store(
-  source: Readable,
-  file: string,
-  { from, maxBytes, onProgress }: UpdateOptions,
-  total: number | undefined,
-  signal?: AbortSignal,
-): Promise<Digests> {
-  const sha256 = createHash('sha256');
-  const md5 = createHash('md5');
-  let bytes = 0;
-  const handle = await open(file, 'wx', 0o600);
-  try {
-    const count = new Transform({
-      transform(chunk: Buffer, _, done) {
-        bytes += chunk.length;
-        if (bytes > maxBytes) return done(tooLarge(from, maxBytes));
-        sha256.update(chunk);
-        md5.update(chunk);
-        onProgress?.(bytes, total);
-        done(null, chunk);
-      },
-    });
-    await pipeline(source, count, handle.createWriteStream(), ...(signal === undefined ? [] : [{ signal }]));
-  } finally {
-    await handle.close().catch(() => undefined);
-  }
-  if (total !== undefined && bytes !== total) {
-    throw new UpdateError(`${shown(from)}: ended after ${bytes} of ${total} bytes`);
-  }
-  return { sha256: sha256.digest('hex'), md5: md5.digest('hex') };
-}
-
-function tooLarge(from: string, maxBytes: number): UpdateError {
-  return new UpdateError(`${shown(from)}: is larger than ${maxBytes} bytes: raise --max-size if it is what you want`);
-}
-
-async function copyFile(options: UpdateOptions, file: string): Promise<Digests> {
-  const found = await stat(options.from).catch((error: unknown) => {
-    throw new UpdateError(`${shown(options.from)}: ${errorCode(error) === 'ENOENT' ? 'no such file' : String(error)}`);
-  });
-  if (!found.isFile()) throw new UpdateError(`${shown(options.from)}: is not a file`);
-  return store(createReadStream(options.from), file, options, undefined);
-}
-
-async function download(options: Download, file: string, signal: AbortSignal): Promise<Digests> {
-  const { stream, length } = await get(new URL(options.from), options, signal);
-  if (length !== undefined && length > options.maxBytes) {
-    stream.on('error', () => undefined).destroy();
-    throw tooLarge(options.from, options.maxBytes);
-  }
-  return store(stream, file, options, length, signal);
-}
-
-/** Follows redirections, but not away from https. Proxies are those of the environment. */
-async function get(
-  url: URL,
-  { userAgent, dispatcher }: Download,
-  signal: AbortSignal,
-): Promise<{ stream: Readable; length: number | undefined }> {
-  let at = url;
-  for (let redirections = 0; ; redirections++) {
-    if (at.protocol !== 'http:' && at.protocol !== 'https:') {
-      throw new UpdateError(`${shown(at.href)}: expected a URL with http or https, or a file`);
-    }
-    if (at.username !== '' || at.password !== '') throw new UpdateError('a URL must not have a user and a password');
-    const { statusCode, headers, body }: Dispatcher.ResponseData = await request(at, {
-      dispatcher,
-      signal,
-      headers: { 'user-agent': userAgent, accept: '*/*' },
-    });
-    if (statusCode === 200) {
-      const length = Number(headers['content-length'] ?? Number.NaN);
-      return { stream: body, length: Number.isSafeInteger(length) ? length : undefined };
-    }
-    await body.dump();
-    const { location } = headers;
-    if (statusCode < 300 || statusCode > 399 || typeof location !== 'string' || !URL.canParse(location, at.href)) {
-      throw new UpdateError(`${shown(at.href)}: answered with status ${statusCode}`);
-    }
-    if (redirections >= MAX_REDIRECTIONS) {
-      throw new UpdateError(
-        `${shown(url.href)}: leads on more than ${MAX_REDIRECTIONS} times: answered with status ${statusCode}`,
-      );
-    }
-    const next = new URL(location, at);
-    if (at.protocol === 'https:' && next.protocol !== 'https:') {
-      throw new UpdateError(`${shown(at.href)}: leads away from https, to ${shown(next.href)}`);
-    }
-    at = next;
-  }
 }
 
 /** What a URL or a path calls a file. */
@@ -414,6 +361,7 @@ async function countRules(
   directory: string,
   from: string,
   inner: string | undefined,
+  shown: Shown,
 ): Promise<{ rules: number; problems: number }> {
   let rules = 0;
   let problems = 0;
@@ -435,19 +383,15 @@ async function countRules(
   return { rules, problems };
 }
 
-/** For a message: short, printable, and without secrets. */
-function shown(text: string): string {
-  return stripControls(maskUrls(text).slice(0, 300));
-}
-
 const ADVICE: Record<string, string> = {
   EROFS: 'it is read-only',
   EACCES: 'permission denied',
   ENOSPC: 'the disk is full',
 };
 
-function asUpdateError(error: unknown, rulesDirectory: string, about: string): unknown {
-  if (error instanceof UpdateError || !isNativeError(error)) return error;
+function asUpdateError(error: unknown, rulesDirectory: string, about: string, shown: Shown): UpdateError {
+  if (error instanceof UpdateError) return error;
+  if (!isNativeError(error)) return new UpdateError(`${shown(about)}: ${shown(String(error))}`);
   const code = errorCode(error) ?? '';
   const advice = ADVICE[code];
   if (advice !== undefined) return new UpdateError(`cannot write ${rulesDirectory}: ${advice}`);

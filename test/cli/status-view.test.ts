@@ -6,6 +6,7 @@ import type { Tap } from '../../agent/endpoints/endpoint.ts';
 import { duration, size, statusLines } from '../../agent/cli/status-view.ts';
 import type { EndpointCoverage, ResourceCoverage } from '../../agent/observe/coverage.ts';
 import { takeSnapshot, type Inspecting, type Snapshot } from '../../agent/observe/snapshot.ts';
+import type { SourceStatus } from '../../agent/rulesets/schedule.ts';
 
 const plain = picocolors.createColors(false);
 const painted = picocolors.createColors(true);
@@ -24,6 +25,7 @@ interface Given {
   resources?: ResourceCoverage[];
   agent?: Partial<Inspecting>;
   sets?: Snapshot['rules']['sets'];
+  ruleSources?: SourceStatus[];
 }
 
 function snapshot({
@@ -32,6 +34,7 @@ function snapshot({
   endpoints = [],
   resources = [],
   agent = {},
+  ruleSources = [],
   sets = [{ name: 'kubernetes', loaded: 85, failed: 0, version: '0123456789ab', changedAt: START }],
 }: Given = {}): Snapshot {
   return takeSnapshot(
@@ -39,6 +42,7 @@ function snapshot({
       agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
       engine: { name: 'snort', version: '3.12.2', binary: '/opt/snort', searchMethods: ['hyperscan'] },
       rules: { files: ['/a', '/b'], loaded: 4087, sets },
+      ruleSources,
       journalDirectory: '/journal',
     },
     {
@@ -137,6 +141,14 @@ describe('a snapshot as lines', () => {
       expect.arrayContaining(['policy   2 suppressions, 1 threshold  /p.yaml', '         /p.yaml:3:1: what is this']),
     );
     expect(lines(snapshot({ sets: [] })).join('\n')).not.toContain('RULE SET');
+  });
+
+  test('sources of rules come with their state, and why there is nothing new', () => {
+    const looks = { updated: 0, unchanged: 0, refused: 1, failed: 0 };
+    const source = { name: 'talos', set: 'own', state: 'refused', nextAt: START + 120_000, looks } as const;
+    const shown = lines(snapshot({ ruleSources: [{ ...source, problem: 'status 403' }] }));
+    expect(cells(shown, 'talos')).toEqual(['talos', 'own', 'refused', '-', 'in 1m00s', 'status 403']);
+    expect(lines(snapshot()).join('\n')).not.toContain('RULE SOURCE');
   });
 
   test('tells once why lanes are captured by another library', () => {
@@ -266,6 +278,7 @@ describe('a snapshot as lines', () => {
         agent: { version: '0.1.0', pid: 7, node: 'node-1', startedAt: START },
         engine: { name: 'suricata', version: '7', binary: '/suricata', searchMethods: [] },
         rules: { sets: [], files: ['/a'], loaded: 1 },
+        ruleSources: [],
         journalDirectory: '/journal',
       },
       'the engine is starting',

@@ -51,6 +51,7 @@ const DEFAULTS: Config = {
   variables: {},
   rulesLua: false,
   ruleSets: ['kubernetes'],
+  ruleSources: [],
   rulesLeaveOut: true,
   engine: {
     type: 'auto',
@@ -391,6 +392,62 @@ describe('endpoints in the configuration', () => {
     expect(errors({ env: { DPI_AGENT_ENDPOINTS: 'veth0' } })[0]).toMatch(
       /^environment variable DPI_AGENT_ENDPOINTS is unknown/,
     );
+  });
+});
+
+describe('sources of rules in the configuration', () => {
+  test('have bounds of their own', () => {
+    const yaml = 'ruleSources: [{ name: et, preset: et-open, every: 6h, maxBytes: 128MiB }]';
+    expect(config({ yaml }).ruleSources).toEqual([
+      {
+        name: 'et',
+        preset: 'et-open',
+        every: 21_600_000,
+        maxBytes: 134_217_728,
+        secretHeader: 'Authorization',
+        timeout: 300_000,
+      },
+    ]);
+  });
+
+  test.each([
+    [{ name: 'a' }, 'ruleSources[0].url: expected one of preset, url and file'],
+    [{ name: 'a', url: 'https://x/', file: '/x' }, 'expected one of preset, url and file'],
+    [{ name: 'a', preset: 'et' }, 'expected one of snort3-community'],
+    [{ name: 'a', url: 'ftp://x/' }, 'ruleSources[0].url: "ftp://x/": expected a URL'],
+    [{ name: 'a', url: 'https://user:word@x/' }, 'expected a URL'],
+    [{ name: 'a', set: 'custom', file: '/x' }, 'ruleSources[0].set: "custom": custom is made of'],
+    [{ name: 'custom', file: '/x' }, 'custom is made of'],
+    [{ name: 'a', url: 'https://x/', mirror: 'https://y/' }, 'expected a preset with it'],
+    [{ name: 'a', preset: 'snort3-registered' }, 'ruleSources[0].secretFile: expected a file with the secret'],
+    [{ name: 'a', url: 'https://x/{secret}' }, 'expected a file with the secret'],
+    [{ name: 'a', url: 'http://x/', secretFile: '/s' }, 'expected https: a secret goes there'],
+    [{ name: 'a', preset: 'et-pro', mirror: 'http://x', secretFile: '/s' }, 'expected https: a secret goes there'],
+    [{ name: 'a', file: '/x', every: '30s' }, 'expected a time from 1m to 30d'],
+    [{ name: 'a', file: '/x', maxBytes: '2GiB' }, 'expected a size from 1KiB to 1GiB'],
+    [{ name: 'a', file: '/x', checksum: 'sha256:12' }, 'expected sha256: and 64 hexadecimal digits'],
+  ])('refuse %j', (entry, message) => {
+    expect(errors({ flags: { ruleSources: [entry] } })).toEqual([expect.stringContaining(message)]);
+  });
+
+  test('take a secret over http to this machine alone', () => {
+    const at = (url: string): string[] => errors({ flags: { ruleSources: [{ name: 'a', url, secretFile: '/s' }] } });
+    for (const url of ['http://127.0.0.1:1/', 'http://localhost/', 'http://[::1]/x', 'https://x/'])
+      expect(at(url)).toEqual([]);
+    for (const url of ['http://127.0.0.1.example/', 'http://localhost.example/']) expect(at(url)).toHaveLength(1);
+  });
+
+  test('that share a name or a set name each other', () => {
+    const yaml = [
+      'ruleSources:',
+      '  - { name: a, file: /x }',
+      '  - { name: a, set: b, file: /x }',
+      '  - { name: c, set: a, file: /x }',
+    ].join('\n');
+    expect(errors({ yaml })).toEqual([
+      '/agent.yaml:3:13: ruleSources[1].name: "a": the name is taken by ruleSources[0] (/agent.yaml:2:5)',
+      '/agent.yaml:4:21: ruleSources[2].set: "a": the set is taken by ruleSources[0] (/agent.yaml:2:5)',
+    ]);
   });
 });
 

@@ -12,6 +12,7 @@ const facts: SnapshotFacts = {
   agent: { version: '1.2.3', pid: 4, node: 'n', startedAt: 1000 },
   engine: { name: 'snort', version: '3.1', binary: '/snort', searchMethods: [] },
   rules: { sets: [], files: [], loaded: 0 },
+  ruleSources: [],
   journalDirectory: '/journal',
 };
 const status: Answers['status'] = () => takeSnapshot(facts, 'the engine is starting', [], undefined, 2000);

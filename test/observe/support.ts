@@ -54,6 +54,18 @@ export function observed(more: Partial<Observed> = {}): Observed {
       sets: [{ name: 'custom', loaded: 9, failed: 2, version: 'abc', changedAt: 0, problem: 'bad' }],
       swaps: { swapped: 1, rolled_back: 0, restarted: 0, refused: 3 },
     }),
+    ruleSources: () => [
+      {
+        name: 'paid',
+        set: 'community',
+        state: 'refused',
+        version: '20260101T000000Z-abc',
+        currentAt: 0,
+        nextAt: 0,
+        problem: 'the engine says no',
+        looks: { updated: 1, unchanged: 5, refused: 2, failed: 3 },
+      },
+    ],
     policy: () => ({ errors: [] }),
     journal: () => ({
       total: 7,

@@ -132,6 +132,32 @@ test('a lane that does not inspect by the new rules brings the former ones back'
   expect(rules.conditions(undefined)).toEqual([]);
 });
 
+test('whether the newest files of a set inspect is known of each set', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open();
+  let failure: string | undefined;
+  world.follow(rules, async () => failure);
+  expect(rules.problemOf('custom')).toBeUndefined();
+  failure = 'no proof';
+  await world.write(rule(2));
+  await rules.changed();
+  expect(rules.problemOf('custom')).toBe('rules could not be swapped, the last good ones stay: lane 0: no proof');
+  expect(rules.problemOf('kubernetes')).toBeUndefined();
+  failure = undefined;
+  await world.write(rule(1));
+  await rules.changed();
+  expect(rules.problemOf('custom')).toBeUndefined();
+});
+
+test('a set that something will bring need not be there at the start', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open({ ruleSets: ['fresh'], awaited: ['fresh'] });
+  expect([...rules.index().keys()]).toEqual(['1:1']);
+  expect(rules.conditions(['fresh'])).toEqual([expect.stringMatching(/^there is no rule set fresh; there is: /)]);
+});
+
 test('rules that cannot be read change nothing, and say so', async () => {
   const world = await createWorld();
   await world.write(rule(1));

@@ -85,7 +85,7 @@ const installed = (): string => readFileSync(join(directory, 'community/a.rules'
 /** What is left of an update that failed. */
 const leftovers = (): string[] => {
   const versions = join(directory, '.versions/community');
-  return existsSync(versions) ? readdirSync(versions).filter((name) => name.startsWith('.')) : [];
+  return existsSync(versions) ? readdirSync(versions).filter((name) => name.startsWith('.new')) : [];
 };
 
 async function failure(from: string, options: Partial<UpdateOptions> = {}): Promise<string> {
@@ -138,7 +138,8 @@ describe('versions', () => {
       answers.set('/a.rules', rules(sid));
       await update('/a.rules');
     }
-    expect(readdirSync(join(directory, '.versions/community'))).toHaveLength(2);
+    const versions = readdirSync(join(directory, '.versions/community')).filter((name) => !name.startsWith('.'));
+    expect(versions).toHaveLength(2);
     expect(readlinkSync(join(directory, 'community'))).toMatch(/^\.versions\/community\/2026/);
     expect([installed(), (await rollBack(directory, 'community')).rules, installed()]).toEqual([rules(3), 1, rules(2)]);
     expect((await installedSet(directory, 'community'))?.source).toBe(`${base}/a.rules`);

@@ -3,7 +3,7 @@ import type { Config } from '../../config/load.ts';
 import type { EngineInstall, EngineName } from '../../engine/engine.ts';
 import { findEngine } from '../../engine/find.ts';
 import { findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../../rulesets/open.ts';
-import type { RuleSet, SeenRule } from '../../rulesets/sets.ts';
+import { SET_NAME, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { COMMON_FLAGS } from '../setup.ts';
@@ -22,6 +22,13 @@ export const OWN = ['output'];
 
 export const ENGINES: readonly EngineName[] = ['snort', 'suricata'];
 export const TITLES = { snort: 'Snort', suricata: 'Suricata' } as const;
+
+/** The name of a set that can be downloaded. @param where What it was given by. @throws CommandError */
+export function setNamed(where: string, name: string): string {
+  if (SET_NAME.test(name) && name !== 'custom') return name;
+  const shown = JSON.stringify(stripControls(name));
+  throw new CommandError(`${where}: ${shown}: expected a name of a-z, 0-9 and "-", not custom`);
+}
 
 /** The engine that would run; undefined where none is installed. */
 export async function installedEngine({ engine: { type, binary } }: Config): Promise<EngineInstall | undefined> {

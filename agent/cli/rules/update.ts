@@ -1,168 +1,250 @@
-/** `dpi-agent rules update`: a rule set from where it is published, or from a file; also as an init container. */
+/** `dpi-agent rules update`: rule sets from where they are published, or from files; also as an init container. */
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
-import { findRuleFiles } from '../../rulesets/files.ts';
-import { loadWithChanges } from '../../rulesets/open.ts';
-import { SET_NAME } from '../../rulesets/sets.ts';
-import { COMMUNITY_URL, rollBack, UpdateError, updateSet } from '../../rulesets/update.ts';
 import { parseDuration, parseSize } from '../../config/leaves.ts';
 import type { Config } from '../../config/load.ts';
-import { planSandbox } from '../../engine/sandbox.ts';
-import { messageOf } from '../../files/errors.ts';
+import type { EngineInstall } from '../../engine/engine.ts';
+import { UpdateError } from '../../rulesets/fetch.ts';
+import { COMMUNITY_URL, requestOf, setOf, type RuleSource, type SourceRequest } from '../../rulesets/sources.ts';
+import { isPinned, releasePin, updateSet, type UpdateResult } from '../../rulesets/update.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped } from '../print.ts';
-import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
-import { tryRules } from '../tried.ts';
+import { readConfig, withClusterNetworks } from '../setup.ts';
 import { version } from '../version.ts';
-import { neededEngine, OWN, printJson, RULES_FLAGS, TITLES } from './common.ts';
+import { installedEngine, neededEngine, OWN, printJson, printLine, RULES_FLAGS, setNamed } from './common.ts';
+import { rollBackSet } from './rollback.ts';
+import { useLines, useOfSets, useSets, type SetUse } from './use.ts';
+import { checkVersion } from './version-check.ts';
 
 interface UpdateArgv {
-  from: string;
-  set: string;
+  sources?: string[];
+  from?: string;
+  set?: string;
   checksum?: string;
   check: boolean;
+  use: boolean;
   'max-size': string;
   timeout: string;
   rollback: boolean;
   output: string;
+  config?: string;
 }
 
 const { config, engine, output } = RULES_FLAGS;
-const NOT_OF_CONFIG = [...OWN, 'from', 'set', 'checksum', 'check', 'maxSize', 'timeout', 'rollback'];
-/** Refused rules that are listed; the rest is counted. */
-const MAX_REFUSED_LISTED = 10;
+const NOT_OF_CONFIG = OWN.concat(
+  'sources',
+  'from',
+  'set',
+  'checksum',
+  'check',
+  'use',
+  'maxSize',
+  'timeout',
+  'rollback',
+);
 
 export const command: CommandModule<object, UpdateArgv> = {
-  command: 'update',
-  describe: 'Download a rule set, let the engine load it, and put it in place',
+  command: 'update [sources..]',
+  describe: 'Download rule sets, let the engine load them, and put them in place',
   builder: (args: Argv) =>
     args
-      .options({ config, engine, output })
-      .option('from', {
+      .positional('sources', {
         type: 'string',
-        default: COMMUNITY_URL,
-        describe: 'URL or file: .tar.gz, .tar, .zip, .rules, .rules.gz',
+        array: true,
+        describe: 'Sources of the configuration (ruleSources); default: all, or the Snort 3 community rules',
       })
-      .option('set', { type: 'string', default: 'community', describe: 'The rule set that it becomes' })
+      .options({ config, engine, output })
+      .option('from', { type: 'string', describe: 'URL or file: .tar.gz, .tar, .zip, .rules, .rules.gz' })
+      .option('set', { type: 'string', describe: 'The rule set that it becomes [community]' })
       .option('checksum', { type: 'string', describe: 'sha256:… or md5:…; default: what is published beside it' })
       .option('check', { type: 'boolean', default: true, describe: 'Let the engine load it before it goes live' })
+      .option('use', {
+        type: 'boolean',
+        default: false,
+        describe: 'Add what was updated to ruleSets of the configuration file',
+      })
       .option('max-size', { type: 'string', default: '64MiB', describe: 'Most that is downloaded' })
       .option('timeout', { type: 'string', default: '5m', describe: 'Most that the download may take' })
-      .option('rollback', { type: 'boolean', default: false, describe: 'Back to the version before, without download' })
+      .option('rollback', { type: 'boolean', default: false, describe: 'As rules rollback' })
       .strict(false)
-      .example('$0 rules update', 'the Snort 3 community rules, as the set community')
+      .example('$0 rules update', 'all sources of the configuration; without any, the Snort 3 community rules')
+      .example('$0 rules update -c dpi-agent.yaml --use', 'and let the configuration load what was updated')
       .example('$0 rules update --from rules.tar.gz --checksum sha256:…', 'from a file')
       .example(
         '$0 rules update --from https://mirror/own.rules --set own --no-check',
         'without an engine, as in an init container',
-      )
-      .example('$0 rules update --rollback', 'the version before') as unknown as Argv<UpdateArgv>,
+      ) as unknown as Argv<UpdateArgv>,
   handler: update,
 };
 
+/** What is to be updated: a source of the configuration, or what the flags name. */
+interface Job {
+  name: string;
+  set: string;
+  /** Nobody asked for this one by name: what was rolled back stays. */
+  isOneOfAll: boolean;
+  request(install: EngineInstall | undefined): Promise<SourceRequest>;
+}
+
+type Outcome =
+  ({ is: 'updated'; notes: string[] } & UpdateResult) | { is: 'pinned' } | { is: 'failed'; reason: string };
+
 async function update(argv: UpdateArgv): Promise<void> {
   const configuration = await withClusterNetworks(readConfig({ logLevel: 'warn', ...argv }, NOT_OF_CONFIG));
-  const { rulesDirectory } = configuration;
-  const { set } = argv;
-  if (!SET_NAME.test(set) || set === 'custom') {
-    throw new CommandError(
-      `flag --set: ${JSON.stringify(stripControls(set))}: expected a name of a-z, 0-9 and "-", not custom`,
-    );
+  const isJson = argv.output === 'json';
+  const jobs = jobsOf(argv, configuration);
+  if (argv.rollback) {
+    const [only] = jobs;
+    if (only === undefined || jobs.length > 1) throw new CommandError('flag --rollback: name one source, or --set');
+    return rollBackSet(configuration.rulesDirectory, only.set, isJson);
   }
-  const json = argv.output === 'json';
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
+  const install = argv.check ? await neededEngine(configuration) : await installedEngine(configuration);
+  const given = { configuration, install, check: argv.check, signal: stopping.signal };
+  const done: { job: Job; outcome: Outcome }[] = [];
+  for (const job of jobs) {
+    const outcome = await run(job, given);
+    done.push({ job, outcome });
+    if (!isJson) print(job, outcome);
+  }
+  if (done.some(({ outcome }) => outcome.is !== 'failed')) await report(done, argv, given);
+  endWithFailures(done);
+}
+
+type Done = readonly { job: Job; outcome: Outcome }[];
+
+/** What is loaded now, and what is not. */
+async function report(done: Done, argv: UpdateArgv, { configuration, install }: Given): Promise<void> {
+  const updated = done.filter(({ outcome }) => outcome.is === 'updated').map(({ job }) => job.set);
+  if (argv.use && updated.length > 0) await useSets(configuration, argv.config, updated);
+  const ruleSets = argv.use ? [...new Set([...configuration.ruleSets, ...updated])] : configuration.ruleSets;
+  const use = await useOfSets({ ...configuration, ruleSets }, install?.name ?? 'snort');
+  if (argv.output === 'json') printAll(done, use);
+  else for (const line of useLines(use, argv.config)) printLine(stripControls(line));
+}
+
+/** @throws CommandError for what was not asked for rightly. */
+function jobsOf(argv: UpdateArgv, { ruleSources }: Config): Job[] {
+  const { sources = [], from, set, checksum } = argv;
+  const isOfFlags = (from ?? set ?? checksum) !== undefined;
+  if (sources.length > 0 && isOfFlags) throw new CommandError('expected names of sources, or --from and --set');
+  if (sources.length > 0) return sources.map((name) => jobOf(sourceNamed(name, ruleSources), false));
+  if (ruleSources.length > 0 && !isOfFlags) return ruleSources.map((source) => jobOf(source, true));
+  return [jobOfFlags(argv)];
+}
+
+function sourceNamed(name: string, sources: Config['ruleSources']): RuleSource {
+  const source = sources.find((each) => each.name === name);
+  if (source !== undefined) return source;
+  const known = sources.map((each) => each.name).join(', ') || 'none';
+  throw new CommandError(
+    `there is no source ${JSON.stringify(stripControls(name))} in ruleSources; there is: ${known}`,
+  );
+}
+
+function jobOf(source: RuleSource, isOneOfAll: boolean): Job {
+  return {
+    name: source.name,
+    set: setOf(source),
+    isOneOfAll,
+    request: (install) => requestOf(source, install),
+  };
+}
+
+function jobOfFlags(argv: UpdateArgv): Job {
+  const set = setNamed('flag --set', argv.set ?? 'community');
+  const maxBytes = parseSize(argv['max-size']);
+  const timeoutMillis = parseDuration(argv.timeout);
+  if (maxBytes === undefined || maxBytes < 1 || maxBytes > 1 << 30)
+    throw wrong('max-size', argv['max-size'], 'a size up to 1GiB');
+  if (timeoutMillis === undefined || timeoutMillis < 1 || timeoutMillis > 3_600_000) {
+    throw wrong('timeout', argv.timeout, 'a time up to 1h, such as 5m');
+  }
+  const { from = COMMUNITY_URL, checksum } = argv;
+  const request = { set, from, ...(checksum === undefined ? {} : { checksum }), maxBytes, timeoutMillis };
+  return { name: set, set, isOneOfAll: false, request: async () => request };
+}
+
+interface Given {
+  configuration: Config;
+  install: EngineInstall | undefined;
+  check: boolean;
+  signal: AbortSignal;
+}
+
+async function run(job: Job, { configuration, install, check, signal }: Given): Promise<Outcome> {
+  const { rulesDirectory } = configuration;
+  if (job.isOneOfAll && (await isPinned(rulesDirectory, job.set))) return { is: 'pinned' };
+  const bar = progressBar();
+  const notes: string[] = [];
   try {
-    if (argv.rollback) {
-      const former = await rollBack(rulesDirectory, set);
-      if (json) printJson({ set, ...former, changed: true });
-      else process.stdout.write(`${set}: back to version ${former.version}, ${grouped(former.rules)} rules\n`);
-      return;
-    }
-    const maxBytes = parseSize(argv['max-size']);
-    const timeoutMillis = parseDuration(argv.timeout);
-    if (maxBytes === undefined || maxBytes < 1 || maxBytes > 1 << 30)
-      throw wrong('max-size', argv['max-size'], 'a size up to 1GiB');
-    if (timeoutMillis === undefined || timeoutMillis < 1 || timeoutMillis > 3_600_000) {
-      throw wrong('timeout', argv.timeout, 'a time up to 1h, such as 5m');
-    }
-    const stopping = new AbortController();
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
-    const bar = progressBar();
-    const install = argv.check ? await neededEngine(configuration) : undefined;
-    const notes: string[] = [];
     const result = await updateSet({
+      ...(await job.request(install)),
       rulesDirectory,
-      set,
-      from: argv.from,
-      ...(argv.checksum === undefined ? {} : { checksum: argv.checksum }),
-      maxBytes,
-      timeoutMillis,
       userAgent: `dpi-agent/${version()}`,
-      signal: stopping.signal,
+      signal,
+      again: true,
       onProgress: bar.update,
       async check(directory) {
         bar.stop();
-        if (install === undefined) return;
-        notes.push(...(await checkVersion(configuration, install, set, directory)));
+        if (check && install !== undefined)
+          notes.push(...(await checkVersion(configuration, install, job.set, directory)));
       },
-    }).finally(() => bar.stop());
-    for (const note of notes) process.stderr.write(`dpi-agent: ${stripControls(note)}\n`);
-    if (json) printJson({ set, ...result, notes });
-    else {
-      process.stdout.write(
-        `${set}: version ${result.version}, ${grouped(result.rules)} rules, ` +
-          (result.problems > 0 ? `${grouped(result.problems)} places that are none, ` : '') +
-          (result.verified === 'none' ? 'no checksum published' : `${result.verified} verified`) +
-          (result.changed ? '\n' : '; it was in use already\n'),
-      );
-    }
+    });
+    // Who asks for it by name wants the newest from now on.
+    await releasePin(rulesDirectory, job.set);
+    return { is: 'updated', ...result, notes };
   } catch (error) {
-    if (!(error instanceof UpdateError)) throw error;
-    throw new CommandError(error.message, error.message.startsWith('flag ') ? EXIT.usage : EXIT.failed);
+    if (error instanceof UpdateError) return { is: 'failed', reason: error.message };
+    throw error;
+  } finally {
+    bar.stop();
   }
+}
+
+function print({ name, set }: Job, outcome: Outcome): void {
+  if (outcome.is === 'failed') return;
+  if (outcome.is === 'pinned') {
+    printLine(`${set}: stays as it is, it was rolled back: dpi-agent rules update ${name} takes the newest again`);
+    return;
+  }
+  for (const note of outcome.notes) process.stderr.write(`dpi-agent: ${stripControls(note)}\n`);
+  printLine(
+    `${set}: version ${outcome.version}, ${grouped(outcome.rules)} rules, ` +
+      (outcome.problems > 0 ? `${grouped(outcome.problems)} places that are none, ` : '') +
+      (outcome.verified === 'none' ? 'no checksum published' : `${outcome.verified} verified`) +
+      (outcome.changed ? '' : '; it was in use already'),
+  );
+}
+
+/** Of one, its own keys; of several, a list. */
+function printAll(done: Done, use: SetUse): void {
+  const all = done.map(({ job: { name, set }, outcome: { is, ...rest } }) => ({
+    source: name,
+    set,
+    outcome: is,
+    ...rest,
+  }));
+  const [only] = all;
+  if (all.length !== 1 || only === undefined) printJson({ updates: all, ...use });
+  else {
+    const { source: _, ...rest } = only;
+    printJson({ ...rest, ...use });
+  }
+}
+
+/** @throws CommandError with all that failed. */
+function endWithFailures(done: Done): void {
+  const reasons = done.flatMap(({ outcome }) => (outcome.is === 'failed' ? [outcome.reason] : []));
+  if (reasons.length === 0) return;
+  const isUsage = reasons.every((reason) => reason.startsWith('flag '));
+  throw new CommandError(reasons.join('\n'), isUsage ? EXIT.usage : EXIT.failed);
 }
 
 function wrong(flag: string, value: string, expected: string): CommandError {
   return new CommandError(`flag --${flag}: ${JSON.stringify(stripControls(value))}: expected ${expected}`);
-}
-
-/** A version goes live unless the engine can load nothing of it, or refuses more than a tenth. @throws UpdateError */
-async function checkVersion(
-  configuration: Config,
-  install: Awaited<ReturnType<typeof neededEngine>>,
-  set: string,
-  directory: string,
-): Promise<string[]> {
-  const paths = await findRuleFiles(directory);
-  const files = paths.map((path) => ({ path, syntax: 'either' as const, root: directory }));
-  const loaded = await loadWithChanges(configuration, install.name, [{ name: set, files }]);
-  const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
-  const driver = createDriver(configuration, install);
-  const title = `${TITLES[install.name]} ${install.version}`;
-  const tried = await tryRules(configuration, { install, driver, sandbox }, loaded.index, [set]).catch(
-    (error: unknown) => {
-      throw new UpdateError(`${title} does not load it: ${messageOf(error)}`);
-    },
-  );
-  const [unclear] = tried.refused;
-  if (unclear !== undefined) throw new UpdateError(`${title} does not load it: ${unclear.what}: ${unclear.reason}`);
-  const shorter = (file: string): string => file.slice(directory.length + 1);
-  const refused = tried.failed.filter(({ skipped }) => !skipped);
-  const skipped = tried.failed.length - refused.length;
-  const list = refused
-    .slice(0, MAX_REFUSED_LISTED)
-    .map(({ file, line, reason }) => `${title} refuses ${place({ file: shorter(file), line })}: ${reason}`);
-  if (refused.length > list.length) list.push(`${title} refuses ${grouped(refused.length)} in all`);
-  if (refused.length * 10 > loaded.index.size) {
-    throw new UpdateError(
-      [
-        `${title} refuses ${grouped(refused.length)} of ${grouped(loaded.index.size)} rules: it stays as it was`,
-        ...list,
-      ].join('\n'),
-    );
-  }
-  if (skipped > 0) list.push(`${title} skips ${grouped(skipped)} rules for what they require: rules check names them`);
-  return list;
 }
 
 /** On a terminal only: an init container's log has one line. */

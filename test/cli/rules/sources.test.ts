@@ -1,0 +1,157 @@
+/** `rules update` and `rollback` with sources of the configuration, as a user runs them; without an engine. */
+import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { runCli, type CliResult } from '../../support/cli.ts';
+
+const SECRET = 'oink-code-of-mine';
+const rule = (sid: number, rev = 1): string =>
+  `alert tcp any any -> any any (msg:"rule ${sid}"; classtype:trojan-activity; sid:${sid}; rev:${rev};)\n`;
+
+let directory: string;
+let server: Server;
+/** By path; what is not there is 404. */
+const answers = new Map<string, string | ((response: ServerResponse) => void)>();
+/** All that any command has said. */
+const said: string[] = [];
+
+const at = (name: string): string => join(directory, name);
+const inUse = (set: string): string => readlinkSync(at(`rules/${set}`));
+
+beforeAll(async () => {
+  directory = mkdtempSync(join(tmpdir(), 'cli-sources-'));
+  server = createServer(({ url = '' }, response) => {
+    const answer = answers.get(url);
+    if (answer === undefined) response.writeHead(404).end();
+    else if (typeof answer === 'string') response.end(answer);
+    else answer(response);
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  writeFileSync(at('code'), `${SECRET}\n`);
+  writeFileSync(at('b.rules'), rule(11));
+});
+afterAll(() => {
+  server.closeAllConnections();
+  server.close();
+  rmSync(directory, { recursive: true, force: true });
+});
+
+beforeEach(() => {
+  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  writeFileSync(
+    at('agent.yaml'),
+    `# an agent
+stateDirectory: ${at('state')}
+rulesDirectory: ${at('rules')}
+journal: { directory: ${at('journal')} }
+ruleSets: [kubernetes] # what is loaded
+ruleSources:
+  - name: paid
+    url: ${base}/a.rules?oinkcode={secret}
+    secretFile: ${at('code')}
+  - name: disk
+    set: own
+    file: ${at('b.rules')}
+`,
+  );
+});
+
+const paid = `/a.rules?oinkcode=${SECRET}`;
+async function rules(...args: string[]): Promise<CliResult> {
+  const result = await runCli(['rules', ...args, '-c', at('agent.yaml')]);
+  said.push(result.stdout, result.stderr);
+  return result;
+}
+
+test('update takes all sources, says what is loaded, and adds to ruleSets what it is told to', async () => {
+  answers.set(paid, rule(1) + rule(2));
+  const first = await rules('update', '--no-check');
+  expect(first).toMatchObject({ code: 0, stderr: '' });
+  expect(first.stdout).toMatch(/^paid: version .*, 2 rules, no checksum published\nown: version .*, 1 rules/);
+  expect(first.stdout).toContain('loaded by the configuration (ruleSets): kubernetes\n');
+  expect(first.stdout).toContain(
+    `paid (not used): add it to ruleSets in ${at('agent.yaml')}, or name it in a resource`,
+  );
+  expect(first.stdout).toContain('own (not used)');
+
+  const check = await runCli(['check', '-c', at('agent.yaml'), '-o', 'json']);
+  said.push(check.stdout, check.stderr);
+  if (!/"subject": "engine",\s+"message": ".*(?:no engine|not found)/.test(check.stdout)) {
+    expect(check.stdout).toContain('the set paid is there, and ruleSets does not name it: it is not used');
+  }
+
+  const used = await rules('update', 'disk', '--no-check', '--use', '-o', 'json');
+  expect(JSON.parse(used.stdout)).toMatchObject({
+    set: 'own',
+    outcome: 'updated',
+    changed: false,
+    loaded: ['kubernetes', 'own'],
+    notUsed: ['paid'],
+  });
+  const text = readFileSync(at('agent.yaml'), 'utf8');
+  expect(text).toContain('# an agent\n');
+  expect(text).toContain('ruleSets: [kubernetes, own] # what is loaded\n');
+  expect((await rules('list')).stdout).toMatch(/paid \(not used\)[^]*oinkcode|paid \(not used\)/);
+}, 120_000);
+
+test('a source that fails does not keep the others from their update', async () => {
+  answers.set(paid, (response) => response.writeHead(403).end(SECRET));
+  writeFileSync(at('b.rules'), rule(11) + rule(12));
+  const { code, stdout, stderr } = await rules('update', '--no-check');
+  expect(code).toBe(1);
+  expect(stdout).toMatch(/^own: version .*, 2 rules/);
+  expect(stderr).toMatch(
+    /^dpi-agent: http:.*oinkcode=\*\*\*: answered with status 403: it does not take the secret\n$/,
+  );
+}, 60_000);
+
+test('rollback pins a set against all updates but one by name', async () => {
+  const newest = inUse('own');
+  const back = await rules('rollback', 'disk');
+  expect(back.stdout).toMatch(
+    /^own: back to version .*, 1 rules\nit stays so until: dpi-agent rules rollback own --release\n$/,
+  );
+  answers.set(paid, rule(1));
+  expect((await rules('update', '--no-check')).stdout).toContain('own: stays as it is, it was rolled back');
+  expect(inUse('own')).not.toBe(newest);
+  expect((await rules('rollback', 'own', '--release', '-o', 'json')).stdout).toContain('"released": true');
+  expect((await rules('update', '--no-check')).stdout).toMatch(/own: version .*, 2 rules/);
+  await rules('rollback', 'own');
+  expect((await rules('update', 'disk', '--no-check')).stdout).toMatch(/own: version .*, 2 rules/);
+  expect((await rules('rollback', 'own', '--release')).stdout).toBe('own: it was not pinned\n');
+}, 120_000);
+
+test.each([
+  [['update', 'nobody'], 'there is no source "nobody" in ruleSources; there is: paid, disk'],
+  [['update', 'paid', '--from', 'x'], 'expected names of sources, or --from and --set'],
+  [['rollback', '../x'], 'argument set'],
+])(
+  '%j is refused',
+  async (args, why) => {
+    expect(await rules(...args)).toMatchObject({ code: 2, stderr: expect.stringContaining(why) });
+  },
+  60_000,
+);
+
+test('the secret is in no command line, output or file', async () => {
+  let commandLine = '';
+  answers.set(paid, (response) => {
+    for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+      try {
+        commandLine += readFileSync(`/proc/${pid}/cmdline`, 'utf8') + readFileSync(`/proc/${pid}/environ`, 'utf8');
+      } catch {
+        // It ended.
+      }
+    }
+    response.end(rule(1) + rule(3));
+  });
+  await rules('update', 'paid', '--no-check');
+  expect(commandLine).toContain('rules\0update\0paid');
+  for (const text of [commandLine, ...said]) expect(text).not.toContain(SECRET);
+  const files = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  const holders = files.filter(({ parentPath, name }) => readFileSync(join(parentPath, name), 'utf8').includes(SECRET));
+  expect(holders.map(({ name }) => name)).toEqual(['code']);
+}, 60_000);
