@@ -1,5 +1,6 @@
 /** `dpi-agent rules`: what rules there are, what they say, and what is to be done with them. One file a subcommand. */
 import type { Argv, CommandModule } from 'yargs';
+import { command as diff } from './rules/diff.ts';
 import { command as disable } from './rules/disable.ts';
 import { command as enable } from './rules/enable.ts';
 import { command as check } from './rules/check.ts';
@@ -14,7 +15,7 @@ import { command as update } from './rules/update.ts';
 export const command: CommandModule = {
   command: 'rules',
   builder: (args: Argv) =>
-    [list, show, check, update, rollback, test, enable, disable, importChanges, noisy]
+    [list, show, check, diff, update, rollback, test, enable, disable, importChanges, noisy]
       .reduce((parser, subcommand) => parser.command(subcommand as unknown as CommandModule), args)
       .demandCommand(1, 'Name a command; dpi-agent rules --help lists them.')
       .example('$0 rules list', 'the sets, and how many rules each has')

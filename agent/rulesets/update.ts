@@ -267,6 +267,23 @@ export async function installedSet(rulesDirectory: string, set: string): Promise
   return readVersion(join(rulesDirectory, target));
 }
 
+/**
+ * The folder of a kept version: by its name, or by a beginning that no other has; `previous`: the newest that is not in
+ * use. @throws UpdateError that says which there are.
+ */
+export async function findVersion(rulesDirectory: string, set: string, name: string): Promise<string> {
+  const versions = versionsOf(rulesDirectory, set);
+  const kept = await listVersions(versions);
+  const current = await installedSet(rulesDirectory, set);
+  const found =
+    name === 'previous'
+      ? kept.filter((version) => version !== current?.version).slice(-1)
+      : kept.filter((version) => version.startsWith(name));
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return join(versions, only);
+  throw new UpdateError(`there is no version ${name} of ${set}; there is: ${kept.join(', ') || 'none'}`);
+}
+
 const versionsOf = (rulesDirectory: string, set: string): string => join(rulesDirectory, '.versions', set);
 
 async function readVersion(directory: string): Promise<InstalledVersion | undefined> {

@@ -10,6 +10,7 @@ import { gzipSync } from 'node:zlib';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { requestOf, type RuleSource } from '../../agent/rulesets/sources.ts';
 import {
+  findVersion,
   installedSet,
   isPinned,
   RefusedError,
@@ -383,11 +384,16 @@ test('what was rolled back is pinned until it is released', async () => {
     answer = serving(rules(sid));
     await update();
   }
-  await rollBack(rulesDirectory(), 'paid');
+  const { version } = await rollBack(rulesDirectory(), 'paid');
   expect(await isPinned(rulesDirectory(), 'paid')).toBe(true);
   // Also an update that was under way.
   answer = serving(rules(3));
   expect(await failure()).toContain('paid was rolled back meanwhile');
+  expect(await findVersion(rulesDirectory(), 'paid', version.slice(0, 16))).toContain(version);
+  expect(await findVersion(rulesDirectory(), 'paid', 'previous')).not.toContain(version);
+  await expect(findVersion(rulesDirectory(), 'paid', '1999')).rejects.toThrow(
+    'there is no version 1999 of paid; there is: 2026',
+  );
   expect([await releasePin(rulesDirectory(), 'paid'), await releasePin(rulesDirectory(), 'paid')]).toEqual([
     true,
     false,

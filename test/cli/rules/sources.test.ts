@@ -1,10 +1,12 @@
-/** `rules update` and `rollback` with sources of the configuration, as a user runs them; without an engine. */
-import { afterAll, beforeAll, beforeEach, expect, test } from '@jest/globals';
-import { mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
+/** `rules update`, `rollback` and `diff` with sources of the configuration, as a user runs them; without an engine. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { ShownDiff } from '../../../agent/cli/rules/diff.ts';
+import { segmentPath } from '../../../agent/journal/segment.ts';
 import { runCli, type CliResult } from '../../support/cli.ts';
 
 const SECRET = 'oink-code-of-mine';
@@ -124,10 +126,62 @@ test('rollback pins a set against all updates but one by name', async () => {
   expect((await rules('rollback', 'own', '--release')).stdout).toBe('own: it was not pinned\n');
 }, 120_000);
 
+describe('diff', () => {
+  beforeAll(() => {
+    mkdirSync(at('journal'), { recursive: true });
+    const event = (sid: string): string =>
+      `${JSON.stringify({
+        origin: 'dpi.default/x',
+        severity: 100,
+        source_ip: '10.0.0.1',
+        source_name: '-',
+        source_namespace: '-',
+        dest_ip: '10.0.0.2',
+        dest_name: '-',
+        dest_namespace: '-',
+        record: {
+          snort_signature_id: sid,
+          snort_signature_revision: '1',
+          generator_id: '1',
+          timestamp: new Date().toISOString(),
+          message: 'm',
+          seen_at: [],
+        },
+      })}\n`;
+    writeFileSync(segmentPath(at('journal'), 1), event('21') + event('21') + event('22') + event('23'));
+    writeFileSync(at('old.rules'), rule(21) + rule(22) + rule(23));
+    writeFileSync(at('new.rules'), rule(22, 2) + rule(23) + rule(24));
+  });
+
+  test('says what comes and goes, and what it did of late', async () => {
+    const { stdout, code } = await rules('diff', at('old.rules'), at('new.rules'), '-o', 'json');
+    expect(code).toBe(0);
+    expect(JSON.parse(stdout) as ShownDiff).toMatchObject({
+      added: [{ sid: 24, severity: 100 }],
+      removed: [{ sid: 21, events: 2 }],
+      changed: [{ sid: 22, events: 1, formerRev: 1, rev: 2, changes: ['rev'] }],
+      same: 1,
+      classes: [{ classtype: 'trojan-activity', severity: 100, added: 1, removed: 1, changed: 1 }],
+    });
+    const table = (await rules('diff', at('old.rules'), at('new.rules'))).stdout;
+    expect(table).toContain(': 1 added, 1 removed, 1 changed, 1 the same\n');
+    expect(table).toContain('- 1:21:1  rule 21  2 events\n');
+    expect(table).toContain('~ 1:22:2  rule 22: rev (was rev 1)  1 events\n');
+  }, 60_000);
+
+  test('of a set alone is that to the version before', async () => {
+    const { stdout } = await rules('diff', 'own');
+    expect(stdout).toContain('own@previous → own: ');
+    expect((await rules('diff', 'own@1999')).stderr).toContain('there is no version 1999');
+    expect((await rules('diff', at('old.rules'), '/no/such')).stderr).toContain('no such file or folder');
+  }, 60_000);
+});
+
 test.each([
   [['update', 'nobody'], 'there is no source "nobody" in ruleSources; there is: paid, disk'],
   [['update', 'paid', '--from', 'x'], 'expected names of sources, or --from and --set'],
   [['rollback', '../x'], 'argument set'],
+  [['diff', 'own', '--since', 'yesterday'], 'flag --since'],
 ])(
   '%j is refused',
   async (args, why) => {
