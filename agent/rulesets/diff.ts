@@ -3,11 +3,11 @@
  * order they have their rules. Of several rules of one signature the one with the highest rev counts, as in a set.
  * Rules are compared as they stand in their files, before the operator's changes; blanks between options are no change.
  */
-import { readClasses, type RuleVocabulary } from './classes.ts';
+import { CLASSES_FILE, readClasses, type RuleVocabulary } from './classes.ts';
 import { priorityOf } from './enrich.ts';
 import { findRuleFiles, readRuleFile, ruleKey } from './files.ts';
 import { parseRules, ruleOptions, type RuleInfo } from './rule.ts';
-import { classFilesOf } from './sets.ts';
+import { besideOf } from './sets.ts';
 
 export interface DiffedRule {
   gid: number;
@@ -43,7 +43,7 @@ export async function readRules(path: string): Promise<Map<string, RuleInfo>> {
   const rules = new Map<string, RuleInfo>();
   const files = await findRuleFiles(path);
   const set = { files: files.map((file) => ({ path: file, syntax: 'either' as const })) };
-  const classes = new Map(classFilesOf(set).flatMap((file) => [...readClasses(file)]));
+  const classes = new Map(besideOf(set, CLASSES_FILE).flatMap((file) => [...readClasses(file)]));
   for (const file of files) {
     for (const rule of parseRules(await readRuleFile(file), { file }).rules) {
       const other = rules.get(ruleKey(rule));
