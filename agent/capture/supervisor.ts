@@ -25,7 +25,7 @@ const BACKOFF_FIRST_MILLIS = 100;
 const BACKOFF_LAST_MILLIS = 10_000;
 const HEALTHY_MILLIS = 60_000;
 /** A process that says nothing for this long, though it reports every second, hangs. */
-const SILENCE_MILLIS = 15_000;
+const MAX_SILENT_SECONDS = 15;
 const STOP_MILLIS = 1_500;
 /** With so many bytes in rings that node-pcap does not release, the process is replaced. */
 const MAX_DEAD_RINGS = 32 << 20;
@@ -91,13 +91,13 @@ interface Supervision {
   /** Once a process has opened an output, another one can't go on in the middle of its stream. */
   outputUsed: boolean;
   child: ChildProcess | undefined;
-  /** On the clock of performance.now(), like `renewFrom`. */
-  lastHeard: number;
+  /** That this process has run without hearing from the other: one that was stopped itself blames nobody. */
+  silentSeconds: number;
   /** Milliseconds. */
   backoff: number;
   /** While a process is replaced: what was asked for meanwhile. */
   waiting: (() => void)[] | undefined;
-  /** No process is replaced before. */
+  /** No process is replaced before, on the clock of performance.now(). */
   renewFrom: number;
   stopping: boolean;
 }
@@ -124,7 +124,7 @@ export function superviseCapture(
     output: undefined,
     outputUsed: false,
     child: undefined,
-    lastHeard: performance.now(),
+    silentSeconds: 0,
     backoff: BACKOFF_FIRST_MILLIS,
     waiting: undefined,
     renewFrom: 0,
@@ -169,7 +169,7 @@ function attachAll(supervision: Supervision): void {
 function launch(supervision: Supervision): ChildProcess {
   const { settings, fork, log } = supervision;
   const startedAt = performance.now();
-  supervision.lastHeard = startedAt;
+  supervision.silentSeconds = 0;
   const started = fork(settings);
   log.debug({ pid: started.pid }, 'capture process');
   started.on('message', (message) => {
@@ -182,10 +182,12 @@ function launch(supervision: Supervision): ChildProcess {
   return started;
 }
 
-function killSilent({ child, lastHeard, log }: Supervision): void {
-  const silentMillis = Math.round(performance.now() - lastHeard);
-  if (child === undefined || silentMillis <= SILENCE_MILLIS) return;
-  log.error({ pid: child.pid, silentMillis }, 'capture process hangs and is killed');
+/** Each second. */
+function killSilent(supervision: Supervision): void {
+  const { child, log } = supervision;
+  const silentSeconds = ++supervision.silentSeconds;
+  if (child === undefined || silentSeconds <= MAX_SILENT_SECONDS) return;
+  log.error({ pid: child.pid, silentSeconds }, 'capture process hangs and is killed');
   child.kill('SIGKILL');
 }
 
@@ -274,7 +276,7 @@ function goOver(
 
 function receive(supervision: Supervision, message: FromCapture): void {
   const { specs, counts, events, log } = supervision;
-  supervision.lastHeard = performance.now();
+  supervision.silentSeconds = 0;
   switch (message.type) {
     case 'started':
       return noteStarted(supervision, message);

@@ -30,6 +30,7 @@ const SETTINGS: CaptureSettings = {
 /** More than is left as it is. */
 const DEAD_RINGS = 64 << 20;
 const RENEW_MILLIS = 15_000;
+const SILENT_MILLIS = 15_000;
 
 class Played extends EventEmitter {
   readonly told: ToCapture[] = [];
@@ -126,4 +127,15 @@ test('a process whose successor has just started, and that dies, is not waited f
   child(1).say({ type: 'started', library: 'node-pcap' });
   await tick();
   expect(child(1).connected).toBe(false);
+});
+
+test('a process that says nothing is killed, by the seconds in which the agent itself ran', async () => {
+  await jest.advanceTimersByTimeAsync(SILENT_MILLIS);
+  child(0).report('a', {});
+  jest.spyOn(performance, 'now').mockReturnValue(performance.now() + 3_600_000);
+  await jest.advanceTimersByTimeAsync(SILENT_MILLIS);
+  expect(child(0).connected).toBe(true);
+  jest.restoreAllMocks();
+  await jest.advanceTimersByTimeAsync(1_000);
+  expect(child(0).connected).toBe(false);
 });
