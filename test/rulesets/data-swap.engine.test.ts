@@ -13,9 +13,12 @@ const BLUE = '10.65.2.3';
 /** Of nobody here. */
 const OTHER = '192.0.2.1';
 
+/** Each is a flow of its own: Suricata asks for reputations once in a flow. */
 const SENDER = `
-const socket = require('node:dgram').createSocket('udp4');
-setInterval(() => socket.send('known', ${PORT}, '10.65.2.9'), 50);
+setInterval(() => {
+  const socket = require('node:dgram').createSocket('udp4');
+  socket.send('known', ${PORT}, '10.65.2.9', () => socket.close());
+}, 50);
 `;
 
 const rules = (sid: number): string =>
@@ -24,6 +27,8 @@ const rules = (sid: number): string =>
     .join('');
 
 describeLive((engine) => {
+  // Snort's rules name no files.
+  if (engine === 'snort') return;
   let lab: Lab;
   let pods: Pod[];
   let workspace: Workspace;
@@ -57,7 +62,6 @@ describeLive((engine) => {
   const signature = (sid: number) => (event: { record: { snort_signature_id?: string } }) =>
     event.record.snort_signature_id === String(sid);
 
-  const ifNamed = engine === 'suricata' ? test : test.skip;
   /** How often an engine was started. */
   const starts = (): number => agent?.log.filter(({ msg }) => msg === 'engine reads packets').length ?? 0;
 
@@ -77,7 +81,7 @@ describeLive((engine) => {
     return agent;
   }
 
-  ifNamed(
+  test(
     'are taken up while it runs, categories by another start',
     async () => {
       const running = await start({});
@@ -94,7 +98,7 @@ describeLive((engine) => {
     300_000,
   );
 
-  ifNamed(
+  test(
     'are taken up by the rules of single pods too',
     async () => {
       const running = await start({ ruleSets: ['two'] });
