@@ -30,7 +30,7 @@ const MODERATE_PACKETS_PER_SECOND = 50;
  * enough.
  */
 const SLOW_RULES = Array.from(
-  { length: 5 },
+  { length: 20 },
   (_, index) =>
     `alert tcp any any -> any any ( msg:"TEST slow"; pcre:"/x+x+x+[${index}z]/"; sid:${MARKER_SID + 1 + index}; rev:1; )\n`,
 );
