@@ -43,7 +43,7 @@ const RINGS = { ringSize: '8MiB', maxRingSize: '8MiB' };
 const LOOK_MILLIS = 20;
 
 const CASES: { library: LibraryName; pods: number; flooding: number; seconds: number }[] = [
-  { library: 'native', pods: 2, flooding: 1, seconds: 20 },
+  { library: 'native', pods: 2, flooding: 1, seconds: 10 },
   { library: 'native', pods: 1, flooding: 1, seconds: 4 },
   { library: 'native', pods: 50, flooding: 3, seconds: 5 },
   { library: 'node-pcap', pods: 2, flooding: 1, seconds: 5 },

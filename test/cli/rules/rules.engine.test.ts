@@ -53,7 +53,7 @@ describe('the command line', () => {
     [[], 'Name a command'],
     [['show'], 'Not enough non-option arguments'],
     [['show', 'x'], 'expected a signature such as 21562'],
-    [['disable', 'nonsense'], 'expected 1:21562, 21562, class:NAME'],
+    [['disable', 'nonsense'], 'expected 1:21562, 21562, 1:220-3264, class:NAME'],
     [['update', '--set', '../x'], 'flag --set'],
     [['update', '--max-size', 'much'], 'flag --max-size'],
     [['update', '--no-check', '--from', 'x', '--checksum', 'zz'], 'flag --checksum'],
