@@ -1,6 +1,6 @@
 /** The endpoints that the configuration names, as the rest of the agent sees endpoints. */
 import { isIP } from 'node:net';
-import { DEFAULT_RESOURCE } from './schema.ts';
+import { DEFAULT_RESOURCE } from './schema/endpoints.ts';
 import type { ConfigEndpoint } from './schema.ts';
 
 /** The same fields as the agent's `Endpoint`, which this folder may not import. */

@@ -1,0 +1,29 @@
+/** What several parts of the schema share. */
+import * as z from 'zod';
+import { about, text } from '../leaves.ts';
+
+/** A rule between keys holds even while a neighbour is wrong, so that all errors come at once. */
+export const ALWAYS = { when: () => true };
+
+/** The name of a rule set, which is a folder's. */
+export const setName = () => z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
+
+export const httpUrl = z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol));
+
+export const caFile = about(
+  text().optional(),
+  'a path',
+  'PEM file of the authorities that are trusted, instead of those that Node.js knows; read again when it changes.',
+);
+
+/** `params.other` lets the loader say where the first of the two stands. */
+export function repeated(
+  context: z.RefinementCtx,
+  index: number,
+  key: string,
+  other: [list: string, index: number],
+  what = `the ${key}`,
+): void {
+  const message = `${what} is taken by ${other[0]}[${other[1]}]`;
+  context.addIssue({ code: 'custom', path: [index, key], params: { other }, message });
+}
