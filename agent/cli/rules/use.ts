@@ -4,7 +4,7 @@ import type { Logger } from 'pino';
 import type { Config } from '../../config/load.ts';
 import { EditError, withRuleSets } from '../../config/edit.ts';
 import type { EngineName } from '../../engine/engine.ts';
-import { errorCode } from '../../files/errors.ts';
+import { errorCode, messageOf } from '../../files/errors.ts';
 import { replaceFile } from '../../files/replace.ts';
 import { sourcesOf, unusedSets } from '../../rulesets/open.ts';
 import { defaultSets, findSets } from '../../rulesets/sets.ts';
@@ -17,8 +17,11 @@ export interface SetUse {
   notUsed: string[];
 }
 
+/** @throws CommandError that names what can't be read. */
 export async function useOfSets(config: Config, engine: EngineName): Promise<SetUse> {
-  const sets = await findSets(sourcesOf(config, engine));
+  const sets = await findSets(sourcesOf(config, engine)).catch((error: unknown) => {
+    throw new CommandError(messageOf(error));
+  });
   return {
     loaded: defaultSets(config.ruleSets, sets).filter((name) => sets.has(name)),
     notUsed: unusedSets(config, sets),
