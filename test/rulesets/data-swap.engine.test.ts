@@ -92,7 +92,7 @@ describeLive((engine) => {
       expect(starts()).toBe(1);
       const from = running.log.length;
       write('categories.txt', '1,Bad,x\n2,Worse,y\n');
-      await running.logged(({ msg }) => msg === 'rules were swapped', from);
+      await running.logged(({ msg }) => msg === 'engine reads packets', from);
       expect(starts()).toBe(2);
     },
     300_000,
