@@ -81,34 +81,26 @@ describeLive((engine) => {
     return agent;
   }
 
-  test(
-    'are taken up while it runs, categories by another start',
-    async () => {
-      const running = await start({});
-      write('lists/ips.lst', `${OTHER}\n${RED}\n`);
-      await running.event(signature(100));
-      write('bad.list', `${OTHER},1,100\n10.65.2.0/24,1,50\n`);
-      await running.event(signature(101));
-      expect(starts()).toBe(1);
-      const from = running.log.length;
-      write('categories.txt', '1,Bad,x\n2,Worse,y\n');
-      await running.logged(({ msg }) => msg === 'engine reads packets', from);
-      expect(starts()).toBe(2);
-    },
-    300_000,
-  );
+  test('are taken up while it runs, categories by another start', async () => {
+    const running = await start({});
+    write('lists/ips.lst', `${OTHER}\n${RED}\n`);
+    await running.event(signature(100));
+    write('bad.list', `${OTHER},1,100\n10.65.2.0/24,1,50\n`);
+    await running.event(signature(101));
+    expect(starts()).toBe(1);
+    const from = running.log.length;
+    write('categories.txt', '1,Bad,x\n2,Worse,y\n');
+    await running.logged(({ msg }) => msg === 'engine reads packets', from);
+    expect(starts()).toBe(2);
+  }, 300_000);
 
-  test(
-    'are taken up by the rules of single pods too',
-    async () => {
-      const running = await start({ ruleSets: ['two'] });
-      write('lists/ips.lst', `${OTHER}\n${RED}\n${BLUE}\n`);
-      await running.event(signature(100));
-      await running.event(signature(200));
-      write('bad.list', `${OTHER},1,100\n10.65.2.0/24,1,50\n`);
-      await running.event(signature(101));
-      await running.event(signature(201));
-    },
-    300_000,
-  );
+  test('are taken up by the rules of single pods too', async () => {
+    const running = await start({ ruleSets: ['two'] });
+    write('lists/ips.lst', `${OTHER}\n${RED}\n${BLUE}\n`);
+    await running.event(signature(100));
+    await running.event(signature(200));
+    write('bad.list', `${OTHER},1,100\n10.65.2.0/24,1,50\n`);
+    await running.event(signature(101));
+    await running.event(signature(201));
+  }, 300_000);
 });
