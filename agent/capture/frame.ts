@@ -65,18 +65,10 @@ export const GROWTH: Readonly<Record<LinkType, number>> = {
   pppoe: MADE_HEADER,
 };
 
-/** Likewise `etherFrame`. */
-export const ETHER_GROWTH: Readonly<Record<LinkType, number>> = {
-  ethernet: 0,
-  raw: GROWTH.raw - TAG,
-  'linux-sll': GROWTH['linux-sll'] - TAG,
-  'linux-sll2': GROWTH['linux-sll2'] - TAG,
-  null: GROWTH.null - TAG,
-  loop: GROWTH.loop - TAG,
-  ppp: GROWTH.ppp - TAG,
-  'c-hdlc': GROWTH['c-hdlc'] - TAG,
-  pppoe: GROWTH.pppoe - TAG,
-};
+/** Likewise `etherFrame`: it writes no tag. */
+export function etherGrowth(link: LinkType): number {
+  return GROWTH[link] - TAG;
+}
 
 // As in https://www.tcpdump.org/linktypes.html; 12 and 14 are the DLT_RAW of the BSDs. 778 is what Suricata reads as IP.
 const LINK_TYPES = new Map<number, LinkType>([
@@ -231,7 +223,7 @@ const OPAQUE_ETHERTYPE = 0x88b5;
  * Makes an Ethernet frame of the frame in `bytes`, in place, and changes nothing else: as an engine reads it that has
  * one source of packets. It ends where the frame did. What its link type has no EtherType for becomes opaque.
  *
- * @param start Where the frame begins. `ETHER_GROWTH[link]` bytes before it are free.
+ * @param start Where the frame begins. `etherGrowth(link)` bytes before it are free.
  * @returns where it begins now. -1, and it is as it was: it is too short for its link header.
  */
 export function etherFrame(bytes: Buffer, start: number, captured: number, link: LinkType): number {

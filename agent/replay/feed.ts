@@ -7,7 +7,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   etherFrame,
-  ETHER_GROWTH,
+  etherGrowth,
   GROWTH,
   linkTypeFromDlt,
   MAX_RECORD_BYTES,
@@ -180,7 +180,7 @@ function createRoom(output: Output, from: number) {
     const link = linkTypeFromDlt(dlt);
     if (link === undefined) return leaveOut(summary, dlt);
     const begin = end + RECORD_HEADER;
-    const at = begin + (giving.is === 'tagged' ? GROWTH : ETHER_GROWTH)[link];
+    const at = begin + (giving.is === 'tagged' ? GROWTH[link] : etherGrowth(link));
     buffer.copy(bytes, at, start, start + captured);
     const frame =
       giving.is === 'tagged' ? tagFrame(bytes, at, captured, link, giving.vlan) : etherFrame(bytes, at, captured, link);

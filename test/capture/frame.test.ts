@@ -5,7 +5,7 @@ import {
   linkTypeFromDlt,
   linkTypeNumber,
   etherFrame,
-  ETHER_GROWTH,
+  etherGrowth,
   MAX_FRAME_BYTES,
   pcapFileHeader,
   RECORD_HEADER,
@@ -70,7 +70,7 @@ function tag(
 function ether(frame: Buffer, link: LinkType): Buffer | undefined {
   const bytes = Buffer.concat([MARGIN, frame]);
   const first = etherFrame(bytes, MARGIN.length, frame.length, link);
-  expect(first).toBeGreaterThanOrEqual(first < 0 ? first : MARGIN.length - Math.max(0, ETHER_GROWTH[link]));
+  expect(first).toBeGreaterThanOrEqual(first < 0 ? first : MARGIN.length - Math.max(0, etherGrowth(link)));
   return first < 0 ? undefined : bytes.subarray(first);
 }
 
