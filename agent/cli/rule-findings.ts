@@ -7,7 +7,7 @@ import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, 
 import type { RefusedBy, SeenRule } from '../rulesets/sets.ts';
 import type { Finding } from './finding.ts';
 import { grouped } from './print.ts';
-import { useOfSets } from './rules/use.ts';
+import { useOf, type SetUse } from './rules/use.ts';
 import { createDriver, followsCluster, place, withClusterNetworks } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
 import { tryRules, waitingRules, type TriedRules } from './tried.ts';
@@ -30,14 +30,18 @@ export async function checkRules(given: Config, install: EngineInstall): Promise
     const seen: SeenRule[] = [];
     const sets = await loadConfiguredSets(config, install.name, (rule) => seen.push(rule));
     const { defaults } = await engineRulesOf(config, sets);
+    const { sets: there, used } = await findConfiguredSets(config, install.name);
     const findings = [
       ...sandboxFindings(sandbox),
-      ...(await useFindings(config, install)),
+      ...useFindings(config, useOf(config, there)),
       ...unread(sets),
       ...leftOut(sets, install),
       ...duplicates(sets),
       ...notes(changeWarnings(sets, config.ruleChanges), 'correct the line or take it out'),
-      ...notes(await thresholds(config, install), 'docs/rule-tuning.md describes the policy'),
+      ...notes(
+        thresholdNotes(used.flatMap((name) => there.get(name) ?? [])),
+        'docs/rule-tuning.md describes the policy',
+      ),
     ];
     const nothing = noRules(sets);
     if (nothing !== undefined)
@@ -62,8 +66,7 @@ function sandboxFindings({ missing }: Sandbox): Finding[] {
 }
 
 /** Sets that are to come, or are there and not used. In a cluster, resources may name one that the configuration does not. */
-async function useFindings(config: Config, install: EngineInstall): Promise<Finding[]> {
-  const { loaded, notUsed } = await useOfSets(config, install.name);
+function useFindings(config: Config, { loaded, notUsed }: SetUse): Finding[] {
   const level = followsCluster(config) ? 'info' : 'warning';
   const awaited = config.ruleSets.filter((name) => !loaded.includes(name));
   const toCome = awaited.map((name): Finding => {
@@ -112,11 +115,6 @@ function notes(lines: readonly { line: string; reason: string }[], remedy: strin
   return lines
     .slice(0, MAX_LISTED)
     .map(({ line, reason }) => ({ level: 'warning', subject, message: `${line}: ${reason}`, remedy }));
-}
-
-async function thresholds(config: Config, { name }: EngineInstall): Promise<{ line: string; reason: string }[]> {
-  const { sets, used } = await findConfiguredSets(config, name);
-  return thresholdNotes(used.flatMap((set) => sets.get(set) ?? []));
 }
 
 /** Rules that are loaded, and wait for what only refused ones set. */

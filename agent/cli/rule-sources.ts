@@ -18,9 +18,9 @@ const MAX_NOTES = 5;
 
 /** Where there is nothing else to inspect by, the start waits for the sources, one after the other. */
 export async function bringFirstRules(config: Config, install: EngineInstall, log: Logger): Promise<void> {
-  const { loaded } = await useOfSets(config, install.name);
-  if (loaded.length > 0) return;
-  for (const source of config.ruleSources.filter((each) => config.ruleSets.includes(setOf(each)))) {
+  const sources = config.ruleSources.filter((each) => config.ruleSets.includes(setOf(each)));
+  if (sources.length === 0 || (await useOfSets(config, install.name)).loaded.length > 0) return;
+  for (const source of sources) {
     try {
       const { version: brought, rules } = await updateSource(config, install, source, log);
       log.info({ source: source.name, version: brought, rules }, 'rule source: the first rules are there');

@@ -7,7 +7,7 @@ import type { EngineName } from '../../engine/engine.ts';
 import { errorCode, messageOf } from '../../files/errors.ts';
 import { replaceFile } from '../../files/replace.ts';
 import { sourcesOf, unusedSets } from '../../rulesets/open.ts';
-import { defaultSets, findSets } from '../../rulesets/sets.ts';
+import { defaultSets, findSets, type RuleSet } from '../../rulesets/sets.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { followsCluster } from '../setup.ts';
 
@@ -22,6 +22,10 @@ export async function useOfSets(config: Config, engine: EngineName): Promise<Set
   const sets = await findSets(sourcesOf(config, engine)).catch((error: unknown) => {
     throw new CommandError(messageOf(error));
   });
+  return useOf(config, sets);
+}
+
+export function useOf(config: Config, sets: ReadonlyMap<string, RuleSet>): SetUse {
   return {
     loaded: defaultSets(config.ruleSets, sets).filter((name) => sets.has(name)),
     notUsed: unusedSets(config, sets),
