@@ -8,10 +8,10 @@
  */
 import type { Logger } from 'pino';
 import { messageOf } from '../files/errors.ts';
-import { ApiError, type ApiClient, type ApiList, type ApiObject } from './api.ts';
+import { ApiError, type ApiClient, type ApiObject } from './api.ts';
 import { list, record, text } from './fields.ts';
+import { pagesOf } from './pages.ts';
 
-const PAGE = 500;
 const MAX_PAGES = 20;
 const ASK_MILLIS = 10_000;
 const POOLS_MILLIS = 60_000;
@@ -74,13 +74,10 @@ async function items(
   signal: AbortSignal,
 ): Promise<unknown[]> {
   const found: unknown[] = [];
-  let next: string | undefined;
-  for (let page = 0; page < MAX_PAGES; page++) {
-    const more = next === undefined ? {} : { continue: next };
-    const answer = await client.get<ApiList<ApiObject>>(path, { ...query, limit: PAGE, ...more }, signal);
-    found.push(...answer.items);
-    next = answer.metadata.continue;
-    if (next === undefined || next === '') break;
+  let pages = 0;
+  for await (const page of pagesOf<ApiObject>(client, path, query, signal)) {
+    found.push(...page);
+    if (++pages === MAX_PAGES) break;
   }
   return found;
 }

@@ -1,7 +1,8 @@
 /** A pod, as far as the agent looks at it: what is not here is not kept in memory. */
-import type { ApiClient, ApiList, ApiObject } from './api.ts';
+import type { ApiClient, ApiObject } from './api.ts';
 import { canonicalAddress, list, record, text, texts } from './fields.ts';
 import { NETWORK_STATUS_ANNOTATION, NETWORKS_ANNOTATION, parseNetworkStatus, type PodNetworks } from './networks.ts';
+import { pagesOf } from './pages.ts';
 
 export interface Pod {
   /** `<namespace>/<name>` */
@@ -110,20 +111,10 @@ export function selectorLabels(
   };
 }
 
-const PAGE = 500;
-
 /** All pods of a namespace, page by page. @throws ApiError */
 export async function listPods(client: Pick<ApiClient, 'get'>, namespace: string): Promise<Pod[]> {
   const pods: Pod[] = [];
   const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods`;
-  let token: string | undefined;
-  do {
-    const page: ApiList<ApiPod> = await client.get(path, {
-      limit: PAGE,
-      ...(token === undefined ? {} : { continue: token }),
-    });
-    pods.push(...page.items.map(toPod));
-    token = page.metadata.continue === '' ? undefined : page.metadata.continue;
-  } while (token !== undefined);
+  for await (const items of pagesOf<ApiPod>(client, path)) pods.push(...items.map(toPod));
   return pods;
 }
