@@ -1,23 +1,13 @@
 /** What is told, and counted, of an endpoint's interfaces, with a library that opens what it is told to. */
 import { expect, test } from '@jest/globals';
 import { setImmediate as tick } from 'node:timers/promises';
-import type { CaptureSettings, FromCapture } from '../../agent/capture/protocol.ts';
+import type { FromCapture } from '../../agent/capture/protocol.ts';
 import type { Library, Ring } from '../../agent/capture/ring.ts';
 import { createSession } from '../../agent/capture/session.ts';
 import type { Reading } from '../../agent/capture/turns.ts';
+import { CAPTURE_SETTINGS } from '../support/capture.ts';
 
-const SETTINGS: CaptureSettings = {
-  library: 'native',
-  snaplen: 65_535,
-  ringSize: 1 << 19,
-  maxRingSize: 1 << 19,
-  timeoutMillis: 1,
-  filter: '',
-  queueSize: 1 << 22,
-  promiscuous: false,
-  shunt: false,
-  shuntAfter: 0,
-};
+const SETTINGS = { ...CAPTURE_SETTINGS, library: 'native' as const };
 
 const ring = (ifindex: number): Ring => ({
   link: 1,

@@ -6,27 +6,15 @@ import { setImmediate as tick } from 'node:timers/promises';
 import { pino } from 'pino';
 import {
   zeroCounters,
-  type CaptureSettings,
   type Counters,
   type FromCapture,
   type Seen,
   type ToCapture,
 } from '../../agent/capture/protocol.ts';
 import { superviseCapture, type Capture } from '../../agent/capture/supervisor.ts';
+import { CAPTURE_SETTINGS } from '../support/capture.ts';
 import { poll } from '../support/poll.ts';
 
-const SETTINGS: CaptureSettings = {
-  library: 'auto',
-  snaplen: 65_535,
-  ringSize: 1 << 19,
-  maxRingSize: 1 << 19,
-  timeoutMillis: 1,
-  filter: '',
-  queueSize: 1 << 22,
-  promiscuous: false,
-  shunt: false,
-  shuntAfter: 0,
-};
 /** More than is left as it is. */
 const DEAD_RINGS = 64 << 20;
 const RENEW_MILLIS = 15_000;
@@ -73,7 +61,7 @@ beforeEach(() => {
   processes = [];
   const ignore = (): void => undefined;
   const events = { endpoint: ignore, failed: ignore, outputOpen: ignore, outputClosed: ignore, injected: ignore };
-  capture = superviseCapture(SETTINGS, events, pino({ level: 'silent' }), () => {
+  capture = superviseCapture(CAPTURE_SETTINGS, events, pino({ level: 'silent' }), () => {
     const played = new Played();
     processes.push(played);
     return played as unknown as ChildProcess;

@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createWorkspace, type Workspace } from '../support/agent.ts';
-import { runCli, type CliResult } from '../support/cli.ts';
+import { firedBy, runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
 import { httpConversation, writePcap } from '../support/packets.ts';
 
@@ -32,14 +32,9 @@ describeEngine('suricata', () => {
     writeFileSync(path, text);
     return path;
   };
-  const run = (command: string[], ...args: string[]): Promise<CliResult> =>
-    runCli([...command, '-e', 'suricata', '--rule-sets', '', ...args]);
-  const fired = async (...args: string[]): Promise<string[]> => {
-    const { stdout } = await run(['rules', 'test', '--pcap', pcap], '-o', 'json', ...args);
-    return (JSON.parse(stdout) as { fired: { signature: string }[] }).fired
-      .map(({ signature }) => signature)
-      .toSorted();
-  };
+  const given = ['-e', 'suricata', '--rule-sets', ''];
+  const run = (command: string[], ...args: string[]): Promise<CliResult> => runCli([...command, ...given, ...args]);
+  const fired = (...args: string[]): Promise<string[]> => firedBy(['--pcap', pcap, ...given, ...args]);
   beforeAll(() => {
     workspace = createWorkspace();
     pcap = join(workspace.directory, 'http.pcap');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { ShownRule } from '../../agent/cli/rules/show.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { MARKER, type Workspace } from '../support/agent.ts';
-import { runCli, type CliResult } from '../support/cli.ts';
+import { firedBy, runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
 import { shareWorkspace } from '../support/live.ts';
 import { tcpConversation, writePcap } from '../support/packets.ts';
@@ -22,13 +22,12 @@ for (const engine of ['snort', 'suricata'] as const) {
       writeFileSync(path, bytes);
       return path;
     };
-    const run = (command: string[], rules: string[], ...args: string[]): Promise<CliResult> =>
-      runCli([...command, '-e', engine, '--rule-sets', '', ...rules.flatMap((path) => ['--rules', path]), ...args]);
-    const fired = async (...rules: string[]): Promise<string[]> => {
-      const { stdout } = await run(['rules', 'test', '--pcap', pcap], rules, '-o', 'json');
-      const found = JSON.parse(stdout) as { fired: { signature: string }[] };
-      return found.fired.map(({ signature }) => signature).toSorted();
+    const given = (rules: string[]): string[] => {
+      return ['-e', engine, '--rule-sets', '', ...rules.flatMap((path) => ['--rules', path])];
     };
+    const run = (command: string[], rules: string[], ...args: string[]): Promise<CliResult> =>
+      runCli([...command, ...given(rules), ...args]);
+    const fired = (...rules: string[]): Promise<string[]> => firedBy(['--pcap', pcap, ...given(rules)]);
     shareWorkspace((made) => {
       workspace = made;
       const frames = tcpConversation({ exchange: [{ from: 'client', data: `${MARKER} café` }] });

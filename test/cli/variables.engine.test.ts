@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { createWorkspace, MARKER, type Workspace } from '../support/agent.ts';
-import { runCli, type CliResult } from '../support/cli.ts';
+import { firedBy, runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
 import { tcpConversation, writePcap } from '../support/packets.ts';
 
@@ -32,14 +32,11 @@ for (const engine of ['snort', 'suricata'] as const) {
       writeFileSync(path, bytes);
       return path;
     };
+    const given = (rules: string): string[] => ['-e', engine, '--rule-sets', '', '--rules', rules];
     const run = (command: string[], rules: string, ...args: string[]): Promise<CliResult> =>
-      runCli([...command, '-e', engine, '--rule-sets', '', '--rules', rules, ...args]);
-    const fired = async (rules: string, ...args: string[]): Promise<string[]> => {
-      const { stdout } = await run(['rules', 'test', '--pcap', pcap], rules, '-o', 'json', ...args);
-      return (JSON.parse(stdout) as { fired: { signature: string }[] }).fired
-        .map(({ signature }) => signature)
-        .toSorted();
-    };
+      runCli([...command, ...given(rules), ...args]);
+    const fired = (rules: string, ...args: string[]): Promise<string[]> =>
+      firedBy(['--pcap', pcap, ...given(rules), ...args]);
     beforeAll(() => {
       workspace = createWorkspace();
       const frames = tcpConversation({

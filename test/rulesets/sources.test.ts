@@ -1,7 +1,7 @@
 /** Sources of the configuration against a server that does what servers do, with a secret that must be nowhere. */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -21,6 +21,7 @@ import {
   type UpdateResult,
 } from '../../agent/rulesets/update.ts';
 import { createAuthority } from '../support/certificates.ts';
+import { serveLoopback, type Loopback } from '../support/loopback.ts';
 
 const SECRET = 'hunter/two+ok';
 const rules = (...sids: number[]): string =>
@@ -30,7 +31,7 @@ const sha256 = (text: string): string => createHash('sha256').update(text).diges
 type Answer = (response: ServerResponse, asked: IncomingMessage) => void;
 
 let directory: string;
-let server: Server;
+let server: Loopback;
 let base: string;
 let answer: Answer;
 let asked: IncomingMessage[];
@@ -38,17 +39,13 @@ let asked: IncomingMessage[];
 let said: string[];
 
 beforeAll(async () => {
-  server = createServer((message, response) => {
+  server = await serveLoopback((message, response) => {
     asked.push(message);
     answer(response, message);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  ({ base } = server);
 });
-afterAll(() => {
-  server.closeAllConnections();
-  server.close();
-});
+afterAll(() => server.close());
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'sources-'));
   writeFileSync(join(directory, 'code'), `${SECRET}\n`);

@@ -24,6 +24,7 @@ import {
   type UpdateOptions,
   type UpdateResult,
 } from '../../agent/rulesets/update.ts';
+import { serveLoopback, type Loopback } from '../support/loopback.ts';
 
 const rules = (...sids: number[]): string =>
   sids.map((sid) => `alert tcp any any -> any any ( msg:"rule"; sid:${sid}; )\n`).join('');
@@ -39,27 +40,23 @@ async function tarball(entries: (Partial<Header> & { name: string; text?: string
 }
 
 let directory: string;
-let server: Server;
+let server: Loopback;
 let base: string;
 /** By path; what is not there is 404. */
 const answers = new Map<string, Buffer | string | ((response: ServerResponse) => void)>();
 const asked: string[] = [];
 
 beforeAll(async () => {
-  server = createServer(({ url = '' }, response) => {
+  server = await serveLoopback(({ url = '' }, response) => {
     asked.push(url);
     const answer = answers.get(url);
     if (answer === undefined) response.writeHead(404).end('<html>not here</html>');
     else if (typeof answer === 'function') answer(response);
     else response.writeHead(200, { 'content-length': Buffer.byteLength(answer) }).end(answer);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  ({ base } = server);
 });
-afterAll(() => {
-  server.closeAllConnections();
-  server.close();
-});
+afterAll(() => server.close());
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'update-'));
   answers.clear();

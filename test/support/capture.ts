@@ -2,6 +2,21 @@
 import { createArena } from '../../agent/capture/arena.ts';
 import { RECORD_HEADER, writeRecordHeader } from '../../agent/capture/frame.ts';
 import type { Output } from '../../agent/capture/output.ts';
+import type { CaptureSettings } from '../../agent/capture/protocol.ts';
+
+/** Small rings, nothing kept from the engine. */
+export const CAPTURE_SETTINGS: CaptureSettings = {
+  library: 'auto',
+  snaplen: 65_535,
+  ringSize: 1 << 19,
+  maxRingSize: 1 << 19,
+  timeoutMillis: 1,
+  filter: '',
+  queueSize: 1 << 22,
+  promiscuous: false,
+  shunt: false,
+  shuntAfter: 0,
+};
 
 export interface FakeOutput extends Output {
   isOpen: boolean;

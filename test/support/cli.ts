@@ -29,3 +29,10 @@ export async function runCli(
   const code = await new Promise<number | null>((resolve) => child.once('close', resolve));
   return { code, stdout, stderr };
 }
+
+/** What `rules test` says that fired, by its other arguments: signatures, sorted. */
+export async function firedBy(args: string[]): Promise<string[]> {
+  const { stdout } = await runCli(['rules', 'test', '-o', 'json', ...args]);
+  const { fired } = JSON.parse(stdout) as { fired: { signature: string }[] };
+  return fired.map(({ signature }) => signature).toSorted();
+}

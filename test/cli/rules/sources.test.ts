@@ -1,20 +1,20 @@
 /** `rules update`, `rollback` and `diff` with sources of the configuration, as a user runs them; without an engine. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import type { ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ShownDiff } from '../../../agent/cli/rules/diff.ts';
 import { segmentPath } from '../../../agent/journal/segment.ts';
 import { runCli, type CliResult } from '../../support/cli.ts';
+import { serveLoopback, type Loopback } from '../../support/loopback.ts';
 
 const SECRET = 'oink-code-of-mine';
 const rule = (sid: number, rev = 1): string =>
   `alert tcp any any -> any any (msg:"rule ${sid}"; classtype:trojan-activity; sid:${sid}; rev:${rev};)\n`;
 
 let directory: string;
-let server: Server;
+let server: Loopback;
 /** By path; what is not there is 404. */
 const answers = new Map<string, string | ((response: ServerResponse) => void)>();
 /** All that any command has said. */
@@ -25,24 +25,22 @@ const inUse = (set: string): string => readlinkSync(at(`rules/${set}`));
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), 'cli-sources-'));
-  server = createServer(({ url = '' }, response) => {
+  server = await serveLoopback(({ url = '' }, response) => {
     const answer = answers.get(url);
     if (answer === undefined) response.writeHead(404).end();
     else if (typeof answer === 'string') response.end(answer);
     else answer(response);
   });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   writeFileSync(at('code'), `${SECRET}\n`);
   writeFileSync(at('b.rules'), rule(11));
 });
 afterAll(() => {
-  server.closeAllConnections();
   server.close();
   rmSync(directory, { recursive: true, force: true });
 });
 
 beforeEach(() => {
-  const base = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const { base } = server;
   writeFileSync(
     at('agent.yaml'),
     `# an agent
