@@ -2,7 +2,7 @@
 import { appendFileSync, rmSync } from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
 import type { EngineInstall } from '../agent/engine/engine.ts';
-import { createWorkspace, type Workspace } from '../test/support/agent.ts';
+import { createWorkspace, runAgent as runForTest, type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import { openLab, type Lab } from '../scripts/lab.ts';
 import { DEEP_RULE, HELLO_RULE } from './traffic.ts';
 
@@ -106,6 +106,11 @@ export function watch(child: ChildProcess): Promise<Exit> {
       resolve({ code, signal });
     });
   });
+}
+
+/** Starts the agent as users do, with rings of the default size where `config` says nothing: a test's are larger. */
+export function runAgent(options: Parameters<typeof runForTest>[0]): Promise<RunningAgent> {
+  return runForTest({ ...options, config: { capture: {}, ...options.config } });
 }
 
 /** @throws Error that says what took too long. */

@@ -11,11 +11,22 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { EngineName } from '../agent/engine/engine.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { payloadOf, runAgent, type Workspace } from '../test/support/agent.ts';
+import { payloadOf, type Workspace } from '../test/support/agent.ts';
 import { writePcap } from '../test/support/packets.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { prepareAlone, RING_MEGABYTES, RULE_SETS } from './alone.ts';
-import { fixed, grouped, median, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import {
+  fixed,
+  grouped,
+  median,
+  runAgent,
+  watch,
+  withLab,
+  withWorkspace,
+  within,
+  type Result,
+  type Setting,
+} from './bench.ts';
 import { cpuByName, cpuSeconds } from './processes.ts';
 import { END, EXPECTED_SIDS, expectedAlerts, markerPacket, writeTraffic, type Mix, type Traffic } from './traffic.ts';
 

@@ -13,11 +13,22 @@ import { stringify } from 'yaml';
 import type { EeEvent } from '../agent/events/event.ts';
 import { openJournal, type EventLine } from '../agent/journal/journal.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { runAgent, type Workspace } from '../test/support/agent.ts';
+import { type Workspace } from '../test/support/agent.ts';
 import { freePort, startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Figure, type Setting } from './bench.ts';
+import {
+  fixed,
+  grouped,
+  quantile,
+  runAgent,
+  watch,
+  withLab,
+  withWorkspace,
+  within,
+  type Figure,
+  type Setting,
+} from './bench.ts';
 
 const BACKLOG = { full: 1_000_000, quick: 20_000 };
 /** Events of one append. */

@@ -6,11 +6,21 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { startControlPlane, type ControlPlane } from '../scripts/control-plane.ts';
 import type { Lab } from '../scripts/lab.ts';
-import { runAgent, type RunningAgent, type Workspace } from '../test/support/agent.ts';
+import { type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import type { ChurnedPod } from '../test/support/pod-churn.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, quantile, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import {
+  fixed,
+  quantile,
+  runAgent,
+  watch,
+  withLab,
+  withWorkspace,
+  within,
+  type Result,
+  type Setting,
+} from './bench.ts';
 import { cpuSeconds, memoryByName } from './processes.ts';
 
 const NODE = 'bench-node';

@@ -2,10 +2,21 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { MARKER, payloadOf, runAgent, type Workspace } from '../test/support/agent.ts';
+import { MARKER, payloadOf, type Workspace } from '../test/support/agent.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import {
+  fixed,
+  grouped,
+  quantile,
+  runAgent,
+  watch,
+  withLab,
+  withWorkspace,
+  within,
+  type Result,
+  type Setting,
+} from './bench.ts';
 
 const COUNT = { full: 500, quick: 50 };
 /** Milliseconds between two, and datagrams a second besides. */

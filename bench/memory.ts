@@ -1,9 +1,8 @@
 /** Memory of all of the agent's processes with few and with many endpoints. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { runAgent } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, median, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import { fixed, median, runAgent, watch, withLab, withWorkspace, within, type Result, type Setting } from './bench.ts';
 import { cpuSeconds, memoryByName, type Memory } from './processes.ts';
 
 const COUNTS = [1, 20, 100];

@@ -5,11 +5,22 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Snapshot } from '../agent/observe/snapshot.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
-import { runAgent, type RunningAgent, type Workspace } from '../test/support/agent.ts';
+import { type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import { tcpConversation, writePcap } from '../test/support/packets.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, quantile, watch, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import {
+  fixed,
+  grouped,
+  quantile,
+  runAgent,
+  watch,
+  withLab,
+  withWorkspace,
+  within,
+  type Result,
+  type Setting,
+} from './bench.ts';
 import { cpuSeconds } from './processes.ts';
 
 const SIZES = {

@@ -6,9 +6,19 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab } from '../scripts/lab.ts';
-import { runAgent, type RunningAgent, type Workspace } from '../test/support/agent.ts';
+import { type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, median, quantile, within, withLab, withWorkspace, type Result, type Setting } from './bench.ts';
+import {
+  fixed,
+  median,
+  quantile,
+  runAgent,
+  withLab,
+  withWorkspace,
+  within,
+  type Result,
+  type Setting,
+} from './bench.ts';
 import { memoryByName } from './processes.ts';
 
 const SWAPS = 10;
