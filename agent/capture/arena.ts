@@ -5,7 +5,7 @@
  * FIFO has read it: a FIFO that was given pages shows whatever is in them when it is read. Positions in the stream are
  * counted from 0, in bytes.
  */
-import { RECORD_HEADER } from './frame.ts';
+import { RECORD_HEADER } from './record.ts';
 
 /** Pieces are released whole, so they are kept small. */
 const MERGED_BYTES = 64 * 1024;

@@ -11,7 +11,7 @@
  * the endpoint's addresses nothing is known.
  */
 import { addressBytes } from '../endpoints/address.ts';
-import { restOffset, type LinkType } from './frame.ts';
+import { restOffset, type LinkType } from './frame/link.ts';
 import type { Counters } from './protocol.ts';
 
 export interface Directions {

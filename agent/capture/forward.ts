@@ -5,7 +5,9 @@
  */
 import { createOverlap, createTail, joinCuts, type Cut, type Overlap, type Tail } from './cut.ts';
 import type { Directions } from './directions.ts';
-import { GROWTH, linkTypeFromDlt, RECORD_HEADER, tagFrame, writeRecordHeader, type LinkType } from './frame.ts';
+import { GROWTH, tagFrame } from './frame.ts';
+import { linkTypeFromDlt, type LinkType } from './frame/link.ts';
+import { RECORD_HEADER, writeRecordHeader } from './record.ts';
 import type { Output } from './output.ts';
 import type { Counters } from './protocol.ts';
 import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';

@@ -4,7 +4,7 @@
  * a crash in libpcap leaves the agent alive.
  */
 import { createForwarder } from './forward.ts';
-import { linkTypeFromDlt } from './frame.ts';
+import { linkTypeFromDlt } from './frame/link.ts';
 import { interfaceCounters, type InterfaceCounters } from './interfaces.ts';
 import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';

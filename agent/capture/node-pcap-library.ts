@@ -22,7 +22,8 @@ import type { PcapSession } from 'pcap';
 import { messageOf } from '../files/errors.ts';
 import { whyNotLoaded } from '../native.ts';
 import { interfaceState } from './interfaces.ts';
-import { linkTypeNumber, RECORD_HEADER } from './frame.ts';
+import { linkTypeNumber } from './frame/link.ts';
+import { RECORD_HEADER } from './record.ts';
 import { filterOn, type Library, type LibraryOptions, type OpenOptions, type Ring, type Statistics } from './ring.ts';
 
 /** What is put aside of a ring: so much is always held until it is read. */

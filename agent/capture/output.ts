@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errorCode } from '../files/errors.ts';
 import { FIFO_BYTES, type Native } from '../native.ts';
 import { createArena, type Arena } from './arena.ts';
-import { pcapFileHeader, RECORD_HEADER } from './frame.ts';
+import { pcapFileHeader, RECORD_HEADER } from './record.ts';
 import { createRecordOwners, type Ranges, type RecordOwners } from './record-owners.ts';
 
 /** Beside what a FIFO holds: what is filled in one go, and what was not written yet. */

@@ -1,5 +1,6 @@
 /** Frames that are the agent's own. They have a VLAN id that no endpoint leases, and are in no endpoint's counters. */
-import { GROWTH, RECORD_HEADER, tagFrame, writeRecordHeader } from './frame.ts';
+import { GROWTH, tagFrame } from './frame.ts';
+import { RECORD_HEADER, writeRecordHeader } from './record.ts';
 import type { Accepted, Output } from './output.ts';
 
 const OWN_VLAN = 4094;

@@ -8,7 +8,7 @@
  * in it: so a little of each is read ahead even when the engine has to read first.
  */
 import type { Forwarder, Origin } from './forward.ts';
-import { RECORD_HEADER } from './frame.ts';
+import { RECORD_HEADER } from './record.ts';
 import type { Output } from './output.ts';
 import type { Ring } from './ring.ts';
 

@@ -5,16 +5,9 @@
  * Memory is bounded: when the engine reads more slowly than the file is read, reading waits.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  etherFrame,
-  etherGrowth,
-  GROWTH,
-  linkTypeFromDlt,
-  MAX_RECORD_BYTES,
-  RECORD_HEADER,
-  tagFrame,
-  writeRecordHeader,
-} from '../capture/frame.ts';
+import { etherFrame, etherGrowth, GROWTH, tagFrame } from '../capture/frame.ts';
+import { linkTypeFromDlt } from '../capture/frame/link.ts';
+import { MAX_RECORD_BYTES, RECORD_HEADER, writeRecordHeader } from '../capture/record.ts';
 import { createOutput, type Output } from '../capture/output.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import { MAGIC_BYTES } from '../files/magic.ts';

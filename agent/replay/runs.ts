@@ -7,7 +7,8 @@
  * for each of them: each file has a VLAN id of its own there.
  */
 import { stat } from 'node:fs/promises';
-import { GROWTH, linkTypeFromDlt, tagFrame, type Found } from '../capture/frame.ts';
+import { GROWTH, tagFrame, type Found } from '../capture/frame.ts';
+import { linkTypeFromDlt } from '../capture/frame/link.ts';
 import { readChunks } from './chunks.ts';
 import { STDIN } from './head.ts';
 import { createPcapParser, MAX_CAPTURED_BYTES, type OnPacket } from './pcap-file.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import { createArena, type Arena } from '../../agent/capture/arena.ts';
-import { RECORD_HEADER } from '../../agent/capture/frame.ts';
+import { RECORD_HEADER } from '../../agent/capture/record.ts';
 
 const create = (size: number): Arena => createArena(Buffer.alloc(size));
 

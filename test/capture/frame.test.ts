@@ -1,20 +1,9 @@
 import { describe, expect, test } from '@jest/globals';
 import { array, assert, constantFrom, integer, nat, property, tuple, uint8Array } from 'fast-check';
-import {
-  GROWTH,
-  linkTypeFromDlt,
-  linkTypeNumber,
-  etherFrame,
-  etherGrowth,
-  MAX_FRAME_BYTES,
-  pcapFileHeader,
-  RECORD_HEADER,
-  tagFrame,
-  writeRecordHeader,
-  WITHIN,
-  type Found,
-  type LinkType,
-} from '../../agent/capture/frame.ts';
+import { GROWTH, etherFrame, etherGrowth, MAX_FRAME_BYTES, tagFrame, type Found } from '../../agent/capture/frame.ts';
+import { linkTypeFromDlt, linkTypeNumber, type LinkType } from '../../agent/capture/frame/link.ts';
+import { WITHIN } from '../../agent/capture/frame/walk.ts';
+import { pcapFileHeader, RECORD_HEADER, writeRecordHeader } from '../../agent/capture/record.ts';
 import {
   ethernet,
   ETHERTYPE,

@@ -5,14 +5,8 @@ import { closeSync, constants, mkdtempSync, openSync, readSync, rmSync, symlinkS
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  GROWTH,
-  MAX_FRAME_BYTES,
-  pcapFileHeader,
-  RECORD_HEADER,
-  tagFrame,
-  writeRecordHeader,
-} from '../../agent/capture/frame.ts';
+import { GROWTH, MAX_FRAME_BYTES, tagFrame } from '../../agent/capture/frame.ts';
+import { pcapFileHeader, RECORD_HEADER, writeRecordHeader } from '../../agent/capture/record.ts';
 import { createOutput, type Accepted, type Output } from '../../agent/capture/output.ts';
 import { createPcapParser, type PcapOutcome } from '../../agent/replay/pcap-file.ts';
 import { native, whyNoNative } from '../support/native.ts';

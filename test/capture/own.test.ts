@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { FIRST_FRAME, udpFrame, writeOwn } from '../../agent/capture/own.ts';
 import { createPcapParser } from '../../agent/replay/pcap-file.ts';
-import { pcapFileHeader } from '../../agent/capture/frame.ts';
+import { pcapFileHeader } from '../../agent/capture/record.ts';
 import { createFakeOutput } from '../support/capture.ts';
 import { checksum, ethernet, udpPacket } from '../support/packets.ts';
 

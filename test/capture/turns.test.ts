@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { setImmediate as tick, setTimeout as sleep } from 'node:timers/promises';
 import { createForwarder, createOrigin } from '../../agent/capture/forward.ts';
-import { RECORD_HEADER } from '../../agent/capture/frame.ts';
+import { RECORD_HEADER } from '../../agent/capture/record.ts';
 import { zeroCounters } from '../../agent/capture/protocol.ts';
 import type { Ring } from '../../agent/capture/ring.ts';
 import { createTurns, type Reading, type Turns } from '../../agent/capture/turns.ts';

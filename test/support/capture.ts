@@ -1,6 +1,6 @@
 /** Parts of the capture for tests: an output whose FIFO is a list, and frames as a source puts them into the arena. */
 import { createArena } from '../../agent/capture/arena.ts';
-import { RECORD_HEADER, writeRecordHeader } from '../../agent/capture/frame.ts';
+import { RECORD_HEADER, writeRecordHeader } from '../../agent/capture/record.ts';
 import type { Output } from '../../agent/capture/output.ts';
 import type { CaptureSettings } from '../../agent/capture/protocol.ts';
 

@@ -5,7 +5,7 @@
  */
 import { closeSync, constants as fs, openSync, readSync } from 'node:fs';
 import { constants as os } from 'node:os';
-import { RECORD_HEADER } from '../../agent/capture/frame.ts';
+import { RECORD_HEADER } from '../../agent/capture/record.ts';
 import type { Native } from '../../agent/native.ts';
 import { seeded } from './random.ts';
 

@@ -5,7 +5,7 @@
  *
  * Not looked at are the 8 bytes behind the sequence number: initialisation vectors may count up.
  */
-import { byteAt, int32, uint16 } from './bytes.ts';
+import { byteAt, int32, uint16 } from '../bytes.ts';
 import { ESP_WORDS, type Direction } from './flow.ts';
 
 export const ESP_PORT = 4500;

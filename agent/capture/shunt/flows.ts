@@ -12,7 +12,7 @@
  * In a full bucket, the endpoint that has most of it loses its least recent flow: a pod with many flows loses its own.
  */
 import { randomFillSync } from 'node:crypto';
-import { int32, uint16 } from './bytes.ts';
+import { int32, uint16 } from '../bytes.ts';
 import { createFlow, type Flow } from './flow.ts';
 import { ESP, type Packet } from './packet.ts';
 

@@ -8,7 +8,7 @@
  * Linux puts in front of TCP for frames of more than 64 KB, RFC 2675), headers that are cut off or contradict each
  * other. Of a TCP segment that is truncated, or a datagram's first fragment, the headers are read and `whole` is false.
  */
-import { byteAt, int32, putInt32, putUint16, uint16 } from './bytes.ts';
+import { byteAt, int32, putInt32, putUint16, uint16 } from '../bytes.ts';
 
 export const TCP = 6;
 export const UDP = 17;

@@ -4,7 +4,7 @@
  * A datagram that begins with a long header is forwarded, whatever follows in it. After a change of addresses a
  * connection is not known.
  */
-import { byteAt, int32 } from './bytes.ts';
+import { byteAt, int32 } from '../bytes.ts';
 import { FOLLOWING, refuse, WAITING, type Direction, type Flow } from './flow.ts';
 
 /** RFC 9000, 14.1: a datagram with an Initial packet has at least so many bytes. */

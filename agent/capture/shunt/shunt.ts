@@ -15,7 +15,7 @@
  * Not promised: a flow whose place in the table another one took is forwarded as it is; if bytes had been taken out of
  * it, the engine sees a gap. Packets inside tunnels are not looked at.
  */
-import { int32, putInt32, byteAt, uint16 } from './bytes.ts';
+import { int32, putInt32, byteAt, uint16 } from '../bytes.ts';
 import {
   countCiphertext,
   FOLLOWING,

@@ -4,7 +4,7 @@
  * Strict: what is no key exchange of version 2 is not followed. Nor is a server that writes lines before its version,
  * nor one that says the random bytes of the client: it repeats what it is told.
  */
-import { byteAt, int32 } from './bytes.ts';
+import { byteAt, int32 } from '../bytes.ts';
 import { LOST, type Direction, type Flow } from './flow.ts';
 
 /** Length of 4 bytes, length of the padding, message number, and 4 bytes of the message. */

@@ -10,7 +10,7 @@
  * What follows a gap with a unit's header in it is not known; from then on the direction is forwarded, until a segment
  * shows where records begin.
  */
-import { byteAt } from './bytes.ts';
+import { byteAt } from '../bytes.ts';
 import { ADRIFT, countCiphertext, FOLLOWING, LOST, SSH, TLS, WAITING, type Direction, type Flow } from './flow.ts';
 import { FIN, URG, type Packet } from './packet.ts';
 import { keptFrom, takenFrom, takeOut } from './ranges.ts';

@@ -5,7 +5,7 @@
  * at, and 32 bytes below 0x80 in a row come once in 2^32 times. Not recognised: clear text that has other bytes among
  * the first ones, such as what is compressed, and other alphabets in UTF-8.
  */
-import { byteAt } from './bytes.ts';
+import { byteAt } from '../bytes.ts';
 import type { Direction } from './flow.ts';
 
 /** Where a unit begins, and where a wrong answer would cut a unit in two. */

@@ -4,7 +4,7 @@
  * A handshake was seen whole when both hellos were, and in TLS 1.2 and before the ChangeCipherSpec of both. TLS 1.3
  * encrypts the rest of its handshake in records of type 23. A cipher suite without encryption is not followed.
  */
-import { byteAt, int32, uint16 } from './bytes.ts';
+import { byteAt, int32, uint16 } from '../bytes.ts';
 import { FOLLOWING, isUncut, LOST, WAITING, type Direction, type Flow } from './flow.ts';
 import { AT_BEGINNING, looksClear } from './text.ts';
 

@@ -3,7 +3,7 @@
  * indices that the two chose. Who repeats what it is told begins like its peer, or has its peer answer first: such a flow
  * is refused, and so is one that both begin at once.
  */
-import { byteAt, int32 } from './bytes.ts';
+import { byteAt, int32 } from '../bytes.ts';
 import { FOLLOWING, refuse, WAITING, type Direction, type Flow } from './flow.ts';
 
 const INITIATION = 0x0100_0000;
