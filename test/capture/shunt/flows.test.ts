@@ -1,5 +1,5 @@
 import { expect, test } from '@jest/globals';
-import { createFlowTable } from '../../../agent/capture/shunt/flows.ts';
+import { createFlowTable, findFlow, forgetFlows, insertFlow } from '../../../agent/capture/shunt/flows.ts';
 import { createPacket, read } from '../../../agent/capture/shunt/packet.ts';
 import { tcpPacket } from '../../support/packets.ts';
 
@@ -19,14 +19,16 @@ test('10,000 flows have their places in a table for 32,768, in both directions, 
   const numbers = Array.from({ length: 10_000 }, (_, index) => index);
   const flows = numbers.map((number) => {
     const bytes = bytesOf(number);
-    return table.find(bytes, packet, vlanOf(number)) ?? table.insert(bytes, packet, vlanOf(number));
+    return findFlow(table, bytes, packet, vlanOf(number)) ?? insertFlow(table, bytes, packet, vlanOf(number));
   });
   const found = (): number[] =>
-    numbers.filter((number) => table.find(bytesOf(number, true), packet, vlanOf(number)) === flows[number]);
+    numbers.filter((number) => findFlow(table, bytesOf(number, true), packet, vlanOf(number)) === flows[number]);
   expect(new Set(flows).size).toBeGreaterThan(9_990);
   expect(found().length).toBeGreaterThan(9_990);
-  expect(numbers.filter((number) => table.find(bytesOf(number), packet, 3 - vlanOf(number)) !== undefined)).toEqual([]);
-  table.forget(1);
+  expect(
+    numbers.filter((number) => findFlow(table, bytesOf(number), packet, 3 - vlanOf(number)) !== undefined),
+  ).toEqual([]);
+  forgetFlows(table, 1);
   const left = found();
   expect(left.every((number) => number % 2 === 1)).toBe(true);
   expect(left.length).toBeGreaterThan(4_990);

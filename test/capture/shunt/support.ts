@@ -1,12 +1,7 @@
 /** A shunt over frames, and the streams that an engine makes of what comes out of it. */
 import { expect } from '@jest/globals';
-import {
-  createShunt,
-  SHUNT_PROTOCOLS,
-  type Shunt,
-  type ShuntSettings,
-  type Verdict,
-} from '../../../agent/capture/shunt/shunt.ts';
+import { createShunt, SHUNT_PROTOCOLS, type Shunt, type ShuntSettings } from '../../../agent/capture/shunt/shunt.ts';
+import type { Verdict } from '../../../agent/capture/shunt/state.ts';
 import { DEFAULT_START_MICROS, ethernet, tcpPacket, type Frame, type TcpOptions } from '../../support/packets.ts';
 
 export const VLAN = 7;
