@@ -60,107 +60,125 @@ export function keepTail(origin: Origin, lastTime: number): Tail {
   return origin.tail;
 }
 
+interface State {
+  readonly output: Output;
+  /** undefined: all that an engine reads is forwarded. */
+  readonly shunt: Shunt | undefined;
+  /** The arena's. */
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  /** Of the piece that is being made. */
+  begin: number;
+  end: number;
+  records: number;
+}
+
 /** @param shunt undefined: all that an engine reads is forwarded. */
 export function createForwarder(output: Output, shunt: Shunt | undefined): Forwarder {
-  const { arena } = output;
-  const { bytes, view } = arena;
-  /** Of the piece that is being made. */
-  let begin = 0;
-  let end = 0;
-  let records = 0;
+  const { bytes, view } = output.arena;
+  const state: State = { output, shunt, bytes, view, begin: 0, end: 0, records: 0 };
+  return { forward: (origin, from, to) => forward(state, origin, from, to) };
+}
 
-  function forward(origin: Origin, from: number, to: number): void {
-    const { marks, room } = origin;
-    const { counters } = marks;
-    begin = end = from;
-    records = 0;
-    for (let at = from; at < to;) {
-      const captured = view.getUint32(at + 8, true);
-      const length = view.getUint32(at + 12, true);
-      const start = at + RECORD_HEADER + room;
-      const next = start + captured;
-      if (isNew(origin, at, start, captured)) {
-        counters.receivedBytes += length;
-        if (captured < length) counters.truncated++;
-        forwardFrame(origin, at, start, captured, length);
-      } else {
-        counters.received--;
+function forward(state: State, origin: Origin, from: number, to: number): void {
+  const { view } = state;
+  const { marks, room } = origin;
+  const { counters } = marks;
+  state.begin = state.end = from;
+  state.records = 0;
+  for (let at = from; at < to;) {
+    const captured = view.getUint32(at + 8, true);
+    const length = view.getUint32(at + 12, true);
+    const start = at + RECORD_HEADER + room;
+    const next = start + captured;
+    if (isNew(state, origin, at, start, captured)) {
+      counters.receivedBytes += length;
+      if (captured < length) counters.truncated++;
+      forwardFrame(state, origin, at, start, captured, length);
+    } else {
+      counters.received--;
+    }
+    at = next;
+  }
+  finish(state);
+}
+
+function isNew({ bytes, view }: State, origin: Origin, at: number, start: number, captured: number): boolean {
+  if (origin.overlap === undefined && origin.tail === undefined) return true;
+  const time = view.getUint32(at, true) * 1e6 + view.getUint32(at + 4, true);
+  const frame = bytes.subarray(start, start + captured);
+  if (origin.overlap !== undefined) {
+    if (time > origin.overlap.end) origin.overlap = undefined;
+    else if (origin.overlap.has(time, frame, captured)) return false;
+  }
+  origin.tail?.add(time, frame, captured);
+  return true;
+}
+
+function forwardFrame(
+  state: State,
+  { marks, link }: Origin,
+  at: number,
+  frame: number,
+  size: number,
+  original: number,
+): void {
+  const { output, shunt, bytes, view } = state;
+  const { counters, vlan, directions } = marks;
+  if (link === undefined) return void counters.unsupported++;
+  if (directions?.curious === true) directions.look(bytes, frame, size, link);
+  if (!output.isOpen) return void counters.droppedEngineDown++;
+  const seconds = view.getUint32(at, true);
+  const micros = view.getUint32(at + 4, true);
+  let start = frame;
+  let captured = size;
+  let length = original;
+  const ip = shunt === undefined ? -1 : ipOffset(view, link, frame, size);
+  if (shunt !== undefined && ip >= 0) {
+    const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
+    if (verdict !== 'forward') {
+      const names = SHUNT_COUNTERS[shunt.protocol];
+      if (names !== undefined) {
+        counters[names.packets]++;
+        counters[names.bytes] += shunt.bytes;
       }
-      at = next;
+      if (verdict === 'shunted') return void counters.shunted++;
+      ({ start, captured, length } = shunt);
     }
-    finish();
   }
+  const tagged = tagFrame(bytes, start, captured, link, vlan);
+  if (tagged < 0) return void counters.unsupported++;
+  counters.forwarded++;
+  counters.forwardedBytes += length;
+  const added = start - tagged;
+  add(state, tagged - RECORD_HEADER, captured + added, seconds, micros, length + added);
+}
 
-  function isNew(origin: Origin, at: number, start: number, captured: number): boolean {
-    if (origin.overlap === undefined && origin.tail === undefined) return true;
-    const time = view.getUint32(at, true) * 1e6 + view.getUint32(at + 4, true);
-    const frame = bytes.subarray(start, start + captured);
-    if (origin.overlap !== undefined) {
-      if (time > origin.overlap.end) origin.overlap = undefined;
-      else if (origin.overlap.has(time, frame, captured)) return false;
-    }
-    origin.tail?.add(time, frame, captured);
-    return true;
+function ipOffset(view: DataView, link: LinkType, start: number, captured: number): number {
+  if (link === 'raw') return 0;
+  if (link !== 'ethernet' || captured < 34) return -1;
+  const type = view.getUint16(start + 12);
+  return type === 0x0800 || type === 0x86dd ? 14 : -1;
+}
+
+/** A frame that is tagged, with room for its record's header at `at`. */
+function add(state: State, at: number, captured: number, seconds: number, micros: number, length: number): void {
+  const { bytes, view, end } = state;
+  const size = RECORD_HEADER + captured;
+  let record = at;
+  if (at !== end && state.records > 0 && size > MOVED_BYTES) finish(state);
+  if (state.records === 0) {
+    state.begin = at;
+  } else if (at !== end) {
+    bytes.copyWithin(end + RECORD_HEADER, at + RECORD_HEADER, at + size);
+    record = end;
   }
+  writeRecordHeader(view, record, seconds, micros, captured, Math.max(captured, length));
+  state.end = record + size;
+  state.records++;
+}
 
-  function forwardFrame({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
-    const { counters, vlan, directions } = marks;
-    if (link === undefined) return void counters.unsupported++;
-    if (directions?.curious === true) directions.look(bytes, frame, size, link);
-    if (!output.isOpen) return void counters.droppedEngineDown++;
-    const seconds = view.getUint32(at, true);
-    const micros = view.getUint32(at + 4, true);
-    let start = frame;
-    let captured = size;
-    let length = original;
-    const ip = shunt === undefined ? -1 : ipOffset(link, frame, size);
-    if (shunt !== undefined && ip >= 0) {
-      const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
-      if (verdict !== 'forward') {
-        const names = SHUNT_COUNTERS[shunt.protocol];
-        if (names !== undefined) {
-          counters[names.packets]++;
-          counters[names.bytes] += shunt.bytes;
-        }
-        if (verdict === 'shunted') return void counters.shunted++;
-        ({ start, captured, length } = shunt);
-      }
-    }
-    const tagged = tagFrame(bytes, start, captured, link, vlan);
-    if (tagged < 0) return void counters.unsupported++;
-    counters.forwarded++;
-    counters.forwardedBytes += length;
-    const added = start - tagged;
-    add(tagged - RECORD_HEADER, captured + added, seconds, micros, length + added);
-  }
-
-  function ipOffset(link: LinkType, start: number, captured: number): number {
-    if (link === 'raw') return 0;
-    if (link !== 'ethernet' || captured < 34) return -1;
-    const type = view.getUint16(start + 12);
-    return type === 0x0800 || type === 0x86dd ? 14 : -1;
-  }
-
-  /** A frame that is tagged, with room for its record's header at `at`. */
-  function add(at: number, captured: number, seconds: number, micros: number, length: number): void {
-    const size = RECORD_HEADER + captured;
-    let record = at;
-    if (at !== end && records > 0 && size > MOVED_BYTES) finish();
-    if (records === 0) {
-      begin = at;
-    } else if (at !== end) {
-      bytes.copyWithin(end + RECORD_HEADER, at + RECORD_HEADER, at + size);
-      record = end;
-    }
-    writeRecordHeader(view, record, seconds, micros, captured, Math.max(captured, length));
-    end = record + size;
-    records++;
-  }
-
-  function finish(): void {
-    if (records > 0) output.add(begin, end, records);
-    records = 0;
-  }
-
-  return { forward };
+function finish(state: State): void {
+  if (state.records > 0) state.output.add(state.begin, state.end, state.records);
+  state.records = 0;
 }
