@@ -41,84 +41,93 @@ export interface Arena {
   clear(position: number, unread: (record: number) => void): void;
 }
 
+interface State {
+  readonly bytes: Buffer;
+  readonly view: DataView;
+  /** In the order of the stream; those that were taken and not released come first. */
+  pieces: Piece[];
+  committed: number;
+  consumed: number;
+  /** Of the place that was reserved last. */
+  end: number;
+}
+
 export function createArena(bytes: Buffer): Arena {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  /** In the order of the stream; those that were taken and not released come first. */
-  let pieces: Piece[] = [];
-  let committed = 0;
-  let consumed = 0;
-  let end = 0;
-
-  function reserve(least: number): number {
-    const first = pieces[0];
-    const last = pieces.at(-1);
-    if (first === undefined || last === undefined) {
-      end = bytes.length;
-      return least <= end ? 0 : -1;
-    }
-    if (last.to > first.from) {
-      end = bytes.length;
-      if (end - last.to >= least) return last.to;
-      end = first.from;
-      return end >= least ? 0 : -1;
-    }
-    end = first.from;
-    return end - last.to >= least ? last.to : -1;
-  }
-
-  function commit(from: number, to: number): void {
-    if (to === from) return;
-    const last = pieces.at(-1);
-    if (last?.to === from && to - last.from <= MERGED_BYTES) last.to = to;
-    else pieces.push({ from, to, position: committed });
-    committed += to - from;
-  }
-
-  function consume(write: (from: number, to: number) => number): number {
-    const piece = pieces.find(({ from, to, position }) => position + to - from > consumed);
-    if (piece === undefined) return 0;
-    const count = write(piece.from + consumed - piece.position, piece.to);
-    if (count > 0) consumed += count;
-    return count;
-  }
-
-  function release(position: number): void {
-    let released = 0;
-    for (const piece of pieces) {
-      if (piece.position + piece.to - piece.from > position) break;
-      released++;
-    }
-    if (released > 0) pieces = pieces.slice(released);
-  }
-
-  function clear(position: number, unread: (record: number) => void): void {
-    for (const piece of pieces) {
-      for (let record = piece.from; record < piece.to;) {
-        const next = record + RECORD_HEADER + view.getUint32(record + 8, true);
-        if (piece.position + next - piece.from > position) unread(record);
-        record = next;
-      }
-    }
-    pieces = [];
-    committed = consumed = 0;
-  }
-
+  const state: State = { bytes, view, pieces: [], committed: 0, consumed: 0, end: 0 };
   return {
     bytes,
     view,
-    reserve,
+    reserve: (least) => reserve(state, least),
     get end() {
-      return end;
+      return state.end;
     },
-    commit,
+    commit: (from, to) => commit(state, from, to),
     get waiting() {
-      return committed - consumed;
+      return state.committed - state.consumed;
     },
-    consume,
-    release,
+    consume: (write) => consume(state, write),
+    release: (position) => release(state, position),
     get consumed() {
-      return consumed;
+      return state.consumed;
     },
-    clear,
+    clear: (position, unread) => clear(state, position, unread),
   };
+}
+
+function reserve(state: State, least: number): number {
+  const { bytes, pieces } = state;
+  const first = pieces[0];
+  const last = pieces.at(-1);
+  if (first === undefined || last === undefined) {
+    state.end = bytes.length;
+    return least <= state.end ? 0 : -1;
+  }
+  if (last.to > first.from) {
+    state.end = bytes.length;
+    if (state.end - last.to >= least) return last.to;
+    state.end = first.from;
+    return state.end >= least ? 0 : -1;
+  }
+  state.end = first.from;
+  return state.end - last.to >= least ? last.to : -1;
+}
+
+function commit(state: State, from: number, to: number): void {
+  if (to === from) return;
+  const { pieces, committed } = state;
+  const last = pieces.at(-1);
+  if (last?.to === from && to - last.from <= MERGED_BYTES) last.to = to;
+  else pieces.push({ from, to, position: committed });
+  state.committed += to - from;
+}
+
+function consume(state: State, write: (from: number, to: number) => number): number {
+  const { pieces, consumed } = state;
+  const piece = pieces.find(({ from, to, position }) => position + to - from > consumed);
+  if (piece === undefined) return 0;
+  const count = write(piece.from + consumed - piece.position, piece.to);
+  if (count > 0) state.consumed += count;
+  return count;
+}
+
+function release(state: State, position: number): void {
+  let released = 0;
+  for (const piece of state.pieces) {
+    if (piece.position + piece.to - piece.from > position) break;
+    released++;
+  }
+  if (released > 0) state.pieces = state.pieces.slice(released);
+}
+
+function clear(state: State, position: number, unread: (record: number) => void): void {
+  for (const piece of state.pieces) {
+    for (let record = piece.from; record < piece.to;) {
+      const next = record + RECORD_HEADER + state.view.getUint32(record + 8, true);
+      if (piece.position + next - piece.from > position) unread(record);
+      record = next;
+    }
+  }
+  state.pieces = [];
+  state.committed = state.consumed = 0;
 }

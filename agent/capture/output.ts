@@ -72,201 +72,224 @@ export interface OutputEvents {
   drained(): void;
 }
 
-type State =
+type Fifo =
   | { is: 'closed' }
   | { is: 'opening'; path: string; timer: NodeJS.Timeout }
   /** `ending`: nothing is added any more. */
   | { is: 'open'; path: string; fd: number; ending: boolean };
 
+interface State {
+  readonly arena: Arena;
+  readonly native: Native | undefined;
+  readonly events: OutputEvents;
+  fifo: Fifo;
+  /** Whether pages are given to the FIFO. */
+  splices: boolean;
+  /** Records of the FIFO that is open. */
+  handed: number;
+  /** By FIFO, the one in use last. */
+  readonly owners: Map<string, RecordOwners>;
+  current: RecordOwners | undefined;
+  retry: NodeJS.Timeout | undefined;
+  /** What was told last: `blocked`, or `drained`. */
+  full: boolean;
+}
+
 /** @param native Without it, bytes are copied into a FIFO of 64 KiB. */
 export function createOutput(queueSize: number, native: Native | undefined, events: OutputEvents): Output {
   const size = Math.min(Math.max(queueSize, LEAST_ARENA), MOST_ARENA);
   const arena = createArena(native === undefined ? Buffer.allocUnsafeSlow(size) : native.arena(size));
-  let state: State = { is: 'closed' };
-  let splices = native !== undefined;
-  let handed = 0;
-  /** By FIFO, the one in use last. */
-  const owners = new Map<string, RecordOwners>();
-  let current: RecordOwners | undefined;
-  let retry: NodeJS.Timeout | undefined;
-  let full = false;
-
-  function open(path: string, behind = false): void {
-    if (state.is === 'open') abandon('replaced by another output');
-    if (state.is === 'opening') clearTimeout(state.timer);
-    tryOpen(path, behind);
-  }
-
-  function tryOpen(path: string, behind: boolean): void {
-    let fd: number;
-    try {
-      // Without a reader this fails with ENXIO instead of waiting for one that may never come.
-      fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
-    } catch (error) {
-      if (errorCode(error) === 'ENXIO') {
-        state = { is: 'opening', path, timer: setTimeout(() => tryOpen(path, behind), OPEN_RETRY_MILLIS) };
-      } else {
-        state = { is: 'closed' };
-        events.closed(path, `cannot be opened: ${String(error)}`, new Map());
-      }
-      return;
-    }
-    state = { is: 'open', path, fd, ending: false };
-    handed = 0;
-    remember(path);
-    try {
-      native?.widen(fd, FIFO_BYTES);
-      // An empty FIFO has room for it.
-      if (!behind) writeSync(fd, pcapFileHeader());
-    } catch (error) {
-      return abandon(reasonOf(error));
-    }
-    events.opened(path, behind);
-  }
-
-  /** Alerts of the FIFO before may still be read. */
-  function remember(path: string): void {
-    current = createRecordOwners();
-    owners.delete(path);
-    for (const old of [...owners.keys()].slice(0, -1)) owners.delete(old);
-    owners.set(path, current);
-  }
-
-  function add(from: number, to: number, records: number): void {
-    current?.note(handed + 1, vlanOf(from));
-    handed += records;
-    arena.commit(from, to);
-  }
-
-  function flush(): void {
-    if (state.is !== 'open') return;
-    const { fd } = state;
-    while (arena.waiting > 0) {
-      const written = write(fd);
-      if (written === 'gone') return;
-      if (written === 0) {
-        retry ??= setTimeout(onRetry, RETRY_MILLIS);
-        break;
-      }
-    }
-    release(fd);
-    const before = full;
-    full = isBlocked();
-    if (full && !before) events.blocked();
-    if (before && !full) events.drained();
-  }
-
-  /** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */
-  function write(fd: number): number | 'gone' {
-    try {
-      if (!splices || native === undefined)
-        return arena.consume((from, to) => writeSync(fd, arena.bytes, from, to - from));
-      const done = arena.consume((from, to) => native.splice(fd, arena.bytes, from, to));
-      if (done >= 0) return done;
-      if (done === -os.errno.EAGAIN) return 0;
-      if (done === -os.errno.EPIPE) abandon('the engine closed its input');
-      // A sandbox may forbid the call; then what is in the FIFO has to be read before its place is used again.
-      else splices = false;
-      return splices ? 'gone' : 0;
-    } catch (error) {
-      if (errorCode(error) === 'EAGAIN') return 0;
-      abandon(reasonOf(error));
-      return 'gone';
-    }
-  }
-
-  function release(fd: number): void {
-    arena.release(arena.consumed - unread(fd));
-  }
-
-  /** Bytes of the stream that are in the FIFO; without the native part none has to be kept for it. */
-  function unread(fd: number): number {
-    return native === undefined ? 0 : Math.min(arena.consumed, native.pending(fd));
-  }
-
-  function onRetry(): void {
-    retry = undefined;
-    flush();
-  }
-
-  function isOpen(): boolean {
-    return state.is === 'open' && !state.ending;
-  }
-
-  function isBlocked(): boolean {
-    return isOpen() && arena.waiting > WAITING_BYTES;
-  }
-
-  function abandon(reason: string): void {
-    if (state.is !== 'open') return;
-    const { fd, path } = state;
-    const read = arena.consumed - unread(fd);
-    state = { is: 'closed' };
-    closeSync(fd);
-    clearTimeout(retry);
-    retry = undefined;
-    full = false;
-    const lost = new Map<number, number>();
-    arena.clear(read, (record) => {
-      const vlan = vlanOf(record);
-      lost.set(vlan, (lost.get(vlan) ?? 0) + 1);
-    });
-    // An engine that lives may read on.
-    native?.renew(arena.bytes);
-    events.closed(path, reason, lost);
-  }
-
-  /** Of a tagged record. */
-  function vlanOf(record: number): number {
-    return arena.view.getUint16(record + RECORD_HEADER + 14) & 0xfff;
-  }
-
-  async function empty(graceMillis: number): Promise<boolean> {
-    flush();
-    await until(() => arena.waiting === 0, graceMillis);
-    return arena.waiting === 0;
-  }
-
-  /** Returns also when the output is another one. */
-  async function until(isDone: () => boolean, graceMillis: number): Promise<void> {
-    const awaited = state;
-    const deadline = performance.now() + graceMillis;
-    while (awaited.is === 'open' && state === awaited && !isDone() && performance.now() < deadline)
-      await sleep(RETRY_MILLIS);
-  }
-
-  async function close(graceMillis: number, reason = 'closed by the agent'): Promise<void> {
-    if (state.is === 'opening') {
-      clearTimeout(state.timer);
-      state = { is: 'closed' };
-    }
-    const closing = state;
-    if (closing.is !== 'open') return;
-    closing.ending = true;
-    flush();
-    const { fd, path } = closing;
-    await until(() => arena.waiting === 0 && (unread(fd) === 0 || !hasReader(path)), graceMillis);
-    // Another one may have been opened meanwhile.
-    if (state === closing) abandon(reason);
-  }
-
+  const state: State = {
+    arena,
+    native,
+    events,
+    fifo: { is: 'closed' },
+    splices: native !== undefined,
+    handed: 0,
+    owners: new Map(),
+    current: undefined,
+    retry: undefined,
+    full: false,
+  };
   return {
     arena,
-    open,
-    empty,
-    close,
+    open: (path, behind = false) => open(state, path, behind),
+    empty: (graceMillis) => empty(state, graceMillis),
+    close: (graceMillis, reason = 'closed by the agent') => close(state, graceMillis, reason),
     get isOpen() {
-      return isOpen();
+      return isOpen(state);
     },
     get blocked() {
-      return isBlocked();
+      return isBlocked(state);
     },
-    add,
-    flush,
-    handed: () => (state.is === 'open' ? { path: state.path, records: handed } : undefined),
-    ownerOf: (path, record) => owners.get(path)?.of(record),
-    owners: () => (state.is === 'open' ? current?.latest() : undefined),
+    add: (from, to, records) => add(state, from, to, records),
+    flush: () => flush(state),
+    handed: () => (state.fifo.is === 'open' ? { path: state.fifo.path, records: state.handed } : undefined),
+    ownerOf: (path, record) => state.owners.get(path)?.of(record),
+    owners: () => (state.fifo.is === 'open' ? state.current?.latest() : undefined),
   };
+}
+
+function open(state: State, path: string, behind: boolean): void {
+  if (state.fifo.is === 'open') abandon(state, 'replaced by another output');
+  if (state.fifo.is === 'opening') clearTimeout(state.fifo.timer);
+  tryOpen(state, path, behind);
+}
+
+function tryOpen(state: State, path: string, behind: boolean): void {
+  const { native, events } = state;
+  let fd: number;
+  try {
+    // Without a reader this fails with ENXIO instead of waiting for one that may never come.
+    fd = openSync(path, constants.O_WRONLY | constants.O_NONBLOCK | constants.O_NOFOLLOW);
+  } catch (error) {
+    if (errorCode(error) === 'ENXIO') {
+      const timer = setTimeout(() => tryOpen(state, path, behind), OPEN_RETRY_MILLIS);
+      state.fifo = { is: 'opening', path, timer };
+    } else {
+      state.fifo = { is: 'closed' };
+      events.closed(path, `cannot be opened: ${String(error)}`, new Map());
+    }
+    return;
+  }
+  state.fifo = { is: 'open', path, fd, ending: false };
+  state.handed = 0;
+  noteOwners(state, path);
+  try {
+    native?.widen(fd, FIFO_BYTES);
+    // An empty FIFO has room for it.
+    if (!behind) writeSync(fd, pcapFileHeader());
+  } catch (error) {
+    return abandon(state, reasonOf(error));
+  }
+  events.opened(path, behind);
+}
+
+/** Alerts of the FIFO before may still be read. */
+function noteOwners(state: State, path: string): void {
+  const { owners } = state;
+  state.current = createRecordOwners();
+  owners.delete(path);
+  for (const old of [...owners.keys()].slice(0, -1)) owners.delete(old);
+  owners.set(path, state.current);
+}
+
+function add(state: State, from: number, to: number, records: number): void {
+  const { arena } = state;
+  state.current?.note(state.handed + 1, vlanOf(arena, from));
+  state.handed += records;
+  arena.commit(from, to);
+}
+
+function flush(state: State): void {
+  const { arena, events, fifo } = state;
+  if (fifo.is !== 'open') return;
+  while (arena.waiting > 0) {
+    const written = write(state, fifo.fd);
+    if (written === 'gone') return;
+    if (written === 0) {
+      state.retry ??= setTimeout(flushAgain, RETRY_MILLIS, state);
+      break;
+    }
+  }
+  arena.release(arena.consumed - unread(state, fifo.fd));
+  const before = state.full;
+  state.full = isBlocked(state);
+  if (state.full && !before) events.blocked();
+  if (before && !state.full) events.drained();
+}
+
+function flushAgain(state: State): void {
+  state.retry = undefined;
+  flush(state);
+}
+
+/** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */
+function write(state: State, fd: number): number | 'gone' {
+  const { arena, native } = state;
+  try {
+    if (!state.splices || native === undefined)
+      return arena.consume((from, to) => writeSync(fd, arena.bytes, from, to - from));
+    const done = arena.consume((from, to) => native.splice(fd, arena.bytes, from, to));
+    if (done >= 0) return done;
+    if (done === -os.errno.EAGAIN) return 0;
+    if (done === -os.errno.EPIPE) abandon(state, 'the engine closed its input');
+    // A sandbox may forbid the call; then what is in the FIFO has to be read before its place is used again.
+    else state.splices = false;
+    return state.splices ? 'gone' : 0;
+  } catch (error) {
+    if (errorCode(error) === 'EAGAIN') return 0;
+    abandon(state, reasonOf(error));
+    return 'gone';
+  }
+}
+
+/** Bytes of the stream that are in the FIFO; without the native part none has to be kept for it. */
+function unread({ arena, native }: State, fd: number): number {
+  return native === undefined ? 0 : Math.min(arena.consumed, native.pending(fd));
+}
+
+function isOpen({ fifo }: State): boolean {
+  return fifo.is === 'open' && !fifo.ending;
+}
+
+function isBlocked(state: State): boolean {
+  return isOpen(state) && state.arena.waiting > WAITING_BYTES;
+}
+
+function abandon(state: State, reason: string): void {
+  const { arena, native, events, fifo } = state;
+  if (fifo.is !== 'open') return;
+  const { fd, path } = fifo;
+  const read = arena.consumed - unread(state, fd);
+  state.fifo = { is: 'closed' };
+  closeSync(fd);
+  clearTimeout(state.retry);
+  state.retry = undefined;
+  state.full = false;
+  const lost = new Map<number, number>();
+  arena.clear(read, (record) => {
+    const vlan = vlanOf(arena, record);
+    lost.set(vlan, (lost.get(vlan) ?? 0) + 1);
+  });
+  // An engine that lives may read on.
+  native?.renew(arena.bytes);
+  events.closed(path, reason, lost);
+}
+
+/** Of a tagged record. */
+function vlanOf({ view }: Arena, record: number): number {
+  return view.getUint16(record + RECORD_HEADER + 14) & 0xfff;
+}
+
+async function empty(state: State, graceMillis: number): Promise<boolean> {
+  const { arena } = state;
+  flush(state);
+  await until(state, () => arena.waiting === 0, graceMillis);
+  return arena.waiting === 0;
+}
+
+/** Returns also when the output is another one. */
+async function until(state: State, isDone: () => boolean, graceMillis: number): Promise<void> {
+  const awaited = state.fifo;
+  const deadline = performance.now() + graceMillis;
+  while (awaited.is === 'open' && state.fifo === awaited && !isDone() && performance.now() < deadline)
+    await sleep(RETRY_MILLIS);
+}
+
+async function close(state: State, graceMillis: number, reason: string): Promise<void> {
+  const { arena, fifo } = state;
+  if (fifo.is === 'opening') {
+    clearTimeout(fifo.timer);
+    state.fifo = { is: 'closed' };
+  }
+  if (fifo.is !== 'open') return;
+  fifo.ending = true;
+  flush(state);
+  const { fd, path } = fifo;
+  await until(state, () => arena.waiting === 0 && (unread(state, fd) === 0 || !hasReader(path)), graceMillis);
+  // Another one may have been opened meanwhile.
+  if (state.fifo === fifo) abandon(state, reason);
 }
 
 function hasReader(path: string): boolean {
