@@ -56,133 +56,160 @@ export interface Turns {
   wake: () => void;
 }
 
-export function createTurns(output: Output, forwarder: Forwarder, snaplen: number): Turns {
-  const { arena } = output;
-  const least = RECORD_HEADER + MAX_ROOM + snaplen;
-  let readings: Reading[] = [];
-  let next = 0;
-  let scheduled = false;
-  let running = false;
-  let ranAt = 0;
-  /** When rings that are empty are to be read again. */
-  let again = Infinity;
-  let aheadTimer: NodeJS.Timeout | undefined;
+interface State {
+  readonly output: Output;
+  readonly forwarder: Forwarder;
+  /** Bytes that the largest record takes. */
+  readonly least: number;
+  readings: Reading[];
+  /** Whose turn is next, in a round and ahead. */
+  next: number;
+  nextAhead: number;
+  /** A run is to come, or is on. */
+  scheduled: boolean;
+  running: boolean;
+  /** When the last round ended. */
+  ranAt: number;
+  /** After how many milliseconds rings that are empty are to be read again. */
+  again: number;
+  aheadTimer: NodeJS.Timeout | undefined;
   /** Bytes that were read since the engine has to read first. */
-  const ahead = new Map<Reading, number>();
-  let nextAhead = 0;
+  readonly ahead: Map<Reading, number>;
+}
 
-  function wake(): void {
-    if (scheduled) return;
-    const due = ranAt + apart(smallestReady()) - performance.now();
-    if (due <= 0 && !running) run();
-    else schedule(due);
-  }
-
-  function smallestReady(): number {
-    let size = Infinity;
-    for (const reading of readings) {
-      const ring = reading.ring();
-      if (ring?.ready === true) size = Math.min(size, ring.size);
-    }
-    return size;
-  }
-
-  function schedule(millis: number): void {
-    if (scheduled) return;
-    scheduled = true;
-    if (millis < PRESSED_MILLIS / 2) setImmediate(run);
-    else setTimeout(run, millis);
-  }
-
-  function run(): void {
-    scheduled = false;
-    running = true;
-    again = Infinity;
-    if (!output.blocked) ahead.clear();
-    const end = performance.now() + ROUNDS_MILLIS;
-    let more = true;
-    while (more && !output.blocked) {
-      more = round();
-      // Before it is asked whether there is room.
-      output.flush();
-      ranAt = performance.now();
-      if (ranAt > end) break;
-    }
-    running = false;
-    // What waits in rings is read as soon as there is room: only rings that were emptied are given time to fill.
-    if (more || output.blocked) ranAt = -Infinity;
-    // When it is blocked, the output says when it no longer is.
-    if (output.blocked) aheadTimer ??= setTimeout(readAhead, AHEAD_MILLIS);
-    else if (more) schedule(0);
-    else if (again < Infinity) schedule(again);
-  }
-
-  function readAhead(): void {
-    aheadTimer = undefined;
-    for (let count = readings.length; count > 0 && output.blocked; count--) {
-      const reading = readings[nextAhead++ % readings.length];
-      const ring = reading?.ring();
-      const read = reading === undefined ? AHEAD_BYTES : (ahead.get(reading) ?? 0);
-      if (reading === undefined || ring?.ready !== true || read >= AHEAD_BYTES) continue;
-      const more = readPiece(reading, ring, AHEAD_BYTES);
-      if (more < 0) break;
-      ahead.set(reading, read + more);
-    }
-    if (output.blocked) aheadTimer = setTimeout(readAhead, AHEAD_MILLIS);
-  }
-
-  /** One turn for each, until the engine has to read first. @returns whether there may be more. */
-  function round(): boolean {
-    let more = false;
-    for (let count = readings.length; count > 0; count--) {
-      if (next >= readings.length) next = 0;
-      const reading = readings[next++];
-      const ring = reading?.ring();
-      if (reading === undefined || ring?.ready !== true) continue;
-      if (readPiece(reading, ring, TURN_BYTES) < 0) {
-        next--;
-        return true;
-      }
-      more ||= !ring.empty;
-      if (output.blocked) return true;
-    }
-    return more;
-  }
-
-  /** @returns its bytes; -1: there is no room. */
-  function readPiece(reading: Reading, ring: Ring, most: number): number {
-    let from = arena.reserve(least);
-    if (from < 0) {
-      output.flush();
-      from = arena.reserve(least);
-      if (from < 0) return -1;
-    }
-    const to = ring.fill(
-      arena.bytes,
-      from,
-      Math.min(arena.end, from + least + most),
-      TURN_PACKETS,
-      reading.origin.room,
-    );
-    if (to > from) forwarder.forward(reading.origin, from, to);
-    const share = reading.read(ring, to - from);
-    // It may have been the last of a ring that has a successor.
-    if (ring.empty && !ring.failed && reading.ring() === ring) {
-      if (share * ring.size < QUIET_BYTES) ring.rearm();
-      else again = Math.min(again, share < PRESSED_SHARE ? apart(ring.size) : PRESSED_MILLIS);
-    }
-    if (arena.waiting > WRITTEN_BYTES) output.flush();
-    return to - from;
-  }
-
-  return {
-    add: (reading) => void readings.push(reading),
-    remove(reading) {
-      readings = readings.filter((other) => other !== reading);
-      ahead.delete(reading);
-    },
-    wake,
+export function createTurns(output: Output, forwarder: Forwarder, snaplen: number): Turns {
+  const state: State = {
+    output,
+    forwarder,
+    least: RECORD_HEADER + MAX_ROOM + snaplen,
+    readings: [],
+    next: 0,
+    nextAhead: 0,
+    scheduled: false,
+    running: false,
+    ranAt: 0,
+    again: Infinity,
+    aheadTimer: undefined,
+    ahead: new Map(),
   };
+  return {
+    add: (reading) => void state.readings.push(reading),
+    remove(reading) {
+      state.readings = state.readings.filter((other) => other !== reading);
+      state.ahead.delete(reading);
+    },
+    wake: () => wake(state),
+  };
+}
+
+function wake(state: State): void {
+  if (state.scheduled) return;
+  const due = state.ranAt + apart(smallestReady(state.readings)) - performance.now();
+  if (due <= 0 && !state.running) run(state);
+  else schedule(state, due);
+}
+
+function smallestReady(readings: readonly Reading[]): number {
+  let size = Infinity;
+  for (const reading of readings) {
+    const ring = reading.ring();
+    if (ring?.ready === true) size = Math.min(size, ring.size);
+  }
+  return size;
+}
+
+function schedule(state: State, millis: number): void {
+  if (state.scheduled) return;
+  state.scheduled = true;
+  if (millis < PRESSED_MILLIS / 2) setImmediate(run, state);
+  else setTimeout(run, millis, state);
+}
+
+function run(state: State): void {
+  const { output } = state;
+  state.scheduled = false;
+  state.running = true;
+  state.again = Infinity;
+  if (!output.blocked) state.ahead.clear();
+  const more = readRounds(state);
+  state.running = false;
+  // What waits in rings is read as soon as there is room: only rings that were emptied are given time to fill.
+  if (more || output.blocked) state.ranAt = -Infinity;
+  // When it is blocked, the output says when it no longer is.
+  if (output.blocked) state.aheadTimer ??= setTimeout(readAhead, AHEAD_MILLIS, state);
+  else if (more) schedule(state, 0);
+  else if (state.again < Infinity) schedule(state, state.again);
+}
+
+/** Until all rings are empty, the engine has to read first, or the event loop has waited. @returns as `readRound`. */
+function readRounds(state: State): boolean {
+  const { output } = state;
+  const end = performance.now() + ROUNDS_MILLIS;
+  let more = true;
+  while (more && !output.blocked) {
+    more = readRound(state);
+    // Before it is asked whether there is room.
+    output.flush();
+    state.ranAt = performance.now();
+    if (state.ranAt > end) break;
+  }
+  return more;
+}
+
+function readAhead(state: State): void {
+  const { output, readings, ahead } = state;
+  state.aheadTimer = undefined;
+  for (let count = readings.length; count > 0 && output.blocked; count--) {
+    const reading = readings[state.nextAhead++ % readings.length];
+    const ring = reading?.ring();
+    const read = reading === undefined ? AHEAD_BYTES : (ahead.get(reading) ?? 0);
+    if (reading === undefined || ring?.ready !== true || read >= AHEAD_BYTES) continue;
+    const more = readPiece(state, reading, ring, AHEAD_BYTES);
+    if (more < 0) break;
+    ahead.set(reading, read + more);
+  }
+  if (output.blocked) state.aheadTimer = setTimeout(readAhead, AHEAD_MILLIS, state);
+}
+
+/** One turn for each, until the engine has to read first. @returns whether there may be more. */
+function readRound(state: State): boolean {
+  const { output } = state;
+  let more = false;
+  for (let count = state.readings.length; count > 0; count--) {
+    if (state.next >= state.readings.length) state.next = 0;
+    const reading = state.readings[state.next++];
+    const ring = reading?.ring();
+    if (reading === undefined || ring?.ready !== true) continue;
+    if (readPiece(state, reading, ring, TURN_BYTES) < 0) {
+      state.next--;
+      return true;
+    }
+    more ||= !ring.empty;
+    if (output.blocked) return true;
+  }
+  return more;
+}
+
+/** @returns its bytes; -1: there is no room. */
+function readPiece(state: State, reading: Reading, ring: Ring, most: number): number {
+  const { output, forwarder, least } = state;
+  const { arena } = output;
+  let from = arena.reserve(least);
+  if (from < 0) {
+    output.flush();
+    from = arena.reserve(least);
+    if (from < 0) return -1;
+  }
+  const to = ring.fill(arena.bytes, from, Math.min(arena.end, from + least + most), TURN_PACKETS, reading.origin.room);
+  if (to > from) forwarder.forward(reading.origin, from, to);
+  const share = reading.read(ring, to - from);
+  // It may have been the last of a ring that has a successor.
+  if (ring.empty && !ring.failed && reading.ring() === ring) {
+    if (share * ring.size < QUIET_BYTES) ring.rearm();
+    else state.again = Math.min(state.again, share < PRESSED_SHARE ? apart(ring.size) : PRESSED_MILLIS);
+  }
+  if (arena.waiting > WRITTEN_BYTES) output.flush();
+  return to - from;
 }
 
 /** Milliseconds. */
