@@ -49,115 +49,142 @@ export interface SessionContext {
   send: (message: FromCapture) => void;
 }
 
-export function createSession(first: AttachSpec, context: SessionContext): Session {
-  const { library, settings, turns, send } = context;
-  let spec = first;
-  const counters = zeroCounters();
-  const createDirections = (): Directions | undefined =>
-    watchDirections(spec.addresses ?? [], settings.filter === '', counters);
-  const marks: Marks = { vlan: spec.vlan, counters, directions: createDirections() };
-  let taps = createTaps(spec);
+interface State extends SessionContext {
+  spec: AttachSpec;
+  readonly counters: Counters;
+  readonly marks: Marks;
+  taps: Tap[];
   /** Those that are counted: while others are gone over to, both have the same packets. */
-  let counted = taps;
-  taps.forEach(turns.add);
-  let closing = false;
-  let drops: { ifindex: number; dropped: number } | undefined;
+  counted: Tap[];
+  closing: boolean;
+  /** Of the interface that was looked at last. */
+  drops: { ifindex: number; dropped: number } | undefined;
   /** One after the other. */
-  let goingOver: Promise<void> = Promise.resolve();
+  goingOver: Promise<void>;
+}
 
-  function createTaps({ id, taps: specs }: AttachSpec): Tap[] {
-    const states: (FromCapture | undefined)[] = specs.map(() => undefined);
-    /** The endpoint is captured once all of its interfaces are; the first one stands for it. */
-    function note(index: number, state: FromCapture): void {
-      states[index] = state;
-      const shared =
-        states.find((each) => each?.type === 'waiting') ?? (states.includes(undefined) ? undefined : states[0]);
-      if (shared !== undefined) send(shared);
-    }
-    return specs.map((tapSpec, index) =>
-      createTap(tapSpec, marks, library, settings, turns.wake, {
-        attached: (link, ifindex) =>
-          note(index, { type: 'attached', id, linkType: context.linkTypeName(link), ifindex }),
-        waiting: (reason) => note(index, { type: 'waiting', id, reason }),
-        log: (level, message) => send({ type: 'log', level, id, message }),
-      }),
-    );
-  }
-
-  function noteDrops(ifindex: number, dropped: number): void {
-    // The first number is where to count from; an interface that was made anew counts from 0.
-    const before = drops === undefined ? dropped : drops.ifindex === ifindex ? drops.dropped : 0;
-    counters.droppedInterface += Math.max(0, dropped - before);
-    drops = { ifindex, dropped };
-  }
-
-  async function closeTap(tap: Tap): Promise<void> {
-    await tap.close();
-    turns.remove(tap);
-  }
-
-  /** The new interfaces are captured first and read later; they go on behind what was read from the old ones. */
-  function goOver(wanted: AttachSpec): Promise<void> {
-    goingOver = goingOver.then(() => goOverTo(wanted));
-    return goingOver;
-  }
-
-  async function goOverTo(next: AttachSpec): Promise<void> {
-    const isSame = isDeepStrictEqual(next.taps, spec.taps);
-    spec = next;
-    if (isSame || closing) return;
-    const old = taps;
-    const tails = old.map(({ origin }) => keepTail(origin, Date.now() * 1000));
-    const added = createTaps(next);
-    taps = [...old, ...added];
-    await untilOpen(added);
-    await sleep(TAIL_MILLIS);
-    await Promise.all(old.map(closeTap));
-    const cuts = tails.map((tail) => tail.cut());
-    // What was seen of flows until now says nothing of what is seen here.
-    marks.directions = createDirections();
-    for (const { origin } of added) goOnBehind(origin, cuts);
-    added.forEach(turns.add);
-    taps = counted = added;
-    turns.wake();
-  }
-
-  async function untilOpen(added: Tap[]): Promise<void> {
-    const deadline = performance.now() + GO_OVER_MILLIS;
-    for (const tap of added) tap.check();
-    while (added.some((tap) => tap.ring() === undefined) && performance.now() < deadline && !closing)
-      await sleep(POLL_MILLIS);
-  }
-
+export function createSession(spec: AttachSpec, context: SessionContext): Session {
+  const counters = zeroCounters();
+  const marks: Marks = { vlan: spec.vlan, counters, directions: directionsOf(spec, context.settings, counters) };
+  const taps = createTaps(spec, marks, context);
+  const state: State = {
+    ...context,
+    spec,
+    counters,
+    marks,
+    taps,
+    counted: taps,
+    closing: false,
+    drops: undefined,
+    goingOver: Promise.resolve(),
+  };
+  taps.forEach(context.turns.add);
   return {
     get spec() {
-      return spec;
+      return state.spec;
     },
     counters,
-    check: () => taps.forEach((tap) => tap.check()),
-    refresh(slowEngine) {
-      marks.directions?.tick();
-      for (const tap of counted) tap.refresh(slowEngine);
+    check: () => state.taps.forEach((tap) => tap.check()),
+    refresh: (slowEngine) => refresh(state, slowEngine),
+    look: (kernel) => look(state, kernel),
+    goOver(wanted) {
+      state.goingOver = state.goingOver.then(() => goOver(state, wanted));
+      return state.goingOver;
     },
-    look(kernel) {
-      const [tap, ...others] = taps;
-      const passed = tap === undefined ? undefined : kernel.get(tap.spec.interface);
-      const captured = tap?.captured();
-      if (tap === undefined || others.length > 0 || passed === undefined || captured === undefined) return undefined;
-      const { ifindex, packets } = captured;
-      noteDrops(ifindex, passed.dropped);
-      return {
-        name: tap.spec.interface,
-        ifindex,
-        interface: passed.packets,
-        captured: packets,
-        openings: tap.openings,
-      };
-    },
-    goOver,
-    async close() {
-      closing = true;
-      await Promise.all(taps.map(closeTap));
-    },
+    close: () => close(state),
   };
+}
+
+function directionsOf(
+  { addresses }: AttachSpec,
+  { filter }: CaptureSettings,
+  counters: Counters,
+): Directions | undefined {
+  return watchDirections(addresses ?? [], filter === '', counters);
+}
+
+function createTaps({ id, taps: specs }: AttachSpec, marks: Marks, context: SessionContext): Tap[] {
+  const { library, settings, turns, linkTypeName, send } = context;
+  const states: (FromCapture | undefined)[] = specs.map(() => undefined);
+  /** The endpoint is captured once all of its interfaces are; the first one stands for it. */
+  function note(index: number, state: FromCapture): void {
+    states[index] = state;
+    const shared =
+      states.find((each) => each?.type === 'waiting') ?? (states.includes(undefined) ? undefined : states[0]);
+    if (shared !== undefined) send(shared);
+  }
+  return specs.map((tapSpec, index) =>
+    createTap(tapSpec, marks, library, settings, turns.wake, {
+      attached: (link, ifindex) => note(index, { type: 'attached', id, linkType: linkTypeName(link), ifindex }),
+      waiting: (reason) => note(index, { type: 'waiting', id, reason }),
+      log: (level, message) => send({ type: 'log', level, id, message }),
+    }),
+  );
+}
+
+function refresh({ marks, counted }: State, slowEngine: boolean): void {
+  marks.directions?.tick();
+  for (const tap of counted) tap.refresh(slowEngine);
+}
+
+function look(state: State, kernel: ReadonlyMap<string, InterfaceCounters>): Seen | undefined {
+  const [tap, ...others] = state.taps;
+  const passed = tap === undefined ? undefined : kernel.get(tap.spec.interface);
+  const captured = tap?.captured();
+  if (tap === undefined || others.length > 0 || passed === undefined || captured === undefined) return undefined;
+  const { ifindex, packets } = captured;
+  noteDrops(state, ifindex, passed.dropped);
+  return {
+    name: tap.spec.interface,
+    ifindex,
+    interface: passed.packets,
+    captured: packets,
+    openings: tap.openings,
+  };
+}
+
+function noteDrops(state: State, ifindex: number, dropped: number): void {
+  const { drops, counters } = state;
+  // The first number is where to count from; an interface that was made anew counts from 0.
+  const before = drops === undefined ? dropped : drops.ifindex === ifindex ? drops.dropped : 0;
+  counters.droppedInterface += Math.max(0, dropped - before);
+  state.drops = { ifindex, dropped };
+}
+
+/** The new interfaces are captured first and read later; they go on behind what was read from the old ones. */
+async function goOver(state: State, next: AttachSpec): Promise<void> {
+  const { marks, turns, settings, counters, taps: old } = state;
+  const isSame = isDeepStrictEqual(next.taps, state.spec.taps);
+  state.spec = next;
+  if (isSame || state.closing) return;
+  const tails = old.map(({ origin }) => keepTail(origin, Date.now() * 1000));
+  const added = createTaps(next, marks, state);
+  state.taps = [...old, ...added];
+  await untilOpen(state, added);
+  await sleep(TAIL_MILLIS);
+  await Promise.all(old.map((tap) => closeTap(state, tap)));
+  const cuts = tails.map((tail) => tail.cut());
+  // What was seen of flows until now says nothing of what is seen here.
+  marks.directions = directionsOf(next, settings, counters);
+  for (const { origin } of added) goOnBehind(origin, cuts);
+  added.forEach(turns.add);
+  state.taps = state.counted = added;
+  turns.wake();
+}
+
+async function untilOpen(state: State, added: readonly Tap[]): Promise<void> {
+  const deadline = performance.now() + GO_OVER_MILLIS;
+  for (const tap of added) tap.check();
+  while (added.some((tap) => tap.ring() === undefined) && performance.now() < deadline && !state.closing)
+    await sleep(POLL_MILLIS);
+}
+
+async function closeTap({ turns }: State, tap: Tap): Promise<void> {
+  await tap.close();
+  turns.remove(tap);
+}
+
+async function close(state: State): Promise<void> {
+  state.closing = true;
+  await Promise.all(state.taps.map((tap) => closeTap(state, tap)));
 }
