@@ -39,6 +39,50 @@ const MOST_READ = 4096;
 const BINDING = 'build/Release/pcap_binding.node';
 const NO_PACKET = Buffer.alloc(64);
 
+/** What the rings of a process share. */
+interface System {
+  readonly pcap: typeof Pcap;
+  readonly options: LibraryOptions;
+  readonly now: () => number;
+  /** Every handle that was closed and not released. */
+  readonly dead: Set<{ size: number }>;
+}
+
+interface Opened {
+  readonly session: PcapSession;
+  /** Of the packet that it gives: seconds, microseconds, captured and original length. */
+  readonly header: Uint32Array;
+  released: boolean;
+  /** When its last dispatch began, and packets that it has given since it was opened. */
+  started: number;
+  given: number;
+}
+
+interface State extends System {
+  readonly open: OpenOptions;
+  current: Opened;
+  /** Records with their headers, as they came. */
+  aside: Buffer[];
+  asideBytes: number;
+  /** Of those that are aside, the first that was not read. */
+  next: number;
+  readonly total: Statistics;
+  /** Dropped here, by the kernel's rings before this one, and by this one up to now. */
+  droppedHere: number;
+  readonly earlier: { received: number; dropped: number };
+  readonly last: { received: number; dropped: number };
+  seen: number;
+  failed: boolean;
+  closed: boolean;
+  /** Of those that the kernel has counted for this session: `seen` after which the rest is not wanted. */
+  wanted: number;
+  ifindex: number;
+  openings: number;
+  /** What the kernel had counted when the ring was last known to be empty or read, and when that was asked for. */
+  readonly asked: { received: number; at: number };
+  dispatched: boolean;
+}
+
 /** @throws Error when it can't be loaded. */
 export async function createNodePcapLibrary(
   options: LibraryOptions,
@@ -48,210 +92,228 @@ export async function createNodePcapLibrary(
   const pcap = await load();
   // lookupnet fails on interfaces without an IPv4 address, as the host side of a veth; nothing here depends on it.
   pcap.warningHandler = () => undefined;
-  /** Every handle that was closed and not released. */
-  const dead = new Set<{ size: number }>();
-
-  function openSession({ interface: name, size, timeoutMillis }: OpenOptions): PcapSession {
-    return pcap.createSession(name, {
-      filter: filterOn(name, options.filter),
-      buffer_size: size,
-      snap_length: options.snaplen,
-      buffer_timeout: timeoutMillis,
-      promiscuous: options.promiscuous,
-    });
-  }
-
-  function createRing(open: OpenOptions): Ring {
-    /** Records with their headers, as they came. */
-    let aside: Buffer[] = [];
-    let asideBytes = 0;
-    let next = 0;
-    const total: Statistics = { received: 0, dropped: 0, delivered: 0 };
-    /** Dropped here, by the kernel's rings before this one, and by this one up to now. */
-    let droppedHere = 0;
-    const earlier = { received: 0, dropped: 0 };
-    let seen = 0;
-    const last = { received: 0, dropped: 0 };
-    let failed = false;
-    let closed = false;
-    /** Of those that the kernel has counted for this session: `seen` after which the rest is not wanted. */
-    let wanted = Infinity;
-    let ifindex = 0;
-    let openings = 0;
-    /** What the kernel had counted when the ring was last known to be empty or read, and when that was asked for. */
-    const asked = { received: 0, at: now() };
-    let dispatched = false;
-    let current = start();
-
-    function start(): { session: PcapSession; released: boolean } {
-      const session = openSession(open);
-      openings++;
-      const state = interfaceState(open.interface);
-      ifindex = state.is === 'absent' ? 0 : state.ifindex;
-      const opened = { session, released: false };
-      const header = new Uint32Array(session.header.buffer, session.header.byteOffset, 4);
-      let started = 0;
-      let given = 0;
-      session.on('packet', () => {
-        if (closed || opened !== current) return;
-        // This dispatch ends, and releases it.
-        if (seen >= wanted) return session.session.close();
-        seen++;
-        putAside(session.buf, header);
-        if (wanted < Infinity) return;
-        if (++given % CLOCK_EVERY === 0 && now() - started > MAX_DISPATCH_MILLIS) startAgain(opened);
-      });
-      // In place of the native method, which node-pcap itself calls once more in the next tick, even on a handle that
-      // is gone by then.
-      const dispatch = session.session.dispatch.bind(session.session);
-      session.session.dispatch = (packet, info) => {
-        if (opened.released) return -2;
-        started = now();
-        const result = dispatch(packet, info);
-        dispatched = true;
-        opened.released = result === -2;
-        return result;
-      };
-      session.session.read_callback = () => {
-        const result = session.session.dispatch(session.buf, session.header);
-        if (opened !== current) return;
-        failed ||= result === -1;
-        options.ready();
-      };
-      return opened;
-    }
-
-    function putAside(packet: Buffer, header: Uint32Array): void {
-      const captured = Math.min(header[2] ?? 0, packet.length);
-      if (asideBytes + captured > ASIDE_BYTES) {
-        droppedHere++;
-        return;
-      }
-      const record = Buffer.allocUnsafe(RECORD_HEADER + captured);
-      for (const [index, value] of header.entries()) record.writeUInt32LE(index === 2 ? captured : value, 4 * index);
-      packet.copy(record, RECORD_HEADER, 0, captured);
-      aside.push(record);
-      asideBytes += record.length;
-    }
-
-    /** Called within a dispatch, which ends with this packet. */
-    function startAgain(old: typeof current): void {
-      endSession(old.session);
-      const { received, dropped } = readKernel();
-      earlier.received += received;
-      earlier.dropped += dropped + Math.max(0, received - dropped - seen);
-      old.session.session.close();
-      // It is released when this dispatch ends.
-      old.session.buf = NO_PACKET;
-      last.received = last.dropped = seen = 0;
-      try {
-        current = start();
-      } catch {
-        // The interface has gone.
-        failed = true;
-      }
-    }
-
-    /** The poll handle may ask no more: see above. */
-    function readIfStalled(): void {
-      const { received } = readKernel();
-      if (dispatched || received <= asked.received) Object.assign(asked, { received, at: now() });
-      else if (now() - asked.at > STALLED_MILLIS) readLast();
-      dispatched = false;
-    }
-
-    function readLast(): void {
-      failed = true;
-      current.session.session.read_callback();
-    }
-
-    /** The kernel's counters are 32 bits wide. */
-    function readKernel(): { received: number; dropped: number } {
-      if (wanted < Infinity) return last;
-      try {
-        const { ps_recv, ps_drop } = current.session.stats();
-        last.received += (ps_recv - last.received) >>> 0;
-        last.dropped += (ps_drop - last.dropped) >>> 0;
-      } catch {
-        // It is gone.
-      }
-      return last;
-    }
-
-    return {
-      link: linkTypeNumber(current.session.link_type),
-      get ifindex() {
-        return ifindex;
-      },
-      size: open.size,
-      get openings() {
-        return openings;
-      },
-      get ready() {
-        return next < aside.length || failed;
-      },
-      get empty() {
-        return next >= aside.length;
-      },
-      get failed() {
-        return failed && next >= aside.length;
-      },
-      fill(arena, from, to, packets, room) {
-        let at = from;
-        for (let count = 0; count < packets; count++) {
-          const record = aside[next];
-          if (record === undefined || at + room + record.length > to) break;
-          record.copy(arena, at, 0, RECORD_HEADER);
-          record.copy(arena, at + RECORD_HEADER + room, RECORD_HEADER);
-          at += room + record.length;
-          asideBytes -= record.length;
-          total.delivered++;
-          next++;
-        }
-        if (next >= aside.length || next >= MOST_READ) {
-          aside = aside.slice(next);
-          next = 0;
-        }
-        return at;
-      },
-      // libuv asks the kernel.
-      rearm: () => undefined,
-      statistics() {
-        if (wanted === Infinity) readIfStalled();
-        const { received, dropped } = readKernel();
-        total.received = earlier.received + received;
-        total.dropped = earlier.dropped + dropped + droppedHere;
-        return total;
-      },
-      mute() {
-        const { received, dropped } = readKernel();
-        wanted = received - dropped;
-      },
-      close() {
-        readKernel();
-        closed = true;
-        endSession(current.session);
-        if (current.released) return Promise.resolve();
-        const entry = { size: open.size };
-        dead.add(entry);
-        const { session } = current.session;
-        session.read_callback = () => {
-          if (session.dispatch(NO_PACKET, current.session.header) === -2) dead.delete(entry);
-        };
-        session.close();
-        current.session.buf = NO_PACKET;
-        return Promise.resolve();
-      },
-    };
-  }
-
+  const system: System = { pcap, options, now, dead: new Set() };
   return {
     name: 'node-pcap',
     replaces: false,
     entersNamespaces: false,
-    open: (open) => Promise.resolve(open).then(createRing),
-    deadRings: () => [...dead].reduce((sum, { size }) => sum + size, 0),
+    open: (open) => Promise.resolve(open).then((wanted) => createRing(system, wanted)),
+    deadRings: () => [...system.dead].reduce((sum, { size }) => sum + size, 0),
   };
+}
+
+function createRing(system: System, open: OpenOptions): Ring {
+  const opened = openSession(system, open);
+  const state: State = {
+    ...system,
+    open,
+    current: opened,
+    aside: [],
+    asideBytes: 0,
+    next: 0,
+    total: { received: 0, dropped: 0, delivered: 0 },
+    droppedHere: 0,
+    earlier: { received: 0, dropped: 0 },
+    last: { received: 0, dropped: 0 },
+    seen: 0,
+    failed: false,
+    closed: false,
+    wanted: Infinity,
+    ifindex: 0,
+    openings: 0,
+    asked: { received: 0, at: system.now() },
+    dispatched: false,
+  };
+  use(state, opened);
+  return ringOf(state);
+}
+
+function ringOf(state: State): Ring {
+  return {
+    link: linkTypeNumber(state.current.session.link_type),
+    get ifindex() {
+      return state.ifindex;
+    },
+    size: state.open.size,
+    get openings() {
+      return state.openings;
+    },
+    get ready() {
+      return state.next < state.aside.length || state.failed;
+    },
+    get empty() {
+      return state.next >= state.aside.length;
+    },
+    get failed() {
+      return state.failed && state.next >= state.aside.length;
+    },
+    fill: (arena, from, to, packets, room) => fill(state, arena, from, to, packets, room),
+    // libuv asks the kernel.
+    rearm: () => undefined,
+    statistics: () => statistics(state),
+    mute() {
+      const { received, dropped } = readKernel(state);
+      state.wanted = received - dropped;
+    },
+    close: () => Promise.resolve(close(state)),
+  };
+}
+
+// --- A session -------------------------------------------------------------------------------------------------------
+
+function openSession({ pcap, options }: System, { interface: name, size, timeoutMillis }: OpenOptions): Opened {
+  const session = pcap.createSession(name, {
+    filter: filterOn(name, options.filter),
+    buffer_size: size,
+    snap_length: options.snaplen,
+    buffer_timeout: timeoutMillis,
+    promiscuous: options.promiscuous,
+  });
+  const header = new Uint32Array(session.header.buffer, session.header.byteOffset, 4);
+  return { session, header, released: false, started: 0, given: 0 };
+}
+
+function use(state: State, opened: Opened): void {
+  const { session } = opened;
+  state.openings++;
+  const interfaceNow = interfaceState(state.open.interface);
+  state.ifindex = interfaceNow.is === 'absent' ? 0 : interfaceNow.ifindex;
+  session.on('packet', () => takePacket(state, opened));
+  // In place of the native method, which node-pcap itself calls once more in the next tick, even on a handle that
+  // is gone by then.
+  const dispatch = session.session.dispatch.bind(session.session);
+  session.session.dispatch = (packet, info) => {
+    if (opened.released) return -2;
+    opened.started = state.now();
+    const result = dispatch(packet, info);
+    state.dispatched = true;
+    opened.released = result === -2;
+    return result;
+  };
+  session.session.read_callback = () => {
+    const result = session.session.dispatch(session.buf, session.header);
+    if (opened !== state.current) return;
+    state.failed ||= result === -1;
+    state.options.ready();
+  };
+  state.current = opened;
+}
+
+/** Called within a dispatch. */
+function takePacket(state: State, opened: Opened): void {
+  const { session, header } = opened;
+  if (state.closed || opened !== state.current) return;
+  // This dispatch ends, and releases it.
+  if (state.seen >= state.wanted) return session.session.close();
+  state.seen++;
+  putAside(state, session.buf, header);
+  if (state.wanted < Infinity) return;
+  if (++opened.given % CLOCK_EVERY === 0 && state.now() - opened.started > MAX_DISPATCH_MILLIS) startAgain(state);
+}
+
+function putAside(state: State, packet: Buffer, header: Uint32Array): void {
+  const captured = Math.min(header[2] ?? 0, packet.length);
+  if (state.asideBytes + captured > ASIDE_BYTES) {
+    state.droppedHere++;
+    return;
+  }
+  const record = Buffer.allocUnsafe(RECORD_HEADER + captured);
+  for (const [index, value] of header.entries()) record.writeUInt32LE(index === 2 ? captured : value, 4 * index);
+  packet.copy(record, RECORD_HEADER, 0, captured);
+  state.aside.push(record);
+  state.asideBytes += record.length;
+}
+
+/** Called within a dispatch, which ends with this packet. */
+function startAgain(state: State): void {
+  const { current: old, earlier, last } = state;
+  old.session.removeAllListeners();
+  const { received, dropped } = readKernel(state);
+  earlier.received += received;
+  earlier.dropped += dropped + Math.max(0, received - dropped - state.seen);
+  old.session.session.close();
+  // It is released when this dispatch ends.
+  old.session.buf = NO_PACKET;
+  last.received = last.dropped = state.seen = 0;
+  try {
+    use(state, openSession(state, state.open));
+  } catch {
+    // The interface has gone.
+    state.failed = true;
+  }
+}
+
+function close(state: State): void {
+  const { current, dead } = state;
+  readKernel(state);
+  state.closed = true;
+  current.session.removeAllListeners();
+  if (current.released) return;
+  const entry = { size: state.open.size };
+  dead.add(entry);
+  const { session } = current.session;
+  session.read_callback = () => {
+    if (session.dispatch(NO_PACKET, current.session.header) === -2) dead.delete(entry);
+  };
+  session.close();
+  current.session.buf = NO_PACKET;
+}
+
+// --- What is read of it ----------------------------------------------------------------------------------------------
+
+function fill(state: State, arena: Buffer, from: number, to: number, packets: number, room: number): number {
+  const { aside, total } = state;
+  let at = from;
+  for (let count = 0; count < packets; count++) {
+    const record = aside[state.next];
+    if (record === undefined || at + room + record.length > to) break;
+    record.copy(arena, at, 0, RECORD_HEADER);
+    record.copy(arena, at + RECORD_HEADER + room, RECORD_HEADER);
+    at += room + record.length;
+    state.asideBytes -= record.length;
+    total.delivered++;
+    state.next++;
+  }
+  if (state.next >= aside.length || state.next >= MOST_READ) {
+    state.aside = aside.slice(state.next);
+    state.next = 0;
+  }
+  return at;
+}
+
+function statistics(state: State): Statistics {
+  const { earlier, total } = state;
+  if (state.wanted === Infinity) readIfStalled(state);
+  const { received, dropped } = readKernel(state);
+  total.received = earlier.received + received;
+  total.dropped = earlier.dropped + dropped + state.droppedHere;
+  return total;
+}
+
+/** The poll handle may ask no more: see above. */
+function readIfStalled(state: State): void {
+  const { asked, now } = state;
+  const { received } = readKernel(state);
+  if (state.dispatched || received <= asked.received) {
+    Object.assign(asked, { received, at: now() });
+  } else if (now() - asked.at > STALLED_MILLIS) {
+    state.failed = true;
+    state.current.session.session.read_callback();
+  }
+  state.dispatched = false;
+}
+
+/** The kernel's counters are 32 bits wide. */
+function readKernel({ wanted, current, last }: State): { received: number; dropped: number } {
+  if (wanted < Infinity) return last;
+  try {
+    const { ps_recv, ps_drop } = current.session.stats();
+    last.received += (ps_recv - last.received) >>> 0;
+    last.dropped += (ps_drop - last.dropped) >>> 0;
+  } catch {
+    // It is gone.
+  }
+  return last;
 }
 
 async function loadPcap(): Promise<typeof Pcap> {
@@ -264,8 +326,4 @@ async function loadPcap(): Promise<typeof Pcap> {
     const [reason = ''] = messageOf(error).split('\n');
     throw new Error(`node-pcap cannot be loaded: ${reason}`, { cause: error });
   }
-}
-
-function endSession(session: PcapSession): void {
-  session.removeAllListeners();
 }
