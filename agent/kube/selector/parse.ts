@@ -34,134 +34,156 @@ export class SelectorError extends Error {
   }
 }
 
+/** Where the text is read. */
+interface Reader {
+  readonly text: string;
+  /** The next character that is no blank. */
+  at: number;
+  /** Parentheses that are open. */
+  depth: number;
+}
+
 /** @throws SelectorError for the first thing that is wrong, or for a text beyond the bounds above. */
 export function parseSelector(text: string): Selector {
   if (text.length > MAX_SELECTOR_LENGTH) {
     throw new SelectorError(MAX_SELECTOR_LENGTH, `at most ${MAX_SELECTOR_LENGTH} characters`, `${text.length}`);
   }
-  let at = 0;
-  let depth = 0;
+  const reader: Reader = { text, at: 0, depth: 0 };
+  moveTo(reader, 0);
+  if (reader.at === text.length) return { kind: 'all' };
+  const selector = parseOr(reader);
+  return reader.at === text.length ? selector : fail(reader, '&&, || or the end');
+}
 
-  moveTo(0);
-  if (at === text.length) return { kind: 'all' };
-  const selector = or();
-  return at === text.length ? selector : fail('&&, || or the end');
+function parseOr(reader: Reader): Selector {
+  return parseJoined(reader, 'or', '||', parseAnd);
+}
 
-  function or(): Selector {
-    return joined('or', '||', () => joined('and', '&&', operation));
+function parseAnd(reader: Reader): Selector {
+  return parseJoined(reader, 'and', '&&', parseOperation);
+}
+
+function parseJoined(
+  reader: Reader,
+  kind: 'and' | 'or',
+  operator: string,
+  parseOperand: (reader: Reader) => Selector,
+): Selector {
+  const first = parseOperand(reader);
+  if (!skip(reader, operator)) return first;
+  const operands = [first];
+  do operands.push(parseOperand(reader));
+  while (skip(reader, operator));
+  return { kind, operands };
+}
+
+function parseOperation(reader: Reader): Selector {
+  let negated = false;
+  while (match(reader, NOT) !== undefined) negated = !negated;
+  const operand = parseParenthesized(reader) ?? parseCall(reader) ?? parseComparison(reader);
+  return negated ? not(operand) : operand;
+}
+
+function parseParenthesized(reader: Reader): Selector | undefined {
+  if (reader.text[reader.at] !== '(') return undefined;
+  if (reader.depth === MAX_SELECTOR_DEPTH) return fail(reader, `at most ${MAX_SELECTOR_DEPTH} nested parentheses`);
+  reader.depth++;
+  skip(reader, '(');
+  const inner = parseOr(reader);
+  if (!skip(reader, ')')) return fail(reader, '&&, || or a closing )');
+  reader.depth--;
+  return inner;
+}
+
+function parseCall(reader: Reader): Selector | undefined {
+  const name = match(reader, FUNCTION);
+  if (name === undefined) return undefined;
+  const call: Selector =
+    name === 'has('
+      ? { kind: 'has', label: parseLabel(reader, "a label's name") }
+      : { kind: name === 'all(' ? 'all' : 'global' };
+  return skip(reader, ')') ? call : fail(reader, 'a closing )');
+}
+
+function parseComparison(reader: Reader): Selector {
+  const label = parseLabel(reader, "a label's name, has(…), all(), global(), ! or (");
+  switch (match(reader, OPERATOR)?.replaceAll(/[ \t]/g, '')) {
+    case '==':
+      return compare(reader, label, '==');
+    case '!=':
+      return not(compare(reader, label, '=='));
+    case 'contains':
+      return compare(reader, label, 'contains');
+    case 'startswith':
+      return compare(reader, label, 'starts with');
+    case 'endswith':
+      return compare(reader, label, 'ends with');
+    case 'in':
+      return { kind: 'in', label, values: parseSet(reader) };
+    case 'notin':
+      return not({ kind: 'in', label, values: parseSet(reader) });
+    default:
+      return fail(reader, 'an operator (==, !=, in, not in, contains, starts with, ends with)');
   }
+}
 
-  function joined(kind: 'and' | 'or', operator: string, operand: () => Selector): Selector {
-    const first = operand();
-    if (!take(operator)) return first;
-    const operands = [first];
-    do operands.push(operand());
-    while (take(operator));
-    return { kind, operands };
-  }
+function compare(reader: Reader, label: string, operator: Comparison): Selector {
+  return { kind: 'compare', label, operator, value: parseString(reader, 'a string in quotes') };
+}
 
-  function operation(): Selector {
-    let negated = false;
-    while (match(NOT) !== undefined) negated = !negated;
-    const operand = parenthesized() ?? call() ?? comparison();
-    return negated ? not(operand) : operand;
-  }
+function parseLabel(reader: Reader, expected: string): string {
+  const start = reader.at;
+  const name = match(reader, LABEL) ?? fail(reader, expected);
+  if (name.length <= MAX_LABEL_LENGTH) return name;
+  reader.at = start;
+  return fail(reader, `a label's name of at most ${MAX_LABEL_LENGTH} characters`);
+}
 
-  function parenthesized(): Selector | undefined {
-    if (text[at] !== '(') return undefined;
-    if (depth === MAX_SELECTOR_DEPTH) return fail(`at most ${MAX_SELECTOR_DEPTH} nested parentheses`);
-    depth++;
-    take('(');
-    const inner = or();
-    if (!take(')')) return fail('&&, || or a closing )');
-    depth--;
-    return inner;
-  }
+function parseString(reader: Reader, expected: string): string {
+  const { text, at } = reader;
+  const quote = text[at];
+  if (quote !== '"' && quote !== "'") return fail(reader, expected);
+  const end = text.indexOf(quote, at + 1);
+  if (end === -1) throw new SelectorError(at, `a closing ${quote} for the string that begins here`, 'the end');
+  moveTo(reader, end + 1);
+  return text.slice(at + 1, end);
+}
 
-  function call(): Selector | undefined {
-    const name = match(FUNCTION);
-    if (name === undefined) return undefined;
-    const called: Selector =
-      name === 'has(' ? { kind: 'has', label: label("a label's name") } : { kind: name === 'all(' ? 'all' : 'global' };
-    return take(')') ? called : fail('a closing )');
+function parseSet(reader: Reader): ReadonlySet<string> {
+  const values = new Set<string>();
+  if (!skip(reader, '{')) return fail(reader, 'a set such as {"a", "b"}');
+  while (!skip(reader, '}')) {
+    values.add(parseString(reader, 'a string in quotes or }'));
+    if (!skip(reader, ',') && reader.text[reader.at] !== '}') return fail(reader, 'a comma or }');
   }
+  return values;
+}
 
-  function comparison(): Selector {
-    const name = label("a label's name, has(…), all(), global(), ! or (");
-    const compare = (operator: Comparison): Selector => ({ kind: 'compare', label: name, operator, value: string() });
-    const isIn = (): Selector => ({ kind: 'in', label: name, values: set() });
-    switch (match(OPERATOR)?.replaceAll(/[ \t]/g, '')) {
-      case '==':
-        return compare('==');
-      case '!=':
-        return not(compare('=='));
-      case 'contains':
-        return compare('contains');
-      case 'startswith':
-        return compare('starts with');
-      case 'endswith':
-        return compare('ends with');
-      case 'in':
-        return isIn();
-      case 'notin':
-        return not(isIn());
-      default:
-        return fail('an operator (==, !=, in, not in, contains, starts with, ends with)');
-    }
-  }
+/** Steps over a token. @returns false: it is not the next one. */
+function skip(reader: Reader, token: string): boolean {
+  if (!reader.text.startsWith(token, reader.at)) return false;
+  moveTo(reader, reader.at + token.length);
+  return true;
+}
 
-  function label(expected: string): string {
-    const start = at;
-    const name = match(LABEL) ?? fail(expected);
-    if (name.length <= MAX_LABEL_LENGTH) return name;
-    at = start;
-    return fail(`a label's name of at most ${MAX_LABEL_LENGTH} characters`);
-  }
+/** Steps over what a sticky expression matches here. */
+function match(reader: Reader, pattern: RegExp): string | undefined {
+  pattern.lastIndex = reader.at;
+  const token = pattern.exec(reader.text)?.[0];
+  if (token !== undefined) moveTo(reader, reader.at + token.length);
+  return token;
+}
 
-  function string(expected = 'a string in quotes'): string {
-    const quote = text[at];
-    if (quote !== '"' && quote !== "'") return fail(expected);
-    const end = text.indexOf(quote, at + 1);
-    if (end === -1) throw new SelectorError(at, `a closing ${quote} for the string that begins here`, 'the end');
-    const value = text.slice(at + 1, end);
-    moveTo(end + 1);
-    return value;
-  }
+/** Goes to the first character from here on that is not a blank. */
+function moveTo(reader: Reader, offset: number): void {
+  const { text } = reader;
+  let at = offset;
+  while (text[at] === ' ' || text[at] === '\t') at++;
+  reader.at = at;
+}
 
-  function set(): ReadonlySet<string> {
-    const values = new Set<string>();
-    if (!take('{')) return fail('a set such as {"a", "b"}');
-    while (!take('}')) {
-      values.add(string('a string in quotes or }'));
-      if (!take(',') && text[at] !== '}') return fail('a comma or }');
-    }
-    return values;
-  }
-
-  /** Steps over a token, if it is the next one. */
-  function take(token: string): boolean {
-    if (!text.startsWith(token, at)) return false;
-    moveTo(at + token.length);
-    return true;
-  }
-
-  /** Steps over what a sticky expression matches here. */
-  function match(pattern: RegExp): string | undefined {
-    pattern.lastIndex = at;
-    const token = pattern.exec(text)?.[0];
-    if (token !== undefined) moveTo(at + token.length);
-    return token;
-  }
-
-  /** Goes to the first character from here on that is not a blank. */
-  function moveTo(offset: number): void {
-    at = offset;
-    while (text[at] === ' ' || text[at] === '\t') at++;
-  }
-
-  function fail(expected: string): never {
-    throw new SelectorError(at, expected, tokenAt(text, at));
-  }
+function fail({ text, at }: Reader, expected: string): never {
+  throw new SelectorError(at, expected, tokenAt(text, at));
 }
 
 function not(operand: Selector): Selector {
