@@ -10,47 +10,35 @@
  * Invariants: nothing is written outside the folder, whatever the names are, and nothing but plain files: an archive
  * that tries more is refused. Bounded: entries, unpacked bytes, and how many times its own size that may be.
  */
-import { constants, createReadStream } from 'node:fs';
-import { copyFile, mkdir, open, readFile, rm, stat } from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { createReadStream } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
+import { join } from 'node:path';
 import { pipeline as connect, Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isNativeError } from 'node:util/types';
 import { createGunzip } from 'node:zlib';
 import { extract } from 'tar-stream';
 import { openPromise, type Entry } from 'yauzl';
-import { CATEGORIES_FILE } from '../engine/folder.ts';
 import { errorCode } from '../files/errors.ts';
 import { isTar, kindOf, MAGIC_BYTES } from '../files/magic.ts';
-import { mentionedFiles } from './data.ts';
-import { LIST_NAME } from './reputation.ts';
+import {
+  ArchiveError,
+  createShelf,
+  finishShelf,
+  isAside,
+  leadsOut,
+  placeEntry,
+  safeName,
+  type Unpacked,
+} from './shelf.ts';
 
-const MAX_ENTRIES = 10_000;
 export const MAX_UNPACKED_BYTES = 256 << 20;
 /** Rules are packed to a tenth, and generated ones to a fiftieth. What is small may be more. */
 const MAX_RATIO = 250;
 const ALWAYS_BYTES = 8 << 20;
-const MAX_FOLDER_NAME = 100;
-/** What goes beside the rules: what they may be used for, and what their classes and references mean. */
-const KEPT =
-  /^(?:LICENSE|COPYING|VRT-License)(?:\.txt)?$|^(?:(?:classification|reference|threshold)\.config|threshold\.conf)$/i;
-/** Where files wait that rules may name. */
-const ASIDE = '.aside';
-/** A step of the path of such a file: nothing hidden, and no blanks. */
-const DATA_STEP = /^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/;
-/** What may hold rules that are not looked for there. */
-const INNER = /\.(?:tar|tgz|gz|zip|bz2|xz|7z|rar)$/i;
 
 /** Also without the mark, which is known by its checksum. The library's types do not have it. */
 const READ_OLD_TAR: object = { allowUnknownFormat: true };
-
-/** Says what is wrong with what was downloaded. */
-export class ArchiveError extends Error {}
-
-export interface Unpacked {
-  /** An archive within it, if it has any. */
-  inner?: string;
-}
 
 /**
  * @param file What was downloaded. @param name What a rule file that is no archive is to be called.
@@ -135,12 +123,16 @@ async function unpackTar(bytes: Readable, directory: string): Promise<Unpacked> 
   for await (const entry of archive) {
     const { name, type } = entry.header;
     const isFolder = type === 'directory';
-    const target = await shelf.place(isFolder ? `${name}/` : name, isFolder || type === 'file' ? undefined : type);
+    const target = await placeEntry(
+      shelf,
+      isFolder ? `${name}/` : name,
+      isFolder || type === 'file' ? undefined : type,
+    );
     if (type === 'file' && target !== undefined) await pipeline(entry, await writer(target));
     else entry.resume();
   }
   await reading;
-  return shelf.finish();
+  return finishShelf(shelf);
 }
 
 async function unpackZip(file: string, directory: string, limit: Limit): Promise<Unpacked> {
@@ -149,7 +141,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
   const archive = await openPromise(file, { lazyEntries: true, autoClose: false }).catch(notWhole);
   try {
     for await (const entry of archive.eachEntry()) {
-      const target = await shelf.place(entry.fileName, linkOf(entry));
+      const target = await placeEntry(shelf, entry.fileName, linkOf(entry));
       if (target === undefined) continue;
       if (!entry.canDecodeFileData() && isAside(target)) continue;
       if (!entry.canDecodeFileData()) {
@@ -163,7 +155,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
   } finally {
     archive.close();
   }
-  return shelf.finish();
+  return finishShelf(shelf);
 }
 
 /** Of an archive that was made on Unix: what a file is is in the upper half. */
@@ -181,122 +173,6 @@ function notWhole(error: unknown): never {
   const [, name] = /^(?:absolute path|invalid relative path): (.*)$/s.exec(error.message) ?? [];
   if (name !== undefined) throw leadsOut(name);
   throw new ArchiveError(`is no whole zip file: ${error.message}`);
-}
-
-function leadsOut(name: string): ArchiveError {
-  return new ArchiveError(`has an entry that leads out of it, ${name.slice(0, 200)}: it is not used`);
-}
-
-/** Decides where each entry goes, and refuses those that try more. */
-function createShelf(directory: string) {
-  const taken = new Set<string>();
-  /** Files that rules may name, by their path in the archive, until all rules are there. */
-  const aside = new Map<string, string>();
-  /** By the folder's name in the archive; the first one's files need no folder. */
-  const folders = new Map<string, string>();
-  let entries = 0;
-  let inner: string | undefined;
-
-  function folderOf(steps: readonly string[]): string {
-    const key = steps.join('/');
-    const known = folders.get(key);
-    if (known !== undefined) return known;
-    const wanted = key
-      .replaceAll(/[^\w.+-]+/g, '-')
-      .replace(/^[.-]+/, '')
-      .slice(-MAX_FOLDER_NAME);
-    const names = new Set(folders.values());
-    let name = folders.size === 0 ? '' : wanted || 'rules';
-    for (let number = 2; names.has(name); number++) name = `${wanted}-${number}`;
-    folders.set(key, name);
-    return name;
-  }
-
-  /** @param link What it is, if it is no file. @returns where it is to be written; undefined for what is not taken. */
-  async function place(name: string, link: string | undefined): Promise<string | undefined> {
-    if (++entries > MAX_ENTRIES) throw new ArchiveError(`has more than ${MAX_ENTRIES} entries`);
-    const steps = name.split('/').filter((step) => step !== '' && step !== '.');
-    if (name.startsWith('/') || steps.includes('..') || name.includes('\0')) throw leadsOut(name);
-    const last = steps.pop() ?? '';
-    if (name.endsWith('/')) return undefined;
-    const safe = safeName(last);
-    if (INNER.test(last)) inner ??= name;
-    if (safe === undefined) return link === undefined ? putAside([...steps, last]) : undefined;
-    const isRules = safe.endsWith('.rules');
-    if (link !== undefined) {
-      if (isRules) throw new ArchiveError(`${name} is a ${link}, not a file: it is not used`);
-      return undefined;
-    }
-    const target = join(directory, isRules ? folderOf(steps) : '', safe);
-    if (taken.has(target)) {
-      // The licence of a part, say: the first one is that of the whole.
-      if (!isRules) return undefined;
-      throw new ArchiveError(`has ${name} twice`);
-    }
-    taken.add(target);
-    await mkdir(dirname(target), { recursive: true, mode: 0o755 });
-    return target;
-  }
-
-  async function putAside(steps: readonly string[]): Promise<string | undefined> {
-    const path = steps.join('/');
-    if (steps.length === 0 || aside.has(path) || !steps.every((step) => DATA_STEP.test(step))) return undefined;
-    await mkdir(join(directory, ASIDE), { recursive: true });
-    const target = join(directory, ASIDE, String(aside.size));
-    aside.set(path, target);
-    return target;
-  }
-
-  /** Brings the files that rules name to their places, seen from the rules or from the top; the others go. */
-  async function finish(): Promise<Unpacked> {
-    const named = await filesNamed([...taken].filter((file) => file.endsWith('.rules')));
-    for (const [path, from] of aside) {
-      const places = [...folders].flatMap(([folder, name]) => {
-        const prefix = folder === '' ? '' : `${folder}/`;
-        return path.startsWith(prefix) ? [join(directory, name, path.slice(prefix.length))] : [];
-      });
-      for (const target of [...places, join(directory, path)]) {
-        const isNamed = named.has(target) || isListOf(target, named);
-        if (!isNamed || taken.has(target)) continue;
-        taken.add(target);
-        await mkdir(dirname(target), { recursive: true, mode: 0o755 });
-        await copyFile(from, target, constants.COPYFILE_EXCL).catch(ifThere);
-      }
-    }
-    await rm(join(directory, ASIDE), { recursive: true, force: true });
-    return inner === undefined ? {} : { inner };
-  }
-
-  /** Where files may be that rules name: beside these, or below the set's folder. */
-  async function filesNamed(rules: readonly string[]): Promise<Set<string>> {
-    const named = new Set<string>();
-    for (const file of rules) {
-      for (const path of mentionedFiles(await readFile(file, 'latin1')))
-        for (const folder of [dirname(file), directory]) named.add(join(folder, path));
-    }
-    return named;
-  }
-
-  return { place, finish };
-}
-
-/** Reputations lie beside their categories. */
-function isListOf(target: string, named: ReadonlySet<string>): boolean {
-  return LIST_NAME.test(basename(target)) && named.has(join(dirname(target), CATEGORIES_FILE));
-}
-
-/** Whether it is one of the files that rules may name. */
-const isAside = (target: string): boolean => basename(dirname(target)) === ASIDE;
-
-/** Undefined for what is no rule file, and what does not go beside them. */
-function safeName(name: string): string | undefined {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/.test(name) && (name.endsWith('.rules') || KEPT.test(name))) return name;
-  return undefined;
-}
-
-/** One that could not be unpacked is missing where a rule names it, and told of there. */
-function ifThere(error: unknown): void {
-  if (errorCode(error) !== 'ENOENT') throw error;
 }
 
 async function writer(path: string) {

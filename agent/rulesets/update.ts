@@ -32,7 +32,7 @@ import { errorCode } from '../files/errors.ts';
 import { isThere } from '../files/folder.ts';
 import { isRecord } from '../files/record.ts';
 import { replaceFile, syncDirectory } from '../files/replace.ts';
-import { ArchiveError, unpackRules } from './archive.ts';
+import { unpackRules } from './archive.ts';
 import { decodeRules } from './encoding.ts';
 import {
   fetchSource,
@@ -45,6 +45,7 @@ import {
 } from './fetch.ts';
 import { maskUrls } from './mask.ts';
 import { parseRules } from './rule.ts';
+import { ArchiveError } from './shelf.ts';
 
 const KEPT_VERSIONS = 2;
 /** After which what a killed update left is nobody's. */
