@@ -47,92 +47,117 @@ export interface DataReader {
   read(rule: RuleInfo, source: DataSource): Promise<WithData>;
 }
 
+/** What was read for the rules of one set. */
+interface Known {
+  /** By path. */
+  readonly files: Map<string, DataFile>;
+  /** Of all of them. */
+  bytes: number;
+  /** By the path of the categories. */
+  readonly reputations: Map<string, Reputation>;
+  /** What is wrong with a list, by its name, and what it is to be. */
+  readonly checked: Map<string, string | undefined>;
+}
+
 /** For the rules of one set: each file is read once. */
 export function createDataReader(): DataReader {
-  const known = new Map<string, DataFile>();
-  /** By the path of the categories. */
-  const reputations = new Map<string, Reputation>();
-  /** What is wrong with a list, by its name, and what it is to be. */
-  const checked = new Map<string, string | undefined>();
-  let bytes = 0;
+  const known: Known = { files: new Map(), bytes: 0, reputations: new Map(), checked: new Map() };
+  return { read: (rule, source) => read(known, rule, source) };
+}
 
-  function wrongLineOf({ name, content }: DataFile, option: RuleOption): string | undefined {
-    const expected = SETS.has(option.key) ? listOf(option) : undefined;
-    if (expected === undefined) return undefined;
-    const key = `${name} ${expected.type} ${expected.hasNumbers}`;
-    if (!checked.has(key)) checked.set(key, wrongLine(content, expected));
-    return checked.get(key);
-  }
-
-  async function load(path: string, where: string): Promise<DataFile> {
-    const before = known.get(path);
-    if (before !== undefined) return before;
-    const content = await readPlain(path, where);
-    bytes += content.length;
-    if (bytes > MAX_SET_BYTES)
-      throw new DataError(`${where}: a set has more than ${MAX_SET_BYTES >> 20} MB of such files`);
-    const digest = createHash('sha256').update(content).digest('hex').slice(0, 16);
-    const name = `${digest}-${basename(path)
-      .replaceAll(/[^\w.+-]/g, '_')
-      .slice(-MAX_NAME)}`;
-    const file: DataFile = { name, file: path, content };
-    known.set(path, file);
-    return file;
-  }
-
-  /** Undefined where the set has none: overrides of the engine's configuration may name some. */
-  async function reputationOf(rule: RuleInfo, { root }: DataSource, value: string): Promise<Reputation | undefined> {
-    const places = await Promise.all(CATEGORIES.map((path) => find(path, rule.file, root, 'iprep')));
-    const path = places.find((place) => place !== undefined);
-    if (path === undefined) return undefined;
-    const reputation = reputations.get(path) ?? (await readReputation(path, root));
-    reputations.set(path, reputation);
-    const [, category = ''] = value.split(',').map((part) => part.trim());
-    if (!reputation.categories.some(({ name }) => name === category))
-      throw new DataError(`iprep: ${path} has no category ${shown(category)}`);
-    return reputation;
-  }
-
-  async function readReputation(path: string, root: string): Promise<Reputation> {
-    const names = (await readdir(dirname(path))).filter((name) => LIST_NAME.test(name)).toSorted();
-    const found = await Promise.all(names.map((name) => find(name, path, root, 'iprep')));
-    const files = [path, ...found.filter((file) => file !== undefined)];
-    const texts: string[] = [];
-    for (const file of files) texts.push(String((await load(file, `iprep: ${shown(file)}`)).content));
-    const [categories = '', ...lists] = texts;
-    return { categories: parseCategories(categories), list: lists.map((list) => `${list}\n`).join(''), files };
-  }
-
-  async function read(rule: RuleInfo, source: DataSource): Promise<WithData> {
-    if (!MAY_NAME.test(rule.text)) return { kind: 'rule', text: rule.text, data: [] };
-    const files = new Map<string, DataFile | undefined>();
-    let reputation: Reputation | undefined;
-    try {
-      for (const option of ruleOptions(rule)) {
-        if (option.key === 'iprep') reputation = await reputationOf(rule, source, option.value);
-        for (const { path, isNeeded } of filesOf(option)) {
-          if (SCRIPTS.has(option.key) && !source.allowScripts)
-            throw new DataError(`${option.key}: rules may run no scripts, unless rulesLua is true`);
-          const found = await find(path, rule.file, source.root, option.key);
-          if (found === undefined && isNeeded) {
-            throw new DataError(`${option.key}: there is no file ${shown(path)} beside ${rule.file}`);
-          }
-          const file = found === undefined ? undefined : await load(found, `${option.key}: ${shown(path)}`);
-          const wrong = file === undefined ? undefined : wrongLineOf(file, option);
-          if (wrong !== undefined) throw new DataError(`${option.key}: ${found}:${wrong}`);
-          files.set(path, file);
-        }
+async function read(known: Known, rule: RuleInfo, source: DataSource): Promise<WithData> {
+  if (!MAY_NAME.test(rule.text)) return { kind: 'rule', text: rule.text, data: [] };
+  const files = new Map<string, DataFile | undefined>();
+  let reputation: Reputation | undefined;
+  try {
+    for (const option of ruleOptions(rule)) {
+      if (option.key === 'iprep') reputation = await reputationOf(known, rule, source, option.value);
+      for (const { path, isNeeded } of filesOf(option)) {
+        files.set(path, await loadFor(known, rule, source, option, path, isNeeded));
       }
-    } catch (error) {
-      if (error instanceof DataError) return { kind: 'refused', reason: error.message };
-      throw error;
     }
-    const text = replaceOptions(rule, (option) => stagedOption(option, files));
-    const data = [...files.values()].filter((file) => file !== undefined);
-    return { kind: 'rule', text, data, ...(reputation === undefined ? {} : { reputation }) };
+  } catch (error) {
+    if (error instanceof DataError) return { kind: 'refused', reason: error.message };
+    throw error;
   }
+  const text = replaceOptions(rule, (option) => stagedOption(option, files));
+  const data = [...files.values()].filter((file) => file !== undefined);
+  return { kind: 'rule', text, data, ...(reputation === undefined ? {} : { reputation }) };
+}
 
-  return { read };
+/** The file that an option names; undefined: there is none, and none is needed. @throws DataError */
+async function loadFor(
+  known: Known,
+  rule: RuleInfo,
+  { root, allowScripts }: DataSource,
+  option: RuleOption,
+  path: string,
+  isNeeded: boolean,
+): Promise<DataFile | undefined> {
+  const { key } = option;
+  if (SCRIPTS.has(key) && !allowScripts)
+    throw new DataError(`${key}: rules may run no scripts, unless rulesLua is true`);
+  const found = await find(path, rule.file, root, key);
+  if (found === undefined && isNeeded) {
+    throw new DataError(`${key}: there is no file ${shown(path)} beside ${rule.file}`);
+  }
+  if (found === undefined) return undefined;
+  const file = await load(known, found, `${key}: ${shown(path)}`);
+  const wrong = wrongLineOf(known, file, option);
+  if (wrong !== undefined) throw new DataError(`${key}: ${found}:${wrong}`);
+  return file;
+}
+
+async function load(known: Known, path: string, where: string): Promise<DataFile> {
+  const before = known.files.get(path);
+  if (before !== undefined) return before;
+  const content = await readPlain(path, where);
+  known.bytes += content.length;
+  if (known.bytes > MAX_SET_BYTES)
+    throw new DataError(`${where}: a set has more than ${MAX_SET_BYTES >> 20} MB of such files`);
+  const digest = createHash('sha256').update(content).digest('hex').slice(0, 16);
+  const name = `${digest}-${basename(path)
+    .replaceAll(/[^\w.+-]/g, '_')
+    .slice(-MAX_NAME)}`;
+  const file: DataFile = { name, file: path, content };
+  known.files.set(path, file);
+  return file;
+}
+
+function wrongLineOf({ checked }: Known, { name, content }: DataFile, option: RuleOption): string | undefined {
+  const expected = SETS.has(option.key) ? listOf(option) : undefined;
+  if (expected === undefined) return undefined;
+  const key = `${name} ${expected.type} ${expected.hasNumbers}`;
+  if (!checked.has(key)) checked.set(key, wrongLine(content, expected));
+  return checked.get(key);
+}
+
+/** Undefined where the set has none: overrides of the engine's configuration may name some. */
+async function reputationOf(
+  known: Known,
+  rule: RuleInfo,
+  { root }: DataSource,
+  value: string,
+): Promise<Reputation | undefined> {
+  const places = await Promise.all(CATEGORIES.map((path) => find(path, rule.file, root, 'iprep')));
+  const path = places.find((place) => place !== undefined);
+  if (path === undefined) return undefined;
+  const reputation = known.reputations.get(path) ?? (await readReputation(known, path, root));
+  known.reputations.set(path, reputation);
+  const [, category = ''] = value.split(',').map((part) => part.trim());
+  if (!reputation.categories.some(({ name }) => name === category))
+    throw new DataError(`iprep: ${path} has no category ${shown(category)}`);
+  return reputation;
+}
+
+async function readReputation(known: Known, path: string, root: string): Promise<Reputation> {
+  const names = (await readdir(dirname(path))).filter((name) => LIST_NAME.test(name)).toSorted();
+  const found = await Promise.all(names.map((name) => find(name, path, root, 'iprep')));
+  const files = [path, ...found.filter((file) => file !== undefined)];
+  const texts: string[] = [];
+  for (const file of files) texts.push(String((await load(known, file, `iprep: ${shown(file)}`)).content));
+  const [categories = '', ...lists] = texts;
+  return { categories: parseCategories(categories), list: lists.map((list) => `${list}\n`).join(''), files };
 }
 
 /** Why a rule's file can't be had. */
