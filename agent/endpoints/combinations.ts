@@ -31,67 +31,81 @@ export interface Combinations {
   list: () => Combination[];
 }
 
+interface State {
+  readonly defaults: () => readonly string[];
+  /** Combinations by the ids that have them, and their own ids, by their keys. */
+  readonly byVlan: Map<number, string>;
+  readonly ids: Map<string, number>;
+}
+
 /** @param defaults The sets of an id that has no others. */
 export function createCombinations(defaults: () => readonly string[]): Combinations {
   const byVlan = new Map<number, string>();
-  const ids = new Map<string, number>();
-  const keyOf = (sets: readonly string[]): string => [...new Set(sets)].toSorted().join();
-  const current = (vlan: number): string => byVlan.get(vlan) ?? keyOf(defaults());
-
-  function set(vlan: number, key: string): void {
-    if (key === keyOf(defaults())) byVlan.delete(vlan);
-    else byVlan.set(vlan, key);
-  }
-
-  /** The lowest id that no other combination has. */
-  function idOf(key: string): number {
-    const known = ids.get(key);
-    if (known !== undefined) return known;
-    const used = new Set(ids.values());
-    let id = FIRST_ID;
-    while (used.has(id)) id++;
-    ids.set(key, id);
-    return id;
-  }
-
+  const state: State = { defaults, byVlan, ids: new Map() };
   return {
     accepts(sets) {
       const key = keyOf(sets);
-      return (vlan) => current(vlan) === key;
+      return (vlan) => current(state, vlan) === key;
     },
     claim(spare, sets) {
       const key = keyOf(sets);
       let left = CLAIM;
       for (const vlan of spare) {
         if (left-- === 0) return;
-        set(vlan, key);
+        set(state, vlan, key);
       }
     },
     move(vlan, sets) {
       const key = keyOf(sets);
-      if (current(vlan) === key) return false;
-      set(vlan, key);
+      if (current(state, vlan) === key) return false;
+      set(state, vlan, key);
       return true;
     },
     trim(leased) {
-      const used = new Set([...leased].map(current));
+      const used = new Set([...leased].map((vlan) => current(state, vlan)));
       const size = byVlan.size;
       for (const [vlan, key] of byVlan) if (!used.has(key)) byVlan.delete(vlan);
       return byVlan.size < size;
     },
-    list() {
-      const vlans = new Map<string, number[]>();
-      for (const [vlan, key] of byVlan) {
-        const list = vlans.get(key);
-        if (list === undefined) vlans.set(key, [vlan]);
-        else list.push(vlan);
-      }
-      for (const key of ids.keys()) if (!vlans.has(key)) ids.delete(key);
-      return [...vlans].map(([key, list]) => ({
-        id: idOf(key),
-        sets: key === '' ? [] : key.split(','),
-        vlans: list.toSorted((a, b) => a - b),
-      }));
-    },
+    list: () => list(state),
   };
+}
+
+function keyOf(sets: readonly string[]): string {
+  return [...new Set(sets)].toSorted().join();
+}
+
+function current({ byVlan, defaults }: State, vlan: number): string {
+  return byVlan.get(vlan) ?? keyOf(defaults());
+}
+
+function set({ byVlan, defaults }: State, vlan: number, key: string): void {
+  if (key === keyOf(defaults())) byVlan.delete(vlan);
+  else byVlan.set(vlan, key);
+}
+
+function list({ byVlan, ids }: State): Combination[] {
+  const vlans = new Map<string, number[]>();
+  for (const [vlan, key] of byVlan) {
+    const known = vlans.get(key);
+    if (known === undefined) vlans.set(key, [vlan]);
+    else known.push(vlan);
+  }
+  for (const key of ids.keys()) if (!vlans.has(key)) ids.delete(key);
+  return [...vlans].map(([key, own]) => ({
+    id: idOf(ids, key),
+    sets: key === '' ? [] : key.split(','),
+    vlans: own.toSorted((a, b) => a - b),
+  }));
+}
+
+/** The lowest id that no other combination has. */
+function idOf(ids: Map<string, number>, key: string): number {
+  const known = ids.get(key);
+  if (known !== undefined) return known;
+  const used = new Set(ids.values());
+  let id = FIRST_ID;
+  while (used.has(id)) id++;
+  ids.set(key, id);
+  return id;
 }

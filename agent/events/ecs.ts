@@ -14,39 +14,15 @@ export const ECS_VERSION = '8.17.0';
 /** @param cluster The name that the configuration gives the cluster. */
 export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> {
   const { record } = event;
-  const { payload, ...rest } = record;
-  const [, namespace = '', resource = ''] = /^dpi\.([^/]*)\/(.*)$/.exec(event.origin) ?? [];
   const techniques = event.mitre_ids ?? [];
   const tactic = event.mitre_tactic === 'n/a' ? undefined : event.mitre_tactic;
-  const [seenAt] = record.seen_at;
-  const [url] = record.links ?? [];
   return {
     '@timestamp': record.timestamp,
     ecs: { version: ECS_VERSION },
     message: record.snort_alert,
     tags: ['dpi-agent'],
-    event: {
-      kind: 'alert',
-      category: ['intrusion_detection', 'network'],
-      type: ['info'],
-      module: 'dpi_agent',
-      dataset: 'dpi_agent.alerts',
-      provider: record.engine.name,
-      id: record.event_id,
-      severity: event.severity,
-      risk_score: event.severity,
-      start: record.timestamp,
-      ...(record.last_timestamp === undefined ? {} : { end: record.last_timestamp }),
-      original: JSON.stringify({ ...event, record: rest }),
-    },
-    rule: {
-      id: record.snort_signature_id,
-      uuid: `${record.generator_id}:${record.snort_signature_id}:${record.snort_signature_revision}`,
-      version: record.snort_signature_revision,
-      name: record.message,
-      ...(record.classification === undefined ? {} : { category: record.classification }),
-      ...(url === undefined ? {} : { reference: url }),
-    },
+    event: eventOf(event),
+    rule: ruleOf(record),
     source: endOf(event.source_ip, event.source_port),
     destination: endOf(event.dest_ip, event.dest_port),
     network: {
@@ -67,22 +43,69 @@ export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> 
       hostname: event.host,
       version: record.engine.version,
     },
-    orchestrator: {
-      type: 'kubernetes',
-      cluster: { name: cluster },
-      namespace,
-      ...(seenAt === undefined ? {} : { resource: { type: 'pod', name: seenAt.name } }),
-    },
-    dpi_agent: {
-      origin: event.origin,
-      resource,
-      generator_id: record.generator_id,
-      priority: record.priority,
-      count: record.count ?? 1,
-      source: { namespace: event.source_namespace, name: event.source_name, name_aggr: event.source_name_aggr },
-      destination: { namespace: event.dest_namespace, name: event.dest_name, name_aggr: event.dest_name_aggr },
-      ...(payload === undefined ? {} : { payload }),
-    },
+    orchestrator: orchestratorOf(event, cluster),
+    dpi_agent: ownOf(event),
+  };
+}
+
+/** Namespace and name of the resource that an event is of. */
+function resourceOf({ origin }: EeEvent): { namespace: string; resource: string } {
+  const [, namespace = '', resource = ''] = /^dpi\.([^/]*)\/(.*)$/.exec(origin) ?? [];
+  return { namespace, resource };
+}
+
+function eventOf(event: EeEvent): object {
+  const { record } = event;
+  return {
+    kind: 'alert',
+    category: ['intrusion_detection', 'network'],
+    type: ['info'],
+    module: 'dpi_agent',
+    dataset: 'dpi_agent.alerts',
+    provider: record.engine.name,
+    id: record.event_id,
+    severity: event.severity,
+    risk_score: event.severity,
+    start: record.timestamp,
+    ...(record.last_timestamp === undefined ? {} : { end: record.last_timestamp }),
+    original: JSON.stringify({ ...event, record: { ...record, payload: undefined } }),
+  };
+}
+
+function ruleOf(record: EeEvent['record']): object {
+  const [url] = record.links ?? [];
+  return {
+    id: record.snort_signature_id,
+    uuid: `${record.generator_id}:${record.snort_signature_id}:${record.snort_signature_revision}`,
+    version: record.snort_signature_revision,
+    name: record.message,
+    ...(record.classification === undefined ? {} : { category: record.classification }),
+    ...(url === undefined ? {} : { reference: url }),
+  };
+}
+
+function orchestratorOf(event: EeEvent, cluster: string): object {
+  const [seenAt] = event.record.seen_at;
+  return {
+    type: 'kubernetes',
+    cluster: { name: cluster },
+    namespace: resourceOf(event).namespace,
+    ...(seenAt === undefined ? {} : { resource: { type: 'pod', name: seenAt.name } }),
+  };
+}
+
+/** What ECS has no field for. */
+function ownOf(event: EeEvent): object {
+  const { record } = event;
+  return {
+    origin: event.origin,
+    resource: resourceOf(event).resource,
+    generator_id: record.generator_id,
+    priority: record.priority,
+    count: record.count ?? 1,
+    source: { namespace: event.source_namespace, name: event.source_name, name_aggr: event.source_name_aggr },
+    destination: { namespace: event.dest_namespace, name: event.dest_name, name_aggr: event.dest_name_aggr },
+    ...(record.payload === undefined ? {} : { payload: record.payload }),
   };
 }
 

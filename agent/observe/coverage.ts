@@ -53,70 +53,87 @@ interface Known {
   isForgotten?: true;
 }
 
+interface State {
+  readonly windowMillis: number;
+  readonly now: () => number;
+  /** By the endpoint's id. */
+  readonly known: Map<string, Known>;
+}
+
 /** @param now Monotonic, in milliseconds. */
 export function createCoverage(windowMillis: number, now: () => number = () => performance.now()): Coverage {
   const known = new Map<string, Known>();
-
-  function update(endpoints: readonly Covered[]): ReturnType<Coverage['update']> {
-    const time = now();
-    const ids = new Set(endpoints.map(({ endpoint }) => endpoint.id));
-    for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
-    const changes: ReturnType<Coverage['update']> = [];
-    for (const { endpoint, counters } of endpoints) {
-      const entry = known.get(endpoint.id) ?? fresh(counters);
-      known.set(endpoint.id, entry);
-      if (entry.isForgotten === true) {
-        known.set(endpoint.id, { ...fresh(counters), counters: { ...counters } });
-        continue;
-      }
-      const more = (name: keyof Counters): number => Math.max(0, counters[name] - entry.counters[name]);
-      if (more('sentSeconds') > 0) entry.sentAt = time;
-      if (more('receivedSeconds') > 0) entry.receivedAt = time;
-      // What is missing of a flow may be among the packets that its ring had no room for. What the kernel drops at the
-      // interface says nothing of that: a frame of a protocol that nobody on the node wants counts there too.
-      if (more('droppedKernel') === 0) {
-        note(entry.sentOnly, more('flowsSentOnly'), time);
-        note(entry.receivedOnly, more('flowsReceivedOnly'), time);
-      }
-      entry.counters = { ...counters };
-      const oneWay = oneWayOf(entry, time);
-      if (oneWay === entry.oneWay) continue;
-      entry.oneWay = oneWay;
-      changes.push({ id: endpoint.id, ...(oneWay === undefined ? {} : { oneWay }) });
-    }
-    return changes;
-  }
-
-  /** Not more than decide. */
-  function note(times: number[], count: number, time: number): void {
-    for (let index = 0; index < Math.min(count, MIN_FLOWS); index++) times.push(time);
-    times.splice(0, times.length - MIN_FLOWS);
-  }
-
-  /** Two flows say so first, then one is enough for it to last. */
-  function oneWayOf({ sentOnly, receivedOnly, oneWay }: Known, time: number): EndpointCoverage['oneWay'] {
-    const shows = (times: number[], direction: EndpointCoverage['oneWay']): boolean =>
-      times.filter((at) => time - at <= windowMillis).length >= (oneWay === direction ? 1 : MIN_FLOWS);
-    return shows(sentOnly, 'sending') ? 'sending' : shows(receivedOnly, 'receiving') ? 'receiving' : undefined;
-  }
-
+  const state: State = { windowMillis, now, known };
   return {
-    update,
+    update: (endpoints) => update(state, endpoints),
     forget(endpointId) {
       const entry = known.get(endpointId);
       if (entry !== undefined) known.set(endpointId, { ...fresh(entry.counters), isForgotten: true });
     },
-    of(endpointId) {
-      const entry = known.get(endpointId);
-      if (entry === undefined) return { sending: false, receiving: false };
-      const since = now() - windowMillis;
-      const { oneWay } = entry;
-      return {
-        sending: entry.sentAt >= since,
-        receiving: entry.receivedAt >= since,
-        ...(oneWay === undefined ? {} : { oneWay }),
-      };
-    },
+    of: (endpointId) => coverageOf(state, endpointId),
+  };
+}
+
+function update({ windowMillis, now, known }: State, endpoints: readonly Covered[]): ReturnType<Coverage['update']> {
+  const time = now();
+  const ids = new Set(endpoints.map(({ endpoint }) => endpoint.id));
+  for (const id of known.keys()) if (!ids.has(id)) known.delete(id);
+  const changes: ReturnType<Coverage['update']> = [];
+  for (const { endpoint, counters } of endpoints) {
+    const entry = known.get(endpoint.id) ?? fresh(counters);
+    known.set(endpoint.id, entry);
+    if (entry.isForgotten === true) {
+      known.set(endpoint.id, { ...fresh(counters), counters: { ...counters } });
+      continue;
+    }
+    compare(entry, counters, time);
+    const oneWay = oneWayOf(entry, time, windowMillis);
+    if (oneWay === entry.oneWay) continue;
+    entry.oneWay = oneWay;
+    changes.push({ id: endpoint.id, ...(oneWay === undefined ? {} : { oneWay }) });
+  }
+  return changes;
+}
+
+function compare(entry: Known, counters: Counters, time: number): void {
+  const more = (name: keyof Counters): number => Math.max(0, counters[name] - entry.counters[name]);
+  if (more('sentSeconds') > 0) entry.sentAt = time;
+  if (more('receivedSeconds') > 0) entry.receivedAt = time;
+  // What is missing of a flow may be among the packets that its ring had no room for. What the kernel drops at the
+  // interface says nothing of that: a frame of a protocol that nobody on the node wants counts there too.
+  if (more('droppedKernel') === 0) {
+    note(entry.sentOnly, more('flowsSentOnly'), time);
+    note(entry.receivedOnly, more('flowsReceivedOnly'), time);
+  }
+  entry.counters = { ...counters };
+}
+
+/** Not more than decide. */
+function note(times: number[], count: number, time: number): void {
+  for (let index = 0; index < Math.min(count, MIN_FLOWS); index++) times.push(time);
+  times.splice(0, times.length - MIN_FLOWS);
+}
+
+/** Two flows say so first, then one is enough for it to last. */
+function oneWayOf(
+  { sentOnly, receivedOnly, oneWay }: Known,
+  time: number,
+  windowMillis: number,
+): EndpointCoverage['oneWay'] {
+  const shows = (times: number[], direction: EndpointCoverage['oneWay']): boolean =>
+    times.filter((at) => time - at <= windowMillis).length >= (oneWay === direction ? 1 : MIN_FLOWS);
+  return shows(sentOnly, 'sending') ? 'sending' : shows(receivedOnly, 'receiving') ? 'receiving' : undefined;
+}
+
+function coverageOf({ windowMillis, now, known }: State, endpointId: string): EndpointCoverage {
+  const entry = known.get(endpointId);
+  if (entry === undefined) return { sending: false, receiving: false };
+  const since = now() - windowMillis;
+  const { oneWay } = entry;
+  return {
+    sending: entry.sentAt >= since,
+    receiving: entry.receivedAt >= since,
+    ...(oneWay === undefined ? {} : { oneWay }),
   };
 }
 

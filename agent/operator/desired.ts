@@ -108,29 +108,12 @@ export function buildDaemonSet(template: PodTemplateSpec, settings: Settings): B
   problems.push(...conflicts(template, agent, added));
   if (problems.length > 0 || 'problem' in sizing) return { problems };
 
-  const env = [...(agent.env ?? [])];
-  // What the template sets itself is somebody's wish.
-  const setDefault = (name: string, value: string): void => {
-    if (!env.some((variable) => variable.name === name)) env.push({ name, value });
-  };
-  if (sizing.lanes !== undefined) setDefault('DPI_AGENT_LANES', String(sizing.lanes));
-  if (sizing.engineBytes !== undefined) {
-    setDefault('DPI_AGENT_ENGINE_MEMORY_LIMIT', `${mebibytes(sizing.engineBytes)}B`);
-  }
-  const container: Container = {
-    ...agent,
-    env,
-    resources,
-    volumeMounts: [
-      ...(agent.volumeMounts ?? []),
-      ...(added.length === 0 ? [] : [{ name: RULES_VOLUME, mountPath: RULES_PATH, readOnly: true }]),
-    ],
-  };
   const initContainers = [...(spec.initContainers ?? []), ...added.map(initContainer)];
   const volumes = [
     ...(spec.volumes ?? []),
     ...(added.length === 0 ? [] : [{ name: RULES_VOLUME, emptyDir: { sizeLimit: RULES_SIZE } }]),
   ];
+  const container = agentContainer(agent, resources, sizing, added.length > 0);
   return {
     sizing,
     resources,
@@ -159,6 +142,23 @@ export function buildDaemonSet(template: PodTemplateSpec, settings: Settings): B
       },
     },
   };
+}
+
+/** The template's, with what follows from its resources. What the template sets itself is somebody's wish. */
+function agentContainer(
+  agent: Container,
+  resources: Resources,
+  { lanes, engineBytes }: Sizing,
+  hasRules: boolean,
+): Container {
+  const env = [...(agent.env ?? [])];
+  const setDefault = (name: string, value: string): void => {
+    if (!env.some((variable) => variable.name === name)) env.push({ name, value });
+  };
+  if (lanes !== undefined) setDefault('DPI_AGENT_LANES', String(lanes));
+  if (engineBytes !== undefined) setDefault('DPI_AGENT_ENGINE_MEMORY_LIMIT', `${mebibytes(engineBytes)}B`);
+  const rules = hasRules ? [{ name: RULES_VOLUME, mountPath: RULES_PATH, readOnly: true }] : [];
+  return { ...agent, env, resources, volumeMounts: [...(agent.volumeMounts ?? []), ...rules] };
 }
 
 /** One lane for each whole CPU, as far as the memory goes; the memory that agent and captures leave is the engines'. */

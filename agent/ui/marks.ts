@@ -20,68 +20,95 @@ export interface Marks {
   close(): Promise<void>;
 }
 
+interface State {
+  readonly file: string;
+  readonly maxMarks: number;
+  /** By the alert's id, the newest last. */
+  readonly marks: Map<string, Mark>;
+  /** In the file. */
+  lines: number;
+  /** The last one is not whole. */
+  torn: boolean;
+  handle: FileHandle | undefined;
+  /** One write after the other. */
+  queue: Promise<unknown>;
+}
+
 /** @throws Error when the file can't be read. It is made with the first mark. */
 export async function openMarks(file: string, maxMarks = MAX_MARKS): Promise<Marks> {
-  const marks = new Map<string, Mark>();
+  const state = await readMarks(file, maxMarks);
+  return {
+    get: (id) => state.marks.get(id) ?? { state: 'open' },
+    set(ids, mark) {
+      const done = state.queue.then(() => write(state, ids, mark));
+      state.queue = done.catch(() => undefined);
+      return done;
+    },
+    async close() {
+      await state.queue;
+      await closeFile(state);
+    },
+  };
+}
+
+async function readMarks(file: string, maxMarks: number): Promise<State> {
   const old = await readFile(file, 'utf8').catch((error: unknown) => {
     if (errorCode(error) === 'ENOENT') return '';
     throw new Error(`can't read marks of alerts from ${file}: ${errorCode(error) ?? messageOf(error)}`, {
       cause: error,
     });
   });
-  let lines = 0;
-  for (const line of old.split('\n')) {
-    const read = parse(line);
-    if (read !== undefined) remember(read.id, read.mark);
-    lines += 1;
-  }
-  let torn = old !== '' && !old.endsWith('\n');
-  let handle: FileHandle | undefined;
-  let queue: Promise<unknown> = Promise.resolve();
-
-  function remember(id: string, mark: Mark): void {
-    marks.delete(id);
-    marks.set(id, mark);
-    for (const oldest of marks.keys()) {
-      if (marks.size <= maxMarks) break;
-      marks.delete(oldest);
-    }
-  }
-
-  async function write(ids: readonly string[], mark: Mark): Promise<void> {
-    if (handle === undefined) {
-      await mkdir(dirname(file), { recursive: true });
-      handle = await open(file, 'a', 0o600);
-    }
-    const added = ids.map((id) => lineOf(id, mark)).join('');
-    await handle.appendFile(torn ? `\n${added}` : added);
-    await handle.datasync();
-    torn = false;
-    lines += ids.length;
-    for (const id of ids) remember(id, mark);
-    if (lines > 2 * maxMarks) await rewrite();
-  }
-
-  async function rewrite(): Promise<void> {
-    await replaceFile(file, [...marks].map(([id, mark]) => lineOf(id, mark)).join(''), 0o600);
-    await handle?.close();
-    handle = undefined;
-    lines = marks.size;
-  }
-
-  return {
-    get: (id) => marks.get(id) ?? { state: 'open' },
-    set(ids, mark) {
-      const done = queue.then(() => write(ids, mark));
-      queue = done.catch(() => undefined);
-      return done;
-    },
-    async close() {
-      await queue;
-      await handle?.close();
-      handle = undefined;
-    },
+  const lines = old.split('\n');
+  const state: State = {
+    file,
+    maxMarks,
+    marks: new Map(),
+    lines: lines.length,
+    torn: old !== '' && !old.endsWith('\n'),
+    handle: undefined,
+    queue: Promise.resolve(),
   };
+  for (const line of lines) {
+    const read = parse(line);
+    if (read !== undefined) remember(state, read.id, read.mark);
+  }
+  return state;
+}
+
+function remember({ marks, maxMarks }: State, id: string, mark: Mark): void {
+  marks.delete(id);
+  marks.set(id, mark);
+  for (const oldest of marks.keys()) {
+    if (marks.size <= maxMarks) break;
+    marks.delete(oldest);
+  }
+}
+
+async function write(state: State, ids: readonly string[], mark: Mark): Promise<void> {
+  const { file, maxMarks } = state;
+  if (state.handle === undefined) {
+    await mkdir(dirname(file), { recursive: true });
+    state.handle = await open(file, 'a', 0o600);
+  }
+  const added = ids.map((id) => lineOf(id, mark)).join('');
+  await state.handle.appendFile(state.torn ? `\n${added}` : added);
+  await state.handle.datasync();
+  state.torn = false;
+  state.lines += ids.length;
+  for (const id of ids) remember(state, id, mark);
+  if (state.lines > 2 * maxMarks) await rewrite(state);
+}
+
+async function rewrite(state: State): Promise<void> {
+  const { file, marks } = state;
+  await replaceFile(file, [...marks].map(([id, mark]) => lineOf(id, mark)).join(''), 0o600);
+  await closeFile(state);
+  state.lines = marks.size;
+}
+
+async function closeFile(state: State): Promise<void> {
+  await state.handle?.close();
+  state.handle = undefined;
 }
 
 function lineOf(id: string, mark: Mark): string {
