@@ -1,6 +1,6 @@
 /**
  * An alert's way, from an engine's reader to the journal:
- * identification → policy → flood control → merging → naming → journal → the engine's files.
+ * repetition → identification → policy → flood control → merging → naming → journal → the engine's files.
  *
  * Invariants: alerts of a generation are journaled in the order in which they were read, but for folds; one release
  * after the other; of an engine's files nothing is deleted that is not in the journal, or held here.
@@ -17,6 +17,7 @@ import { createFloodControl, type FloodControl } from './alerts/flood.ts';
 import { identify } from './alerts/identify.ts';
 import { createMerger, type Merger } from './alerts/merge.ts';
 import { createNamer, type Namer, type Names } from './alerts/name.ts';
+import { createRepeats, type Repeats } from './alerts/repeats.ts';
 import type { followPolicy } from './alerts/policy-file.ts';
 import { usePolicy, type PolicyStatus, type UsedPolicy } from './alerts/used-policy.ts';
 import type { Config } from './config/load.ts';
@@ -94,14 +95,15 @@ interface Stations extends AlertingOptions {
   failed: FailedAlerts;
   signatures: SignatureCounts;
   states: StatesByGeneration;
+  repeats: Repeats;
   policy: UsedPolicy;
   flood: FloodControl;
   merger: Merger;
   namer: Namer;
   patient: PatientJournal;
   /**
-   * Of each generation, the last alert that was suppressed, set aside, or journaled out of turn, and after which
-   * nothing was journaled yet.
+   * Of each generation, the last alert that was suppressed, a repeat, set aside, or journaled out of turn, and after
+   * which nothing was journaled yet.
    */
   eventlessUpTo: Map<string, number>;
   /** The last release that was begun. */
@@ -121,6 +123,7 @@ export function startAlerting(options: AlertingOptions): Alerting {
     failed: system.failed ?? openFailedAlerts(join(config.stateDirectory, 'failed-alerts.ndjson'), log),
     signatures: createSignatureCounts(),
     states: statesByGeneration(options.left, rules.states),
+    repeats: createRepeats(),
     policy: usePolicy(policy, mergeMillis, log, system.followPolicy),
     flood: createFloodControl({ burst, ratePerSecond, foldMillis }),
     merger: createMerger(mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases)),
@@ -167,6 +170,11 @@ function readAlert(stations: Stations, alert: Alert, position: Position): void {
     stations.eventlessUpTo.set(position.generation, position.offset);
     setAside(stations, alert, position, error);
   };
+  if (stations.repeats.isRepeat(alert)) {
+    stations.books.add('merged');
+    stations.eventlessUpTo.set(position.generation, position.offset);
+    return;
+  }
   let attributed: AttributedAlert[];
   try {
     attributed = identifyRead(stations, alert, position);

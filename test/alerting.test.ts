@@ -104,6 +104,13 @@ describe('an alert', () => {
     expect(alerting.books.counts()).toMatchObject({ read: 2, journaled: 2 });
   });
 
+  test('of a packet’s body is no event beside that of the packet, and its bytes can go', async () => {
+    const packet = alert({ rebuilt: false });
+    await alerting.read(GENERATION, read(packet, { ...packet, rebuilt: true }));
+    expect(done).toEqual([`journaled ${GENERATION}:0`, `consumed ${GENERATION}:0`, `consumed ${GENERATION}:100`]);
+    expect(alerting.books.counts()).toMatchObject({ read: 2, journaled: 1, merged: 1 });
+  });
+
   test('of an id that nobody holds is unattributed, and damage is unparsable', async () => {
     const damage: Decoded = { kind: 'damage', reason: 'torn', start: 100, end: 120 };
     await alerting.read(GENERATION, [...read(alert({ vlan: 9 })), damage]);

@@ -10,7 +10,7 @@ export interface AlertCounts {
   /** Further events of alerts that several resources select. */
   copies: number;
   journaled: number;
-  /** The same packet seen at its other end, or folded into another's event by the flood control. */
+  /** The same packet seen at its other end, or alerted of twice by Snort, or folded into another's event. */
   merged: number;
   /** By the operator's policy. */
   suppressed: number;

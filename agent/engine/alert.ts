@@ -28,6 +28,8 @@ export interface Alert {
   destination: Address;
   /** Ordinal of the packet in the engine's input, from 1; absent where the format has none. */
   packetNumber?: number;
+  /** Whether it is of what the engine put together, and not of a packet; absent where the format does not say. */
+  rebuilt?: boolean;
   /** What the rule was matched against, or the packet; at most 65,535 bytes. */
   payload?: Buffer;
   /** The application protocol as the engine found it ("http"). */

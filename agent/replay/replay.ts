@@ -7,6 +7,7 @@ import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
+import { createRepeats, type Repeats } from '../alerts/repeats.ts';
 import type { Policy } from '../alerts/policy.ts';
 import type { Endpoint } from '../endpoints/endpoint.ts';
 import type { Alert, Position } from '../engine/alert.ts';
@@ -67,6 +68,8 @@ export interface ReplaySummary {
   unparsable: number;
   /** Alerts of which it is not known in which file their packet is. */
   unattributed: number;
+  /** Further alerts, of a packet's body, that repeat one of the packet: Snort's. */
+  repeated: number;
   signatures: { gid: number; sid: number; rev: number; message: string; count: number }[];
   /**
    * Whether the engine began to read: rules that it refuses keep it from that, and then nothing of the files is lost.
@@ -128,6 +131,8 @@ interface Course {
   readonly suppressed: Map<string, number>;
   unparsable: number;
   unattributed: number;
+  readonly repeats: Repeats;
+  repeated: number;
   /** An engine began to read. */
   hasStarted: boolean;
   /** Packets that the engines counted as analysed; undefined once one did not say. */
@@ -147,6 +152,8 @@ function newCourse(files: readonly string[]): Course {
     suppressed: new Map(),
     unparsable: 0,
     unattributed: 0,
+    repeats: createRepeats(),
+    repeated: 0,
     hasStarted: false,
     inspected: 0,
     skipped: undefined,
@@ -203,6 +210,7 @@ function reportAlert(options: ReplayOptions, course: Course, running: Running, f
   const index = running.files[place];
   if (index === undefined) return void course.unattributed++;
   const alert = within(found, running.firstPacket[place], files[index], running.times);
+  if (course.repeats.isRepeat(found)) return void course.repeated++;
   for (const attributed of identify(alert, position, identificationOf(options, endpoints[index]))) {
     // A packet is in one file only.
     const entry = options.policy?.judge(attributed, () => false);
@@ -279,6 +287,7 @@ function summarise(course: Course): ReplaySummary {
     suppressed: course.suppressed,
     unparsable: course.unparsable,
     unattributed: course.unattributed,
+    repeated: course.repeated,
     signatures: [...signatures.values()].sort((a, b) => b.count - a.count || a.sid - b.sid),
     started: course.hasStarted,
     skipped,

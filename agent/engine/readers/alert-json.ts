@@ -11,7 +11,8 @@
  *
  * Times are UTC (Snort's `-U`). Whole seconds are taken from `seconds` where present, the fraction from `timestamp`.
  * From 2038 on, Snort has the 32 bits of a pcap's seconds for a signed number, and writes negative ones.
- * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `pkt_gen`, `icmp_type`, …) are passed over.
+ * `pkt_gen` is `raw` for a packet, else what put together (`stream_tcp`, `http`, …).
+ * Fields that `Alert` has no place for (`tcp_seq`, `dir`, `icmp_type`, …) are passed over.
  */
 import type { Alert, Decoder, Flow } from '../alert.ts';
 import { type ObjectAt, type Line, createJsonLinesDecoder } from './json-lines.ts';
@@ -132,6 +133,7 @@ function toAlert(fields: Fields): Alert {
   const classification = utf8(fields.get('class') ?? '');
   const service = utf8(fields.get('service') ?? '');
   const packetNumber = optional('pkt_num', Number.MAX_SAFE_INTEGER);
+  const generator = fields.get('pkt_gen');
   const payload = base64('b64_data', fields.get('b64_data'));
   return {
     timeMicros: time(fields.get('timestamp'), fields.get('seconds')),
@@ -151,6 +153,7 @@ function toAlert(fields: Fields): Alert {
       destinationPort: fields.get('dst_port'),
     }),
     ...(packetNumber > 0 && { packetNumber }),
+    ...(generator !== undefined && { rebuilt: generator !== 'raw' }),
     ...(payload && { payload }),
     ...(service !== '' && service !== 'unknown' && { service }),
     ...flow(fields),

@@ -80,10 +80,19 @@ describe('a line of alert_json', () => {
           source: { ip: '10.0.0.1', port: 40_000 },
           destination: { ip: '10.0.0.2', port: 80 },
           packetNumber: 4,
+          rebuilt: false,
           payload: Buffer.from('smk=1234'),
           service: 'http',
         },
       },
+    ]);
+  });
+
+  test('says whether it is of a packet or of what was put together', () => {
+    expect(['"raw"', '"stream_tcp"', undefined].map((value) => readOne({ pkt_gen: value }))).toEqual([
+      expect.objectContaining({ rebuilt: false }),
+      expect.objectContaining({ rebuilt: true }),
+      expect.not.objectContaining({ rebuilt: expect.anything() }),
     ]);
   });
 
