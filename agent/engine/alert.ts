@@ -40,8 +40,10 @@ export interface Alert {
 
 /** Both directions of a flow, seen from who began it. */
 export interface Flow {
-  /** Time of its first packet: microseconds since the Unix epoch; whole seconds with Snort. */
+  /** Time of its first packet: microseconds since the Unix epoch. */
   startMicros: number;
+  /** Whether that is only known to the second: Snort's. */
+  isWholeSecond?: true;
   packetsToServer: number;
   packetsToClient: number;
   bytesToServer: number;

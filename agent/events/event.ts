@@ -83,6 +83,7 @@ export interface EventRecord {
   classtype?: string;
   /** The flow up to this alert, where the engine keeps one; `server` is who did not begin it. */
   flow?: {
+    /** RFC 3339, as exact as the engine has it: Snort to the second, Suricata to the microsecond. */
     start: string;
     packets_to_server: number;
     packets_to_client: number;
@@ -210,7 +211,7 @@ function placeOf({ position, mergedPositions, checkpoint, fold }: AttributedAler
 
 function flowOf(flow: Flow): NonNullable<EventRecord['flow']> {
   return {
-    start: rfc3339(flow.startMicros),
+    start: flow.isWholeSecond === true ? rfc3339(flow.startMicros).replace(/\.\d+/, '') : rfc3339(flow.startMicros),
     packets_to_server: integer(flow.packetsToServer),
     packets_to_client: integer(flow.packetsToClient),
     bytes_to_server: integer(flow.bytesToServer),

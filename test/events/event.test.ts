@@ -81,6 +81,10 @@ describe('a document', () => {
       bytes_to_server: 277,
       bytes_to_client: 140,
     });
+    const toTheSecond = { ...alert.flow, startMicros: 1_700_000_000_000_000, isWholeSecond: true } as const;
+    expect(toEvent({ ...attributed(), alert: { ...alert, flow: toTheSecond } }, evidence).record.flow?.start).toBe(
+      '2023-11-14T22:13:20Z',
+    );
     expect(toEvent(attributed(), evidence).record).not.toHaveProperty('flow');
   });
 

@@ -167,6 +167,7 @@ function flow(fields: Fields): { flow?: Flow } {
   return {
     flow: {
       startMicros: micros(seconds('flowstart_time', fields.get('flowstart_time')), 0),
+      isWholeSecond: true,
       packetsToServer: count('client_pkts'),
       packetsToClient: count('server_pkts'),
       bytesToServer: count('client_bytes'),

@@ -108,6 +108,7 @@ describe('a line of alert_json', () => {
     ).toMatchObject({
       flow: {
         startMicros: 1_795_308_060_000_000,
+        isWholeSecond: true,
         packetsToServer: 3,
         packetsToClient: 2,
         bytesToServer: 277,
