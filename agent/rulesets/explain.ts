@@ -176,7 +176,9 @@ function readable(text: string): string {
   return text.replaceAll(/\|([\s0-9A-Fa-f]+)\|/g, (whole, hex: string) => {
     const bytes = Buffer.from(hex.replaceAll(/\s/g, ''), 'hex');
     const isText = bytes.length > 0 && bytes.every((byte) => byte === 13 || byte === 10 || (byte >= 32 && byte < 127));
-    return isText ? bytes.toString('latin1').replaceAll('\r', '\\r').replaceAll('\n', '\\n') : whole;
+    if (!isText) return whole;
+    const written: Record<string, string> = { '"': String.raw`\"`, '\r': String.raw`\r`, '\n': String.raw`\n` };
+    return bytes.toString('latin1').replaceAll(/["\r\n]/g, (character) => written[character] ?? character);
   });
 }
 

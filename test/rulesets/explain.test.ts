@@ -57,6 +57,7 @@ test.each([
 test.each([
   ['pcre:"/a(b)"c/i"; ', 'match of /a(b)"c/i in the payload'],
   ['pcre:!"/a/";', 'no match of /a/ in the payload'],
+  ['content:"|22|login|22|";', String.raw`"\"login\"" in the payload`],
   ['file_data; content:"|00 01|";', '"|00 01|" in the body or file'],
   ['flowbits:set,known;', 'notes known for the connection'],
   ['flowbits:isset,known;', 'only where an earlier rule noted known'],
