@@ -203,10 +203,16 @@ function checkInterfaces(names: string[]): Finding[] {
 function checkNamespaces(endpoints: readonly Endpoint[]): Finding[] {
   const paths = new Set(endpoints.flatMap((endpoint) => tapsOf(endpoint).flatMap(({ netns }) => netns ?? [])));
   return [...paths].map((path): Finding => {
-    if (existsSync(path)) return { level: 'ok', subject: 'interface', message: `there is a network namespace ${path}` };
-    const remedy = 'the agent waits for it; ip netns list shows those below /run/netns';
-    return { level: 'warning', subject: 'interface', message: `there is no network namespace ${path}`, remedy };
+    if (!existsSync(path)) {
+      const remedy = 'the agent waits for it; ip netns list shows those below /run/netns';
+      return { level: 'warning', subject: 'interface', message: `there is no network namespace ${path}`, remedy };
+    }
+    if (barred === undefined)
+      return { level: 'ok', subject: 'interface', message: `there is a network namespace ${path}` };
+    const remedy = 'run as root, or grant the capability SYS_ADMIN';
+    return { level: 'error', subject: 'interface', message: `${path} is not inspected: ${barred}`, remedy };
   });
+  const barred = whyNotInPods();
 }
 
 /** What `run` asks of the API server, asked once. */

@@ -23,6 +23,11 @@ const REMEDIES: Record<RefusedBy, string> = {
   files: 'put the file beside the rule, or do without',
 };
 
+const SANDBOX_REMEDIES = {
+  root: 'let setpriv and unshare of util-linux work here (CAP_SETPCAP, CAP_SYS_ADMIN, no seccomp against them), or accept it',
+  other: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
+};
+
 export async function checkRules(given: Config, install: EngineInstall): Promise<Finding[]> {
   try {
     const config = await withClusterNetworks(given);
@@ -61,7 +66,7 @@ function sandboxFindings({ missing }: Sandbox): Finding[] {
     level: 'warning',
     subject: 'rights',
     message: `the engine runs without ${what}`,
-    remedy: 'run as root with CAP_SETUID, CAP_SETGID and CAP_SYS_ADMIN, or accept it',
+    remedy: SANDBOX_REMEDIES[process.getuid?.() === 0 ? 'root' : 'other'],
   }));
 }
 

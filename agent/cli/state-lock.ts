@@ -9,7 +9,7 @@ import { join, resolve } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from '../config/load.ts';
 import { onceDiskAllows } from '../files/disk.ts';
-import { messageOf } from '../files/errors.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
 import { makeDirectorySync } from '../files/folder.ts';
 import { LockedError, takeLock } from '../files/lock.ts';
 import { readinessOf } from '../observe/readiness.ts';
@@ -34,11 +34,20 @@ export async function lockState({ stateDirectory, http }: Config, log: Logger): 
     });
   } catch (error) {
     if (error instanceof LockedError) throw new CommandError(error.message, EXIT.failed);
-    throw new CommandError(`${messageOf(error)}: set stateDirectory to a folder that the agent may write`);
+    throw new CommandError(cannotWrite(directory, error));
   } finally {
     const end = await probes;
     end?.();
   }
+}
+
+function cannotWrite(directory: string, error: unknown): string {
+  const code = errorCode(error);
+  if (code !== 'EACCES' && code !== 'EPERM')
+    return `${messageOf(error)}: set stateDirectory to a folder that the agent may write`;
+  const elsewhere = 'set stateDirectory and journal.directory to folders that this user may write';
+  const advice = process.getuid?.() === 0 ? elsewhere : `run as root, or ${elsewhere}`;
+  return `may not write ${directory} (stateDirectory): ${advice} (${code})`;
 }
 
 /** Never rejects: a port that is taken is no reason not to wait. @returns what ends it. */

@@ -6,6 +6,7 @@
 import { execFile, execFileSync, spawn, type ChildProcess, type SpawnOptions } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
+import { messageOf } from '../files/errors.ts';
 import { loadNative } from '../native.ts';
 
 const run = promisify(execFile);
@@ -52,9 +53,15 @@ export async function planSandbox(user: string, isolateNetwork: boolean): Promis
   const setpriv = isRoot ? await privileges(uid, gid) : undefined;
   if (isRoot && setpriv === undefined)
     missing.push('an emptied capability set (setpriv of util-linux does not work here)');
-  const namespace = setpriv !== undefined && isolateNetwork && (await works('unshare', ['--net', '--', 'true']));
-  if (isolateNetwork && !namespace) missing.push('a network namespace of its own (no right to make one)');
-  return { uid, gid, isolateNetwork: namespace, setpriv, missing };
+  const whyNoNamespace = isolateNetwork ? await whyNotIsolated(isRoot, setpriv) : undefined;
+  if (whyNoNamespace !== undefined) missing.push(`a network namespace of its own (${whyNoNamespace})`);
+  return { uid, gid, isolateNetwork: isolateNetwork && whyNoNamespace === undefined, setpriv, missing };
+}
+
+async function whyNotIsolated(isRoot: boolean, setpriv: string[] | undefined): Promise<string | undefined> {
+  if (!isRoot) return 'the agent is not root';
+  if (setpriv === undefined) return 'setpriv does not work here';
+  return whyFails('unshare', ['--net', '--', 'true']);
 }
 
 /**
@@ -130,7 +137,7 @@ async function privileges(uid: number | undefined, gid: number | undefined): Pro
     '--ambient-caps=-all',
   ];
   for (const list of [[...base, '--bounding-set=-all'], base])
-    if (await works('setpriv', [...list, 'true'])) return list;
+    if ((await whyFails('setpriv', [...list, 'true'])) === undefined) return list;
   return undefined;
 }
 
@@ -149,11 +156,13 @@ async function idOf(user: string, flag: '-u' | '-g'): Promise<number> {
   }
 }
 
-async function works(program: string, args: string[]): Promise<boolean> {
+/** @returns undefined where it works. */
+async function whyFails(program: string, args: string[]): Promise<string | undefined> {
   try {
     await run(program, args, { timeout: 5_000 });
-    return true;
-  } catch {
-    return false;
+    return undefined;
+  } catch (error) {
+    const { stderr } = error as { stderr?: string };
+    return stderr?.trim().split('\n')[0] || messageOf(error);
   }
 }

@@ -58,6 +58,35 @@ describe('the command line', () => {
   });
 });
 
+const isRoot = process.getuid?.() === 0;
+if (!isRoot) process.stderr.write('skipped: taking a right from the agent needs root\n');
+
+(isRoot ? test : test.skip)(
+  'check says that a network namespace can’t be entered, and not that all is well',
+  async () => {
+    const config = join(workspace.directory, 'netns.yaml');
+    writeFileSync(
+      config,
+      'endpoints:\n  - { interface: eth0, netns: /proc/self/ns/net, namespace: shop, pod: web, addresses: [10.0.0.1] }\n',
+    );
+    const args = ['--bounding-set=-sys_admin', process.execPath, join(PROJECT, 'bin/dpi-agent.js'), 'check'];
+    const child = spawn('setpriv', [...args, '-o', 'json', '-c', config, ...folders()], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    let output = '';
+    for await (const chunk of child.stdout) output += String(chunk);
+    const found = (JSON.parse(output) as Finding[]).filter(({ message }) => message.includes('/proc/self/ns/net'));
+    expect(found).toEqual([
+      {
+        level: 'error',
+        subject: 'interface',
+        message: "/proc/self/ns/net is not inspected: no right to enter a pod's network namespace (CAP_SYS_ADMIN)",
+        remedy: 'run as root, or grant the capability SYS_ADMIN',
+      },
+    ]);
+  },
+);
+
 for (const engine of ['snort', 'suricata'] as const) {
   describeEngine(engine, () => {
     const check = async (...args: string[]): Promise<{ findings: Finding[]; code: number | null }> => {
@@ -126,8 +155,6 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(code).toBe(2);
     });
 
-    const isRoot = process.getuid?.() === 0;
-    if (!isRoot) process.stderr.write('skipped: taking a right from the agent needs root\n');
     (isRoot ? test : test.skip)('run says why its engine cannot be started, and ends with status 2', async () => {
       const program = [process.execPath, join(PROJECT, 'bin/dpi-agent.js')];
       const args = ['run', '-i', 'lo', '-e', engine, ...folders(), '--http.port', '0'];

@@ -8,11 +8,12 @@ import { pino } from 'pino';
 import { loadConfig } from '../../agent/config/load.ts';
 import { poll } from '../support/poll.ts';
 
-let isFull = true;
+/** Why the lock can't be taken; undefined: it can. */
+let problem: Error | undefined;
 jest.unstable_mockModule('../../agent/files/lock.ts', () => ({
   LockedError: class extends Error {},
   takeLock() {
-    if (isFull) throw Object.assign(new Error('ENOSPC: no space left on device'), { code: 'ENOSPC' });
+    if (problem !== undefined) throw problem;
     return () => undefined;
   },
 }));
@@ -35,7 +36,27 @@ async function freePort(): Promise<number> {
   return port;
 }
 
+const failure = (code: string, message: string): Error => Object.assign(new Error(`${code}: ${message}`), { code });
+
+test('who may not write the folder is told what to do', async () => {
+  problem = failure('EACCES', 'permission denied');
+  const silent = pino({ level: 'silent' });
+  const elsewhere = 'set stateDirectory and journal.directory to folders that this user may write (EACCES)';
+  const asUser = jest.spyOn(process as { getuid(): number }, 'getuid');
+  for (const [uid, advice] of [
+    [65_534, `run as root, or ${elsewhere}`],
+    [0, elsewhere],
+  ] as const) {
+    asUser.mockReturnValue(uid);
+    await expect(lockState({ ...config, stateDirectory: folder }, silent)).rejects.toThrow(
+      `may not write ${folder} (stateDirectory): ${advice}`,
+    );
+  }
+  asUser.mockRestore();
+});
+
 test('probes are answered while the disk is full, and their port is free once it is not', async () => {
+  problem = failure('ENOSPC', 'no space left on device');
   const port = await freePort();
   const http = { ...config.http, port, address: '127.0.0.1' };
   const locked = lockState({ ...config, stateDirectory: folder, http }, pino({ level: 'silent' }));
@@ -50,7 +71,7 @@ test('probes are answered while the disk is full, and their port is free once it
     components: [{ reason: 'stateDirectory cannot be locked: ENOSPC: no space left on device' }],
   });
 
-  isFull = false;
+  problem = undefined;
   const unlock = await locked;
   unlock();
   expect(await ask('/health')).toBeUndefined();

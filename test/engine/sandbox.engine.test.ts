@@ -106,6 +106,19 @@ const field = (status: string, name: string): string[] =>
     );
   });
 
+  test('lacks a network namespace for the reason that is so, and not for want of a right', async () => {
+    const path = process.env['PATH'];
+    try {
+      process.env['PATH'] = folder;
+      expect((await planSandbox('auto', true)).missing).toEqual([
+        'an emptied capability set (setpriv of util-linux does not work here)',
+        'a network namespace of its own (setpriv does not work here)',
+      ]);
+    } finally {
+      process.env['PATH'] = path;
+    }
+  });
+
   test('is another user without capabilities also where setpriv does not work', async () => {
     const missing = ['an emptied capability set (setpriv of util-linux does not work here)'];
     const { stdout } = await run(
