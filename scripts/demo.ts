@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
-import { coloursOf, tableHeader, tableRow } from '../agent/cli/print.ts';
+import { coloursOf, columnsOf, tableHeader, tableRow, wrapWords } from '../agent/cli/print.ts';
 import type { EeEvent } from '../agent/events/event.ts';
 import { stripControls } from '../agent/text.ts';
 import { openLab, whyNoLab, type Lab } from './lab.ts';
@@ -18,6 +18,8 @@ import { openLab, whyNoLab, type Lab } from './lab.ts';
 const AGENT = fileURLToPath(new URL('../../bin/dpi-agent.js', import.meta.url));
 const RECORDING = fileURLToPath(new URL('../../scripts/demo.pcap', import.meta.url));
 const PREFIX = 'dpi-demo';
+/** Of what stands before each line of its own. */
+const PREFIX_COLUMNS = 'demo: '.length;
 const EVENT_MILLIS = 15_000;
 const START_MILLIS = 60_000;
 /** An agent ends within this. */
@@ -163,7 +165,7 @@ async function live(): Promise<void> {
     );
     for (;;) {
       const next = await events.next();
-      process.stdout.write(`${tableRow(next.event, colours)}\n`);
+      process.stdout.write(`${tableRow(next.event, colours, columnsOf(process.stdout))}\n`);
     }
   }
   await endAgent();
@@ -196,7 +198,8 @@ async function servePage(): Promise<string | undefined> {
 }
 
 async function recorded(reason: string): Promise<void> {
-  say(`${reason}\nReplaying a recording of the same traffic instead: ${RECORDING}`);
+  say(reason);
+  say(`Replaying a recording of the same traffic instead: ${RECORDING}`);
   const child = spawn(process.execPath, [AGENT, 'replay', RECORDING, '-o', 'json', ...agentFlags], {
     stdio: ['ignore', 'pipe', 'inherit'],
   });
@@ -215,8 +218,8 @@ async function recorded(reason: string): Promise<void> {
 }
 
 function show(events: Arrived[]): void {
-  process.stdout.write(`\n${tableHeader(colours)}\n`);
-  for (const { event } of events) process.stdout.write(`${tableRow(event, colours)}\n`);
+  process.stdout.write(`\n${tableHeader(colours, columnsOf(process.stdout))}\n`);
+  for (const { event } of events) process.stdout.write(`${tableRow(event, colours, columnsOf(process.stdout))}\n`);
   process.stdout.write(`\n${JSON.stringify(events[0]?.event, null, 2)}\n\n`);
 }
 
@@ -310,8 +313,10 @@ async function withTimeout<T>(promise: Promise<T>, millis: number, what: string,
 }
 
 function say(text: string): void {
-  process.stdout.write(`${colours.dim('demo:')} ${text}\n`);
+  const lines = wrapWords(text, columnsOf(process.stdout) - PREFIX_COLUMNS);
+  process.stdout.write(`${colours.dim('demo:')} ${lines.join(`\n${' '.repeat(PREFIX_COLUMNS)}`)}\n`);
 }
+/** In lines as long as the terminal is wide. */
 
 function fail(text: string): never {
   if (endedBy !== undefined) process.exit(endedBy);

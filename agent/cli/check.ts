@@ -19,6 +19,7 @@ import { REBUILD } from '../native.ts';
 import { whyNotInPods } from '../rights.ts';
 import { EXIT } from './exit.ts';
 import { print, type Finding } from './finding.ts';
+import { plural } from './print.ts';
 import { checkRules } from './rule-findings.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, interfaceFlag, followsCluster } from './setup.ts';
 
@@ -162,7 +163,11 @@ function checkPolicy({ alerts: { policy: file } }: Config): Finding[] {
   }
   const { suppress, threshold, expired } = policy;
   return [
-    { level: 'ok', subject, message: `${file}: ${suppress.length} suppressions, ${threshold.length} thresholds` },
+    {
+      level: 'ok',
+      subject,
+      message: `${file}: ${plural(suppress.length, 'suppression')}, ${plural(threshold.length, 'threshold')}`,
+    },
     ...expired.map(({ name, place: at }): Finding => {
       return { level: 'warning', subject, message: `${at}: ${name} is over`, remedy: 'take it out' };
     }),
@@ -202,6 +207,7 @@ function checkInterfaces(names: string[]): Finding[] {
 /** Network namespaces that endpoints of the configuration are in. */
 function checkNamespaces(endpoints: readonly Endpoint[]): Finding[] {
   const paths = new Set(endpoints.flatMap((endpoint) => tapsOf(endpoint).flatMap(({ netns }) => netns ?? [])));
+  const barred = whyNotInPods();
   return [...paths].map((path): Finding => {
     if (!existsSync(path)) {
       const remedy = 'the agent waits for it; ip netns list shows those below /run/netns';
@@ -212,7 +218,6 @@ function checkNamespaces(endpoints: readonly Endpoint[]): Finding[] {
     const remedy = 'run as root, or grant the capability SYS_ADMIN';
     return { level: 'error', subject: 'interface', message: `${path} is not inspected: ${barred}`, remedy };
   });
-  const barred = whyNotInPods();
 }
 
 /** What `run` asks of the API server, asked once. */
@@ -232,12 +237,16 @@ async function checkCluster(config: Config): Promise<Finding[]> {
       });
     } else {
       const { items } = await client.get<ApiList<ApiObject>>(resourcePath(api), undefined, signal);
-      findings.push({ level: 'ok', subject, message: `${client.server} has ${items.length} resources of ${api}` });
+      findings.push({
+        level: 'ok',
+        subject,
+        message: `${client.server} has ${plural(items.length, 'resource')} of ${api}`,
+      });
     }
     const query = { fieldSelector: `spec.nodeName=${config.node}` };
     const pods = await client.get<ApiList<ApiObject>>('/api/v1/pods', query, signal);
     if (pods.items.length > 0) {
-      findings.push({ level: 'ok', subject, message: `node ${config.node} has ${pods.items.length} pods` });
+      findings.push({ level: 'ok', subject, message: `node ${config.node} has ${plural(pods.items.length, 'pod')}` });
     } else {
       findings.push({
         level: 'warning',

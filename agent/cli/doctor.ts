@@ -30,6 +30,7 @@ import { namesOf, TEMPLATE_VERSION } from '../ship/elasticsearch/template.ts';
 import { check, existingPart, type CheckArgv } from './check.ts';
 import { EXIT } from './exit.ts';
 import { print, type Finding } from './finding.ts';
+import { plural } from './print.ts';
 import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,
@@ -252,7 +253,7 @@ async function offloads(names: string[]): Promise<Finding[]> {
   );
   const more = there.length - findings.length;
   return more > 0
-    ? [...findings, { level: 'info', subject: 'offload', message: `and ${more} more interfaces` }]
+    ? [...findings, { level: 'info', subject: 'offload', message: `and ${plural(more, 'more interface')}` }]
     : findings;
 }
 
@@ -464,7 +465,7 @@ function agent(config: Config, running: Snapshot | Error): Finding[] {
     {
       level: running.state === 'inspecting' ? 'ok' : 'info',
       subject,
-      message: `pid ${running.agent.pid} is ${running.state}, with ${running.endpoints.length} endpoints`,
+      message: `pid ${running.agent.pid} is ${running.state}, with ${plural(running.endpoints.length, 'endpoint')}`,
     },
     ...running.problems.map((message): Finding => ({ level: 'error', subject, message, remedy: 'docs/operations.md' })),
     ...waiting.map(({ id, state }): Finding => {
@@ -480,7 +481,7 @@ function agent(config: Config, running: Snapshot | Error): Finding[] {
     ...stalled.map(({ name, lastError, pending }): Finding => ({
       level: 'error',
       subject,
-      message: `sink ${name} is stalled with ${pending} events pending: ${lastError ?? 'unknown'}`,
+      message: `sink ${name} is stalled with ${plural(pending, 'event')} pending: ${lastError ?? 'unknown'}`,
       remedy: 'docs/operations.md#a-sink-is-stalled',
     })),
   ];

@@ -1,10 +1,8 @@
 /** `dpi-agent events`: the journal's events, and those that come; `events redrive`: a sink's dead letters once more. */
 import { once } from 'node:events';
-import { isIP, SocketAddress } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
-import { parseDuration } from '../config/leaves.ts';
 import { shown } from '../config/text.ts';
 import type { EeEvent } from '../events/event.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
@@ -15,34 +13,23 @@ import {
   searchJournal,
   type FoundEvent,
   type JournalFilter,
-  type Named,
   type Place,
 } from '../journal/search.ts';
 import { appendDeadLetters, deadLetterDirectory, takeDeadLetters, type DeadLetter } from '../ship/dead-letter.ts';
 import { SendError, type Destination, type Item, type Outcome } from '../ship/destination.ts';
 import { stripControls, UNPRINTABLE } from '../text.ts';
+import { readFlags, type FilterArgv } from './event-flags.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
-import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
+import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, readConfig } from './setup.ts';
 
 const LAST = 10;
 
 const OWN = ['since', 'until', 'signature', 'pod', 'resource', 'ip', 'severity', 'limit', 'order', 'follow', 'output'];
 
-/** As given: a flag that was repeated but must not be is a list. */
-interface EventsArgv {
+interface EventsArgv extends FilterArgv {
   _: (string | number)[];
-  since?: unknown;
-  until?: unknown;
-  signature?: unknown;
-  pod?: unknown;
-  resource?: unknown;
-  ip?: unknown;
-  severity?: unknown;
-  limit?: unknown;
-  order?: string;
-  follow?: boolean;
   output?: string;
 }
 
@@ -90,10 +77,26 @@ export const command: CommandModule<object, EventsArgv> = {
       .option('since', { ...own, type: 'string', describe: 'Not before: 30m, 1h, 7d ago, or 2026-11-24T00:00:00Z' })
       .option('until', { ...own, type: 'string', describe: 'Before: as --since' })
       .option('signature', { ...own, ...repeatable, describe: 'Of this rule: 21562 or 1:21562 (repeatable)' })
-      .option('pod', { ...own, ...repeatable, describe: 'From, to or seen at this pod: namespace/name (repeatable)' })
-      .option('resource', { ...own, ...repeatable, describe: 'Of this resource: namespace/name (repeatable)' })
-      .option('ip', { ...own, ...repeatable, describe: 'From or to this address (repeatable)' })
-      .option('severity', { ...own, type: 'string', describe: 'At least this severe: 0 to 100' })
+      .option('pod', {
+        ...own,
+        ...repeatable,
+        describe: 'From, to or seen at this pod: namespace/name, also shop/* (repeatable)',
+      })
+      .option('resource', {
+        ...own,
+        ...repeatable,
+        describe: 'Of this resource: namespace/name, also shop/* (repeatable)',
+      })
+      .option('ip', {
+        ...own,
+        ...repeatable,
+        describe: 'From or to this address, or network such as 10.65.0.0/24 (repeatable)',
+      })
+      .option('severity', {
+        ...own,
+        type: 'string',
+        describe: 'At least this severe: critical, high, medium, low, or 0 to 100',
+      })
       .option('limit', {
         ...own,
         type: 'string',
@@ -117,8 +120,8 @@ export const command: CommandModule<object, EventsArgv> = {
         describe: "json: the journal's lines as they are; table on a terminal, else json",
       })
       .strict(false)
-      .example('$0 events --since 1h --severity 80', 'the severe ones of the last hour')
-      .example('$0 events --pod shop/backend-7d4b --signature 21562', 'what a rule found at a pod')
+      .example('$0 events --since 1h --severity high', 'the severe ones of the last hour')
+      .example("$0 events --pod 'shop/backend-*' --signature 21562", 'what a rule found at pods')
       .example('$0 events -f -o json | jq .record.snort_alert', 'follow, as tail -f does')
       .example('$0 events redrive --sink elasticsearch', 'send again what was refused') as unknown as Argv<EventsArgv>,
   handler: run,
@@ -151,7 +154,9 @@ async function run(argv: EventsArgv): Promise<void> {
     throw unreadable(directory, error);
   }
   if (skipped > 0) {
-    process.stderr.write(`dpi-agent: ${grouped(skipped)} damaged lines in ${directory} were passed over\n`);
+    process.stderr.write(
+      `dpi-agent: ${plural(skipped, 'damaged line')} in ${directory} ${skipped === 1 ? 'was' : 'were'} passed over\n`,
+    );
   }
   if (print.count() === 0 && argv.follow !== true && process.stderr.isTTY) {
     process.stderr.write(`dpi-agent: no event in ${directory} is like that\n`);
@@ -189,7 +194,7 @@ function createPrinter(output: string): Printer {
         const event = JSON.parse(line, (_, value: unknown) =>
           typeof value === 'string' ? stripControls(value) : value,
         ) as EeEvent;
-        text = `${count === 1 ? `${tableHeader(colours)}\n` : ''}${tableRow(event, colours)}`;
+        text = `${count === 1 ? `${tableHeader(colours, columnsOf(stdout))}\n` : ''}${tableRow(event, colours, columnsOf(stdout))}`;
       } else if (stdout.isTTY) {
         // What JSON may hold as it is but a terminal would obey, in JSON's other way to write it.
         text = line.replace(
@@ -202,92 +207,6 @@ function createPrinter(output: string): Printer {
     },
     count: () => count,
   };
-}
-
-/** @param now milliseconds since the Unix epoch. @throws CommandError that lists every error. */
-function readFlags(argv: EventsArgv, now: number = Date.now()): { filter: JournalFilter; limit: number | undefined } {
-  const errors: string[] = [];
-  function option<T>(name: keyof EventsArgv, expected: string, read: (text: string) => T | undefined): T | undefined {
-    const value = argv[name];
-    if (value === undefined) return undefined;
-    const result = typeof value === 'string' ? read(value.trim()) : undefined;
-    if (result === undefined) errors.push(`flag --${name}: ${shown(value)}: expected ${expected}`);
-    return result;
-  }
-  function each<T>(name: keyof EventsArgv, expected: string, read: (text: string) => T | undefined): T[] | undefined {
-    const values = argv[name];
-    if (!Array.isArray(values)) return undefined;
-    return values.flatMap((value: unknown) => {
-      const result = read(String(value).trim());
-      if (result === undefined) errors.push(`flag --${name}: ${shown(value)}: expected ${expected}`);
-      return result ?? [];
-    });
-  }
-  const time = 'a time ago, such as 30m, 1h or 7d, or a time such as 2026-11-24T00:00:00Z';
-  const signatures = each('signature', 'a signature id such as 21562, or with its generator 1:21562', signatureOf);
-  const pods = each('pod', 'namespace/name', named);
-  const resources = each('resource', 'namespace/name', named);
-  const ips = each('ip', 'an IPv4 or IPv6 address', addressOf);
-  const filter = {
-    since: option('since', time, (text) => timeOf(text, now)),
-    until: option('until', time, (text) => timeOf(text, now)),
-    minSeverity: option('severity', 'an integer from 0 to 100', (text) => integer(text, 100)),
-    signatures,
-    pods,
-    resources,
-    ips,
-  };
-  const limit = option('limit', 'an integer from 0 to 1000000000', (text) => integer(text, 1e9));
-  if (argv.follow === true) {
-    if (argv.order === 'newest') errors.push('flag --order: "newest": expected oldest, or none, with --follow');
-    if (argv.until !== undefined) errors.push('flag --until: expected not to be there with --follow, which has no end');
-  }
-  if (errors.length > 0) throw new CommandError(errors.join('\n'));
-  return { filter: defined(filter), limit };
-}
-
-/** Without the keys that have no value. */
-function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Key], undefined> } {
-  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as {
-    [Key in keyof T]?: Exclude<T[Key], undefined>;
-  };
-}
-
-const RFC3339 = /^\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|z|[+-]\d\d:\d\d))?$/;
-
-export function timeOf(text: string, now: number): number | undefined {
-  const ago = /[a-z]$/.test(text) ? parseDuration(text) : undefined;
-  if (ago !== undefined) return now - ago;
-  const time = RFC3339.test(text) ? Date.parse(text) : NaN;
-  return Number.isNaN(time) ? undefined : time;
-}
-
-function integer(text: string, most: number): number | undefined {
-  return /^\d{1,12}$/.test(text) && Number(text) <= most ? Number(text) : undefined;
-}
-
-/** Also as the table prints it, with the revision. */
-function signatureOf(text: string): { generator?: string; id: string; revision?: string } | undefined {
-  const match = /^(?:(\d{1,10}):)?(\d{1,10})(?:(?<=:\d+):(\d{1,10}))?$/.exec(text);
-  const [, generator, id, revision] = match ?? [];
-  if (id === undefined) return undefined;
-  const plain = (digits: string): string => String(Number(digits));
-  return {
-    id: plain(id),
-    ...(generator === undefined ? {} : { generator: plain(generator) }),
-    ...(revision === undefined ? {} : { revision: plain(revision) }),
-  };
-}
-
-function named(text: string): Named | undefined {
-  const [, namespace, name] = /^([^\s/]{1,253})\/([^\s/]{1,253})$/.exec(text) ?? [];
-  return namespace === undefined || name === undefined ? undefined : { namespace, name };
-}
-
-function addressOf(text: string): string | undefined {
-  if (isIP(text) === 4) return text;
-  if (isIP(text) !== 6 || text.includes('%')) return undefined;
-  return new SocketAddress({ address: text, family: 'ipv6' }).address;
 }
 
 const ADVICE: Record<string, string> = {
@@ -480,7 +399,7 @@ async function redrive(argv: RedriveArgv): Promise<void> {
     bar.stop();
     if (problem !== undefined) process.stderr.write(`dpi-agent: ${sink}: ${stripControls(problem)}\n`);
     if (evicted > 0)
-      process.stderr.write(`dpi-agent: ${grouped(evicted)} letters went, as sinks.deadLetterSize says\n`);
+      process.stderr.write(`dpi-agent: ${plural(evicted, 'letter')} went, as sinks.deadLetterSize says\n`);
     const { letters, delivered, duplicates, refused, left } = counts;
     if (argv.output === 'json') {
       // Where events go to stdout, the counts must not.
@@ -488,7 +407,7 @@ async function redrive(argv: RedriveArgv): Promise<void> {
       stream.write(`${JSON.stringify({ sink, letters, delivered, duplicates, refused, left })}\n`);
     } else {
       process.stderr.write(
-        `${sink}: ${grouped(letters)} dead letters, ${grouped(delivered)} delivered` +
+        `${sink}: ${plural(letters, 'dead letter')}, ${grouped(delivered)} delivered` +
           `${duplicates > 0 ? ` (${grouped(duplicates)} had been there)` : ''}, ${grouped(refused)} refused again, ${grouped(left)} left\n`,
       );
     }

@@ -20,8 +20,9 @@ import { SelectorError } from '../kube/selector/selector.ts';
 import { whyNotInPods } from '../rights.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { coloursOf, grouped } from './print.ts';
+import { coloursOf, columnsOf, grouped } from './print.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, connect, readConfig } from './setup.ts';
+import { paintLine, tableLines, type Line } from './table.ts';
 
 interface ExplainArgv {
   selector?: string;
@@ -170,30 +171,15 @@ function print(resource: DeepPacketInspection, explanations: Explanation[], outp
       `selects ${grouped(selected)} of ${grouped(explanations.length)} pods in ${resource.namespace}; ${grouped(inspected)} can be inspected\n`,
   );
   if (explanations.length === 0) return;
-  const rows = [
-    ['POD', 'NODE', 'INSPECTED', 'INTERFACE', 'WHY'],
-    ...explanations.map((explanation) => [
-      explanation.pod,
-      explanation.node || '-',
-      explanation.inspected ? 'yes' : 'no',
-      interfacesOf(explanation),
-      explanation.why ?? '',
-    ]),
-  ];
-  const widths = [0, 1, 2, 3].map((column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  for (const [index, row] of rows.entries()) {
-    const line = row
-      .map((cell, column) => stripControls(cell).padEnd(widths[column] ?? 0))
-      .join('  ')
-      .trimEnd();
-    const paint =
-      index === 0
-        ? colours.bold
-        : row[2] === 'yes'
-          ? colours.green
-          : row[4]?.startsWith('not ')
-            ? colours.dim
-            : colours.yellow;
-    process.stdout.write(`${paint(line)}\n`);
-  }
+  const columns = columnsOf(process.stdout);
+  const rows = explanations.map((explanation): Line => {
+    const paint = explanation.inspected ? 'green' : explanation.why?.startsWith('not ') === true ? 'dim' : 'yellow';
+    const { pod, node, inspected: isInspected, why } = explanation;
+    return [pod, node || '-', isInspected ? 'yes' : 'no', interfacesOf(explanation), why ?? ''].map((text) => ({
+      text,
+      paint,
+    }));
+  });
+  const table = tableLines(['POD', 'NODE', 'INSPECTED', 'INTERFACE', 'WHY'], rows, columns, ['NODE', 'INTERFACE']);
+  for (const line of table) process.stdout.write(`${paintLine(line, columns, colours)}\n`);
 }

@@ -1,6 +1,6 @@
 /** What `check` and `doctor` find, and how they print it. */
 import { stripControls } from '../text.ts';
-import { coloursOf } from './print.ts';
+import { coloursOf, columnsOf, wrapWords } from './print.ts';
 
 export interface Finding {
   /** `info`: nothing is wrong, and worth knowing. */
@@ -11,6 +11,10 @@ export interface Finding {
   /** What to do about it. */
   remedy?: string;
 }
+
+/** Of what is said; before it stand level and subject. */
+const INDENT = 24;
+const LEAST_ROOM = 30;
 
 export function print(findings: Finding[], output: string): void {
   if (output === 'json') {
@@ -24,8 +28,13 @@ export function print(findings: Finding[], output: string): void {
     warning: colours.yellow('warning'),
     error: colours.red('error  '),
   };
+  const room = Math.max(columnsOf(process.stdout) - INDENT, LEAST_ROOM);
+  const indent = ' '.repeat(INDENT);
   for (const { level, subject, message, remedy } of findings) {
-    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${stripControls(message)}\n`);
-    if (remedy !== undefined && level !== 'ok') process.stdout.write(`${' '.repeat(24)}→ ${stripControls(remedy)}\n`);
+    const lines = wrapWords(stripControls(message), room);
+    process.stdout.write(`${signs[level]}  ${subject.padEnd(13)}  ${lines.join(`\n${indent}`)}\n`);
+    if (remedy === undefined || level === 'ok') continue;
+    const remedyLines = wrapWords(stripControls(remedy), room - 2);
+    process.stdout.write(`${indent}→ ${remedyLines.join(`\n${indent}  `)}\n`);
   }
 }

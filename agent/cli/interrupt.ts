@@ -5,7 +5,7 @@
  */
 import type { ReplaySummary } from '../replay/replay.ts';
 import { endWithReader, EXIT } from './exit.ts';
-import { grouped } from './print.ts';
+import { plural } from './print.ts';
 
 export interface Interruption {
   /** After the first SIGINT, SIGTERM or SIGHUP: what was read until then is inspected. */
@@ -67,7 +67,7 @@ function whereOf({ files }: Pick<ReplaySummary, 'files'>): string {
   const cut = files.find(({ whole, bytes }) => !whole && bytes > 0);
   const unread = files.filter(({ whole, bytes }) => !whole && bytes === 0).length;
   return (
-    (cut === undefined ? '' : ` after ${grouped(cut.bytes)} bytes of ${cut.file}`) +
+    (cut === undefined ? '' : ` after ${plural(cut.bytes, 'byte')} of ${cut.file}`) +
     (unread === 0 ? '' : ` with ${unread} of ${files.length} files unread`)
   );
 }

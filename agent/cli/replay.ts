@@ -7,11 +7,16 @@ import { headOf, STDIN } from '../replay/head.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
-import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
+import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow, wrapWords } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from './setup.ts';
-import { replayTaken, shortfalls, suppressedText } from './taken.ts';
+import { replayTaken, shortfalls, furtherText } from './taken.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
+
+/** What stands beside the progress bar, in characters; and the bar. */
+const COUNTS_COLUMNS = 58;
+const LEAST_BAR = 10;
+const MOST_BAR = 40;
 
 interface ReplayArgv {
   files: string[];
@@ -70,8 +75,8 @@ async function run(argv: ReplayArgv): Promise<void> {
           process.stdout.write(`${JSON.stringify(event)}\n`);
           return;
         }
-        if (rows++ === 0) process.stdout.write(`${tableHeader(colours)}\n`);
-        process.stdout.write(`${tableRow(event, colours)}\n`);
+        if (rows++ === 0) process.stdout.write(`${tableHeader(colours, columnsOf(process.stdout))}\n`);
+        process.stdout.write(`${tableRow(event, colours, columnsOf(process.stdout))}\n`);
       });
     },
   });
@@ -119,12 +124,15 @@ export interface Bar {
 export function progressBar(argv: { progress: boolean }, total: number | undefined): Bar {
   if (!argv.progress || !process.stderr.isTTY)
     return { update: () => undefined, aside: (print) => print(), stop: () => undefined };
+  const room = columnsOf(process.stderr) - COUNTS_COLUMNS;
   const bar = new cliProgress.SingleBar(
     {
-      format:
-        total === undefined
-          ? 'replay {read} MB | {rate} packets/s | {alerts} alerts'
-          : 'replay {bar} {percentage}% | {read} MB | {rate} packets/s | {alerts} alerts',
+      format: [
+        'replay',
+        ...(total === undefined ? [] : [...(room < LEAST_BAR ? [] : ['{bar}']), '{percentage}% |']),
+        '{read} MB | {rate} packets/s | {alerts} alerts',
+      ].join(' '),
+      barsize: Math.min(room, MOST_BAR),
       stream: process.stderr,
       hideCursor: true,
       clearOnComplete: true,
@@ -162,25 +170,31 @@ export function progressBar(argv: { progress: boolean }, total: number | undefin
 /** The summary goes to stderr with `-o json`, so that stdout is events only. */
 function report(summary: ReplaySummary, output: string, rows: number): void {
   const stream = output === 'json' ? process.stderr : process.stdout;
-  const line = (text: string): boolean => stream.write(`${text}\n`);
+  const line = (text: string): void => {
+    for (const part of wrapWords(text, columnsOf(stream))) stream.write(`${part}\n`);
+  };
   const inspected = summary.inspected === undefined ? '' : `, ${grouped(summary.inspected)} inspected`;
   const unsupported = summary.files.reduce((sum, file) => sum + file.unsupported, 0);
   if (rows > 0) line('');
   line(
-    `${grouped(summary.packets)} packets read${inspected}, ${grouped(summary.truncated)} truncated` +
-      `${unsupported > 0 ? `, ${grouped(unsupported)} of unsupported link types` : ''}, ${grouped(summary.alerts)} alerts${suppressedText(summary)}`,
+    `${plural(summary.packets, 'packet')} read${inspected}, ${grouped(summary.truncated)} truncated` +
+      `${unsupported > 0 ? `, ${grouped(unsupported)} of unsupported link types` : ''}, ${plural(summary.alerts, 'alert')}${furtherText(summary)}`,
   );
-  for (const { gid, sid, rev, message, count } of summary.signatures.slice(0, 50)) {
-    line(`${grouped(count).padStart(9)}  ${`${gid}:${sid}:${rev}`.padEnd(14)}  ${message}`);
+  const { signatures } = summary;
+  for (const { gid, sid, rev, message, count } of signatures.slice(0, 50)) {
+    const before = `${grouped(count).padStart(9)}  ${`${gid}:${sid}:${rev}`.padEnd(14)}  `;
+    const [first = '', ...more] = wrapWords(message, Math.max(columnsOf(stream) - before.length, 20));
+    stream.write(`${before}${first}\n`);
+    for (const part of more) stream.write(`${' '.repeat(before.length)}${part}\n`);
   }
-  if (summary.signatures.length > 50) line(`${' '.repeat(9)}  and ${summary.signatures.length - 50} more signatures`);
+  if (signatures.length > 50) line(`${' '.repeat(9)}  and ${plural(signatures.length - 50, 'more signature')}`);
   for (const file of summary.files) {
     if (file.error !== undefined) process.stderr.write(`dpi-agent: ${file.file}: ${file.error}\n`);
     for (const { offset, reason } of file.damages.slice(0, 10)) {
       process.stderr.write(`dpi-agent: ${file.file}: damaged at offset ${offset}: ${reason}\n`);
     }
     if (file.damageCount > 10)
-      process.stderr.write(`dpi-agent: ${file.file}: ${grouped(file.damageCount - 10)} more damages\n`);
+      process.stderr.write(`dpi-agent: ${file.file}: ${plural(file.damageCount - 10, 'more damage')}\n`);
   }
   for (const shortfall of shortfalls(summary)) process.stderr.write(`dpi-agent: ${shortfall}\n`);
   if (summary.engineError !== undefined) process.stderr.write(`dpi-agent: ${summary.engineError.message}\n`);

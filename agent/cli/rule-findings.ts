@@ -6,7 +6,7 @@ import { messageOf } from '../files/errors.ts';
 import { changeWarnings, engineRulesOf, findConfiguredSets, loadConfiguredSets, noRules } from '../rulesets/open.ts';
 import type { RefusedBy, SeenRule } from '../rulesets/sets.ts';
 import type { Finding } from './finding.ts';
-import { grouped } from './print.ts';
+import { grouped, plural } from './print.ts';
 import { useOf, type SetUse } from './rules/use.ts';
 import { createDriver, followsCluster, place, withClusterNetworks } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
@@ -147,7 +147,7 @@ function failed(tried: TriedRules, { name }: EngineInstall): Finding[] {
 /** What the engine says of all. */
 function verdict(tried: TriedRules, { name }: EngineInstall, { index }: Sets, defaults: readonly string[]): Finding[] {
   if (tried.refused.length === 0 && tried.failed.every(({ skipped }) => skipped)) {
-    const message = `${name} accepts ${grouped(index.size)} rules of the sets ${defaults.join(', ')}`;
+    const message = `${name} accepts ${plural(index.size, 'rule')} of the sets ${defaults.join(', ')}`;
     return [{ level: 'ok', subject, message }];
   }
   return tried.refused.map(({ what, reason }) => ({

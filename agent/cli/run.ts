@@ -21,7 +21,7 @@ import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
 import { asksForPods, withNetworks } from '../rule-variables.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
-import { coloursOf, grouped, tableHeader, tableRow } from './print.ts';
+import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow } from './print.ts';
 import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,
@@ -323,8 +323,8 @@ function createPrinter(output: string): (event: EeEvent) => void {
   return (event) => {
     if (output === 'json') process.stdout.write(`${JSON.stringify(event)}\n`);
     if (output !== 'table') return;
-    if (rows++ === 0) process.stdout.write(`${tableHeader(colours)}\n`);
-    process.stdout.write(`${tableRow(event, colours)}\n`);
+    if (rows++ === 0) process.stdout.write(`${tableHeader(colours, columnsOf(process.stdout))}\n`);
+    process.stdout.write(`${tableRow(event, colours, columnsOf(process.stdout))}\n`);
   };
 }
 
@@ -348,7 +348,7 @@ function summarise(agent: Agent, millis: number, log: ReturnType<typeof createLo
   const dropped = lostOf(total);
   log.info(
     { seconds: Math.round(millis / 1000), ...total, alerts: agent.alerts() },
-    `${grouped(total.received)} packets received, ${grouped(total.forwarded)} inspected, ${grouped(dropped)} dropped, ` +
-      `${grouped(journaled)} events${merged > 0 ? `, ${grouped(merged)} merged` : ''}${suppressed > 0 ? `, ${grouped(suppressed)} suppressed` : ''}`,
+    `${plural(total.received, 'packet')} received, ${grouped(total.forwarded)} inspected, ${grouped(dropped)} dropped, ` +
+      `${plural(journaled, 'event')}${merged > 0 ? `, ${grouped(merged)} merged` : ''}${suppressed > 0 ? `, ${grouped(suppressed)} suppressed` : ''}`,
   );
 }

@@ -7,39 +7,36 @@ import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, LaneSnapshot, Snapshot } from '../observe/snapshot.ts';
-import { stripControls } from '../text.ts';
-import { grouped, type Colours } from './print.ts';
+import { grouped, plural, type Colours } from './print.ts';
+import { foldLine, paintLine, tableLines, type Cell, type Line } from './table.ts';
 
 export interface ViewOptions {
   colours: Colours;
-  /** Lines are cut to this many characters; by default they are not. */
+  /** No line is longer than this many characters: what has no room goes on below, or is left out of a table. */
   columns?: number;
   /** So many lines at most: what has no room is counted. */
   rows?: number;
 }
 
-type Paint = keyof Pick<Colours, 'bold' | 'dim' | 'red' | 'green' | 'yellow'>;
-type Cell = string | { text: string; paint: Paint };
-type Line = Cell[];
+/** Where a line of the head goes on that is longer than the terminal is wide. */
+const HANG = 9;
 
 /** @param before The same agent's snapshot some time earlier. */
 export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, options: ViewOptions): string[] {
-  const lines = [
-    ...head(snapshot),
-    [],
-    ...lanes(snapshot),
-    ...captureWarnings(snapshot),
-    ...ruleSets(snapshot),
-    ...ruleSources(snapshot),
-    ...sinks(snapshot),
-    ...resources(snapshot),
-    [],
-    ...endpoints(snapshot, before),
-  ];
   const { rows = Infinity, columns = Infinity, colours } = options;
+  const tables = [ruleSets, ruleSources, sinks, resources].flatMap((section) => section(snapshot, columns));
+  const lines = [
+    ...head(snapshot).flatMap((line) => foldLine(line, columns, HANG)),
+    [],
+    ...lanes(snapshot, columns),
+    ...captureWarnings(snapshot).flatMap((line) => foldLine(line, columns, HANG)),
+    ...tables,
+    [],
+    ...endpoints(snapshot, before, columns),
+  ];
   const left = lines.length - rows;
   const shown = left <= 0 ? lines : [...lines.slice(0, rows - 1), [dim(`… and ${grouped(left + 1)} more`)]];
-  return shown.map((line) => print(line, columns, colours));
+  return shown.map((line) => paintLine(line, columns, colours));
 }
 
 function head(snapshot: Snapshot): Line[] {
@@ -80,7 +77,7 @@ function head(snapshot: Snapshot): Line[] {
       : [
           [
             label('journal'),
-            `${grouped(journal.total)} events, ${size(journal.bytes)} in ${plural(journal.segments, 'file')}  ${journal.directory}`,
+            `${plural(journal.total, 'event')}, ${size(journal.bytes)} in ${plural(journal.segments, 'file')}  ${journal.directory}`,
             ...(journal.evicted === 0
               ? []
               : [{ text: `  ${grouped(journal.evicted)} evicted`, paint: 'yellow' } as const]),
@@ -89,8 +86,8 @@ function head(snapshot: Snapshot): Line[] {
   ];
 }
 
-function lanes({ lanes: all, endpoints: every, time }: Snapshot): Line[] {
-  return table(
+function lanes({ lanes: all, endpoints: every, time }: Snapshot, columns: number): Line[] {
+  return tableLines(
     ['LANE', 'ENGINE', 'CAPTURE', 'READS FOR', '>RESTARTS', '>ENDPOINTS', 'CANARY'],
     all.map(({ lane, engine, capture, canary }) => [
       lane,
@@ -101,6 +98,8 @@ function lanes({ lanes: all, endpoints: every, time }: Snapshot): Line[] {
       grouped(every.filter((endpoint) => endpoint.lane === lane).length),
       canaryOf(canary, time),
     ]),
+    columns,
+    ['READS FOR', 'CAPTURE', 'ENGINE'],
   );
 }
 
@@ -127,11 +126,11 @@ function policyLines({ file, suppressions, thresholds, errors }: PolicyStatus, l
   ];
 }
 
-function ruleSets({ rules: { sets }, time }: Snapshot): Line[] {
+function ruleSets({ rules: { sets }, time }: Snapshot, columns: number): Line[] {
   if (sets.length === 0) return [];
   return [
     [],
-    ...table(
+    ...tableLines(
       ['RULE SET', '>RULES', '>REFUSED', 'VERSION', 'FILES CHANGED'],
       sets.map(({ name, loaded, failed, version, changedAt, problem }) => [
         name,
@@ -140,15 +139,17 @@ function ruleSets({ rules: { sets }, time }: Snapshot): Line[] {
         version,
         problem === undefined ? `${duration(time - changedAt)} ago` : { text: problem, paint: 'red' },
       ]),
+      columns,
+      ['VERSION'],
     ),
   ];
 }
 
-function ruleSources({ ruleSources: all = [], time }: Snapshot): Line[] {
+function ruleSources({ ruleSources: all = [], time }: Snapshot, columns: number): Line[] {
   if (all.length === 0) return [];
   return [
     [],
-    ...table(
+    ...tableLines(
       ['RULE SOURCE', 'SET', 'STATE', 'VERSION', 'NEXT LOOK', 'PROBLEM'],
       all.map(({ name, set, state, version, nextAt, problem }) => [
         name,
@@ -161,6 +162,8 @@ function ruleSources({ ruleSources: all = [], time }: Snapshot): Line[] {
         `in ${duration(nextAt - time)}`,
         problem === undefined ? '-' : { text: problem, paint: 'red' },
       ]),
+      columns,
+      ['VERSION', 'NEXT LOOK'],
     ),
   ];
 }
@@ -175,11 +178,11 @@ function canaryOf({ is, lastSeconds, lastSuccess }: CanaryStatus, time: number):
   };
 }
 
-function sinks({ sinks: all, time }: Snapshot): Line[] {
+function sinks({ sinks: all, time }: Snapshot, columns: number): Line[] {
   if (all.length === 0) return [];
   return [
     [],
-    ...table(
+    ...tableLines(
       ['SINK', 'STATE', '>DELIVERED', '>PENDING', '>REFUSED', '>EVICTED', 'LAST'],
       all.map((sink) => [
         sink.name,
@@ -196,15 +199,17 @@ function sinks({ sinks: all, time }: Snapshot): Line[] {
             ? '-'
             : `${duration(time - sink.lastSuccess)} ago`,
       ]),
+      columns,
+      ['DELIVERED'],
     ),
   ];
 }
 
-function resources({ resources: all }: Snapshot): Line[] {
+function resources({ resources: all }: Snapshot, columns: number): Line[] {
   if (all.length === 0) return [];
   return [
     [],
-    ...table(
+    ...tableLines(
       ['RESOURCE', '>SELECTED', '>CAPTURING', '>SENDING', '>RECEIVING', '>BOTH', '>ONE WAY'],
       all.map(({ resource, selected, capturing, sending, receiving, both, oneWay }) => [
         resource,
@@ -213,11 +218,13 @@ function resources({ resources: all }: Snapshot): Line[] {
         ...[sending, receiving, both].map(grouped),
         oneWay === 0 ? '0' : { text: grouped(oneWay), paint: 'red' },
       ]),
+      columns,
+      ['SENDING', 'RECEIVING', 'SELECTED'],
     ),
   ];
 }
 
-function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
+function endpoints(snapshot: Snapshot, before: Snapshot | undefined, columns: number): Line[] {
   const all = snapshot.endpoints.map((endpoint) => ({ endpoint, rates: ratesOf(endpoint, snapshot, before) }));
   if (all.length === 0) return [[dim('no endpoints')]];
   // What needs a look first, then the busiest.
@@ -228,7 +235,7 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
       (b.rates?.receivedBytes ?? 0) - (a.rates?.receivedBytes ?? 0) ||
       a.endpoint.id.localeCompare(b.endpoint.id),
   );
-  return table(
+  return tableLines(
     ['ENDPOINT', 'INTERFACE', 'LANE', '>PACKETS', '>PACKETS/S', '>BYTES/S', '>ENCRYPTED', '>DROPPED', 'SEEN', 'STATE'],
     all.map(({ endpoint: { id, taps, lane, state, counters, encrypted, coverage }, rates }) => [
       id,
@@ -244,6 +251,8 @@ function endpoints(snapshot: Snapshot, before: Snapshot | undefined): Line[] {
         ? { text: 'capturing', paint: 'green' }
         : { text: state.is === 'waiting' ? state.reason : state.is, paint: 'yellow' },
     ]),
+    columns,
+    ['ENCRYPTED', 'LANE', 'PACKETS', 'INTERFACE', 'BYTES/S', 'PACKETS/S', 'SEEN'],
   );
 }
 
@@ -279,53 +288,8 @@ function ratesOf(endpoint: EndpointSnapshot, now: Snapshot, before: Snapshot | u
   return { received: per('received'), receivedBytes: per('receivedBytes') };
 }
 
-/** @param head Columns with `>` are aligned to the right; the last one is not padded. */
-function table(titles: string[], rows: Cell[][]): Line[] {
-  const names = titles.map((title) => title.replace('>', ''));
-  const widths = names.map((name, column) =>
-    Math.max(name.length, ...rows.map((row) => textOf(row[column] ?? '').length)),
-  );
-  const fit = (cell: Cell, column: number): Cell => {
-    const width = widths[column] ?? 0;
-    const right = titles[column]?.startsWith('>') === true;
-    const last = column === titles.length - 1 && !right;
-    const clean = textOf(cell);
-    const padded = right ? clean.padStart(width) : last ? clean : clean.padEnd(width);
-    const gap = last ? '' : '  ';
-    return typeof cell === 'string' ? `${padded}${gap}` : { ...cell, text: `${padded}${gap}` };
-  };
-  return [
-    names.map((name, column) => fit({ text: name, paint: 'bold' }, column)),
-    ...rows.map((row) => row.map((cell, column) => fit(cell, column))),
-  ];
-}
-
-function textOf(cell: Cell): string {
-  return stripControls(typeof cell === 'string' ? cell : cell.text);
-}
-
-/** Cut to the width first, and painted then: an escape is not cut in two. */
-function print(line: Line, columns: number, colours: Colours): string {
-  let room = columns;
-  const parts: string[] = [];
-  for (const cell of line) {
-    const characters = Array.from(textOf(cell));
-    const fits = characters.length <= room;
-    const shown = fits ? characters.join('') : `${characters.slice(0, Math.max(0, room - 1)).join('')}…`;
-    parts.push(typeof cell === 'string' ? shown : colours[cell.paint](shown));
-    if (!fits) break;
-    room -= characters.length;
-    if (room === 0) break;
-  }
-  return parts.join('').trimEnd();
-}
-
 function dim(what: string): Cell {
   return { text: what, paint: 'dim' };
-}
-
-function plural(count: number, what: string): string {
-  return `${grouped(count)} ${what}${count === 1 ? '' : 's'}`;
 }
 
 /** 12.3 */

@@ -6,7 +6,7 @@ import { askStatus, type Address } from '../observe/ask.ts';
 import type { Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { coloursOf, isTerminal } from './print.ts';
+import { coloursOf, columnsOf, isTerminal, wrapWords } from './print.ts';
 import { COMMON_FLAGS, readConfig, socketOf } from './setup.ts';
 import { statusLines } from './status-view.ts';
 
@@ -91,8 +91,10 @@ async function show(address: Address, output: string): Promise<void> {
     await sleep(SAMPLE_MILLIS);
     second = await ask(address);
   }
-  const width = isTerminal(process.stdout) ? { columns: process.stdout.columns } : {};
-  const lines = statusLines(second, first, { colours: coloursOf(process.stdout), ...width });
+  const lines = statusLines(second, first, {
+    colours: coloursOf(process.stdout),
+    columns: columnsOf(process.stdout),
+  });
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
@@ -112,9 +114,11 @@ async function watch(address: Address, output: string, interval: number): Promis
       if (newest !== undefined) stdout.write(`${JSON.stringify(newest)}\n`);
       return;
     }
-    const problemLines =
-      problem === undefined ? [] : [colours.red(problem.slice(0, full ? stdout.columns : undefined))];
-    const view = { colours, ...(full ? { columns: stdout.columns, rows: stdout.rows - problemLines.length } : {}) };
+    const columns = columnsOf(stdout);
+    const problemLines = problem === undefined ? [] : wrapWords(problem, columns).map(colours.red);
+    // A terminal that knows no width knows no height.
+    const rows = full && stdout.rows > 0 ? { rows: stdout.rows - problemLines.length } : {};
+    const view = { colours, columns, ...rows };
     const lines = [...problemLines, ...(newest === undefined ? [] : statusLines(newest, before, view))];
     if (!full) stdout.write(`${lines.join('\n')}\n\n`);
     else stdout.write(`${HOME}${lines.map((line) => `${line}${REST_OF_LINE}`).join('\r\n')}${REST_OF_SCREEN}`);

@@ -14,7 +14,7 @@ import { engineRulesOf } from '../rulesets/open.ts';
 import type { RuleIndex } from '../rulesets/sets.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { grouped } from './print.ts';
+import { grouped, plural } from './print.ts';
 import { tryRules } from './tried.ts';
 
 /** Rules that are named; the rest is counted. */
@@ -45,12 +45,13 @@ function policyOf({ alerts }: Config): { policy?: Policy } {
   return { policy: createPolicy(read, 0, broken) };
 }
 
-/** For the summary: what the policy kept from being events. Empty where that is nothing. */
-export function suppressedText({ suppressed }: Pick<ReplaySummary, 'suppressed'>): string {
-  if (suppressed.size === 0) return '';
+/** For the summary: what of the alerts is no event of its own. Empty where that is nothing. */
+export function furtherText({ suppressed, repeated }: Pick<ReplaySummary, 'suppressed' | 'repeated'>): string {
+  const repeats = repeated === 0 ? '' : `, ${grouped(repeated)} more for the body of a packet that fired`;
+  if (suppressed.size === 0) return repeats;
   const total = [...suppressed.values()].reduce((sum, count) => sum + count, 0);
   const by = [...suppressed].map(([name, count]) => `${name}: ${grouped(count)}`).join(', ');
-  return `, ${grouped(total)} more suppressed by the policy (${by})`;
+  return `${repeats}, ${grouped(total)} more suppressed by the policy (${by})`;
 }
 
 /** What keeps the alerts from being all that there are, for the user; nothing where that is nothing. */
@@ -59,10 +60,14 @@ export function shortfalls({ files, unparsable, unattributed }: ReplaySummary): 
   return [
     ...unread.map(({ file, unsupported, unsupportedTypes }) => {
       const types = unsupportedTypes.map(linkTypeText).join(', ');
-      return `${file}: ${grouped(unsupported)} packets are not inspected: no engine reads link type ${types}`;
+      return `${file}: ${plural(unsupported, 'packet is', 'packets are')} not inspected: no engine reads link type ${types}`;
     }),
-    ...(unparsable > 0 ? [`${grouped(unparsable)} pieces of the engine's output were not readable`] : []),
-    ...(unattributed > 0 ? [`${grouped(unattributed)} alerts are left out: their file can't be told`] : []),
+    ...(unparsable > 0
+      ? [`${plural(unparsable, 'piece')} of the engine's output ${unparsable === 1 ? 'was' : 'were'} not readable`]
+      : []),
+    ...(unattributed > 0
+      ? [`${plural(unattributed, 'alert is', 'alerts are')} left out: their file can't be told`]
+      : []),
   ];
 }
 
@@ -102,7 +107,7 @@ function named(taken: TakenReplay): TakenReplay {
   for (const rule of leftOut.slice(0, MAX_NAMED)) process.stderr.write(`dpi-agent: left out: ${described([rule])}\n`);
   if (leftOut.length > MAX_NAMED)
     process.stderr.write(
-      `dpi-agent: ${grouped(leftOut.length - MAX_NAMED)} more rules are left out: dpi-agent rules check names them\n`,
+      `dpi-agent: ${plural(leftOut.length - MAX_NAMED, 'more rule is', 'more rules are')} left out: dpi-agent rules check names them\n`,
     );
   return taken;
 }

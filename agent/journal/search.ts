@@ -44,6 +44,8 @@ export interface JournalFilter {
   /** At either end; canonical, as events have them. */
   ips?: readonly string[];
   minSeverity?: number;
+  /** What no wanted text can say; asked last. */
+  where?: (event: SearchedEvent) => boolean;
 }
 
 export interface Named {
@@ -383,9 +385,10 @@ function needlesOf({ signatures, pods, resources, ips }: JournalFilter): Buffer[
 const originOf = ({ namespace, name }: Named): string => `dpi.${namespace}/${name}`;
 
 function createMatcher(filter: JournalFilter): (event: SearchedEvent) => boolean {
-  const { since = -Infinity, until = Infinity, signatures, pods, resources, ips, minSeverity = 0 } = filter;
+  const { since = -Infinity, until = Infinity, signatures, pods, resources, ips, minSeverity = 0, where } = filter;
   const timed = since !== -Infinity || until !== Infinity;
-  return ({ record, ...event }) => {
+  return (event) => {
+    const { record } = event;
     if (event.severity < minSeverity) return false;
     if (timed) {
       const time = Date.parse(record.timestamp);
@@ -405,14 +408,11 @@ function createMatcher(filter: JournalFilter): (event: SearchedEvent) => boolean
     }
     if (ips?.some((ip) => ip === event.source_ip || ip === event.dest_ip) === false) return false;
     if (resources?.some((resource) => originOf(resource) === event.origin) === false) return false;
-    return (
-      pods?.some(
-        ({ namespace, name }) =>
-          (name === event.source_name && namespace === event.source_namespace) ||
-          (name === event.dest_name && namespace === event.dest_namespace) ||
-          record.seen_at.some((seen) => name === seen.name && namespace === seen.namespace),
-      ) !== false
-    );
+    const isAtPod = ({ namespace, name }: Named): boolean =>
+      (name === event.source_name && namespace === event.source_namespace) ||
+      (name === event.dest_name && namespace === event.dest_namespace) ||
+      record.seen_at.some((seen) => name === seen.name && namespace === seen.namespace);
+    return pods?.some(isAtPod) !== false && where?.(event) !== false;
   };
 }
 

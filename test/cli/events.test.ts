@@ -5,12 +5,15 @@ import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { readFlags, type FilterArgv } from '../../agent/cli/event-flags.ts';
 import { redriveLetters, type Redriven } from '../../agent/cli/events.ts';
+import { searchJournal } from '../../agent/journal/search.ts';
 import { segmentPath } from '../../agent/journal/segment.ts';
 import { appendDeadLetters, takeDeadLetters, type DeadLetter } from '../../agent/ship/dead-letter.ts';
 import { SendError, type Item, type Outcome } from '../../agent/ship/destination.ts';
 import { foundEvent } from '../journal/fixtures/events.ts';
-import { PROJECT } from '../support/project.ts';
+import { commandLine, FROM_SOURCE, runFromSource } from '../support/source-cli.ts';
+import { runOnTerminal, whyNoTerminal } from '../support/terminal.ts';
 
 let directory: string;
 beforeEach(async () => {
@@ -19,27 +22,11 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 function start(...args: string[]): ChildProcessWithoutNullStreams {
-  const loader = path.join(PROJECT, 'test/journal/fixtures/typescript.mjs');
-  return spawn(process.execPath, [
-    '--import',
-    loader,
-    path.join(PROJECT, 'agent/cli/main.ts'),
-    'events',
-    '--journal.directory',
-    directory,
-    ...args,
-  ]);
+  return spawn(process.execPath, [...FROM_SOURCE, 'events', '--journal.directory', directory, ...args]);
 }
 
-async function events(...args: string[]): Promise<{ code: unknown; stdout: string; stderr: string }> {
-  const child = start(...args);
-  let stdout = '';
-  let stderr = '';
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const [code] = (await once(child, 'close')) as unknown[];
-  return { code, stdout, stderr };
-}
+const events = (...args: string[]): ReturnType<typeof runFromSource> =>
+  runFromSource(['events', '--journal.directory', directory, ...args]);
 
 const segment = (sequence: number): string => segmentPath(directory, sequence);
 const lines = (...all: string[]): string => all.map((line) => `${line}\n`).join('');
@@ -79,6 +66,68 @@ describe('events', () => {
     );
   });
 
+  test('patterns of pods and resources, networks and words of severity select', async () => {
+    const all = [
+      foundEvent(0, { source_namespace: 'shop', source_name: 'backend-1', severity: 100 }),
+      foundEvent(1, { dest_namespace: 'shop', dest_name: 'front', source_ip: '10.65.0.9', severity: 80 }),
+      foundEvent(
+        2,
+        { origin: 'dpi.other/web', dest_ip: 'fd00::9' },
+        { seen_at: [{ namespace: 'shop', name: 'seer' }] },
+      ),
+      foundEvent(3, { origin: 'dpi.other/api' }),
+    ];
+    await writeFile(segment(0), lines(...all));
+    const found = async (flags: FilterArgv): Promise<number[]> => {
+      const { filter } = readFlags(flags);
+      const numbers = [];
+      for await (const { line } of searchJournal({ directory, filter, order: 'oldest' }))
+        numbers.push((JSON.parse(line) as { record: { number: number } }).record.number);
+      return numbers;
+    };
+    expect(await found({ pod: ['shop/*'] })).toEqual([0, 1, 2]);
+    expect(await found({ pod: ['*/back*-1', 'shop/front'] })).toEqual([0, 1]);
+    expect(await found({ pod: ['*/*'] })).toEqual([0, 1, 2]);
+    expect(await found({ resource: ['other/*'] })).toEqual([2, 3]);
+    expect(await found({ ip: ['10.65.0.0/24', 'fd00::/64'] })).toEqual([1, 2]);
+    expect(await found({ ip: ['10.65.0.0/24', '10.0.0.3'], pod: ['shop/*'], severity: 'critical' })).toEqual([0]);
+    expect(await found({ severity: 'high' })).toEqual([0, 1]);
+    const { stdout } = await events('--pod', 'shop/*', '--ip', '10.65.0.0/24', '--severity', 'high');
+    expect(stdout).toBe(
+      lines(foundEvent(1, { dest_namespace: 'shop', dest_name: 'front', source_ip: '10.65.0.9', severity: 80 })),
+    );
+  });
+
+  test('what would match nothing is refused', async () => {
+    const { code, stderr } = await events(...'--since 1h --until 2h --ip 10.0.0.0/33 --severity severe'.split(' '));
+    expect(stderr).toContain('flag --until: "2h": expected a time after --since');
+    expect(stderr).toContain('flag --ip: "10.0.0.0/33": expected an IPv4 or IPv6 address, or a network');
+    expect(stderr).toContain('flag --severity: "severe": expected critical, high, medium, low, or an integer');
+    expect(code).toBe(2);
+  });
+
+  (whyNoTerminal === undefined ? test : test.skip)('on a terminal no line is longer than it is wide', async () => {
+    const pods = { source_namespace: 'default', source_name: 'attacker', dest_namespace: 'payments' };
+    const message = 'MALWARE-CNC Win.Trojan.Kuluoz variant outbound connection';
+    await writeFile(
+      segment(0),
+      lines(foundEvent(0, { ...pods, dest_name: 'backend-7d4b9c6f5-x2x9z', severity: 100 }, { message })),
+    );
+    for (const columns of [0, 60, 160]) {
+      const { code, screen } = await runOnTerminal(
+        `stty cols ${columns}; ${commandLine('events', '--journal.directory', directory)}`,
+      ).ended;
+      // oxlint-disable-next-line no-control-regex
+      const shown = screen.replaceAll(/\u001B\[\d+m/g, '').split('\r\n');
+      expect(Math.max(...shown.map((line) => line.length))).toBeLessThanOrEqual(columns || 80);
+      const words = shown.join(' ').split(/\s+/).join(' ');
+      expect(words).toContain(message);
+      expect(words).toContain(' critical ');
+      expect(words).toContain('default/attacker:40000 → payments/backend-7d4b9c6f5-x2x9z:80');
+      expect(code).toBe(0);
+    }
+  });
+
   test('the table obeys no terminal escapes of a foreign line, shows what an event stands for, and damage is counted', async () => {
     await writeFile(
       segment(0),
@@ -99,7 +148,7 @@ describe('events', () => {
     expect(first).toMatch(/ firstsecond$/);
     expect(second).toMatch(/ many \(×1,234\)$/);
     expect(more).toEqual(['']);
-    expect(stderr).toBe(`dpi-agent: 1 damaged lines in ${directory} were passed over\n`);
+    expect(stderr).toBe(`dpi-agent: 1 damaged line in ${directory} was passed over\n`);
     expect(code).toBe(0);
   });
 

@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { PassThrough } from 'node:stream';
 import picocolors from 'picocolors';
 import type { AttributedAlert } from '../../agent/alerts/attributed.ts';
-import { coloursOf, grouped, tableHeader, tableRow } from '../../agent/cli/print.ts';
+import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow, wrapWords } from '../../agent/cli/print.ts';
 import type { Alert } from '../../agent/engine/alert.ts';
 import { toEvent } from '../../agent/events/event.ts';
 import { attributedAlert, endpointOf } from '../support/attributed.ts';
@@ -34,7 +34,7 @@ describe('a row', () => {
     const text = row({}, { destination: backend });
     const columns = {
       'TIME (UTC)': '2026-11-22 00:41:07.123456',
-      SEVERITY: '100 ',
+      SEVERITY: 'critical ',
       RULE: '1:1000000:2 ',
       FLOW: '10.0.0.2:40000 → shop/backend:80 ',
       MESSAGE: 'KUBERNETES something',
@@ -104,4 +104,25 @@ describe('colours', () => {
 
 test('numbers are grouped by thousands', () => {
   expect([0, 999, 1000, 1_234_567].map(grouped)).toEqual(['0', '999', '1,000', '1,234,567']);
+});
+
+test('counts have their noun in the number that they are', () => {
+  expect([0, 1, 1234].map((count) => plural(count, 'alert'))).toEqual(['0 alerts', '1 alert', '1,234 alerts']);
+  expect([1, 2].map((count) => plural(count, 'rule is', 'rules are'))).toEqual(['1 rule is', '2 rules are']);
+});
+
+describe('a width', () => {
+  test('is that of the terminal, 80 where it knows none, and unbounded without one', () => {
+    expect(columnsOf({ isTTY: true, columns: 60 })).toBe(60);
+    expect(columnsOf({ isTTY: true, columns: 0 })).toBe(80);
+    expect(columnsOf({})).toBe(Infinity);
+  });
+
+  test('breaks lines at blanks, and words only where they are longer', () => {
+    expect(wrapWords('one two  three', 8)).toEqual(['one two', 'three']);
+    expect(wrapWords('one  two', 8)).toEqual(['one  two']);
+    expect(wrapWords('a 123456789', 4)).toEqual(['a', '1234', '5678', '9']);
+    expect(wrapWords('any thing', Infinity)).toEqual(['any thing']);
+    expect(wrapWords('', 4)).toEqual(['']);
+  });
 });

@@ -64,7 +64,7 @@ for (const engine of ['snort', 'suricata'] as const) {
         }),
       ];
       for (const { code, stderr } of results) {
-        expect(stderr).toContain(`${frames.length} packets read, ${frames.length} inspected, 0 truncated, 1 alerts`);
+        expect(stderr).toContain(`${frames.length} packets read, ${frames.length} inspected, 0 truncated, 1 alert\n`);
         expect(code).toBe(0);
       }
       const [first, ...others] = results.map((result) => events(result).map(essence));
@@ -178,8 +178,8 @@ for (const engine of ['snort', 'suricata'] as const) {
     test('packets of a link type that no engine reads are counted, and their type is named', async () => {
       const bluetooth = writePcap([{ timeMicros: START, data: Buffer.from('not Ethernet') }], { linkType: 201 });
       const { stdout, stderr, code } = await replay([file('bluetooth.pcap', bluetooth)]);
-      expect(stdout).toContain('1 packets read, 0 inspected, 0 truncated, 1 of unsupported link types, 0 alerts');
-      expect(stderr).toContain('bluetooth.pcap: 1 packets are not inspected: no engine reads link type 201 (Bluetooth');
+      expect(stdout).toContain('1 packet read, 0 inspected, 0 truncated, 1 of unsupported link types, 0 alerts');
+      expect(stderr).toContain('bluetooth.pcap: 1 packet is not inspected: no engine reads link type 201 (Bluetooth');
       expect(code).toBe(1);
     });
 

@@ -64,7 +64,7 @@ for (const engine of ['snort', 'suricata'] as const) {
         const path = file('dup.rules', text);
         const checked = await run(['rules', 'check'], [path]);
         expect(checked.stdout).toContain(`dropped  ${workspace.directory}/${dropped}`);
-        expect(checked.stdout).toContain('given 1 rules of custom: 0 refused, 1 dropped');
+        expect(checked.stdout).toContain('given 1 rule of custom: 0 refused, 1 dropped');
         expect(checked.code).toBe(code);
         expect(await fired(path)).toEqual(fires);
       }
@@ -164,7 +164,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       const [event, ...others] = replayed.stdout.trim().split('\n');
       expect(others).toEqual([]);
       expect((JSON.parse(event ?? '') as EeEvent).record.snort_signature_id).toBe('2');
-      expect(replayed.stderr).toContain('1 alerts, 1 more suppressed by the policy (ours: 1)');
+      expect(replayed.stderr).toContain('1 alert, 1 more suppressed by the policy (ours: 1)');
       const tested = await under(suppress, 'rules', 'test', '--pcap', pcap);
       expect(JSON.parse(tested.stdout)).toMatchObject({
         alerts: 1,

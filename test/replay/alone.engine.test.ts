@@ -172,7 +172,7 @@ for (const engine of ['snort', 'suricata'] as const) {
       const interfaces = [{ linkType: LINKTYPE.ethernet }, { linkType: 105 }];
       const result = await replay(file('wifi.pcapng', writePcapng([...frames, other], { interfaces })));
       expect(eventsOf(result).length).toBeGreaterThan(0);
-      expect(result.stderr).toContain('1 packets are not inspected: no engine reads link type 105 (IEEE 802.11)');
+      expect(result.stderr).toContain('1 packet is not inspected: no engine reads link type 105 (IEEE 802.11)');
       expect(result.code).toBe(1);
     });
   });

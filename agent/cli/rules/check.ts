@@ -9,7 +9,7 @@ import { isOfRule } from '../../rulesets/rule.ts';
 import type { IndexedRule, RefusedBy } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { coloursOf, grouped } from '../print.ts';
+import { coloursOf, grouped, plural } from '../print.ts';
 import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
 import { thresholdNotes } from '../threshold-notes.ts';
 import { tryRules, waitingRules, type PassedRule, type TriedRules } from '../tried.ts';
@@ -178,7 +178,7 @@ function printFindings(found: Checked, by: string, names: readonly string[]): vo
   for (const { line, reason } of warnings) say(colours.yellow('warning'), `${line}: ${reason}`);
   for (const text of engineWarnings) say(colours.yellow('warning'), text);
   printLine(
-    `${found.accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${grouped(found.rules)} rules of ${names.join(', ')}: ` +
+    `${found.accepted ? colours.green('ok') : colours.red('not ok')}  ${by} was given ${plural(found.rules, 'rule')} of ${names.join(', ')}: ` +
       `${countsOf(found).join(', ')}, in ${(found.millis / 1000).toFixed(1)} s`,
   );
 }

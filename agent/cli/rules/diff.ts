@@ -22,9 +22,10 @@ import {
 import { SET_NAME } from '../../rulesets/sets.ts';
 import { findVersion } from '../../rulesets/update.ts';
 import { stripControls } from '../../text.ts';
+import { levelOf } from '../../ui/row.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { timeOf } from '../events.ts';
-import { coloursOf, grouped } from '../print.ts';
+import { timeOf } from '../event-flags.ts';
+import { coloursOf, grouped, plural } from '../print.ts';
 import { engineFolder, readConfig } from '../setup.ts';
 import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
@@ -195,8 +196,9 @@ function print(diff: ShownDiff, most: number): void {
     );
   }
   for (const sum of classes) {
-    const numbers = [sum.severity, sum.added, sum.removed, sum.changed].map((count) => grouped(count).padStart(8));
-    printLine(`${(stripControls(sum.classtype) || '(none)').padEnd(32)} ${numbers.join(' ')}`);
+    const numbers = [sum.added, sum.removed, sum.changed].map(grouped);
+    const cells = [levelOf(sum.severity), ...numbers].map((cell) => cell.padStart(8));
+    printLine(`${(stripControls(sum.classtype) || '(none)').padEnd(32)} ${cells.join(' ')}`);
   }
   list('+', added, most, () => '');
   list('-', removed, most, () => '');
@@ -218,7 +220,7 @@ function list<Rule extends DiffedRule & WithEvents>(
   for (const rule of rules.slice(0, most)) {
     const { gid, sid, rev, message, enabled, events } = rule;
     const off = enabled ? '' : ' (off)';
-    const count = events === undefined ? '' : `  ${grouped(events)} events`;
+    const count = events === undefined ? '' : `  ${plural(events, 'event')}`;
     printLine(`${sign} ${gid}:${sid}:${rev}  ${stripControls(`${message}${off}${what(rule)}`)}${count}`);
   }
   if (rules.length > most) printLine(`${sign} and ${grouped(rules.length - most)} more: --all lists them`);

@@ -5,7 +5,7 @@ import { addChanges, readText } from '../../rulesets/changes.ts';
 import { actionOfFile, importChanges, type ImportedAction } from '../../rulesets/import-changes.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { grouped } from '../print.ts';
+import { grouped, plural } from '../print.ts';
 import { place, readConfig } from '../setup.ts';
 import { failing, OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
@@ -62,7 +62,7 @@ export const command: CommandModule<object, ImportArgv> = {
       process.stderr.write(`dpi-agent: not taken over: ${stripControls(`${place({ file, line })}: ${reason}`)}\n`);
     const there = lines.length - added.length;
     process.stderr.write(
-      `dpi-agent: ${config.ruleChanges}: ${grouped(added.length)} lines ${argv.dryRun ? 'would be ' : ''}added` +
+      `dpi-agent: ${config.ruleChanges}: ${plural(added.length, 'line')} ${argv.dryRun ? 'would be ' : ''}added` +
         `${there === 0 ? '' : `, ${grouped(there)} were there`}, ${grouped(problems.length)} not taken over\n`,
     );
   },

@@ -5,8 +5,9 @@ import { changeWarnings } from '../../rulesets/open.ts';
 import { installedSet } from '../../rulesets/update.ts';
 import type { EngineName } from '../../engine/engine.ts';
 import { stripControls } from '../../text.ts';
-import { coloursOf, grouped } from '../print.ts';
+import { coloursOf, columnsOf, grouped } from '../print.ts';
 import { readConfig, withClusterNetworks } from '../setup.ts';
+import { paintLine, tableLines, type Line } from '../table.ts';
 import { installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES, type Survey } from './common.ts';
 
 export interface ListedSet {
@@ -103,23 +104,19 @@ async function listSets({ sets, used, loaded, seen }: Survey, rulesDirectory: st
 
 function printTable(sets: readonly ListedSet[], engine: EngineName): void {
   const colours = coloursOf(process.stdout);
-  const row = (cells: string[]): string =>
-    `${cells[0]?.padEnd(24)} ${cells
-      .slice(1, 6)
-      .map((cell) => cell.padStart(8))
-      .join(' ')}  ${cells.slice(6).join('  ')}`;
-  printLine(
-    colours.bold(row(['SET', 'ENABLED', 'DISABLED', 'REFUSED', 'CHANGED', 'PROBLEMS', 'AGE'.padEnd(8), 'VERSION'])),
-  );
-  for (const set of sets) {
-    const text = row([
+  const columns = columnsOf(process.stdout);
+  const rows = sets.map((set): Line => {
+    const cells = [
       `${set.name}${set.used ? '' : ' (not used)'}`,
       ...[set.enabled, set.disabled, set.refused, set.changed, set.problems].map(grouped),
-      age(set.changedAt ?? 0, Date.now()).padEnd(8),
-      stripControls(set.version ?? '-'),
-    ]);
-    printLine(set.used ? text : colours.dim(text));
-  }
+      age(set.changedAt ?? 0, Date.now()),
+      set.version ?? '-',
+    ];
+    return set.used ? cells : cells.map((text) => ({ text, paint: 'dim' }));
+  });
+  const titles = ['SET', '>ENABLED', '>DISABLED', '>REFUSED', '>CHANGED', '>PROBLEMS', 'AGE', 'VERSION'];
+  for (const line of tableLines(titles, rows, columns, ['CHANGED', 'AGE', 'PROBLEMS']))
+    printLine(paintLine(line, columns, colours));
   printLine();
   printLine(`for ${TITLES[engine]}; "not used" is every set that resources have to name`);
 }

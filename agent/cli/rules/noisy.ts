@@ -16,9 +16,10 @@ import { shown } from '../../config/text.ts';
 import { errorCode } from '../../files/errors.ts';
 import { searchJournal, type SearchedEvent } from '../../journal/search.ts';
 import { stripControls } from '../../text.ts';
+import { levelOf } from '../../ui/row.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { timeOf } from '../events.ts';
-import { grouped } from '../print.ts';
+import { timeOf } from '../event-flags.ts';
+import { grouped, plural } from '../print.ts';
 import { COMMON_FLAGS, readConfig } from '../setup.ts';
 import { printJson } from './common.ts';
 
@@ -60,7 +61,9 @@ export const command: CommandModule<object, NoisyArgv> = {
       .example('$0 rules noisy > policy.yaml', 'as a policy, to be looked at first') as unknown as Argv<NoisyArgv>,
   async handler(argv) {
     const config = readConfig({ ...argv }, ['output', 'since', 'until', 'top', 'min']);
-    const filter = { ...time('since', argv.since), ...time('until', argv.until) };
+    const filter: { since?: number; until?: number } = { ...time('since', argv.since), ...time('until', argv.until) };
+    if ((filter.since ?? -Infinity) >= (filter.until ?? Infinity))
+      throw new CommandError(`flag --until: ${shown(argv.until)}: expected a time after --since`);
     const top = count('top', argv.top, 1000);
     const min = count('min', argv.min, 1e9);
     const { directory } = config.journal;
@@ -264,9 +267,9 @@ function suggest({ signature, severity, events, pods, sources, limits }: Tally):
 
 /** A policy with what it is about in comments. */
 export function asPolicy(noisy: readonly NoisySignature[], events: number, alerts: number): string {
-  const stands = alerts > events ? `, which stand for ${grouped(alerts)} alerts` : '';
+  const stands = alerts > events ? `, which stand for ${plural(alerts, 'alert')}` : '';
   const lines = [
-    `# ${grouped(events)} events${stands}. Look at each entry before you use it: what it suppresses, nobody sees.`,
+    `# ${plural(events, 'event')}${stands}. Look at each entry before you use it: what it suppresses, nobody sees.`,
   ];
   if (noisy.length === 0) return `${lines[0]}\n# No signature has so many that it would be called noisy.\n`;
   const entries = (kind: Suggestion['kind']): NoisySignature[] =>
@@ -303,7 +306,7 @@ function comment({ message, severity, events, pods, sources, suggestion }: Noisy
     `  #   ${what} ${list.map(({ name, events: some }) => `${name} (${grouped(some)})`).join(', ')}`;
   return [
     `  # ${message || '(no text)'}`,
-    `  #   severity ${severity}, ${grouped(events)} events; this would have left ${grouped(suggestion.left)}`,
+    `  #   severity ${levelOf(severity)} (${severity}), ${plural(events, 'event')}; this would have left ${grouped(suggestion.left)}`,
     places('at', pods),
     places('from', sources),
   ];

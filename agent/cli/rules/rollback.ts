@@ -4,7 +4,7 @@ import { UpdateError } from '../../rulesets/fetch.ts';
 import { setOf } from '../../rulesets/sources.ts';
 import { releasePin, rollBack } from '../../rulesets/update.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { grouped } from '../print.ts';
+import { plural } from '../print.ts';
 import { readConfig } from '../setup.ts';
 import { OWN, printJson, printLine, RULES_FLAGS, setNamed } from './common.ts';
 
@@ -45,7 +45,7 @@ export async function rollBackSet(rulesDirectory: string, set: string, isJson: b
     const former = await rollBack(rulesDirectory, set);
     if (isJson) printJson({ set, ...former, changed: true, pinned: true });
     else {
-      printLine(`${set}: back to version ${former.version}, ${grouped(former.rules)} rules`);
+      printLine(`${set}: back to version ${former.version}, ${plural(former.rules, 'rule')}`);
       printLine(`it stays so until: dpi-agent rules rollback ${set} --release`);
     }
   } catch (error) {

@@ -8,6 +8,7 @@ import type { RuleInfo } from '../../rulesets/rule.ts';
 import type { SeenRule } from '../../rulesets/sets.ts';
 import { severityOf } from '../../events/event.ts';
 import { stripControls } from '../../text.ts';
+import { levelOf } from '../../ui/row.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, type Colours } from '../print.ts';
 import { engineFolder, readConfig, withClusterNetworks } from '../setup.ts';
@@ -182,7 +183,8 @@ export function linesOf(shown: ShownRule, withText: boolean, colours: Colours): 
     'class',
     ...(shown.classtype === '' ? [] : [`${shown.classtype}${shown.classText === '' ? '' : `: ${shown.classText}`}`]),
   );
-  row('severity', `${shown.severity}${shown.priority === 0 ? '' : ` (priority ${shown.priority})`}`);
+  const priority = shown.priority === 0 ? '' : `, priority ${shown.priority}`;
+  row('severity', `${levelOf(shown.severity)} (${shown.severity}${priority})`);
   row('traffic', explanation.traffic);
   row('direction', ...(explanation.direction === undefined ? [] : [explanation.direction]));
   row('services', ...(explanation.services.length === 0 ? [] : [explanation.services.join(', ')]));

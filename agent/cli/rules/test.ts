@@ -10,10 +10,10 @@ import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { isWhole, watchInterruption } from '../interrupt.ts';
 import { createLog } from '../log.ts';
-import { coloursOf, grouped } from '../print.ts';
+import { coloursOf, grouped, plural } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from '../setup.ts';
-import { replayTaken, shortfalls, suppressedText, type TakenReplay } from '../taken.ts';
+import { replayTaken, shortfalls, furtherText, type TakenReplay } from '../taken.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -164,7 +164,7 @@ function printAsTable(tested: TakenReplay): void {
     );
   }
   printLine(
-    `${grouped(fired.length)} of ${grouped(index.size)} rules fired, ${grouped(summary.alerts)} alerts${suppressedText(summary)}, in ${grouped(summary.packets)} packets`,
+    `${grouped(fired.length)} of ${grouped(index.size)} rules fired, ${plural(summary.alerts, 'alert')}${furtherText(summary)}, in ${plural(summary.packets, 'packet')}`,
   );
 }
 

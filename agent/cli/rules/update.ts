@@ -9,7 +9,7 @@ import { COMMUNITY_URL, requestOf, setOf, type RuleSource, type SourceRequest } 
 import { isPinned, releasePin, updateSet, type UpdateResult } from '../../rulesets/update.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { grouped } from '../print.ts';
+import { grouped, plural } from '../print.ts';
 import { readConfig, withClusterNetworks } from '../setup.ts';
 import { version } from '../version.ts';
 import { installedEngine, neededEngine, OWN, printJson, printLine, RULES_FLAGS, setNamed } from './common.ts';
@@ -212,8 +212,10 @@ function print({ name, set }: Job, outcome: Outcome): void {
   }
   for (const note of outcome.notes) process.stderr.write(`dpi-agent: ${stripControls(note)}\n`);
   printLine(
-    `${set}: version ${outcome.version}, ${grouped(outcome.rules)} rules, ` +
-      (outcome.problems > 0 ? `${grouped(outcome.problems)} places that are none, ` : '') +
+    `${set}: version ${outcome.version}, ${plural(outcome.rules, 'rule')}, ` +
+      (outcome.problems > 0
+        ? `${plural(outcome.problems, 'place')} that ${outcome.problems === 1 ? 'is' : 'are'} none, `
+        : '') +
       (outcome.verified === 'none' ? 'no checksum published' : `${outcome.verified} verified`) +
       (outcome.changed ? '' : '; it was in use already'),
   );

@@ -6,7 +6,7 @@ import { messageOf } from '../../files/errors.ts';
 import { findRuleFiles } from '../../rulesets/files.ts';
 import { loadWithChanges } from '../../rulesets/open.ts';
 import { RefusedError } from '../../rulesets/update.ts';
-import { grouped } from '../print.ts';
+import { grouped, plural } from '../print.ts';
 import { createDriver, place } from '../setup.ts';
 import { tryRules } from '../tried.ts';
 import { TITLES } from './common.ts';
@@ -52,6 +52,9 @@ export async function checkVersion(
       ].join('\n'),
     );
   }
-  if (skipped > 0) list.push(`${title} skips ${grouped(skipped)} rules for what they require: rules check names them`);
+  if (skipped > 0)
+    list.push(
+      `${title} skips ${plural(skipped, 'rule')} for what ${skipped === 1 ? 'it requires' : 'they require'}: rules check names them`,
+    );
   return list;
 }

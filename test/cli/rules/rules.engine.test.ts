@@ -194,7 +194,7 @@ for (const engine of ['snort', 'suricata'] as const) {
         expect(await update(trusting)).toMatchObject({
           code: 0,
           stderr: '',
-          stdout: expect.stringContaining('1 rules, no checksum'),
+          stdout: expect.stringContaining('1 rule, no checksum'),
         });
         text = `${GOOD(22).replace('content', 'contents')}\n`;
         const refused = await update(trusting);

@@ -70,7 +70,7 @@ test('update takes all sources, says what is loaded, and adds to ruleSets what i
   answers.set(paid, rule(1) + rule(2));
   const first = await rules('update', '--no-check');
   expect(first).toMatchObject({ code: 0, stderr: '' });
-  expect(first.stdout).toMatch(/^paid: version .*, 2 rules, no checksum published\nown: version .*, 1 rules/);
+  expect(first.stdout).toMatch(/^paid: version .*, 2 rules, no checksum published\nown: version .*, 1 rule,/);
   expect(first.stdout).toContain('loaded by the configuration (ruleSets): kubernetes\n');
   expect(first.stdout).toContain(
     `paid (not used): add it to ruleSets in ${at('agent.yaml')}, or name it in a resource`,
@@ -164,7 +164,7 @@ describe('diff', () => {
     const table = (await rules('diff', at('old.rules'), at('new.rules'))).stdout;
     expect(table).toContain(': 1 added, 1 removed, 1 changed, 1 the same\n');
     expect(table).toContain('- 1:21:1  rule 21  2 events\n');
-    expect(table).toContain('~ 1:22:2  rule 22: rev (was rev 1)  1 events\n');
+    expect(table).toContain('~ 1:22:2  rule 22: rev (was rev 1)  1 event\n');
   }, 60_000);
 
   test('of a set alone is that to the version before', async () => {
