@@ -15,7 +15,7 @@
  */
 import { statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
-import { distance } from 'fastest-levenshtein';
+import { nearest } from '../config/nearest.ts';
 import { plain, shown } from '../config/text.ts';
 import { readYaml, type Path } from '../config/yaml.ts';
 import { messageOf } from '../files/errors.ts';
@@ -360,12 +360,9 @@ function timeTest(
 function knownKeys(entry: Record<string, unknown>, path: Path, known: readonly string[], report: Report): void {
   for (const key of Object.keys(entry)) {
     if (known.includes(key)) continue;
-    const [nearest = ''] = known.toSorted((a, b) => distance(a, key) - distance(b, key));
-    report(
-      [...path, plain(key, 80)],
-      `is no key here: expected one of ${known.join(', ')}; the nearest is ${nearest}`,
-      true,
-    );
+    const meant = nearest(key, known);
+    const advice = meant === undefined ? '' : `; the nearest is ${meant}`;
+    report([...path, plain(key, 80)], `is no key here: expected one of ${known.join(', ')}${advice}`, true);
   }
 }
 

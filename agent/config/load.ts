@@ -8,10 +8,10 @@
  * Does not check what only the machine can tell: whether paths, users and interfaces exist.
  */
 import { hostname } from 'node:os';
-import { distance } from 'fastest-levenshtein';
 import * as z from 'zod';
 import { isRecord } from '../files/record.ts';
 import { describeConfig, ENV_PREFIX, facts } from './describe.ts';
+import { nearest } from './nearest.ts';
 import type { Config } from './schema.ts';
 import { schema } from './schema.ts';
 import { plain, shown } from './text.ts';
@@ -78,11 +78,7 @@ export function loadConfig(
   }
   addEnvironment(layers, env, report);
   for (const [name, value] of Object.entries(flags)) {
-    // `search-method`, as flags are written, and `searchMethod`.
-    const path = name
-      .split('.')
-      .map((part) => part.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()));
-    layers.add(path, value, { locate: () => `flag --${plain(name, 80)}` });
+    layers.add(pathOf(name), value, { locate: () => `flag --${plain(name, 80)}` });
   }
 
   const parsed = schema.safeParse(layers.values);
@@ -193,9 +189,10 @@ function addEnvironment(layers: Layers, env: ConfigSources['env'], report: Repor
     const source = `environment variable ${plain(name, 80)}`;
     if (path === undefined) {
       if (SERVICE_LINK.test(name)) continue;
-      report(() =>
-        createError(source, '', undefined, `is unknown; the nearest known one is ${nearest(name, keys.keys())}`),
-      );
+      // All begin alike: that makes none nearer.
+      const suffixes = [...keys.keys()].map((known) => known.slice(ENV_PREFIX.length));
+      const advice = nearestText(name.slice(ENV_PREFIX.length), suffixes, ENV_PREFIX);
+      report(() => createError(source, '', undefined, `is unknown${advice}`));
     } else if (value !== '' || schemaAt(path) instanceof z.ZodArray) {
       layers.add(path, value, { locate: () => source });
     }
@@ -232,23 +229,23 @@ const KNOWN = new Set(describeConfig().flatMap(({ key }) => [key, ...key.split('
 
 function unknownKey(source: string, path: Path): ConfigError {
   const name = keyText(path).replaceAll(/\[\d+\]/g, '[]');
-  return createError(source, keyText(path), undefined, `unknown key; the nearest known one is ${nearest(name, KNOWN)}`);
+  return createError(source, keyText(path), undefined, `unknown key${nearestText(name, KNOWN)}`);
 }
 
-function last(name: string): string {
-  return name.slice(name.lastIndexOf('.') + 1).slice(0, 80);
+/** @param prefix Of both. */
+function nearestText(name: string, known: Iterable<string>, prefix = ''): string {
+  const meant = nearest(name, known);
+  return meant === undefined ? '; docs/configuration.md lists all' : `; the nearest known one is ${prefix}${meant}`;
 }
 
-/** The known name with the least edit distance; between equals, the one whose last part is nearest. */
-function nearest(name: string, known: Iterable<string>): string {
-  let best = { name: '', cost: Infinity };
-  for (const candidate of known) {
-    const whole = distance(name.slice(0, 80), candidate);
-    // A key in the wrong group (`snaplen` for `capture.snaplen`) is a likelier mistake than as many wrong letters.
-    const cost = Math.min(whole, distance(last(name), last(candidate)) + 0.5) + whole / 1000;
-    if (cost < best.cost) best = { name: candidate, cost };
-  }
-  return best.name;
+/** Whether a flag is a key of the configuration. */
+export function isKnownKey(name: string): boolean {
+  return schemaAt(pathOf(name)) !== undefined;
+}
+
+/** `search-method`, as flags are written, and `searchMethod`. */
+function pathOf(name: string): string[] {
+  return name.split('.').map((part) => part.replaceAll(/-([a-z])/g, (_, letter: string) => letter.toUpperCase()));
 }
 
 /** The schema of a key, without defaults and conversions; undefined for a key that there is not. */
