@@ -53,6 +53,8 @@ describe('the command line', () => {
     [[], 'Name a command'],
     [['show'], 'Not enough non-option arguments'],
     [['show', 'x'], 'expected a signature such as 21562'],
+    [['disable', 'class:nonsense'], 'there is no class nonsense; rules show says which class a rule has'],
+    [['disable', 'class:misc-activty'], 'there is no class misc-activty; did you mean class:misc-activity?'],
     [['disable', 'nonsense'], 'expected 1:21562, 21562, 1:220-3264, class:NAME'],
     [['update', '--set', '../x'], 'flag --set'],
     [['update', '--max-size', 'much'], 'flag --max-size'],
@@ -92,9 +94,9 @@ describe('the command line', () => {
   });
 
   test('disable and enable change the file, and what list and show say', async () => {
-    expect((await rules(['disable', '1', 'class:nothing'])).stdout).toContain('no rule is like that now');
+    expect((await rules(['disable', '1', 'class:tcp-connection'])).stdout).toContain('no rule is like that now');
     expect((await rules(['enable', '2'])).stdout).toContain('enable 2: 1 rule\n');
-    expect(readFileSync(at('changes.conf'), 'utf8')).toBe('disable 1\ndisable class:nothing\nenable 2\n');
+    expect(readFileSync(at('changes.conf'), 'utf8')).toBe('disable 1\ndisable class:tcp-connection\nenable 2\n');
     const { sets, warnings } = await json<{ sets: ListedSet[]; warnings: unknown[] }>(['list']);
     expect(sets.find(({ name }) => name === 'own')).toMatchObject({
       rules: 3,
