@@ -1,5 +1,5 @@
 /**
- * The demo: two pods' network namespaces, an attacker's request, the agent on the backend's veth, and the event.
+ * The demo: two pods' network namespaces, an attacker's request, the agent on the veths of both, and the event.
  * Where network namespaces can't be made, a recording of the same traffic is replayed instead.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -13,7 +13,7 @@ import { stringify } from 'yaml';
 import { coloursOf, columnsOf, tableHeader, tableRow, wrapWords } from '../agent/cli/print.ts';
 import type { EeEvent } from '../agent/events/event.ts';
 import { stripControls } from '../agent/text.ts';
-import { openLab, whyNoLab, type Lab } from './lab.ts';
+import { openLab, whyNoLab, type Lab, type Pod } from './lab.ts';
 
 const AGENT = fileURLToPath(new URL('../../bin/dpi-agent.js', import.meta.url));
 const RECORDING = fileURLToPath(new URL('../../scripts/demo.pcap', import.meta.url));
@@ -112,17 +112,7 @@ async function live(): Promise<void> {
       node: 'demo-node',
       stateDirectory: join(scratch, 'state'),
       journal: { directory: join(scratch, 'journal') },
-      endpoints: [
-        {
-          interface: backend.interface,
-          namespace: 'default',
-          pod: 'backend',
-          owner: 'backend',
-          labels: { app: 'backend' },
-          addresses: [backend.address],
-          resource: 'default/sample-dpi',
-        },
-      ],
+      endpoints: [endpointOf('backend', backend), endpointOf('attacker', attacker)],
     }),
   );
   const child = lab.spawn(lab.node, process.execPath, [AGENT, 'run', '--config', config, '-o', 'json', ...agentFlags], {
@@ -131,7 +121,7 @@ async function live(): Promise<void> {
   });
   agent = child;
   const events = eventsOf(child);
-  await capturing(child);
+  await capturing(child, 2);
 
   const curl = ['http://backend:80', '-H', 'User-Agent: Mozilla/4.0', '-XPOST', '--data-raw', 'smk=1234'];
   say(`attacker$ curl ${curl.map((word) => (/[\s=]/.test(word) ? `'${word}'` : word)).join(' ')}`);
@@ -249,9 +239,22 @@ function eventsOf(child: ChildProcess): { next(): Promise<Arrived>; rest(): Arri
   };
 }
 
-/** Resolves when the agent's log says that it captures. */
-function capturing(child: ChildProcess): Promise<void> {
+function endpointOf(pod: string, { interface: name, address }: Pod): Record<string, unknown> {
+  return {
+    interface: name,
+    namespace: 'default',
+    pod,
+    owner: pod,
+    labels: { app: pod },
+    addresses: [address],
+    resource: 'default/sample-dpi',
+  };
+}
+
+/** Resolves when the agent's log says that it captures so many interfaces. */
+function capturing(child: ChildProcess, interfaces: number): Promise<void> {
   const lines: string[] = [];
+  let captured = 0;
   const ready = new Promise<void>((resolve, reject) => {
     if (child.stderr === null) return reject(new Error('no stderr'));
     createInterface({ input: child.stderr }).on('line', (line) => {
@@ -261,7 +264,7 @@ function capturing(child: ChildProcess): Promise<void> {
         say(`agent: ${String(entry['engine'])} ${String(entry['version'])} (${String(entry['why'])})`);
       if (entry['msg'] === 'capturing') {
         say(`agent: capturing on ${String(entry['interface'])}`);
-        resolve();
+        if (++captured === interfaces) resolve();
       }
     });
     child.once('exit', (code) => reject(new Error(`the agent ended with status ${code}${lastLines(lines)}`)));
@@ -312,11 +315,11 @@ async function withTimeout<T>(promise: Promise<T>, millis: number, what: string,
   }
 }
 
+/** In lines as long as the terminal is wide. */
 function say(text: string): void {
   const lines = wrapWords(text, columnsOf(process.stdout) - PREFIX_COLUMNS);
   process.stdout.write(`${colours.dim('demo:')} ${lines.join(`\n${' '.repeat(PREFIX_COLUMNS)}`)}\n`);
 }
-/** In lines as long as the terminal is wide. */
 
 function fail(text: string): never {
   if (endedBy !== undefined) process.exit(endedBy);
