@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { COMMANDS } from '../agent/cli/commands.ts';
 import { BEGIN, END, PAGE, withKeys } from '../scripts/docs.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
@@ -12,6 +13,20 @@ test('the table of keys in docs/configuration.md is what node dist/scripts/docs.
 
 test('a page without its markers is refused', () => {
   expect(() => withKeys(`${END}\n${BEGIN}\n`)).toThrow(/needs the lines/);
+});
+
+test('README.md names every command in the row of cli/', () => {
+  const row = /^\| `cli\/` .*$/m.exec(readFileSync(join(ROOT, 'README.md'), 'utf8'))?.[0] ?? '';
+  expect([...row.matchAll(/`([a-z]+)`/g)].map(([, name]) => name)).toEqual(Object.keys(COMMANDS));
+});
+
+test('docs/api.md has every request that the Alerts page’s server answers', () => {
+  const server = readFileSync(join(ROOT, 'agent/ui/server.ts'), 'utf8');
+  const routes = [...server.matchAll(/app\.(get|post|delete)\('(\/api\/[^']+)'/g)];
+  expect(routes.length).toBeGreaterThan(5);
+  const page = readFileSync(join(ROOT, 'docs/api.md'), 'utf8');
+  for (const [, method = '', path = ''] of routes)
+    expect(page).toContain(`\`${method.toUpperCase()} ${path.replace(':id', '<id>')}\``);
 });
 
 const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
