@@ -228,3 +228,20 @@ function section(heading: string): string[] {
   const [, text = ''] = page.split(`## ${heading}\n`);
   return [...(text.split('\n## ')[0] ?? '').matchAll(/^\| `([^`]+)`/gm)].map((match) => match[1] ?? '');
 }
+
+test('what OpenShift allows the agents is what their pods ask for', () => {
+  const constraints = one(read('components/openshift/scc.yaml'), 'SecurityContextConstraints') as unknown as Record<
+    string,
+    unknown
+  >;
+  expect(constraints).toMatchObject({
+    allowHostNetwork: spec['hostNetwork'],
+    allowHostPID: spec['hostPID'],
+    allowPrivilegedContainer: container.securityContext['privileged'],
+    allowPrivilegeEscalation: container.securityContext['allowPrivilegeEscalation'],
+    readOnlyRootFilesystem: container.securityContext['readOnlyRootFilesystem'],
+    allowedCapabilities: container.securityContext.capabilities.add,
+  });
+  const kinds = new Set(spec.volumes.flatMap((volume) => Object.keys(volume).filter((key) => key !== 'name')));
+  for (const kind of kinds) expect(constraints['volumes']).toContain(kind);
+});

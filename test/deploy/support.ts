@@ -12,6 +12,7 @@ export const COMPONENTS = [
   'copies',
   'elasticsearch',
   'fewer-rights',
+  'openshift',
   'operator',
   'pod-monitor',
   'pod-networks',
