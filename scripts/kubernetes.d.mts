@@ -4,3 +4,4 @@ export function whyNoKubernetes(programs?: string[]): string | undefined;
 export function buildKubernetes(programs?: string[]): string;
 export const CONTROL_PLANE: string[];
 export const CLUSTER: string[];
+export const HELM: string[];

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /**
- * Builds Kubernetes' own programs for tests into a cache outside the work tree, and prints the folder:
+ * Builds Kubernetes' own programs, and Helm, for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/kubernetes.mjs
  * No distribution packages them, but their Go modules are public. Some minutes on two cores, once; then a moment. Plain
  * JavaScript with Node's own modules: setup.mjs calls it.
@@ -14,6 +14,7 @@ import { fileURLToPath } from 'node:url';
 const KUBERNETES = 'v1.34.4';
 const ETCD = 'v3.6.4';
 const COREDNS = 'v1.12.4';
+const HELM_VERSION = 'v3.22.0';
 /** Programs, and the packages that they are built from. */
 const PACKAGES = {
   etcd: 'go.etcd.io/etcd/server/v3',
@@ -26,10 +27,15 @@ const PACKAGES = {
 };
 /** What a test against an API server needs. */
 export const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kubectl'];
-/** Built from a module of its own: it asks for other versions of Kubernetes' modules. */
-const DNS = { coredns: 'github.com/coredns/coredns' };
+/** Built each from a module of its own: they ask for other versions of Kubernetes' modules. */
+const ALONE = {
+  coredns: { module: 'github.com/coredns/coredns', version: COREDNS, package: 'github.com/coredns/coredns' },
+  helm: { module: 'helm.sh/helm/v3', version: HELM_VERSION, package: 'helm.sh/helm/v3/cmd/helm' },
+};
 /** What a node with pods needs. */
-export const CLUSTER = [...Object.keys(PACKAGES), ...Object.keys(DNS)];
+export const CLUSTER = [...Object.keys(PACKAGES), 'coredns'];
+/** What tests of the chart need. */
+export const HELM = ['helm'];
 
 /** The folder whose `bin/` holds the programs, once built. */
 export function kubernetesDirectory() {
@@ -65,12 +71,13 @@ export function buildKubernetes(programs = CONTROL_PLANE) {
     PACKAGES,
     `-s -w ${versionFlags()}`,
   );
-  build(
-    missing.filter((name) => name in DNS),
-    () => `module tools\ngo 1.24.0\nrequire ${DNS.coredns} ${COREDNS}\ntool ${DNS.coredns}\n`,
-    DNS,
-    '-s -w',
-  );
+  for (const name of missing) if (name in ALONE) buildAlone(name);
+}
+
+function buildAlone(name) {
+  const { module, version, package: source } = ALONE[name];
+  const goMod = `module tools\ngo 1.24.0\nrequire ${module} ${version}\ntool ${source}\n`;
+  build([name], () => goMod, { [name]: source }, '-s -w');
 }
 
 /** @param module Gives the text of go.mod for a folder. */
@@ -129,11 +136,12 @@ function go(directory, ...args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const why = whyNoKubernetes(CLUSTER);
+  const programs = [...CLUSTER, ...HELM];
+  const why = whyNoKubernetes(programs);
   if (why !== undefined) {
     process.stderr.write(`${why}\n`);
     process.exit(1);
   }
-  buildKubernetes(CLUSTER);
+  buildKubernetes(programs);
   process.stdout.write(`${kubernetesDirectory()}\n`);
 }

@@ -21,7 +21,7 @@ import {
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
-import { buildKubernetes, CLUSTER, CONTROL_PLANE, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
+import { buildKubernetes, CLUSTER, CONTROL_PLANE, HELM, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 import { CALLS, whyNotLoaded } from '../native/load.mjs';
 import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment } from './native.mjs';
 
@@ -30,7 +30,18 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const PROFILES = {
   build: [],
   demo: ['rights', 'lab', 'curl', 'engine'],
-  test: ['rights', 'lab', 'curl', 'chromium', 'elasticsearch', 'faketime', 'prometheus', 'suricata', 'control-plane'],
+  test: [
+    'rights',
+    'lab',
+    'curl',
+    'chromium',
+    'elasticsearch',
+    'faketime',
+    'prometheus',
+    'suricata',
+    'control-plane',
+    'helm',
+  ],
   cluster: ['rights', 'lab', 'curl', 'cluster', 'chromium', 'elasticsearch'],
   bench: ['rights'],
 };
@@ -45,6 +56,7 @@ buildNative();
 build();
 if (parts.includes('control-plane')) buildKubernetesPrograms(CONTROL_PLANE);
 if (parts.includes('cluster')) buildKubernetesPrograms(CLUSTER);
+if (parts.includes('helm')) buildHelm();
 if (parts.includes('elasticsearch')) fetchElasticsearchServer();
 
 function checkNode() {
@@ -69,6 +81,7 @@ function installSystemPackages() {
     curl: [['curl', command('curl'), "sends the demo's request"]],
     cluster: clusterPackages(command),
     'control-plane': [],
+    helm: [],
     chromium: [['chromium', command('chromium'), 'opens the Alerts page in its tests']],
     elasticsearch: process.env['ELASTICSEARCH_URL'] ? [] : elasticsearchPackages(command),
     faketime: [['libfaketime', hasFaketime, "sets a process's clock"]],
@@ -248,6 +261,17 @@ function buildKubernetesPrograms(programs) {
   if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
   say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
   attempt(() => buildKubernetes(programs));
+}
+
+/** Its tests say themselves that it is missing, and are skipped. */
+function buildHelm() {
+  if (missingPrograms(HELM).length === 0 || whyNoKubernetes(HELM) !== undefined) return;
+  say('building helm: some minutes, once');
+  try {
+    buildKubernetes(HELM);
+  } catch (error) {
+    say(`helm is not built, its tests will be skipped: ${error.message}`);
+  }
 }
 
 /** Its tests say themselves that it is missing, and are skipped. */
