@@ -102,8 +102,8 @@ interface Stations extends AlertingOptions {
   namer: Namer;
   patient: PatientJournal;
   /**
-   * Of each generation, the last alert that was suppressed, a repeat, set aside, or journaled out of turn, and after
-   * which nothing was journaled yet.
+   * Of each generation, the last alert that was suppressed, a repeat, set aside, asked for by nobody, or journaled out
+   * of turn, and after which nothing was journaled yet.
    */
   eventlessUpTo: Map<string, number>;
   /** The last release that was begun. */
@@ -196,7 +196,7 @@ function setAside({ books, failed }: Stations, alert: Alert, position: Position,
 }
 
 function identifyRead(stations: Stations, reported: Alert, position: Position): AttributedAlert[] {
-  const { books, signatures, states, rules, vocabulary, leases, install, config } = stations;
+  const { books, signatures, states, rules, vocabulary, leases, install, config, eventlessUpTo } = stations;
   signatures.add(reported);
   // A count of the engine's packets says nothing to anybody when it runs for ever.
   const { packetNumber: _, ...alert } = reported;
@@ -207,8 +207,15 @@ function identifyRead(stations: Stations, reported: Alert, position: Position): 
     sensor: { engine: { name: install.name, version: install.version }, node: config.node },
     asks: (ruleSets) => isWanted(states.of(position.generation), ruleKey(alert), alert.timeMicros, ruleSets),
   });
-  if (attributed.length === 0) books.add('unattributed');
-  else books.add('copies', attributed.length - 1);
+  if (attributed.length > 0) {
+    books.add('copies', attributed.length - 1);
+  } else if (leases.owner(alert.vlan, alert.timeMicros) === undefined) {
+    books.add('unattributed');
+  } else {
+    books.add('unasked');
+    // Where there are many, nothing else would let the engine's file go.
+    eventlessUpTo.set(position.generation, position.offset);
+  }
   return attributed;
 }
 

@@ -118,6 +118,14 @@ describe('an alert', () => {
     expect(alerting.books.counts()).toMatchObject({ read: 2, unattributed: 1, unparsable: 1 });
   });
 
+  test('of a rule that nobody asked for is counted so, and the engine’s file need not keep it', async () => {
+    const states = [{ since: 0, defaults: ['main'], setsOf: (key: string) => (key === '1:8' ? ['other'] : ['main']) }];
+    start({ rules: { index: () => new Map(), states: () => states } });
+    await alerting.read(GENERATION, read(alert({ sid: 8 }), alert({ vlan: 9, sid: 8 })));
+    expect(done).toEqual([`consumed ${GENERATION}:0`]);
+    expect(alerting.books.counts()).toMatchObject({ read: 2, unasked: 1, unattributed: 1 });
+  });
+
   test('that an earlier agent journaled is recovered, and not journaled again', async () => {
     await alerting.read(GENERATION, read(alert()));
     const line = append.mock.calls[0]?.[0][0];

@@ -1,8 +1,8 @@
 /** What became of the alerts that were read. Each ends in exactly one count, once nothing is held any more. */
 
 /**
- * `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed + failed`, once nothing is
- * held any more.
+ * `read + copies = journaled + merged + suppressed + recovered + unparsable + unattributed + unasked + failed`, once
+ * nothing is held any more.
  */
 export interface AlertCounts {
   /** Alerts and pieces of damage in the engines' output. */
@@ -17,10 +17,10 @@ export interface AlertCounts {
   /** Read again after a crash, and already in the journal. */
   recovered: number;
   unparsable: number;
-  /**
-   * With a VLAN id that nobody held at the packet's time, or of a rule that none of the endpoint's resources asked for.
-   */
+  /** With a VLAN id that nobody held at the packet's time. */
   unattributed: number;
+  /** Of a rule that is in none of the sets that the endpoint's resources asked for. */
+  unasked: number;
   /** By an error of the agent's own, no event could be made of them (`failed-alerts.ndjson` in the state folder). */
   failed: number;
 }
@@ -51,6 +51,7 @@ export function createAlertBooks(): AlertBooks {
     recovered: 0,
     unparsable: 0,
     unattributed: 0,
+    unasked: 0,
     failed: 0,
   };
   let folded = 0;

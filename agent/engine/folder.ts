@@ -146,7 +146,7 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
     outputDirectory,
     output,
     rulesDirectory,
-    ruleFiles: paths(rules.defaults),
+    ruleFiles: paths(rules.shared ?? rules.defaults),
     policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
   };
   if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;

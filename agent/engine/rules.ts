@@ -37,7 +37,9 @@ export interface EngineRules {
   data?: readonly DataFile[];
   /** Reputations of addresses that they ask for, in Suricata's formats. */
   reputation?: { categories: string; list: string } | undefined;
-  /** The sets of all VLAN ids that no policy names. */
+  /** Sets of which all are loaded that no policy names: those of VLAN ids that share rules. Absent: the defaults. */
+  shared?: readonly string[];
+  /** The sets of all VLAN ids that have no others. */
   defaults: readonly string[];
   policies: readonly RulePolicy[];
   /** What rules name, as far as it is set. */

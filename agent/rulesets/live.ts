@@ -22,6 +22,7 @@ import {
 import { conditionsOf, type RulesCondition } from './conditions.ts';
 import { remember, type RuleState } from './membership.ts';
 import { unknownSet, type RuleIndex } from './sets.ts';
+import { shareRules } from './share.ts';
 import { readGood, writeGood } from './store.ts';
 import { swapRules, type SwapLane } from './swap.ts';
 import { watchFiles } from './watch.ts';
@@ -312,9 +313,11 @@ function short(text: string): string {
   return stripControls(text.slice(0, 2_000).replaceAll(/\s+/g, ' ')).slice(0, 500);
 }
 
-function compose({ users }: LiveState, candidate: Candidate, defaults: readonly string[]): InForce {
+function compose({ users, options }: LiveState, candidate: Candidate, defaults: readonly string[]): InForce {
   const index = indexOf(candidate.sets.values());
-  return { candidate, defaults, index, rules: stageCandidate(candidate, index, defaults, users?.policies() ?? []) };
+  const rules = stageCandidate(candidate, index, defaults, users?.policies() ?? []);
+  const { engine } = options.sources;
+  return { candidate, defaults, index, rules: engine === 'suricata' ? shareRules(rules, index) : rules };
 }
 
 function isSame(a: EngineRules, b: EngineRules): boolean {

@@ -7,7 +7,7 @@ import { journaled, MARKER, payloadOf, runAgent, type RunningAgent, type Workspa
 import { conversation, describeLive, inject, useLab, useWorkspace } from '../support/live.ts';
 
 type Counts = Record<
-  'read' | 'copies' | 'journaled' | 'merged' | 'suppressed' | 'recovered' | 'unparsable' | 'unattributed',
+  'read' | 'copies' | 'journaled' | 'merged' | 'suppressed' | 'recovered' | 'unparsable' | 'unattributed' | 'unasked',
   number
 >;
 
@@ -49,9 +49,8 @@ describeLive((engine) => {
   async function counts(): Promise<Counts> {
     await agent?.stop();
     const last = agent?.log.findLast((line) => 'alerts' in line)?.['alerts'] as Counts;
-    expect(last.journaled + last.merged + last.suppressed + last.recovered + last.unparsable + last.unattributed).toBe(
-      last.read + last.copies,
-    );
+    const { read, copies, journaled, merged, suppressed, recovered, unparsable, unattributed, unasked } = last;
+    expect(journaled + merged + suppressed + recovered + unparsable + unattributed + unasked).toBe(read + copies);
     return last;
   }
 

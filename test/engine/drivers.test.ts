@@ -337,6 +337,12 @@ describe('suricata.yaml', () => {
     expect(await enabled({ mode: 'replay' })).toBe(false);
   });
 
+  test('tells all alerts of a packet where endpoints share rules, and in a replay those that Suricata tells by itself', async () => {
+    const { config } = await prepare({}, { mode: 'live' });
+    expect(config['packet-alert-max']).toBe(255);
+    expect((await prepare({}, { mode: 'replay' })).config).not.toHaveProperty('packet-alert-max');
+  });
+
   test('is only checked to validate', async () => {
     const args = await createSuricataDriver({ arguments: [] }).validateArguments(install, input);
     expect(args).toContain('-T');

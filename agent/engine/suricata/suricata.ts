@@ -62,6 +62,12 @@ function variablesOf(yaml: string): Variables | undefined {
     : undefined;
 }
 
+/**
+ * Of one packet, live; 15 by default. Among them may be those of rules that its endpoint did not ask for, which must not
+ * push out its own. Memory is taken for those that there are.
+ */
+const MAX_ALERTS_OF_PACKET = 255;
+
 const STATS_FILE = 'stats.json';
 
 const COUNTERS: CounterSource = {
@@ -246,6 +252,7 @@ function suricataConfig(
     vlan: { 'use-for-tracking': true },
     'host-mode': 'sniffer-only',
     'max-pending-packets': 1024,
+    ...(isLive ? { 'packet-alert-max': MAX_ALERTS_OF_PACKET } : {}),
     'pcap-file': { 'checksum-checks': 'no' },
     'default-packet-size': 1538,
     ...memoryConfig(memoryLimit),

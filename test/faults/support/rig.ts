@@ -383,7 +383,7 @@ export const sinkMetric = (outcome: string): string =>
 export function checkBalance(metrics: Map<string, number>): void {
   const alerts = (outcome: string): number => metrics.get(alertsMetric(outcome)) ?? Number.NaN;
   expect(alerts('read') + alerts('copies')).toBe(
-    ['journaled', 'merged', 'suppressed', 'recovered', 'unparsable', 'unattributed', 'failed'].reduce(
+    ['journaled', 'merged', 'suppressed', 'recovered', 'unparsable', 'unattributed', 'unasked', 'failed'].reduce(
       (sum, name) => sum + alerts(name),
       0,
     ),
