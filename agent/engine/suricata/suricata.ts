@@ -312,10 +312,11 @@ const PROTOCOLS = {
         personality: 'IDS',
         'request-body-limit': '1mb',
         'response-body-limit': '1mb',
-        // What an alert waits for, at most, before a body is looked at.
-        'request-body-minimal-inspect-size': '0kb',
+        // What an alert waits for, at most, before a body is looked at. With 0, Suricata looks at the beginning alone:
+        // `file_data` finds nothing of what comes with later segments.
+        'request-body-minimal-inspect-size': 1,
         'request-body-inspect-window': '4kb',
-        'response-body-minimal-inspect-size': '0kb',
+        'response-body-minimal-inspect-size': 1,
         'response-body-inspect-window': '16kb',
       },
     },
