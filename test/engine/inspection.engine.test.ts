@@ -1,10 +1,18 @@
-/** That an engine inspects what is there by the agent's configuration of it: bodies to their ends. */
+/** That an engine inspects what is there by the agent's configuration of it: bodies to their ends, and files as it does alone. */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describeEngine, replayWithDriver } from '../support/engines.ts';
-import { httpRequest, httpResponse, tcpConversation, writePcap } from '../support/packets.ts';
+import { describeEngine, replayWithDriver, runEngineOnPcap } from '../support/engines.ts';
+import {
+  ethernet,
+  httpRequest,
+  httpResponse,
+  tcpConversation,
+  tcpPacket,
+  writePcap,
+  type Frame,
+} from '../support/packets.ts';
 
 const MARKER = 'dpi-marker';
 const RULES = {
@@ -43,3 +51,35 @@ for (const engine of ['snort', 'suricata'] as const) {
     });
   });
 }
+
+describeEngine('suricata', (installed) => {
+  const addresses = { source: '10.0.0.1', destination: '10.0.0.2', sourcePort: 40_000, destinationPort: 7778 };
+  const packet = tcpPacket({ ...addresses, flags: 'PA', sequence: 1000, acknowledgement: 1, payload: MARKER });
+  const frameOf = (data: Buffer): Frame[] => [{ timeMicros: 1_700_000_000_000_000, data }];
+
+  async function both(frames: Frame[], rules: string): Promise<{ replay: number[]; alone: number[] }> {
+    const [pcap, file] = [write('x.pcap', writePcap(frames)), write('x.rules', rules)];
+    const [replay, alone] = [
+      await replayWithDriver(installed, pcap, [file]),
+      await runEngineOnPcap(installed, pcap, [file]),
+    ];
+    return { replay: replay.map(({ sid }) => sid).toSorted(), alone: alone.map(({ sid }) => sid).toSorted() };
+  }
+
+  test('a packet of a flow that was under way is found in a replay as often as by the engine alone', async () => {
+    const rule = (sid: number, options = ''): string =>
+      `alert tcp any any -> any any ( msg:"m"; content:"${MARKER}"; ${options} sid:${sid}; )\n`;
+    const { replay, alone } = await both(frameOf(ethernet(packet)), rule(1) + rule(2, 'flow:established;'));
+    expect(alone).toEqual([1]);
+    expect(replay).toEqual(alone);
+  });
+
+  test('checksums are looked at in a replay where rules ask for them', async () => {
+    const wrong = Buffer.from(packet);
+    // Of TCP, behind 20 bytes of IP.
+    wrong.writeUInt16BE(wrong.readUInt16BE(36) ^ 1, 36);
+    const rule = 'alert tcp any any -> any any ( msg:"m"; tcpv4-csum:invalid; sid:1; )\n';
+    const { replay } = await both(frameOf(ethernet(wrong)), rule);
+    expect(replay).toEqual([1]);
+  });
+});

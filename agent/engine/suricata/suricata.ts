@@ -253,9 +253,10 @@ function suricataConfig(
     'host-mode': 'sniffer-only',
     'max-pending-packets': 1024,
     ...(isLive ? { 'packet-alert-max': MAX_ALERTS_OF_PACKET } : {}),
-    'pcap-file': { 'checksum-checks': 'no' },
+    // Rules about checksums: veths don't fill them in; of a file, Suricata finds out by itself whether they are.
+    'pcap-file': { 'checksum-checks': isLive ? 'no' : 'auto' },
     'default-packet-size': 1538,
-    ...memoryConfig(memoryLimit),
+    ...memoryConfig(memoryLimit, isLive),
     detect: { profile: 'medium', 'sgh-mpm-context': 'auto' },
     'mpm-algo': 'auto',
     'spm-algo': 'auto',
@@ -324,7 +325,7 @@ const PROTOCOLS = {
 };
 
 /** What it may hold of fragments, flows and streams. */
-function memoryConfig(memoryLimit: number): Record<string, unknown> {
+function memoryConfig(memoryLimit: number, isLive: boolean): Record<string, unknown> {
   const caps = memoryCaps(memoryLimit);
   return {
     defrag: {
@@ -339,8 +340,9 @@ function memoryConfig(memoryLimit: number): Record<string, unknown> {
     stream: {
       memcap: caps.stream,
       'checksum-validation': 'no',
-      // A flow that was under way when its endpoint was attached is inspected from there on.
-      midstream: true,
+      // A flow that was under way when its endpoint was attached is inspected from there on; in a file, as by Suricata
+      // alone, each packet of it.
+      midstream: isLive,
       'async-oneside': false,
       reassembly: {
         memcap: caps.reassembly,
