@@ -2,7 +2,8 @@
  * Says when files may have changed: by inotify where it works, and by a look at them from time to time, as network file
  * systems and mounted ConfigMaps (a link that is swapped) tell nothing, or not all.
  *
- * A change is told once files have stayed the same for a moment: until then, somebody is writing.
+ * A change is told once files have stayed the same for a moment: until then, somebody is writing. Where inotify told of
+ * it, and of nothing more in that moment, one look is enough; else two are compared.
  */
 import { watch, type FSWatcher } from 'node:fs';
 import { realpath, stat } from 'node:fs/promises';
@@ -33,6 +34,8 @@ interface Watching {
   looking: boolean;
   /** It was due while a look was under way. */
   again: boolean;
+  /** By inotify, since the last look began. */
+  told: boolean;
   stopped: boolean;
 }
 
@@ -40,12 +43,16 @@ interface Watching {
 export function watchFiles(options: WatchOptions): () => void {
   const watching: Watching = {
     options: { pollMillis: POLL_MILLIS, settleMillis: SETTLE_MILLIS, ...options },
-    folders: watchFolders(() => schedule(watching, watching.options.settleMillis)),
+    folders: watchFolders(() => {
+      watching.told = true;
+      schedule(watching, watching.options.settleMillis);
+    }),
     known: undefined,
     pending: undefined,
     timer: undefined,
     looking: false,
     again: false,
+    told: false,
     stopped: false,
   };
   void look(watching);
@@ -69,23 +76,28 @@ async function look(watching: Watching): Promise<void> {
     return;
   }
   watching.looking = true;
+  const wasTold = watching.told;
+  watching.told = false;
   const list = await watching.options.paths().catch(() => []);
   const now = await fingerprint(list);
   watching.looking = false;
   if (watching.stopped) return;
   // A file is watched by its folder: it may be replaced.
   watching.folders.follow([...list, ...list.map((path) => dirname(path))]);
-  schedule(watching, compare(watching, now));
+  schedule(watching, compare(watching, now, wasTold && !watching.told));
   watching.again = false;
 }
 
-/** @returns after how many milliseconds to look again. */
-function compare(watching: Watching, now: string): number {
+/**
+ * @param isQuiet Nothing has happened for a moment before the look, nor since.
+ * @returns after how many milliseconds to look again.
+ */
+function compare(watching: Watching, now: string, isQuiet: boolean): number {
   const { known, pending, again } = watching;
   const { changed, pollMillis, settleMillis } = watching.options;
   watching.pending = undefined;
   if (now === known) return again ? settleMillis : pollMillis;
-  if (known === undefined || now === pending) {
+  if (known === undefined || now === pending || isQuiet) {
     watching.known = now;
     changed();
     return pollMillis;

@@ -82,6 +82,24 @@ test('a link that leads elsewhere is a change, as ConfigMaps are mounted', async
   await changed(1);
 });
 
+test('what inotify tells, and nothing more for a moment, is a change at the first look', async () => {
+  writeFileSync(join(folder, 'a'), 'one');
+  stop = watchFiles({
+    paths() {
+      looks++;
+      return Promise.resolve([join(folder, 'a')]);
+    },
+    changed: () => void changes++,
+    // By inotify alone.
+    pollMillis: 1_000_000,
+    settleMillis: 10,
+  });
+  await changed(1);
+  writeFileSync(join(folder, 'a'), 'two!');
+  await changed(2);
+  expect(looks).toBe(2);
+});
+
 test('nothing is told after it was ended', async () => {
   await watch('a');
   stop?.();
