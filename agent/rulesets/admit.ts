@@ -25,6 +25,8 @@ export interface SetVersion {
   name: string;
   /** Of its files, and of all that rules go through on their way. */
   hash: string;
+  /** Of all that rules go through alone; absent of one that was kept for the next start. */
+  hooksHash?: string;
   /** When the newest of its files was changed, in milliseconds since the epoch. */
   changedAt: number;
   /** Enabled rules, each of this set only. */

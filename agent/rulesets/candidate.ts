@@ -10,6 +10,7 @@ import { CLASSES_FILE, readClasses, readReferenceTypes, REFERENCES_FILE } from '
 import { fingerprintOf, placesNamed } from './data.ts';
 import { readRuleFile, type Place } from './files.ts';
 import { readOverrides } from './overrides.ts';
+import type { RuleInfo } from './rule.ts';
 import {
   besideOf,
   defaultSets,
@@ -76,7 +77,13 @@ export async function readCandidate(
     const { hash, changedAt, named: ofSet } = await hashOf(set, options.engine + hooksHash);
     for (const path of ofSet) named.add(path);
     const same = before?.sets.get(name);
-    versions.set(name, same?.hash === hash ? same : await readSet(options, set, hash, changedAt, hooks));
+    if (same?.hash === hash) {
+      versions.set(name, same);
+      continue;
+    }
+    const translate = same?.hooksHash === hooksHash ? reusing(same, hooks.translate) : hooks.translate;
+    const rules = await readSet(options, set, { ...hooks, ...(translate === undefined ? {} : { translate }) });
+    versions.set(name, { name, hash, hooksHash, changedAt, ...rules });
   }
   const variables = options.variables?.();
   const overrides = await readOverrides(options.overridesFile);
@@ -91,10 +98,8 @@ export async function readCandidate(
 async function readSet(
   { sources, log }: CandidateOptions,
   set: RuleSet,
-  hash: string,
-  changedAt: number,
   hooks: RuleHooks,
-): Promise<SetVersion> {
+): Promise<Pick<SetVersion, 'rules' | 'failed'>> {
   const loaded = await loadSets([set], sources.engine, hooks);
   for (const { file, line, reason } of loaded.problems.slice(0, MAX_WARNINGS)) log.warn({ file, line, reason }, 'rule');
   for (const { sid, kept, dropped } of loaded.duplicates.slice(0, MAX_WARNINGS))
@@ -107,7 +112,20 @@ async function readSet(
     line,
     reason,
   }));
-  return { name: set.name, hash, changedAt, rules: [...loaded.index.values()], failed };
+  return { rules: [...loaded.index.values()], failed };
+}
+
+/** Thousands of rules take seconds to translate: those that stay as they are in their file are not translated again. */
+function reusing({ rules }: SetVersion, translate: RuleHooks['translate']): RuleHooks['translate'] {
+  if (translate === undefined) return undefined;
+  const key = ({ file, text }: RuleInfo): string => `${file}\0${text}`;
+  // Of a file that was not taken for Snort's, no rule is another text but for the files that it names.
+  const translated = rules.filter(({ staged, text, data }) => staged !== text && data === undefined);
+  const known = new Map(translated.map((rule) => [key(rule), rule.staged]));
+  return (rule) => {
+    const text = known.get(key(rule));
+    return text === undefined ? translate(rule) : { kind: 'rule', text };
+  };
 }
 
 const place = ({ file, line }: Place): string => `${file}:${line}`;
