@@ -12,6 +12,7 @@
 import { existsSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
+import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { hasCanarySignature } from '../engine/canary.ts';
 import type { EngineName } from '../engine/engine.ts';
@@ -23,6 +24,8 @@ import { findRuleFiles, place, readRuleFile, ruleKey, type Place } from './files
 import { mergeReputations, type Reputation } from './reputation.ts';
 import { parseRules, type RuleClass, type RuleInfo } from './rule.ts';
 
+/** Of thousands of rules: between two turns in which the agent does other things. */
+const TURN_MILLIS = 20;
 /** The set of what lies in no folder of its own. */
 export const CUSTOM = 'custom';
 /** What a folder must be called to be a set. */
@@ -213,6 +216,7 @@ export async function loadSets(
 ): Promise<LoadedSets> {
   const index = new Map<string, IndexedRule>();
   const { allowScripts = false } = hooks;
+  let began = performance.now();
   const loaded: LoadedSets = { index, duplicates: [], problems: [], unlistedProblems: 0, disabled: 0, refused: [] };
   for (const set of sets) {
     const classes = new Map(besideOf(set, CLASSES_FILE).flatMap((file) => [...readClasses(file)]));
@@ -228,6 +232,10 @@ export async function loadSets(
           ? hooks.translate
           : undefined;
       for (const read of hooks.modify?.(parsed.rules, set.name) ?? parsed.rules) {
+        if (performance.now() - began > TURN_MILLIS) {
+          await turn();
+          began = performance.now();
+        }
         const rule = withOwn(read, classes, types);
         if (!rule.enabled) {
           loaded.disabled += 1;
