@@ -10,6 +10,7 @@ import type { EngineRules, RulePolicy } from '../engine/rules.ts';
 import type { Verdict } from '../engine/validate.ts';
 import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
+import { admitAdditions } from './additions.ts';
 import { admit, countOf, describeFailed, indexOf, type Admitted, type Candidate } from './admit.ts';
 import {
   pathsOf,
@@ -30,6 +31,8 @@ import { watchFiles } from './watch.ts';
 /** How long the canary may take to prove a change, and that much more for what loading takes the engine. */
 const PROOF_MILLIS = 20_000;
 const PROOF_LOADS = 5;
+/** What loading a rule takes at least, where it was not measured. */
+const LOAD_MILLIS = 2;
 /** Lines of the log for each change. */
 const MAX_WARNINGS = 5;
 
@@ -51,6 +54,9 @@ export interface RulesStatus {
   lastMillis?: number;
   overridesProblem?: string;
 }
+
+/** At all rules of a candidate, or, where that will do, only at those that what inspects does not have. */
+type Look = 'whole' | 'additions';
 
 /** What of the agent the rules depend on. */
 export interface Users {
@@ -103,8 +109,9 @@ interface LiveState {
   current: InForce;
   /** What was in force of late. */
   states: RuleState[];
-  /** What was last validated, and how long that took. */
-  last: { signature: string; admitted: Admitted } | undefined;
+  /** What was last validated: all of it, or only what was new. */
+  last: { signature: string; admitted: Admitted; look: Look } | undefined;
+  /** How long all of it took. */
   loadMillis: number;
   /** Sets that are refused, and why; likewise the overrides. */
   refusals: ReadonlyMap<string, string>;
@@ -216,11 +223,19 @@ async function change(live: LiveState): Promise<void> {
   if (isOver(live)) return;
   const read = await readChange(live);
   if (read === undefined) return;
-  const admitted = await decideChange(live, read);
-  // The agent may have ended meanwhile.
-  if (admitted === undefined || isOver(live)) return;
-  const next = compose(live, admitted.candidate, read.defaults);
-  if (!isSame(next.rules, live.current.rules)) await swap(live, next);
+  const next = await nextOf(live, read, 'additions');
+  if (next === undefined || isSame(next.rules, live.current.rules)) return;
+  if ((await swap(live, next)) || isOver(live) || live.last?.look !== 'additions') return;
+  // They may not go with the others.
+  const other = await nextOf(live, read, 'whole');
+  if (other !== undefined && ![next, live.current].some(({ rules }) => isSame(rules, other.rules)))
+    await swap(live, other);
+}
+
+/** What is to inspect; undefined where nothing new is, or the agent has ended. */
+async function nextOf(live: LiveState, read: FoundRules, look: Look): Promise<InForce | undefined> {
+  const admitted = await decideChange(live, read, look);
+  return admitted === undefined || isOver(live) ? undefined : compose(live, admitted.candidate, read.defaults);
 }
 
 const isOver = ({ users }: LiveState): boolean => users === undefined;
@@ -238,9 +253,9 @@ async function readChange(live: LiveState): Promise<FoundRules | undefined> {
   }
 }
 
-async function decideChange(live: LiveState, { candidate }: FoundRules): Promise<Admitted | undefined> {
+async function decideChange(live: LiveState, { candidate }: FoundRules, look: Look): Promise<Admitted | undefined> {
   try {
-    return await decide(live, candidate, live.current.candidate);
+    return await decide(live, candidate, live.current.candidate, look);
   } catch (error) {
     live.problem = messageOf(error);
     live.unproven = { candidate, reason: live.problem };
@@ -258,31 +273,40 @@ async function readRules(live: LiveState, before: Candidate | undefined): Promis
 }
 
 /** What of a candidate the engine takes. @throws Error when that is nothing, and nothing was good before. */
-async function decide(live: LiveState, candidate: Candidate, before: Candidate | undefined): Promise<Admitted> {
+async function decide(
+  live: LiveState,
+  candidate: Candidate,
+  before: Candidate | undefined,
+  look: Look = 'whole',
+): Promise<Admitted> {
   const signature = signatureOf(candidate);
   const admitted =
     before !== undefined && signatureOf(before) === signature
       ? { candidate: before, refused: new Map<string, string>() }
-      : await admitOnce(live, candidate, signature, before);
+      : await admitOnce(live, candidate, { signature, before, look });
   live.refusals = admitted.refused;
   live.overridesProblem = admitted.overridesRefused;
   return admitted;
 }
 
-/** The same candidate is not validated twice. */
+/** The same candidate is not validated twice in the same way. */
 async function admitOnce(
   live: LiveState,
   candidate: Candidate,
-  signature: string,
-  before: Candidate | undefined,
+  { signature, before, look }: { signature: string; before: Candidate | undefined; look: Look },
 ): Promise<Admitted> {
-  if (live.last?.signature === signature) return live.last.admitted;
+  const { last } = live;
+  if (last?.signature === signature && (last.look === 'whole' || look === 'additions')) return last.admitted;
   const { leaveOut } = live.options;
-  const started = performance.now();
   const validate = (tried: Candidate): Promise<Verdict> => validateCandidate(live.options, tried);
-  const admitted = await admit(candidate, { good: before, leaveOut, validate });
-  live.last = { signature, admitted };
-  live.loadMillis = performance.now() - started;
+  const ofAdditions =
+    look === 'additions' && before !== undefined
+      ? await admitAdditions(candidate, { good: before, leaveOut, validate })
+      : undefined;
+  const started = performance.now();
+  const admitted = ofAdditions ?? (await admit(candidate, { good: before, leaveOut, validate }));
+  live.last = { signature, admitted, look: ofAdditions === undefined ? 'whole' : 'additions' };
+  if (ofAdditions === undefined) live.loadMillis = performance.now() - started;
   if (admitted.refused.size > 0 || admitted.overridesRefused !== undefined) live.counts.refused++;
   logAdmitted(live.options.log, admitted, before);
   return admitted;
@@ -337,31 +361,35 @@ function stateOf({ index, defaults }: InForce): RuleState {
   return { since: Date.now() * 1000, defaults, setsOf: (key) => sets.get(key) };
 }
 
-/** Brings all lanes to the next rules, or back to those before. */
-async function swap(live: LiveState, next: InForce): Promise<void> {
+/** Brings all lanes to the next rules, or back to those before. @returns whether it is the next ones. */
+async function swap(live: LiveState, next: InForce): Promise<boolean> {
   const { options, counts, current: before } = live;
+  const { log } = options;
   const started = performance.now();
   putInForce(live, next);
   const outcome = await swapRules(lanesOf(live), before.rules, next.rules);
   // What fails while the agent ends says nothing.
-  if (outcome.is !== 'swapped' && isOver(live)) return;
+  if (outcome.is !== 'swapped' && isOver(live)) return false;
   counts[outcome.is]++;
   live.lastMillis = performance.now() - started;
   if (outcome.is === 'swapped') {
     keepGood(options, next.candidate);
     const sets = [...next.candidate.sets.keys()];
-    options.log.info({ millis: Math.round(live.lastMillis), rules: next.index.size, sets }, 'rules were swapped');
-    return;
+    log.info({ millis: Math.round(live.lastMillis), rules: next.index.size, sets }, 'rules were swapped');
+    live.problem = undefined;
+    live.unproven = undefined;
+    return true;
   }
   const { is, reason } = outcome;
   live.problem = `rules could not be swapped, the last good ones stay: ${reason}`;
-  options.log.error({ outcome: is, reason }, 'rules could not be swapped; the last good ones stay');
+  log.error({ outcome: is, reason }, 'rules could not be swapped; the last good ones stay');
   live.unproven = { candidate: next.candidate, reason: live.problem };
   putInForce(live, before);
+  return false;
 }
 
-function lanesOf({ users, loadMillis }: LiveState): SwapLane[] {
-  const proofMillis = PROOF_MILLIS + PROOF_LOADS * loadMillis;
+function lanesOf({ users, loadMillis, current }: LiveState): SwapLane[] {
+  const proofMillis = PROOF_MILLIS + PROOF_LOADS * Math.max(loadMillis, LOAD_MILLIS * current.index.size);
   return (users?.lanes() ?? []).map((lane) => ({
     ...lane,
     reload: (next: EngineRules) => lane.reload(next, proofMillis),

@@ -132,6 +132,34 @@ test('a lane that does not inspect by the new rules brings the former ones back'
   expect(rules.conditions(undefined)).toEqual([]);
 });
 
+test('rules that were taken by themselves, and then do not inspect with the others, are looked at with them', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const looks: number[] = [];
+  const rules = await world.open({
+    async validate(given) {
+      const all = given.files.flatMap(({ origins }) => origins);
+      looks.push(all.length);
+      const [, , third] = all;
+      // A third one is one too many.
+      if (third === undefined) return { is: 'accepted' };
+      return {
+        is: 'refused',
+        reason: 'too many',
+        errors: [{ file: third.file, line: third.fileLine, reason: 'too many' }],
+      };
+    },
+  });
+  world.follow(rules, async ({ files }) => (files[0]?.text.includes('sid:3;') === true ? 'no proof' : undefined));
+  await world.write(rule(1) + rule(2) + rule(3));
+  await rules.changed();
+  // At the start, of the two that are new, and of all until they are taken.
+  expect(looks).toEqual([1, 2, 3, 2]);
+  expect([...rules.index().keys()]).toEqual(['1:1', '1:2']);
+  expect(rules.status()).toMatchObject({ swaps: { swapped: 1, rolled_back: 1 } });
+  expect(rules.conditions(undefined)).toEqual([expect.stringContaining('rule 1:3 is left out')]);
+});
+
 test('whether the newest files of a set inspect is known of each set', async () => {
   const world = await createWorld();
   await world.write(rule(1));
