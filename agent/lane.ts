@@ -15,7 +15,7 @@ import type { GenerationRecord } from './engine/folder.ts';
 import type { Generation, GenerationOptions } from './engine/generation.ts';
 import { leftGenerations } from './engine/orphans.ts';
 import { createProver, type Prover } from './engine/prover.ts';
-import type { EngineRules } from './engine/rules.ts';
+import type { EngineRules, RulesChange } from './engine/rules.ts';
 import { superviseEngine, type EngineError, type SupervisorEvents } from './engine/supervisor.ts';
 import { readAlertFiles } from './lane/alert-files.ts';
 import { changeRules, restartEngine } from './lane/change-rules.ts';
@@ -72,12 +72,12 @@ export interface Lane {
   passed(generation: string, offset: number): Promise<void>;
   status(): LaneStatus;
   /**
-   * Makes the engine inspect by other rules. Packets that are captured wait meanwhile, none is lost.
-   * @param proofMillis How long it may take until the canary proves it.
+   * Makes the engine inspect by other rules. Where it goes over while it runs, packets that are captured wait meanwhile,
+   * and none is lost.
    * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its
    * next start.
    */
-  reload(rules: EngineRules, proofMillis: number): Promise<string | undefined>;
+  reload(rules: EngineRules, change: RulesChange): Promise<string | undefined>;
   /** Starts the engine anew, with the rules that it was last told. Packets that nobody reads meanwhile are counted. */
   restart(): Promise<void>;
   /** Ends capture and engine, and resolves when their last alert was given out. */
@@ -138,7 +138,7 @@ function laneOf(parts: LaneParts, recovered: Promise<void>): Lane {
     consumed: alertFiles.consumed,
     passed: alertFiles.passed,
     status: () => statusOf(parts),
-    reload: (rules, proofMillis) => changeRules(parts, rules, proofMillis),
+    reload: (rules, change) => changeRules(parts, rules, change),
     restart: () => restartEngine(parts),
     stop: () => stopLane(parts, recovered),
   };

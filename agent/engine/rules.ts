@@ -56,6 +56,14 @@ export interface RulePolicy {
   vlans: readonly number[];
 }
 
+/** How an engine is to go over to other rules. */
+export interface RulesChange {
+  /** While it runs, where it can, or by a new start. */
+  engine: 'running' | 'anew';
+  /** How long it may take until the canary proves it. */
+  proofMillis: number;
+}
+
 /** The files of which an engine has to load the rules of these sets, each rule once. */
 export function filesOf({ files }: Pick<EngineRules, 'files'>, sets: readonly string[]): StagedFile[] {
   return files.filter((file) => file.sets.some((name) => sets.includes(name)));

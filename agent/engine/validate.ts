@@ -1,14 +1,14 @@
 /** Whether an engine takes rules: it loads them in a process of its own, which is bounded and leaves nothing behind. */
 import type { ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { messageOf } from '../files/errors.ts';
 import type { EngineDriver, RuleError } from './engine.ts';
 import { boundedOutput, exitOf, type EngineExit } from './exit.ts';
 import { layOut } from './folder.ts';
 import type { GenerationOptions } from './generation.ts';
+import { residentBytes, spareBytes } from './memory.ts';
 import { placesOfData, unstage, type EngineRules } from './rules.ts';
 import { spawnSandboxed } from './sandbox.ts';
 
@@ -40,8 +40,12 @@ export type Verdict =
 
 export type ValidationOptions = Omit<GenerationOptions, 'lane' | 'mode'>;
 
-/** Longest time that rules may take to check beside an agent that inspects. */
+/** Longest time that rules may take to check beside an agent that inspects, and that much more for each of many. */
 const JUDGING_MILLIS = 120_000;
+const JUDGING_RULE_MILLIS = 5;
+/** Between these is the memory that they may take meanwhile. */
+const LEAST_BYTES = 256 << 20;
+const MOST_BYTES = 2 ** 31;
 /** Errors of a verdict, at most. */
 const MAX_ERRORS = 10_000;
 /** Reasons of one rule, at most. */
@@ -82,11 +86,11 @@ export async function validateRules(
  * @throws Error when the engine can't be started.
  */
 export async function judgeRules(options: ValidationOptions): Promise<Verdict> {
-  const limits = { millis: JUDGING_MILLIS, bytes: spareBytes() };
-  const validation = await validateRules(options, limits).catch((error: unknown) => {
+  const rules = options.engineRules();
+  const validation = await validateRules(options, limitsBeside(rules)).catch((error: unknown) => {
     throw new Error(`${options.install.name} cannot be started: ${messageOf(error)}`);
   });
-  return verdictOf(validation, options.driver, options.engineRules());
+  return verdictOf(validation, options.driver, rules);
 }
 
 /** What a validation says of the rules, by the places that they came from. */
@@ -156,16 +160,6 @@ function enforce(limits: ValidationLimits, child: ChildProcess): { end(): string
   };
 }
 
-/** Of a process that runs; 0 where nothing says so. */
-function residentBytes(pid: number | undefined): number {
-  try {
-    const pages = readFileSync(`/proc/${pid}/statm`, 'latin1').split(' ')[1];
-    return Number(pages) * 4096;
-  } catch {
-    return 0;
-  }
-}
-
 /** Where memory is short, this process goes first, and not the engine that inspects. */
 function preferForKill(pid: number | undefined): void {
   try {
@@ -175,21 +169,11 @@ function preferForKill(pid: number | undefined): void {
   }
 }
 
-/** What checking rules may take of memory: a part of what the container still has. */
-function spareBytes(): number {
-  const number = (path: string): number => {
-    try {
-      return Number(readFileSync(path, 'latin1').trim());
-    } catch {
-      return Number.NaN;
-    }
+/** What checking rules may take beside an agent that inspects: of memory, a part of what the container still has. */
+function limitsBeside({ files }: EngineRules): ValidationLimits {
+  const rules = files.reduce((sum, { origins }) => sum + origins.length, 0);
+  return {
+    millis: JUDGING_MILLIS + rules * JUDGING_RULE_MILLIS,
+    bytes: Math.max(LEAST_BYTES, Math.min(MOST_BYTES, 0.8 * spareBytes())),
   };
-  const root = '/sys/fs/cgroup';
-  const [limit, used] = [
-    [join(root, 'memory.max'), join(root, 'memory.current')],
-    [join(root, 'memory/memory.limit_in_bytes'), join(root, 'memory/memory.usage_in_bytes')],
-  ]
-    .map(([max = '', current = '']) => [number(max), number(current)] as const)
-    .find(([max]) => Number.isFinite(max)) ?? [Infinity, 0];
-  return Math.max(256 << 20, Math.min(2 ** 31, 0.8 * (limit - used)));
 }

@@ -4,7 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Generation } from '../engine/generation.ts';
-import type { EngineRules } from '../engine/rules.ts';
+import type { EngineRules, RulesChange } from '../engine/rules.ts';
 import { messageOf } from '../files/errors.ts';
 import type { LaneParts } from './parts.ts';
 
@@ -14,17 +14,21 @@ const KICK_MILLIS = 100;
 type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'prover'>;
 
 /**
- * @param proofMillis How long it may take until that is proven.
  * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next
  * start.
  */
-export async function changeRules(parts: Parts, rules: EngineRules, proofMillis: number): Promise<string | undefined> {
+export async function changeRules(
+  parts: Parts,
+  rules: EngineRules,
+  { engine, proofMillis }: RulesChange,
+): Promise<string | undefined> {
   const { state, engineName } = parts;
   state.newestRules = rules;
   const generation = state.running;
   if (generation === undefined) return undefined;
   // Told before it reads packets, it may not listen yet.
   if (state.readingSince === undefined) return 'its engine is starting';
+  if (engine === 'anew') return startAnew(parts, proofMillis);
   // What overrides set, and categories, Suricata reads only when it starts, and Snort not always while it runs.
   const before = generation.rules();
   const overridden =

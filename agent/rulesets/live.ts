@@ -6,7 +6,8 @@
  * whenever a change fails; what is not loaded has a reason, in the conditions of each resource that named it.
  */
 import type { Logger } from 'pino';
-import type { EngineRules, RulePolicy } from '../engine/rules.ts';
+import { whyNotWhileRunning } from '../engine/memory.ts';
+import type { EngineRules, RulePolicy, RulesChange } from '../engine/rules.ts';
 import type { Verdict } from '../engine/validate.ts';
 import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
@@ -42,6 +43,8 @@ export interface LiveOptions extends CandidateOptions {
   awaited?: readonly string[];
   /** Where the last good rules are kept. */
   directory: string;
+  /** Bytes that an engine shall take at most. */
+  memoryLimit: number;
   /** Loads it in a process of its own. */
   validate(rules: EngineRules): Promise<Verdict>;
   log: Logger;
@@ -61,7 +64,7 @@ type Look = 'whole' | 'additions';
 /** What of the agent the rules depend on. */
 export interface Users {
   lanes: () => readonly (Omit<SwapLane, 'reload'> & {
-    reload(rules: EngineRules, proofMillis: number): Promise<string | undefined>;
+    reload(rules: EngineRules, change: RulesChange): Promise<string | undefined>;
   })[];
   policies: () => readonly RulePolicy[];
 }
@@ -364,10 +367,12 @@ function stateOf({ index, defaults }: InForce): RuleState {
 /** Brings all lanes to the next rules, or back to those before. @returns whether it is the next ones. */
 async function swap(live: LiveState, next: InForce): Promise<boolean> {
   const { options, counts, current: before } = live;
-  const { log } = options;
+  const { sources, memoryLimit, log } = options;
   const started = performance.now();
+  const whyAnew = whyNotWhileRunning(sources.engine, before.rules, next.rules, memoryLimit);
+  if (whyAnew !== undefined) log.warn({ reason: whyAnew }, 'the engine starts anew with the changed rules');
   putInForce(live, next);
-  const outcome = await swapRules(lanesOf(live), before.rules, next.rules);
+  const outcome = await swapRules(lanesOf(live, whyAnew === undefined ? 'running' : 'anew'), before.rules, next.rules);
   // What fails while the agent ends says nothing.
   if (outcome.is !== 'swapped' && isOver(live)) return false;
   counts[outcome.is]++;
@@ -388,11 +393,11 @@ async function swap(live: LiveState, next: InForce): Promise<boolean> {
   return false;
 }
 
-function lanesOf({ users, loadMillis, current }: LiveState): SwapLane[] {
+function lanesOf({ users, loadMillis, current }: LiveState, engine: RulesChange['engine']): SwapLane[] {
   const proofMillis = PROOF_MILLIS + PROOF_LOADS * Math.max(loadMillis, LOAD_MILLIS * current.index.size);
   return (users?.lanes() ?? []).map((lane) => ({
     ...lane,
-    reload: (next: EngineRules) => lane.reload(next, proofMillis),
+    reload: (next: EngineRules) => lane.reload(next, { engine, proofMillis }),
   }));
 }
 

@@ -58,7 +58,7 @@ export interface LiveSettings extends RuleSettings {
   /** Where the last good rules are kept. */
   stateDirectory: string;
   endpoints: readonly { ruleSets?: string[] | undefined }[];
-  engine: RuleSettings['engine'] & Pick<GenerationOptions, 'output'>;
+  engine: RuleSettings['engine'] & Pick<GenerationOptions, 'output'> & { memoryLimit: number };
 }
 
 export interface ConfiguredSets extends LoadedSets {
@@ -228,6 +228,7 @@ export async function openConfiguredRules(
     hooks: () => readLiveHooks(settings, install.name, version),
     directory: join(settings.stateDirectory, 'rules'),
     engine: `${install.name} ${install.version}`,
+    memoryLimit: settings.engine.memoryLimit,
     validate: (rules) => judgeRules({ ...engine, engineRules: () => rules }),
     log,
   });

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, expect, test } from '@jest/globals';
 import { pino } from 'pino';
-import type { EngineRules } from '../../agent/engine/rules.ts';
+import type { EngineRules, RulesChange } from '../../agent/engine/rules.ts';
 import type { Verdict } from '../../agent/engine/validate.ts';
 import { openRules, type LiveOptions, type LiveRules, type Users } from '../../agent/rulesets/live.ts';
 
@@ -14,7 +14,10 @@ interface World {
   write(text: string): Promise<void>;
   open(changes?: Partial<LiveOptions>): Promise<LiveRules>;
   /** Follows until the test ends, with one lane. */
-  follow(rules: LiveRules, reload?: (rules: EngineRules) => Promise<string | undefined>): () => void;
+  follow(
+    rules: LiveRules,
+    reload?: (rules: EngineRules, change: RulesChange) => Promise<string | undefined>,
+  ): () => void;
 }
 
 const ends: (() => unknown)[] = [];
@@ -58,6 +61,7 @@ async function createWorld(): Promise<World> {
         leaveOut: true,
         directory,
         engine: 'snort 3',
+        memoryLimit: 2 ** 30,
         validate,
         log,
         ...changes,
@@ -113,6 +117,25 @@ test('a change reaches the lanes, and is what an agent begins with whose files a
     expect.stringMatching(/^rule set custom is refused, its last good rules stay: /),
   ]);
   expect(later.status()).toMatchObject({ swaps: { refused: 1 } });
+});
+
+test('rules that an engine cannot hold beside those before are a new start, and the log says so before', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open({ memoryLimit: 15_000 });
+  const changes: string[] = [];
+  world.follow(rules, async (_, { engine }) => {
+    changes.push(`${engine} after ${messages(world).at(-1)}`);
+    return undefined;
+  });
+  await world.write(rule(1) + rule(2));
+  await rules.changed();
+  expect(changes).toEqual(['anew after the engine starts anew with the changed rules']);
+  expect(world.logged.at(-2)).toMatchObject({
+    level: 40,
+    reason: expect.stringContaining('2 rules beside the 1 before take about '),
+  });
+  expect(messages(world).at(-1)).toBe('rules were swapped');
 });
 
 test('a lane that does not inspect by the new rules brings the former ones back', async () => {
