@@ -73,12 +73,16 @@ function flagText({ describe, choices, default: fallback, required }: Flag): str
   return `${describe}${facts.length === 0 ? '' : ` (${facts.join('; ')})`}`;
 }
 
-/** Characters that roff takes for its own. */
+/** Characters that roff takes for its own, and those that it does not know. */
 function roff(plain: string): string {
   return plain
     .replaceAll('\\', String.raw`\e`)
     .replaceAll('-', String.raw`\-`)
-    .replaceAll('"', String.raw`\(dq`);
+    .replaceAll('"', String.raw`\(dq`)
+    .replaceAll(/[^ -~]/gu, (character) => {
+      const code = (character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0');
+      return `\\[u${code}]`;
+    });
 }
 
 /** A line of text: one that begins with a dot or an apostrophe would be a request. */

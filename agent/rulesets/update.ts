@@ -396,7 +396,9 @@ async function countRules(
     throw new UpdateError(`${shown(from)}: has no rules: ${hint}`);
   }
   if (problems > MAX_UNREADABLE_SHARE * rules) {
-    throw new UpdateError(`${shown(from)}: has ${rules} rules, and ${problems} places that are none: it is not used`);
+    throw new UpdateError(
+      `${shown(from)}: has ${rules} ${rules === 1 ? 'rule' : 'rules'}, and ${problems} places that are none: it is not used`,
+    );
   }
   return { rules, problems };
 }

@@ -38,7 +38,7 @@ describe('--help', () => {
   });
 
   test('breaks a command between words, not in quotes', () => {
-    expect(brokenCommand(`run 'a b  c' "d \\" e" f\\ g h`, 12)).toEqual([
+    expect(brokenCommand(`run 'a b  c' "d \\" e" f\\ g h`, 14)).toEqual([
       `run 'a b  c' \\`,
       '    "d \\" e" \\',
       '    f\\ g h',
@@ -95,7 +95,7 @@ describe('completion', () => {
       'dpi-agent rules list --en',
       'dpi-agent run --engine s',
       'dpi-agent events --output = j',
-      'dpi-agent run -- ',
+      'dpi-agent run --',
       'dpi-agent run --cap',
       'dpi-agent completion ',
       'dpi-agent replay /etc/passw',
@@ -159,7 +159,8 @@ describe('the manual page', () => {
     const page = manPage(manual, '1.2.3')
       .replaceAll(String.raw`\-`, '-')
       .replaceAll(String.raw`\(dq`, '"')
-      .replaceAll(String.raw`\e`, '\\');
+      .replaceAll(String.raw`\e`, '\\')
+      .replaceAll(String.raw`\[u2026]`, '…');
     for (const { usage, flags, examples } of all.slice(1)) {
       expect(page).toContain(`.SS "${usage}"`);
       for (const { name } of flags.slice(0, -2)) expect(page).toContain(`--${name}`);

@@ -8,6 +8,7 @@ import { MARKER, MARKER_SID, payloadOf, type Workspace } from '../support/agent.
 import { runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
 import { shareWorkspace } from '../support/live.ts';
+import { PROJECT } from '../support/project.ts';
 import {
   httpConversation,
   LINKTYPE,
@@ -82,6 +83,20 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(stdout).not.toContain('\u001B');
       expect(code).toBe(0);
     });
+
+    if (engine === 'snort')
+      test('a packet that fires, and its body too, is one event, whose flow began at a whole second', async () => {
+        const rules = file(
+          'both.rules',
+          Buffer.from('alert tcp any any -> any any ( msg:"b"; content:"smk="; sid:7; )'),
+        );
+        const recording = join(PROJECT, 'scripts/demo.pcap');
+        const result = await replay([recording], '--rules', rules, '-o', 'json');
+        expect(result.stderr).toContain(', 1 alert, 1 more for the body of a packet that fired\n');
+        const [event, ...more] = events(result);
+        expect(event?.record.flow?.start).toMatch(/T\d\d:\d\d:\d\dZ$/);
+        expect(more).toEqual([]);
+      });
 
     test('the same flow in two files is two flows, and each event names its file', async () => {
       const files = ['x.pcap', 'y.pcap'].map((name) => file(name, writePcap(alerting(name))));

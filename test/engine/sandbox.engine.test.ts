@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hasCapability, makeFifo, planSandbox, spawnSandboxed, type Sandbox } from '../../agent/engine/sandbox.ts';
 import { loadNative } from '../../agent/native.ts';
+import { PROJECT } from '../support/project.ts';
 
 const NOBODY = 65_534;
 const CAP_SYS_ADMIN = 21;
@@ -106,17 +107,18 @@ const field = (status: string, name: string): string[] =>
     );
   });
 
-  test('lacks a network namespace for the reason that is so, and not for want of a right', async () => {
-    const path = process.env['PATH'];
-    try {
-      process.env['PATH'] = folder;
-      expect((await planSandbox('auto', true)).missing).toEqual([
-        'an emptied capability set (setpriv of util-linux does not work here)',
-        'a network namespace of its own (setpriv does not work here)',
-      ]);
-    } finally {
-      process.env['PATH'] = path;
-    }
+  test('lacks a network namespace for the reason that is so, and not for want of a right', () => {
+    const sandbox = join(PROJECT, 'agent/engine/sandbox.ts');
+    const script = `const { planSandbox } = await import('${sandbox}');
+      process.stdout.write(JSON.stringify((await planSandbox('auto', true)).missing));`;
+    const loader = join(PROJECT, 'test/journal/fixtures/typescript.mjs');
+    const args = ['--import', loader, '--input-type=module', '--eval', script];
+    // Neither setpriv nor unshare is found.
+    const missing = execFileSync(process.execPath, args, { env: { PATH: folder }, encoding: 'utf8' });
+    expect(JSON.parse(missing)).toEqual([
+      'an emptied capability set (setpriv of util-linux does not work here)',
+      'a network namespace of its own (setpriv does not work here)',
+    ]);
   });
 
   test('is another user without capabilities also where setpriv does not work', async () => {

@@ -305,7 +305,7 @@ describe('what a server may do', () => {
   test('send a page instead of rules, or something that is hardly any', async () => {
     expect(await answering((r) => r.end('<html>hello</html>'))).toContain('has no rules: is it a web page?');
     expect(await answering((r) => r.end(rules(1) + 'x\n'.repeat(9)))).toContain(
-      'has 1 rules, and 9 places that are none',
+      'has 1 rule, and 9 places that are none',
     );
   });
 });

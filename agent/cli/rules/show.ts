@@ -10,7 +10,7 @@ import { severityOf } from '../../events/event.ts';
 import { stripControls } from '../../text.ts';
 import { levelOf } from '../../ui/row.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { coloursOf, type Colours } from '../print.ts';
+import { coloursOf, columnsOf, wrapWords, type Colours } from '../print.ts';
 import { engineFolder, readConfig, withClusterNetworks } from '../setup.ts';
 import { ENGINES, installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES } from './common.ts';
 
@@ -159,20 +159,22 @@ function whyDisabled(rule: RuleInfo): string {
 }
 
 const WIDTH = 12;
+const LEAST_TEXT = 30;
 
 function print(shown: ShownRule, separate: boolean, withText: boolean): void {
   const colours = coloursOf(process.stdout);
   if (separate) printLine();
-  for (const line of linesOf(shown, withText, colours)) printLine(line);
+  for (const line of linesOf(shown, withText, colours, columnsOf(process.stdout))) printLine(line);
 }
 
-/** What is printed of a rule; all texts of it without control characters. */
-export function linesOf(shown: ShownRule, withText: boolean, colours: Colours): string[] {
+/** What is printed of a rule; all texts of it without control characters. The rule itself stays as it is written. */
+export function linesOf(shown: ShownRule, withText: boolean, colours: Colours, columns = Infinity): string[] {
   const { facts, explanation, engines } = shown;
   const lines: string[] = [];
   const row = (label: string, ...texts: string[]): void => {
-    for (const [index, text] of texts.entries()) {
-      lines.push(`${colours.dim((index === 0 ? label : '').padEnd(WIDTH))}${stripControls(text)}`);
+    const parts = texts.flatMap((text) => wrapWords(stripControls(text), Math.max(columns - WIDTH, LEAST_TEXT)));
+    for (const [index, text] of parts.entries()) {
+      lines.push(`${colours.dim((index === 0 ? label : '').padEnd(WIDTH))}${text}`);
     }
   };
   const severe = shown.priority === 1 ? colours.red : shown.priority === 2 ? colours.yellow : colours.cyan;

@@ -112,7 +112,7 @@ test('rollback pins a set against all updates but one by name', async () => {
   const newest = inUse('own');
   const back = await rules('rollback', 'disk');
   expect(back.stdout).toMatch(
-    /^own: back to version .*, 1 rules\nit stays so until: dpi-agent rules rollback own --release\n$/,
+    /^own: back to version .*, 1 rule\nit stays so until: dpi-agent rules rollback own --release\n$/,
   );
   answers.set(paid, rule(1));
   expect((await rules('update', '--no-check')).stdout).toContain('own: stays as it is, it was rolled back');
