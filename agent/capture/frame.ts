@@ -1,7 +1,7 @@
 /**
  * Turns captured frames into Ethernet frames whose outer VLAN tag names the endpoint.
  *
- * Invariants: nothing is allocated for a plain frame; whatever the bytes are, nothing throws and no byte behind
+ * Invariants: nothing is allocated for a frame of Ethernet; whatever the bytes are, nothing throws and no byte behind
  * `captured` is written.
  *
  * A hostile pod can put VLAN tags of its own into its frames. Snort reports the innermost id that it decodes; Suricata
@@ -100,9 +100,8 @@ export function tagFrame(
 }
 
 function rewriteEthernet(bytes: Buffer, start: number, captured: number, vlan: number, found: Found | undefined): void {
-  const frame = bytes.subarray(start, start + captured);
-  const type = behindTag(uint16(frame, ETHERNET_ADDRESSES));
-  const within = rewriteTags(frame, captured, type, ETHERNET_ADDRESSES + 2, vlan);
+  const type = start + ETHERNET_ADDRESSES;
+  const within = rewriteTags(bytes, start + captured, behindTag(uint16(bytes, type)), type + 2, vlan);
   if (found !== undefined) found.within = within;
 }
 
@@ -125,7 +124,7 @@ function tagCooked(
   if (etherType === 0) return -1;
   const sender = senderOf(frame, link);
   const rest = restOffset(frame, 0, link);
-  const within = rewriteTags(frame, captured, behindTag(etherType), rest, vlan);
+  const within = rewriteTags(bytes, start + captured, behindTag(etherType), start + rest, vlan);
   if (found !== undefined) found.within = within;
   const isTagged = isFullStack(etherType, frame, rest, captured);
   const first = start + rest - MADE_HEADER + (isTagged ? TAG : 0);

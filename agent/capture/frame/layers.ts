@@ -1,5 +1,5 @@
 /**
- * Walks the layers of a frame, in the order and on the conditions of Snort's codecs, laxer where it costs nothing, and
+ * Walks the layers of a bytes, in the order and on the conditions of Snort's codecs, laxer where it costs nothing, and
  * gives every VLAN tag our id.
  *
  * Invariants: whatever the bytes are, nothing throws; nothing is allocated.
@@ -17,123 +17,154 @@ import {
   passTag,
   passVnTag,
 } from './link-layers.ts';
-import { isTunnel, MIN_ETHERTYPE, Protocol } from './protocols.ts';
+import { MIN_ETHERTYPE, Protocol } from './protocols.ts';
 import { passErspan2, passErspan3, passGeneve, passGre, passGtp, passTeredo, passVxlan } from './tunnels.ts';
-import { goOn, WITHIN, type Walk } from './walk.ts';
+import { END, goOn, WITHIN, type Walk } from './walk.ts';
+
+// This module's own: imported numbers are looked up again for each layer.
+const { hopOptions, ipInIp, tcp, udp, ipv6InIp, routing, fragment, gre, authentication } = Protocol;
+const { destinationOptions, mobility, mplsInIp } = Protocol;
+const { teredo, gtp, ethernet, llc, vxlan, geneve } = Protocol;
+const {
+  ipv4,
+  erspan3,
+  bridge,
+  vlan: customerVlan,
+  ipv6,
+  ppp,
+  mpls,
+  mplsMulticast,
+  pppoe,
+  providerVlan,
+  erspan2,
+} = Protocol;
+const { macInMac, fabricPath, ciscoMetadata, vnTag, nsh, oldVlan1, oldVlan2, oldVlan3 } = Protocol;
 
 /** The most layers that Snort's `network.layers` can be set to. */
 const MAX_LAYERS = 255;
 
 /** One frame is walked at a time. */
-const usedAgain: Walk = { limit: 0, vlan: 0, protocol: 0, offset: 0, ipv6End: 0, within: 0 };
+const usedAgain: Walk = { limit: 0, vlan: 0, protocol: 0, ipv6End: 0, within: 0 };
 
 /**
- * @param limit Captured bytes.
+ * @param limit Where the frame ends in `bytes`, as far as it was captured.
  * @param protocol Of the layer that begins at `offset`.
  * @returns what it has met: bits of `WITHIN`.
  */
-export function rewriteTags(frame: Buffer, limit: number, protocol: number, offset: number, vlan: number): number {
+export function rewriteTags(bytes: Buffer, limit: number, protocol: number, offset: number, vlan: number): number {
   const walk = usedAgain;
   walk.limit = limit;
   walk.vlan = vlan;
   walk.protocol = protocol;
-  walk.offset = offset;
   walk.ipv6End = walk.within = 0;
-  for (let layer = 0; layer < MAX_LAYERS && walk.offset < limit; layer++) {
-    if (isTunnel(walk.protocol)) walk.within |= WITHIN.tunnel;
-    if (!passLayer(walk, frame)) break;
+  for (let layer = 0, at = offset; layer < MAX_LAYERS && at !== END && at < limit; layer++) {
+    at = passLayer(walk, bytes, at);
   }
   return walk.within;
 }
 
-/** @returns whether the walk goes on behind it; likewise below. */
-function passLayer(walk: Walk, frame: Buffer): boolean {
-  if (walk.protocol < Protocol.none) return passInIp(walk, frame);
-  return walk.protocol < MIN_ETHERTYPE ? passUnnumbered(walk, frame) : passEtherType(walk, frame);
+/** @returns where the next layer begins, or END; likewise below. */
+function passLayer(walk: Walk, bytes: Buffer, offset: number): number {
+  if (walk.protocol < Protocol.none) return passInIp(walk, bytes, offset);
+  return walk.protocol < MIN_ETHERTYPE ? passUnnumbered(walk, bytes, offset) : passEtherType(walk, bytes, offset);
 }
 
 /** By the number of an IP protocol. */
-function passInIp(walk: Walk, frame: Buffer): boolean {
+function passInIp(walk: Walk, bytes: Buffer, offset: number): number {
   switch (walk.protocol) {
-    case Protocol.ipInIp:
-      return passIpv4(walk, frame);
-    case Protocol.ipv6InIp:
-      return passIpv6(walk, frame);
-    case Protocol.udp:
-      return passUdp(walk, frame);
-    case Protocol.hopOptions:
-    case Protocol.destinationOptions:
-    case Protocol.routing:
-    case Protocol.mobility:
-    case Protocol.authentication:
-      return passExtension(walk, frame);
-    case Protocol.fragment:
-      return passFragment(walk, frame);
-    case Protocol.gre:
-      return passGre(walk, frame);
-    case Protocol.mplsInIp:
-      return passMpls(walk, frame);
+    case tcp:
+      return END;
+    case udp:
+      return passUdp(walk, bytes, offset);
+    case hopOptions:
+    case destinationOptions:
+    case routing:
+    case mobility:
+    case authentication:
+      return passExtension(walk, bytes, offset);
+    case fragment:
+      return passFragment(walk, bytes, offset);
     default:
-      return false;
+      return passTunnel(walk, bytes, offset);
   }
 }
 
 /** By a number of ours. */
-function passUnnumbered(walk: Walk, frame: Buffer): boolean {
+function passUnnumbered(walk: Walk, bytes: Buffer, offset: number): number {
   switch (walk.protocol) {
-    case Protocol.teredo:
-      return passTeredo(walk, frame);
-    case Protocol.gtp:
-      return passGtp(walk, frame);
-    case Protocol.ethernet:
-      return passEthernet(walk, frame);
-    case Protocol.llc:
-      return passLlc(walk, frame);
-    case Protocol.vxlan:
-      return passVxlan(walk, frame);
-    case Protocol.geneve:
-      return passGeneve(walk, frame);
+    case ethernet:
+      return passEthernet(walk, bytes, offset);
+    case llc:
+      return passLlc(walk, bytes, offset);
     default:
-      return false;
+      return passTunnel(walk, bytes, offset);
   }
 }
 
-function passEtherType(walk: Walk, frame: Buffer): boolean {
+/** What has a packet of its own within, which Suricata takes apart from the packet around it. */
+function passTunnel(walk: Walk, bytes: Buffer, offset: number): number {
+  const { within } = walk;
+  walk.within |= WITHIN.tunnel;
   switch (walk.protocol) {
-    case Protocol.ipv4:
-      return passIpv4(walk, frame);
-    case Protocol.ipv6:
-      return passIpv6(walk, frame);
-    case Protocol.vlan:
-    case Protocol.providerVlan:
-    case Protocol.oldVlan1:
-    case Protocol.oldVlan2:
-    case Protocol.oldVlan3:
-      return passTag(walk, frame);
-    case Protocol.bridge:
-      return passBridge(walk, frame);
-    case Protocol.erspan2:
-      return passErspan2(walk, frame);
-    case Protocol.erspan3:
-      return passErspan3(walk, frame);
-    case Protocol.mpls:
-    case Protocol.mplsMulticast:
-      return passMpls(walk, frame);
-    case Protocol.pppoe:
-      return goOn(walk, Protocol.ppp, 6);
-    case Protocol.ppp:
-      return passPpp(walk, frame);
-    case Protocol.fabricPath:
-      return goOn(walk, Protocol.ethernet, 16);
-    case Protocol.ciscoMetadata:
-      return passCiscoMetadata(walk, frame);
-    case Protocol.vnTag:
-      return passVnTag(walk, frame);
-    case Protocol.macInMac:
-      return passMacInMac(walk, frame);
-    case Protocol.nsh:
-      return passNsh(walk, frame);
+    case ipInIp:
+      return passIpv4(walk, bytes, offset);
+    case ipv6InIp:
+      return passIpv6(walk, bytes, offset);
+    case gre:
+      return passGre(walk, bytes, offset);
+    case mplsInIp:
+      return passMpls(walk, bytes, offset);
+    case teredo:
+      return passTeredo(walk, bytes, offset);
+    case gtp:
+      return passGtp(walk, bytes, offset);
+    case vxlan:
+      return passVxlan(walk, bytes, offset);
+    case geneve:
+      return passGeneve(walk, bytes, offset);
     default:
-      return false;
+      // It is none.
+      walk.within = within;
+      return END;
+  }
+}
+
+function passEtherType(walk: Walk, bytes: Buffer, offset: number): number {
+  switch (walk.protocol) {
+    case ipv4:
+      return passIpv4(walk, bytes, offset);
+    case ipv6:
+      return passIpv6(walk, bytes, offset);
+    case customerVlan:
+    case providerVlan:
+    case oldVlan1:
+    case oldVlan2:
+    case oldVlan3:
+      return passTag(walk, bytes, offset);
+    case bridge:
+      return passBridge(walk, bytes, offset);
+    case erspan2:
+      return passErspan2(walk, bytes, offset);
+    case erspan3:
+      return passErspan3(walk, bytes, offset);
+    case mpls:
+    case mplsMulticast:
+      return passMpls(walk, bytes, offset);
+    case pppoe:
+      return goOn(walk, ppp, offset + 6);
+    case ppp:
+      return passPpp(walk, bytes, offset);
+    case fabricPath:
+      return goOn(walk, ethernet, offset + 16);
+    case ciscoMetadata:
+      return passCiscoMetadata(walk, bytes, offset);
+    case vnTag:
+      return passVnTag(walk, bytes, offset);
+    case macInMac:
+      return passMacInMac(walk, bytes, offset);
+    case nsh:
+      return passNsh(walk, bytes, offset);
+    default:
+      return END;
   }
 }

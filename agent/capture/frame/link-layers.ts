@@ -1,73 +1,74 @@
-/** Layers that an EtherType names, or that hold one. Of each: @returns whether the walk goes on behind it. */
-import { byteAt, uint16 } from '../bytes.ts';
+/** Layers that an EtherType names, or that hold one. Each function: @returns where the next layer begins, or END. */
 import { behindTag, etherTypeOrNone, MIN_ETHERTYPE, Protocol } from './protocols.ts';
-import { goOn, WITHIN, type Walk } from './walk.ts';
+import { byteAt, END, goOn, uint16, WITHIN, type Walk } from './walk.ts';
 
 /** Gives the tag our id; its priority bits stay. */
-export function passTag(walk: Walk, frame: Buffer): boolean {
-  const { offset, limit, vlan } = walk;
-  if (offset + 2 > limit) return false;
+export function passTag(walk: Walk, bytes: Buffer, offset: number): number {
+  const { limit, vlan } = walk;
+  if (offset + 2 > limit) return END;
   walk.within |= WITHIN.tag;
-  frame[offset] = (byteAt(frame, offset) & 0xf0) | (vlan >>> 8);
-  frame[offset + 1] = vlan & 0xff;
-  return goOn(walk, behindTag(uint16(frame, offset + 2)), 4);
+  bytes[offset] = (byteAt(walk, bytes, offset) & 0xf0) | (vlan >>> 8);
+  bytes[offset + 1] = vlan & 0xff;
+  return goOn(walk, behindTag(uint16(walk, bytes, offset + 2)), offset + 4);
 }
 
-export function passEthernet(walk: Walk, frame: Buffer): boolean {
-  const type = uint16(frame, walk.offset + 12);
+export function passEthernet(walk: Walk, bytes: Buffer, offset: number): number {
+  const type = uint16(walk, bytes, offset + 12);
   // The addresses are part of FabricPath's header.
-  return goOn(walk, type <= MIN_ETHERTYPE ? Protocol.llc : type, type === Protocol.fabricPath ? 0 : 14);
+  return goOn(walk, type <= MIN_ETHERTYPE ? Protocol.llc : type, type === Protocol.fabricPath ? offset : offset + 14);
 }
 
-export function passBridge(walk: Walk, frame: Buffer): boolean {
-  return goOn(walk, etherTypeOrNone(uint16(frame, walk.offset + 12)), 14);
+export function passBridge(walk: Walk, bytes: Buffer, offset: number): number {
+  return goOn(walk, etherTypeOrNone(uint16(walk, bytes, offset + 12)), offset + 14);
 }
 
 /** SNAP with an EtherType. */
-export function passLlc(walk: Walk, frame: Buffer): boolean {
-  const { offset } = walk;
-  if (uint16(frame, offset) !== 0xaaaa || byteAt(frame, offset + 3) !== 0 || uint16(frame, offset + 4) !== 0)
-    return false;
-  return goOn(walk, etherTypeOrNone(uint16(frame, offset + 6)), 8);
+export function passLlc(walk: Walk, bytes: Buffer, offset: number): number {
+  if (
+    uint16(walk, bytes, offset) !== 0xaaaa ||
+    byteAt(walk, bytes, offset + 3) !== 0 ||
+    uint16(walk, bytes, offset + 4) !== 0
+  )
+    return END;
+  return goOn(walk, etherTypeOrNone(uint16(walk, bytes, offset + 6)), offset + 8);
 }
 
-export function passCiscoMetadata(walk: Walk, frame: Buffer): boolean {
-  const { offset } = walk;
-  return uint16(frame, offset) === 0x0101 && goOn(walk, etherTypeOrNone(uint16(frame, offset + 6)), 8);
+export function passCiscoMetadata(walk: Walk, bytes: Buffer, offset: number): number {
+  return uint16(walk, bytes, offset) === 0x0101
+    ? goOn(walk, etherTypeOrNone(uint16(walk, bytes, offset + 6)), offset + 8)
+    : END;
 }
 
-export function passVnTag(walk: Walk, frame: Buffer): boolean {
-  return goOn(walk, uint16(frame, walk.offset + 4), 6);
+export function passVnTag(walk: Walk, bytes: Buffer, offset: number): number {
+  return goOn(walk, uint16(walk, bytes, offset + 4), offset + 6);
 }
 
-export function passMacInMac(walk: Walk, frame: Buffer): boolean {
-  return goOn(walk, uint16(frame, walk.offset + 16), 18);
+export function passMacInMac(walk: Walk, bytes: Buffer, offset: number): number {
+  return goOn(walk, uint16(walk, bytes, offset + 16), offset + 18);
 }
 
 /** RFC 8300: at least 8 bytes. */
-export function passNsh(walk: Walk, frame: Buffer): boolean {
-  const { offset } = walk;
-  const next = byteAt(frame, offset + 3);
+export function passNsh(walk: Walk, bytes: Buffer, offset: number): number {
+  const next = byteAt(walk, bytes, offset + 3);
   const protocol =
     next === 1 ? Protocol.ipv4 : next === 2 ? Protocol.ipv6 : next === 3 ? Protocol.ethernet : Protocol.none;
-  return goOn(walk, protocol, (byteAt(frame, offset + 1) & 0x3f) * 4);
+  return goOn(walk, protocol, offset + (byteAt(walk, bytes, offset + 1) & 0x3f) * 4);
 }
 
-export function passPpp(walk: Walk, frame: Buffer): boolean {
-  const { offset } = walk;
-  const isCompressed = (byteAt(frame, offset) & 1) === 1;
-  const type = isCompressed ? byteAt(frame, offset) : uint16(frame, offset);
+export function passPpp(walk: Walk, bytes: Buffer, offset: number): number {
+  const isCompressed = (byteAt(walk, bytes, offset) & 1) === 1;
+  const type = isCompressed ? byteAt(walk, bytes, offset) : uint16(walk, bytes, offset);
   const protocol = type === 0x21 ? Protocol.ipv4 : type === 0x57 ? Protocol.ipv6 : Protocol.none;
-  return goOn(walk, protocol, isCompressed ? 1 : 2);
+  return goOn(walk, protocol, offset + (isCompressed ? 1 : 2));
 }
 
 /** A stack of labels. Without an explicit one, the payload's first nibble decides what it is. */
-export function passMpls(walk: Walk, frame: Buffer): boolean {
-  const { offset, limit } = walk;
+export function passMpls(walk: Walk, bytes: Buffer, offset: number): number {
+  const { limit } = walk;
   let last = offset;
-  while (last < limit && (byteAt(frame, last + 2) & 1) === 0) last += 4;
-  const label = (uint16(frame, last) << 4) | (byteAt(frame, last + 2) >>> 4);
-  const nibble = label === 0 ? 4 : label === 2 ? 6 : byteAt(frame, last + 4) >>> 4;
+  while (last < limit && (byteAt(walk, bytes, last + 2) & 1) === 0) last += 4;
+  const label = (uint16(walk, bytes, last) << 4) | (byteAt(walk, bytes, last + 2) >>> 4);
+  const nibble = label === 0 ? 4 : label === 2 ? 6 : byteAt(walk, bytes, last + 4) >>> 4;
   const protocol = nibble === 4 ? Protocol.ipv4 : nibble === 6 ? Protocol.ipv6 : Protocol.bridge;
-  return goOn(walk, protocol, last + 4 - offset);
+  return goOn(walk, protocol, last + 4);
 }

@@ -73,23 +73,6 @@ function isGtpPort(port: number): boolean {
   return port === 2152 || port === 3386;
 }
 
-/** What has a packet of its own within, which Suricata takes apart from the packet around it. */
-export function isTunnel(protocol: number): boolean {
-  switch (protocol) {
-    case Protocol.ipInIp:
-    case Protocol.ipv6InIp:
-    case Protocol.gre:
-    case Protocol.mplsInIp:
-    case Protocol.vxlan:
-    case Protocol.geneve:
-    case Protocol.gtp:
-    case Protocol.teredo:
-      return true;
-    default:
-      return false;
-  }
-}
-
 export function carriesPackets(protocol: number): boolean {
   return (
     protocol === Protocol.ipInIp ||

@@ -22,10 +22,14 @@ const VERSIONS = [Buffer.from('SSH-2.0-'), Buffer.from('SSH-1.99-')];
 
 /** @returns The length of the version line that a segment begins with; 0: it begins otherwise. */
 export function versionLine(bytes: Buffer, at: number, end: number): number {
-  if (byteAt(bytes, at) !== 0x53 || !VERSIONS.some((version) => isAt(version, bytes, at, end))) return 0;
+  if (byteAt(bytes, at) !== 0x53 || !isVersion(bytes, at, end)) return 0;
   const last = Math.min(end, at + MAX_LINE);
   for (let offset = at; offset < last; offset++) if (byteAt(bytes, offset) === LINE_FEED) return offset + 1 - at;
   return 0;
+}
+
+function isVersion(bytes: Buffer, at: number, end: number): boolean {
+  return VERSIONS.some((version) => isAt(version, bytes, at, end));
 }
 
 function isAt(text: Buffer, bytes: Buffer, at: number, end: number): boolean {
