@@ -60,14 +60,8 @@ export function keepTail(origin: Origin, lastTime: number): Tail {
   return origin.tail;
 }
 
-interface State {
-  readonly output: Output;
-  /** undefined: all that an engine reads is forwarded. */
-  readonly shunt: Shunt | undefined;
-  /** The arena's. */
-  readonly bytes: Buffer;
-  readonly view: DataView;
-  /** Of the piece that is being made. */
+/** Records that follow each other, and are given to the output together. */
+interface Piece {
   begin: number;
   end: number;
   records: number;
@@ -76,34 +70,61 @@ interface State {
 /** @param shunt undefined: all that an engine reads is forwarded. */
 export function createForwarder(output: Output, shunt: Shunt | undefined): Forwarder {
   const { bytes, view } = output.arena;
-  const state: State = { output, shunt, bytes, view, begin: 0, end: 0, records: 0 };
-  return { forward: (origin, from, to) => forward(state, origin, from, to) };
-}
+  const piece: Piece = { begin: 0, end: 0, records: 0 };
 
-function forward(state: State, origin: Origin, from: number, to: number): void {
-  const { view } = state;
-  const { marks, room } = origin;
-  const { counters } = marks;
-  state.begin = state.end = from;
-  state.records = 0;
-  for (let at = from; at < to;) {
-    const captured = view.getUint32(at + 8, true);
-    const length = view.getUint32(at + 12, true);
-    const start = at + RECORD_HEADER + room;
-    const next = start + captured;
-    if (isNew(state, origin, at, start, captured)) {
-      counters.receivedBytes += length;
-      if (captured < length) counters.truncated++;
-      forwardFrame(state, origin, at, start, captured, length);
-    } else {
-      counters.received--;
+  function forward(origin: Origin, from: number, to: number): void {
+    const { marks, room } = origin;
+    const { counters } = marks;
+    piece.begin = piece.end = from;
+    piece.records = 0;
+    for (let at = from; at < to;) {
+      const captured = view.getUint32(at + 8, true);
+      const length = view.getUint32(at + 12, true);
+      const start = at + RECORD_HEADER + room;
+      if (isNew(origin, bytes, view, at, start, captured)) {
+        counters.receivedBytes += length;
+        if (captured < length) counters.truncated++;
+        forwardFrame(origin, at, start, captured, length);
+      } else {
+        counters.received--;
+      }
+      at = start + captured;
     }
-    at = next;
+    finish(output, piece);
   }
-  finish(state);
+
+  function forwardFrame({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
+    const { counters, vlan, directions } = marks;
+    if (link === undefined) return void counters.unsupported++;
+    if (directions?.curious === true) directions.look(bytes, frame, size, link);
+    if (!output.isOpen) return void counters.droppedEngineDown++;
+    const seconds = view.getUint32(at, true);
+    const micros = view.getUint32(at + 4, true);
+    let start = frame;
+    let captured = size;
+    let length = original;
+    const ip = shunt === undefined ? -1 : ipOffset(view, link, frame, size);
+    if (shunt !== undefined && ip >= 0) {
+      const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
+      if (verdict !== 'forward') {
+        countShunted(counters, shunt);
+        if (verdict === 'shunted') return void counters.shunted++;
+        ({ start, captured, length } = shunt);
+      }
+    }
+    const tagged = tagFrame(bytes, start, captured, link, vlan);
+    if (tagged < 0) return void counters.unsupported++;
+    counters.forwarded++;
+    counters.forwardedBytes += length;
+    const added = start - tagged;
+    const record = place(output, piece, tagged - RECORD_HEADER, RECORD_HEADER + captured + added);
+    writeRecordHeader(view, record, seconds, micros, captured + added, Math.max(captured, length) + added);
+  }
+
+  return { forward };
 }
 
-function isNew({ bytes, view }: State, origin: Origin, at: number, start: number, captured: number): boolean {
+function isNew(origin: Origin, bytes: Buffer, view: DataView, at: number, start: number, captured: number): boolean {
   if (origin.overlap === undefined && origin.tail === undefined) return true;
   const time = view.getUint32(at, true) * 1e6 + view.getUint32(at + 4, true);
   const frame = bytes.subarray(start, start + captured);
@@ -115,45 +136,6 @@ function isNew({ bytes, view }: State, origin: Origin, at: number, start: number
   return true;
 }
 
-function forwardFrame(
-  state: State,
-  { marks, link }: Origin,
-  at: number,
-  frame: number,
-  size: number,
-  original: number,
-): void {
-  const { output, shunt, bytes, view } = state;
-  const { counters, vlan, directions } = marks;
-  if (link === undefined) return void counters.unsupported++;
-  if (directions?.curious === true) directions.look(bytes, frame, size, link);
-  if (!output.isOpen) return void counters.droppedEngineDown++;
-  const seconds = view.getUint32(at, true);
-  const micros = view.getUint32(at + 4, true);
-  let start = frame;
-  let captured = size;
-  let length = original;
-  const ip = shunt === undefined ? -1 : ipOffset(view, link, frame, size);
-  if (shunt !== undefined && ip >= 0) {
-    const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
-    if (verdict !== 'forward') {
-      const names = SHUNT_COUNTERS[shunt.protocol];
-      if (names !== undefined) {
-        counters[names.packets]++;
-        counters[names.bytes] += shunt.bytes;
-      }
-      if (verdict === 'shunted') return void counters.shunted++;
-      ({ start, captured, length } = shunt);
-    }
-  }
-  const tagged = tagFrame(bytes, start, captured, link, vlan);
-  if (tagged < 0) return void counters.unsupported++;
-  counters.forwarded++;
-  counters.forwardedBytes += length;
-  const added = start - tagged;
-  add(state, tagged - RECORD_HEADER, captured + added, seconds, micros, length + added);
-}
-
 function ipOffset(view: DataView, link: LinkType, start: number, captured: number): number {
   if (link === 'raw') return 0;
   if (link !== 'ethernet' || captured < 34) return -1;
@@ -161,24 +143,27 @@ function ipOffset(view: DataView, link: LinkType, start: number, captured: numbe
   return type === 0x0800 || type === 0x86dd ? 14 : -1;
 }
 
-/** A frame that is tagged, with room for its record's header at `at`. */
-function add(state: State, at: number, captured: number, seconds: number, micros: number, length: number): void {
-  const { bytes, view, end } = state;
-  const size = RECORD_HEADER + captured;
-  let record = at;
-  if (at !== end && state.records > 0 && size > MOVED_BYTES) finish(state);
-  if (state.records === 0) {
-    state.begin = at;
-  } else if (at !== end) {
-    bytes.copyWithin(end + RECORD_HEADER, at + RECORD_HEADER, at + size);
-    record = end;
-  }
-  writeRecordHeader(view, record, seconds, micros, captured, Math.max(captured, length));
-  state.end = record + size;
-  state.records++;
+function countShunted(counters: Counters, { protocol, bytes }: Shunt): void {
+  const names = SHUNT_COUNTERS[protocol];
+  if (names === undefined) return;
+  counters[names.packets]++;
+  counters[names.bytes] += bytes;
 }
 
-function finish(state: State): void {
-  if (state.records > 0) state.output.add(state.begin, state.end, state.records);
-  state.records = 0;
+/** Makes a record of `size` bytes, header included, part of the piece. @returns where it is now. */
+function place(output: Output, piece: Piece, at: number, size: number): number {
+  const { end } = piece;
+  if (at !== end && piece.records > 0 && size > MOVED_BYTES) finish(output, piece);
+  const isMoved = at !== end && piece.records > 0;
+  if (isMoved) output.arena.bytes.copyWithin(end + RECORD_HEADER, at + RECORD_HEADER, at + size);
+  if (piece.records === 0) piece.begin = at;
+  const record = isMoved ? end : at;
+  piece.end = record + size;
+  piece.records++;
+  return record;
+}
+
+function finish(output: Output, piece: Piece): void {
+  if (piece.records > 0) output.add(piece.begin, piece.end, piece.records);
+  piece.records = 0;
 }

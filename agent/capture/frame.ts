@@ -87,7 +87,8 @@ export function tagFrame(
   if (link !== 'ethernet') return tagCooked(bytes, start, captured, link, vlan, found);
   if (captured < ETHERNET_ADDRESSES + 2) return -1;
   const behind = start + ETHERNET_ADDRESSES + 2;
-  if (isFullStack(uint16(bytes, behind - 2), bytes, behind, start + captured)) {
+  const type = uint16(bytes, behind - 2);
+  if (isFullStack(type, bytes, behind, start + captured)) {
     rewriteEthernet(bytes, start, captured, vlan, found);
     return start;
   }
@@ -95,7 +96,7 @@ export function tagFrame(
   // For so few bytes a call costs more than the copy.
   for (let at = first; at < first + ETHERNET_ADDRESSES; at++) bytes[at] = bytes[at + TAG] ?? 0;
   writeTag(bytes, first + ETHERNET_ADDRESSES, vlan);
-  if (!isPlain(bytes, start, captured)) rewriteEthernet(bytes, start, captured, vlan, found);
+  if (!isPlain(type, bytes, behind, captured)) rewriteEthernet(bytes, start, captured, vlan, found);
   return first;
 }
 
@@ -162,16 +163,17 @@ function writeAddresses(bytes: Buffer, at: number, sender: Buffer | undefined): 
   if (sender !== undefined) bytes.set(sender, at + 6);
 }
 
-/** Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten. */
-function isPlain(bytes: Buffer, start: number, captured: number): boolean {
-  const type = uint16(bytes, start + ETHERNET_ADDRESSES);
-  const ip = start + ETHERNET_ADDRESSES + 2;
-  if (type === ipv4 && captured >= 42) {
-    if (byteAt(bytes, ip) !== 0x45 || (uint16(bytes, ip + 6) & 0x3fff) !== 0) return false;
-    return isPlainTransport(bytes, byteAt(bytes, ip + 9), ip + 20);
+/**
+ * Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten. `behind`:
+ * its EtherType.
+ */
+function isPlain(etherType: number, bytes: Buffer, behind: number, captured: number): boolean {
+  if (etherType === ipv4 && captured >= 42) {
+    if (byteAt(bytes, behind) !== 0x45 || (uint16(bytes, behind + 6) & 0x3fff) !== 0) return false;
+    return isPlainTransport(bytes, byteAt(bytes, behind + 9), behind + 20);
   }
-  if (type !== ipv6 || captured < 62) return false;
-  return isPlainTransport(bytes, byteAt(bytes, ip + 6), ip + 40);
+  if (etherType !== ipv6 || captured < 62) return false;
+  return isPlainTransport(bytes, byteAt(bytes, behind + 6), behind + 40);
 }
 
 function isPlainTransport(bytes: Buffer, protocol: number, at: number): boolean {

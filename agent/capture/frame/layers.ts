@@ -1,5 +1,5 @@
 /**
- * Walks the layers of a bytes, in the order and on the conditions of Snort's codecs, laxer where it costs nothing, and
+ * Walks the layers of a frame, in the order and on the conditions of Snort's codecs, laxer where it costs nothing, and
  * gives every VLAN tag our id.
  *
  * Invariants: whatever the bytes are, nothing throws; nothing is allocated.
@@ -23,22 +23,10 @@ import { END, goOn, WITHIN, type Walk } from './walk.ts';
 
 // This module's own: imported numbers are looked up again for each layer.
 const { hopOptions, ipInIp, tcp, udp, ipv6InIp, routing, fragment, gre, authentication } = Protocol;
-const { destinationOptions, mobility, mplsInIp } = Protocol;
-const { teredo, gtp, ethernet, llc, vxlan, geneve } = Protocol;
-const {
-  ipv4,
-  erspan3,
-  bridge,
-  vlan: customerVlan,
-  ipv6,
-  ppp,
-  mpls,
-  mplsMulticast,
-  pppoe,
-  providerVlan,
-  erspan2,
-} = Protocol;
-const { macInMac, fabricPath, ciscoMetadata, vnTag, nsh, oldVlan1, oldVlan2, oldVlan3 } = Protocol;
+const { destinationOptions, mobility, mplsInIp, none, teredo, gtp, ethernet, llc, vxlan, geneve } = Protocol;
+const { ipv4, erspan3, bridge, vlan: customerVlan, ipv6, ppp, mpls, mplsMulticast, pppoe } = Protocol;
+const { providerVlan, erspan2, macInMac, fabricPath, ciscoMetadata, vnTag, nsh } = Protocol;
+const { oldVlan1, oldVlan2, oldVlan3 } = Protocol;
 
 /** The most layers that Snort's `network.layers` can be set to. */
 const MAX_LAYERS = 255;
@@ -65,7 +53,7 @@ export function rewriteTags(bytes: Buffer, limit: number, protocol: number, offs
 
 /** @returns where the next layer begins, or END; likewise below. */
 function passLayer(walk: Walk, bytes: Buffer, offset: number): number {
-  if (walk.protocol < Protocol.none) return passInIp(walk, bytes, offset);
+  if (walk.protocol < none) return passInIp(walk, bytes, offset);
   return walk.protocol < MIN_ETHERTYPE ? passUnnumbered(walk, bytes, offset) : passEtherType(walk, bytes, offset);
 }
 
