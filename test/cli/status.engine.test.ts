@@ -207,7 +207,7 @@ describeLive((engine) => {
       // eslint-disable-next-line no-control-regex
       const lines = page.replaceAll(/\u001B\[[0-9;?]*[a-zA-Z]/g, '').split(/\r*\n/);
       expect(lines).toHaveLength(12);
-      expect(Math.max(...lines.map((line) => line.length))).toBe(60);
+      expect(Math.max(...lines.map((line) => line.length))).toBeLessThanOrEqual(60);
       expect(lines.at(-1)).toMatch(/^… and \d+ more$/);
     }
   });
