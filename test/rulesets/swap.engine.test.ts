@@ -251,11 +251,9 @@ describeLive((engine) => {
     );
     expect([...seen].toSorted()).toEqual(['dpi.default/blue blue two', 'dpi.default/red red one']);
     // Snort itself has different rules for them; Suricata has those of both, once.
-    const { unattributed, unasked } = agent.log.at(-1)?.['alerts'] as Record<string, number>;
-    expect({ unattributed, hasUnasked: Number(unasked) > 0 }).toEqual({
-      unattributed: 0,
-      hasUnasked: engine === 'suricata',
-    });
+    const counts = agent.log.at(-1)?.['alerts'] as Record<string, number> | undefined;
+    expect(counts?.['unattributed']).toBe(0);
+    expect(Number(counts?.['unasked']) > 0).toBe(engine === 'suricata');
     expect(agent.log.filter(({ msg }) => msg === 'engine reads packets')).toHaveLength(1);
   });
 
