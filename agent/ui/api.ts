@@ -53,6 +53,10 @@ export interface AlertRow {
   node: string;
 }
 
+/** Newest first; or the most severe first, and of those the newest. */
+export const ORDERS = ['time', 'severity'] as const;
+export type Order = (typeof ORDERS)[number];
+
 export interface Page {
   rows: AlertRow[];
   /** For the parameter `after`; absent on the last page. */
@@ -148,6 +152,8 @@ export interface Coverage {
     problems: string[];
     engine?: string;
     pods?: number;
+    /** Names of the first of them. */
+    podNames?: string[];
     rules?: number;
     version?: string;
     /** Pods of whose traffic a part is encrypted bulk, that nobody can inspect; those with the most of it. */
@@ -171,15 +177,36 @@ export interface DryRun {
   pods: { name: string; node: string; selected: boolean; inspected: boolean; why?: string }[];
 }
 
-/** A selector that can't be read. */
-export interface SelectorRefusal extends Refusal {
+/** A selector, or a query, that can't be read. */
+export interface PlacedRefusal extends Refusal {
   /** From 0. */
   position: number;
 }
 
-/** The live stream's messages. */
+/**
+ * The live stream's messages `alerts`. `ready`, without data, comes before them, and after each new connection: the
+ * list may miss what came before it.
+ */
 export interface LiveMessage {
   rows: AlertRow[];
   /** There were more than the server sends at once: load the list again. */
   more: boolean;
+}
+
+/** The live stream's messages `marks`: what somebody made of alerts. */
+export interface MarkMessage {
+  ids: string[];
+  state: State;
+  by: string;
+  /** RFC 3339. */
+  at: string;
+}
+
+/** What was marked. */
+export interface MarkAnswer {
+  marked: number;
+  /** More match than are marked at once: the same request marks the next ones. */
+  more: boolean;
+  /** As they were before, to undo it. */
+  before: { state: State; ids: string[] }[];
 }

@@ -19,6 +19,7 @@ const MAX_ERRORS = 20;
 const MAX_TEXT = 4096;
 /** Pods of a node that are listed. */
 const MAX_ENCRYPTED = 10;
+const MAX_PODS = 200;
 
 type Node = Coverage['nodes'][number];
 type Resource = Coverage['resources'][number];
@@ -73,6 +74,10 @@ async function askAgent(address: Address): Promise<Node> {
       problems: problems.map(String),
       engine: `${engine.name} ${engine.version}`,
       pods: endpoints.length,
+      podNames: endpoints
+        .map(({ id }) => id)
+        .sort()
+        .slice(0, MAX_PODS),
       rules: rules.loaded,
       version: agent.version,
       encrypted: mostEncrypted(endpoints),

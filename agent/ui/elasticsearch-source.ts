@@ -1,6 +1,6 @@
 /**
  * The alerts in Elasticsearch, of all nodes. Each question is one request, or two, whose cost does not grow with the
- * answer: at most 50 documents, without their payload and rule; counts by aggregations; none counts hits. New alerts
+ * answer: at most 200 documents, without their payload and rule; counts by aggregations; none counts hits. New alerts
  * are looked for every 2 s while somebody looks on: those of the last 15 minutes by their time; what is delivered later
  * shows when the list is loaded again.
  *
@@ -8,7 +8,7 @@
  */
 import { openAlertIndex, type AlertIndexOptions } from './elasticsearch/alert-index.ts';
 import { groupAlerts } from './elasticsearch/groups.ts';
-import { listAlerts } from './elasticsearch/list.ts';
+import { listAlerts, matchingAlerts } from './elasticsearch/list.ts';
 import { watchAlerts } from './elasticsearch/live.ts';
 import { markAlerts } from './elasticsearch/marks.ts';
 import { getAlerts } from './elasticsearch/rows.ts';
@@ -25,7 +25,8 @@ export function openElasticsearchSource(options: AlertIndexOptions): AlertSource
       index: index.alias,
       idField: index.field.id,
     },
-    list: (query, scope, after, signal) => listAlerts(index, query, scope, after, signal),
+    list: (query, scope, page, signal) => listAlerts(index, query, scope, page, signal),
+    matching: (query, scope, limit, signal) => matchingAlerts(index, query, scope, limit, signal),
     summary: (query, scope, signal) => summarize(index, query, scope, signal),
     groups: (by, query, scope, signal) => groupAlerts(index, by, query, scope, signal),
     get: (ids, signal) => getAlerts(index, ids, signal),

@@ -1,6 +1,7 @@
 /** What the fields of an alert are called in Elasticsearch, in each schema. */
 import { fromEcs } from '../events/ecs.ts';
 import type { Schema } from '../ship/elasticsearch/template.ts';
+import type { NumberField, TextField } from './language/condition.ts';
 import { fields, type Fields } from './row.ts';
 
 interface PodFields {
@@ -14,6 +15,24 @@ export interface MarkFields {
   acknowledged: boolean;
   handled_by: string;
   handled_at: string;
+}
+
+/** Where a text of an alert is. */
+export interface TextNames {
+  /** Keywords; in one of them. */
+  names: readonly string[];
+  /** What stands before it. */
+  before?: string;
+  /** What may stand behind it, with wildcards. */
+  endings?: readonly string[];
+  /** What is there for no text. */
+  none?: string;
+}
+
+interface NumberName {
+  name: string;
+  /** What it is where it is not there. */
+  missing?: number;
 }
 
 export interface FieldNames {
@@ -34,8 +53,8 @@ export interface FieldNames {
   destinationPod: PodFields;
   dismissed: string;
   acknowledged: string;
-  /** Keywords that the text filter looks into. */
-  texts: readonly string[];
+  texts: Record<TextField, TextNames>;
+  numbers: Record<Exclude<NumberField, 'time'>, NumberName>;
   /** The event that a document holds. */
   document(source: unknown): unknown;
   markOf(source: unknown): Fields;
@@ -60,20 +79,31 @@ export const FIELDS: Record<Schema, FieldNames> = {
     destinationPod: { namespace: 'dest_namespace', name: 'dest_name' },
     dismissed: 'dismissed',
     acknowledged: 'record.acknowledged',
-    texts: [
-      'record.message.keyword',
-      'record.snort_signature_id',
-      'record.classification',
-      'record.cves',
-      'mitre_tactic',
-      'mitre_ids',
-      'origin',
-      'host',
-      'source_name',
-      'source_namespace',
-      'dest_name',
-      'dest_namespace',
-    ],
+    texts: {
+      message: { names: ['record.message.keyword'] },
+      gid: { names: ['record.generator_id'] },
+      sid: { names: ['record.snort_signature_id'] },
+      rev: { names: ['record.snort_signature_revision'] },
+      class: { names: ['record.classification'] },
+      tactic: { names: ['mitre_tactic'], none: 'n/a' },
+      technique: { names: ['mitre_ids'], endings: ['', '.*'] },
+      cve: { names: ['record.cves'] },
+      resource: { names: ['origin'], before: 'dpi.' },
+      namespace: { names: ['origin'], before: 'dpi.', endings: ['/*'] },
+      protocol: { names: ['record.protocol'] },
+      service: { names: ['record.service'] },
+      node: { names: ['host'] },
+      'source.name': { names: ['source_name'], none: '-' },
+      'source.namespace': { names: ['source_namespace'], none: '-' },
+      'destination.name': { names: ['dest_name'], none: '-' },
+      'destination.namespace': { names: ['dest_namespace'], none: '-' },
+    },
+    numbers: {
+      severity: { name: 'severity' },
+      'source.port': { name: 'source_port' },
+      'destination.port': { name: 'dest_port' },
+      count: { name: 'record.count', missing: 1 },
+    },
     document: (source) => source,
     markOf(source) {
       const { acknowledged, handled_by, handled_at } = fields(fields(source)['record']);
@@ -96,21 +126,31 @@ export const FIELDS: Record<Schema, FieldNames> = {
     destinationPod: { namespace: 'dpi_agent.destination.namespace', name: 'dpi_agent.destination.name' },
     dismissed: 'dpi_agent.dismissed',
     acknowledged: 'dpi_agent.acknowledged',
-    texts: [
-      'rule.name',
-      'rule.id',
-      'rule.category',
-      'vulnerability.id',
-      'threat.tactic.id',
-      'threat.technique.id',
-      'threat.technique.subtechnique.id',
-      'dpi_agent.origin',
-      'observer.name',
-      'dpi_agent.source.name',
-      'dpi_agent.source.namespace',
-      'dpi_agent.destination.name',
-      'dpi_agent.destination.namespace',
-    ],
+    texts: {
+      message: { names: ['rule.name'] },
+      gid: { names: ['dpi_agent.generator_id'] },
+      sid: { names: ['rule.id'] },
+      rev: { names: ['rule.version'] },
+      class: { names: ['rule.category'] },
+      tactic: { names: ['threat.tactic.id'] },
+      technique: { names: ['threat.technique.id', 'threat.technique.subtechnique.id'] },
+      cve: { names: ['vulnerability.id'] },
+      resource: { names: ['dpi_agent.origin'], before: 'dpi.' },
+      namespace: { names: ['dpi_agent.origin'], before: 'dpi.', endings: ['/*'] },
+      protocol: { names: ['network.transport'] },
+      service: { names: ['network.protocol'] },
+      node: { names: ['observer.name'] },
+      'source.name': { names: ['dpi_agent.source.name'], none: '-' },
+      'source.namespace': { names: ['dpi_agent.source.namespace'], none: '-' },
+      'destination.name': { names: ['dpi_agent.destination.name'], none: '-' },
+      'destination.namespace': { names: ['dpi_agent.destination.namespace'], none: '-' },
+    },
+    numbers: {
+      severity: { name: 'event.severity' },
+      'source.port': { name: 'source.port' },
+      'destination.port': { name: 'destination.port' },
+      count: { name: 'dpi_agent.count' },
+    },
     document: fromEcs,
     markOf: (source) => fields(fields(source)['dpi_agent']),
     mark: (mark) => ({ dpi_agent: mark }),

@@ -12,7 +12,7 @@ import { LEVELS, type AlertRow, type Group, type Page, type State as MarkState }
 import { openMarks, type Marks } from './marks.ts';
 import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
 import { podsOf, rowOf } from './row.ts';
-import { GROUPS, PAGE_ROWS, SourceError, type AlertSource } from './source.ts';
+import { GROUPS, SourceError, type AlertListener, type AlertSource, type Marked, type PageRequest } from './source.ts';
 import { summarize } from './summarize.ts';
 
 const LIMIT = 100_000;
@@ -44,7 +44,7 @@ interface State {
   readonly marks: Marks;
   readonly share: (text: string) => string;
   readonly stopping: AbortController;
-  readonly listeners: Set<(rows: AlertRow[], more: boolean) => void>;
+  readonly listeners: Set<AlertListener>;
   /** By time, oldest first. */
   entries: Entry[];
   readonly byId: Map<string, Entry>;
@@ -81,13 +81,15 @@ function sourceOf(state: State, following: Promise<void>, now: () => number): Al
   const { directory, limit, listeners } = state;
   return {
     about: { kind: 'journal', directory, limit },
-    list: async (query, scope, after) => pageOf(entriesOf(state), query, scope, after),
+    list: async (query, scope, page) => pageOf(entriesOf(state), query, scope, page),
+    matching: async (query, scope, most) => newestOf(entriesOf(state), query, scope, most),
     summary: async (query, scope) => summarize(entriesOf(state), query, scope, now()),
     groups: async (by, query, scope) => groupsOf(entriesOf(state), by, query, scope),
     get: (ids) => find(state, ids),
     mark: (ids, mark, by, at) => setMarks(state, ids, mark, by, at),
     subscribe(listener) {
       listeners.add(listener);
+      listener.ready();
       return () => void listeners.delete(listener);
     },
     async close() {
@@ -171,24 +173,50 @@ function announceGathered(state: State): void {
   state.gathered = [];
   state.left = 0;
   state.timer = undefined;
-  for (const listener of listeners) listener(gathered, left > 0);
+  for (const listener of listeners) listener.rows(gathered, left > 0);
 }
 
-function pageOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, after: string | undefined): Page {
+function pageOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, { after, size, order }: PageRequest): Page {
+  const compare = order === 'time' ? byAge : bySeverity;
+  const last = after === undefined ? undefined : keyOf(after);
   const rows: AlertRow[] = [];
-  const [timestamp = '', id = ''] = after?.split(',') ?? [];
+  for (const { row } of newestFirst(entries, query, scope)) {
+    if (last !== undefined && compare(row, last) >= 0) continue;
+    rows.push(row);
+    // By severity, the oldest may be the first.
+    if (order === 'time' && rows.length > size) break;
+  }
+  if (order === 'severity') rows.sort((a, b) => bySeverity(b, a));
+  const shown = rows.slice(0, size);
+  const end = shown.at(-1);
+  return { rows: shown, ...(rows.length <= size || end === undefined ? {} : { next: placeOf(end, order) }) };
+}
+
+function newestOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, limit: number): Marked[] {
+  const found: Marked[] = [];
+  for (const { row } of newestFirst(entries, query, scope)) {
+    if (found.length === limit) break;
+    found.push({ id: row.id, namespace: row.namespace, state: row.state });
+  }
+  return found;
+}
+
+function* newestFirst(entries: readonly Entry[], query: AlertQuery, scope: Scope): Generator<Entry> {
   for (let index = entries.length - 1; index >= 0; index -= 1) {
     const entry = entries[index];
     if (entry === undefined || !inScope(scope, entry.row.namespace)) continue;
-    if (after !== undefined && compare(entry.row, { timestamp, id }) >= 0) continue;
-    if (!matches(query, entry.row, entry.time)) continue;
-    if (rows.length === PAGE_ROWS) {
-      const last = rows[PAGE_ROWS - 1];
-      return { rows, ...(last === undefined ? {} : { next: `${last.timestamp},${last.id}` }) };
-    }
-    rows.push(entry.row);
+    if (matches(query, entry.row, entry.time)) yield entry;
   }
-  return { rows };
+}
+
+/** Where in the order a row is, as `next` says it. */
+function placeOf({ severity, timestamp, id }: Key, order: PageRequest['order']): string {
+  return `${order === 'time' ? '' : `${severity}~`}${timestamp},${id}`;
+}
+
+function keyOf(place: string): Key {
+  const [, severity = '0', timestamp = '', id = ''] = /^(?:(\d+)~)?([^,]*),([^,]*)/.exec(place) ?? [];
+  return { severity: Number(severity), timestamp, id };
 }
 
 function groupsOf(entries: readonly Entry[], by: 'pod' | 'signature', query: AlertQuery, scope: Scope): Group[] {
@@ -240,13 +268,17 @@ async function setMarks(
 }
 
 function byTime(a: Entry, b: Entry): number {
-  return compare(a.row, b.row);
+  return byAge(a.row, b.row);
 }
 
-type Key = Pick<AlertRow, 'timestamp' | 'id'>;
+type Key = Pick<AlertRow, 'severity' | 'timestamp' | 'id'>;
+
+function bySeverity(a: Key, b: Key): number {
+  return a.severity - b.severity || byAge(a, b);
+}
 
 /** Times of one form, in UTC, are in the order of their texts. */
-function compare(a: Key, b: Key): number {
+function byAge(a: Key, b: Key): number {
   if (a.timestamp !== b.timestamp) return a.timestamp < b.timestamp ? -1 : 1;
   return a.id === b.id ? 0 : a.id < b.id ? -1 : 1;
 }

@@ -2,10 +2,10 @@
 import type { FastifyReply } from 'fastify';
 import { HEADERS } from './answers.ts';
 import type { User } from './access.ts';
-import type { AlertRow, LiveMessage } from './api.ts';
+import type { AlertRow, LiveMessage, MarkMessage } from './api.ts';
 import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
 import { Refused } from './refused.ts';
-import type { AlertSource } from './source.ts';
+import type { AlertSource, Marked } from './source.ts';
 
 const MAX_STREAMS = 200;
 const HEARTBEAT_MILLIS = 15_000;
@@ -17,6 +17,8 @@ type Stream = FastifyReply['raw'];
 export interface Live {
   /** @throws Refused where too many pages follow already. */
   follow(reply: FastifyReply, follower: Follower): void;
+  /** Tells who may see them what was made of alerts. */
+  tell(marked: readonly Marked[], mark: Omit<MarkMessage, 'ids'>): void;
 }
 
 export interface Follower {
@@ -29,20 +31,29 @@ export interface Follower {
 }
 
 export function createLive(source: Pick<AlertSource, 'subscribe'>): Live {
-  const streams = new Set<Stream>();
+  const streams = new Map<Stream, Follower>();
   return {
     follow(reply, follower) {
       if (streams.size >= MAX_STREAMS) throw new Refused(503, 'too many pages follow the alerts: this one does not');
       const stream = reply.hijack().raw;
-      streams.add(stream);
+      streams.set(stream, follower);
       begin(stream);
-      const end = source.subscribe((rows, more) => writeAlerts(stream, follower, rows, more));
+      const end = source.subscribe({
+        rows: (rows, more) => writeAlerts(stream, follower, rows, more),
+        ready: () => writeEvent(stream, 'ready', {}),
+      });
       const heartbeat = setInterval(() => beat(stream, follower), HEARTBEAT_MILLIS);
       stream.once('close', () => {
         streams.delete(stream);
         clearInterval(heartbeat);
         end();
       });
+    },
+    tell(marked, mark) {
+      for (const [stream, { scope }] of streams) {
+        const ids = marked.flatMap(({ id, namespace }) => (inScope(scope, namespace) ? [id] : []));
+        if (ids.length > 0) writeEvent(stream, 'marks', { ids, ...mark } satisfies MarkMessage);
+      }
     },
   };
 }
@@ -62,7 +73,11 @@ function writeAlerts(stream: Stream, { query, scope }: Follower, rows: AlertRow[
   const selected = rows.filter((row) => inScope(scope, row.namespace) && matches(query, row));
   if (selected.length === 0 && !more) return;
   const message: LiveMessage = { rows: selected, more };
-  write(stream, `event: alerts\ndata: ${JSON.stringify(message)}\n\n`);
+  writeEvent(stream, 'alerts', message);
+}
+
+function writeEvent(stream: Stream, name: string, data: object): void {
+  write(stream, `event: ${name}\ndata: ${JSON.stringify(data)}\n\n`);
 }
 
 /** Says that it is still there, and looks up what its user may see by now. */

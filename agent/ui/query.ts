@@ -10,6 +10,9 @@ import {
   type Range,
   type State,
 } from './api.ts';
+import { accepting, type Accept } from './language/accept.ts';
+import { asksForState, type Condition } from './language/condition.ts';
+import { LanguageError, parseLanguage } from './language/parse.ts';
 import { podsOf } from './row.ts';
 
 /** Namespaces whose alerts may be seen. */
@@ -29,14 +32,21 @@ export interface AlertQuery {
   /** Empty text: rules that name none. */
   tactic: readonly string[];
   state: readonly State[];
-  /** Each has to be somewhere in the alert; lower case. */
-  words: readonly string[];
+  /** What the query in words selects, and the same to be tried on rows. */
+  where: Condition;
+  accepts: Accept;
 }
 
-export class QueryError extends Error {}
+export class QueryError extends Error {
+  /** In the query in words; UTF-16 units, from 0. */
+  readonly position: number | undefined;
+  constructor(message: string, position?: number) {
+    super(message);
+    this.position = position;
+  }
+}
 
 const MAX_VALUES = 50;
-const MAX_WORDS = 8;
 const RANGE_MILLIS: Record<Exclude<Range, 'all'>, number> = {
   '15m': 15 * 60_000,
   '1h': 3_600_000,
@@ -61,8 +71,8 @@ export function parseQuery(parameters: Readonly<Record<string, unknown>>, now: n
     FacetName,
     string[]
   >;
-  const q = single('q', parameters['q']) ?? '';
-  if (q.length > 200) throw new QueryError('q: at most 200 characters');
+  const where = whereOf(single('q', parameters['q']) ?? '');
+  const states = STATES.filter((state) => values.state.includes(state));
   return {
     ...times(parameters, now),
     namespace: values.namespace,
@@ -70,13 +80,20 @@ export function parseQuery(parameters: Readonly<Record<string, unknown>>, now: n
     signature: values.signature,
     level: LEVELS.filter((level) => values.level.includes(level)),
     tactic: values.tactic.map((tactic) => (tactic === 'none' ? '' : tactic)),
-    state: STATES.filter((state) => values.state.includes(state)),
-    words: q
-      .toLowerCase()
-      .split(/\s+/)
-      .filter((word) => word !== '')
-      .slice(0, MAX_WORDS),
+    // Who asks for dismissed ones in words means them.
+    state: states.length === 0 && asksForState(where) ? STATES : states,
+    where,
+    accepts: accepting(where),
   };
+}
+
+function whereOf(q: string): Condition {
+  try {
+    return parseLanguage(q);
+  } catch (error) {
+    if (error instanceof LanguageError) throw new QueryError(`q: ${error.message}`, error.position);
+    throw error;
+  }
 }
 
 function valuesOf(name: FacetName, values: unknown): string[] {
@@ -90,8 +107,8 @@ function valuesOf(name: FacetName, values: unknown): string[] {
 }
 
 function times(parameters: Readonly<Record<string, unknown>>, now: number): Pick<AlertQuery, 'from' | 'to'> {
-  const from = timeOf('from', parameters['from']);
-  const to = timeOf('to', parameters['to']);
+  const from = parseTime('from', parameters['from']);
+  const to = parseTime('to', parameters['to']);
   if (from !== undefined || to !== undefined) {
     if (from !== undefined && to !== undefined && from >= to) throw new QueryError('to: expected a time after from');
     return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
@@ -105,7 +122,8 @@ function isRange(text: string): text is Range {
   return (RANGES as readonly string[]).includes(text);
 }
 
-function timeOf(name: string, value: unknown): number | undefined {
+/** @returns Milliseconds since the epoch. @throws QueryError */
+export function parseTime(name: string, value: unknown): number | undefined {
   const text = single(name, value);
   if (text === undefined) return undefined;
   const millis = Date.parse(text);
@@ -144,30 +162,11 @@ export function failing(
   if (query.signature.length > 0 && !query.signature.includes(`${row.gid}:${row.sid}`)) failed.push('signature');
   if (query.tactic.length > 0 && !query.tactic.includes(row.tactic ?? '')) failed.push('tactic');
   if (query.pod.length > 0 && !podsOf(row).some((pod) => query.pod.includes(pod))) failed.push('pod');
-  return hasWords(query.words, row) ? failed : undefined;
+  return query.accepts(row, time) ? failed : undefined;
 }
 
 export function matches(query: AlertQuery, row: AlertRow, time?: number): boolean {
   return failing(query, row, time)?.length === 0;
-}
-
-function hasWords(words: readonly string[], row: AlertRow): boolean {
-  if (words.length === 0) return true;
-  const { source, destination } = row;
-  const haystack = [
-    row.message,
-    row.sid,
-    row.classification ?? '',
-    row.tactic ?? '',
-    row.resource,
-    row.node,
-    ...row.techniques,
-    ...row.cves,
-    ...[source, destination].flatMap(({ ip, name = '', namespace = '' }) => [ip, name, namespace]),
-  ]
-    .join('\n')
-    .toLowerCase();
-  return words.every((word) => haystack.includes(word));
 }
 
 const SECOND = 1000;

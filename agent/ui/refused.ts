@@ -18,7 +18,10 @@ export class Refused extends Error {
 /** What became of any error: status, words, and what else the answer says. */
 export function refusalOf(error: unknown): [number, string, object] {
   if (error instanceof Refused) return [error.status, error.message, error.more];
-  if (error instanceof QueryError) return [400, error.message, {}];
+  if (error instanceof QueryError) {
+    const { message, position } = error;
+    return [400, message, position === undefined ? {} : { position }];
+  }
   if (error instanceof SourceError) return [502, error.message, {}];
   if (error instanceof BusyError) return [503, error.message, {}];
   const problem = accessProblem(error);

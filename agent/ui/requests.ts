@@ -2,15 +2,18 @@
 import type { FastifyRequest } from 'fastify';
 import { isIP } from 'node:net';
 import type { Credentials } from './access.ts';
-import { STATES, type State } from './api.ts';
-import { QueryError, single } from './query.ts';
+import { ORDERS, STATES, type State } from './api.ts';
+import { parseQuery, parseTime, QueryError, single, type AlertQuery } from './query.ts';
 import { Refused } from './refused.ts';
+import { MAX_PAGE_ROWS, PAGE_ROWS, type PageRequest } from './source.ts';
 
 export const MAX_TOKEN = 16_384;
-const MAX_MARKED = 500;
+/** As many ids as a request has room for. */
+export const MAX_MARKED = 5000;
+const MAX_QUERY_STRING = 16_384;
 const ID = /^[A-Za-z0-9_-]{1,128}$/;
-/** A time, and ids of alerts of that time. */
-const AFTER = /^[-0-9TZ:.+]{1,64}(,[A-Za-z0-9_-]{1,128}){1,200}$/;
+/** A severity where that is the order, a time, and ids of alerts of that place. */
+const AFTER = /^(?:\d{1,3}~)?[-0-9TZ:.+]{1,64}(,[A-Za-z0-9_-]{1,128}){1,200}$/;
 
 /** @throws Refused when another site sent it, or a form. */
 export function checkOwn(request: FastifyRequest): void {
@@ -36,11 +39,18 @@ export function parameters(request: FastifyRequest): Readonly<Record<string, unk
 }
 
 /** @throws QueryError */
-export function afterOf(request: FastifyRequest): string | undefined {
-  const after = single('after', parameters(request)['after']);
+export function pageOf(request: FastifyRequest): PageRequest {
+  const asked = parameters(request);
+  const after = single('after', asked['after']);
   if (after !== undefined && !AFTER.test(after))
     throw new QueryError('after: expected what the page before gave as next');
-  return after;
+  const size = single('size', asked['size']) ?? String(PAGE_ROWS);
+  if (!/^[1-9]\d{0,2}$/.test(size) || Number(size) > MAX_PAGE_ROWS)
+    throw new QueryError(`size: expected a number from 1 to ${MAX_PAGE_ROWS}`);
+  const sort = single('sort', asked['sort']) ?? 'time';
+  const order = ORDERS.find((name) => name === sort);
+  if (order === undefined) throw new QueryError(`sort: expected one of ${ORDERS.join(', ')}`);
+  return { ...(after === undefined ? {} : { after }), size: Number(size), order };
 }
 
 /** @throws QueryError */
@@ -62,13 +72,34 @@ export function credentialsOf(body: unknown): Credentials {
   throw new Refused(400, 'expected a token, or a user and a password');
 }
 
+/** Which alerts are marked: those with these ids, or those that a query selects. */
+export interface MarkRequest {
+  which: { ids: string[] } | { query: AlertQuery };
+  state: State;
+}
+
 /** @throws QueryError */
-export function marksOf(body: unknown): { ids: string[]; state: State } {
-  const { ids, state } = (body ?? {}) as Record<string, unknown>;
+export function marksOf(body: unknown): MarkRequest {
+  const { ids, query, until, state } = (body ?? {}) as Record<string, unknown>;
   const wanted = STATES.find((name) => name === state);
   if (wanted === undefined) throw new QueryError(`state: expected one of ${STATES.join(', ')}`);
+  if (query !== undefined) return { which: { query: selectedBy(query, until) }, state: wanted };
   const valid = (id: unknown): id is string => typeof id === 'string' && isId(id);
   if (!Array.isArray(ids) || ids.length === 0 || ids.length > MAX_MARKED || !ids.every(valid))
     throw new QueryError(`ids: expected 1 to ${MAX_MARKED} ids of alerts`);
-  return { ids: [...new Set(ids)], state: wanted };
+  return { which: { ids: [...new Set(ids)] }, state: wanted };
+}
+
+/** @param until Inclusive: what came later was not seen by who asks. */
+function selectedBy(query: unknown, until: unknown): AlertQuery {
+  if (typeof query !== 'string' || query.length > MAX_QUERY_STRING)
+    throw new QueryError('query: expected the parameters of a list, as in its address');
+  const named: Record<string, string | string[]> = {};
+  for (const [name, value] of new URLSearchParams(query)) {
+    const known = named[name];
+    named[name] = known === undefined ? value : [known, value].flat();
+  }
+  const selected = parseQuery(named, Date.now());
+  const last = parseTime('until', until);
+  return last === undefined ? selected : { ...selected, to: Math.min(selected.to ?? Infinity, last + 1) };
 }

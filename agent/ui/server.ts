@@ -9,13 +9,25 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import type { Access, User } from './access.ts';
 import { HEADERS, sendFile, signalOf } from './answers.ts';
-import type { AlertDetail, Coverage, DryRun, RuleText, Session, SignInNeeded } from './api.ts';
+import type { AlertDetail, Coverage, DryRun, MarkAnswer, RuleText, Session, SignInNeeded, State } from './api.ts';
+import { EXPORTS, exported, formatOf } from './export.ts';
 import type { PageFile } from './files.ts';
 import { createLive, type Live } from './live.ts';
 import { inScope, parseQuery, single, type AlertQuery, type Scope } from './query.ts';
 import { refusalOf, Refused } from './refused.ts';
-import { afterOf, checkLoopback, checkOwn, credentialsOf, groupingOf, isId, marksOf, parameters } from './requests.ts';
-import type { AlertSource } from './source.ts';
+import {
+  checkLoopback,
+  checkOwn,
+  credentialsOf,
+  groupingOf,
+  isId,
+  marksOf,
+  MAX_MARKED,
+  pageOf,
+  parameters,
+  type MarkRequest,
+} from './requests.ts';
+import type { AlertSource, Marked } from './source.ts';
 import { createVisitors, type Visitors } from './visitors.ts';
 
 const BODY_BYTES = 256 << 10;
@@ -131,7 +143,7 @@ function addAlerts(app: FastifyInstance, site: Site): void {
   const { source } = site;
   app.get('/api/alerts', async (request, reply) => {
     const { query, scope } = await asked(site, request);
-    return source.list(query, scope, afterOf(request), signalOf(reply));
+    return source.list(query, scope, pageOf(request), signalOf(reply));
   });
   app.get('/api/summary', async (request, reply) => {
     const { query, scope } = await asked(site, request);
@@ -141,6 +153,7 @@ function addAlerts(app: FastifyInstance, site: Site): void {
     const { query, scope } = await asked(site, request);
     return source.groups(groupingOf(request), query, scope, signalOf(reply));
   });
+  app.get('/api/export', (request, reply) => sendExport(site, request, reply));
   app.get('/api/alerts/:id', (request, reply) => detailOf(site, request, reply));
   app.post('/api/marks', (request, reply) => mark(site, request, reply));
   app.get('/api/live', (request, reply) => follow(site, request, reply));
@@ -166,20 +179,56 @@ async function detailOf(site: Site, request: FastifyRequest, reply: FastifyReply
   return { row, event, ...(rule === undefined ? {} : { rule }) };
 }
 
-async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<{ marked: number }> {
-  const { source, log } = site;
+async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<MarkAnswer> {
+  const { source, live, log } = site;
   const user = await site.visitors.signedIn(request);
-  const { ids, state } = marksOf(request.body);
-  const scope = await user.readable();
-  const rows = (await source.get(ids, signalOf(reply))).map(({ row }) => row);
-  const visible = rows.filter(({ namespace }) => inScope(scope, namespace));
-  if (visible.length < new Set(ids).size)
+  const { which, state } = marksOf(request.body);
+  const { alerts, more } = await wanted(site, which, await user.readable(), signalOf(reply));
+  for (const namespace of new Set(alerts.map((alert) => alert.namespace))) await checkMayMark(user, namespace);
+  const at = new Date();
+  const ids = alerts.map(({ id }) => id);
+  if (ids.length > 0) await source.mark(ids, state, user.name, at);
+  live.tell(alerts, { state, by: user.name, at: at.toISOString() });
+  log.info({ user: user.name, state, alerts: ids.length }, 'marked');
+  return { marked: ids.length, more, before: byState(alerts) };
+}
+
+/** @throws Refused where one of the alerts is not there, or may not be seen. */
+async function wanted(
+  { source }: Site,
+  which: MarkRequest['which'],
+  scope: Scope,
+  signal: AbortSignal,
+): Promise<{ alerts: Marked[]; more: boolean }> {
+  if ('query' in which) {
+    const found = await source.matching(which.query, scope, MAX_MARKED + 1, signal);
+    return { alerts: found.slice(0, MAX_MARKED), more: found.length > MAX_MARKED };
+  }
+  const rows = (await source.get(which.ids, signal)).map(({ row }) => row);
+  const alerts = rows.filter(({ namespace }) => inScope(scope, namespace));
+  if (alerts.length < which.ids.length)
     throw new Refused(404, 'some of these alerts are not there, or you may not see them: nothing was changed');
-  for (const namespace of new Set(visible.map((row) => row.namespace))) await checkMayMark(user, namespace);
-  const visibleIds = visible.map(({ id }) => id);
-  await source.mark(visibleIds, state, user.name, new Date());
-  log.info({ user: user.name, state, alerts: visibleIds.length }, 'marked');
-  return { marked: visibleIds.length };
+  return { alerts, more: false };
+}
+
+function byState(alerts: readonly Marked[]): MarkAnswer['before'] {
+  const ids = new Map<State, string[]>();
+  for (const { id, state } of alerts) {
+    const of = ids.get(state);
+    if (of === undefined) ids.set(state, [id]);
+    else of.push(id);
+  }
+  return [...ids].map(([state, of]) => ({ state, ids: of }));
+}
+
+async function sendExport(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> {
+  const { query, scope } = await asked(site, request);
+  const format = formatOf(parameters(request)['as']);
+  const { order } = pageOf(request);
+  const { type, ending } = EXPORTS[format];
+  const name = `alerts-${new Date().toISOString().slice(0, 19).replaceAll(':', '')}Z.${ending}`;
+  reply.type(type).header('content-disposition', `attachment; filename="${name}"`);
+  return reply.send(exported(site.source, format, { query, scope, order }, signalOf(reply)));
 }
 
 /** @throws Refused */

@@ -1,15 +1,36 @@
 /** Where the page's alerts are: the journal of this machine, or Elasticsearch. */
-import type { AlertRow, Group, Page, Session, State, Summary } from './api.ts';
+import type { AlertRow, Group, Order, Page, Session, State, Summary } from './api.ts';
 import type { AlertQuery, Scope } from './query.ts';
 
 export const PAGE_ROWS = 50;
+export const MAX_PAGE_ROWS = 200;
 export const GROUPS = 100;
 export const FACET_VALUES = 25;
 
+/** Which page of a list. */
+export interface PageRequest {
+  /** What the page before gave as `next`. */
+  after?: string;
+  /** 1 to MAX_PAGE_ROWS. */
+  size: number;
+  order: Order;
+}
+
+export interface AlertListener {
+  /** Those that are new. @param more There were more. */
+  rows(rows: AlertRow[], more: boolean): void;
+  /** Once: what becomes visible from now on comes; what has before, is found. */
+  ready(): void;
+}
+
+/** Of an alert, what it takes to mark it. */
+export type Marked = Pick<AlertRow, 'id' | 'namespace' | 'state'>;
+
 export interface AlertSource {
   about: Session['source'];
-  /** Newest first. @param after What the page before gave as `next`. */
-  list(query: AlertQuery, scope: Scope, after: string | undefined, signal: AbortSignal): Promise<Page>;
+  list(query: AlertQuery, scope: Scope, page: PageRequest, signal: AbortSignal): Promise<Page>;
+  /** The newest that match, at most so many. @param limit at most 10,000 */
+  matching(query: AlertQuery, scope: Scope, limit: number, signal: AbortSignal): Promise<Marked[]>;
   summary(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Summary>;
   /** The most frequent first. */
   groups(by: 'signature' | 'pod', query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Group[]>;
@@ -17,8 +38,8 @@ export interface AlertSource {
   get(ids: readonly string[], signal: AbortSignal): Promise<{ row: AlertRow; event: unknown }[]>;
   /** Stores what was made of alerts that `get` gave. */
   mark(ids: readonly string[], state: State, by: string, at: Date): Promise<void>;
-  /** Calls with alerts that are new. @returns what ends it. */
-  subscribe(listener: (rows: AlertRow[], more: boolean) => void): () => void;
+  /** @returns what ends it. */
+  subscribe(listener: AlertListener): () => void;
   close(): Promise<void>;
 }
 

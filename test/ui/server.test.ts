@@ -155,12 +155,49 @@ describe('without access control', () => {
     ['level=worst', 'level: expected one of'],
     ['tactic=T1', 'tactic: expected a MITRE'],
     ['state=gone', 'state: expected one of'],
-    [`q=${'x'.repeat(201)}`, 'q: at most 200'],
+    ['size=0', 'size: expected a number from 1 to 200'],
+    ['size=201', 'size: expected a number from 1 to 200'],
+    ['sort=name', 'sort: expected one of time, severity'],
     ['after=x', 'after: expected'],
     ['q=a&q=b', 'q: expected one value'],
   ])('refuses %s, and says why', async (parameters, why) => {
     const { status, json } = await ask(server(), `/api/alerts?${parameters}`);
     expect({ status, ...json() }).toEqual({ status: 400, error: expect.stringContaining(why) });
+  });
+
+  test('a query that can’t be read is refused with its place', async () => {
+    const { status, json } = await ask(server(), `/api/alerts?q=${encodeURIComponent('pods: shop/*')}`);
+    expect({ status, ...json() }).toMatchObject({
+      status: 400,
+      position: 0,
+      error: expect.stringContaining('did you mean pod?'),
+    });
+  });
+
+  const found = async (query: string): Promise<number> =>
+    Number((await ask(server(), `/api/summary?range=all&q=${encodeURIComponent(query)}`)).json()['total']);
+
+  test.each<[string, (event: (typeof events)[number]) => boolean]>([
+    ['1:21562', ({ record }) => record.snort_signature_id === '21562'],
+    ['payments/ledger-0', ({ source_name, dest_name }) => source_name === 'ledger-0' || dest_name === 'ledger-0'],
+    ['Command and Control', ({ mitre_tactic }) => mitre_tactic === 'TA0011'],
+    [
+      'ip: 10.65.0.0/24 and not pod: shop/cart-*',
+      (event) => {
+        const isCart = [event.source_name, event.dest_name].some((name) => name.startsWith('cart-'));
+        return !isCart && [event.source_ip, event.dest_ip].some((ip) => ip.startsWith('10.65.0.'));
+      },
+    ],
+  ])('%s finds what the page shows so', async (query, selects) => {
+    const wanted = events.filter(selects).length;
+    expect(wanted).toBeGreaterThan(0);
+    expect(await found(query)).toBe(wanted);
+  });
+
+  test('an end is found by its address and port', async () => {
+    const [event] = events;
+    expect(await found(`${event?.source_ip}:${event?.source_port}`)).toBeGreaterThan(0);
+    expect(await found(`${event?.source_ip}:1`)).toBe(0);
   });
 
   test('a detail is the document with its row', async () => {
@@ -175,7 +212,13 @@ describe('without access control', () => {
     const all = server();
     const id = events[1]?.record.event_id ?? '';
     const mark = (payload: object) => ask(all, '/api/marks', { method: 'POST', payload });
-    expect((await mark({ ids: [id], state: 'acknowledged' })).status).toBe(200);
+    const marked = await mark({ ids: [id], state: 'acknowledged' });
+    expect({ status: marked.status, ...marked.json() }).toEqual({
+      status: 200,
+      marked: 1,
+      more: false,
+      before: [{ state: 'open', ids: [id] }],
+    });
     const { json } = await ask(all, `/api/alerts/${id}`);
     expect(json()).toMatchObject({ row: { state: 'acknowledged', handledBy: 'local' } });
     expect((await mark({ ids: [id, 'missing'], state: 'dismissed' })).status).toBe(404);
@@ -183,6 +226,42 @@ describe('without access control', () => {
     expect((await mark({ ids: [id], state: 'gone' })).status).toBe(400);
     expect((await mark({ ids: ['<b>'], state: 'open' })).status).toBe(400);
     expect((await ask(all, `/api/alerts/${id}`)).json()).toMatchObject({ row: { state: 'acknowledged' } });
+  });
+
+  test('all that match are marked, but not what came later than was seen, and it can be undone', async () => {
+    const all = server();
+    const query = `range=all&q=${encodeURIComponent('signature: 1000104')}`;
+    const matching = events.filter(({ record }) => record.snort_signature_id === '1000104');
+    const until = matching.at(-2)?.record.timestamp;
+    const mark = async (payload: object) => (await ask(all, '/api/marks', { method: 'POST', payload })).json();
+    const answer = await mark({ query, until, state: 'dismissed' });
+    expect(answer).toMatchObject({ marked: matching.length - 1, more: false });
+    const total = async () => (await ask(all, `/api/summary?${query}`)).json()['total'];
+    expect(await total()).toBe(1);
+    for (const before of answer['before'] as object[]) await mark(before);
+    expect(await total()).toBe(matching.length);
+    for (const wrong of [{ query: 'level=worst' }, { query: 7 }, { query, until: 'soon' }])
+      expect((await ask(all, '/api/marks', { method: 'POST', payload: { ...wrong, state: 'open' } })).status).toBe(400);
+  });
+
+  test('a list can be taken away as a table, in which nothing is a formula, and as documents', async () => {
+    const formula = alertEvent(7000, Date.now() - 60_000, { record: { message: '=cmd|"/c calc"!A1, "quoted"\nline' } });
+    await journal.append(formula);
+    events.push(formula);
+    const all = server();
+    await poll(async () => (await found('calc')) === 1);
+    const table = await ask(all, '/api/export?as=csv&range=all&q=calc');
+    expect(table.headers).toMatchObject({
+      'content-type': 'text/csv; charset=utf-8',
+      'content-disposition': expect.stringMatching(/^attachment; filename="alerts-.*\.csv"$/),
+    });
+    const [head, ...lines] = table.body.split('\r\n');
+    expect(head).toMatch(/^time,severity,level,state,/);
+    expect(lines.join('\r\n')).toContain(`,"'=cmd|""/c calc""!A1, ""quoted""\nline",`);
+    const documents = await ask(all, '/api/export?as=ndjson&range=all');
+    const wanted = events.map((event) => JSON.stringify(event)).toReversed();
+    expect(documents.body.trim().split('\n')).toEqual(wanted);
+    expect((await ask(all, '/api/export?as=exe')).status).toBe(400);
   });
 
   test.each([
@@ -246,6 +325,7 @@ describe('with tokens', () => {
       'alerts',
       'summary',
       'groups?by=pod',
+      'export?as=csv',
       'live',
       'coverage',
       'dry-run',
@@ -283,6 +363,25 @@ describe('with tokens', () => {
       await ask(server, '/api/alerts/x', bearer('shop')),
     ];
     expect([hidden.status, missing.status]).toEqual([404, 404]);
+  });
+
+  test('what a query selects is marked where it may be seen, and only with the right to', async () => {
+    const server = serverOf(access);
+    const mark = async (token: string, state: string) =>
+      await ask(server, '/api/marks', {
+        method: 'POST',
+        payload: { query: 'range=all&q=echo', state },
+        ...bearer(token),
+      });
+    const wanted = events.filter(
+      ({ record, origin }) => /echo/i.test(record.message) && origin.startsWith('dpi.shop/'),
+    );
+    expect((await mark('reader', 'dismissed')).status).toBe(403);
+    expect((await mark('shop', 'acknowledged')).json()).toMatchObject({ marked: wanted.length });
+    await mark('shop', 'open');
+    const csv = (await ask(server, '/api/export?as=csv&range=all', bearer('shop'))).body;
+    expect(csv).toContain(',shop/');
+    expect(csv).not.toContain(',payments/default,');
   });
 
   test('marking takes the right to, in each namespace', async () => {
@@ -404,35 +503,84 @@ describe('with passwords', () => {
   });
 });
 
-test('the stream gives what is new and passes the filters and the rights, as it comes', async () => {
-  const server = serverOf(tokens({ shop: { sees: ['shop'] } }));
-  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+interface Streamed {
+  name: string;
+  data: Record<string, unknown>;
+}
+
+/** Messages of a stream, as they come. */
+async function openStream(address: string, query: string, token: string) {
   const stop = new AbortController();
-  const answer = await fetch(`${address}/api/live?range=all&level=critical`, {
-    headers: { authorization: 'Bearer shop' },
+  const answer = await fetch(`${address}/api/live?${query}`, {
+    headers: { authorization: `Bearer ${token}` },
     signal: stop.signal,
   });
-  expect(answer.headers.get('content-type')).toBe('text/event-stream');
-  const rows: { namespace: string; level: string }[] = [];
+  const messages: Streamed[] = [];
   const reading = (async () => {
     let text = '';
     for await (const chunk of answer.body ?? []) {
       text += Buffer.from(chunk).toString();
       for (let end = text.indexOf('\n\n'); end !== -1; end = text.indexOf('\n\n')) {
-        const [, data] = /^data: (.*)$/m.exec(text.slice(0, end)) ?? [];
+        const [, name = ''] = /^event: (.*)$/m.exec(text.slice(0, end)) ?? [];
+        const [, data = ''] = /^data: (.+)$/m.exec(text.slice(0, end)) ?? [];
         text = text.slice(end + 2);
-        if (data !== undefined) rows.push(...(JSON.parse(data) as { rows: typeof rows }).rows);
+        if (name !== '') messages.push({ name, data: data === '' ? {} : (JSON.parse(data) as Streamed['data']) });
       }
     }
   })().catch(() => undefined);
+  return {
+    type: answer.headers.get('content-type'),
+    messages,
+    async close() {
+      stop.abort();
+      await reading;
+    },
+  };
+}
+
+test('the stream says when it begins, and gives what is new and passes the filters and the rights, as it comes', async () => {
+  const server = serverOf(tokens({ shop: { sees: ['shop'] } }));
+  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+  const stream = await openStream(address, 'range=all&level=critical', 'shop');
+  expect(stream.type).toBe('text/event-stream');
+  await poll(() => stream.messages.length > 0);
+  expect(stream.messages[0]).toEqual({ name: 'ready', data: {} });
+  const rows = () =>
+    stream.messages
+      .filter(({ name }) => name === 'alerts')
+      .flatMap(({ data }) => data['rows'] as { namespace: string; level: string }[]);
   const added = Array.from({ length: 60 }, (_, number) => alertEvent(5000 + number, Date.now()));
   const wanted = added.filter(({ origin, severity }) => origin.startsWith('dpi.shop/') && severity === 100);
   await journal.append(...added);
-  await poll(() => rows.length >= wanted.length);
-  expect(rows).toHaveLength(wanted.length);
-  expect(rows.every(({ namespace, level }) => namespace === 'shop' && level === 'critical')).toBe(true);
-  stop.abort();
-  await reading;
+  await poll(() => rows().length >= wanted.length);
+  expect(rows()).toHaveLength(wanted.length);
+  expect(rows().every(({ namespace, level }) => namespace === 'shop' && level === 'critical')).toBe(true);
+  await stream.close();
+});
+
+test('the stream tells what others made of alerts, those that its user may see', async () => {
+  const server = serverOf(
+    tokens({ shop: { sees: ['shop'] }, all: { sees: 'all', mayMark: () => Promise.resolve(true) } }),
+  );
+  const address = await server.listen({ host: '127.0.0.1', port: 0 });
+  const stream = await openStream(address, 'range=all', 'shop');
+  await poll(() => stream.messages.length > 0);
+  const idOf = (namespace: string): string =>
+    events.find(({ origin }) => origin.startsWith(`dpi.${namespace}/`))?.record.event_id ?? '';
+  const payload = { ids: [idOf('shop'), idOf('ci')], state: 'acknowledged' };
+  await ask(server, '/api/marks', { method: 'POST', payload, headers: { authorization: 'Bearer all' } });
+  await poll(() => stream.messages.some(({ name }) => name === 'marks'));
+  expect(stream.messages.find(({ name }) => name === 'marks')?.data).toMatchObject({
+    ids: [idOf('shop')],
+    state: 'acknowledged',
+    by: 'all',
+  });
+  await ask(server, '/api/marks', {
+    method: 'POST',
+    payload: { ...payload, state: 'open' },
+    headers: { authorization: 'Bearer all' },
+  });
+  await stream.close();
 });
 
 /** The source, and how many follow it. */

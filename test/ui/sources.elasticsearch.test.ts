@@ -10,7 +10,18 @@ import { namesOf, type Schema } from '../../agent/ship/elasticsearch/template.ts
 import { alertEvent } from '../support/alerts.ts';
 import { describeElasticsearch, startElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
-import { alertsUntil, deliverTo, makeJournal, never, queryOf, sinkConfig, type TestJournal } from './support.ts';
+import * as fc from 'fast-check';
+import { queries } from './language/made.ts';
+import {
+  alertsUntil,
+  deliverTo,
+  makeJournal,
+  never,
+  pageOf,
+  queryOf,
+  sinkConfig,
+  type TestJournal,
+} from './support.ts';
 
 const now = Date.now();
 /** Of more than two days. */
@@ -31,7 +42,9 @@ const QUERIES: [string, string, Scope][] = [
   ['a tactic, or none', 'range=all&tactic=TA0001&tactic=none', 'all'],
   ['words', 'range=all&q=jndi%20SHOP', 'all'],
   ['an address', `range=all&q=${address}`, 'all'],
-  ['a wildcard, which is none here', 'range=all&q=*', 'all'],
+  ['a wildcard for everything', 'range=all&q=*', 'all'],
+  ['a network and no pod', `range=all&q=${encodeURIComponent(`ip: 10.65.0.0/24 and not pod: ${pod}`)}`, 'all'],
+  ['all states, in words', `range=all&q=${encodeURIComponent('state: (open or dismissed)')}`, 'all'],
   ['several', 'range=all&namespace=shop&level=critical&q=log4j', 'all'],
   ['what was dismissed', 'range=all&state=dismissed', 'all'],
   ['what is open', 'range=all&state=open&level=high', 'all'],
@@ -93,8 +106,9 @@ describeElasticsearch(() => {
       if (wanted.total > 0) expect(found.histogram.buckets).toEqual(wanted.histogram.buckets);
       const pages: string[][] = [];
       for (let after: string | undefined, first = true; first || after !== undefined; first = false) {
-        const page = await source.list(query, scope, after, never);
-        const other = await expected.list(query, scope, pages.length === 0 ? undefined : lastOf(pages, events), never);
+        const page = await source.list(query, scope, pageOf(after), never);
+        const last = pages.length === 0 ? undefined : lastOf(pages, events);
+        const other = await expected.list(query, scope, pageOf(last), never);
         expect(page.rows).toEqual(other.rows);
         pages.push(ids(page.rows));
         after = page.next;
@@ -111,6 +125,51 @@ describeElasticsearch(() => {
             .map((group) => ({ ...group, newest: Date.parse(group.newest) }))
             .toSorted((a, b) => (a.key < b.key ? -1 : 1));
         expect(plain(groups)).toEqual(plain(others));
+      }
+    });
+
+    test('the most severe come first where they are wanted, and of those the newest', async () => {
+      const query = queryOf('range=all&state=open', now);
+      const pages: AlertRow[][] = [];
+      for (let after: string | undefined, first = true; first || after !== undefined; first = false) {
+        const { rows, next } = await source.list(query, 'all', pageOf(after, 'severity', 70), never);
+        pages.push(rows);
+        after = next;
+      }
+      const wanted: AlertRow[] = [];
+      for (let after: string | undefined, first = true; first || after !== undefined; first = false) {
+        const { rows, next } = await expected.list(query, 'all', pageOf(after, 'severity', 200), never);
+        wanted.push(...rows);
+        after = next;
+      }
+      expect(pages.map(({ length }) => length)).toEqual([70, 70, 70, wanted.length - 210]);
+      expect(pages.flat()).toEqual(wanted);
+      expect(wanted.map(({ severity }) => severity)).toEqual(
+        wanted.map(({ severity }) => severity).toSorted((a, b) => b - a),
+      );
+    });
+
+    test('what can be marked at once are the newest that match', async () => {
+      const query = queryOf('range=all&q=jndi', now);
+      const [found, wanted] = await Promise.all([source, expected].map((one) => one.matching(query, 'all', 5, never)));
+      expect(found).toHaveLength(5);
+      expect(found).toEqual(wanted);
+    });
+
+    test('a query in words selects what a plain look at the events does', async () => {
+      const states = new Map([
+        [events[3]?.record.event_id, 'dismissed'],
+        [events[5]?.record.event_id, 'acknowledged'],
+      ]);
+      const made = fc.sample(queries(events), 150).filter(({ text }) => text.length <= 1000);
+      for (const { text, selects } of made) {
+        const query = queryOf(`range=all&state=open&state=acknowledged&state=dismissed&q=${encodeURIComponent(text)}`);
+        const found = (await source.matching(query, 'all', 1000, never)).map(({ id }) => id);
+        const wanted = events.filter((event) => selects(event, states.get(event.record.event_id) ?? 'open'));
+        expect({ text, found: found.toSorted() }).toEqual({
+          text,
+          found: wanted.map(({ record }) => record.event_id).toSorted(),
+        });
       }
     });
 
@@ -132,9 +191,26 @@ describeElasticsearch(() => {
       ]);
     });
 
+    test('an alert that becomes visible before the first look is found by who asks when the source is ready', async () => {
+      const event = alertEvent(900, Date.now());
+      const came: string[] = [];
+      const delivered = deliver([event]);
+      const stop = await new Promise<() => void>((resolve) => {
+        const end = source.subscribe({
+          rows: (rows) => came.push(...ids(rows)),
+          ready: () => queueMicrotask(() => resolve(end)),
+        });
+      });
+      const query = queryOf('range=1h', Date.now());
+      const { rows } = await source.list(query, 'all', pageOf(), never);
+      await delivered;
+      await poll(() => [...came, ...ids(rows)].includes(event.record.event_id));
+      stop();
+    });
+
     test('subscribers get what is new', async () => {
       const came: string[] = [];
-      const stop = source.subscribe((rows) => came.push(...ids(rows)));
+      const stop = source.subscribe({ rows: (rows) => came.push(...ids(rows)), ready: () => undefined });
       const sent: string[] = [];
       // What is there when the first look is taken is not new.
       await poll(async () => {
@@ -151,7 +227,7 @@ describeElasticsearch(() => {
 
   test('who is wrong is named: no server, no right', async () => {
     const source = openElasticsearchSource({ config: sinkConfig('http://127.0.0.1:1', 'calico'), cluster: 'x' });
-    await expect(source.list(queryOf('range=all'), 'all', undefined, never)).rejects.toThrow(
+    await expect(source.list(queryOf('range=all'), 'all', pageOf(), never)).rejects.toThrow(
       /^Elasticsearch \(http:\/\/127\.0\.0\.1:1\/?\) does not answer: /,
     );
     await source.close();
@@ -159,7 +235,7 @@ describeElasticsearch(() => {
 
   test('an index that is not there is empty', async () => {
     const source = openElasticsearchSource({ config: sinkConfig(server.url, 'calico'), cluster: 'nothing-here' });
-    expect(await source.list(queryOf('range=all'), 'all', undefined, never)).toEqual({ rows: [] });
+    expect(await source.list(queryOf('range=all'), 'all', pageOf(), never)).toEqual({ rows: [] });
     expect(await source.summary(queryOf('range=24h'), 'all', never)).toMatchObject({ total: 0 });
     await source.close();
   });

@@ -7,7 +7,9 @@ import type { EeEvent } from '../../agent/events/event.ts';
 import { openJournal, type Journal } from '../../agent/journal/journal.ts';
 import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
 import type { Schema } from '../../agent/ship/elasticsearch/template.ts';
+import type { Order } from '../../agent/ui/api.ts';
 import { parseQuery, type AlertQuery } from '../../agent/ui/query.ts';
+import { PAGE_ROWS, type PageRequest } from '../../agent/ui/source.ts';
 import { alertEvent } from '../support/alerts.ts';
 
 /** The time that tests are at; alerts are from the day before. */
@@ -57,6 +59,11 @@ export function queryOf(text: string, now: number = NOW): AlertQuery {
     parameters[name] = known === undefined ? value : [known, value].flat();
   }
   return parseQuery(parameters, now);
+}
+
+/** @param after What the page before gave as `next`. */
+export function pageOf(after?: string, order: Order = 'time', size: number = PAGE_ROWS): PageRequest {
+  return { ...(after === undefined ? {} : { after }), size, order };
 }
 
 export const never: AbortSignal = new AbortController().signal;

@@ -1,25 +1,22 @@
 /** What selects alerts, as queries. */
-import type { estypes } from '@elastic/elasticsearch';
-import { isIP } from 'node:net';
 import { LEVELS, type FacetName, type Level } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
 import type { AlertQuery, Scope } from '../query.ts';
 import { LEVEL_FROM } from '../row.ts';
-
-export type Query = estypes.QueryDslQueryContainer;
+import { conditionQuery } from './conditions.ts';
+import { anyOf, iso, stateFilter, type Query } from './queries.ts';
 
 /** Alerts that may be seen and that all filters select. */
 export function selected(field: FieldNames, query: AlertQuery, scope: Scope): Query[] {
   return [...selectedBeforeFacets(field, query, scope), ...facetFilters(field, query)];
 }
 
-/** Alerts that may be seen, by time and words. */
+/** Alerts that may be seen, by time and the query in words. */
 export function selectedBeforeFacets(field: FieldNames, query: AlertQuery, scope: Scope): Query[] {
-  const words = query.words.map((word) => anyOf(wordQueries(field, word)));
-  return [...onlyAlerts(field), ...within(field, scope), ...inTime(field, query), ...words];
+  const where = query.where.is === 'all' ? [] : [conditionQuery(field, query.where)];
+  return [...onlyAlerts(field), ...within(field, scope), ...inTime(field, query), ...where];
 }
 
-/** Leaves out what else the index has. */
 /** Leaves out what else the index has. */
 export function onlyAlerts(field: FieldNames): Query[] {
   return field.only === undefined ? [] : [{ term: field.only }];
@@ -32,10 +29,6 @@ function within(field: FieldNames, scope: Scope): Query[] {
   return [anyOf([...scope].map((namespace) => ({ prefix: { [field.origin]: `dpi.${namespace}/` } })))];
 }
 
-function anyOf(should: Query[]): Query {
-  return { bool: { should, minimum_should_match: 1 } };
-}
-
 function inTime(field: FieldNames, { from, to }: AlertQuery): Query[] {
   if (from === undefined && to === undefined) return [];
   const range = {
@@ -43,15 +36,6 @@ function inTime(field: FieldNames, { from, to }: AlertQuery): Query[] {
     ...(to === undefined ? {} : { lt: iso(to) }),
   };
   return [{ range: { [field.time]: range } }];
-}
-
-/** Of keywords that have few different values, so that looking into each is quick. */
-function wordQueries(field: FieldNames, word: string): Query[] {
-  const value = `*${word.replaceAll(/[*?\\]/g, '\\$&')}*`;
-  return [
-    ...field.texts.map((name) => ({ wildcard: { [name]: { value, case_insensitive: true } } })),
-    ...(isIP(word) === 0 ? [] : [{ term: { [field.sourceIp]: word } }, { term: { [field.destinationIp]: word } }]),
-  ];
 }
 
 export function facetFilters(field: FieldNames, query: AlertQuery, except?: FacetName): Query[] {
@@ -92,19 +76,7 @@ export function signatureFilter(field: FieldNames, signature: string): Query {
   return { bool: { filter: [{ term: { [field.sid]: sid } }, { term: { [field.gid]: gid } }] } };
 }
 
-export function stateFilter(field: FieldNames, state: string): Query {
-  const dismissed = { term: { [field.dismissed]: true } };
-  const acknowledged = { term: { [field.acknowledged]: true } };
-  if (state === 'dismissed') return dismissed;
-  if (state === 'acknowledged') return { bool: { filter: [acknowledged], must_not: [dismissed] } };
-  return { bool: { must_not: [dismissed, acknowledged] } };
-}
-
 export function levelRange(level: Level): { from: number; to?: number } {
   const above = LEVELS[LEVELS.indexOf(level) - 1];
   return { from: LEVEL_FROM[level], ...(above === undefined ? {} : { to: LEVEL_FROM[above] }) };
-}
-
-export function iso(millis: number): string {
-  return new Date(millis).toISOString();
 }

@@ -1,20 +1,24 @@
-/** Alerts, newest first, a page at a time. */
+/** Alerts, newest or most severe first, a page at a time. */
 import type { estypes } from '@elastic/elasticsearch';
-import type { Page } from '../api.ts';
+import type { Order, Page } from '../api.ts';
+import type { FieldNames } from '../fields.ts';
 import type { AlertQuery, Scope } from '../query.ts';
-import { PAGE_ROWS } from '../source.ts';
+import type { Marked, PageRequest } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
-import { iso, selected, type Query } from './filters.ts';
+import { selected } from './filters.ts';
+import { anyOf, iso, type Query } from './queries.ts';
 import { newestFirst, rowsOf } from './rows.ts';
 
 const DAY_MILLIS = 86_400_000;
-/** Ids in `next`, of alerts of one moment; an address has room for so many. */
+/** Ids in `next`, of alerts of one place in the order; an address has room for so many. */
 const MOST_SHOWN = 200;
 
 interface Asked {
   query: AlertQuery;
   scope: Scope;
-  /** The time that the page before ended at, and ids of what was shown of it. */
+  order: Order;
+  size: number;
+  /** Where in the order the page before ended, and ids of what was shown of that place. */
   last: string | undefined;
   seen: string[];
   signal: AbortSignal;
@@ -24,19 +28,35 @@ export async function listAlerts(
   index: AlertIndex,
   query: AlertQuery,
   scope: Scope,
-  after: string | undefined,
+  { after, size, order }: PageRequest,
   signal: AbortSignal,
 ): Promise<Page> {
   const [last, ...seen] = after?.split(',') ?? [];
-  const hits = await newest(index, { query, scope, last, seen, signal });
-  const shown = hits.slice(0, PAGE_ROWS);
+  const asked: Asked = { query, scope, order, size, last, seen, signal };
+  const hits = await (order === 'time' ? newest(index, asked) : find(index, asked));
+  const shown = hits.slice(0, size);
   const rows = rowsOf(index, shown);
-  if (hits.length <= PAGE_ROWS) return { rows };
-  // A second key of the order, which tells alerts of one moment apart, would make each page ten times as slow:
+  if (hits.length <= size) return { rows };
+  // A further key of the order, which tells alerts of one moment apart, would make each page ten times as slow:
   // their ids do.
-  const time = timeOf(hits[PAGE_ROWS - 1]);
-  const ids = shown.flatMap((hit) => (timeOf(hit) === time ? [hit._id ?? ''] : []));
-  return { rows, next: [time, ...[...(time === last ? seen : []), ...ids].slice(-MOST_SHOWN)].join(',') };
+  const place = placeOf(hits[size - 1]);
+  const ids = shown.flatMap((hit) => (placeOf(hit) === place ? [hit._id ?? ''] : []));
+  return { rows, next: [place, ...[...(place === last ? seen : []), ...ids].slice(-MOST_SHOWN)].join(',') };
+}
+
+/** What it takes to mark the newest. */
+export async function matchingAlerts(
+  index: AlertIndex,
+  query: AlertQuery,
+  scope: Scope,
+  limit: number,
+  signal: AbortSignal,
+): Promise<Marked[]> {
+  const { field, search } = index;
+  const filter = selected(field, query, scope);
+  const request = { size: limit, query: { bool: { filter } }, ...newestFirst(field) };
+  const rows = rowsOf(index, (await search(request, signal)).hits.hits);
+  return rows.map(({ id, namespace, state }) => ({ id, namespace, state }));
 }
 
 /**
@@ -44,26 +64,37 @@ export async function listAlerts(
  * day is asked for, it is no gain.
  */
 async function newest(index: AlertIndex, asked: Asked): Promise<estypes.SearchHit[]> {
-  const { query, last } = asked;
+  const { query, last, size } = asked;
   const day = (last === undefined ? (query.to ?? index.now()) : Date.parse(last)) - DAY_MILLIS;
   const isShort = query.from !== undefined && query.from >= day - DAY_MILLIS;
   if (!isShort) {
     const hits = await find(index, asked, { range: { [index.field.time]: { gte: iso(day) } } });
-    if (hits.length > PAGE_ROWS) return hits;
+    if (hits.length > size) return hits;
   }
   return find(index, asked);
 }
 
 /** A page, and one more where there is one. */
 async function find({ field, search }: AlertIndex, asked: Asked, ...more: Query[]): Promise<estypes.SearchHit[]> {
-  const { query, scope, last, seen, signal } = asked;
-  const until = last === undefined ? [] : [{ range: { [field.time]: { lte: last } } }];
+  const { query, scope, order, size, last, seen, signal } = asked;
+  const until = last === undefined ? [] : [notBefore(field, last)];
   const filter = [...selected(field, query, scope), ...until, ...more];
   const must_not = seen.length === 0 ? [] : [{ ids: { values: seen } }];
-  const request = { size: PAGE_ROWS + 1, query: { bool: { filter, must_not } }, ...newestFirst(field) };
+  const request = { size: size + 1, query: { bool: { filter, must_not } }, ...newestFirst(field, order) };
   return (await search(request, signal)).hits.hits;
 }
 
-function timeOf(hit: estypes.SearchHit | undefined): string {
-  return String(hit?.sort?.[0]);
+/** What comes at a place in the order, or behind it. */
+function notBefore({ severity, time }: FieldNames, place: string): Query {
+  const [level, moment] = place.split('~');
+  if (moment === undefined) return { range: { [time]: { lte: place } } };
+  return anyOf([
+    { range: { [severity]: { lt: Number(level) } } },
+    { bool: { filter: [{ term: { [severity]: Number(level) } }, { range: { [time]: { lte: moment } } }] } },
+  ]);
+}
+
+/** A time; by severity, one behind the severity. */
+function placeOf(hit: estypes.SearchHit | undefined): string {
+  return (hit?.sort ?? []).join('~');
 }

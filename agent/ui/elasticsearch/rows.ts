@@ -1,6 +1,6 @@
 /** Alerts as documents hold them. */
 import type { estypes } from '@elastic/elasticsearch';
-import type { AlertRow } from '../api.ts';
+import type { AlertRow, Order } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
 import { fields, rowOf, text, type Mark } from '../row.ts';
 import type { AlertIndex } from './alert-index.ts';
@@ -12,11 +12,10 @@ const TIME_FORMAT = 'strict_date_optional_time_nanos';
 const FOR_ROWS = { excludes: ['record.payload', 'record.rule', 'dpi_agent.payload'] };
 
 /** How rows are asked for. */
-export function newestFirst(field: FieldNames): Pick<estypes.SearchRequest, 'sort' | '_source'> {
-  return {
-    sort: [{ [field.time]: { order: 'desc', format: TIME_FORMAT, unmapped_type: 'date_nanos' } }] as estypes.Sort,
-    _source: FOR_ROWS,
-  };
+export function newestFirst(field: FieldNames, order: Order = 'time'): Pick<estypes.SearchRequest, 'sort' | '_source'> {
+  const time = { [field.time]: { order: 'desc', format: TIME_FORMAT, unmapped_type: 'date_nanos' } };
+  const severity = { [field.severity]: { order: 'desc', unmapped_type: 'long' } };
+  return { sort: (order === 'time' ? [time] : [severity, time]) as estypes.Sort, _source: FOR_ROWS };
 }
 
 export function rowsOf({ field, messages }: AlertIndex, hits: readonly estypes.SearchHit[]): AlertRow[] {

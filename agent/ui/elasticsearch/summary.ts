@@ -17,7 +17,8 @@ import {
   sum,
   type Aggregations,
 } from './counts.ts';
-import { facetFilters, selectedBeforeFacets, stateFilter, type Query } from './filters.ts';
+import { facetFilters, selectedBeforeFacets } from './filters.ts';
+import { stateFilter, type Query } from './queries.ts';
 import { nameSignatures } from './rows.ts';
 
 export async function summarize(

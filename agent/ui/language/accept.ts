@@ -1,0 +1,106 @@
+/** Tries a condition on rows. */
+import type { AlertRow } from '../api.ts';
+import { addressNumber } from './address.ts';
+import { fold, isLike, type Condition, type NumberField, type TextField } from './condition.ts';
+
+/** @param time The row's, in milliseconds since the epoch. */
+export type Accept = (row: AlertRow, time: number) => boolean;
+
+export function accepting(condition: Condition): Accept {
+  switch (condition.is) {
+    case 'all':
+      return () => true;
+    case 'and': {
+      const all = condition.of.map(accepting);
+      return (row, time) => all.every((accept) => accept(row, time));
+    }
+    case 'or': {
+      const any = condition.of.map(accepting);
+      return (row, time) => any.some((accept) => accept(row, time));
+    }
+    case 'not': {
+      const accept = accepting(condition.of);
+      return (row, time) => !accept(row, time);
+    }
+    case 'text': {
+      const { in: fields, like } = condition;
+      const test = remembered((text) => text !== '' && isLike(like, fold(text)));
+      return (row) => fields.some((field) => hasText(row, field, test));
+    }
+    case 'address': {
+      const { at, in: network } = condition;
+      const test = remembered((text) => {
+        const number = addressNumber(text);
+        return number !== undefined && number >= network.first && number <= network.last;
+      });
+      return (row) => test(row[at].ip);
+    }
+    case 'number': {
+      const { of, from = -Infinity, below = Infinity } = condition;
+      return (row, time) => {
+        const value = numberOf(row, time, of);
+        return value !== undefined && value >= from && value < below;
+      };
+    }
+    case 'state':
+      return (row) => row.state === condition.state;
+  }
+}
+
+/** Of each text and address in a condition; a stream of alerts may go on for days. */
+const REMEMBERED = 10_000;
+
+/** Rows have few different texts and addresses. */
+function remembered(test: (text: string) => boolean): (text: string) => boolean {
+  const known = new Map<string, boolean>();
+  return (text) => {
+    let answer = known.get(text);
+    if (answer === undefined) {
+      answer = test(text);
+      if (known.size >= REMEMBERED) known.clear();
+      known.set(text, answer);
+    }
+    return answer;
+  };
+}
+
+function hasText(row: AlertRow, field: TextField, test: (text: string) => boolean): boolean {
+  switch (field) {
+    case 'technique':
+      return row.techniques.some((technique) => test(technique) || test(technique.split('.')[0] ?? ''));
+    case 'cve':
+      return row.cves.some(test);
+    default:
+      return test(textOf(row, field) ?? '');
+  }
+}
+
+function textOf(row: AlertRow, field: Exclude<TextField, 'technique' | 'cve'>): string | undefined {
+  switch (field) {
+    case 'class':
+      return row.classification;
+    case 'source.name':
+      return row.source.name;
+    case 'source.namespace':
+      return row.source.namespace;
+    case 'destination.name':
+      return row.destination.name;
+    case 'destination.namespace':
+      return row.destination.namespace;
+    default:
+      return row[field];
+  }
+}
+
+function numberOf(row: AlertRow, time: number, field: NumberField): number | undefined {
+  switch (field) {
+    case 'time':
+      return time;
+    case 'source.port':
+      return row.source.port;
+    case 'destination.port':
+      return row.destination.port;
+    default:
+      return row[field];
+  }
+}

@@ -1,0 +1,103 @@
+/** What a query selects, whatever it is tried on: each leaf is about one alert, and negation is its exact opposite. */
+import type { State } from '../api.ts';
+import type { Network } from './address.ts';
+
+export type Condition =
+  | { is: 'all' }
+  | { is: 'and' | 'or'; of: readonly Condition[] }
+  | { is: 'not'; of: Condition }
+  /** One of the texts is like it. A text that is not there, or empty, is like nothing. */
+  | { is: 'text'; in: readonly TextField[]; like: Glob }
+  | { is: 'address'; at: Side; in: Network }
+  /** From inclusive, below exclusive; at least one of them. */
+  | { is: 'number'; of: NumberField; from?: number; below?: number }
+  | { is: 'state'; state: State };
+
+export type Side = 'source' | 'destination';
+
+export const TEXT_FIELDS = [
+  'message',
+  'gid',
+  'sid',
+  'rev',
+  'class',
+  'tactic',
+  // And the technique that a part belongs to.
+  'technique',
+  'cve',
+  'resource',
+  'namespace',
+  'protocol',
+  'service',
+  'node',
+  'source.name',
+  'source.namespace',
+  'destination.name',
+  'destination.namespace',
+] as const;
+export type TextField = (typeof TEXT_FIELDS)[number];
+
+/** `time` in milliseconds since the epoch; all are whole numbers. */
+export type NumberField = 'severity' | 'source.port' | 'destination.port' | 'count' | 'time';
+
+/**
+ * Literal parts with any characters, also none, between them; a single part is the whole text. ASCII letters are small:
+ * A and a are the same here, É and é are not, as in Elasticsearch.
+ */
+export type Glob = readonly string[];
+
+/** Whether it is the whole text. */
+export function isWhole(glob: Glob): boolean {
+  return glob.length === 1;
+}
+
+/** Small ASCII letters. */
+export function fold(text: string): string {
+  // eslint-disable-next-line no-control-regex
+  return /[^\u0000-\u007F]/.test(text)
+    ? text.replaceAll(/[A-Z]+/g, (letters) => letters.toLowerCase())
+    : text.toLowerCase();
+}
+
+/** @param text As `fold` gives it. Each part takes time linear in the text. */
+export function isLike(glob: Glob, text: string): boolean {
+  const [first = '', ...parts] = glob;
+  const last = parts.pop();
+  if (last === undefined) return text === first;
+  if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last)) return false;
+  let at = first.length;
+  const end = text.length - last.length;
+  for (const part of parts) {
+    const index = text.indexOf(part, at);
+    if (index === -1 || index + part.length > end) return false;
+    at = index + part.length;
+  }
+  return true;
+}
+
+/** What is before the first such character, and what is behind it; undefined: it has none. */
+export function splitGlob(glob: Glob, character: string): [Glob, Glob] | undefined {
+  const index = glob.findIndex((part) => part.includes(character));
+  const part = glob[index];
+  if (part === undefined) return undefined;
+  const at = part.indexOf(character);
+  return [
+    [...glob.slice(0, index), part.slice(0, at)],
+    [part.slice(at + 1), ...glob.slice(index + 1)],
+  ];
+}
+
+/** Whether it asks for the state of alerts. */
+export function asksForState(condition: Condition): boolean {
+  switch (condition.is) {
+    case 'state':
+      return true;
+    case 'not':
+      return asksForState(condition.of);
+    case 'and':
+    case 'or':
+      return condition.of.some(asksForState);
+    default:
+      return false;
+  }
+}
