@@ -1,7 +1,7 @@
 import type { JSX } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { Session } from '../../agent/ui/api.ts';
-import { Alerts } from './alerts.tsx';
+import { Alerts, focusList } from './alerts.tsx';
 import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
 import { isTyping } from './keys.ts';
@@ -50,6 +50,18 @@ export function App(): JSX.Element {
   const pages = PAGES.filter((name) => name !== 'dry-run' || data.dryRun);
   return (
     <>
+      {page === 'alerts' && (
+        <a
+          class="skip"
+          href="#alerts"
+          onClick={(event) => {
+            event.preventDefault();
+            focusList();
+          }}
+        >
+          To the alerts
+        </a>
+      )}
       <header class="top">
         <a class="brand" href="/" aria-label="dpi-agent alerts, without filters">
           <img src="/icon.svg" alt="" width="26" height="26" />

@@ -3,9 +3,11 @@ import { useEffect } from 'preact/hooks';
 import type { Coverage } from '../../agent/ui/api.ts';
 import { Empty, Problem } from './parts.tsx';
 import { useAnswer } from './server.ts';
-import { ago, grouped, Text } from './text.tsx';
+import { grouped, Text } from './text.tsx';
+import { ago } from './time.ts';
 
 const REFRESH_MILLIS = 10_000;
+const FEW_PODS = 5;
 const NAMES = { ready: 'Inspecting', starting: 'Starting', impaired: 'Impaired', unknown: 'No answer' } as const;
 
 function Encrypted({ nodes }: { nodes: Coverage['nodes'] }): JSX.Element | null {
@@ -41,6 +43,28 @@ function Encrypted({ nodes }: { nodes: Coverage['nodes'] }): JSX.Element | null 
         </table>
       </div>
     </section>
+  );
+}
+
+/** Few are named at once; more are behind a click. */
+function PodNames({ node: { pods = 0, podNames = [] } }: { node: Coverage['nodes'][number] }): JSX.Element | null {
+  if (podNames.length === 0) return null;
+  const names = (
+    <ul class="pod-names">
+      {podNames.map((name) => (
+        <li key={name}>
+          <Text>{name}</Text>
+        </li>
+      ))}
+      {pods > podNames.length && <li class="faint">and {grouped(pods - podNames.length)} more</li>}
+    </ul>
+  );
+  if (podNames.length <= FEW_PODS) return names;
+  return (
+    <details>
+      <summary>Which pods</summary>
+      {names}
+    </details>
   );
 }
 
@@ -96,6 +120,7 @@ export function CoveragePage(): JSX.Element {
                     .filter((part) => part !== undefined)
                     .join(' · ')}
                 </span>
+                <PodNames node={node} />
                 {node.problems.length > 0 && (
                   <ul class="node-problems">
                     {node.problems.map((problem) => (

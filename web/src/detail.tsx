@@ -5,7 +5,11 @@ import type { AlertDetail, AlertRow, Session, State } from '../../agent/ui/api.t
 import { TACTICS } from '../../agent/events/tactics.ts';
 import { CopyButton, Icon, LevelBadge, Problem, STATE_NAMES } from './parts.tsx';
 import { useAnswer } from './server.ts';
+import { withMark, type Mark } from './rows.ts';
 import { bytesAsHex, bytesAsText, fromBase64, grouped, marked, Text } from './text.tsx';
+import { fullMoment } from './time.ts';
+import type { Location } from './url.ts';
+import { Value } from './value.tsx';
 
 const FIRST_BYTES = 2048;
 
@@ -13,24 +17,20 @@ interface Props {
   id: string;
   /** As the list has it, with what was made of it meanwhile. */
   row: AlertRow | undefined;
+  /** What was made of it meanwhile, where the list no longer has it. */
+  mark: Mark | undefined;
+  place: Location;
   session: Session;
   close: () => void;
-  mark: (state: State) => void;
+  markAs: (state: State) => void;
 }
 
-export function Detail({ id, row: listed, session, close, mark }: Props): JSX.Element {
+export function Detail({ id, row: listed, mark, place, session, close, markAs }: Props): JSX.Element {
   const answer = useAnswer<AlertDetail>(`/api/alerts/${encodeURIComponent(id)}`);
   const title = useRef<HTMLHeadingElement>(null);
-  const came = useRef<Element | null>(null);
-  useEffect(() => {
-    came.current = document.activeElement;
-    title.current?.focus({ preventScroll: true });
-    return () => {
-      if (came.current instanceof HTMLElement && came.current.isConnected) came.current.focus({ preventScroll: true });
-    };
-  }, []);
-  const row =
-    answer.data === undefined ? listed : { ...answer.data.row, state: listed?.state ?? answer.data.row.state };
+  useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  const loaded = newer(answer.data?.row, listed);
+  const row = loaded === undefined || mark === undefined ? loaded : withMark(loaded, mark);
   return (
     <aside class="detail" aria-labelledby="detail-title" aria-busy={answer.loading}>
       <div class="detail-head">
@@ -51,37 +51,44 @@ export function Detail({ id, row: listed, session, close, mark }: Props): JSX.El
       </h2>
       {answer.error !== undefined && <Problem error={answer.error} retry={answer.reload} />}
       {row !== undefined && answer.data !== undefined && (
-        <Body detail={answer.data} row={row} session={session} mark={mark} />
+        <Body detail={answer.data} row={row} place={place} session={session} markAs={markAs} />
       )}
     </aside>
   );
 }
 
+/** Of the same alert, as it was handled last. */
+function newer(a: AlertRow | undefined, b: AlertRow | undefined): AlertRow | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return (b.handledAt ?? '') > (a.handledAt ?? '') ? b : a;
+}
+
 interface BodyProps {
   detail: AlertDetail;
   row: AlertRow;
+  place: Location;
   session: Session;
-  mark: (state: State) => void;
+  markAs: (state: State) => void;
 }
 
-function Body({ detail, row, session, mark }: BodyProps): JSX.Element {
+function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
   const event = fields(detail.event);
   const record = fields(event['record']);
   return (
     <>
       <div class="actions">
         {row.state !== 'acknowledged' && (
-          <button class="primary" type="button" onClick={() => mark('acknowledged')}>
+          <button class="primary" type="button" onClick={() => markAs('acknowledged')}>
             <Icon name="check" /> Acknowledge
           </button>
         )}
         {row.state !== 'dismissed' && (
-          <button type="button" onClick={() => mark('dismissed')}>
+          <button type="button" onClick={() => markAs('dismissed')}>
             <Icon name="dismiss" /> Dismiss
           </button>
         )}
         {row.state !== 'open' && (
-          <button type="button" onClick={() => mark('open')}>
+          <button type="button" onClick={() => markAs('open')}>
             <Icon name="reopen" /> Open again
           </button>
         )}
@@ -98,66 +105,78 @@ function Body({ detail, row, session, mark }: BodyProps): JSX.Element {
       </div>
       {row.handledBy !== undefined && (
         <p class="faint">
-          {STATE_NAMES[row.state]} by <Text>{row.handledBy}</Text>
-          {row.handledAt !== undefined && ` on ${new Date(row.handledAt).toLocaleString('en')}`}
+          {row.state === 'open' ? 'Opened again' : STATE_NAMES[row.state]} by <Text>{row.handledBy}</Text>
+          {row.handledAt !== undefined && `, ${fullMoment(row.handledAt)}`}
         </p>
       )}
       <div class="flow">
-        <EndCard title="Source" end={row.source} aggr={text(event['source_name_aggr'])} />
+        <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
         <div class="flow-arrow">
           <Icon name="arrow" />
-          <span>{row.protocol}</span>
+          <Value place={place} field="protocol" value={row.protocol} />
           {row.service !== undefined && (
             <span class="faint">
-              <Text>{row.service}</Text>
+              <Value place={place} field="service" value={row.service} />
             </span>
           )}
         </div>
-        <EndCard title="Destination" end={row.destination} aggr={text(event['dest_name_aggr'])} />
+        <EndCard place={place} side="destination" end={row.destination} aggr={text(event['dest_name_aggr'])} />
       </div>
       <dl class="facts">
         <Fact name="Time">
-          <time dateTime={row.timestamp}>
-            {new Date(row.timestamp).toLocaleString('en', { dateStyle: 'medium', timeStyle: 'medium' })}
-          </time>
+          <time dateTime={row.timestamp}>{fullMoment(row.timestamp)}</time>
           <div class="faint mono">{row.timestamp}</div>
         </Fact>
         {row.count > 1 && (
           <Fact name="Stands for">
-            {grouped(row.count)} alerts, the last one {text(record['last_timestamp'])}
+            {grouped(row.count)} alerts, the last one {fullMoment(text(record['last_timestamp']))}
           </Fact>
         )}
         <Fact name="Resource">
-          <Text>{row.resource}</Text>
+          <Value place={place} field="resource" value={row.resource} />
         </Fact>
         <Fact name="Seen at">
-          {seenAt(record['seen_at']).map((place) => (
-            <div key={place}>
-              <Text>{place}</Text>
+          {seenAt(record['seen_at']).map((seen) => (
+            <div key={seen}>
+              <Text>{seen}</Text>
             </div>
           ))}
         </Fact>
         <Fact name="Node">
-          <Text>{row.node}</Text>
+          <Value place={place} field="node" value={row.node} />
         </Fact>
       </dl>
-      <Rule detail={detail} row={row} event={event} record={record} />
+      <Rule detail={detail} row={row} place={place} event={event} record={record} />
       <Payload record={record} />
       <Copies detail={detail} row={row} session={session} />
     </>
   );
 }
 
-function EndCard({ title, end, aggr }: { title: string; end: AlertRow['source']; aggr: string }): JSX.Element {
+interface EndCardProps {
+  place: Location;
+  side: 'source' | 'destination';
+  end: AlertRow['source'];
+  aggr: string;
+}
+
+function EndCard({ place, side, end, aggr }: EndCardProps): JSX.Element {
+  const { ip, port, name, namespace } = end;
   return (
     <div class="end-card">
-      <h3>{title}</h3>
+      <h3>{side === 'source' ? 'Source' : 'Destination'}</h3>
       <strong>
-        <Text>{end.name ?? 'unknown'}</Text>
+        {name === undefined ? (
+          'unknown'
+        ) : (
+          <Value place={place} field={`${side}.pod`} value={namespace === undefined ? name : `${namespace}/${name}`}>
+            <Text>{name}</Text>
+          </Value>
+        )}
       </strong>
-      {end.namespace !== undefined && (
+      {namespace !== undefined && (
         <span>
-          <Text>{end.namespace}</Text>
+          <Value place={place} field={`${side}.namespace`} value={namespace} />
           {aggr !== '' && aggr !== '-' && (
             <span class="faint">
               {' · '}
@@ -167,8 +186,13 @@ function EndCard({ title, end, aggr }: { title: string; end: AlertRow['source'];
         </span>
       )}
       <span class="mono">
-        <Text>{end.ip}</Text>
-        {end.port !== undefined && <span class="faint"> port {end.port}</span>}
+        <Value place={place} field={`${side}.ip`} value={ip} />
+        {port !== undefined && (
+          <span class="faint">
+            {' port '}
+            <Value place={place} field={`${side}.port`} value={String(port)} />
+          </span>
+        )}
       </span>
     </div>
   );
@@ -186,11 +210,12 @@ function Fact({ name, children }: { name: string; children: ComponentChildren })
 interface RuleProps {
   detail: AlertDetail;
   row: AlertRow;
+  place: Location;
   event: Fields;
   record: Fields;
 }
 
-function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element {
+function Rule({ detail: { rule }, row, place, event, record }: RuleProps): JSX.Element {
   const links = texts(record['links']);
   const references = links.length > 0 ? [] : texts(record['references']);
   const mitigations = texts(event['mitigations']);
@@ -203,12 +228,14 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
       <dl class="facts">
         <Fact name="Signature">
           <span class="mono">
-            <Text>{`${row.gid}:${row.sid}:${row.rev}`}</Text>
+            <Value place={place} field="signature" value={`${row.gid}:${row.sid}`}>
+              <Text>{`${row.gid}:${row.sid}:${row.rev}`}</Text>
+            </Value>
           </span>
         </Fact>
         {row.classification !== undefined && (
           <Fact name="Class">
-            <Text>{row.classification}</Text>
+            <Value place={place} field="class" value={row.classification} />
             {classtype !== undefined && classtype !== '' && (
               <span class="faint">
                 {' '}
@@ -218,30 +245,37 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
           </Fact>
         )}
         <Fact name="Severity">
-          {row.severity} of 100, priority {typeof record['priority'] === 'number' ? record['priority'] : 'unknown'}
+          <Value place={place} field="severity" value={row.level}>
+            {row.severity} of 100
+          </Value>
+          <span class="faint"> priority {typeof record['priority'] === 'number' ? record['priority'] : 'unknown'}</span>
         </Fact>
         {(row.tactic !== undefined || row.techniques.length > 0) && (
           <Fact name="MITRE">
             {row.tactic !== undefined && (
               <div>
-                <Outside
-                  href={/^TA\d{4}$/.test(row.tactic) ? `https://attack.mitre.org/tactics/${row.tactic}/` : undefined}
-                >
-                  {`${TACTICS[row.tactic] ?? 'Tactic'} ${row.tactic}`}
-                </Outside>
+                <Value place={place} field="tactic" value={row.tactic}>
+                  <Outside
+                    href={/^TA\d{4}$/.test(row.tactic) ? `https://attack.mitre.org/tactics/${row.tactic}/` : undefined}
+                  >
+                    {`${TACTICS[row.tactic] ?? 'Tactic'} ${row.tactic}`}
+                  </Outside>
+                </Value>
               </div>
             )}
             {row.techniques.map((technique) => (
               <div key={technique}>
-                <Outside
-                  href={
-                    /^T\d{4}(\.\d{3})?$/.test(technique)
-                      ? `https://attack.mitre.org/techniques/${technique.replace('.', '/')}/`
-                      : undefined
-                  }
-                >
-                  {technique}
-                </Outside>
+                <Value place={place} field="technique" value={technique}>
+                  <Outside
+                    href={
+                      /^T\d{4}(\.\d{3})?$/.test(technique)
+                        ? `https://attack.mitre.org/techniques/${technique.replace('.', '/')}/`
+                        : undefined
+                    }
+                  >
+                    {technique}
+                  </Outside>
+                </Value>
               </div>
             ))}
             {record['mitre_source'] === 'class' && <div class="faint">follows from the rule's class</div>}
@@ -251,9 +285,13 @@ function Rule({ detail: { rule }, row, event, record }: RuleProps): JSX.Element 
           <Fact name="CVE">
             {row.cves.map((cve) => (
               <div key={cve}>
-                <Outside href={/^CVE-\d{4}-\d{4,}$/.test(cve) ? `https://nvd.nist.gov/vuln/detail/${cve}` : undefined}>
-                  {cve}
-                </Outside>
+                <Value place={place} field="cve" value={cve}>
+                  <Outside
+                    href={/^CVE-\d{4}-\d{4,}$/.test(cve) ? `https://nvd.nist.gov/vuln/detail/${cve}` : undefined}
+                  >
+                    {cve}
+                  </Outside>
+                </Value>
               </div>
             ))}
           </Fact>

@@ -2,9 +2,9 @@ import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import type { FacetName, FacetValue, Level, State, Summary } from '../../agent/ui/api.ts';
 import { TACTICS } from '../../agent/events/tactics.ts';
-import { LEVEL_NAMES, STATE_NAMES } from './parts.tsx';
+import { Icon, LEVEL_NAMES, STATE_NAMES } from './parts.tsx';
 import { short, Text } from './text.tsx';
-import { FILTERS, toggle, type Location } from './url.ts';
+import { FILTERS, narrow, toggle, type Location } from './url.ts';
 
 const TITLES: Record<FacetName, string> = {
   level: 'Severity',
@@ -13,6 +13,15 @@ const TITLES: Record<FacetName, string> = {
   pod: 'Pod',
   signature: 'Signature',
   tactic: 'MITRE tactic',
+};
+/** In the query language. */
+const FIELD_OF: Record<FacetName, string> = {
+  level: 'severity',
+  state: 'state',
+  namespace: 'namespace',
+  pod: 'pod',
+  signature: 'signature',
+  tactic: 'tactic',
 };
 const ORDER: FacetName[] = ['level', 'state', 'namespace', 'pod', 'signature', 'tactic'];
 const FIRST = 6;
@@ -58,19 +67,7 @@ function Facet({
         )}
       </legend>
       {shown.map((facet) => (
-        <label key={facet.value} class={facet.count === 0 ? 'choice none' : 'choice'}>
-          <input
-            type="checkbox"
-            checked={chosen.includes(facet.value)}
-            onChange={() => place.change((params) => toggle(params, name, facet.value))}
-          />
-          <span class="choice-name" title={facet.label === undefined ? facet.value : `${facet.value} ${facet.label}`}>
-            {name === 'level' && <i class={`dot fill-${facet.value}`} />}
-            <Text>{labelOf(name, facet)}</Text>
-          </span>
-          <span class="choice-count">{short(facet.count)}</span>
-          <meter class="choice-bar" min={0} max={most} value={facet.count} aria-hidden="true" />
-        </label>
+        <Choice key={facet.value} name={name} facet={facet} most={most} place={place} chosen={chosen} />
       ))}
       {values.length > FIRST && (
         <button class="link" type="button" aria-expanded={all} onClick={() => setAll(!all)}>
@@ -78,6 +75,46 @@ function Facet({
         </button>
       )}
     </fieldset>
+  );
+}
+
+interface ChoiceProps {
+  name: FacetName;
+  facet: FacetValue;
+  /** The count of the most frequent value. */
+  most: number;
+  place: Location;
+  chosen: readonly string[];
+}
+
+function Choice({ name, facet, most, place, chosen }: ChoiceProps): JSX.Element {
+  const { value, label, count } = facet;
+  const shown = labelOf(name, facet);
+  return (
+    <div class="choice-row">
+      <label class={count === 0 ? 'choice none' : 'choice'}>
+        <input
+          type="checkbox"
+          checked={chosen.includes(value)}
+          onChange={() => place.change((params) => toggle(params, name, value))}
+        />
+        <span class="choice-name" title={label === undefined ? value : `${value} ${label}`}>
+          {name === 'level' && <i class={`dot fill-${value}`} />}
+          <Text>{shown}</Text>
+        </span>
+        <span class="choice-count">{short(count)}</span>
+        <meter class="choice-bar" min={0} max={most} value={count} aria-hidden="true" />
+      </label>
+      <button
+        class="value-button"
+        type="button"
+        aria-label={`Not ${shown}`}
+        title="Not this"
+        onClick={() => place.change((params) => narrow(params, FIELD_OF[name], value, true))}
+      >
+        <Icon name="dismiss" />
+      </button>
+    </div>
   );
 }
 

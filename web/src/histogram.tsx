@@ -2,7 +2,8 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { LEVELS, type Bucket, type Level, type Summary } from '../../agent/ui/api.ts';
-import { day, grouped } from './text.tsx';
+import { grouped } from './text.tsx';
+import { day, moment as momentOf } from './time.ts';
 import { LEVEL_NAMES } from './parts.tsx';
 
 const HEIGHT = 96;
@@ -146,14 +147,7 @@ function totalOf({ counts }: Pick<Bucket, 'counts'>): number {
 }
 
 function moment(millis: number, interval: number): string {
-  const date = new Date(millis);
-  const time = date.toLocaleTimeString('en', {
-    hour: '2-digit',
-    minute: '2-digit',
-    hourCycle: 'h23',
-    ...(interval < 60_000 ? { second: '2-digit' } : {}),
-  });
-  return interval >= 86_400_000 ? day(date) : `${day(date)}, ${time}`;
+  return interval >= 86_400_000 ? day(millis) : momentOf(millis, interval < 60_000);
 }
 
 function describe({ total, counts, histogram: { from, to, interval } }: Summary): string {

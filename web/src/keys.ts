@@ -10,12 +10,14 @@ export function isTyping(event: KeyboardEvent): boolean {
 }
 
 export interface Keys {
-  move(by: 1 | -1): void;
+  /** @param extend Chooses what is passed. */
+  move(by: 1 | -1, extend: boolean): void;
   open(): void;
   close(): void;
   search(): void;
   choose(): void;
   mark(state: State): void;
+  undo(): void;
 }
 
 export function useKeys(keys: Keys): void {
@@ -35,22 +37,29 @@ export function useKeys(keys: Keys): void {
 
 function isShortcut(event: KeyboardEvent): boolean {
   if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event)) return false;
-  return document.querySelector('dialog[open]') === null;
+  return document.querySelector('dialog[open], :popover-open') === null;
 }
 
-function actionOf({ key, target }: KeyboardEvent, keys: Keys): (() => void) | undefined {
-  const onControl = target instanceof HTMLElement && target.closest('a, button, summary, input') !== null;
+function actionOf({ key, target, shiftKey }: KeyboardEvent, keys: Keys): (() => void) | undefined {
+  const inside = (selector: string): boolean => target instanceof HTMLElement && target.closest(selector) !== null;
+  const down = (): void => keys.move(1, shiftKey);
+  const up = (): void => keys.move(-1, shiftKey);
   const actions: Record<string, () => void> = {
-    j: () => keys.move(1),
-    k: () => keys.move(-1),
+    j: down,
+    J: down,
+    k: up,
+    K: up,
     Escape: () => keys.close(),
     '/': () => keys.search(),
     x: () => keys.choose(),
     a: () => keys.mark('acknowledged'),
     d: () => keys.mark('dismissed'),
     o: () => keys.mark('open'),
+    u: () => keys.undo(),
+    // There they scroll.
+    ...(inside('.detail, .filters') ? {} : { ArrowDown: down, ArrowUp: up }),
     // On a link or a button it does what that one does.
-    ...(onControl ? {} : { Enter: () => keys.open() }),
+    ...(inside('a, button, summary, input') ? {} : { Enter: () => keys.open() }),
   };
   return actions[key];
 }

@@ -1,118 +1,28 @@
-/** The list of alerts, newest first. */
+/** The list of alerts. */
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useMemo, useRef, useState } from 'preact/hooks';
-import type { AlertRow, Page, State } from '../../agent/ui/api.ts';
+import { useEffect, useRef } from 'preact/hooks';
+import type { AlertRow } from '../../agent/ui/api.ts';
+import { MOST_ROWS, type Listed } from './listed.ts';
 import { Icon, LevelBadge, Skeleton, STATE_NAMES } from './parts.tsx';
-import { AnswerError, ask, useAnswer } from './server.ts';
-import { clock, grouped, short, Text } from './text.tsx';
+import { grouped, short, Text } from './text.tsx';
+import { clock } from './time.ts';
 
-/** Older ones are for the filters to find. */
-const MOST_ROWS = 2000;
-
-export interface Listed {
-  rows: AlertRow[];
-  /** Rows that came by themselves. */
-  fresh: ReadonlySet<string>;
-  error?: AnswerError;
-  loading: boolean;
-  stale: boolean;
-  more: boolean;
-  /** Why older ones could not be loaded. */
-  moreProblem?: string;
-  loadMore: () => void;
-  add: (rows: AlertRow[]) => void;
-  mark: (ids: readonly string[], state: State) => void;
-  reload: () => void;
-}
-
-interface Further {
-  of?: Page;
-  rows: AlertRow[];
-  next?: string;
-  loading: boolean;
-  problem?: string;
-}
-
-/**
- * Its first page, those that were asked for behind it, and what came by itself.
- * @param query undefined: nothing is asked.
- */
-export function useList(query: string | undefined): Listed {
-  const first = useAnswer<Page>(query === undefined ? undefined : `/api/alerts?${query}`);
-  const [further, setFurther] = useState<Further>({ rows: [], loading: false });
-  const [added, setAdded] = useState<{ query?: string; rows: AlertRow[] }>({ rows: [] });
-  const [marks, setMarks] = useState<ReadonlyMap<string, State>>(new Map());
-  const stop = useRef<AbortController>(undefined);
-
-  useEffect(() => {
-    stop.current?.abort();
-    setFurther({ ...(first.data === undefined ? {} : { of: first.data }), rows: [], loading: false });
-    setAdded({ rows: [] });
-    setMarks(new Map());
-  }, [first.data]);
-
-  const next = further.of === first.data && further.rows.length > 0 ? further.next : first.data?.next;
-  const rows = useMemo(() => {
-    const older = further.of === first.data ? further.rows : [];
-    return merged([...added.rows, ...(first.data?.rows ?? []), ...older], marks);
-  }, [first.data, further, added, marks]);
-
-  return {
-    rows,
-    fresh: useMemo(() => new Set(added.rows.map(({ id }) => id)), [added]),
-    ...(first.error === undefined ? {} : { error: first.error }),
-    loading: first.loading || further.loading,
-    stale: first.stale,
-    ...(further.problem === undefined ? {} : { moreProblem: further.problem }),
-    more: next !== undefined && rows.length < MOST_ROWS,
-    loadMore() {
-      if (next === undefined || further.loading || first.loading || rows.length >= MOST_ROWS) return;
-      stop.current = new AbortController();
-      const of = first.data;
-      setFurther((before) => ({ ...before, loading: true }));
-      ask<Page>(`/api/alerts?${query ?? ''}&after=${encodeURIComponent(next)}`, { signal: stop.current.signal }).then(
-        (page) =>
-          setFurther((before) => ({
-            ...(of === undefined ? {} : { of }),
-            rows: [...before.rows, ...page.rows],
-            ...(page.next === undefined ? {} : { next: page.next }),
-            loading: false,
-          })),
-        (error: unknown) => {
-          const problem = error instanceof AnswerError ? error.message : String(error);
-          if (stop.current?.signal.aborted !== true) setFurther((before) => ({ ...before, loading: false, problem }));
-        },
-      );
-    },
-    add: (fresh) => setAdded((before) => ({ rows: [...fresh, ...before.rows].slice(0, MOST_ROWS) })),
-    mark: (ids, state) => setMarks((before) => new Map([...before, ...ids.map((id) => [id, state] as const)])),
-    reload: first.reload,
-  };
-}
-
-/** Each once, the first of its id; newest first, with what was made of it meanwhile. */
-function merged(rows: readonly AlertRow[], marks: ReadonlyMap<string, State>): AlertRow[] {
-  const unique = new Map<string, AlertRow>();
-  for (const row of rows) {
-    const state = marks.get(row.id);
-    if (!unique.has(row.id)) unique.set(row.id, state === undefined ? row : { ...row, state });
-  }
-  return [...unique.values()].toSorted((a, b) =>
-    a.timestamp === b.timestamp ? 0 : a.timestamp < b.timestamp ? 1 : -1,
-  );
-}
+/** How near the end of the list has to be. */
+const NEAR_PIXELS = 800;
 
 interface ListProps {
   list: Listed;
   cursor: string | undefined;
-  chosen: ReadonlySet<string>;
-  choose: (id: string) => void;
+  chosen: ReadonlySet<string> | 'all';
+  choose: (id: string, range: boolean) => void;
   open: (id: string) => void;
   empty: ComponentChildren;
 }
 
 export function List({ list, cursor, chosen, choose, open, empty }: ListProps): JSX.Element {
   const { rows } = list;
+  // One row is reached by Tab, and from there the others by arrows.
+  const stop = rows.some(({ id }) => id === cursor) ? cursor : rows[0]?.id;
   if (rows.length === 0) return list.loading ? <Skeleton /> : <>{empty}</>;
   return (
     <>
@@ -122,43 +32,66 @@ export function List({ list, cursor, chosen, choose, open, empty }: ListProps): 
             key={row.id}
             row={row}
             current={row.id === cursor}
-            chosen={chosen.has(row.id)}
+            stop={row.id === stop}
+            chosen={chosen === 'all' || chosen.has(row.id)}
             fresh={list.fresh.has(row.id)}
             choose={choose}
             open={open}
           />
         ))}
       </ol>
-      <div class="more">
-        {list.moreProblem !== undefined && (
-          <p class="form-problem" role="alert">
-            {list.moreProblem}
-          </p>
-        )}
-        {list.more ? (
-          <button type="button" disabled={list.loading} onClick={list.loadMore}>
-            {list.loading ? 'Loading…' : 'Older alerts'}
-          </button>
-        ) : (
-          <span class="faint">
-            {rows.length >= MOST_ROWS ? `The newest ${grouped(MOST_ROWS)}: filter to find others` : 'That is all'}
-          </span>
-        )}
-      </div>
+      <More list={list} />
     </>
+  );
+}
+
+/** Loads what is behind the list when its end comes near. */
+function More({ list }: { list: Listed }): JSX.Element {
+  const end = useRef<HTMLDivElement>(null);
+  const { more, moreProblem, loading, rows, loadMore } = list;
+  useEffect(() => {
+    if (end.current === null || !more || loading || moreProblem !== undefined) return undefined;
+    const observer = new IntersectionObserver(
+      (entries) => {
+        if (entries.some(({ isIntersecting }) => isIntersecting)) loadMore();
+      },
+      { rootMargin: `${NEAR_PIXELS}px` },
+    );
+    observer.observe(end.current);
+    return () => observer.disconnect();
+  }, [more, loading, moreProblem, rows.length]);
+  return (
+    <div class="more" ref={end}>
+      {moreProblem !== undefined && (
+        <p class="form-problem" role="alert">
+          {moreProblem}
+        </p>
+      )}
+      {more ? (
+        <button type="button" disabled={loading} onClick={loadMore}>
+          {loading ? 'Loading…' : 'More alerts'}
+        </button>
+      ) : (
+        <span class="faint">
+          {rows.length >= MOST_ROWS ? `The first ${grouped(MOST_ROWS)}: filter to find others` : 'That is all'}
+        </span>
+      )}
+    </div>
   );
 }
 
 interface RowProps {
   row: AlertRow;
   current: boolean;
+  /** Whether Tab stops here. */
+  stop: boolean;
   chosen: boolean;
   fresh: boolean;
-  choose: (id: string) => void;
+  choose: (id: string, range: boolean) => void;
   open: (id: string) => void;
 }
 
-function Row({ row, current, chosen, fresh, choose, open }: RowProps): JSX.Element {
+function Row({ row, current, stop, chosen, fresh, choose, open }: RowProps): JSX.Element {
   const address = new URLSearchParams(location.search);
   address.set('alert', row.id);
   const classes = [
@@ -173,8 +106,9 @@ function Row({ row, current, chosen, fresh, choose, open }: RowProps): JSX.Eleme
       <input
         type="checkbox"
         checked={chosen}
+        tabIndex={stop ? 0 : -1}
         aria-label={`Choose the alert of ${row.timestamp}`}
-        onChange={() => choose(row.id)}
+        onClick={(event) => choose(row.id, event.shiftKey)}
       />
       <div class="row-when">
         <LevelBadge level={row.level} />
@@ -185,6 +119,7 @@ function Row({ row, current, chosen, fresh, choose, open }: RowProps): JSX.Eleme
       <div class="row-what">
         <a
           href={`?${address}`}
+          tabIndex={stop ? 0 : -1}
           onClick={(event) => {
             if (event.metaKey || event.ctrlKey || event.shiftKey) return;
             event.preventDefault();

@@ -2,6 +2,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Level, Range, State } from '../../agent/ui/api.ts';
+import { FIELDS } from '../../agent/ui/language/fields.ts';
 import type { AnswerError } from './server.ts';
 
 const PATHS = {
@@ -18,6 +19,7 @@ const PATHS = {
   reopen: 'M4 5v5h5m-5 0a8.5 8.5 0 1 1-.5 5',
   copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
   out: 'M14 4h6v6m0-6-9 9M10 5H4v15h15v-6',
+  more: 'M5 12h.1M12 12h.1M19 12h.1',
   shield: 'M12 3 4.5 6v5.5c0 4.5 3 8 7.5 9.5 4.5-1.5 7.5-5 7.5-9.5V6zm-3.5 9 2.5 2.5 4.5-5',
 } as const;
 
@@ -50,7 +52,16 @@ export function LevelBadge({ level }: { level: Level }): JSX.Element {
   return <span class={`level level-${level}`}>{LEVEL_NAMES[level]}</span>;
 }
 
-export function Problem({ error, retry }: { error: AnswerError; retry: () => void }): JSX.Element {
+/** @param retry What may help; @param again and what that is called. */
+export function Problem({
+  error,
+  retry,
+  again = 'Try again',
+}: {
+  error: AnswerError;
+  retry: () => void;
+  again?: string;
+}): JSX.Element {
   return (
     <div class="problem" role="alert">
       <p>
@@ -58,7 +69,7 @@ export function Problem({ error, retry }: { error: AnswerError; retry: () => voi
       </p>
       <p>{error.message}</p>
       <button type="button" onClick={retry}>
-        Try again
+        {again}
       </button>
     </div>
   );
@@ -92,7 +103,8 @@ export function Skeleton(): JSX.Element {
 }
 
 const KEYS: [string, string][] = [
-  ['j k', 'Next, previous alert'],
+  ['j k ↓ ↑', 'Next, previous alert'],
+  ['Shift ↓ ↑', 'Choose those that are passed'],
   ['Enter', 'Open the alert'],
   ['Esc', 'Close, or leave the search field'],
   ['/', 'Search'],
@@ -100,6 +112,7 @@ const KEYS: [string, string][] = [
   ['a', 'Acknowledge'],
   ['d', 'Dismiss'],
   ['o', 'Open again'],
+  ['u', 'Undo the last of these'],
   ['?', 'This help'],
 ];
 
@@ -111,7 +124,10 @@ export function Help({ open, close }: { open: boolean; close: () => void }): JSX
   }, [open]);
   return (
     <dialog ref={dialog} class="help" aria-labelledby="help-title" onClose={close}>
-      <h2 id="help-title">Keyboard</h2>
+      <h2 id="help-title" tabIndex={-1} autofocus>
+        Keyboard
+      </h2>
+      <p class="faint">For the alert that is open, else those that are chosen, else the one that is marked.</p>
       <dl>
         {KEYS.map(([keys, what]) => (
           <div key={keys}>
@@ -124,10 +140,35 @@ export function Help({ open, close }: { open: boolean; close: () => void }): JSX
           </div>
         ))}
       </dl>
+      <Language />
       <button type="button" onClick={close}>
         Close
       </button>
     </dialog>
+  );
+}
+
+/** What the search field takes. */
+function Language(): JSX.Element {
+  return (
+    <>
+      <h2>Search</h2>
+      <p class="faint">
+        Words, each somewhere in the alert; <code>"a text"</code> as it is; an address, a network, <code>1:21562</code>,{' '}
+        <code>shop/cart-0</code>. With <code>and</code>, <code>or</code>, <code>not</code>, <code>( )</code> and{' '}
+        <code>*</code>, and by fields:
+      </p>
+      <dl class="fields">
+        {[...FIELDS].map(([name, { about, example }]) => (
+          <div key={name}>
+            <dt>
+              <code>{example}</code>
+            </dt>
+            <dd>{about}</dd>
+          </div>
+        ))}
+      </dl>
+    </>
   );
 }
 

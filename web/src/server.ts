@@ -29,12 +29,16 @@ export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
   throw new AnswerError(answer.status, message, said);
 }
 
+/** Browsers let no longer ones outlive their page. */
+const KEPT_ALIVE_CHARACTERS = 60_000;
+
 export function send<T>(method: 'POST' | 'DELETE', path: string, body?: object): Promise<T> {
+  const text = body === undefined ? undefined : JSON.stringify(body);
   return ask<T>(path, {
     method,
     // Who goes on to another page at once has done it all the same.
-    keepalive: true,
-    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
+    keepalive: (text?.length ?? 0) <= KEPT_ALIVE_CHARACTERS,
+    ...(text === undefined ? {} : { body: text, headers: { 'content-type': 'application/json' } }),
   });
 }
 

@@ -97,25 +97,3 @@ const NUMBER = new Intl.NumberFormat('en');
 const COMPACT = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 export const grouped = (value: number): string => NUMBER.format(value);
 export const short = (value: number): string => (value < 10_000 ? NUMBER.format(value) : COMPACT.format(value));
-
-const pad = (value: number): string => String(value).padStart(2, '0');
-
-/** `14:05:09`, of another day `Nov 24 14:05:09`; the browser's time zone. */
-export function clock(timestamp: string): string {
-  const date = new Date(timestamp);
-  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
-  return date.toDateString() === new Date().toDateString() ? time : `${day(date)} ${time}`;
-}
-
-export function day(date: Date): string {
-  return date.toLocaleDateString('en', { month: 'short', day: 'numeric' });
-}
-
-/** `3 min ago` */
-export function ago(timestamp: string): string {
-  const seconds = Math.max(0, (Date.now() - Date.parse(timestamp)) / 1000);
-  if (seconds < 60) return `${Math.round(seconds)} s ago`;
-  if (seconds < 3600) return `${Math.round(seconds / 60)} min ago`;
-  if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`;
-  return `${Math.round(seconds / 86_400)} d ago`;
-}

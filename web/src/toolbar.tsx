@@ -1,12 +1,10 @@
 /** Above the alerts: text, time, and whether new ones show by themselves. */
 import type { JSX } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
 import { RANGES } from '../../agent/ui/api.ts';
 import type { Live } from './live.ts';
 import { Icon, RANGE_NAMES } from './parts.tsx';
-import { FILTERS, setRange, type Location } from './url.ts';
-
-const TYPING_MILLIS = 200;
+import { SearchField } from './search.tsx';
+import { clearSpan, FILTERS, setRange, type Location } from './url.ts';
 
 interface Props {
   place: Location;
@@ -15,57 +13,21 @@ interface Props {
   /** Whether the filters are opened, on a narrow screen. */
   drawer: boolean;
   openDrawer: () => void;
+  /** Goes to the alerts. */
+  leave: () => void;
 }
 
-export function Toolbar({ place, live, search, drawer, openDrawer }: Props): JSX.Element {
+export function Toolbar({ place, live, search, drawer, openDrawer, leave }: Props): JSX.Element {
   const count = FILTERS.reduce((sum, name) => sum + place.params.getAll(name).length, 0);
   return (
     <div class="bar-row">
       <button class="only-narrow" type="button" aria-expanded={drawer} onClick={openDrawer}>
         <Icon name="filter" /> Filters{count > 0 ? ` (${count})` : ''}
       </button>
-      <SearchField place={place} field={search} />
+      <SearchField place={place} field={search} leave={leave} />
       <RangeField place={place} />
-      <LiveButton live={live} />
+      <LiveButton place={place} live={live} />
     </div>
-  );
-}
-
-function SearchField({ place, field }: { place: Location; field: { current: HTMLInputElement | null } }): JSX.Element {
-  const current = place.params.get('q') ?? '';
-  const [text, setText] = useState(current);
-  useEffect(() => setText(current), [current]);
-  useEffect(() => {
-    if (text === current) return undefined;
-    const timer = setTimeout(
-      () =>
-        place.change((params) => {
-          if (text.trim() === '') params.delete('q');
-          else params.set('q', text);
-        }, true),
-      TYPING_MILLIS,
-    );
-    return () => clearTimeout(timer);
-  }, [text]);
-  return (
-    <label class="search">
-      <span class="off-screen">Search alerts</span>
-      <Icon name="search" />
-      <input
-        ref={field}
-        type="search"
-        maxLength={200}
-        placeholder="Message, pod, address, CVE, technique…"
-        value={text}
-        spellcheck={false}
-        autocomplete="off"
-        onInput={(event) => setText(event.currentTarget.value)}
-        onKeyDown={(event) => {
-          if (event.key === 'Escape') event.currentTarget.blur();
-        }}
-      />
-      <kbd>/</kbd>
-    </label>
   );
 }
 
@@ -92,17 +54,23 @@ function RangeField({ place }: { place: Location }): JSX.Element {
   );
 }
 
-function LiveButton({ live: { state, flip } }: { live: Live }): JSX.Element {
-  const paused = state === 'paused';
+const LIVE_TITLES: Record<Live['state'], string> = {
+  on: 'New alerts appear by themselves: pause',
+  connecting: 'New alerts appear by themselves when the server answers: pause',
+  paused: 'New alerts are not shown: follow them',
+  past: 'The chosen time has an end, so no new alerts come: go back to those that do',
+};
+
+function LiveButton({ place, live: { state, flip } }: { place: Location; live: Live }): JSX.Element {
   return (
     <button
       class={`live live-${state}`}
       type="button"
-      aria-pressed={!paused}
-      onClick={flip}
-      title={paused ? 'New alerts are not shown: follow them' : 'New alerts appear by themselves: pause'}
+      aria-pressed={state === 'on' || state === 'connecting'}
+      onClick={() => (state === 'past' ? place.change(clearSpan) : flip())}
+      title={LIVE_TITLES[state]}
     >
-      <i class="dot" /> {{ on: 'Live', paused: 'Paused', connecting: 'Connecting' }[state]}
+      <i class="dot" /> {{ on: 'Live', paused: 'Paused', connecting: 'Connecting', past: 'Past' }[state]}
     </button>
   );
 }

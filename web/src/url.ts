@@ -1,6 +1,9 @@
 /** What the page shows is in its address: it can be kept, sent, and gone back to. */
 import { useEffect, useState } from 'preact/hooks';
 import type { FacetName, Range } from '../../agent/ui/api.ts';
+import { asksForState as isAboutState } from '../../agent/ui/language/condition.ts';
+import { LanguageError, parseLanguage } from '../../agent/ui/language/parse.ts';
+import { narrowed } from '../../agent/ui/language/write.ts';
 
 export const FILTERS = ['namespace', 'pod', 'signature', 'level', 'tactic', 'state'] as const satisfies FacetName[];
 const QUERY = ['range', 'from', 'to', 'q', ...FILTERS];
@@ -50,9 +53,43 @@ export function clearFilters(params: URLSearchParams): void {
   for (const name of ['q', ...FILTERS]) params.delete(name);
 }
 
-export function setRange(params: URLSearchParams, range: Range): void {
+/** Also the time: nothing of it is left that a server could refuse. */
+export function clearAll(params: URLSearchParams): void {
+  clearFilters(params);
+  for (const name of ['range', 'from', 'to', 'sort', 'group']) params.delete(name);
+}
+
+/** Only alerts with this value of a field, or only those without. */
+export function narrow(params: URLSearchParams, field: string, value: string, not: boolean): void {
+  params.set('q', narrowed(params.get('q') ?? '', field, value, not));
+  params.delete('group');
+}
+
+/** Why a query in words can't be read; undefined: it can. */
+export function problemOf(q: string): LanguageError | undefined {
+  try {
+    parseLanguage(q);
+    return undefined;
+  } catch (error) {
+    if (error instanceof LanguageError) return error;
+    throw error;
+  }
+}
+
+/** Whether the query in words asks for the state of alerts. */
+export function asksForState(params: URLSearchParams): boolean {
+  const q = params.get('q') ?? '';
+  return problemOf(q) === undefined && isAboutState(parseLanguage(q));
+}
+
+/** The time goes back to the range that was chosen before a part of it was. */
+export function clearSpan(params: URLSearchParams): void {
   params.delete('from');
   params.delete('to');
+}
+
+export function setRange(params: URLSearchParams, range: Range): void {
+  clearSpan(params);
   if (range === '24h') params.delete('range');
   else params.set('range', range);
 }

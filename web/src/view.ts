@@ -3,11 +3,9 @@ import { useEffect, useState } from 'preact/hooks';
 import type { Session, State } from '../../agent/ui/api.ts';
 import { useAnswers, type Answers, type Grouping } from './answers.ts';
 import type { Keys } from './keys.ts';
-import { STATE_NAMES } from './parts.tsx';
-import { AnswerError, send } from './server.ts';
+import { useMarking, type Marking } from './marking.ts';
+import { showsState } from './rows.ts';
 import type { Location } from './url.ts';
-
-const NOTE_MILLIS = 6000;
 
 export interface View {
   readonly place: Location;
@@ -18,56 +16,80 @@ export interface View {
   readonly opened: string | undefined;
   /** The alert that keys are for. */
   readonly cursor: string | undefined;
-  readonly chosen: ReadonlySet<string>;
-  /** What became of the last change. */
-  readonly note: string | undefined;
+  /** `all`: whatever matches, loaded or not. */
+  readonly chosen: ReadonlySet<string> | 'all';
+  readonly marking: Marking;
   /** @param id undefined: closes the one that is opened. */
   open: (id: string | undefined) => void;
   point: (id: string) => void;
-  /** Chooses it, or no longer. */
-  choose: (id: string) => void;
+  /** Chooses it, or no longer. @param range All from the one that was chosen last, too. */
+  choose: (id: string, range?: boolean) => void;
+  /** Chooses two neighbours, with others. */
+  chooseBoth: (one: string, other: string) => void;
+  chooseAll: () => void;
   chooseNone: () => void;
   mark: (ids: readonly string[], state: State) => void;
+  markChosen: (state: State) => void;
 }
 
 export function useView(place: Location, session: Session, signedOut: () => void): View {
   const grouping = groupingOf(place.params);
   const answers = useAnswers(place.params, grouping, signedOut);
+  const marking = useMarking(answers, session);
   const [cursor, setCursor] = useState<string>();
-  const [chosen, setChosen] = useState<ReadonlySet<string>>(new Set());
-  const [note, setNote] = useNote();
+  const [chosen, setChosen] = useState<View['chosen']>(new Set());
+  /** Where a range begins. */
+  const [anchor, setAnchor] = useState<string>();
   const chooseNone = (): void => setChosen(new Set());
   useEffect(chooseNone, [answers.query, grouping]);
+  const opened = place.params.get('alert') ?? undefined;
+  const ids = answers.list.rows.map((row) => row.id);
+
+  const mark = (wanted: readonly string[], state: State): void => {
+    if (wanted.length === 0) return;
+    // When it leaves the list, keys are for the next one.
+    const behind = ids.slice(ids.findIndex((id) => wanted.includes(id))).find((id) => !wanted.includes(id));
+    if (cursor !== undefined && wanted.includes(cursor) && leaves(place.params, state)) setCursor(behind);
+    marking.mark({ ids: wanted }, state);
+    chooseNone();
+  };
   return {
     place,
     session,
     grouping,
     answers,
-    opened: place.params.get('alert') ?? undefined,
+    opened,
     cursor,
     chosen,
-    note,
+    marking,
     open(id) {
       if (id !== undefined) setCursor(id);
       place.change((edited) => {
         if (id === undefined) edited.delete('alert');
         else edited.set('alert', id);
       });
+      // It may have left the list.
+      if (id === undefined) focusRow(opened !== undefined && ids.includes(opened) ? opened : cursor);
     },
     point: setCursor,
-    choose: (id) => setChosen(flipped(chosen, id)),
-    chooseNone,
-    mark(ids, state) {
-      if (ids.length === 0) return;
-      send('POST', '/api/marks', { ids, state }).then(
-        () => {
-          answers.list.mark(ids, state);
-          chooseNone();
-          setNote(`${ids.length === 1 ? 'Alert' : `${ids.length} alerts`}: ${STATE_NAMES[state].toLowerCase()}`);
-          answers.summary.reload();
-        },
-        (error: unknown) => setNote(error instanceof AnswerError ? error.message : String(error)),
+    choose(id, range = false) {
+      const before = chosen === 'all' ? new Set<string>() : chosen;
+      setChosen(
+        range && anchor !== undefined ? new Set([...before, ...between(ids, anchor, id)]) : flipped(before, id),
       );
+      if (!range || anchor === undefined) setAnchor(id);
+    },
+    chooseBoth: (one, other) => setChosen(new Set([...(chosen === 'all' ? [] : chosen), one, other])),
+    chooseAll: () => setChosen('all'),
+    chooseNone,
+    mark,
+    markChosen(state) {
+      if (chosen !== 'all') return mark([...chosen], state);
+      // The newest is the first one that is shown, but by severity.
+      const newest = answers.order === 'time' ? answers.list.rows[0]?.timestamp : undefined;
+      const until = newest ?? new Date().toISOString();
+      marking.mark({ query: answers.query, until }, state);
+      return chooseNone();
     },
   };
 }
@@ -77,21 +99,21 @@ function groupingOf(params: URLSearchParams): Grouping {
   return group === 'signature' || group === 'pod' ? group : 'none';
 }
 
-/** A text that goes by itself. */
-function useNote(): [string | undefined, (note: string) => void] {
-  const [note, setNote] = useState<string>();
-  useEffect(() => {
-    if (note === undefined) return undefined;
-    const timer = setTimeout(() => setNote(undefined), NOTE_MILLIS);
-    return () => clearTimeout(timer);
-  }, [note]);
-  return [note, setNote];
+/** Whether alerts of this state leave the list. */
+function leaves(params: URLSearchParams, state: State): boolean {
+  return !showsState(params.getAll('state'), state);
 }
 
 function flipped(set: ReadonlySet<string>, id: string): ReadonlySet<string> {
   const next = new Set(set);
   if (!next.delete(id)) next.add(id);
   return next;
+}
+
+/** Both ends, too. */
+function between(ids: readonly string[], one: string, other: string): readonly string[] {
+  const [a, b] = [ids.indexOf(one), ids.indexOf(other)];
+  return a === -1 || b === -1 ? [other] : ids.slice(Math.min(a, b), Math.max(a, b) + 1);
 }
 
 /** @param closeDrawer undefined: it is not open. */
@@ -102,7 +124,7 @@ export function keysOf(
 ): Keys {
   const { cursor, opened, chosen } = view;
   return {
-    move: (by) => moveBy(view, by),
+    move: (by, extend) => moveBy(view, by, extend),
     open() {
       if (cursor !== undefined) view.open(cursor);
     },
@@ -119,17 +141,38 @@ export function keysOf(
       if (cursor !== undefined) view.choose(cursor);
     },
     mark(state) {
-      view.mark(chosen.size > 0 ? [...chosen] : cursor === undefined ? [] : [cursor], state);
+      // What is looked at is what is meant.
+      if (opened !== undefined) view.mark([opened], state);
+      else if (chosen === 'all' || chosen.size > 0) view.markChosen(state);
+      else if (cursor !== undefined) view.mark([cursor], state);
     },
+    undo: () => view.marking.undo(),
   };
 }
 
-function moveBy({ place, answers, opened, cursor, point }: View, by: number): void {
-  const { rows } = answers.list;
-  const index = rows.findIndex(({ id }) => id === (cursor ?? opened));
-  const next = rows[Math.min(rows.length - 1, Math.max(0, index + by))];
+function moveBy(view: View, by: 1 | -1, extend: boolean): void {
+  const { place, answers, opened, cursor, point } = view;
+  const ids = answers.list.rows.map(({ id }) => id);
+  const at = cursor ?? opened;
+  const index = at === undefined ? -1 : ids.indexOf(at);
+  // The one that is open has left the list: the cursor is where it was.
+  const left = opened !== undefined && opened !== cursor && !ids.includes(opened);
+  const next = ids[Math.min(ids.length - 1, Math.max(0, left && by === 1 ? index : index + by))];
   if (next === undefined) return;
-  point(next.id);
-  if (opened !== undefined) place.change((edited) => edited.set('alert', next.id), true);
-  document.querySelector(`[data-id="${CSS.escape(next.id)}"]`)?.scrollIntoView({ block: 'nearest' });
+  if (extend) view.chooseBoth(at ?? next, next);
+  point(next);
+  if (opened === undefined) focusRow(next);
+  else {
+    place.change((edited) => edited.set('alert', next), true);
+    rowOf(next)?.scrollIntoView({ block: 'nearest' });
+  }
+}
+
+function focusRow(id: string | undefined): void {
+  // It may be drawn a moment later.
+  requestAnimationFrame(() => rowOf(id)?.querySelector('a')?.focus());
+}
+
+function rowOf(id: string | undefined): Element | null {
+  return id === undefined ? null : document.querySelector(`[data-id="${CSS.escape(id)}"]`);
 }

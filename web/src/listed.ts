@@ -1,0 +1,158 @@
+/** The list of alerts as it is loaded: its first page, those behind it, and what comes by itself. */
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { AlertRow, Order, Page } from '../../agent/ui/api.ts';
+import { arrived, extended, marked, NO_ROWS, refreshed, showsState, type Mark, type Rows } from './rows.ts';
+import { AnswerError, ask } from './server.ts';
+
+/** Others are for the filters to find. */
+export const MOST_ROWS = 2000;
+const FIRST_ROWS = 50;
+const MORE_ROWS = 200;
+
+export interface Listed {
+  rows: readonly AlertRow[];
+  /** Rows that came by themselves. */
+  fresh: ReadonlySet<string>;
+  /** What was made of alerts since they were loaded. */
+  marks: ReadonlyMap<string, Mark>;
+  error?: AnswerError;
+  loading: boolean;
+  /** The rows, if any, are of another query. */
+  stale: boolean;
+  more: boolean;
+  /** Why those behind could not be loaded. */
+  moreProblem?: string;
+  loadMore: () => void;
+  add: (rows: readonly AlertRow[]) => void;
+  mark: (ids: readonly string[], mark: Mark) => void;
+  /** Loads it anew. */
+  reload: () => void;
+  /** Brings its beginning up to date; what is loaded behind it stays. */
+  refresh: () => void;
+}
+
+interface Held extends Rows {
+  /** Whose rows they are. */
+  of?: string;
+  marks: ReadonlyMap<string, Mark>;
+}
+
+interface Asking {
+  loading: boolean;
+  failed?: { of: string; error: AnswerError };
+  moreProblem?: string;
+}
+
+const NOTHING: Held = { ...NO_ROWS, marks: new Map() };
+
+/**
+ * @param query undefined: nothing is asked.
+ * @param states The filter by state.
+ * @param changed Called when a look at its beginning found others.
+ */
+export function useList(
+  query: string | undefined,
+  order: Order,
+  states: readonly string[],
+  changed: () => void,
+): Listed {
+  const of = query === undefined ? undefined : `${query}&sort=${order}`;
+  const [held, setHeld] = useState<Held>(NOTHING);
+  const [asking, setAsking] = useState<Asking>({ loading: of !== undefined });
+  const [turn, setTurn] = useState(0);
+  /** That its beginning shall be looked at, and of which of these that has been done. */
+  const [look, setLook] = useState<{ of: string }>();
+  const taken = useRef<{ of: string }>(undefined);
+  /** Aborted when another list is wanted. */
+  const stop = useRef(new AbortController());
+
+  useEffect(() => {
+    if (of === undefined) return undefined;
+    const current = new AbortController();
+    stop.current = current;
+    // What went wrong stays until it goes well.
+    setAsking(({ failed: before }) => ({ loading: true, ...(before === undefined ? {} : { failed: before }) }));
+    pageOf(of, FIRST_ROWS, current.signal).then(
+      (page) => {
+        setHeld({ ...extended(NO_ROWS, page, order), of, marks: new Map() });
+        setAsking({ loading: false });
+      },
+      (error: unknown) => {
+        if (!current.signal.aborted) setAsking({ loading: false, failed: { of, error: answerError(error) } });
+      },
+    );
+    return () => current.abort();
+  }, [of, turn]);
+
+  const stale = of !== undefined && held.of !== of;
+  const more = held.next !== undefined && held.rows.length < MOST_ROWS;
+  const change = (edit: (rows: Rows) => Rows): void =>
+    setHeld((before) => (of !== undefined && before.of === of ? { ...edit(before), of, marks: before.marks } : before));
+
+  const loadMore = (): void => {
+    const { next } = held;
+    if (of === undefined || next === undefined || stale || asking.loading || !more) return;
+    const { signal } = stop.current;
+    setAsking({ loading: true });
+    pageOf(of, MORE_ROWS, signal, next).then(
+      (page) => {
+        change((before) => extended(before, page, order));
+        setAsking({ loading: false });
+      },
+      (error: unknown) => {
+        if (!signal.aborted) setAsking({ loading: false, moreProblem: answerError(error).message });
+      },
+    );
+  };
+
+  // While it is loaded, what the server says may be of before: then it is looked at once more.
+  const busy = stale || asking.loading;
+  useEffect(() => {
+    if (of === undefined || look?.of !== of || look === taken.current || busy) return;
+    taken.current = look;
+    const { signal } = stop.current;
+    pageOf(of, Math.min(MORE_ROWS, Math.max(FIRST_ROWS, held.rows.length)), signal).then(
+      (page) => {
+        if (page.rows[0]?.id !== held.rows[0]?.id) changed();
+        change((before) => refreshed(before, page, order));
+      },
+      // The next look may go well.
+      () => undefined,
+    );
+  }, [look, busy]);
+
+  const { failed, moreProblem, loading } = asking;
+  return {
+    ...held,
+    ...(failed === undefined || failed.of !== of ? {} : { error: failed.error }),
+    loading: of !== undefined && loading,
+    stale,
+    more,
+    ...(moreProblem === undefined ? {} : { moreProblem }),
+    loadMore,
+    add: (rows) => change((before) => limited(arrived(before, rows, order))),
+    mark(ids, mark) {
+      const stays = showsState(states, mark.state);
+      setHeld((before) => ({
+        ...before,
+        ...marked(before, ids, mark, stays),
+        marks: new Map([...before.marks, ...ids.map((id): [string, Mark] => [id, mark])]),
+      }));
+    },
+    reload: () => setTurn((number) => number + 1),
+    refresh: () => setLook(of === undefined ? undefined : { of }),
+  };
+}
+
+function pageOf(of: string, size: number, signal: AbortSignal, after?: string): Promise<Page> {
+  const behind = after === undefined ? '' : `&after=${encodeURIComponent(after)}`;
+  return ask<Page>(`/api/alerts?${of}&size=${size}${behind}`, { signal });
+}
+
+function limited(rows: Rows): Rows {
+  return { ...rows, rows: rows.rows.slice(0, MOST_ROWS) };
+}
+
+function answerError(error: unknown): AnswerError {
+  return error instanceof AnswerError ? error : new AnswerError(0, String(error), {});
+}
