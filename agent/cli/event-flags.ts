@@ -4,8 +4,12 @@ import { parseDuration } from '../config/leaves.ts';
 import { shown } from '../config/text.ts';
 import type { JournalFilter, Named, SearchedEvent } from '../journal/search.ts';
 import { globTester } from '../pattern.ts';
+import { stripControls } from '../text.ts';
 import { LEVELS } from '../ui/api.ts';
-import { LEVEL_FROM } from '../ui/row.ts';
+import { accepting } from '../ui/language/accept.ts';
+import { asksForState } from '../ui/language/condition.ts';
+import { LanguageError, parseLanguage } from '../ui/language/parse.ts';
+import { LEVEL_FROM, rowOf } from '../ui/row.ts';
 import { CommandError } from './exit.ts';
 
 /** As given: a flag that was repeated but must not be is a list. */
@@ -17,6 +21,7 @@ export interface FilterArgv {
   resource?: unknown;
   ip?: unknown;
   severity?: unknown;
+  query?: unknown;
   limit?: unknown;
   order?: string;
   follow?: boolean;
@@ -54,13 +59,16 @@ export function readFlags(
   const pods = each('pod', 'namespace/name', named);
   const resources = each('resource', 'namespace/name', named);
   const ips = each('ip', 'an IPv4 or IPv6 address, or a network such as 10.65.0.0/24', addressesOf);
+  const selected = whereQuery(argv.query, errors);
   const limit = option('limit', 'an integer from 0 to 1000000000', (text) => integer(text, 1e9));
   if (argv.follow === true) {
     if (argv.order === 'newest') errors.push('flag --order: "newest": expected oldest, or none, with --follow');
     if (argv.until !== undefined) errors.push('flag --until: expected not to be there with --follow, which has no end');
   }
   if (errors.length > 0) throw new CommandError(errors.join('\n'));
-  const where = [wherePods(pods), whereResources(resources), whereAddresses(ips)].filter((test) => test !== undefined);
+  const where = [wherePods(pods), whereResources(resources), whereAddresses(ips), selected].filter(
+    (test) => test !== undefined,
+  );
   const filter = {
     since,
     until,
@@ -123,6 +131,30 @@ function whereAddresses(addresses: readonly string[] | undefined): Where | undef
   }
   const isIn = (ip: string): boolean => isIP(ip) !== 0 && list.check(ip, isIP(ip) === 6 ? 'ipv6' : 'ipv4');
   return (event) => isIn(event.source_ip) || isIn(event.dest_ip);
+}
+
+/** @param errors What is wrong with the query is added to them. */
+function whereQuery(query: unknown, errors: string[]): Where | undefined {
+  if (query === undefined) return undefined;
+  if (typeof query !== 'string') {
+    errors.push('flag --query: expected once');
+    return undefined;
+  }
+  try {
+    const condition = parseLanguage(query);
+    if (asksForState(condition)) errors.push('flag --query: state: only the Alerts page knows what was made of alerts');
+    const accept = accepting(condition);
+    return (event) => {
+      const row = rowOf(event);
+      return row !== undefined && accept(row, Date.parse(row.timestamp));
+    };
+  } catch (error) {
+    if (!(error instanceof LanguageError)) throw error;
+    const line = stripControls(query);
+    const pointer = line.length <= 200 ? `\n  ${line}\n  ${' '.repeat(error.position)}^` : '';
+    errors.push(`flag --query: ${error.message}${pointer}`);
+    return undefined;
+  }
 }
 
 const RFC3339 = /^\d{4}-\d\d-\d\d(?:[Tt ]\d\d:\d\d(?::\d\d(?:\.\d{1,9})?)?(?:Z|z|[+-]\d\d:\d\d))?$/;

@@ -26,7 +26,7 @@ import { COMMON_FLAGS, readConfig } from './setup.ts';
 
 const LAST = 10;
 
-const OWN = ['since', 'until', 'signature', 'pod', 'resource', 'ip', 'severity', 'limit', 'order', 'follow', 'output'];
+const OWN = 'since until signature pod resource ip severity query limit order follow output'.split(' ');
 
 interface EventsArgv extends FilterArgv {
   _: (string | number)[];
@@ -96,6 +96,11 @@ export const command: CommandModule<object, EventsArgv> = {
         ...own,
         type: 'string',
         describe: 'At least this severe: critical, high, medium, low, or 0 to 100',
+      })
+      .option('query', {
+        ...own,
+        type: 'string',
+        describe: "As the search of the Alerts page: 'port: 4444 and not pod: ci/*'",
       })
       .option('limit', {
         ...own,

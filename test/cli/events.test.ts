@@ -152,6 +152,28 @@ describe('events', () => {
     expect(code).toBe(0);
   });
 
+  test('a query selects as the search of the page does, also of those that are followed', async () => {
+    const all = [
+      foundEvent(0, { source_ip: '10.65.0.7', dest_port: 4444, dest_name: 'cart-0', dest_namespace: 'shop' }),
+      foundEvent(1, { source_ip: '10.65.0.8', dest_port: 4444, dest_name: 'ledger-0', dest_namespace: 'payments' }),
+      foundEvent(2, { source_ip: '10.66.0.8', dest_port: 4444, dest_name: 'ledger-0', dest_namespace: 'payments' }),
+    ];
+    await writeFile(segment(0), lines(...all));
+    const query = 'ip: 10.65.0.0/24 and port: 4444 and not pod: shop/*';
+    expect(await events('--query', query)).toEqual({ code: 0, stdout: lines(...all.slice(1, 2)), stderr: '' });
+    expect((await events('--query', 'port: 4444', '--limit', '1', '--order', 'oldest')).stdout).toBe(
+      lines(...all.slice(0, 1)),
+    );
+    const wrong = await events('--query', 'ip: 10.65.0.256', '--severity', '101');
+    expect(wrong.code).toBe(2);
+    expect(wrong.stderr).toContain(
+      'flag --query: column 5: ip: expected an address, or a network such as 10.65.0.0/16\n',
+    );
+    expect(wrong.stderr).toContain('  ip: 10.65.0.256\ndpi-agent:       ^');
+    expect(wrong.stderr).toContain('flag --severity');
+    expect((await events('--query', 'state: open')).stderr).toContain('only the Alerts page knows');
+  });
+
   test('every wrong value is named with its flag and what is expected', async () => {
     const wrong = {
       since: 'yesterday',
