@@ -1,7 +1,8 @@
 /** What the Alerts page and its server say to each other, in JSON. Types only: the page is built with them too. */
+import type { Level } from '../events/level.ts';
 
 /** Of a rule's priority: 1, 2, 3, and the rest. */
-export type Level = 'critical' | 'high' | 'medium' | 'low';
+export type { Level };
 export const LEVELS: readonly Level[] = ['critical', 'high', 'medium', 'low'];
 
 /** What somebody made of an alert. `open`: nothing yet. */

@@ -2,8 +2,9 @@
  * An event document as a row of the page. The document may come from anybody who can write the journal or the index:
  * nothing in it is trusted.
  */
+import { levelOf } from '../events/level.ts';
 import { isRecord } from '../files/record.ts';
-import type { AlertRow, End, Level, State } from './api.ts';
+import type { AlertRow, End, State } from './api.ts';
 
 /** What somebody made of an alert. */
 export interface Mark {
@@ -14,15 +15,6 @@ export interface Mark {
 }
 
 export type Fields = Record<string, unknown>;
-
-/** Lowest severity of each level; `severity` is 100 for priority 1 and 20 less for each further one, 50 without one. */
-export const LEVEL_FROM: Record<Level, number> = { critical: 90, high: 70, medium: 45, low: 0 };
-
-export function levelOf(severity: number): Level {
-  if (severity >= LEVEL_FROM.critical) return 'critical';
-  if (severity >= LEVEL_FROM.high) return 'high';
-  return severity >= LEVEL_FROM.medium ? 'medium' : 'low';
-}
 
 export function fields(value: unknown): Fields {
   return isRecord(value) ? value : {};

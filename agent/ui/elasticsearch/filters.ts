@@ -1,8 +1,8 @@
 /** What selects alerts, as queries. */
+import { LEVEL_FROM } from '../../events/level.ts';
 import { LEVELS, type FacetName, type Level } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
 import type { AlertQuery, Scope } from '../query.ts';
-import { LEVEL_FROM } from '../row.ts';
 import { conditionQuery } from './conditions.ts';
 import { anyOf, iso, stateFilter, type Query } from './queries.ts';
 

@@ -1,8 +1,9 @@
 /** Alerts counted by signature, or by pod. */
+import { levelOf } from '../../events/level.ts';
 import { LEVELS, type Group } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
 import type { AlertQuery, Scope } from '../query.ts';
-import { fields, levelOf, text, type Fields } from '../row.ts';
+import { fields, text, type Fields } from '../row.ts';
 import { GROUPS } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 import {
