@@ -2,8 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
 import type { Config } from './config/load.ts';
+import { sinkEntries, type SinkEntry } from './config/sinks.ts';
 import type { Journal } from './journal/journal.ts';
-import { createDestinations } from './ship/destinations.ts';
+import { createDestination } from './ship/destinations.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
 /** What the sinks may take to confirm what they are sending when the agent ends. */
@@ -24,26 +25,35 @@ export interface Sinks {
   stop(): Promise<void>;
 }
 
-export async function startSinks({ config, journal, onSent, log }: SinksOptions): Promise<Sinks> {
-  const sinks = (await createDestinations(config, log)).map(({ name, destination }) =>
-    startSink({
-      name,
-      stateDirectory: config.stateDirectory,
-      journal: { ...journal, directory: config.journal.directory },
-      destination,
-      batch: config.sinks[name],
-      deadLetterSize: config.sinks.deadLetterSize,
-      onSent: (seconds) => onSent?.(name, seconds),
-      log: log.child({ sink: name }),
-    }),
-  );
+export async function startSinks(options: SinksOptions): Promise<Sinks> {
+  const entries = sinkEntries(options.config.sinks);
+  const sinks = await Promise.all(entries.map((entry) => start(entry, options)));
   return {
     status: () => sinks.map((sink) => sink.status()),
     async stop() {
+      for (const sink of sinks) sink.hurry();
       await drain(sinks);
       await Promise.all(sinks.map((sink) => sink.stop(GRACE_MILLIS)));
     },
   };
+}
+
+async function start(entry: SinkEntry, { config, journal, onSent, log }: SinksOptions): Promise<Sink> {
+  const { name, when, quiet, deadLetterSize, settings } = entry;
+  const destination = await createDestination(entry, config, log);
+  const batchEvents = Math.min(settings.batchEvents, destination.maxEvents ?? Infinity);
+  return startSink({
+    name,
+    ...(when === undefined ? {} : { when }),
+    ...(quiet === undefined ? {} : { quiet }),
+    deadLetterSize,
+    stateDirectory: config.stateDirectory,
+    journal: { ...journal, directory: config.journal.directory },
+    destination,
+    batch: { ...settings, batchEvents },
+    onSent: (seconds) => onSent?.(name, seconds),
+    log: log.child({ sink: name }),
+  });
 }
 
 async function drain(sinks: readonly Sink[]): Promise<void> {

@@ -38,6 +38,10 @@ export const COMMANDS = {
     describe: 'Keep the DaemonSet of a cluster as its resources want it, until SIGTERM or SIGINT',
     load: () => import('./operator.ts'),
   },
+  sinks: {
+    describe: 'Show where events go, and send a test to a destination',
+    load: () => import('./sinks.ts'),
+  },
   events: {
     describe: 'Search the journal and follow it; send again what a sink refused',
     load: () => import('./events.ts'),

@@ -17,6 +17,7 @@ import { probeCapture } from '../capture/probe.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import { onNode } from '../endpoints/endpoint.ts';
 import { loadConfig, type Config } from '../config/load.ts';
+import { sinkEntries, type SinkEntry } from '../config/sinks.ts';
 import { findEngine } from '../engine/find.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import type { Right } from '../kube/api.ts';
@@ -26,7 +27,7 @@ import { askStatus } from '../observe/ask.ts';
 import type { Snapshot } from '../observe/snapshot.ts';
 import { SendError } from '../ship/destination.ts';
 import { get } from '../ship/elasticsearch/classify.ts';
-import { namesOf, TEMPLATE_VERSION } from '../ship/elasticsearch/template.ts';
+import { namesOf, TEMPLATE_VERSION, type Names } from '../ship/elasticsearch/template.ts';
 import { check, existingPart, type CheckArgv } from './check.ts';
 import { EXIT } from './exit.ts';
 import { print, type Finding } from './finding.ts';
@@ -118,7 +119,16 @@ async function diagnose(argv: CheckArgv): Promise<Finding[]> {
     within('elasticsearch', elasticsearch(config)),
     within('syslog', syslog(config)),
   ]);
-  return [...machine, ...rest.flat(), ...agent(config, running)];
+  return [...machine, ...rest.flat(), ...otherSinks(config), ...agent(config, running)];
+}
+
+/** Whether these take events is known only by sending one. */
+function otherSinks(config: Config): Finding[] {
+  return entriesOf(config, 'http').map(({ name }) => ({
+    level: 'info',
+    subject: name,
+    message: `not asked: dpi-agent sinks test ${name} sends a sample`,
+  }));
 }
 
 /** A probe that takes too long, or fails where it should not, is a finding too. */
@@ -319,10 +329,25 @@ const REMEDIES: Record<string, string> = {
     'correct sinks.elasticsearch.apiKeyFile, or username and passwordFile; docs/delivery.md says how to make a key',
 };
 
+type EntryOf<Kind extends SinkEntry['kind']> = SinkEntry & { kind: Kind };
+
+function entriesOf<Kind extends SinkEntry['kind']>({ sinks }: Config, kind: Kind): EntryOf<Kind>[] {
+  const isOf = (entry: SinkEntry): entry is EntryOf<Kind> => entry.kind === kind;
+  return sinkEntries(sinks).filter(isOf);
+}
+
 async function elasticsearch(config: Config): Promise<Finding[]> {
-  const subject = 'elasticsearch';
-  const settings = config.sinks.elasticsearch;
-  if (settings.nodes.length === 0) return [{ level: 'info', subject, message: 'no nodes: nothing is sent there' }];
+  const entries = entriesOf(config, 'elasticsearch');
+  if (entries.length === 0) {
+    return [{ level: 'info', subject: 'elasticsearch', message: 'no nodes: nothing is sent there' }];
+  }
+  return (await Promise.all(entries.map((entry) => oneElasticsearch(entry, config.cluster)))).flat();
+}
+
+async function oneElasticsearch(
+  { name: subject, settings }: EntryOf<'elasticsearch'>,
+  name: string,
+): Promise<Finding[]> {
   // Its client takes 30 MB.
   const { createElasticsearch } = await import('../ship/elasticsearch/elasticsearch.ts');
   const timeoutMillis = Math.min(settings.timeoutMillis, PROBE_MILLIS / 2);
@@ -331,7 +356,7 @@ async function elasticsearch(config: Config): Promise<Finding[]> {
       const log = pino({ level: 'silent' });
       const client = createElasticsearch({
         config: { ...settings, nodes: [node], timeoutMillis },
-        cluster: config.cluster,
+        cluster: name,
         log,
       });
       const ask = (method: 'GET' | 'POST', path: string, body?: object): ReturnType<typeof client.ask> =>
@@ -343,7 +368,13 @@ async function elasticsearch(config: Config): Promise<Finding[]> {
           status === 200 && typeof user === 'string'
             ? `${node} answers, as user ${user}`
             : `${node} answers, and knows no users`;
-        return { findings: [{ level: 'ok', subject, message }, ...(await rights(ask, config, user))], answers: true };
+        return {
+          findings: [
+            { level: 'ok', subject, message },
+            ...(await rights(ask, { subject, settings, names: namesOf(name, settings.schema) }, user)),
+          ],
+          answers: true,
+        };
       } catch (error) {
         const remedy = REMEDIES[error instanceof SendError ? error.failure : ''] ?? REMEDY_SLOW;
         return { findings: [{ level: 'error', subject, message: messageOf(error), remedy }], answers: false };
@@ -359,12 +390,10 @@ async function elasticsearch(config: Config): Promise<Finding[]> {
 
 async function rights(
   ask: (method: 'GET' | 'POST', path: string, body?: object) => Promise<{ status: number; body: unknown }>,
-  { cluster: name, sinks }: Config,
+  { subject, settings, names }: { subject: string; settings: EntryOf<'elasticsearch'>['settings']; names: Names },
   user: unknown,
 ): Promise<Finding[]> {
-  const subject = 'elasticsearch';
-  const names = namesOf(name, sinks.elasticsearch.schema);
-  const { manageTemplate } = sinks.elasticsearch;
+  const { manageTemplate } = settings;
   const findings: Finding[] = [];
   if (typeof user === 'string') {
     const wanted = {
@@ -417,9 +446,10 @@ async function rights(
 const INDEX_RIGHTS = ['create_doc', 'create_index', 'manage'];
 
 async function syslog(config: Config): Promise<Finding[]> {
-  const subject = 'syslog';
-  const { address, protocol } = config.sinks.syslog;
-  if (address === undefined) return [];
+  return (await Promise.all(entriesOf(config, 'syslog').map(oneSyslog))).flat();
+}
+
+async function oneSyslog({ name: subject, settings: { address, protocol } }: EntryOf<'syslog'>): Promise<Finding[]> {
   if (protocol === 'udp') return [{ level: 'info', subject, message: `${address} by UDP: nobody confirms anything` }];
   const [, host = '', port] = /^\[?(.*?)\]?:(\d+)$/.exec(address) ?? [];
   return new Promise((resolve) => {

@@ -9,7 +9,8 @@ import { LEVELS } from '../ui/api.ts';
 import { accepting } from '../ui/language/accept.ts';
 import { asksForState } from '../ui/language/condition.ts';
 import { LanguageError, parseLanguage } from '../ui/language/parse.ts';
-import { LEVEL_FROM, rowOf } from '../ui/row.ts';
+import { LEVEL_FROM } from '../events/level.ts';
+import { rowOf } from '../ui/row.ts';
 import { CommandError } from './exit.ts';
 
 /** As given: a flag that was repeated but must not be is a list. */

@@ -23,6 +23,7 @@ import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow } from './print.ts';
 import { COMMON_FLAGS, readConfig } from './setup.ts';
+import { findSink } from './sinks/find.ts';
 
 const LAST = 10;
 
@@ -34,7 +35,7 @@ interface EventsArgv extends FilterArgv {
 }
 
 interface RedriveArgv {
-  sink: 'elasticsearch' | 'syslog' | 'stdout';
+  sink: string;
   output?: string;
 }
 
@@ -45,9 +46,9 @@ const redriveCommand: CommandModule<object, RedriveArgv> = {
     args
       .option('config', COMMON_FLAGS.config)
       .option('sink', {
-        choices: ['elasticsearch', 'syslog', 'stdout'] as const,
+        type: 'string',
         demandOption: true,
-        describe: 'The sink whose dead letters are sent',
+        describe: 'The name of the sink whose dead letters are sent (dpi-agent sinks list)',
       })
       .option('output', { alias: 'o', choices: ['json'], describe: 'json: the counts as one JSON object on stdout' })
       .strict(false)
@@ -375,28 +376,20 @@ async function* batches<T>(items: AsyncIterable<T>, size: number): AsyncGenerato
   if (batch.length > 0) yield batch;
 }
 
-const WHERE_TO = {
-  elasticsearch: 'name its nodes (sinks.elasticsearch.nodes)',
-  syslog: 'name its address (sinks.syslog.address)',
-  stdout: 'set sinks.stdout.enabled',
-};
-
 async function redrive(argv: RedriveArgv): Promise<void> {
   const { sink } = argv;
   const config = readConfig({ logLevel: 'warn', ...argv }, ['sink', 'output']);
   // Loaded only here: the events need no clients.
   const { createDestination } = await import('../ship/destinations.ts');
-  const destination = await createDestination(sink, config, createLog(config));
-  if (destination === undefined) {
-    throw new CommandError(`the configuration does not say where ${sink} sends to: ${WHERE_TO[sink]}`);
-  }
+  const entry = findSink(config, sink);
+  const destination = await createDestination(entry, config, createLog(config));
   const stopping = new AbortController();
   for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
   const bar = redriveBar();
   try {
     const { problem, evicted, ...counts } = await redriveLetters({
       directory: deadLetterDirectory(config.stateDirectory, sink),
-      maxSize: config.sinks.deadLetterSize,
+      maxSize: entry.deadLetterSize,
       destination,
       signal: stopping.signal,
       onProgress: bar.update,
@@ -408,7 +401,7 @@ async function redrive(argv: RedriveArgv): Promise<void> {
     const { letters, delivered, duplicates, refused, left } = counts;
     if (argv.output === 'json') {
       // Where events go to stdout, the counts must not.
-      const stream = sink === 'stdout' ? process.stderr : process.stdout;
+      const stream = entry.kind === 'stdout' ? process.stderr : process.stdout;
       stream.write(`${JSON.stringify({ sink, letters, delivered, duplicates, refused, left })}\n`);
     } else {
       process.stderr.write(

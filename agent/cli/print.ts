@@ -2,7 +2,7 @@
 import picocolors from 'picocolors';
 import type { EeEvent } from '../events/event.ts';
 import type { Level } from '../ui/api.ts';
-import { levelOf } from '../ui/row.ts';
+import { levelOf } from '../events/level.ts';
 
 export type Colours = ReturnType<typeof picocolors.createColors>;
 

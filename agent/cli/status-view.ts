@@ -180,10 +180,21 @@ function canaryOf({ is, lastSeconds, lastSuccess }: CanaryStatus, time: number):
 
 function sinks({ sinks: all, time }: Snapshot, columns: number): Line[] {
   if (all.length === 0) return [];
+  // Most have neither.
+  const skips = all.some(({ filtered, digested }) => filtered + digested > 0);
   return [
     [],
     ...tableLines(
-      ['SINK', 'STATE', '>DELIVERED', '>PENDING', '>REFUSED', '>EVICTED', 'LAST'],
+      [
+        'SINK',
+        'STATE',
+        '>DELIVERED',
+        '>PENDING',
+        '>REFUSED',
+        '>EVICTED',
+        ...(skips ? ['>FILTERED', '>DIGESTED'] : []),
+        'LAST',
+      ],
       all.map((sink) => [
         sink.name,
         sink.circuit === 'open'
@@ -193,6 +204,7 @@ function sinks({ sinks: all, time }: Snapshot, columns: number): Line[] {
         grouped(sink.pending),
         sink.deadLettered === 0 ? '0' : { text: grouped(sink.deadLettered), paint: 'yellow' },
         sink.evicted === 0 ? '0' : { text: grouped(sink.evicted), paint: 'red' },
+        ...(skips ? [grouped(sink.filtered), grouped(sink.digested)] : []),
         sink.circuit === 'open' && sink.lastError !== undefined
           ? { text: sink.lastError, paint: 'red' }
           : sink.lastSuccess === undefined

@@ -9,6 +9,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../config/load.ts';
+import { elasticsearchOf } from '../config/sinks.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import type { Address } from '../observe/ask.ts';
 import type { ApiClient } from '../kube/api.ts';
@@ -193,10 +194,10 @@ function refuseOpenDoors({ ui }: Config, mode: Mode): void {
 
 async function openSource(config: Config) {
   const { source, marksFile } = config.ui;
-  const { elasticsearch } = config.sinks;
-  if (source === 'elasticsearch' && elasticsearch.nodes.length === 0)
+  const elasticsearch = elasticsearchOf(config.sinks);
+  if (source === 'elasticsearch' && elasticsearch === undefined)
     throw new CommandError('ui.source is elasticsearch, but sinks.elasticsearch.nodes names none');
-  if (source === 'elasticsearch' || (source === 'auto' && elasticsearch.nodes.length > 0)) {
+  if (source !== 'journal' && elasticsearch !== undefined) {
     const { openElasticsearchSource } = await import('../ui/elasticsearch-source.ts');
     return openElasticsearchSource({ config: elasticsearch, cluster: config.cluster });
   }

@@ -14,6 +14,18 @@ export interface ConfigRow {
   description: string;
 }
 
+/** Groups that can be a list in the file: it is this key of theirs. */
+export const LIST_FORMS: Readonly<Record<string, string>> = { sinks: 'list' };
+
+/** Of a key in such a list, the name that it has in the file: `sinks[0].name`. */
+export function asWritten(key: string): string {
+  for (const [group, list] of Object.entries(LIST_FORMS)) {
+    const inner = `${group}.${list}[`;
+    if (key.startsWith(inner)) return `${group}[${key.slice(inner.length)}`;
+  }
+  return key;
+}
+
 export const ENV_PREFIX = 'DPI_AGENT_';
 
 /** `engine.searchMethod` → `DPI_AGENT_ENGINE_SEARCH_METHOD`. */
@@ -30,11 +42,12 @@ function rows(group: z.ZodObject, prefix: string): ConfigRow[] {
   return Object.entries(group.shape).flatMap(([name, member]) => {
     const key = prefix + name;
     const { inner, expected, description, fallback } = facts(member);
-    if (inner instanceof z.ZodObject) return rows(inner, `${key}.`);
+    // One that says what it expects has the keys of another.
+    if (inner instanceof z.ZodObject && expected === undefined) return rows(inner, `${key}.`);
     const entries = inner instanceof z.ZodArray && inner.element instanceof z.ZodObject ? inner.element : undefined;
     const row: ConfigRow = { key, type: expected ?? '', default: fallback, description: description ?? '' };
     if (entries === undefined && !key.includes('[]')) row.env = envName(key);
-    return [row, ...(entries ? rows(entries, `${key}[].`) : [])];
+    return [row, ...(entries ? rows(entries, asWritten(`${key}[].`)) : [])];
   });
 }
 

@@ -10,7 +10,7 @@
 import { hostname } from 'node:os';
 import * as z from 'zod';
 import { isRecord } from '../files/record.ts';
-import { describeConfig, ENV_PREFIX, facts } from './describe.ts';
+import { asWritten, describeConfig, ENV_PREFIX, facts, LIST_FORMS } from './describe.ts';
 import { nearest } from './nearest.ts';
 import type { Config } from './schema.ts';
 import { schema } from './schema.ts';
@@ -123,6 +123,9 @@ function createLayers(report: Report): Layers {
 
   function add(path: Path, given: unknown, origin: Origin): void {
     if (given === undefined || given === null) return;
+    const listKey = LIST_FORMS[keyText(path)];
+    if (listKey !== undefined && Array.isArray(given))
+      return add([...path, listKey], given, below(origin, path.length));
     const type = schemaAt(path);
     const value = type instanceof z.ZodRecord ? splitPairs(given) : given;
     if (type === undefined || path.at(-1) === '__proto__') {
@@ -153,6 +156,11 @@ function createLayers(report: Report): Layers {
   }
 
   return { values, add, locate };
+}
+
+/** Of a list that stands where its group is expected: the key at this depth is not in the source. */
+function below(origin: Origin, depth: number): Origin {
+  return { locate: (path, key) => origin.locate(path.toSpliced(depth, 1), key) };
 }
 
 /** A mapping as text: `HOME_NET=10.0.0.0/8 EXTERNAL_NET=!$HOME_NET`, or JSON. */
@@ -294,7 +302,8 @@ function valueAt(values: unknown, path: Path): unknown {
 
 /** `endpoints[1].pod`; unknown keys are text from outside. */
 function keyText(path: Path): string {
-  return path
+  const text = path
     .map((step, index) => (typeof step === 'number' ? `[${step}]` : (index ? '.' : '') + plain(step, 80)))
     .join('');
+  return asWritten(text);
 }

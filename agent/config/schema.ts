@@ -278,6 +278,11 @@ const ui = z
       'a list of IP addresses and networks (10.0.0.0/8)',
       "Proxies before the page: what their X-Forwarded headers say of where a request is from is believed, and nobody else's.",
     ),
+    publicUrl: about(
+      httpUrl.optional(),
+      'a URL',
+      'The address of the page as people reach it, such as https://dpi.example.com: messages of sinks link to it.',
+    ),
     kibanaUrl: about(
       httpUrl.optional(),
       'a URL',

@@ -35,7 +35,13 @@ export function noteSucceeded({ breaker, counts, settings }: SinkState): void {
   breaker.open = undefined;
 }
 
+/** @param millis When the destination wants to be asked again, if it said so. */
+export function noteWanted({ breaker, settings: { clock } }: SinkState, millis: number | undefined): void {
+  if (millis !== undefined) breaker.notBefore = Math.max(breaker.notBefore, clock.now() + millis);
+}
+
 /** How long to wait before the next send, in milliseconds. */
-export function backoffMillis({ breaker, settings: { random, retry } }: SinkState): number {
-  return random() * Math.min(retry.max, retry.base * 2 ** Math.min(breaker.backoffs - 1, 30));
+export function backoffMillis({ breaker, settings: { clock, random, retry } }: SinkState): number {
+  const jitter = random() * Math.min(retry.max, retry.base * 2 ** Math.min(breaker.backoffs - 1, 30));
+  return Math.max(jitter, breaker.notBefore - clock.now());
 }

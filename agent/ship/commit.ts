@@ -12,7 +12,7 @@ export async function commit(sink: SinkState): Promise<void> {
   const { window, stop } = sink;
   const settled = settledOf(window);
   const last = settled.at(-1);
-  if (last === undefined) return;
+  if (last === undefined || !isWorthSaving(sink, settled)) return;
   const next = { ...advance(sink.progress, settled), cursor: last.end };
   const refused = settled.flatMap(({ state }) => (state.is === 'refused' && !state.stored ? [state] : []));
   while (!((await storeLetters(sink, refused)) && (await saveCursor(sink, next)))) {
@@ -20,6 +20,7 @@ export async function commit(sink: SinkState): Promise<void> {
     await rest(sink, TICK_MILLIS, false);
   }
   sink.progress = next;
+  sink.savedAt = sink.settings.clock.now();
   window.entries = window.entries.slice(settled.length);
 }
 
@@ -28,12 +29,22 @@ function settledOf({ entries }: Window): Entry[] {
   return first === -1 ? entries.slice() : entries.slice(0, first);
 }
 
+/** Where events are only passed over, the disk is not kept busy for each of them. */
+function isWorthSaving({ settings: { clock }, savedAt, stop }: SinkState, settled: readonly Entry[]): boolean {
+  if (stop.aborted || clock.now() - savedAt >= TICK_MILLIS) return true;
+  return settled.some(({ state }) => state.is !== 'passed over');
+}
+
 /** What is counted when these are. */
 function advance(progress: Progress, settled: readonly Entry[]): Progress {
   const next = { ...progress };
   for (const { gap, state } of settled) {
     next.evicted += gap;
     if (state.is === 'refused') next.deadLettered += 1;
+    if (state.is === 'passed over') {
+      next.filtered += state.filtered;
+      next.digested += state.digested;
+    }
     if (state.is !== 'delivered') continue;
     next.delivered += 1;
     if (state.duplicate) next.duplicates += 1;

@@ -1,7 +1,9 @@
 /**
- * How far a sink is: `<sink>.cursor.json`, `{ version: 1, cursor, delivered, duplicates, deadLettered, evicted }`.
+ * How far a sink is: `<sink>.cursor.json`, `{ version: 1, cursor, delivered, duplicates, deadLettered, evicted }`, with
+ * `filtered` and `digested` where there are such.
  *
- * Invariant: `cursor.event = delivered + deadLettered + evicted`; `duplicates` are a part of `delivered`.
+ * Invariant: `cursor.event = delivered + deadLettered + evicted + filtered + digested`; `duplicates` are a part of
+ * `delivered`.
  *
  * After a crash it is the old one or the new one.
  *
@@ -29,10 +31,22 @@ export interface Progress {
   duplicates: number;
   deadLettered: number;
   evicted: number;
+  /** Not for this sink. */
+  filtered: number;
+  /** A delivered one stands for them. */
+  digested: number;
 }
 
 export function noProgress(): Progress {
-  return { cursor: { segment: 0, offset: 0, event: 0 }, delivered: 0, duplicates: 0, deadLettered: 0, evicted: 0 };
+  return {
+    cursor: { segment: 0, offset: 0, event: 0 },
+    delivered: 0,
+    duplicates: 0,
+    deadLettered: 0,
+    evicted: 0,
+    filtered: 0,
+    digested: 0,
+  };
 }
 
 /** @returns the reason when the sink begins anew. @throws the system's error when the file can't be read or moved. */
@@ -60,6 +74,18 @@ export async function loadProgress(
   return { progress };
 }
 
+/** Only looks; undefined where there is none that makes sense, or it can't be read. */
+export async function readProgress(
+  file: string,
+  fileSystem: FileSystem = nodeFileSystem,
+): Promise<Progress | undefined> {
+  try {
+    return parse(await fileSystem.readFile(file, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}
+
 /** Creates the folder (0750) where needed. @throws the system's error; then the old file is still there. */
 export async function saveProgress(
   file: string,
@@ -68,7 +94,14 @@ export async function saveProgress(
 ): Promise<void> {
   // Where the file is, the folder is on disk.
   if (!(await isThere(file, fileSystem))) await makeDirectory(path.dirname(file), 0o750, fileSystem);
-  await replaceFile(file, `${JSON.stringify({ version: 1, ...progress })}\n`, 0o640, fileSystem);
+  const { filtered, digested, ...others } = progress;
+  const text = JSON.stringify({
+    version: 1,
+    ...others,
+    ...(filtered === 0 ? {} : { filtered }),
+    ...(digested === 0 ? {} : { digested }),
+  });
+  await replaceFile(file, `${text}\n`, 0o640, fileSystem);
 }
 
 function parse(text: string): Progress | undefined {
@@ -80,11 +113,13 @@ function parse(text: string): Progress | undefined {
   }
   if (!isRecord(value) || value.version !== 1 || !isRecord(value.cursor)) return undefined;
   const { segment, offset, event } = value.cursor;
-  const { delivered, duplicates, deadLettered, evicted } = value;
+  const { delivered, duplicates, deadLettered, evicted, filtered = 0, digested = 0 } = value;
   if (!isCount(segment) || !isCount(offset) || !isCount(event)) return undefined;
   if (!isCount(delivered) || !isCount(duplicates) || !isCount(deadLettered) || !isCount(evicted)) return undefined;
-  if (event !== delivered + deadLettered + evicted || duplicates > delivered || segment > event) return undefined;
-  return { cursor: { segment, offset, event }, delivered, duplicates, deadLettered, evicted };
+  if (!isCount(filtered) || !isCount(digested)) return undefined;
+  if (event !== delivered + deadLettered + evicted + filtered + digested) return undefined;
+  if (duplicates > delivered || segment > event) return undefined;
+  return { cursor: { segment, offset, event }, delivered, duplicates, deadLettered, evicted, filtered, digested };
 }
 
 function isCount(value: unknown): value is number {

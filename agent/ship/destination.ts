@@ -14,8 +14,11 @@ export interface Item {
 export type Outcome =
   /** `duplicate`: it had been there already. */
   | { is: 'delivered'; duplicate?: boolean }
-  /** It may go through later. `throttled`: the destination asks for patience, so that it isn't the item's fault. */
-  | { is: 'retry'; reason: string; throttled?: boolean }
+  /**
+   * It may go through later. `throttled`: the destination asks for patience, so that it isn't the item's fault.
+   * `afterMillis`: not before.
+   */
+  | { is: 'retry'; reason: string; throttled?: boolean; afterMillis?: number }
   /** It will never go through. `status`: the destination's code, where it has one. */
   | { is: 'rejected'; reason: string; status?: number };
 
@@ -38,18 +41,25 @@ export type SendFailure =
 export class SendError extends Error {
   override readonly name = 'SendError';
   readonly failure: SendFailure;
+  /** When the destination wants to be asked again. */
+  readonly afterMillis: number | undefined;
 
-  constructor(failure: SendFailure, message: string, cause?: unknown) {
+  constructor(failure: SendFailure, message: string, cause?: unknown, afterMillis?: number) {
     super(message, { cause });
     this.failure = failure;
+    this.afterMillis = afterMillis;
   }
 }
 
 export interface Destination {
+  /** At most so many items at once, whatever the configuration says. */
+  readonly maxEvents?: number;
   /**
    * An outcome for each item, in order.
    * @throws SendError when nothing is known of any. The reason of the signal when it is aborted.
    */
   send(items: readonly Item[], signal: AbortSignal): Promise<Outcome[]>;
+  /** What the latest send was answered, for a person; of those that answer. */
+  answer?(): string | undefined;
   close(): Promise<void>;
 }

@@ -15,6 +15,16 @@ export interface Refused {
   stored: boolean;
 }
 
+/** Of an event that is held back for others that are alike (quiet.ts). */
+export interface Hold {
+  /** Monotonic, in milliseconds. */
+  until: number;
+  /** Alerts that the events folded into it stand for. */
+  folded: number;
+  /** Of the last of them; RFC 3339. */
+  lastTimestamp?: string;
+}
+
 export interface Entry {
   /** Behind it. */
   end: Cursor;
@@ -24,7 +34,9 @@ export interface Entry {
     | { is: 'unsettled'; item: Item; event: Record<string, unknown> }
     | { is: 'delivered'; duplicate: boolean }
     | Refused
-    | { is: 'gap' };
+    | { is: 'gap' }
+    /** Events in a row that are not for the sink, or that one of alike events stands for. */
+    | { is: 'passed over'; filtered: number; digested: number };
   /** Bytes held in memory. */
   bytes: number;
   /** Capture time, in ms since the Unix epoch. */
@@ -35,11 +47,31 @@ export interface Entry {
   strikes: number;
   /** How many others had been delivered when it was last asked to wait. */
   seen: number;
+  /** It waits for others that are alike. */
+  hold?: Hold;
 }
 
 export type Unsettled = Entry & { state: { is: 'unsettled' } };
 
 export const isUnsettled = (entry: Entry): entry is Unsettled => entry.state.is === 'unsettled';
+
+/** To be sent when its batch is. */
+export const isWaiting = (entry: Entry): entry is Unsettled => isUnsettled(entry) && entry.hold === undefined;
+
+export function passOver(entry: Entry, why: 'filtered' | 'digested'): void {
+  entry.state = { is: 'passed over', filtered: 0, digested: 0, [why]: 1 };
+  entry.bytes = 0;
+}
+
+/** Adds an entry; events that are passed over take no room, however many follow each other. */
+export function append(entries: Entry[], entry: Entry): void {
+  const last = entries.at(-1);
+  if (last?.state.is !== 'passed over' || entry.state.is !== 'passed over') return void entries.push(entry);
+  last.end = entry.end;
+  last.gap += entry.gap;
+  last.state.filtered += entry.state.filtered;
+  last.state.digested += entry.state.digested;
+}
 
 /** @param gap Events deleted just before it. @param seen How many were delivered so far. */
 export function toEntry(line: JournalLine, gap: number, seen: number, clock: SinkClock): Entry {

@@ -1,18 +1,23 @@
 /** Reads the journal on into the window, as far as there is room, and says when what was gathered is to be sent. */
 import { readJournal, type Cursor } from '../journal/journal.ts';
 import { listSegments } from '../journal/segment.ts';
-import { isUnsettled, toEntry, toGap, type Entry, type Unsettled } from './entry.ts';
+import { append, isUnsettled, isWaiting, passOver, toEntry, toGap, type Entry, type Unsettled } from './entry.ts';
+import { release } from './quiet.ts';
 import { unsettledOf, type SinkState, type Window } from './state.ts';
 import { attempt, rest, TICK_MILLIS } from './wait.ts';
 
 /** Of this many batches, the window may hold what is settled but has an unsettled one before it. */
 const WINDOW_BATCHES = 10;
+/** Where events are held back it may hold so many in any case. */
+const MAX_QUIET_ENTRIES = 10_000;
 
 /** What the window holds, as far as it is bounded. */
 interface Load {
-  /** Unsettled, and their bytes. */
+  /** To be sent, and their bytes. */
   events: number;
   bytes: number;
+  /** Bytes of those that are held back. */
+  held: number;
   /** Bytes of dead letters. */
   letters: number;
 }
@@ -20,7 +25,9 @@ interface Load {
 export async function gather(sink: SinkState): Promise<void> {
   const { window, settings } = sink;
   window.isOverfull = false;
+  release(window.entries, settings.clock.now(), sink.isHurried);
   const load = loadOf(window);
+  if (load.events === 0 && !hasRoom(sink, load)) release(window.entries, settings.clock.now(), true);
   const to = settings.journal.end();
   if (to.event <= window.position.event || !hasRoom(sink, load)) return;
   window.isSteady = false;
@@ -40,12 +47,14 @@ async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean>
   let hasRead = false;
   for await (const line of readJournal({ directory, from: window.position, to, fileSystem })) {
     const entry = toEntry(line, line.number - window.position.event, counts.delivered, settings.clock);
+    if (isUnsettled(entry) && sink.takes?.(entry.state.event) === false) passOver(entry, 'filtered');
     window.isOverfull = isUnsettled(entry) && load.events > 0 && load.bytes + entry.bytes > settings.batch.batchSize;
     if (window.isOverfull) break;
+    if (isUnsettled(entry) && !sink.isHurried) sink.quiet?.(entry);
     add(load, entry);
     if (entry.gap > 0) logEvicted(sink, entry.gap);
     hasRead = true;
-    window.entries.push(entry);
+    append(window.entries, entry);
     window.position = line.end;
     if (!hasRoom(sink, load) || stop.aborted) break;
   }
@@ -53,23 +62,26 @@ async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean>
 }
 
 function loadOf({ entries }: Window): Load {
-  const load = { events: 0, bytes: 0, letters: 0 };
+  const load = { events: 0, bytes: 0, held: 0, letters: 0 };
   for (const entry of entries) add(load, entry);
   return load;
 }
 
 function add(load: Load, entry: Entry): void {
-  if (isUnsettled(entry)) {
+  if (isWaiting(entry)) {
     load.events += 1;
     load.bytes += entry.bytes;
-  } else load.letters += entry.bytes;
+  } else if (isUnsettled(entry)) load.held += entry.bytes;
+  else load.letters += entry.bytes;
 }
 
-function hasRoom({ window, settings: { batch } }: SinkState, { events, letters }: Load): boolean {
+function hasRoom({ window, settings: { batch, quiet } }: SinkState, { events, held, letters }: Load): boolean {
+  const maxEntries = Math.max(WINDOW_BATCHES * batch.batchEvents, quiet === undefined ? 0 : MAX_QUIET_ENTRIES);
   return (
     events < batch.batchEvents &&
     letters <= batch.batchSize &&
-    window.entries.length < WINDOW_BATCHES * batch.batchEvents
+    held <= batch.batchSize &&
+    window.entries.length < maxEntries
   );
 }
 

@@ -1,5 +1,5 @@
 /** Sends what is unsettled, each event once; halves a batch that is refused whole, until the guilty event is alone. */
-import { countFailure, noteFailed, noteSucceeded } from './breaker.ts';
+import { countFailure, noteFailed, noteSucceeded, noteWanted } from './breaker.ts';
 import { SendError, type Outcome } from './destination.ts';
 import { isUnsettled, type Unsettled } from './entry.ts';
 import { refuse, settle } from './settle.ts';
@@ -58,6 +58,7 @@ function settleFailed(sink: SinkState, group: readonly Unsettled[], error: unkno
   const message = reasonOf(error);
   if (failure !== 'too_large' && failure !== 'refused') {
     noteFailed(sink, failure, message);
+    noteWanted(sink, error instanceof SendError ? error.afterMillis : undefined);
     return 'stop';
   }
   countFailure(sink, failure, message);

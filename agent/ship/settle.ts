@@ -1,5 +1,5 @@
 /** What becomes of each event of a send that was answered: delivered, refused for good, or to be sent again. */
-import { countFailure, noteFailed, noteSucceeded } from './breaker.ts';
+import { countFailure, noteFailed, noteSucceeded, noteWanted } from './breaker.ts';
 import { cleanReason, type DeadLetter } from './dead-letter.ts';
 import type { Outcome } from './destination.ts';
 import { isUnsettled, type Entry, type Unsettled } from './entry.ts';
@@ -44,6 +44,7 @@ function settleEntry(sink: SinkState, entry: Unsettled, outcome = NO_OUTCOME): s
     refuse(sink, entry, outcome.reason, outcome.status);
     return undefined;
   }
+  noteWanted(sink, outcome.afterMillis);
   if (outcome.throttled !== true) countStrike(sink, entry);
   if (entry.strikes < MAX_STRIKES) return outcome.reason;
   refuse(sink, entry, `failed ${MAX_STRIKES} times while others went through: ${outcome.reason}`);

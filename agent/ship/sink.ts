@@ -22,12 +22,15 @@
  * An event fails for good when the destination says so, when alone it is too large or refused, or when the destination
  * asked 8 times to try it again while it took others in between (a throttled one is not counted against it).
  *
- * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + pending. An event that retention
+ * Events that `when` leaves out are filtered, those that a digest stands for are digested (quiet.ts): both are settled.
+ *
+ * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + filtered + digested + pending. An event that retention
  * deletes while it is in the window may still be delivered, and counts as that; in a crash it becomes evicted.
  *
  * Failures: after each send that leaves events unsettled the sink waits (exponential, full jitter). After 3 sends in a
  * row that settled nothing the circuit opens: single events go, each time another one, until one goes through. It is
- * logged when it opens and when it closes, not in between. When dead letters or cursor can't be written, or the journal
+ * logged when it opens and when it closes, not in between. A destination that says when it wants to be asked again is
+ * not asked before. When dead letters or cursor can't be written, or the journal
  * not be read, the sink tries each second.
  *
  * Not promised: that nothing is sent twice after a crash; an event that was set aside just before it may then be
@@ -38,7 +41,7 @@ import { backoffMillis } from './breaker.ts';
 import { commit } from './commit.ts';
 import { loadProgress } from './cursor.ts';
 import type { SendFailure } from './destination.ts';
-import { isUnsettled } from './entry.ts';
+import { isWaiting } from './entry.ts';
 import { dueIn, gather, isWorthWaking, noticeEvicted } from './gather.ts';
 import { sendRound } from './send.ts';
 import { createState, evictedOf, pendingOf, unsettledOf, type SinkOptions, type SinkState } from './state.ts';
@@ -46,12 +49,16 @@ import { attempt, reasonOf, rest, TICK_MILLIS } from './wait.ts';
 
 export interface SinkStatus {
   name: string;
-  /** Events of the journal that are neither delivered, nor dead-lettered, nor evicted. */
+  /** Events of the journal that the sink is not done with. */
   pending: number;
   delivered: number;
   duplicates: number;
   deadLettered: number;
   evicted: number;
+  /** Not for this sink, as `when` of its configuration says. */
+  filtered: number;
+  /** Those that a digest stands for. */
+  digested: number;
   /** Dead letters that had to go for newer ones, since the start. */
   deadLettersEvicted: number;
   /** Sends since the start that had events which had been sent before. */
@@ -69,6 +76,8 @@ export interface SinkStatus {
 export interface Sink {
   readonly name: string;
   status(): SinkStatus;
+  /** What is held back to be digested goes out now, and from now on. */
+  hurry(): void;
   /** Gives a send under way this long at most, then aborts it; saves the cursor; closes the destination. */
   stop(graceMillis: number): Promise<void>;
 }
@@ -85,6 +94,10 @@ export function startSink(options: SinkOptions): Sink {
   return {
     name: options.name,
     status: () => statusOf(sink),
+    hurry() {
+      sink.isHurried = true;
+      sink.pause.wake();
+    },
     async stop(graceMillis) {
       forget();
       stop.abort();
@@ -104,9 +117,9 @@ async function run(sink: SinkState): Promise<void> {
     const unsettled = unsettledOf(window);
     const due = dueIn(sink, unsettled);
     if (due > 0) await rest(sink, due, true);
-    else await sendRound(sink, unsettled);
+    else await sendRound(sink, unsettled.slice(0, sink.settings.batch.batchEvents));
     await commit(sink);
-    if (breaker.backoffs > 0 && window.entries.some(isUnsettled)) await rest(sink, backoffMillis(sink), false);
+    if (breaker.backoffs > 0 && window.entries.some(isWaiting)) await rest(sink, backoffMillis(sink), false);
   }
 }
 
@@ -157,9 +170,9 @@ async function endWithin(
 }
 
 function statusOf(sink: SinkState): SinkStatus {
-  const { delivered, duplicates, deadLettered } = sink.progress;
+  const { delivered, duplicates, deadLettered, filtered, digested } = sink.progress;
   const { deadLettersEvicted, retries, failures, lastError, lastSuccess } = sink.counts;
-  const oldest = sink.window.entries.find(isUnsettled);
+  const oldest = sink.window.entries.find(isWaiting);
   return {
     name: sink.settings.name,
     pending: pendingOf(sink),
@@ -167,6 +180,8 @@ function statusOf(sink: SinkState): SinkStatus {
     duplicates,
     deadLettered,
     evicted: evictedOf(sink),
+    filtered,
+    digested,
     deadLettersEvicted,
     retries,
     failures: { ...failures },

@@ -3,11 +3,14 @@ import path from 'node:path';
 import type { Logger } from 'pino';
 import type { FileSystem } from '../files/file-system.ts';
 import type { Cursor } from '../journal/journal.ts';
+import type { QuietSettings, When } from '../config/sinks.ts';
 import { systemClock, type SinkClock } from './clock.ts';
 import { noProgress, saveProgress, type Progress } from './cursor.ts';
 import { createLetterWriter, deadLetterDirectory, type LetterWriter } from './dead-letter.ts';
 import type { Destination, SendFailure } from './destination.ts';
-import { isUnsettled, type Entry, type Unsettled } from './entry.ts';
+import { isWaiting, type Entry, type Unsettled } from './entry.ts';
+import { createQuiet, type Quiet } from './quiet.ts';
+import { createFilter, type Takes } from './when.ts';
 
 /** What tests make fail. */
 export interface SinkIo {
@@ -34,6 +37,10 @@ export interface SinkOptions {
   batch: { batchEvents: number; batchSize: number; batchMillis: number };
   /** Bytes. */
   deadLetterSize: number;
+  /** Which events it takes; all without it. */
+  when?: When;
+  /** How alike ones become one; they don't without it. */
+  quiet?: QuietSettings;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /**
    * Called for each send that delivered events.
@@ -67,6 +74,8 @@ export interface Breaker {
   failedInARow: number;
   /** Waits since the last send that settled something. */
   backoffs: number;
+  /** When the destination wants to be asked again at the earliest; monotonic, in milliseconds. */
+  notBefore: number;
   /** `since` is monotonic, in milliseconds; undefined: the circuit is closed. */
   open: { since: number; tries: number } | undefined;
 }
@@ -92,8 +101,14 @@ export interface SinkState {
   readonly stop: AbortSignal;
   /** Aborted when it has to end at once. */
   readonly abort: AbortSignal;
+  readonly takes: Takes | undefined;
+  readonly quiet: Quiet | undefined;
   /** As it is on the disk. */
   progress: Progress;
+  /** When it was saved; monotonic, in milliseconds. */
+  savedAt: number;
+  /** Nothing is held back any more: the sink is to end. */
+  isHurried: boolean;
   readonly window: Window;
   readonly breaker: Breaker;
   readonly counts: Counts;
@@ -108,10 +123,11 @@ export const noPause: SinkState['pause'] = { wake: () => undefined, interrupt: (
 export function createState(options: SinkOptions, stop: AbortSignal, abort: AbortSignal): SinkState {
   const { name, stateDirectory } = options;
   const progress = noProgress();
+  const clock = options.clock ?? systemClock;
   return {
     settings: {
       ...options,
-      clock: options.clock ?? systemClock,
+      clock,
       random: options.random ?? Math.random,
       retry: options.retry ?? { base: 500, max: 30_000 },
       io: options.io ?? ioOfDisk(),
@@ -122,9 +138,13 @@ export function createState(options: SinkOptions, stop: AbortSignal, abort: Abor
     },
     stop,
     abort,
+    takes: options.when === undefined ? undefined : createFilter(options.when),
+    quiet: options.quiet === undefined ? undefined : createQuiet(options.quiet, clock),
     progress,
+    savedAt: -Infinity,
+    isHurried: false,
     window: { entries: [], position: progress.cursor, isSteady: false, isOverfull: false },
-    breaker: { failedInARow: 0, backoffs: 0, open: undefined },
+    breaker: { failedInARow: 0, backoffs: 0, notBefore: -Infinity, open: undefined },
     counts: {
       delivered: 0,
       retries: 0,
@@ -143,8 +163,9 @@ function ioOfDisk(): SinkIo {
   return { save: saveProgress, appendLetters: letters.append, closeLetters: () => letters.close() };
 }
 
+/** Those that can be sent: not held back. */
 export function unsettledOf({ entries }: Window): Unsettled[] {
-  return entries.filter(isUnsettled);
+  return entries.filter(isWaiting);
 }
 
 /** Of the cursor, and what retention deleted behind it. */
@@ -152,8 +173,9 @@ export function evictedOf({ progress, window }: SinkState): number {
   return window.entries.reduce((sum, { gap }) => sum + gap, progress.evicted);
 }
 
-/** Events of the journal that are neither delivered, nor dead-lettered, nor evicted. */
+/** Events of the journal that the sink is not done with. */
 export function pendingOf(sink: SinkState): number {
-  const { delivered, deadLettered } = sink.progress;
-  return Math.max(0, sink.settings.journal.end().event - delivered - deadLettered - evictedOf(sink));
+  const { delivered, deadLettered, filtered, digested } = sink.progress;
+  const done = delivered + deadLettered + filtered + digested + evictedOf(sink);
+  return Math.max(0, sink.settings.journal.end().event - done);
 }

@@ -2,12 +2,14 @@
  * Events as syslog messages (RFC 5424):
  * `<PRI>1 TIMESTAMP HOSTNAME dpi-agent PROCID ee_event [origin software="dpi-agent"] JSON`
  *
+ * Or, with the format `cef` or `leef`, `… ee_event - CEF:0|…`, where the payload is left out.
+ *
  * TIMESTAMP is the packet's, HOSTNAME the event's node. The JSON is UTF-8 without a byte order mark, so it counts as
  * MSG-ANY. Severity, from the event's: 100 is alert (1), from 80 critical (2), from 60 error (3), from 40 warning (4),
  * from 20 notice (5), else informational (6).
  *
- * Transports: TCP with octet counting (RFC 6587), TLS with the same framing (RFC 5425; certificate and name are
- * verified), UDP with one message a datagram (RFC 5426). A datagram has at most 65,000 bytes: a longer event goes
+ * Transports: TCP with octet counting or newlines (RFC 6587), TLS with the same framing (RFC 5425; certificate and name
+ * are verified), UDP with one message a datagram (RFC 5426). A datagram has at most 65,000 bytes: a longer event goes
  * without `record.payload` (`payload_truncated: true`), and is rejected when that is not enough.
  *
  * Not promised: that the collector has what counts as delivered. Syslog has no acknowledgements. Over TCP and TLS an
@@ -27,6 +29,9 @@ import type { Config } from '../config/schema.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { type Destination, type Item, type Outcome, SendError } from './destination.ts';
+import { toAlert, type About } from './formats/alert.ts';
+import { toCef } from './formats/cef.ts';
+import { toLeef } from './formats/leef.ts';
 
 const TIMEOUT_MILLIS = 30_000;
 /** What is waited for at once: that the kernel takes so many bytes is progress. A TLS record has no more. */
@@ -61,10 +66,15 @@ const FACILITY: Record<Config['sinks']['syslog']['facility'], number> = {
   local7: 23,
 };
 
-export interface SyslogOptions extends Pick<Config['sinks']['syslog'], 'protocol' | 'facility'> {
+type Settings = Config['sinks']['syslog'];
+
+export interface SyslogOptions
+  extends Pick<Settings, 'protocol' | 'facility'>, Partial<Pick<Settings, 'framing' | 'format'>> {
   /** `host:port` or `[IPv6]:port`. */
   address: string;
   caFile?: string | undefined;
+  /** For the formats that say it. */
+  about?: About;
   /**
    * How long connecting may take, and how long a collector may take nothing of a batch, in milliseconds. A slow link
    * takes a batch in any time.
@@ -187,14 +197,17 @@ function end(socket: Socket): Promise<void> {
   });
 }
 
-/** With octet counting. */
 function framed(target: Target, items: readonly Item[]): Buffer {
   const messages = items.flatMap(({ json }) => {
     const message = Buffer.from(toMessage(target, parse(json), json));
+    // No message has a newline in it.
+    if (target.framing === 'newline') return [message, NEWLINE];
     return [Buffer.from(`${message.length} `), message];
   });
   return Buffer.concat(messages);
 }
+
+const NEWLINE = Buffer.from('\n');
 
 function usable(socket: Socket): boolean {
   return !socket.destroyed && !socket.readableEnded && socket.writable;
@@ -277,8 +290,22 @@ function toDatagram(target: Target, json: string): Buffer | undefined {
 function toMessage(target: Target, event: Record<string, unknown>, json: string): string {
   const priority = FACILITY[target.facility] * 8 + severityOf(Number(event.severity));
   const header = `<${priority}>1 ${timestampOf(event)} ${hostnameOf(event.host)} dpi-agent ${process.pid} ee_event`;
-  return `${header} [origin software="dpi-agent"] ${json}`;
+  return `${header} ${saidIn(target, json)}`;
 }
+
+/** Structured data and message. */
+function saidIn({ format, about = NOBODY }: Target, json: string): string {
+  switch (format) {
+    case 'cef':
+      return `- ${toCef(toAlert(json, about))}`;
+    case 'leef':
+      return `- ${toLeef(toAlert(json, about))}`;
+    default:
+      return `[origin software="dpi-agent"] ${json}`;
+  }
+}
+
+const NOBODY: About = { cluster: '' };
 
 function severityOf(severity: number): number {
   if (severity >= 100) return 1;

@@ -86,6 +86,8 @@ export function observed(more: Partial<Observed> = {}): Observed {
         deadLettered: 1,
         deadLettersEvicted: 8,
         evicted: 2,
+        filtered: 0,
+        digested: 0,
         retries: 4,
         failures: { timeout: 6 },
         circuit: 'open',

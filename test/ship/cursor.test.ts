@@ -2,7 +2,7 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { loadProgress, noProgress, saveProgress } from '../../agent/ship/cursor.ts';
+import { loadProgress, noProgress, readProgress, saveProgress } from '../../agent/ship/cursor.ts';
 
 let root: string;
 let file: string;
@@ -13,6 +13,8 @@ const progress = {
   duplicates: 2,
   deadLettered: 1,
   evicted: 1,
+  filtered: 0,
+  digested: 0,
 };
 
 beforeEach(async () => {
@@ -27,6 +29,16 @@ test('what was saved is loaded, and nothing else stays in the folder', async () 
   await saveProgress(file, progress);
   expect(await loadProgress(file, end)).toEqual({ progress });
   expect(await readdir(path.dirname(file))).toEqual(['a.cursor.json']);
+});
+
+test('what is not for the sink is saved where there is some, and counts in the invariant', async () => {
+  await saveProgress(file, progress);
+  expect(await readFile(file, 'utf8')).not.toMatch(/filtered|digested/);
+  const passedOver = { ...progress, cursor: { segment: 0, offset: 700, event: 12 }, filtered: 4, digested: 3 };
+  await saveProgress(file, passedOver);
+  expect(await readProgress(file)).toEqual(passedOver);
+  await writeFile(file, JSON.stringify({ version: 1, ...passedOver, digested: 2 }));
+  expect(await readProgress(file)).toBeUndefined();
 });
 
 test('without a file the sink begins at the oldest event', async () => {

@@ -99,6 +99,8 @@ export async function createWorld(options: Partial<JournalOptions> = {}): Promis
 export interface TestClock extends SinkClock {
   /** Waits under way, in milliseconds; without those of the sink's tick and poll. */
   waits(): number[];
+  /** Whether all that runs is a sink that waits for events. */
+  isResting(): boolean;
   /** Moves the time, and lets what was waiting go on. */
   advance(millis: number): Promise<void>;
   /** From now on every wait is over at once, and the time moves by it. */
@@ -119,12 +121,18 @@ function createClock(): TestClock {
         return await turn();
       }
       await new Promise<void>((resolve) => {
-        const timer = { at: now + millis, millis, done: () => (timers.delete(timer), resolve()) };
+        const done = (): void => {
+          timers.delete(timer);
+          signal.removeEventListener('abort', done);
+          resolve();
+        };
+        const timer = { at: now + millis, millis, done };
         timers.add(timer);
-        signal.addEventListener('abort', timer.done, { once: true });
+        signal.addEventListener('abort', done);
       });
     },
     waits: () => [...timers].map(({ millis }) => millis).filter((millis) => millis !== 1000),
+    isResting: () => timers.size === 2 && [...timers].every(({ millis }) => millis === 1000),
     async advance(millis) {
       now += millis;
       for (const timer of timers) if (timer.at <= now) timer.done();

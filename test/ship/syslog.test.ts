@@ -68,6 +68,25 @@ test('over TCP each event is a message of RFC 5424, framed by its length in byte
   expect(server.text()).toBe(expected);
 });
 
+test('with newlines, each message ends with one, and has no other', async () => {
+  const server = await listen(createServer());
+  const tricky = { ...event, description: 'two\nlines' };
+  await create(server.port, { framing: 'newline' }).send([item(event), item(tricky)], signal);
+  const expected = [event, tricky].map((each) => `${message(JSON.stringify(each))}\n`).join('');
+  await until(() => server.text().length >= expected.length);
+  expect(server.text()).toBe(expected);
+});
+
+test.each([
+  ['cef', ' - CEF:0|dpi-agent||'],
+  ['leef', ' - LEEF:2.0|dpi-agent||'],
+] as const)('%s has the same header, and says the event in its own way', async (format, text) => {
+  const server = await listen(createServer());
+  await create(server.port, { format, framing: 'newline' }).send([item(event)], signal);
+  await until(() => server.text().endsWith('\n'));
+  expect(server.text()).toContain(`<161>1 2026-01-02T03:04:05.678901Z nde1 dpi-agent ${process.pid} ee_event${text}`);
+});
+
 test('one connection is kept, and a new one made when the peer has closed it', async () => {
   const server = await listen(createServer());
   const destination = create(server.port);

@@ -62,6 +62,8 @@ const NOTHING: Progress = {
   duplicates: 0,
   deadLettered: 0,
   evicted: 0,
+  filtered: 0,
+  digested: 0,
 };
 
 interface State {
@@ -248,8 +250,9 @@ function noteOpened(state: State, journalEnd: number): void {
   for (const [id, number] of found) state.numbers.set(id, number);
 }
 
-function checkBooks(state: State, { delivered, deadLettered, evicted, pending }: SinkStatus, journalEnd: number): void {
-  const sum = delivered + deadLettered + evicted + pending;
+function checkBooks(state: State, status: SinkStatus, journalEnd: number): void {
+  const { delivered, deadLettered, evicted, filtered, digested, pending } = status;
+  const sum = delivered + deadLettered + evicted + filtered + digested + pending;
   if (sum !== journalEnd) fail(state, 5, `the counts make ${sum}, and the journal has ${journalEnd} events`);
 }
 

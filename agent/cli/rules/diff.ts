@@ -22,7 +22,7 @@ import {
 import { SET_NAME } from '../../rulesets/sets.ts';
 import { findVersion } from '../../rulesets/update.ts';
 import { stripControls } from '../../text.ts';
-import { levelOf } from '../../ui/row.ts';
+import { levelOf } from '../../events/level.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { timeOf } from '../event-flags.ts';
 import { coloursOf, grouped, plural } from '../print.ts';

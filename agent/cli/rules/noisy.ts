@@ -16,7 +16,7 @@ import { shown } from '../../config/text.ts';
 import { errorCode } from '../../files/errors.ts';
 import { searchJournal, type SearchedEvent } from '../../journal/search.ts';
 import { stripControls } from '../../text.ts';
-import { levelOf } from '../../ui/row.ts';
+import { levelOf } from '../../events/level.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { timeOf } from '../event-flags.ts';
 import { grouped, plural } from '../print.ts';

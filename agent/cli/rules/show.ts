@@ -8,7 +8,7 @@ import type { RuleInfo } from '../../rulesets/rule.ts';
 import type { SeenRule } from '../../rulesets/sets.ts';
 import { severityOf } from '../../events/event.ts';
 import { stripControls } from '../../text.ts';
-import { levelOf } from '../../ui/row.ts';
+import { levelOf } from '../../events/level.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, columnsOf, wrapWords, type Colours } from '../print.ts';
 import { engineFolder, readConfig, withClusterNetworks } from '../setup.ts';

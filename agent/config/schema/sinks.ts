@@ -1,26 +1,10 @@
 /** `sinks`: where events go. */
 import * as z from 'zod';
-import { about, boolean, bytes, integer, list, millis, text } from '../leaves.ts';
-import { ALWAYS, caFile } from './common.ts';
-
-/** How a sink gathers events into batches. */
-const batch = {
-  batchEvents: about(
-    integer(1, 10_000).prefault(1000),
-    'an integer from 1 to 10000',
-    'At most this many events are sent together.',
-  ),
-  batchSize: about(
-    bytes('64KiB', '64MiB').prefault('5MiB'),
-    'a size from 64KiB to 64MiB',
-    'At most this much is sent together, before compression; an event that is larger goes alone.',
-  ),
-  batchMillis: about(
-    millis(0, 60_000).prefault(200),
-    'milliseconds from 0 to 60000, such as 200ms',
-    'How long an event waits at most for others to be sent with it.',
-  ),
-};
+import { about, boolean, bytes, list, millis, text } from '../leaves.ts';
+import { batch } from './batch.ts';
+import { ALWAYS, caFile, setName } from './common.ts';
+import { http } from './http-sink.ts';
+import { quiet, when } from './sink-choice.ts';
 
 const elasticsearch = z
   .strictObject({
@@ -68,19 +52,27 @@ const elasticsearch = z
     ...batch,
   })
   .superRefine((value, context) => {
-    const conflict = (path: string, message: string): void => {
-      context.addIssue({ code: 'custom', path: [path], message });
-    };
     if (value.apiKeyFile !== undefined && (value.username ?? value.usernameFile ?? value.passwordFile) !== undefined) {
-      conflict('apiKeyFile', 'expected an API key or a user with a password, not both');
+      const message = 'expected an API key or a user with a password, not both';
+      context.addIssue({ code: 'custom', path: ['apiKeyFile'], message });
     }
-    if (value.username !== undefined && value.usernameFile !== undefined) {
-      conflict('usernameFile', 'expected username or usernameFile, not both');
-    }
-    if (((value.username ?? value.usernameFile) !== undefined) !== (value.passwordFile !== undefined)) {
-      conflict('passwordFile', 'expected both a user (username or usernameFile) and passwordFile, or neither');
-    }
+    checkUser(value, context);
   }, ALWAYS);
+
+function checkUser(
+  value: { username?: unknown; usernameFile?: unknown; passwordFile?: unknown },
+  context: z.RefinementCtx,
+): void {
+  const conflict = (path: string, message: string): void => {
+    context.addIssue({ code: 'custom', path: [path], message });
+  };
+  if (value.username !== undefined && value.usernameFile !== undefined) {
+    conflict('usernameFile', 'expected username or usernameFile, not both');
+  }
+  if (((value.username ?? value.usernameFile) !== undefined) !== (value.passwordFile !== undefined)) {
+    conflict('passwordFile', 'expected both a user (username or usernameFile) and passwordFile, or neither');
+  }
+}
 
 /** RFC 5424, 6.2.1: by their codes, from 0. */
 const FACILITIES = [
@@ -126,29 +118,130 @@ const syslog = z.strictObject({
   protocol: about(
     z.enum(['tcp', 'udp', 'tls']).prefault('tcp'),
     'one of tcp, udp, tls',
-    'The transport: TCP with octet counting (RFC 6587), UDP (RFC 5426) or TLS (RFC 5425).',
+    'The transport: TCP (RFC 6587), UDP (RFC 5426) or TLS (RFC 5425).',
+  ),
+  framing: about(
+    z.enum(['octets', 'newline']).prefault('octets'),
+    'one of octets, newline',
+    'How messages are told apart over TCP and TLS: by their length before them (RFC 6587, 3.4.1), or by a newline after them (3.4.2).',
+  ),
+  format: about(
+    z.enum(['rfc5424', 'cef', 'leef']).prefault('rfc5424'),
+    'one of rfc5424, cef, leef',
+    'What the message says: the event as JSON, or the Common Event Format, or LEEF 2.0; the header is always that of RFC 5424.',
   ),
   facility: about(z.enum(FACILITIES).prefault('local4'), `one of ${FACILITIES.join(', ')}`, "The messages' facility."),
   caFile,
   ...batch,
 });
 
-export const sinks = z.strictObject({
-  elasticsearch: elasticsearch.prefault({}),
-  syslog: syslog.prefault({}),
-  stdout: z
-    .strictObject({
-      enabled: about(
-        boolean().prefault(false),
-        'true or false',
-        'Whether events are written to standard output as NDJSON, each once, also after a restart.',
-      ),
-      ...batch,
-    })
-    .prefault({}),
-  deadLetterSize: about(
-    bytes('1MiB', '1024GiB').prefault('64MiB'),
-    'a size from 1MiB to 1024GiB',
-    'Disk budget, for each sink, of events that it refused for good; the oldest are deleted and counted.',
-  ),
-});
+const stdout = z.strictObject(batch);
+
+const deadLetterSize = bytes('1MiB', '1024GiB');
+const DEAD_LETTER_SIZE = 'a size from 1MiB to 1024GiB';
+
+/** What a sink of the list can be: exactly one of them. */
+const SINK_KINDS = ['elasticsearch', 'syslog', 'stdout', 'http'] as const;
+
+const entry = z
+  .strictObject({
+    name: about(
+      setName(),
+      'a name of a-z, 0-9 and "-"',
+      'What the sink is called in logs, metrics and commands; its cursor and its dead letters go by it.',
+    ),
+    elasticsearch: about(
+      elasticsearch.optional(),
+      'a mapping with the keys of sinks.elasticsearch',
+      'Events go to Elasticsearch.',
+    ),
+    syslog: about(syslog.optional(), 'a mapping with the keys of sinks.syslog', 'Events go to a syslog collector.'),
+    stdout: about(
+      stdout.optional(),
+      'a mapping with the keys of sinks.stdout but enabled',
+      'Events go to standard output.',
+    ),
+    http: http.optional(),
+    when: when.optional(),
+    quiet: quiet.optional(),
+    deadLetterSize: about(
+      deadLetterSize.optional(),
+      DEAD_LETTER_SIZE,
+      'As sinks.deadLetterSize, for this sink; by default that.',
+    ),
+  })
+  .superRefine((value, context) => {
+    const wrong = (path: string, message: string): void => {
+      context.addIssue({ code: 'custom', path: [path], message });
+    };
+    const kinds = SINK_KINDS.filter((kind) => value[kind] !== undefined);
+    if (kinds.length !== 1) {
+      const got = kinds.length === 0 ? 'none' : kinds.join(' and ');
+      wrong('name', `expected one of ${SINK_KINDS.join(', ')} with it, got ${got}`);
+    }
+    if (value.elasticsearch?.nodes?.length === 0) wrong('elasticsearch', 'expected nodes');
+    if (value.syslog !== undefined && value.syslog.address === undefined) wrong('syslog', 'expected an address');
+  }, ALWAYS);
+
+const MAX_SINKS = 32;
+
+export const sinks = z
+  .strictObject({
+    elasticsearch: elasticsearch.prefault({}),
+    syslog: syslog.prefault({}),
+    stdout: z
+      .strictObject({
+        enabled: about(
+          boolean().prefault(false),
+          'true or false',
+          'Whether events are written to standard output as NDJSON, each once, also after a restart.',
+        ),
+        ...batch,
+      })
+      .prefault({}),
+    deadLetterSize: about(
+      deadLetterSize.prefault('64MiB'),
+      DEAD_LETTER_SIZE,
+      'Disk budget, for each sink, of events that it refused for good; the oldest are deleted and counted.',
+    ),
+    list: about(
+      z.array(entry).max(MAX_SINKS).prefault([]),
+      `a list of mappings, at most ${MAX_SINKS}`,
+      'As a list: sinks with names (docs/destinations.md); not settable by the environment.',
+    ),
+  })
+  .superRefine((value, context) => {
+    if (!Array.isArray(value.list)) return;
+    const first = new Map<string, number>();
+    for (const [index, each] of value.list.entries()) {
+      if (typeof each?.name !== 'string') continue;
+      const { name } = each;
+      const same = first.get(name);
+      if (same !== undefined) nameIsTaken(context, index, ['list', same], `sinks[${same}]`);
+      else if (isUsed(value, name)) nameIsTaken(context, index, [name], `sinks.${name}`);
+      first.set(name, same ?? index);
+    }
+  }, ALWAYS);
+
+/** Of the form without names; parts may be wrong and missing. */
+interface WithoutNames {
+  elasticsearch?: { nodes?: readonly string[] };
+  syslog?: { address?: string | undefined };
+  stdout?: { enabled?: boolean };
+}
+
+/** Whether the form without names has a sink of this name. */
+function isUsed(value: WithoutNames, name: string): boolean {
+  if (name === 'elasticsearch') return (value.elasticsearch?.nodes?.length ?? 0) > 0;
+  if (name === 'syslog') return value.syslog?.address !== undefined;
+  return name === 'stdout' && value.stdout?.enabled === true;
+}
+
+function nameIsTaken(context: z.RefinementCtx, index: number, other: (string | number)[], by: string): void {
+  context.addIssue({
+    code: 'custom',
+    path: ['list', index, 'name'],
+    params: { other: ['sinks', ...other] },
+    message: `the name is taken by ${by}`,
+  });
+}

@@ -48,11 +48,13 @@ export function addSinks(add: AddSampled, observed: ObservedSinks): void {
   addEach(add, ['sink'], SINKS, () => observed.sinks().map((status) => [{ sink: status.name }, status]));
 }
 
-function outcomeSamples({ name, delivered, deadLettered, evicted }: SinkStatus): Sample[] {
+function outcomeSamples({ name, delivered, deadLettered, evicted, filtered, digested }: SinkStatus): Sample[] {
   return [
     [{ sink: name, outcome: 'delivered' }, delivered],
     [{ sink: name, outcome: 'dead_lettered' }, deadLettered],
     [{ sink: name, outcome: 'evicted' }, evicted],
+    [{ sink: name, outcome: 'filtered' }, filtered],
+    [{ sink: name, outcome: 'digested' }, digested],
   ];
 }
 
