@@ -124,7 +124,7 @@ async function diagnose(argv: CheckArgv): Promise<Finding[]> {
 
 /** Whether these take events is known only by sending one. */
 function otherSinks(config: Config): Finding[] {
-  return entriesOf(config, 'http').map(({ name }) => ({
+  return [...entriesOf(config, 'http'), ...entriesOf(config, 'opensearch')].map(({ name }) => ({
     level: 'info',
     subject: name,
     message: `not asked: dpi-agent sinks test ${name} sends a sample`,

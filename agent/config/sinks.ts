@@ -6,6 +6,7 @@ type ListEntry = Sinks['list'][number];
 
 export type When = NonNullable<ListEntry['when']>;
 export type QuietSettings = NonNullable<ListEntry['quiet']>;
+export type OpenSearchSettings = NonNullable<ListEntry['opensearch']>;
 export type HttpSettings = NonNullable<ListEntry['http']>;
 type SyslogSettings = Sinks['syslog'] & { address: string };
 
@@ -20,6 +21,7 @@ export type SinkEntry = {
 
 type SinkKind =
   | { kind: 'elasticsearch'; settings: Sinks['elasticsearch'] }
+  | { kind: 'opensearch'; settings: OpenSearchSettings }
   | { kind: 'syslog'; settings: SyslogSettings }
   | { kind: 'stdout'; settings: NonNullable<ListEntry['stdout']> }
   | { kind: 'http'; settings: HttpSettings };
@@ -40,7 +42,7 @@ export function sinkEntries({ elasticsearch, syslog, stdout, deadLetterSize, lis
 
 /** One, as the schema makes sure. */
 function ofList(entry: ListEntry, deadLetterSize: number): SinkEntry[] {
-  const { name, when, quiet, elasticsearch, syslog, stdout, http } = entry;
+  const { name, when, quiet, elasticsearch, opensearch, syslog, stdout, http } = entry;
   const common = {
     name,
     ...(when === undefined ? {} : { when }),
@@ -48,6 +50,7 @@ function ofList(entry: ListEntry, deadLetterSize: number): SinkEntry[] {
     deadLetterSize: entry.deadLetterSize ?? deadLetterSize,
   };
   if (elasticsearch !== undefined) return [{ ...common, kind: 'elasticsearch', settings: elasticsearch }];
+  if (opensearch !== undefined) return [{ ...common, kind: 'opensearch', settings: opensearch }];
   if (http !== undefined) return [{ ...common, kind: 'http', settings: http }];
   if (stdout !== undefined) return [{ ...common, kind: 'stdout', settings: stdout }];
   if (syslog?.address === undefined) return [];

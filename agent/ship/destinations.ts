@@ -20,6 +20,10 @@ export async function createDestination(
       const { createElasticsearch } = await import('./elasticsearch/elasticsearch.ts');
       return createElasticsearch({ config: entry.settings, cluster, log: log.child({ sink: entry.name }) });
     }
+    case 'opensearch': {
+      const { createOpenSearch } = await import('./opensearch/opensearch.ts');
+      return createOpenSearch({ settings: entry.settings, cluster, log: log.child({ sink: entry.name }) });
+    }
     case 'http': {
       const { createHttp } = await import('./http/http.ts');
       return createHttp({ settings: entry.settings, ...about });

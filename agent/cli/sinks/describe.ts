@@ -30,6 +30,7 @@ export function describeSink(entry: SinkEntry): SinkDescription {
 function placeOf(entry: SinkEntry): string {
   switch (entry.kind) {
     case 'elasticsearch':
+    case 'opensearch':
       return entry.settings.nodes.join(', ');
     case 'syslog':
       return `${entry.settings.address} (${entry.settings.protocol})`;

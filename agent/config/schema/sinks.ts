@@ -74,6 +74,9 @@ function checkUser(
   }
 }
 
+const { apiKeyFile: _, ...ofBoth } = elasticsearch.shape;
+const opensearch = z.strictObject(ofBoth).superRefine(checkUser, ALWAYS);
+
 /** RFC 5424, 6.2.1: by their codes, from 0. */
 const FACILITIES = [
   'kern',
@@ -141,7 +144,7 @@ const deadLetterSize = bytes('1MiB', '1024GiB');
 const DEAD_LETTER_SIZE = 'a size from 1MiB to 1024GiB';
 
 /** What a sink of the list can be: exactly one of them. */
-const SINK_KINDS = ['elasticsearch', 'syslog', 'stdout', 'http'] as const;
+const SINK_KINDS = ['elasticsearch', 'opensearch', 'syslog', 'stdout', 'http'] as const;
 
 const entry = z
   .strictObject({
@@ -154,6 +157,11 @@ const entry = z
       elasticsearch.optional(),
       'a mapping with the keys of sinks.elasticsearch',
       'Events go to Elasticsearch.',
+    ),
+    opensearch: about(
+      opensearch.optional(),
+      'a mapping with the keys of sinks.elasticsearch but apiKeyFile',
+      'Events go to OpenSearch.',
     ),
     syslog: about(syslog.optional(), 'a mapping with the keys of sinks.syslog', 'Events go to a syslog collector.'),
     stdout: about(
@@ -180,6 +188,7 @@ const entry = z
       wrong('name', `expected one of ${SINK_KINDS.join(', ')} with it, got ${got}`);
     }
     if (value.elasticsearch?.nodes?.length === 0) wrong('elasticsearch', 'expected nodes');
+    if (value.opensearch?.nodes?.length === 0) wrong('opensearch', 'expected nodes');
     if (value.syslog !== undefined && value.syslog.address === undefined) wrong('syslog', 'expected an address');
   }, ALWAYS);
 

@@ -9,11 +9,10 @@
 import { Client, ClusterConnectionPool } from '@elastic/elasticsearch';
 import type { Logger } from 'pino';
 import type { Config } from '../../config/load.ts';
-import { toEcs } from '../../events/ecs.ts';
-import type { EeEvent } from '../../events/event.ts';
 import { SendError, type Destination, type Item, type Outcome } from '../destination.ts';
 import { classifyBulk, sendError } from './classify.ts';
 import { createCredentialFiles, type CredentialFiles, type Credentials } from './credentials.ts';
+import { documentOf } from './document.ts';
 import { createManager, type Answer, type Method } from './manage.ts';
 import { namesOf, type Names } from './template.ts';
 
@@ -90,7 +89,10 @@ async function send(state: State, items: readonly Item[], signal: AbortSignal): 
     client.bulk(
       {
         index: names.index,
-        operations: items.flatMap((item) => [JSON.stringify({ create: { _id: item.id } }), documentOf(options, item)]),
+        operations: items.flatMap((item) => [
+          JSON.stringify({ create: { _id: item.id } }),
+          documentOf(item, options.config.schema, options.cluster),
+        ]),
         filter_path: ['items.*._id', 'items.*.status', 'items.*.error.type', 'items.*.error.reason'],
       },
       transport,
@@ -99,17 +101,6 @@ async function send(state: State, items: readonly Item[], signal: AbortSignal): 
   const { outcomes, indexMissing } = classifyBulk(items, answer);
   if (indexMissing) state.managedAt = -Infinity;
   return outcomes;
-}
-
-/** The journal's line, or what the schema makes of it. */
-function documentOf({ config, cluster }: ElasticsearchOptions, { json }: Item): string {
-  if (config.schema === 'calico') return json;
-  try {
-    return JSON.stringify(toEcs(JSON.parse(json) as EeEvent, cluster));
-  } catch {
-    // Not one of the agent's: somebody else wrote it into the journal.
-    return json;
-  }
 }
 
 async function ask(

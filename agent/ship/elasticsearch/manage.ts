@@ -110,7 +110,7 @@ function failed(state: State, step: string, what: string, { status, body }: Answ
     log.warn(
       { status, reason },
       `${status === 403 ? 'not permitted to' : "can't"} ${step} ${what}: events are sent all the same. ` +
-        'Give the user that right, or set sinks.elasticsearch.manageTemplate to false',
+        "Give the user that right, or set the sink's manageTemplate to false",
     ),
   );
   return true;
