@@ -14,6 +14,7 @@ import type { ApiClient, Diagnosable } from '../kube/api.ts';
 import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
 import type { LiveRules } from '../rulesets/live.ts';
 import type { SourceSchedule, SourceStatus } from '../rulesets/schedule.ts';
+import { leaveUnproven } from '../rulesets/unproven.ts';
 import { createMetrics, type Metrics } from '../observe/metrics.ts';
 import { readinessOf } from '../observe/readiness.ts';
 import { serve, serveSocket, type Answers } from '../observe/server.ts';
@@ -122,6 +123,7 @@ async function followNetworks(
 async function inspect({ argv, config, client, inspection, log }: Run): Promise<void> {
   let rules: LiveRules | undefined;
   const networks = await followNetworks({ config, client, log }, () => void rules?.changed());
+  await leaveUnproven(config.rulesDirectory, log);
   await bringFirstRules(networks.config, inspection.install, log);
   rules = await openLiveRules(networks.config, inspection, log);
   await logUnusedSets(config, inspection.install.name, log);

@@ -101,8 +101,20 @@ const NOTHING: InForce = {
   rules: { files: [], defaults: [], policies: [] },
 };
 
+/** What is around the rules: the machine's own, or what is simulated. */
+export interface LiveSystem {
+  read: typeof readCandidate;
+  readGood: (directory: string, engine: string) => Candidate | undefined;
+  /** @throws the system's error. */
+  writeGood: (directory: string, engine: string, candidate: Candidate) => void;
+  watch: typeof watchFiles;
+}
+
+const machine: LiveSystem = { read: readCandidate, readGood, writeGood, watch: watchFiles };
+
 interface LiveState {
   readonly options: LiveOptions;
+  readonly system: LiveSystem;
   /** While the agent follows. */
   users: Users | undefined;
   /** All sets that there are. */
@@ -135,9 +147,10 @@ interface LiveState {
  * @throws Error when there are no rules that the engine takes, a path of `rules` does not exist, or a default set is
  * unknown.
  */
-export async function openRules(options: LiveOptions): Promise<LiveRules> {
+export async function openRules(options: LiveOptions, system = machine): Promise<LiveRules> {
   const live: LiveState = {
     options,
+    system,
     users: undefined,
     known: new Map(),
     named: [],
@@ -171,7 +184,7 @@ export async function openRules(options: LiveOptions): Promise<LiveRules> {
 /** By what the files say, or where they are bad by what was last good. */
 async function begin(live: LiveState): Promise<void> {
   const { directory, engine, ruleSets, awaited = [], log } = live.options;
-  const good = readGood(directory, engine);
+  const good = live.system.readGood(directory, engine);
   const read = await readRules(live, good);
   for (const name of ruleSets) {
     if (!read.sets.has(name) && !awaited.includes(name)) throw new Error(`ruleSets: ${unknownSet(name, read.sets)}`);
@@ -194,8 +207,8 @@ function noRules({ candidate, refused }: Admitted): string {
 
 function follow(live: LiveState, users: Users): () => void {
   live.users = users;
-  keepGood(live.options, live.current.candidate);
-  const unwatch = watchFiles({
+  keepGood(live, live.current.candidate);
+  const unwatch = live.system.watch({
     paths: () => pathsOf(live.options, live.named),
     changed: () => void requestChange(live),
   });
@@ -269,7 +282,7 @@ async function decideChange(live: LiveState, { candidate }: FoundRules, look: Lo
 }
 
 async function readRules(live: LiveState, before: Candidate | undefined): Promise<FoundRules> {
-  const read = await readCandidate(live.options, () => live.users?.policies() ?? [], before);
+  const read = await live.system.read(live.options, () => live.users?.policies() ?? [], before);
   live.known = read.sets;
   live.named = read.named;
   return read;
@@ -378,7 +391,7 @@ async function swap(live: LiveState, next: InForce): Promise<boolean> {
   counts[outcome.is]++;
   live.lastMillis = performance.now() - started;
   if (outcome.is === 'swapped') {
-    keepGood(options, next.candidate);
+    keepGood(live, next.candidate);
     const sets = [...next.candidate.sets.keys()];
     log.info({ millis: Math.round(live.lastMillis), rules: next.index.size, sets }, 'rules were swapped');
     live.problem = undefined;
@@ -402,9 +415,9 @@ function lanesOf({ users, loadMillis, current }: LiveState, engine: RulesChange[
 }
 
 /** For the next start. */
-function keepGood({ directory, engine, log }: LiveOptions, candidate: Candidate): void {
+function keepGood({ options: { directory, engine, log }, system }: LiveState, candidate: Candidate): void {
   try {
-    writeGood(directory, engine, candidate);
+    system.writeGood(directory, engine, candidate);
   } catch (error) {
     log.warn({ err: error }, 'the last good rules cannot be kept for the next start');
   }

@@ -14,6 +14,7 @@ import { systemClock, type Clock } from '../files/clock.ts';
 import { messageOf } from '../files/errors.ts';
 import { setOf, type RuleSource } from './sources.ts';
 import { installedSet, isPinned, RefusedError, type UpdateResult } from './update.ts';
+import { nodeVersionFiles, type VersionFiles } from './version-files.ts';
 
 /** A part of `every`. */
 const JITTER = 0.1;
@@ -52,6 +53,7 @@ export interface ScheduleOptions {
   clock?: Pick<Clock, 'now' | 'wait'>;
   /** From 0 to 1. */
   random?: () => number;
+  files?: VersionFiles;
 }
 
 export interface SourceSchedule {
@@ -79,6 +81,7 @@ export function followSources(options: ScheduleOptions): SourceSchedule {
   const schedule: Schedule = {
     clock: systemClock,
     random: Math.random,
+    files: nodeVersionFiles,
     ...options,
     followed: sources.map(asFollowed),
     stopping: new AbortController(),
@@ -114,19 +117,19 @@ async function follow(schedule: Schedule): Promise<void> {
   }
 }
 
-async function begin({ rulesDirectory, clock, random }: Schedule, followed: Followed): Promise<void> {
+async function begin({ rulesDirectory, clock, random, files }: Schedule, followed: Followed): Promise<void> {
   const { status, source } = followed;
-  const installed = await installedSet(rulesDirectory, status.set);
+  const installed = await installedSet(rulesDirectory, status.set, files);
   if (installed !== undefined) status.version = installed.version;
   const most = installed === undefined ? 0 : Math.min(FIRST_MILLIS, JITTER * source.every);
   followed.due = clock.now() + random() * most;
 }
 
 async function look(schedule: Schedule, followed: Followed): Promise<void> {
-  const { rulesDirectory, clock, random, stopping, log } = schedule;
+  const { rulesDirectory, clock, random, files, stopping, log } = schedule;
   const { source, status } = followed;
   const { every } = source;
-  if (await isPinned(rulesDirectory, status.set).catch(() => false)) {
+  if (await isPinned(rulesDirectory, status.set, files).catch(() => false)) {
     if (status.state !== 'pinned') log.info({ source: source.name, set: status.set }, 'rule source: its set is pinned');
     status.state = 'pinned';
     followed.due = clock.now() + Math.min(every, PIN_LOOK_MILLIS);

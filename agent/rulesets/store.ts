@@ -20,6 +20,25 @@ import { asksReputation, type Reputation } from './reputation.ts';
 import { parseRules, type RuleClass } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
 
+/** How they reach the disk: nothing else runs until it has them. Errors are those of node:fs. */
+export interface StoreFiles {
+  makeDirectory(path: string): void;
+  names(directory: string): string[];
+  read(file: string): Buffer;
+  /** In one step. */
+  replace(file: string, content: string | Uint8Array): void;
+  /** Where it is there. */
+  remove(file: string): void;
+}
+
+const nodeFiles: StoreFiles = {
+  makeDirectory: (path) => makeDirectorySync(path, 0o700),
+  names: (directory) => readdirSync(directory),
+  read: (file) => readFileSync(file),
+  replace: (file, content) => replaceFileSync(file, content, 0o600),
+  remove: (file) => rmSync(file, { force: true }),
+};
+
 interface Stored {
   engine: string;
   variables?: VariableValues;
@@ -38,14 +57,19 @@ interface StoredRule {
 }
 
 /** @param engine Name and version: another one may refuse what this one takes. */
-export function writeGood(directory: string, engine: string, { sets, variables, overrides }: Candidate): void {
-  makeDirectorySync(directory, 0o700);
-  const there = new Set(readdirSync(directory));
+export function writeGood(
+  directory: string,
+  engine: string,
+  { sets, variables, overrides }: Candidate,
+  files = nodeFiles,
+): void {
+  files.makeDirectory(directory);
+  const there = new Set(files.names(directory));
   for (const set of sets.values()) {
     const name = fileOf(set);
     if (there.has(name)) continue;
     for (const { name: dataName, content } of dataIn(set)) {
-      if (!there.has(dataName)) replaceFileSync(join(directory, dataName), content, 0o600);
+      if (!there.has(dataName)) files.replace(join(directory, dataName), content);
       there.add(dataName);
     }
     const lines = set.rules.map(({ file, line, text, staged, ownClass, ownReferences, data }) =>
@@ -59,7 +83,7 @@ export function writeGood(directory: string, engine: string, { sets, variables, 
         data: data?.map(({ name: dataName, file: path }) => ({ name: dataName, file: path })),
       }),
     );
-    replaceFileSync(join(directory, name), lines.map((line) => `${line}\n`).join(''), 0o600);
+    files.replace(join(directory, name), lines.map((line) => `${line}\n`).join(''));
   }
   const stored: Stored = {
     engine,
@@ -70,28 +94,28 @@ export function writeGood(directory: string, engine: string, { sets, variables, 
       return { name, hash, changedAt, failed, ...(reputation === undefined ? {} : { reputation }) };
     }),
   };
-  replaceFileSync(join(directory, 'good.json'), JSON.stringify(stored), 0o600);
+  files.replace(join(directory, 'good.json'), JSON.stringify(stored));
   const kept = new Set([
     'good.json',
     ...[...sets.values()].flatMap((set) => [fileOf(set), ...dataIn(set).map(({ name }) => name)]),
   ]);
-  for (const name of there) if (!kept.has(name)) rmSync(join(directory, name), { force: true });
+  for (const name of there) if (!kept.has(name)) files.remove(join(directory, name));
 }
 
 /** Undefined where there is none, or none of this engine. */
-export function readGood(directory: string, engine: string): Candidate | undefined {
+export function readGood(directory: string, engine: string, files = nodeFiles): Candidate | undefined {
   try {
-    const stored = JSON.parse(readFileSync(join(directory, 'good.json'), 'utf8')) as Stored;
+    const stored = JSON.parse(files.read(join(directory, 'good.json')).toString()) as Stored;
     if (stored.engine !== engine) return undefined;
     const sets = new Map<string, SetVersion>();
     const contents = new Map<string, Buffer>();
     const readData = ({ name, file }: Omit<DataFile, 'content'>): DataFile => {
-      const content = contents.get(name) ?? readFileSync(join(directory, name));
+      const content = contents.get(name) ?? files.read(join(directory, name));
       contents.set(name, content);
       return { name, file, content };
     };
     for (const { name, hash, changedAt, failed, reputation } of stored.sets) {
-      const text = readFileSync(join(directory, fileOf({ name, hash })), 'utf8');
+      const text = files.read(join(directory, fileOf({ name, hash }))).toString();
       const rules = text
         .split('\n')
         .filter(Boolean)

@@ -4,29 +4,18 @@
  *     <rulesDirectory>/.versions/<set>/<version>/     its rule files, and version.json
  *     <rulesDirectory>/.versions/<set>/.source.json   what its source last had, and whether that was refused
  *     <rulesDirectory>/.versions/<set>/.pinned        there while nobody but an operator changes the set
+ *     <rulesDirectory>/.versions/<set>/.unproven.json  there from before a version goes live until it is proven
  *     <rulesDirectory>/<set>                          a link to the version in use
  *
  * Invariants: the link always leads to a whole version that is on disk, also after a crash at any moment, because it is
- * replaced in one step; the version in use and the one before are kept, until a new one has been proven. A secret is in
- * none of these files. Bounded: fetch.ts bounds what is downloaded, archive.ts what is unpacked, and a time all of it.
+ * replaced in one step; the version in use and the one before are kept, until a new one has been proven; one that was to
+ * be proven and is not, because the process ended, is left by the next start (unproven.ts). A secret is in none of these
+ * files. Bounded: fetch.ts bounds what is downloaded, archive.ts what is unpacked, and a time all of it.
  *
  * Not promised: that two updates of one set at the same time keep each other's version.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  lstat,
-  mkdir,
-  open,
-  readdir,
-  readFile,
-  readlink,
-  rename,
-  rm,
-  stat,
-  symlink,
-  writeFile,
-} from 'node:fs/promises';
-import { basename, dirname, join } from 'node:path';
+import { basename, join, relative } from 'node:path';
 import { isNativeError } from 'node:util/types';
 import { errorCode } from '../files/errors.ts';
 import { isThere } from '../files/folder.ts';
@@ -46,6 +35,8 @@ import {
 import { maskUrls } from './mask.ts';
 import { parseRules } from './rule.ts';
 import { ArchiveError } from './shelf.ts';
+import { forgetUnproven, noteUnproven } from './unproven.ts';
+import { nodeVersionFiles, pointTo, versionsOf, type VersionFiles } from './version-files.ts';
 
 const KEPT_VERSIONS = 2;
 /** After which what a killed update left is nobody's. */
@@ -73,7 +64,27 @@ export interface UpdateOptions extends FetchOptions {
   /** Whether it inspects, once it is live; else the version before comes back. @returns what is wrong. */
   prove?: () => Promise<string | undefined>;
   now?: () => Date;
+  system?: Partial<UpdateSystem>;
 }
+
+/** What is around updates: node's own, or a simulated one. */
+export interface UpdateSystem {
+  files: VersionFiles;
+  fetch: typeof fetchSource;
+  unpack: typeof unpackRules;
+  /** Another one for each update at the same time. */
+  id: () => string;
+}
+
+const nodeSystem: UpdateSystem = {
+  files: nodeVersionFiles,
+  fetch: fetchSource,
+  unpack: unpackRules,
+  id: () => `${process.pid}-${randomBytes(4).toString('hex')}`,
+};
+
+/** With what is around it. */
+type Update = Omit<UpdateOptions, 'system'> & { system: UpdateSystem };
 
 export interface InstalledVersion extends Pick<Fetched, 'sha256' | 'verified'> {
   version: string;
@@ -107,15 +118,20 @@ interface SourceState extends Validators {
  * changed then.
  */
 export async function updateSet(asked: UpdateOptions): Promise<UpdateResult> {
-  const options = { ...asked, from: withoutFileScheme(asked.from) };
-  const { rulesDirectory, set, from } = options;
+  const options: Update = {
+    ...asked,
+    from: withoutFileScheme(asked.from),
+    system: { ...nodeSystem, ...asked.system },
+  };
+  const { rulesDirectory, set, from, system } = options;
+  const { files } = system;
   const shown = shownWithout(options.secret?.value);
-  await assertOurs(join(rulesDirectory, set));
+  await assertOurs(join(rulesDirectory, set), files);
   const late = AbortSignal.timeout(options.timeoutMillis);
   const signal = AbortSignal.any([late, ...(options.signal === undefined ? [] : [options.signal])]);
-  const staging = join(versionsOf(rulesDirectory, set), `.new-${process.pid}-${randomBytes(4).toString('hex')}`);
+  const staging = join(versionsOf(rulesDirectory, set), `.new-${system.id()}`);
   try {
-    await mkdir(staging, { recursive: true, mode: 0o755 });
+    await files.mkdir(staging, { recursive: true, mode: 0o755 });
     return await takeNewest(options, staging, signal, shown);
   } catch (error) {
     if (error instanceof UpdateError) throw error;
@@ -123,38 +139,34 @@ export async function updateSet(asked: UpdateOptions): Promise<UpdateResult> {
     if (late.aborted) throw new UpdateError(`${shown(from)}: was not there after ${options.timeoutMillis} ms`);
     throw asUpdateError(error, rulesDirectory, from, shown);
   } finally {
-    await rm(staging, { recursive: true, force: true }).catch(() => undefined);
+    await files.rm(staging, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 
-async function takeNewest(
-  options: UpdateOptions,
-  staging: string,
-  signal: AbortSignal,
-  shown: Shown,
-): Promise<UpdateResult> {
-  const { rulesDirectory, set, from, again = false } = options;
+async function takeNewest(options: Update, staging: string, signal: AbortSignal, shown: Shown): Promise<UpdateResult> {
+  const { rulesDirectory, set, from, again = false, system } = options;
+  const { files } = system;
   const versions = versionsOf(rulesDirectory, set);
-  const inUse = await installedSet(rulesDirectory, set);
-  const state = await readState(versions, from);
+  const inUse = await installedSet(rulesDirectory, set, files);
+  const state = await readState(versions, from, files);
   const isKnown = state !== undefined && (state.refused === undefined ? state.sha256 === inUse?.sha256 : !again);
   const file = join(staging, '.download');
-  const fetched = await fetchSource(options, file, isKnown ? state : {}, signal);
+  const fetched = await system.fetch(options, file, isKnown ? state : {}, signal);
   const isOld = fetched.is === 'not modified' || fetched.sha256 === state?.sha256;
   if (isOld && !again && state?.refused !== undefined) throw new RefusedError(state.refused);
   if (inUse !== undefined && (fetched.is === 'not modified' || fetched.sha256 === inUse.sha256)) {
-    if (fetched.is === 'fetched') await writeState(versions, from, fetched);
+    if (fetched.is === 'fetched') await writeState(versions, from, fetched, files);
     return { ...inUse, changed: false, directory: join(versions, inUse.version) };
   }
   if (fetched.is === 'not modified') throw new UpdateError(`${shown(from)}: answered with status 304`);
   const installed = await refusing(options, fetched, shown, () => install(options, fetched, staging, shown));
-  await writeState(versions, from, fetched);
+  await writeState(versions, from, fetched, files);
   return installed;
 }
 
 /** Remembers what is refused: it is not tried at each look. */
 async function refusing<T>(
-  { rulesDirectory, set, from }: UpdateOptions,
+  { rulesDirectory, set, from, system }: Update,
   fetched: Fetched,
   shown: Shown,
   action: () => Promise<T>,
@@ -164,7 +176,7 @@ async function refusing<T>(
   } catch (error) {
     if (error instanceof RefusedError || error instanceof ArchiveError) {
       const refused = error instanceof RefusedError ? error.message : `${shown(from)}: ${shown(error.message)}`;
-      await writeState(versionsOf(rulesDirectory, set), from, fetched, refused);
+      await writeState(versionsOf(rulesDirectory, set), from, fetched, system.files, refused);
       throw new RefusedError(refused);
     }
     throw error;
@@ -172,12 +184,13 @@ async function refusing<T>(
 }
 
 /** Makes a version of it in `staging`, and puts that into use. */
-async function install(options: UpdateOptions, fetched: Fetched, staging: string, shown: Shown): Promise<UpdateResult> {
-  const { rulesDirectory, set, from, now = (): Date => new Date() } = options;
+async function install(options: Update, fetched: Fetched, staging: string, shown: Shown): Promise<UpdateResult> {
+  const { rulesDirectory, set, from, now = (): Date => new Date(), system } = options;
+  const { files } = system;
   const file = join(staging, '.download');
-  const { inner } = await unpackRules(file, nameOf(from), staging, options.maxUnpackedBytes);
-  await rm(file);
-  const counts = await countRules(staging, from, inner, shown);
+  const { inner } = await system.unpack(file, nameOf(from), staging, options.maxUnpackedBytes);
+  await files.rm(file, { force: true });
+  const counts = await countRules(staging, from, inner, shown, files);
   const time = now();
   const version = `${time.toISOString().replace(/[-:]/g, '').replace(/\..*/, 'Z')}-${fetched.sha256.slice(0, 12)}`;
   const installed: InstalledVersion = {
@@ -188,46 +201,67 @@ async function install(options: UpdateOptions, fetched: Fetched, staging: string
     installedAt: time.toISOString(),
     ...counts,
   };
-  await writeFile(join(staging, 'version.json'), `${JSON.stringify(installed, null, 2)}\n`, { mode: 0o644 });
+  await files.writeFile(join(staging, 'version.json'), `${JSON.stringify(installed, null, 2)}\n`, { mode: 0o644 });
   await options.check?.(staging);
   options.signal?.throwIfAborted();
-  if (options.again !== true && (await isPinned(rulesDirectory, set)))
+  if (options.again !== true && (await isPinned(rulesDirectory, set, files)))
     throw new UpdateError(`${shown(from)}: ${set} was rolled back meanwhile`);
   const versions = versionsOf(rulesDirectory, set);
   const directory = join(versions, version);
-  const before = await readlink(join(rulesDirectory, set)).catch(() => undefined);
-  await syncFiles(staging);
-  await rm(directory, { recursive: true, force: true });
-  await rename(staging, directory);
-  await syncDirectory(versions);
-  await pointTo(join(rulesDirectory, set), join('.versions', set, version));
-  await prove(options, directory, before);
-  await prune(rulesDirectory, set, version);
+  const before = await files.readlink(join(rulesDirectory, set)).catch(() => undefined);
+  await syncFiles(staging, files);
+  await files.rm(directory, { recursive: true, force: true });
+  await files.rename(staging, directory);
+  await syncDirectory(versions, files);
+  if (options.prove !== undefined) await noteUnproven(versions, version, before, files);
+  await pointTo(join(rulesDirectory, set), join('.versions', set, version), files);
+  if (options.prove !== undefined) await prove({ ...options, prove: options.prove }, directory, before);
+  await prune(rulesDirectory, set, version, files);
   return { ...installed, changed: true, directory };
 }
 
-/** Brings the version before back where the new one does not inspect. @throws RefusedError */
-async function prove(options: UpdateOptions, directory: string, before: string | undefined): Promise<void> {
-  const problem = await options.prove?.();
-  if (problem === undefined) return;
-  const link = join(options.rulesDirectory, options.set);
-  if (before === undefined) await rm(link, { force: true });
-  else await pointTo(link, before);
-  await rm(directory, { recursive: true, force: true });
-  await options.prove?.();
+/**
+ * Brings the version before back where the new one does not inspect.
+ * @throws RefusedError, and the signal's reason where it was not proven as all ends: the next start leaves it.
+ */
+async function prove(
+  { rulesDirectory, set, prove: isProven, signal, system: { files } }: Update & Required<Pick<Update, 'prove'>>,
+  directory: string,
+  before: string | undefined,
+): Promise<void> {
+  const problem = await isProven();
+  // Who ends says nothing of it.
+  signal?.throwIfAborted();
+  const versions = versionsOf(rulesDirectory, set);
+  if (problem === undefined) return forgetUnproven(versions, files);
+  const link = join(rulesDirectory, set);
+  if (before === undefined) await files.rm(link, { force: true });
+  else await pointTo(link, before, files);
+  await files.rm(directory, { recursive: true, force: true });
+  await forgetUnproven(versions, files);
+  await isProven();
   throw new RefusedError(problem);
 }
 
 /** So that a power cut after the link is replaced takes nothing of it. */
-async function syncFiles(directory: string): Promise<void> {
-  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
-    const path = join(entry.parentPath, entry.name);
-    if (entry.isDirectory()) await syncDirectory(path);
-    if (!entry.isFile()) continue;
-    const handle = await open(path, 'r');
-    await handle.sync().finally(() => handle.close());
+async function syncFiles(directory: string, files: VersionFiles): Promise<void> {
+  for await (const { path, isFile } of below(directory, files)) {
+    if (!isFile) await syncDirectory(path, files);
+    else {
+      const handle = await files.open(path, 'r');
+      await handle.sync().finally(() => handle.close());
+    }
   }
-  await syncDirectory(directory);
+  await syncDirectory(directory, files);
+}
+
+/** The files and folders in a folder and in those. */
+async function* below(directory: string, files: VersionFiles): AsyncGenerator<{ path: string; isFile: boolean }> {
+  for (const entry of await files.readdir(directory, { withFileTypes: true })) {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) yield* below(path, files);
+    if (entry.isDirectory() || entry.isFile()) yield { path, isFile: entry.isFile() };
+  }
 }
 
 /** `file:` is another way to name a path, also a relative one. */
@@ -243,18 +277,19 @@ function withoutFileScheme(from: string): string {
  * @throws UpdateError
  */
 export async function rollBack(rulesDirectory: string, set: string): Promise<InstalledVersion> {
+  const files = nodeVersionFiles;
   const link = join(rulesDirectory, set);
   const versions = versionsOf(rulesDirectory, set);
   try {
-    await assertOurs(link);
+    await assertOurs(link, files);
     const current = await installedSet(rulesDirectory, set);
-    const other = (await listVersions(versions)).toReversed().find((version) => version !== current?.version);
-    const found = other === undefined ? undefined : await readVersion(join(versions, other));
+    const other = (await listVersions(versions, files)).toReversed().find((version) => version !== current?.version);
+    const found = other === undefined ? undefined : await readVersion(join(versions, other), files);
     if (other === undefined || found === undefined)
       throw new UpdateError(`no other version of ${set} is kept in ${versions}`);
     // First: what comes in between would bring the newest back.
     await replaceFile(join(versions, PIN_FILE), `${other}\n`, 0o644);
-    await pointTo(link, join('.versions', set, other));
+    await pointTo(link, join('.versions', set, other), files);
     return found;
   } catch (error) {
     throw asUpdateError(error, rulesDirectory, set, shownWithout(undefined));
@@ -262,10 +297,14 @@ export async function rollBack(rulesDirectory: string, set: string): Promise<Ins
 }
 
 /** The version in use of a set that was downloaded; undefined of any other. */
-export async function installedSet(rulesDirectory: string, set: string): Promise<InstalledVersion | undefined> {
-  const target = await readlink(join(rulesDirectory, set)).catch(() => undefined);
+export async function installedSet(
+  rulesDirectory: string,
+  set: string,
+  files = nodeVersionFiles,
+): Promise<InstalledVersion | undefined> {
+  const target = await files.readlink(join(rulesDirectory, set)).catch(() => undefined);
   if (target === undefined || !target.startsWith(join('.versions', set))) return undefined;
-  return readVersion(join(rulesDirectory, target));
+  return readVersion(join(rulesDirectory, target), files);
 }
 
 /**
@@ -274,7 +313,7 @@ export async function installedSet(rulesDirectory: string, set: string): Promise
  */
 export async function findVersion(rulesDirectory: string, set: string, name: string): Promise<string> {
   const versions = versionsOf(rulesDirectory, set);
-  const kept = await listVersions(versions);
+  const kept = await listVersions(versions, nodeVersionFiles);
   const current = await installedSet(rulesDirectory, set);
   const found =
     name === 'previous'
@@ -285,11 +324,9 @@ export async function findVersion(rulesDirectory: string, set: string, name: str
   throw new UpdateError(`there is no version ${name} of ${set}; there is: ${kept.join(', ') || 'none'}`);
 }
 
-const versionsOf = (rulesDirectory: string, set: string): string => join(rulesDirectory, '.versions', set);
-
-async function readVersion(directory: string): Promise<InstalledVersion | undefined> {
+async function readVersion(directory: string, files: VersionFiles): Promise<InstalledVersion | undefined> {
   try {
-    const value: unknown = JSON.parse(await readFile(join(directory, 'version.json'), 'utf8'));
+    const value: unknown = JSON.parse((await files.readFile(join(directory, 'version.json'))).toString());
     if (!isRecord(value) || !('version' in value) || !('sha256' in value)) return undefined;
     const installed = value as unknown as InstalledVersion;
     // Earlier agents wrote it as it was given.
@@ -300,43 +337,38 @@ async function readVersion(directory: string): Promise<InstalledVersion | undefi
 }
 
 /** Oldest first: their names begin with the time. */
-async function listVersions(versions: string): Promise<string[]> {
-  const names = await readdir(versions).catch(() => []);
+async function listVersions(versions: string, files: VersionFiles): Promise<string[]> {
+  const names = await namesIn(versions, files).catch(() => []);
   return names.filter((name) => !name.startsWith('.')).toSorted();
 }
 
-async function prune(rulesDirectory: string, set: string, current: string): Promise<void> {
+async function namesIn(directory: string, files: VersionFiles): Promise<string[]> {
+  return (await files.readdir(directory, { withFileTypes: true })).map(({ name }) => name);
+}
+
+async function prune(rulesDirectory: string, set: string, current: string, files: VersionFiles): Promise<void> {
   const versions = versionsOf(rulesDirectory, set);
-  const others = (await listVersions(versions)).filter((version) => version !== current);
+  const others = (await listVersions(versions, files)).filter((version) => version !== current);
   for (const version of others.slice(0, Math.max(0, others.length - (KEPT_VERSIONS - 1)))) {
-    await rm(join(versions, version), { recursive: true, force: true });
+    await files.rm(join(versions, version), { recursive: true, force: true });
   }
-  await removeLeft(versions, '.new-');
-  await removeLeft(rulesDirectory, `.${set}.new-`);
+  await removeLeft(versions, '.new-', files);
+  await removeLeft(rulesDirectory, `.${set}.new-`, files);
 }
 
 /** What updates left that were killed an hour ago or more. */
-async function removeLeft(directory: string, prefix: string): Promise<void> {
-  for (const name of await readdir(directory)) {
+async function removeLeft(directory: string, prefix: string, files: VersionFiles): Promise<void> {
+  for (const name of await namesIn(directory, files)) {
     if (!name.startsWith(prefix)) continue;
     const path = join(directory, name);
-    const { mtimeMs } = await lstat(path).catch(() => ({ mtimeMs: Date.now() }));
-    if (Date.now() - mtimeMs > LEFT_MILLIS) await rm(path, { recursive: true, force: true });
+    const { mtimeMs } = await files.lstat(path).catch(() => ({ mtimeMs: Date.now() }));
+    if (Date.now() - mtimeMs > LEFT_MILLIS) await files.rm(path, { recursive: true, force: true });
   }
 }
 
-async function pointTo(link: string, target: string): Promise<void> {
-  const directory = dirname(link);
-  const next = join(directory, `.${basename(link)}.new-${process.pid}`);
-  await rm(next, { force: true });
-  await symlink(target, next);
-  await rename(next, link);
-  await syncDirectory(directory);
-}
-
-async function readState(versions: string, from: string): Promise<SourceState | undefined> {
+async function readState(versions: string, from: string, files: VersionFiles): Promise<SourceState | undefined> {
   try {
-    const value: unknown = JSON.parse(await readFile(join(versions, STATE_FILE), 'utf8'));
+    const value: unknown = JSON.parse((await files.readFile(join(versions, STATE_FILE))).toString());
     if (!isRecord(value) || typeof value['sha256'] !== 'string') return undefined;
     return value['source'] === maskUrls(from) ? (value as unknown as SourceState) : undefined;
   } catch {
@@ -344,28 +376,34 @@ async function readState(versions: string, from: string): Promise<SourceState | 
   }
 }
 
-async function writeState(versions: string, from: string, fetched: Fetched, refused?: string): Promise<void> {
+async function writeState(
+  versions: string,
+  from: string,
+  fetched: Fetched,
+  files: VersionFiles,
+  refused?: string,
+): Promise<void> {
   const { sha256, etag, lastModified } = fetched;
   // What is undefined is left out.
   const state = JSON.stringify({ source: maskUrls(from), sha256, etag, lastModified, refused }, null, 2);
-  await replaceFile(join(versions, STATE_FILE), `${state}\n`, 0o644);
+  await replaceFile(join(versions, STATE_FILE), `${state}\n`, 0o644, files);
 }
 
 /** Whether nobody but an operator changes the set: it was rolled back, and not released. */
-export async function isPinned(rulesDirectory: string, set: string): Promise<boolean> {
-  return isThere(join(versionsOf(rulesDirectory, set), PIN_FILE), { stat });
+export async function isPinned(rulesDirectory: string, set: string, files = nodeVersionFiles): Promise<boolean> {
+  return isThere(join(versionsOf(rulesDirectory, set), PIN_FILE), files);
 }
 
 /** @returns whether it was pinned. */
 export async function releasePin(rulesDirectory: string, set: string): Promise<boolean> {
   const wasPinned = await isPinned(rulesDirectory, set);
-  if (wasPinned) await rm(join(versionsOf(rulesDirectory, set), PIN_FILE), { force: true });
+  if (wasPinned) await nodeVersionFiles.rm(join(versionsOf(rulesDirectory, set), PIN_FILE), { force: true });
   return wasPinned;
 }
 
 /** A folder that somebody else made is not replaced. */
-async function assertOurs(link: string): Promise<void> {
-  const found = await lstat(link).catch(() => undefined);
+async function assertOurs(link: string, files: VersionFiles): Promise<void> {
+  const found = await files.lstat(link).catch(() => undefined);
   if (found === undefined || found.isSymbolicLink()) return;
   throw new UpdateError(`${link} is no link to a downloaded version: move it away, or name another set with --set`);
 }
@@ -380,12 +418,14 @@ async function countRules(
   from: string,
   inner: string | undefined,
   shown: Shown,
+  files: VersionFiles,
 ): Promise<{ rules: number; problems: number }> {
   let rules = 0;
   let problems = 0;
-  for (const name of await readdir(directory, { recursive: true })) {
-    if (!name.endsWith('.rules')) continue;
-    const decoded = decodeRules(await readFile(join(directory, name)));
+  for await (const { path, isFile } of below(directory, files)) {
+    if (!isFile || !path.endsWith('.rules')) continue;
+    const name = relative(directory, path);
+    const decoded = decodeRules(await files.readFile(path));
     if ('problem' in decoded) throw new UpdateError(`${shown(from)}: ${name}: ${decoded.problem}`);
     const parsed = parseRules(decoded.text, { file: name });
     rules += parsed.rules.length;
