@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { linkSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { onceDiskAllows } from '../../agent/files/disk.ts';
-import { takeLock } from '../../agent/files/lock.ts';
+import { LockedError, takeLock, type LockSystem } from '../../agent/files/lock.ts';
 import { identityOf } from '../../agent/files/process.ts';
 
 let folder: string;
@@ -29,6 +29,46 @@ test('a lock of a process that is gone is taken over, and nothing else is left i
   expect(readdirSync(folder)).toEqual(['agent.lock']);
   release();
   expect(readdirSync(folder)).toEqual([]);
+});
+
+/** A process of that pid, among those that run. */
+function processOf(pid: number, running: readonly number[]): LockSystem {
+  return {
+    link: linkSync,
+    read: (path) => readFileSync(path, 'latin1'),
+    rename: renameSync,
+    remove: (path) => rmSync(path, { force: true }),
+    write: writeFileSync,
+    names: (path) => readdirSync(path),
+    id: () => 'id',
+    pid,
+    identityOf: (of) => `${of} 1 boot`,
+    runningPid: (identity) => running.find((each) => identity === `${each} 1 boot`),
+  };
+}
+
+test('three that come at a stale lock together do not get it twice', () => {
+  writeFileSync(file, '1 1 boot');
+  const running = [2, 3, 4];
+  const taken: number[] = [];
+  const take = (pid: number): void => {
+    takeLock(file, '', processOf(pid, running));
+    taken.push(pid);
+  };
+  const late = processOf(2, running);
+  const meanwhile: LockSystem = {
+    ...late,
+    rename(from, to) {
+      // It has read the stale lock. One takes that over, and another one comes while the new lock is moved aside.
+      take(3);
+      late.rename(from, to);
+      expect(() => take(4)).toThrow(LockedError);
+    },
+  };
+  expect(() => takeLock(file, '', meanwhile)).toThrow('with process id 3');
+  expect(taken).toEqual([3]);
+  expect(readFileSync(file, 'latin1')).toBe('3 1 boot');
+  expect(readdirSync(folder)).toEqual(['agent.lock']);
 });
 
 test('a lock whose folder is gone meanwhile is given back without an error', () => {
