@@ -11,6 +11,7 @@ import type { EndpointState } from './capture/supervisor.ts';
 import { createCombinations, type Combination, type Combinations } from './endpoints/combinations.ts';
 import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
 import type { Leases } from './endpoints/leases.ts';
+import { systemClock, type Clock } from './files/clock.ts';
 import type { Lane } from './lane.ts';
 import type { LiveRules } from './rulesets/live.ts';
 
@@ -27,6 +28,7 @@ export interface AttachmentsOptions {
   goesOver: (endpointId: string) => void;
   onChange?: () => void;
   log: Logger;
+  clock?: Pick<Clock, 'after'>;
 }
 
 export interface CapturedEndpoint {
@@ -58,23 +60,34 @@ interface Attachment {
   lane: Lane;
   /** Its lane was told, as the rule sets that it needs are loaded. */
   isCaptured: boolean;
+  /** How often its id went over to other rule sets. */
+  moves: number;
 }
 
 interface Parts extends AttachmentsOptions {
+  clock: Pick<Clock, 'after'>;
   attached: Map<string, Attachment>;
   /** Endpoints that were captured at some time. */
   everCaptured: Set<string>;
   combinations: Combinations;
-  trimming: NodeJS.Timeout | undefined;
+  /** Combinations are others since the rules were last told to change. */
+  isToldAll: boolean;
+  /** Changes of them that the engines may not have yet. */
+  changing: number;
+  /** Calls the next trim off. */
+  callOffTrim: () => void;
 }
 
 export function openAttachments(options: AttachmentsOptions): Attachments {
   const parts: Parts = {
+    clock: systemClock,
     ...options,
     attached: new Map(),
     everCaptured: new Set(),
     combinations: createCombinations(options.rules.defaults),
-    trimming: undefined,
+    isToldAll: true,
+    changing: 0,
+    callOffTrim: () => undefined,
   };
   return {
     attach(endpoint) {
@@ -86,7 +99,7 @@ export function openAttachments(options: AttachmentsOptions): Attachments {
     captured: () => capturedEndpoints(parts),
     noteState: (endpointId, state) => noteState(parts, endpointId, state),
     combinations: parts.combinations.list,
-    stop: () => clearTimeout(parts.trimming),
+    stop: () => parts.callOffTrim(),
   };
 }
 
@@ -95,25 +108,38 @@ function attachNew(parts: Parts, endpoint: Endpoint): void {
   const sets = setsOf(endpoint, rules);
   const accepts = combinations.accepts(sets);
   const isNew = !leases.spare().some(accepts);
-  if (isNew) combinations.claim(leases.spare(), sets);
+  if (isNew) {
+    combinations.claim(leases.spare(), sets);
+    parts.isToldAll = false;
+  }
   const vlan = leases.acquire(endpoint, accepts);
   const lane = leastLoaded(lanes, attached);
-  const attachment: Attachment = { endpoint, lane, isCaptured: !isNew };
+  // Of what was claimed or given up before, the engines may not know yet.
+  const isLoaded = parts.isToldAll && parts.changing === 0;
+  const attachment: Attachment = { endpoint, lane, isCaptured: isLoaded, moves: 0 };
   attached.set(endpoint.id, attachment);
-  if (!isNew) return lane.capture.attach(specOf(endpoint, vlan));
+  if (isLoaded) return lane.capture.attach(specOf(endpoint, vlan));
   log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
-  void rules.changed().then(() => {
-    if (attached.get(endpoint.id) !== attachment) return;
-    attachment.isCaptured = true;
-    lane.capture.attach(specOf(attachment.endpoint, vlan));
-  });
+  void captureOnceLoaded(parts, attachment, vlan);
+}
+
+/** Again, where it asked for others meanwhile. */
+async function captureOnceLoaded(parts: Parts, attachment: Attachment, vlan: number): Promise<void> {
+  let moves: number;
+  do {
+    ({ moves } = attachment);
+    await changeRules(parts);
+    if (parts.attached.get(attachment.endpoint.id) !== attachment) return;
+  } while (moves !== attachment.moves);
+  attachment.isCaptured = true;
+  attachment.lane.capture.attach(specOf(attachment.endpoint, vlan));
 }
 
 function changeAttached(parts: Parts, attachment: Attachment, endpoint: Endpoint): void {
   const { leases, combinations, rules, goesOver, onChange } = parts;
   const hasOtherTaps = !isDeepStrictEqual(tapsOf(attachment.endpoint), tapsOf(endpoint));
-  attachment.endpoint = endpoint;
   leases.update(endpoint);
+  attachment.endpoint = endpoint;
   const vlan = leases.idOf(endpoint.id);
   if (vlan === undefined) return;
   if (hasOtherTaps && attachment.isCaptured) {
@@ -121,8 +147,17 @@ function changeAttached(parts: Parts, attachment: Attachment, endpoint: Endpoint
     attachment.lane.capture.attach(specOf(endpoint, vlan));
   }
   if (!combinations.move(vlan, setsOf(endpoint, rules))) return;
+  attachment.moves++;
   trimLater(parts);
-  void rules.changed().then(onChange);
+  void changeRules(parts).then(onChange);
+}
+
+/** Brings the combinations, as they are now, to the engines. */
+async function changeRules(parts: Parts): Promise<void> {
+  parts.isToldAll = true;
+  parts.changing++;
+  await parts.rules.changed();
+  parts.changing--;
 }
 
 async function detach(parts: Parts, endpointId: string): Promise<Counters | undefined> {
@@ -146,12 +181,12 @@ async function detach(parts: Parts, endpointId: string): Promise<Counters | unde
 
 /** An engine keeps rules that nobody asks for any more only for a while. */
 function trimLater(parts: Parts): void {
-  const { leases, attached, combinations, rules } = parts;
-  clearTimeout(parts.trimming);
-  parts.trimming = setTimeout(() => {
+  const { leases, attached, combinations, clock } = parts;
+  parts.callOffTrim();
+  parts.callOffTrim = clock.after(TRIM_MILLIS, () => {
     const leased = [...attached.keys()].flatMap((id) => leases.idOf(id) ?? []);
-    if (combinations.trim(leased)) void rules.changed();
-  }, TRIM_MILLIS).unref();
+    if (combinations.trim(leased)) void changeRules(parts);
+  });
 }
 
 function capturedEndpoints({ lanes, attached }: Parts): CapturedEndpoint[] {

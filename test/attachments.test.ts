@@ -44,7 +44,7 @@ describe('an endpoint', () => {
   let attachments: Attachments;
   const load = async (): Promise<void> => {
     for (const resolve of loaded.splice(0)) resolve();
-    await Promise.resolve();
+    await new Promise((resolve) => setImmediate(resolve));
   };
   beforeEach(() => {
     leases = openLeases(undefined);
@@ -84,6 +84,25 @@ describe('an endpoint', () => {
     expect(told()).toMatchObject([[{ id: 'shop/a', vlan }], []]);
   });
 
+  test('whose sets another one has just asked for waits for them too', async () => {
+    attachments.attach(pod('a', OTHER_SETS));
+    attachments.attach(pod('b', OTHER_SETS));
+    expect(told()).toEqual([[], []]);
+    await load();
+    expect(told()).toMatchObject([[{ id: 'shop/a' }], [{ id: 'shop/b' }]]);
+  });
+
+  test('that asks for other sets while its first ones are loaded waits for those', async () => {
+    attachments.attach(pod('a', OTHER_SETS));
+    attachments.attach(pod('a', { ruleSets: { 'shop/dpi': ['third'] } }));
+    const [first] = loaded.splice(0, 1);
+    first?.();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(told()).toEqual([[], []]);
+    await load();
+    expect(told()).toMatchObject([[{ id: 'shop/a' }], []]);
+  });
+
   test('that goes while its sets are loaded is not captured', async () => {
     attachments.attach(pod('a', OTHER_SETS));
     await attachments.detach('shop/a');
@@ -102,25 +121,61 @@ describe('an endpoint', () => {
     expect(goneOver).toEqual(['shop/a']);
   });
 
-  test('that goes while its lease can’t be written is gone; the file has it with the next change', async () => {
-    let text = '';
-    let isFull = false;
-    const files = {
-      read: () => text,
-      append(_file: string, line: string) {
-        if (isFull) throw new Error('ENOSPC');
-        text += line;
-      },
-      replace: (_file: string, all: string) => void (text = all),
+  describe('on a disk that is full', () => {
+    const disk = { text: '', isFull: false };
+    const write = (text: string): void => {
+      if (disk.isFull) throw new Error('ENOSPC');
+      disk.text = text;
     };
-    attachments = openAttachments({ ...parts, leases: openLeases('leases.ndjson', undefined, files) });
-    attachments.attach(pod('a'));
-    isFull = true;
-    await expect(attachments.detach('shop/a')).resolves.toBeDefined();
-    isFull = false;
-    expect(text).not.toContain('until');
-    attachments.attach(pod('b'));
-    expect(text).toMatch(/"until":.*\n.*shop\/b/);
+    beforeEach(() => {
+      Object.assign(disk, { text: '', isFull: false });
+      const files = {
+        read: () => disk.text,
+        append: (_file: string, line: string) => write(disk.text + line),
+        replace: (_file: string, all: string) => write(all),
+      };
+      leases = openLeases('leases.ndjson', undefined, files);
+      attachments = openAttachments({ ...parts, leases });
+    });
+
+    test('is gone when it goes; the file has that with the next change', async () => {
+      attachments.attach(pod('a'));
+      disk.isFull = true;
+      await expect(attachments.detach('shop/a')).resolves.toBeDefined();
+      disk.isFull = false;
+      expect(disk.text).not.toContain('until');
+      attachments.attach(pod('b'));
+      expect(disk.text).toMatch(/"until":.*\n.*shop\/b/);
+    });
+
+    test('gets the sets that it then asks for, not those of the id that it could not have', async () => {
+      disk.isFull = true;
+      expect(() => attachments.attach(pod('a'))).toThrow('ENOSPC');
+      disk.isFull = false;
+      expect(leases.idOf('shop/a')).toBeUndefined();
+      attachments.attach(pod('a', OTHER_SETS));
+      const vlan = leases.idOf('shop/a');
+      expect(attachments.combinations()).toMatchObject([{ sets: ['other'], vlans: expect.arrayContaining([vlan]) }]);
+    });
+
+    test('has its sets loaded when it is there at last', async () => {
+      disk.isFull = true;
+      expect(() => attachments.attach(pod('a', OTHER_SETS))).toThrow('ENOSPC');
+      disk.isFull = false;
+      attachments.attach(pod('a', OTHER_SETS));
+      expect(told()).toEqual([[], []]);
+      await load();
+      expect(told()).toMatchObject([[{ id: 'shop/a' }], []]);
+    });
+
+    test('goes over to its other interfaces when that can be written', () => {
+      attachments.attach(pod('a'));
+      disk.isFull = true;
+      expect(() => attachments.attach(pod('a', { interface: 'cali-new' }))).toThrow('ENOSPC');
+      disk.isFull = false;
+      attachments.attach(pod('a', { interface: 'cali-new' }));
+      expect(told()).toMatchObject([[{}, { taps: [{ interface: 'cali-new' }] }], []]);
+    });
   });
 
   test('that was never attached has no counters', async () => {

@@ -125,7 +125,7 @@ function takeOver(state: State, file: LeaseFile): void {
 }
 
 function acquire(state: State, endpoint: Endpoint, accepted: (vlan: number) => boolean): number {
-  const { byEndpoint, now } = state;
+  const { byEndpoint, byVlan, now } = state;
   const known = byEndpoint.get(endpoint.id);
   if (known !== undefined) {
     known.endpoint = endpoint;
@@ -133,11 +133,19 @@ function acquire(state: State, endpoint: Endpoint, accepted: (vlan: number) => b
     return known.vlan;
   }
   const vlan = spareId(state, endpoint, accepted);
-  occupy(state, vlan);
+  const past = byVlan.get(vlan) ?? [];
   const lease: Lease = { vlan, endpoint, since: now() };
   remember(state, lease);
   byEndpoint.set(endpoint.id, lease);
-  save(state, lease);
+  try {
+    save(state, lease);
+  } catch (error) {
+    // Nobody was told of it.
+    byEndpoint.delete(endpoint.id);
+    byVlan.set(vlan, past);
+    throw error;
+  }
+  occupy(state, vlan);
   return vlan;
 }
 
@@ -181,9 +189,7 @@ function ownerOf({ byVlan, left }: State, vlan: number, timeMicros: number): End
 }
 
 function remember({ byVlan }: State, lease: Lease): void {
-  const past = byVlan.get(lease.vlan) ?? [];
-  past.push(lease);
-  byVlan.set(lease.vlan, past.slice(-(HISTORY + 1)));
+  byVlan.set(lease.vlan, [...(byVlan.get(lease.vlan) ?? []), lease].slice(-(HISTORY + 1)));
 }
 
 function save(state: State, lease: Lease): void {
