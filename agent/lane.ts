@@ -14,10 +14,16 @@ import { addEngineCounters, zeroEngineCounters } from './engine/counters.ts';
 import type { GenerationRecord } from './engine/folder.ts';
 import type { Generation, GenerationOptions } from './engine/generation.ts';
 import { leftGenerations } from './engine/orphans.ts';
+import { systemClock, type Clock } from './files/clock.ts';
 import { createProver, type Prover } from './engine/prover.ts';
 import type { EngineRules, RulesChange } from './engine/rules.ts';
-import { superviseEngine, type EngineError, type SupervisorEvents } from './engine/supervisor.ts';
-import { readAlertFiles } from './lane/alert-files.ts';
+import {
+  superviseEngine,
+  type EngineError,
+  type EngineSupervisor,
+  type SupervisorEvents,
+} from './engine/supervisor.ts';
+import { readAlertFiles, type AlertFiles, type AlertFilesOptions } from './lane/alert-files.ts';
 import { changeRules, restartEngine } from './lane/change-rules.ts';
 import { locate } from './lane/locate.ts';
 import { newState, type LaneParts } from './lane/parts.ts';
@@ -84,14 +90,32 @@ export interface Lane {
   stop(): Promise<void>;
 }
 
+/** What is around a lane: the machine's own, or what is simulated. */
+export interface LaneSystem {
+  leftGenerations: typeof leftGenerations;
+  startCapture: typeof superviseCapture;
+  startEngine: (...asked: Parameters<typeof superviseEngine>) => EngineSupervisor;
+  readFiles: (options: AlertFilesOptions) => AlertFiles;
+  clock: Clock;
+}
+
+const machine: LaneSystem = {
+  leftGenerations,
+  startCapture: superviseCapture,
+  startEngine: superviseEngine,
+  readFiles: readAlertFiles,
+  clock: systemClock,
+};
+
 export async function startLane(
   options: LaneOptions,
   events: LaneEvents,
   log: Logger,
-  startCapture = superviseCapture,
+  system: Partial<LaneSystem> = {},
 ): Promise<Lane> {
+  const { leftGenerations: findLeft, startCapture, startEngine, readFiles, clock } = { ...machine, ...system };
   // Before a generation of our own is in the folder.
-  const left = await leftGenerations(options.laneDirectory);
+  const left = await findLeft(options.laneDirectory);
   const state = newState();
   const canary = watchCanary({
     isOff: options.canaryMillis === 0,
@@ -103,12 +127,14 @@ export async function startLane(
     inject: (number, payload) => capture.inject(number, payload),
     returned: (way) => canary.returned(way),
     missed: () => canary.missed(),
+    clock,
   });
-  const common = { name: options.lane, engineName: options.install.name, state, events, prover, log };
+  const common = { name: options.lane, engineName: options.install.name, state, events, prover, clock, log };
+  const engineRules = (): EngineRules => state.newestRules ?? options.engineRules();
 
   const replaceEngine = (): void => void engine.replace();
   const capture = startCapture(options.capture, captureEvents({ ...common, replaceEngine }), log);
-  const alertFiles = readAlertFiles({
+  const alertFiles = readFiles({
     ...options,
     alerts: (generation, items, passed) => events.alerts(generation, items, passed),
     finished: (generation) => events.finished(generation),
@@ -119,9 +145,9 @@ export async function startLane(
     },
     log,
   });
-  const engine = superviseEngine(
-    { ...options, engineRules: () => state.newestRules ?? options.engineRules(), mode: 'live' },
-    engineEvents({ ...common, capture, alertFiles }),
+  const engine = startEngine(
+    { ...options, engineRules, mode: 'live' },
+    engineEvents({ ...common, capture, alertFiles, engineRules, replaceEngine }),
     log,
   );
   const recovered = alertFiles.recover(left).catch((error: unknown) => {
@@ -145,10 +171,13 @@ function laneOf(parts: LaneParts, recovered: Promise<void>): Lane {
 }
 
 /** What its parts and its events are told by. */
-type Listening = Pick<LaneParts, 'name' | 'state' | 'prover'> & { events: LaneEvents; log: Logger };
+interface Listening extends Pick<LaneParts, 'name' | 'state' | 'prover' | 'clock'> {
+  events: LaneEvents;
+  log: Logger;
+}
 
 function captureEvents(lane: Listening & { replaceEngine: () => void }): CaptureEvents {
-  const { name, state, events, prover, log } = lane;
+  const { name, state, events, prover, clock, log } = lane;
   return {
     endpoint: events.endpoint,
     failed: events.captureFailed,
@@ -158,7 +187,7 @@ function captureEvents(lane: Listening & { replaceEngine: () => void }): Capture
       if (stopping || running?.fifo !== path) return;
       if (by === 'capture') return lane.replaceEngine();
       log.warn({ lane: name, reason }, 'engine no longer reads packets');
-      endHanging(running);
+      endHanging(running, clock);
     },
     injected: (number, accepted) => prover.injected(number, accepted),
   };
@@ -174,18 +203,26 @@ function noteReading({ state, events, prover }: Listening): void {
   state.onReading(running);
 }
 
-function endHanging({ kill, exited }: Generation): void {
-  const timer = setTimeout(() => kill('SIGKILL'), HANGING_MILLIS);
-  void exited.then(() => clearTimeout(timer));
+function endHanging({ kill, exited }: Generation, clock: Clock): void {
+  const callOff = clock.after(HANGING_MILLIS, () => kill('SIGKILL'));
+  void exited.then(callOff);
 }
 
-function engineEvents(lane: Listening & Pick<LaneParts, 'capture' | 'alertFiles'>): SupervisorEvents {
-  const { state, events, capture, alertFiles } = lane;
+/** What the supervisor's events are told by, too. */
+interface OfEngine extends Listening, Pick<LaneParts, 'capture' | 'alertFiles'> {
+  engineRules: () => EngineRules;
+  replaceEngine: () => void;
+}
+
+function engineEvents(lane: OfEngine): SupervisorEvents {
+  const { state, events, capture, alertFiles, engineRules, replaceEngine } = lane;
   return {
     started(generation) {
       state.running = generation;
-      capture.setOutput(generation.fifo);
       alertFiles.follow(generation);
+      // They changed while it was made: the next one has them.
+      if (generation.rules() !== engineRules()) return replaceEngine();
+      capture.setOutput(generation.fifo);
     },
     ended(generation, error) {
       state.running = undefined;

@@ -6,6 +6,9 @@ import pino from 'pino';
 import type { Capture } from '../agent/capture/supervisor.ts';
 import { loadConfig } from '../agent/config/load.ts';
 import type { EngineDriver } from '../agent/engine/engine.ts';
+import type { Generation } from '../agent/engine/generation.ts';
+import type { EngineRules } from '../agent/engine/rules.ts';
+import type { SupervisorEvents } from '../agent/engine/supervisor.ts';
 import { captureSettings, startLane, type LaneEvents, type LaneOptions } from '../agent/lane.ts';
 
 let folder: string;
@@ -57,6 +60,8 @@ const events: LaneEvents = {
   canaryChanged: () => undefined,
 };
 
+const RULES: EngineRules = { files: [], defaults: [], policies: [] };
+
 function options(more: Partial<LaneOptions>): LaneOptions {
   const loaded = loadConfig({ env: {}, flags: {} });
   if ('errors' in loaded) throw new Error('the defaults are wrong');
@@ -66,7 +71,7 @@ function options(more: Partial<LaneOptions>): LaneOptions {
     driver,
     install: { name: 'snort', binary: '/nowhere', version: '3', searchMethods: [] },
     sandbox: { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] },
-    engineRules: () => ({ files: [], defaults: [], policies: [] }),
+    engineRules: () => RULES,
     output: 'json',
     capture: captureSettings(loaded.config),
     canaryMillis: 0,
@@ -90,7 +95,7 @@ function leave(name: string): string {
 
 test('what an earlier agent left is read and then deleted', async () => {
   const directory = leave('lane0-left');
-  const lane = await startLane(options({}), events, logger, noCapture);
+  const lane = await startLane(options({}), events, logger, { startCapture: noCapture });
   await lane.stop();
   expect(existsSync(directory)).toBe(false);
 });
@@ -100,7 +105,7 @@ test('what an earlier agent left and cannot be read stays, and the lane goes on'
   const createDecoder = (): never => {
     throw new Error('of a form that nobody knows');
   };
-  const lane = await startLane(options({ createDecoder }), events, logger, noCapture);
+  const lane = await startLane(options({ createDecoder }), events, logger, { startCapture: noCapture });
   await lane.stop();
   expect(log).toContainEqual(
     expect.objectContaining({
@@ -114,10 +119,48 @@ test('what an earlier agent left and cannot be read stays, and the lane goes on'
 test('what an earlier agent left with a damaged generation.json is named, and stays', async () => {
   const directory = leave('lane0-left');
   writeFileSync(join(directory, 'generation.json'), '');
-  const lane = await startLane(options({}), events, logger, noCapture);
+  const lane = await startLane(options({}), events, logger, { startCapture: noCapture });
   await lane.stop();
   expect(log).toContainEqual(
     expect.objectContaining({ msg: 'alerts that an earlier agent left cannot be read; they stay', directory }),
   );
   expect(existsSync(join(directory, 'output', 'alerts.txt'))).toBe(true);
+});
+
+test('an engine that was made with rules which are others by now makes room for the next one', async () => {
+  const outputs: (string | undefined)[] = [];
+  const replaced: string[] = [];
+  let supervised: SupervisorEvents | undefined;
+  const lane = await startLane(options({}), events, logger, {
+    startCapture: () => ({ ...noCapture(), setOutput: (path) => outputs.push(path) }),
+    startEngine(_options, told) {
+      supervised = told;
+      return {
+        replace: async () => void replaced.push('replaced'),
+        stop: async () => undefined,
+        restarts: () => 0,
+        endings: () => ({ exited: 0, signal: 0, replaced: 0, not_started: 0 }),
+        pid: () => undefined,
+      };
+    },
+    readFiles: () => ({
+      follow: () => undefined,
+      finish: () => undefined,
+      consumed: async () => undefined,
+      passed: async () => undefined,
+      recover: async () => undefined,
+      allRead: async () => undefined,
+    }),
+  });
+  const madeWith = (rules: EngineRules, fifo: string): Generation =>
+    ({ name: fifo, fifo, rules: () => rules, counters: () => undefined }) as unknown as Generation;
+  const next: EngineRules = { ...RULES, defaults: ['next'] };
+  expect(await lane.reload(next, 1000)).toBeUndefined();
+  const old = madeWith(RULES, 'old');
+  supervised?.started(old);
+  expect([outputs, replaced]).toEqual([[], ['replaced']]);
+  supervised?.ended(old, undefined);
+  supervised?.started(madeWith(next, 'new'));
+  expect([outputs, replaced]).toEqual([[undefined, 'new'], ['replaced']]);
+  await lane.stop();
 });

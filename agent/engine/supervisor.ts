@@ -2,8 +2,8 @@
  * Keeps one engine running: a generation ends, for whatever reason, and the next one starts after a pause that grows
  * with failures and goes back to the shortest only after a healthy minute.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Logger } from 'pino';
+import { systemClock, type Clock } from '../files/clock.ts';
 import type { EngineExit } from './exit.ts';
 import { releaseReader, startGeneration, type Generation, type GenerationOptions } from './generation.ts';
 import { unstage } from './rules.ts';
@@ -32,6 +32,16 @@ export interface SupervisorEvents {
   ended(generation: Generation, error: EngineError | undefined): void;
 }
 
+/** What is around an engine: the machine's own, or what is simulated. */
+export interface SupervisorSystem {
+  start: (options: GenerationOptions) => Promise<Generation>;
+  /** An engine that waits for its input gets the end of it. */
+  release: (fifo: string) => void;
+  clock: Pick<Clock, 'now' | 'wait'>;
+}
+
+const machine: SupervisorSystem = { start: startGeneration, release: releaseReader, clock: systemClock };
+
 export type Ending = 'exited' | 'signal' | 'replaced' | 'not_started';
 
 export interface EngineSupervisor {
@@ -49,6 +59,7 @@ interface Supervision {
   readonly options: GenerationOptions;
   readonly events: SupervisorEvents;
   readonly log: Logger;
+  readonly system: SupervisorSystem;
   current: Generation | undefined;
   stopping: boolean;
   /** The generation that runs was asked to make room for the next one. */
@@ -61,11 +72,17 @@ interface Supervision {
   readonly wake: AbortController;
 }
 
-export function superviseEngine(options: GenerationOptions, events: SupervisorEvents, log: Logger): EngineSupervisor {
+export function superviseEngine(
+  options: GenerationOptions,
+  events: SupervisorEvents,
+  log: Logger,
+  system = machine,
+): EngineSupervisor {
   const supervision: Supervision = {
     options,
     events,
     log,
+    system,
     current: undefined,
     stopping: false,
     replacing: false,
@@ -94,10 +111,10 @@ export function superviseEngine(options: GenerationOptions, events: SupervisorEv
 
 /** One generation after the other. */
 async function run(supervision: Supervision): Promise<void> {
-  const { options, events, log, endings } = supervision;
+  const { options, events, log, system, endings } = supervision;
   while (!supervision.stopping) {
     try {
-      supervision.current = await startGeneration(options);
+      supervision.current = await system.start(options);
     } catch (error) {
       endings.not_started++;
       log.error({ lane: options.lane, err: error, retryMillis: supervision.backoff }, 'engine cannot be started');
@@ -116,11 +133,11 @@ async function run(supervision: Supervision): Promise<void> {
 
 /** Until the next generation is to start, or none is. */
 async function untilEnded(supervision: Supervision, generation: Generation): Promise<void> {
-  const { options, events, endings } = supervision;
+  const { options, events, system, endings } = supervision;
   const exit = await generation.exited;
   const isWanted = supervision.stopping || supervision.replacing;
   const error = isWanted ? undefined : engineError({ ...options, engineRules: generation.rules }, exit);
-  const healthy = performance.now() - generation.startedAt >= HEALTHY_MILLIS;
+  const healthy = system.clock.now() - generation.startedAt >= HEALTHY_MILLIS;
   supervision.current = undefined;
   events.ended(generation, error);
   if (supervision.stopping) return;
@@ -135,12 +152,12 @@ async function untilEnded(supervision: Supervision, generation: Generation): Pro
 async function pause(supervision: Supervision): Promise<void> {
   const millis = supervision.backoff;
   supervision.backoff = Math.min(millis * 2, BACKOFF_LAST_MILLIS);
-  await sleep(millis, undefined, { signal: supervision.wake.signal }).catch(() => undefined);
+  await supervision.system.clock.wait(millis, supervision.wake.signal);
 }
 
-async function endCurrent({ current: generation, options, log }: Supervision): Promise<void> {
+async function endCurrent({ current: generation, options, log, system }: Supervision): Promise<void> {
   if (generation === undefined) return;
-  releaseReader(generation.fifo);
+  system.release(generation.fifo);
   const steps: [number, NodeJS.Signals][] = [
     [END_OF_INPUT_MILLIS, 'SIGTERM'],
     [TERM_MILLIS, 'SIGKILL'],
@@ -149,7 +166,7 @@ async function endCurrent({ current: generation, options, log }: Supervision): P
     const timer = new AbortController();
     const done = await Promise.race([
       generation.exited.then(() => true),
-      sleep(millis, false, { signal: timer.signal }).catch(() => true),
+      system.clock.wait(millis, timer.signal).then(() => false),
     ]);
     timer.abort();
     if (done) return;

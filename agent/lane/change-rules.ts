@@ -2,16 +2,16 @@
  * How a lane's engine goes over to other rules: while it runs, or where that can't be, by starting anew. Either way it
  * is done only when the prover says that the engine inspects by them. Captured packets wait meanwhile.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import type { Generation } from '../engine/generation.ts';
 import type { EngineRules, RulesChange } from '../engine/rules.ts';
+import type { Clock } from '../files/clock.ts';
 import { messageOf } from '../files/errors.ts';
 import type { LaneParts } from './parts.ts';
 
 /** Between two frames of the agent's own while an engine goes over to other rules. */
 const KICK_MILLIS = 100;
 
-type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'prover'>;
+type Parts = Pick<LaneParts, 'state' | 'capture' | 'engine' | 'engineName' | 'prover' | 'clock'>;
 
 /**
  * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its next
@@ -57,7 +57,7 @@ export async function restartEngine({ state, capture, engine }: Parts): Promise<
 
 /** @returns why it does not inspect by them. */
 async function changeInPlace(
-  { state, prover }: Parts,
+  { state, prover, clock }: Parts,
   generation: Generation,
   rules: EngineRules,
   proofMillis: number,
@@ -70,7 +70,7 @@ async function changeInPlace(
     return await Promise.race([
       onlyFailure(applied),
       generation.exited.then(() => 'its engine ended'),
-      proveApplied(applied, () => prover.prove(staged.token, proofMillis, over.signal)),
+      proveApplied(applied, () => prover.prove(staged.token, proofMillis, over.signal), clock),
     ]);
   } catch (error) {
     return messageOf(error);
@@ -90,7 +90,11 @@ function onlyFailure(promise: Promise<void>): Promise<never> {
  * to do needs packets until it has done the last one.
  * @returns why they are not proven.
  */
-async function proveApplied(applied: Promise<void>, prove: () => Promise<boolean>): Promise<string | undefined> {
+async function proveApplied(
+  applied: Promise<void>,
+  prove: () => Promise<boolean>,
+  clock: Pick<Clock, 'wait'>,
+): Promise<string | undefined> {
   let isApplied = false;
   // That it fails is the caller's to say.
   applied.then(
@@ -99,7 +103,7 @@ async function proveApplied(applied: Promise<void>, prove: () => Promise<boolean
   );
   for (let isLast = isApplied; await prove(); isLast = isApplied) {
     if (isLast) return undefined;
-    await Promise.race([applied, sleep(KICK_MILLIS)]);
+    await Promise.race([applied, clock.wait(KICK_MILLIS, new AbortController().signal)]);
   }
   return 'its canary does not prove the new rules';
 }
@@ -109,10 +113,7 @@ async function startAnew(parts: Parts, proofMillis: number): Promise<string | un
   const ready = new Promise<Generation>((resolve) => (parts.state.onReading = resolve));
   await restartEngine(parts);
   const timer = new AbortController();
-  const next = await Promise.race([
-    ready,
-    sleep(proofMillis, undefined, { signal: timer.signal }).catch(() => undefined),
-  ]);
+  const next = await Promise.race([ready, parts.clock.wait(proofMillis, timer.signal).then(() => undefined)]);
   timer.abort();
   if (next?.token === undefined) return 'its engine does not start';
   return (await parts.prover.prove(next.token, proofMillis)) ? undefined : 'its canary does not prove its start';

@@ -6,6 +6,7 @@ import type { Generation } from '../engine/generation.ts';
 import type { Prover } from '../engine/prover.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import type { EngineSupervisor } from '../engine/supervisor.ts';
+import type { Clock } from '../files/clock.ts';
 import type { Canary } from '../observe/canary.ts';
 import type { AlertFiles } from './alert-files.ts';
 
@@ -19,6 +20,7 @@ export interface LaneParts {
   readonly alertFiles: AlertFiles;
   readonly prover: Prover;
   readonly canary: Canary;
+  readonly clock: Clock;
 }
 
 /** lane.ts owns it; what concerns a change of the rules is change-rules.ts's. */
