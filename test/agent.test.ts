@@ -91,6 +91,7 @@ const noRules: LiveRules = {
   follow: () => () => undefined,
   changed: () => Promise.resolve(),
   problemOf: () => undefined,
+  unread: () => undefined,
   conditions: () => [],
   status: broken,
 };

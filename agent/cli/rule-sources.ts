@@ -9,6 +9,7 @@ import { messageOf } from '../files/errors.ts';
 import type { LiveRules } from '../rulesets/live.ts';
 import { followSources, type SourceSchedule } from '../rulesets/schedule.ts';
 import { requestOf, setOf, type RuleSource } from '../rulesets/sources.ts';
+import { UpdateError } from '../rulesets/fetch.ts';
 import { updateSet, type UpdateOptions, type UpdateResult } from '../rulesets/update.ts';
 import { useOfSets } from './rules/use.ts';
 import { checkVersion } from './rules/version-check.ts';
@@ -34,7 +35,7 @@ export async function bringFirstRules(config: Config, install: EngineInstall, lo
 export function startRuleSources(
   config: Config,
   install: EngineInstall,
-  rules: Pick<LiveRules, 'changed' | 'problemOf'>,
+  rules: Pick<LiveRules, 'changed' | 'problemOf' | 'unread'>,
   log: Logger,
 ): SourceSchedule {
   const { rulesDirectory, ruleSources } = config;
@@ -47,6 +48,8 @@ export function startRuleSources(
         signal,
         async prove() {
           await rules.changed();
+          const unread = rules.unread();
+          if (unread !== undefined) throw new UpdateError(unread);
           return rules.problemOf(setOf(source));
         },
       }),

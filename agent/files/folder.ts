@@ -6,7 +6,7 @@ import { mkdirSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { errorCode } from './errors.ts';
 import type { FileSystem } from './file-system.ts';
-import { syncDirectory, syncDirectorySync } from './replace.ts';
+import { syncDirectory, syncDirectorySync, type ReplaceFileSystem } from './replace.ts';
 
 /**
  * Makes the folder, and those above it, where they are missing. Syncs those above it up to the mount point, whoever
@@ -18,7 +18,7 @@ import { syncDirectory, syncDirectorySync } from './replace.ts';
 export async function makeDirectory(
   path: string,
   mode: number,
-  fileSystem: Pick<FileSystem, 'mkdir' | 'open' | 'stat'>,
+  fileSystem: Pick<FileSystem, 'mkdir' | 'stat'> & Pick<ReplaceFileSystem, 'open'>,
 ): Promise<void> {
   await fileSystem.mkdir(path, { recursive: true, mode });
   const { dev } = await fileSystem.stat(path);

@@ -81,6 +81,8 @@ export interface LiveRules {
   changed: () => Promise<void>;
   /** Why the newest files of a set do not inspect; undefined when they do, or nobody uses the set. */
   problemOf: (set: string) => string | undefined;
+  /** Why the newest files could not be read, so that nobody knows whether they inspect; undefined when they could. */
+  unread: () => string | undefined;
   /** What a resource should know that names these sets; undefined: the defaults. */
   conditions: (named: readonly string[] | undefined) => string[];
   status: () => RulesStatus;
@@ -131,8 +133,9 @@ interface LiveState {
   /** Sets that are refused, and why; likewise the overrides. */
   refusals: ReadonlyMap<string, string>;
   overridesProblem: string | undefined;
-  /** Why the last change failed as a whole. */
+  /** Why the last change failed as a whole, and whether that is that its files could not be read. */
   problem: string | undefined;
+  isUnread: boolean;
   /** The candidate that the lanes did not go over to, or the engine did not take, and why. */
   unproven: { candidate: Candidate; reason: string } | undefined;
   readonly counts: RulesStatus['swaps'];
@@ -161,6 +164,7 @@ export async function openRules(options: LiveOptions, system = machine): Promise
     refusals: new Map(),
     overridesProblem: undefined,
     problem: undefined,
+    isUnread: false,
     unproven: undefined,
     counts: { swapped: 0, rolled_back: 0, restarted: 0, refused: 0 },
     lastMillis: undefined,
@@ -176,6 +180,7 @@ export async function openRules(options: LiveOptions, system = machine): Promise
     follow: (users) => follow(live, users),
     changed: () => requestChange(live),
     problemOf: (set) => problemOf(live, set),
+    unread: () => (live.isUnread ? live.problem : undefined),
     conditions: (named) => conditionsOf(describe(live), named ?? live.current.defaults),
     status: () => statusOf(live),
   };
@@ -260,10 +265,12 @@ async function readChange(live: LiveState): Promise<FoundRules | undefined> {
   try {
     const read = await readRules(live, live.current.candidate);
     live.problem = undefined;
+    live.isUnread = false;
     live.unproven = undefined;
     return read;
   } catch (error) {
     live.problem = messageOf(error);
+    live.isUnread = true;
     live.options.log.error({ reason: live.problem }, 'rules cannot be read; the last good ones stay');
     return undefined;
   }

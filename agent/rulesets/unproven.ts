@@ -14,7 +14,7 @@ import { errorCode, messageOf } from '../files/errors.ts';
 import { identityOf, runningPid } from '../files/process.ts';
 import { isRecord } from '../files/record.ts';
 import { replaceFile, syncDirectory } from '../files/replace.ts';
-import { nodeVersionFiles, pointTo, versionsOf, type VersionFiles } from './version-files.ts';
+import { nodeVersionFiles, pointTo, removeLink, versionsOf, type VersionFiles } from './version-files.ts';
 
 const UNPROVEN_FILE = '.unproven.json';
 
@@ -92,7 +92,7 @@ async function readUnproven(versions: string, files: VersionFiles): Promise<Unpr
 async function goBack(link: string, { version, before }: Unproven, files: VersionFiles): Promise<boolean> {
   const target = await files.readlink(link).catch(() => undefined);
   if (target === undefined || basename(target) !== version) return false;
-  if (before === undefined) await files.rm(link, { force: true });
+  if (before === undefined) await removeLink(link, files);
   else if (await isFolder(join(link, '..', before), files)) await pointTo(link, before, files);
   else return false;
   await files.rm(join(link, '..', target), { recursive: true, force: true });

@@ -18,7 +18,7 @@ import { randomBytes } from 'node:crypto';
 import { basename, join, relative } from 'node:path';
 import { isNativeError } from 'node:util/types';
 import { errorCode } from '../files/errors.ts';
-import { isThere } from '../files/folder.ts';
+import { isThere, makeDirectory } from '../files/folder.ts';
 import { isRecord } from '../files/record.ts';
 import { replaceFile, syncDirectory } from '../files/replace.ts';
 import { unpackRules } from './archive.ts';
@@ -36,7 +36,7 @@ import { maskUrls } from './mask.ts';
 import { parseRules } from './rule.ts';
 import { ArchiveError } from './shelf.ts';
 import { forgetUnproven, noteUnproven } from './unproven.ts';
-import { nodeVersionFiles, pointTo, versionsOf, type VersionFiles } from './version-files.ts';
+import { nodeVersionFiles, pointTo, removeLink, versionsOf, type VersionFiles } from './version-files.ts';
 
 const KEPT_VERSIONS = 2;
 /** After which what a killed update left is nobody's. */
@@ -61,7 +61,10 @@ export interface UpdateOptions extends FetchOptions {
   again?: boolean;
   /** Looks at the new version's folder before it goes live. @throws to keep it from that. */
   check?: (directory: string) => Promise<void>;
-  /** Whether it inspects, once it is live; else the version before comes back. @returns what is wrong. */
+  /**
+   * Whether it inspects, once it is live; else the version before comes back.
+   * @returns what is wrong. @throws UpdateError where that can't be told: then it is tried again.
+   */
   prove?: () => Promise<string | undefined>;
   now?: () => Date;
   system?: Partial<UpdateSystem>;
@@ -131,6 +134,7 @@ export async function updateSet(asked: UpdateOptions): Promise<UpdateResult> {
   const signal = AbortSignal.any([late, ...(options.signal === undefined ? [] : [options.signal])]);
   const staging = join(versionsOf(rulesDirectory, set), `.new-${system.id()}`);
   try {
+    await makeDirectory(versionsOf(rulesDirectory, set), 0o755, files);
     await files.mkdir(staging, { recursive: true, mode: 0o755 });
     return await takeNewest(options, staging, signal, shown);
   } catch (error) {
@@ -222,25 +226,28 @@ async function install(options: Update, fetched: Fetched, staging: string, shown
 
 /**
  * Brings the version before back where the new one does not inspect.
- * @throws RefusedError, and the signal's reason where it was not proven as all ends: the next start leaves it.
+ * @throws RefusedError, what `prove` throws, and the signal's reason where all ends meanwhile: the next start leaves it.
  */
 async function prove(
   { rulesDirectory, set, prove: isProven, signal, system: { files } }: Update & Required<Pick<Update, 'prove'>>,
   directory: string,
   before: string | undefined,
 ): Promise<void> {
-  const problem = await isProven();
+  const refusal = await isProven().then(
+    (problem) => (problem === undefined ? undefined : new RefusedError(problem)),
+    (error: unknown) => error,
+  );
   // Who ends says nothing of it.
   signal?.throwIfAborted();
   const versions = versionsOf(rulesDirectory, set);
-  if (problem === undefined) return forgetUnproven(versions, files);
+  if (refusal === undefined) return forgetUnproven(versions, files);
   const link = join(rulesDirectory, set);
-  if (before === undefined) await files.rm(link, { force: true });
+  if (before === undefined) await removeLink(link, files);
   else await pointTo(link, before, files);
   await files.rm(directory, { recursive: true, force: true });
   await forgetUnproven(versions, files);
-  await isProven();
-  throw new RefusedError(problem);
+  await isProven().catch(() => undefined);
+  throw refusal;
 }
 
 /** So that a power cut after the link is replaced takes nothing of it. */

@@ -22,6 +22,12 @@ export const nodeVersionFiles: VersionFiles = nodeFiles;
 /** Where the versions of a set are. */
 export const versionsOf = (rulesDirectory: string, set: string): string => join(rulesDirectory, '.versions', set);
 
+/** The link is gone, and what it led to can go, when this resolves. */
+export async function removeLink(link: string, files: VersionFiles): Promise<void> {
+  await files.rm(link, { force: true });
+  await syncDirectory(dirname(link), files);
+}
+
 /** Replaces a link in one step; it is on the disk when this resolves. */
 export async function pointTo(link: string, target: string, files: VersionFiles): Promise<void> {
   const directory = dirname(link);

@@ -12,6 +12,7 @@ interface World {
   /** Messages, with what is beside them. */
   logged: { msg: string; level: number; [key: string]: unknown }[];
   write(text: string): Promise<void>;
+  remove(): Promise<void>;
   open(changes?: Partial<LiveOptions>): Promise<LiveRules>;
   /** Follows until the test ends, with one lane. */
   follow(
@@ -53,6 +54,7 @@ async function createWorld(): Promise<World> {
     directory,
     logged,
     write: (text) => writeFile(custom, text),
+    remove: () => rm(custom),
     open: (changes) =>
       openRules({
         sources: { rulesDirectory: join(root, 'none'), paths: [custom], engine: 'snort' },
@@ -199,6 +201,20 @@ test('whether the newest files of a set inspect is known of each set', async () 
   await world.write(rule(1));
   await rules.changed();
   expect(rules.problemOf('custom')).toBeUndefined();
+});
+
+test('whether files inspect that cannot be read is not known', async () => {
+  const world = await createWorld();
+  await world.write(rule(1));
+  const rules = await world.open();
+  world.follow(rules);
+  expect(rules.unread()).toBeUndefined();
+  await world.remove();
+  await rules.changed();
+  expect(rules.unread()).toMatch(/my\.rules/);
+  await world.write(rule(1));
+  await rules.changed();
+  expect(rules.unread()).toBeUndefined();
 });
 
 test('a set that something will bring need not be there at the start', async () => {

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { UpdateError } from '../../agent/rulesets/fetch.ts';
 import { leaveUnproven } from '../../agent/rulesets/unproven.ts';
 import { updateSet, type UpdateOptions, type UpdateResult } from '../../agent/rulesets/update.ts';
 import { nodeVersionFiles } from '../../agent/rulesets/version-files.ts';
@@ -77,7 +78,10 @@ test('the first version of a set goes, where it was never proven', async () => {
 test('an end while the proof is under way proves nothing', async () => {
   await update(1);
   const ending = new AbortController();
-  const prove = async (): Promise<undefined> => ending.abort();
+  const prove = async (): Promise<undefined> => {
+    ending.abort();
+    return undefined;
+  };
   await expect(update(2, { signal: ending.signal, prove })).rejects.toThrow('was interrupted');
   await nextStart();
   expect(installed()).toBe(rule(1));
@@ -98,4 +102,13 @@ test('what somebody brought meanwhile stays', async () => {
   await nextStart();
   expect(installed()).toBe(rule(3));
   expect(existsSync(note())).toBe(false);
+});
+
+test('one of which nobody knows whether it inspects goes, and is tried again', async () => {
+  await update(1);
+  const unknown = new UpdateError('rules cannot be read');
+  await expect(update(2, { prove: () => Promise.reject(unknown) })).rejects.toBe(unknown);
+  expect(installed()).toBe(rule(1));
+  expect(existsSync(note())).toBe(false);
+  expect((await update(2)).changed).toBe(true);
 });

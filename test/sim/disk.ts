@@ -12,11 +12,12 @@
  * Another process, the engine, writes at once and without fail (`outside`). It syncs nothing: of what it wrote, a power
  * cut leaves what it wrote first, as file systems do that order their writes.
  *
- * Not simulated: folders that are renamed, links, permissions, locks, memory maps, inodes that are used again, bits
- * that rot.
+ * Not simulated: links that are followed, permissions, memory maps, inodes that are used again, bits that rot.
  */
 import type { LeaseFiles } from '../../agent/endpoints/lease-file.ts';
 import type { FileSystem, OpenFile } from '../../agent/files/file-system.ts';
+import type { StoreFiles } from '../../agent/rulesets/store.ts';
+import type { VersionFiles } from '../../agent/rulesets/version-files.ts';
 import type { VirtualClock } from './clock.ts';
 import {
   asFile,
@@ -28,10 +29,12 @@ import {
   folderAt,
   folderOf,
   forgetName,
+  linkAt,
   makeFolders,
   newFile,
+  newLink,
   nodeAt,
-  renameFile,
+  renameNode,
   statOf,
   steps,
   syncAll,
@@ -86,6 +89,9 @@ export interface Disk extends FileSystem {
   rm(path: string): Promise<void>;
   /** For code that lets nothing else run until the disk has it. */
   files: LeaseFiles;
+  /** Likewise. */
+  storeFiles: StoreFiles;
+  versionFiles: VersionFiles;
   outside: OutsideDisk;
   /** Tells of changes in a folder that another process makes. @returns the function that ends it. */
   watch(path: string, changed: () => void): () => void;
@@ -110,6 +116,8 @@ export interface Disk extends FileSystem {
   peek(path: string): Buffer | undefined;
   list(path: string): string[];
   facts(path: string): Facts | undefined;
+  /** What a link leads to. */
+  target(path: string): string | undefined;
 }
 
 /** What is set, or looked at, from outside. */
@@ -157,7 +165,12 @@ export function createDisk(clock: VirtualClock, random: () => number, roots: rea
   return Object.assign(
     settings,
     fileSystemOf(state),
-    { files: leaseFilesOf(state), outside: outsideOf(state) },
+    {
+      files: leaseFilesOf(state),
+      storeFiles: storeFilesOf(state),
+      versionFiles: versionFilesOf(state),
+      outside: outsideOf(state),
+    },
     {
       calls: () => state.calls,
       digest: () => state.digest,
@@ -184,7 +197,7 @@ function fileSystemOf(state: State): Pick<Disk, keyof FileSystem | 'rm'> {
     readFile: (path) => call(state, 'readFile', path, false, () => textAt(tree, path)),
     rename: (from, to) => call(state, 'rename', to, false, () => moveFile(state, from, to)),
     stat: (path) => call(state, 'stat', path, false, () => statOf(nodeAt(tree, path))),
-    unlink: (path) => call(state, 'unlink', path, false, () => unlinkFile(state, path)),
+    unlink: (path) => call(state, 'unlink', path, false, () => unlinkNode(state, path)),
     rm: (path) => removeAll(state, path),
   };
 }
@@ -208,6 +221,53 @@ function leaseFilesOf(state: State): LeaseFiles {
       perform(state, 'rename', path, false, () => moveFile(state, next, path));
       perform(state, 'sync', folder, false, () => syncNode(state, nodeAt(tree, folder)));
     },
+  };
+}
+
+function storeFilesOf(state: State): StoreFiles {
+  const { tree } = state;
+  const leaseFiles = leaseFilesOf(state);
+  return {
+    makeDirectory(path) {
+      perform(state, 'mkdir', path, true, () => makeFolders(tree, path));
+      perform(state, 'sync', folderOf(path), false, () => syncNode(state, nodeAt(tree, folderOf(path))));
+    },
+    names: (path) => perform(state, 'readdir', path, false, () => [...folderAt(tree, path).names.keys()]),
+    read: (path) => perform(state, 'readFile', path, false, () => bytesAt(tree, path)),
+    replace: (path, content) => leaseFiles.replace(path, content.toString()),
+    remove: (path) => perform(state, 'unlink', path, false, () => unlinkNode(state, path)),
+  };
+}
+
+function versionFilesOf(state: State): VersionFiles {
+  const { tree } = state;
+  const files = fileSystemOf(state);
+  return {
+    open: (path, flags, mode) => files.open(path, flags, mode),
+    mkdir: (path, options) => files.mkdir(path, options),
+    rename: (from, to) => files.rename(from, to),
+    stat: (path) => files.stat(path),
+    readdir: (path) =>
+      call(state, 'readdir', path, false, () =>
+        [...folderAt(tree, path).names].map(([name, node]) => ({
+          name,
+          isFile: () => node.is === 'file',
+          isDirectory: () => node.is === 'folder',
+        })),
+      ),
+    readFile: (path) => call(state, 'readFile', path, false, () => bytesAt(tree, path)),
+    async writeFile(path, content) {
+      const handle = await files.open(path, 'w');
+      await handle.writeFile(content).finally(() => handle.close());
+    },
+    lstat: (path) =>
+      call(state, 'lstat', path, false, () => {
+        const node = nodeAt(tree, path);
+        return { mtimeMs: statOf(node).mtimeMs, isSymbolicLink: () => node.is === 'link' };
+      }),
+    readlink: (path) => call(state, 'readlink', path, false, () => linkAt(tree, path).target),
+    symlink: (target, path) => call(state, 'symlink', path, true, () => newLink(tree, path, target)),
+    rm: (path) => removeAll(state, path),
   };
 }
 
@@ -239,7 +299,7 @@ function outsideOf(state: State): OutsideDisk {
   };
 }
 
-function looksOf({ tree }: State): Pick<Disk, 'peek' | 'list' | 'facts'> {
+function looksOf({ tree }: State): Pick<Disk, 'peek' | 'list' | 'facts' | 'target'> {
   return {
     peek(path) {
       const node = find(tree, path);
@@ -252,6 +312,10 @@ function looksOf({ tree }: State): Pick<Disk, 'peek' | 'list' | 'facts'> {
     facts(path) {
       const node = find(tree, path);
       return node === undefined ? undefined : statOf(node);
+    },
+    target(path) {
+      const node = find(tree, path);
+      return node?.is === 'link' ? node.target : undefined;
     },
   };
 }
@@ -357,6 +421,10 @@ function textAt(tree: Tree, path: string): string {
   return fileAt(tree, path).cache.slice().toString();
 }
 
+function bytesAt(tree: Tree, path: string): Buffer {
+  return Buffer.from(fileAt(tree, path).cache.slice());
+}
+
 /** @param offset undefined: at the end. @returns what a write does, and what of it is there where it fails. */
 function writeOf(
   { tree, random }: State,
@@ -406,6 +474,7 @@ function writeSome(
 }
 
 function syncNode({ random, settings, owed }: State, node: Node): void {
+  if (node.is === 'link') return;
   if (random() < settings.weather.lost) {
     if (node.unsynced.length > 0) owed.add(node);
     return;
@@ -419,12 +488,12 @@ function loseSome({ random }: State, node: Node | undefined): void {
 }
 
 function moveFile({ tree, settings }: State, from: string, to: string): void {
-  renameFile(tree, from, to);
+  renameNode(tree, from, to);
   settings.onRename(to);
 }
 
-function unlinkFile({ tree, settings }: State, path: string): void {
-  fileAt(tree, path);
+function unlinkNode({ tree, settings }: State, path: string): void {
+  if (nodeAt(tree, path).is === 'folder') throw errno('EISDIR', 'unlink', path);
   settings.onUnlink(path);
   forgetName(tree, path);
 }
@@ -433,7 +502,7 @@ async function removeAll(state: State, path: string): Promise<void> {
   const { tree } = state;
   const node = find(tree, path);
   if (node === undefined) return;
-  if (node.is === 'file') return call(state, 'unlink', path, false, () => unlinkFile(state, path));
+  if (node.is !== 'folder') return call(state, 'unlink', path, false, () => unlinkNode(state, path));
   const list = (): string[] => [...folderAt(tree, path).names.keys()];
   const names = await call(state, 'readdir', path, false, list);
   await Promise.all(names.map((name) => removeAll(state, `${path}/${name}`)));

@@ -6,7 +6,7 @@
 import { seeded } from '../support/random.ts';
 import { PLACES, runAgent, textsOf, type Life, type Machine } from './agent.ts';
 import { createAlertOracle } from './alerts.ts';
-import { createClock } from './clock.ts';
+import { createClock, turn } from './clock.ts';
 import { createDestination, MOODS } from './destination.ts';
 import { createDisk, FAIR } from './disk.ts';
 import { createEngines } from './lane.ts';
@@ -140,13 +140,6 @@ async function pass({ clock }: Machine, millis: number): Promise<void> {
   let isOver = false;
   clock.after(millis, () => (isOver = true));
   while (!isOver && clock.step()) await turn();
-}
-
-/** All that the last step made possible: Node takes this up when no promise is left to go on. */
-function turn(): Promise<void> {
-  return new Promise((resolve) => {
-    process.nextTick(resolve);
-  });
 }
 
 /** What fails changes every some seconds. */

@@ -25,7 +25,14 @@ export interface Folder {
   unsynced: ((names: Map<string, Node>) => void)[];
 }
 
-export type Node = File | Folder;
+/** A symbolic link; nothing here follows it. */
+export interface Link {
+  is: 'link';
+  ino: number;
+  target: string;
+}
+
+export type Node = File | Folder | Link;
 
 export interface Tree {
   readonly root: Folder;
@@ -113,6 +120,19 @@ function newFolder(tree: Tree): Folder {
   return { is: 'folder', ino: ++tree.inodes, names: new Map(), durable: new Map(), unsynced: [] };
 }
 
+export function newLink(tree: Tree, path: string, target: string): void {
+  if (find(tree, path) !== undefined) throw errno('EEXIST', 'symlink', path);
+  const [folder, name] = placeOf(tree, path);
+  const link: Link = { is: 'link', ino: ++tree.inodes, target };
+  changeNames(folder, (names) => void names.set(name, link));
+}
+
+export function linkAt(tree: Tree, path: string): Link {
+  const node = nodeAt(tree, path);
+  if (node.is !== 'link') throw errno('EINVAL', 'readlink', path);
+  return node;
+}
+
 /** @returns the first that was made. */
 export function makeFolders(tree: Tree, path: string): string | undefined {
   let first: string | undefined;
@@ -125,14 +145,24 @@ export function makeFolders(tree: Tree, path: string): string | undefined {
   return first;
 }
 
-export function renameFile(tree: Tree, from: string, to: string): void {
-  const file = fileAt(tree, from);
+/**
+ * Into another folder, it is on the disk at once, with the folders above: there or here, as file systems with a journal
+ * do.
+ */
+export function renameNode(tree: Tree, from: string, to: string): void {
+  const node = nodeAt(tree, from);
   const [folder, name] = placeOf(tree, to);
   const [source, old] = placeOf(tree, from);
-  if (source !== folder) throw errno('EXDEV', 'rename', from);
+  if (source !== folder) {
+    changeNames(folder, (names) => void names.set(name, node));
+    changeNames(source, (names) => void names.delete(old));
+    for (const [above] of steps(tree, folderOf(to))) syncAll(above);
+    for (const changed of [folder, source]) syncAll(changed);
+    return;
+  }
   changeNames(folder, (names) => {
     names.delete(old);
-    names.set(name, file);
+    names.set(name, node);
   });
 }
 
@@ -154,6 +184,7 @@ export function changeFile({ wall }: Tree, file: File, next: Change): void {
 
 /** Puts all of it on the disk. */
 export function syncAll(node: Node): void {
+  if (node.is === 'link') return;
   if (node.is === 'file') for (const next of node.unsynced) node.durable.apply(next);
   else for (const next of node.unsynced) next(node.durable);
   node.unsynced = [];
@@ -169,7 +200,7 @@ export function folderOf(path: string): string {
 }
 
 export function statOf(node: Node): Awaited<ReturnType<FileSystem['stat']>> {
-  if (node.is === 'folder') return { dev: 1, ino: node.ino, size: 4096, mtimeMs: 0, birthtimeMs: 0 };
+  if (node.is !== 'file') return { dev: 1, ino: node.ino, size: 4096, mtimeMs: 0, birthtimeMs: 0 };
   return { dev: 1, ino: node.ino, size: node.cache.size(), mtimeMs: node.modified, birthtimeMs: node.born };
 }
 

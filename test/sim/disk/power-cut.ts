@@ -9,6 +9,8 @@ const SECTOR = 512;
 
 /** @param written Of what other processes wrote, so many writes are on the disk. */
 export function cutPower(node: Node, written: number, random: () => number): void {
+  // Its target is there with its name.
+  if (node.is === 'link') return;
   if (node.is === 'file') {
     for (const next of node.unsynced)
       for (const survived of remains(next, written, random)) node.durable.apply(survived);
