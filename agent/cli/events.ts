@@ -1,10 +1,10 @@
 /** `dpi-agent events`: the journal's events, and those that come; `events redrive`: a sink's dead letters once more. */
 import { once } from 'node:events';
-import { setTimeout as delay } from 'node:timers/promises';
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
 import { shown } from '../config/text.ts';
 import type { EeEvent } from '../events/event.ts';
+import { systemClock } from '../files/clock.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import { JournalError } from '../journal/error.ts';
 import {
@@ -15,7 +15,14 @@ import {
   type JournalFilter,
   type Place,
 } from '../journal/search.ts';
-import { appendDeadLetters, deadLetterDirectory, takeDeadLetters, type DeadLetter } from '../ship/dead-letter.ts';
+import {
+  appendDeadLetters,
+  deadLetterDirectory,
+  takeDeadLetters,
+  type DeadLetter,
+  type LetterSystem,
+  type TakingSystem,
+} from '../ship/dead-letter.ts';
 import { SendError, type Destination, type Item, type Outcome } from '../ship/destination.ts';
 import { stripControls, UNPRINTABLE } from '../text.ts';
 import { readFlags, type FilterArgv } from './event-flags.ts';
@@ -262,6 +269,7 @@ export interface RedriveOptions {
   onProgress?: (counts: Readonly<Redriven>) => void;
   pauses?: readonly number[];
   now?: () => number;
+  system?: TakingSystem & LetterSystem;
 }
 
 /**
@@ -271,9 +279,9 @@ export interface RedriveOptions {
  * @throws JournalError when letters can't be taken or put back.
  */
 export async function redriveLetters(options: RedriveOptions): Promise<Redriven> {
-  const { directory, maxSize, signal, onProgress, now = Date.now } = options;
+  const { directory, maxSize, signal, onProgress, now = Date.now, system } = options;
   const counts: Redriven = { letters: 0, delivered: 0, duplicates: 0, refused: 0, left: 0, evicted: 0 };
-  const deadLetters = await takeDeadLetters(directory);
+  const deadLetters = await takeDeadLetters(directory, undefined, system);
   let complete = false;
   try {
     for await (const letters of batches(deadLetters.letters, BATCH)) {
@@ -308,7 +316,10 @@ export async function redriveLetters(options: RedriveOptions): Promise<Redriven>
           );
         }
       }
-      if (back.length > 0) counts.evicted += (await appendDeadLetters({ directory, maxSize, letters: back })).evicted;
+      if (back.length > 0) {
+        const put = { directory, maxSize, letters: back, ...(system === undefined ? {} : { system, now }) };
+        counts.evicted += (await appendDeadLetters(put)).evicted;
+      }
       onProgress?.(counts);
     }
     complete = true;
@@ -321,9 +332,10 @@ export async function redriveLetters(options: RedriveOptions): Promise<Redriven>
 
 /** An outcome for each letter; retry only after the last try. */
 async function deliver(
-  { destination, signal, pauses = PAUSES }: RedriveOptions,
+  { destination, signal, pauses = PAUSES, system }: RedriveOptions,
   letters: readonly DeadLetter[],
 ): Promise<Outcome[]> {
+  const { clock } = system ?? { clock: systemClock };
   const outcomes: Outcome[] = letters.map(({ event, reason }) =>
     event === undefined ? { is: 'rejected', reason } : { is: 'retry', reason: 'it was interrupted' },
   );
@@ -343,7 +355,7 @@ async function deliver(
       outcomes[index] = sent[position] ?? { is: 'retry', reason: 'the destination did not tell what became of it' };
     const pause = pauses[attempt];
     if (pause === undefined || !outcomes.some(({ is }) => is === 'retry')) break;
-    await delay(pause, undefined, { signal }).catch(() => undefined);
+    await clock.wait(pause, signal);
   }
   return outcomes;
 }

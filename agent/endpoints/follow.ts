@@ -8,12 +8,22 @@
  * the node's. What goes wrong is in the resource's status for as long as it is so.
  */
 import type { Logger } from 'pino';
+import { systemClock } from '../files/clock.ts';
 import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import type { Pod } from '../kube/pods.ts';
 import { ruleSetsOf, type DeepPacketInspection } from '../kube/resources.ts';
 import { detach } from './follow/attach.ts';
 import { findWanted } from './follow/find.ts';
-import type { FollowedCapture, Following, Namespaces, Resolve, Round, Side, Wanted } from './follow/parts.ts';
+import type {
+  FollowClock,
+  FollowedCapture,
+  Following,
+  Namespaces,
+  Resolve,
+  Round,
+  Side,
+  Wanted,
+} from './follow/parts.ts';
 import { nothingReported, reportRound, untilTold, type Report, type Reported } from './follow/report.ts';
 import { holdNamespace, isStillThere } from './hold.ts';
 import { findPlaces } from './resolve/place.ts';
@@ -37,6 +47,7 @@ export interface FollowOptions extends Side {
   capture: FollowedCapture;
   report: Report;
   log: Logger;
+  clock?: FollowClock;
 }
 
 export interface Follower {
@@ -49,7 +60,7 @@ export interface Follower {
 }
 
 export function followPods(options: FollowOptions): Follower {
-  const { side, loopback, resolve = findPlaces, capture, log } = options;
+  const { side, loopback, resolve = findPlaces, capture, log, clock = systemClock } = options;
   const { namespaces = { hold: holdNamespace, isStillThere } } = options;
   const select = createSelect();
   const reported = nothingReported();
@@ -65,7 +76,7 @@ export function followPods(options: FollowOptions): Follower {
       reportRound(following, round, reported, options.report);
     },
     () => untilDue(following, reported),
-    log,
+    { clock, log },
   );
   const changed = (): void => rounds.schedule(COALESCE_MILLIS);
   const following: Following = {
@@ -75,6 +86,7 @@ export function followPods(options: FollowOptions): Follower {
     namespaces,
     capture,
     log,
+    clock,
     changed,
     attached: new Map(),
     detaching: new Set(),
@@ -91,21 +103,22 @@ interface Repeated {
 }
 
 /** Runs rounds, also after one that failed. @param dueIn Milliseconds until the next one, as of the end of one. */
-function repeat(round: () => void, dueIn: () => number, log: Logger): Repeated {
-  let timer: NodeJS.Timeout | undefined;
+function repeat(round: () => void, dueIn: () => number, { clock, log }: { clock: FollowClock; log: Logger }): Repeated {
+  /** Calls the next round off. */
+  let callOff: (() => void) | undefined;
   let dueAt = 0;
   let stopped = false;
 
   function schedule(millis: number): void {
-    const at = performance.now() + millis;
-    if (stopped || (timer !== undefined && at >= dueAt)) return;
-    clearTimeout(timer);
+    const at = clock.now() + millis;
+    if (stopped || (callOff !== undefined && at >= dueAt)) return;
+    callOff?.();
     dueAt = at;
-    timer = setTimeout(run, millis);
+    callOff = clock.after(millis, run);
   }
 
   function run(): void {
-    timer = undefined;
+    callOff = undefined;
     try {
       round();
     } catch (error) {
@@ -118,7 +131,7 @@ function repeat(round: () => void, dueIn: () => number, log: Logger): Repeated {
     schedule,
     stop() {
       stopped = true;
-      clearTimeout(timer);
+      callOff?.();
     },
   };
 }
@@ -160,8 +173,8 @@ function detachUnwanted(following: Following, { selection }: Wanted): void {
 }
 
 /** Milliseconds until something is due by itself. */
-function untilDue({ unresolved }: Following, reported: Reported): number {
-  const now = performance.now();
+function untilDue({ unresolved, clock }: Following, reported: Reported): number {
+  const now = clock.now();
   const retries = [...unresolved.values()].map(({ retryAt }) => retryAt - now);
-  return Math.max(COALESCE_MILLIS, Math.min(IDLE_MILLIS, ...retries, ...untilTold(reported)));
+  return Math.max(COALESCE_MILLIS, Math.min(IDLE_MILLIS, ...retries, ...untilTold(reported, now)));
 }

@@ -5,6 +5,7 @@
  * nor requests grow with the number of nodes or pods elsewhere.
  */
 import type { Logger } from 'pino';
+import { holdingClock, type Clock } from '../files/clock.ts';
 import type { ApiClient, ApiError } from './api.ts';
 import { createPeerNames, type PeerNames } from './peers.ts';
 import { toPod, type ApiPod, type Pod } from './pods.ts';
@@ -28,6 +29,9 @@ export interface ClusterOptions {
   /** The caches changed. */
   onChange: () => void;
   log: Logger;
+  clock?: Clock;
+  /** From 0 to 1. */
+  random?: () => number;
 }
 
 export interface Cluster {
@@ -49,7 +53,7 @@ export interface Cluster {
 type Known = DeepPacketInspection & { reported: boolean };
 
 interface State {
-  readonly options: ClusterOptions;
+  readonly options: Required<ClusterOptions>;
   readonly status: StatusWriter;
   /** Keys of resources that this agent gave a status. */
   readonly reported: Set<string>;
@@ -65,12 +69,13 @@ interface State {
   isServed: boolean | undefined;
 }
 
-export function followCluster(options: ClusterOptions): Cluster {
-  const { client, node, onChange, log } = options;
+export function followCluster(given: ClusterOptions): Cluster {
+  const options = { clock: holdingClock, random: Math.random, ...given };
+  const { client, node, onChange, log, clock, random } = options;
   const { pods, ownerOf } = followPods(options);
   const state: State = {
     options,
-    status: createStatusWriter({ client, node, log }),
+    status: createStatusWriter({ client, node, log, clock, random }),
     reported: new Set(),
     pods,
     api: undefined,
@@ -82,6 +87,8 @@ export function followCluster(options: ClusterOptions): Cluster {
   const discovery = followResourceApi({
     client,
     log,
+    clock,
+    random,
     onChange(served) {
       goOver(state, served, () => discovery.recheck());
       onChange();
@@ -107,7 +114,7 @@ export function followCluster(options: ClusterOptions): Cluster {
 }
 
 /** @returns the pods of this node, and whose of them an address is; undefined where that is not sure. */
-function followPods({ client, node, onChange, log }: ClusterOptions): {
+function followPods({ client, node, onChange, log, clock, random }: Required<ClusterOptions>): {
   pods: Reflector<Pod>;
   ownerOf: (address: string) => Pod | undefined;
 } {
@@ -123,6 +130,8 @@ function followPods({ client, node, onChange, log }: ClusterOptions): {
       onChange();
     },
     onState: logState(log, 'pods of this node'),
+    clock,
+    random,
   });
   return {
     pods,
@@ -150,7 +159,7 @@ function goOver(state: State, served: ResourceApi | undefined, recheck: () => vo
 /** @param recheck Called when the API may be gone. */
 function followResources(state: State, followed: ResourceApi, recheck: () => void): Reflector<Known> {
   const { options, status, reported } = state;
-  const { client, node, onChange, log } = options;
+  const { client, node, onChange, log, clock, random } = options;
   const logChange = logState(log, `resources of ${followed}`);
   const reflector = reflect<ApiDeepPacketInspection, Known>({
     client,
@@ -168,6 +177,8 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
       if (next.failure?.status === 404) recheck();
       logChange(next);
     },
+    clock,
+    random,
   });
   void reflector.synced.then(() => {
     if (state.resources !== reflector) return;

@@ -8,7 +8,7 @@
  * listed again, and what is gone meanwhile is `deleted` then. States between two looks are not promised: only the last
  * one is.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
+import { systemClock, type Clock } from '../files/clock.ts';
 import { ApiError, type ApiClient, type ApiList, type ApiObject, type Query } from './api.ts';
 
 const PAGE = 500;
@@ -57,6 +57,9 @@ export interface ReflectOptions<Api extends ApiObject, T> {
   backoff?: Partial<Backoff>;
   /** Objects in one answer, where the server has to read them from etcd. Default 500. */
   pageSize?: number;
+  clock?: Pick<Clock, 'now' | 'wait'>;
+  /** From 0 to 1. */
+  random?: () => number;
 }
 
 export interface Reflector<T> {
@@ -80,6 +83,7 @@ interface Entry<T> {
 interface State<Api extends ApiObject, T> {
   readonly options: ReflectOptions<Api, T>;
   readonly backoff: Backoff;
+  readonly clock: Pick<Clock, 'now' | 'wait'>;
   readonly cache: Map<string, Entry<T>>;
   readonly stopping: AbortController;
   told: ReflectorState;
@@ -100,11 +104,13 @@ interface State<Api extends ApiObject, T> {
 }
 
 export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T>): Reflector<T> {
+  const { clock = systemClock } = options;
   const backoff = { ...BACKOFF, ...options.backoff };
   const { promise: synced, resolve: setSynced } = deferred();
   const state: State<Api, T> = {
     options,
     backoff,
+    clock,
     cache: new Map(),
     stopping: new AbortController(),
     told: { synced: false },
@@ -136,7 +142,8 @@ function deferred(): { promise: Promise<void>; resolve: () => void } {
 }
 
 async function run<Api extends ApiObject, T>(state: State<Api, T>): Promise<void> {
-  const { stopping, backoff } = state;
+  const { stopping, backoff, clock, options } = state;
+  const { random = Math.random } = options;
   const { signal } = stopping;
   while (!signal.aborted) {
     const { failure, watched, age } = await followOnce(state);
@@ -149,7 +156,7 @@ async function run<Api extends ApiObject, T>(state: State<Api, T>): Promise<void
     const millis = Math.min(state.pause, longest);
     // A server that is back answers 401, 403 or 500 for a moment: the pause has not grown beyond `longest` by then.
     state.pause = Math.min(state.pause * 2, longest);
-    await sleep(millis * (0.5 + Math.random() / 2), undefined, { signal }).catch(() => undefined);
+    await clock.wait(millis * (0.5 + random() / 2), signal);
   }
   state.setSynced();
 }
@@ -164,13 +171,13 @@ async function followOnce<Api extends ApiObject, T>(
     state.version ??= await list(state);
     state.watches++;
     await watch(state, state.version, () => {
-      opened = performance.now();
+      opened = state.clock.now();
       report(state, { synced: true });
     });
   } catch (error) {
     failure = error instanceof ApiError ? error : new ApiError(String(error), undefined, 'Failed', { cause: error });
   }
-  const age = opened === undefined ? 0 : performance.now() - opened;
+  const age = opened === undefined ? 0 : state.clock.now() - opened;
   return { failure, watched: opened !== undefined, age };
 }
 

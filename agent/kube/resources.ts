@@ -6,6 +6,7 @@
  * followResourceApi.
  */
 import type { Logger } from 'pino';
+import { holdingClock, type Clock } from '../files/clock.ts';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
 import { list, record, text, texts } from './fields.ts';
 
@@ -138,6 +139,7 @@ export interface FollowOptions {
   noneMillis?: number;
   v1Millis?: number;
   v3Millis?: number;
+  clock?: Pick<Clock, 'now' | 'after'>;
   random?: () => number;
 }
 
@@ -152,6 +154,7 @@ interface State {
   readonly options: FollowOptions;
   /** Between two looks, by what is followed. */
   readonly intervals: Readonly<Record<ResourceApi | 'none', number>>;
+  readonly clock: Pick<Clock, 'now' | 'after'>;
   readonly random: () => number;
   readonly stopping: AbortController;
   /** Undefined before the first answer. */
@@ -161,15 +164,18 @@ interface State {
   lookedAt: number;
   busy: boolean;
   again: boolean;
-  timer: NodeJS.Timeout | undefined;
+  /** Calls the next look off. */
+  callOff: () => void;
 }
 
 /** Follows which API serves the resources: one installed later, a better one, one removed. Never throws. */
 export function followResourceApi(options: FollowOptions): FollowedResourceApi {
-  const { noneMillis = 10_000, v1Millis = 20_000, v3Millis = 600_000, random = Math.random } = options;
+  const { noneMillis = 10_000, v1Millis = 20_000, v3Millis = 600_000 } = options;
+  const { clock = holdingClock, random = Math.random } = options;
   const state: State = {
     options,
     intervals: { none: noneMillis, 'crd.projectcalico.org/v1': v1Millis, 'projectcalico.org/v3': v3Millis },
+    clock,
     random,
     stopping: new AbortController(),
     followed: undefined,
@@ -178,31 +184,31 @@ export function followResourceApi(options: FollowOptions): FollowedResourceApi {
     lookedAt: -Infinity,
     busy: false,
     again: false,
-    timer: undefined,
+    callOff: () => undefined,
   };
   plan(state, 0);
   return {
     recheck() {
       state.again = true;
-      if (!state.busy) plan(state, Math.max(0, state.lookedAt + RECHECK_MILLIS - performance.now()));
+      if (!state.busy) plan(state, Math.max(0, state.lookedAt + RECHECK_MILLIS - clock.now()));
     },
     stop() {
       state.stopping.abort();
-      clearTimeout(state.timer);
+      state.callOff();
     },
   };
 }
 
 function plan(state: State, millis: number): void {
-  clearTimeout(state.timer);
-  if (!state.stopping.signal.aborted) state.timer = setTimeout(() => void look(state), millis);
+  state.callOff();
+  if (!state.stopping.signal.aborted) state.callOff = state.clock.after(millis, () => void look(state));
 }
 
 async function look(state: State): Promise<void> {
   const { options, stopping, random } = state;
   state.busy = true;
   state.again = false;
-  state.lookedAt = performance.now();
+  state.lookedAt = state.clock.now();
   const answer = await discoverResourceApi(options.client, stopping.signal).then(
     (found) => ({ found: found ?? ('none' as const) }),
     (error: unknown) => ({ error }),

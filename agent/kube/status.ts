@@ -14,10 +14,10 @@
  * cluster's own schema keeps the fields that Calico does not have, and that anything is written before a deadline: a
  * server that refuses is asked again later.
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { plain } from '../config/text.ts';
+import { holdingClock, type Clock } from '../files/clock.ts';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
 import { list, record } from './fields.ts';
 import { resourcePath, type NodeStatus, type ResourceApi, type ResourceStatus } from './resources.ts';
@@ -54,8 +54,7 @@ export interface StatusWriterOptions {
   minIntervalMillis?: number;
   /** How long close() goes on writing. */
   closeMillis?: number;
-  /** Milliseconds of a clock that is never set back. */
-  now?: () => number;
+  clock?: Clock;
   random?: () => number;
 }
 
@@ -106,23 +105,33 @@ type Outcome = 'written' | 'conflict' | 'gone' | 'failed';
 
 interface State {
   readonly options: StatusWriterOptions;
-  readonly now: () => number;
+  readonly clock: Clock;
   readonly random: () => number;
   readonly entries: Map<string, Entry>;
   readonly ended: AbortController;
   /** Writes under way. */
   running: number;
   closing: Promise<void> | undefined;
-  timer: NodeJS.Timeout | undefined;
+  /** Calls off what is to come next. */
+  callOff: () => void;
 }
 
 export function createStatusWriter(options: StatusWriterOptions): StatusWriter {
-  const { now = () => performance.now(), random = Math.random } = options;
+  const { clock = holdingClock, random = Math.random } = options;
   const entries: State['entries'] = new Map();
   const ended = new AbortController();
-  const state: State = { options, now, random, entries, ended, running: 0, closing: undefined, timer: undefined };
+  const state: State = {
+    options,
+    clock,
+    random,
+    entries,
+    ended,
+    running: 0,
+    closing: undefined,
+    callOff: () => undefined,
+  };
   ended.signal.addEventListener('abort', () => {
-    clearTimeout(state.timer);
+    state.callOff();
     for (const entry of entries.values()) release(entry);
   });
   return {
@@ -146,14 +155,14 @@ function set(
   api: ResourceApi,
   status: Omit<NodeStatus, 'node'> | undefined,
 ): void {
-  const { options, entries, now } = state;
+  const { options, entries, clock } = state;
   const wanted = status === undefined ? null : normalize(options.node, status);
   const key = keyOf({ api, resource });
   const entry = entries.get(key);
   if (entry?.resource.uid !== resource.uid) {
     // Whoever waits for the one that is gone waits for its successor.
     const waiting = entry?.waiting.splice(0) ?? [];
-    entries.set(key, { ...NEW, resource, api, wanted, waiting, due: now() });
+    entries.set(key, { ...NEW, resource, api, wanted, waiting, due: clock.now() });
   } else if (isSame(entry.wanted, wanted)) {
     return;
   } else {
@@ -174,16 +183,16 @@ function change(state: State, entry: Entry, wanted: NodeStatus | null): void {
 
 /** Starts what is due, and comes back for the next. */
 function pump(state: State): void {
-  clearTimeout(state.timer);
+  state.callOff();
   if (state.ended.signal.aborted) return;
   const waiting = [...state.entries.values()]
     .filter((entry) => !entry.running && entry.due !== undefined)
     .sort((a, b) => (a.due ?? 0) - (b.due ?? 0));
   for (const entry of waiting) {
     if (state.running === PARALLEL) return;
-    const millis = (entry.due ?? 0) - state.now();
+    const millis = (entry.due ?? 0) - state.clock.now();
     if (millis > 0) {
-      state.timer = setTimeout(() => pump(state), millis);
+      state.callOff = state.clock.after(millis, () => pump(state));
       return;
     }
     void attempt(state, entry);
@@ -193,7 +202,7 @@ function pump(state: State): void {
 async function attempt(state: State, entry: Entry): Promise<void> {
   const { log } = state.options;
   entry.running = true;
-  entry.lastAttempt = state.now();
+  entry.lastAttempt = state.clock.now();
   state.running++;
   const { wanted } = entry;
   let outcome: Outcome;
@@ -211,15 +220,15 @@ async function attempt(state: State, entry: Entry): Promise<void> {
 }
 
 function settle(state: State, entry: Entry, wanted: NodeStatus | null, outcome: Outcome): void {
-  const { now, random, entries } = state;
+  const { clock, random, entries } = state;
   switch (outcome) {
     case 'conflict':
-      entry.due = now() + random() * backoff(state, CONFLICT_MILLIS, entry.conflicts++);
+      entry.due = clock.now() + random() * backoff(state, CONFLICT_MILLIS, entry.conflicts++);
       return;
     case 'failed':
       // The server may have written it all the same.
       entry.written = undefined;
-      entry.due = now() + (0.5 + random() / 2) * backoff(state, FAILURE_MILLIS, entry.failures++);
+      entry.due = clock.now() + (0.5 + random() / 2) * backoff(state, FAILURE_MILLIS, entry.failures++);
       break;
     case 'gone':
       if (entries.get(keyOf(entry)) === entry) entries.delete(keyOf(entry));
@@ -238,7 +247,7 @@ function settleWritten(state: State, entry: Entry, wanted: NodeStatus | null): v
   entry.conflicts = 0;
   entry.failures = 0;
   if (isSame(entry.wanted, wanted)) entry.due = undefined;
-  else entry.due = entry.waiting.length > 0 ? state.now() : nextWrite(state, entry);
+  else entry.due = entry.waiting.length > 0 ? state.clock.now() : nextWrite(state, entry);
 }
 
 function nextWrite({ options }: State, { lastAttempt, nodes }: Entry): number {
@@ -284,20 +293,20 @@ function pending({ entries }: State): Entry[] {
 async function flush(state: State): Promise<void> {
   if (state.ended.signal.aborted) return;
   const attempts = pending(state).map((entry) => new Promise<void>((resolve) => entry.waiting.push(resolve)));
-  for (const entry of pending(state)) entry.due = state.now();
+  for (const entry of pending(state)) entry.due = state.clock.now();
   pump(state);
   await Promise.all(attempts);
 }
 
 async function close(state: State): Promise<void> {
-  const { options, ended } = state;
-  const deadline = setTimeout(() => ended.abort(), options.closeMillis ?? CLOSE_MILLIS);
+  const { options, ended, clock } = state;
+  const endInTime = clock.after(options.closeMillis ?? CLOSE_MILLIS, () => ended.abort());
   await flush(state);
   while (pending(state).length > 0 && !ended.signal.aborted) {
-    await sleep(CLOSING_MILLIS, undefined, { signal: ended.signal }).catch(() => undefined);
+    await clock.wait(CLOSING_MILLIS, ended.signal);
     await flush(state);
   }
-  clearTimeout(deadline);
+  endInTime();
   ended.abort();
 }
 

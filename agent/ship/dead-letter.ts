@@ -16,10 +16,11 @@
  * be, the length remains.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, rename, rm } from 'node:fs/promises';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as delay } from 'node:timers/promises';
+import { systemClock, type Clock } from '../files/clock.ts';
 import { errorCode } from '../files/errors.ts';
+import { nodeFileSystem, type FileSystem } from '../files/file-system.ts';
 import { syncDirectory } from '../files/replace.ts';
 import { openJournal, readJournal } from '../journal/journal.ts';
 import type { Journal, JournalSystem } from '../journal/journal.ts';
@@ -35,6 +36,27 @@ const LOCK_MILLIS = 5000;
 /** How long a folder is kept open after its last letter: shorter than a redrive waits. */
 const IDLE_MILLIS = 1000;
 const DAY_MILLIS = 86_400_000;
+
+/** What is around dead letters, where it is not the machine's own. */
+export interface LetterSystem extends JournalSystem {
+  clock?: Pick<Clock, 'now' | 'wait'>;
+}
+
+/** Likewise, of who takes them. */
+export interface TakingSystem extends Pick<JournalSystem, 'fileSystem' | 'lock'> {
+  clock: Pick<Clock, 'now' | 'wait'>;
+  date: () => Date;
+  /** Deletes a folder with all that is in it. */
+  remove: (directory: string) => Promise<void>;
+}
+
+const machine: TakingSystem = {
+  fileSystem: nodeFileSystem,
+  lock: lockDirectory,
+  clock: systemClock,
+  date: () => new Date(),
+  remove: (directory) => rm(directory, { recursive: true }),
+};
 
 export interface DeadLetter {
   /** When it was refused; RFC 3339. */
@@ -66,7 +88,7 @@ export interface AppendOptions {
   /** The wall clock, ms since the epoch; Date.now without it. */
   now?: () => number;
   /** Node's own without it. */
-  system?: JournalSystem;
+  system?: LetterSystem;
 }
 
 /**
@@ -90,13 +112,22 @@ export interface LetterWriter {
   close(): Promise<void>;
 }
 
+/** What is around a writer of letters: the machine's own, or what is simulated. */
+export interface WriterSystem {
+  after: Clock['after'];
+  exists: (file: string) => boolean;
+}
+
 /** Its calls must not overlap. */
-export function createLetterWriter(idleMillis = IDLE_MILLIS): LetterWriter {
+export function createLetterWriter(
+  idleMillis = IDLE_MILLIS,
+  { after, exists }: WriterSystem = { after: systemClock.after, exists: existsSync },
+): LetterWriter {
   let open: Journal | undefined;
-  let timer: NodeJS.Timeout | undefined;
+  let callOff = (): void => undefined;
 
   async function close(): Promise<void> {
-    clearTimeout(timer);
+    callOff();
     const journal = open;
     open = undefined;
     await journal?.close();
@@ -116,11 +147,11 @@ export function createLetterWriter(idleMillis = IDLE_MILLIS): LetterWriter {
 
   return {
     async append(options) {
-      clearTimeout(timer);
+      callOff();
       try {
         const evicted = await write(options);
-        if (existsSync(path.join(redrivingOf(options.directory), LOCK_NAME))) await close();
-        else timer = setTimeout(() => void close().catch(() => undefined), idleMillis).unref();
+        if (exists(path.join(redrivingOf(options.directory), LOCK_NAME))) await close();
+        else callOff = after(idleMillis, () => void close().catch(() => undefined));
         return { evicted };
       } catch (error) {
         // A part of them may be there.
@@ -143,7 +174,8 @@ function openLetters({ directory, maxSize, lockMillis = LOCK_MILLIS, now, system
     maxAge: 0,
     fsync: true,
   };
-  return retryLocked(performance.now() + lockMillis, () => openJournal(settings, undefined, now, undefined, system));
+  const { clock = systemClock } = system ?? {};
+  return retryLocked(clock, lockMillis, () => openJournal(settings, undefined, now, undefined, system));
 }
 
 /** Those that are not in the last segments. */
@@ -195,32 +227,38 @@ export interface TakenLetters {
  * Takes all letters out of a sink's folder.
  * @throws JournalError; ELOCKED while another redrive runs or the folder stays locked.
  */
-export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLIS): Promise<TakenLetters> {
+export async function takeDeadLetters(
+  directory: string,
+  lockMillis = LOCK_MILLIS,
+  { fileSystem, lock, clock, date, remove } = machine,
+): Promise<TakenLetters> {
   const redriving = redrivingOf(directory);
-  await mkdir(redriving, { recursive: true, mode: 0o750 });
-  const deadline = performance.now() + lockMillis;
-  const release = await retryLocked(deadline, () => lockDirectory(redriving));
+  await fileSystem.mkdir(redriving, { recursive: true, mode: 0o750 });
+  const deadline = clock.now() + lockMillis;
+  const release = await retryLocked(clock, lockMillis, () => lock(redriving));
   try {
-    const unlock = await retryLocked(deadline, () => lockDirectory(directory));
+    const unlock = await retryLocked(clock, deadline - clock.now(), () => lock(directory));
     try {
-      const names = (await readdir(directory)).filter((name) => /^dead-letters-\d+\.ndjson$/.test(name));
+      const names = (await fileSystem.readdir(directory, { withFileTypes: true }))
+        .map(({ name }) => name)
+        .filter((name) => /^dead-letters-\d+\.ndjson$/.test(name));
       if (names.length > 0) {
-        const folder = path.join(redriving, `${new Date().toISOString().replaceAll(':', '')}-${process.pid}`);
-        await mkdir(folder, { mode: 0o750 });
-        for (const name of names) await rename(path.join(directory, name), path.join(folder, name));
-        for (const changed of [folder, redriving, directory]) await syncDirectory(changed);
+        const folder = path.join(redriving, `${date().toISOString().replaceAll(':', '')}-${process.pid}`);
+        await fileSystem.mkdir(folder, { recursive: true, mode: 0o750 });
+        for (const name of names) await fileSystem.rename(path.join(directory, name), path.join(folder, name));
+        for (const changed of [folder, redriving, directory]) await syncDirectory(changed, fileSystem);
       }
     } finally {
       unlock();
     }
-    const folders = (await readdir(redriving, { withFileTypes: true }))
-      .filter((entry) => entry.isDirectory())
+    const folders = (await fileSystem.readdir(redriving, { withFileTypes: true }))
+      .filter((entry) => !entry.isFile())
       .map((entry) => path.join(redriving, entry.name))
       .toSorted();
     return {
-      letters: lettersOf(folders),
+      letters: lettersOf(folders, fileSystem),
       async done() {
-        for (const folder of folders) await rm(folder, { recursive: true });
+        for (const folder of folders) await remove(folder);
         release();
       },
       release,
@@ -234,9 +272,9 @@ export async function takeDeadLetters(directory: string, lockMillis = LOCK_MILLI
 /** Locked by a redrive from its beginning to its end. */
 const redrivingOf = (directory: string): string => path.join(directory, 'redriving');
 
-async function* lettersOf(folders: readonly string[]): AsyncGenerator<DeadLetter> {
+async function* lettersOf(folders: readonly string[], fileSystem: FileSystem): AsyncGenerator<DeadLetter> {
   for (const directory of folders) {
-    for await (const line of readJournal({ directory, name: NAME })) {
+    for await (const line of readJournal({ directory, name: NAME, fileSystem })) {
       const letter = line.kind === 'event' ? parseLetter(line.event) : undefined;
       if (letter !== undefined) yield letter;
     }
@@ -293,13 +331,18 @@ function byteLength(line: { json: string } | undefined): number {
   return line === undefined ? 0 : Buffer.byteLength(line.json) + 1;
 }
 
-async function retryLocked<T>(deadline: number, attempt: () => T | Promise<T>): Promise<T> {
+async function retryLocked<T>(
+  clock: Pick<Clock, 'now' | 'wait'>,
+  millis: number,
+  attempt: () => T | Promise<T>,
+): Promise<T> {
+  const deadline = clock.now() + millis;
   for (;;) {
     try {
       return await attempt();
     } catch (error) {
-      if (errorCode(error) !== 'ELOCKED' || performance.now() >= deadline) throw error;
-      await delay(50);
+      if (errorCode(error) !== 'ELOCKED' || clock.now() >= deadline) throw error;
+      await clock.wait(50, new AbortController().signal);
     }
   }
 }

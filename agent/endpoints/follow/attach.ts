@@ -71,7 +71,7 @@ function logMove({ log }: Following, { pod, place: from, keptOut }: Attached, to
 
 /** Has the pod captured there. @returns whether capture took it. */
 function capturePlace(following: Following, round: Round, request: PlaceRequest, place: Place): boolean {
-  const { attached, unresolved } = following;
+  const { attached, unresolved, clock } = following;
   const { pod } = request;
   const before = attached.get(pod.key);
   const held = openNamespace(following, pod, place, before);
@@ -82,7 +82,7 @@ function capturePlace(following: Following, round: Round, request: PlaceRequest,
     return false;
   }
   const left = before?.held;
-  if (left !== undefined && left !== held) setTimeout(() => left.release(), RELEASE_MILLIS).unref();
+  if (left !== undefined && left !== held) clock.after(RELEASE_MILLIS, () => left.release());
   unresolved.delete(pod.key);
   const goesOver = before !== undefined && before.place.by !== 'pod' && place.by === 'pod';
   attached.set(pod.key, {
@@ -91,7 +91,7 @@ function capturePlace(following: Following, round: Round, request: PlaceRequest,
     place,
     asked: whatIsAsked(request),
     held,
-    wentOverAt: goesOver ? performance.now() : before?.wentOverAt,
+    wentOverAt: goesOver ? clock.now() : before?.wentOverAt,
     keptOut: before?.keptOut,
   });
   return true;

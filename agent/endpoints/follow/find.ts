@@ -70,15 +70,15 @@ function requestOfAttached(
   return undefined;
 }
 
-function isDue({ unresolved }: Following, pod: Pod): boolean {
-  return (unresolved.get(pod.key)?.retryAt ?? 0) <= performance.now();
+function isDue({ unresolved, clock }: Following, pod: Pod): boolean {
+  return (unresolved.get(pod.key)?.retryAt ?? 0) <= clock.now();
 }
 
 /** Notes that a pod that went over can't be captured there. */
-function watchInside({ unresolved }: Following, entry: Attached, captured: CaptureState | undefined): void {
+function watchInside({ unresolved, clock }: Following, entry: Attached, captured: CaptureState | undefined): void {
   const { wentOverAt } = entry;
   const { state } = captured ?? {};
-  const isNew = wentOverAt !== undefined && performance.now() - wentOverAt < INSIDE_MILLIS;
+  const isNew = wentOverAt !== undefined && clock.now() - wentOverAt < INSIDE_MILLIS;
   const attempts = unresolved.get(entry.pod.key)?.attempts ?? 0;
   if (isNew && state?.is === 'waiting' && attempts >= INSIDE_ATTEMPTS) entry.keptOut = state.reason;
 }

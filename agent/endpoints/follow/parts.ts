@@ -1,5 +1,6 @@
 /** What following pods is made of, and what it remembers from one round to the next. */
 import type { Logger } from 'pino';
+import type { Clock } from '../../files/clock.ts';
 import type { Pod } from '../../kube/pods.ts';
 import type { DeepPacketInspection } from '../../kube/resources.ts';
 import type { Endpoint } from '../endpoint.ts';
@@ -41,11 +42,15 @@ export interface Namespaces {
   isStillThere(namespace: Namespace): boolean;
 }
 
+/** The time of rounds. */
+export type FollowClock = Pick<Clock, 'now' | 'after'>;
+
 export interface Following extends Side {
   readonly resolve: Resolve;
   readonly namespaces: Namespaces;
   readonly capture: FollowedCapture;
   readonly log: Logger;
+  readonly clock: FollowClock;
   /** Has a round follow. */
   readonly changed: () => void;
   /** By the pod's key, like all of these. */
@@ -62,7 +67,7 @@ export interface Attached {
   /** What was asked for when the place was found. */
   asked: string;
   held: HeldNamespace | undefined;
-  /** When it came from the node's side, on the clock of performance.now(). */
+  /** When it came from the node's side, on the rounds' clock. */
   wentOverAt: number | undefined;
   /** Why it can't be captured on its own side. */
   keptOut: string | undefined;
@@ -74,7 +79,7 @@ export interface Unresolved {
   /** Absent where it is capture that has a reason. */
   reason: string | undefined;
   attempts: number;
-  /** On the clock of performance.now(). */
+  /** On the rounds' clock. */
   retryAt: number;
 }
 

@@ -14,13 +14,13 @@ export type Report = (resource: DeepPacketInspection, status: Omit<NodeStatus, '
 interface Beginning {
   /** Milliseconds since the epoch, for who reads the status. */
   date: number;
-  /** On the clock of performance.now(), which nobody sets. */
+  /** On the rounds' clock, which nobody sets. */
   at: number;
 }
 
 /** What is remembered from one round's report to the next. */
 export interface Reported {
-  /** When it was last looked which conditions last long enough to be told, on the clock of performance.now(). */
+  /** When it was last looked which conditions last long enough to be told, on the rounds' clock. */
   at: number;
   /** When each condition of a resource began, by its id. */
   conditions: ReadonlyMap<string, Beginning>;
@@ -35,7 +35,7 @@ export function nothingReported(): Reported {
 /** Each resource's status, of what is so now. */
 export function reportRound(following: Following, round: Round, reported: Reported, report: Report): void {
   const { resources, selection, ruleSets } = round;
-  const now: Beginning = { date: Date.now(), at: performance.now() };
+  const now: Beginning = { date: Date.now(), at: following.clock.now() };
   reported.at = now.at;
   const problems = following.capture.problems();
   const lasting = new Map<string, Beginning>();
@@ -70,9 +70,11 @@ export function reportRound(following: Following, round: Round, reported: Report
   for (const key of reported.successes.keys()) if (!selection.resources.has(key)) reported.successes.delete(key);
 }
 
-/** Milliseconds until conditions that were too young for the status are old enough, for each of them. */
-export function untilTold({ at: reportedAt, conditions }: Reported): number[] {
-  const now = performance.now();
+/**
+ * Milliseconds until conditions that were too young for the status are old enough, for each of them.
+ * @param now On the clock of a round.
+ */
+export function untilTold({ at: reportedAt, conditions }: Reported, now: number): number[] {
   return [...conditions.values()]
     .filter(({ at }) => reportedAt - at < GRACE_MILLIS)
     .map(({ at }) => at + GRACE_MILLIS - now);
