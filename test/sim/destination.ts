@@ -30,6 +30,8 @@ export interface ScriptedDestination extends Destination {
   kind: boolean;
   /** Ids that it has. */
   readonly taken: ReadonlySet<string>;
+  /** Whether it never takes the event. */
+  isPoison(id: string): boolean;
   /** Batches that it was sent. */
   sends(): number;
   /** Called with each batch that comes, and with each answer that is given. */
@@ -47,6 +49,7 @@ export function createDestination(clock: VirtualClock, random: () => number, bad
     mood: 'well',
     kind: false,
     taken,
+    isPoison: (id) => kindOf(id, bad) === 'poison',
     sends: () => sends,
     onSend: () => undefined,
     onAnswer: () => undefined,

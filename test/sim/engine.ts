@@ -11,6 +11,8 @@ import type { Disk } from './disk.ts';
 
 /** A packet that fires a rule. */
 export interface Packet {
+  /** 1 where it is absent. */
+  gid?: number;
   sid: number;
   protocol: 'TCP';
   source: { ip: string; port: number };
@@ -172,7 +174,7 @@ export function startEngine(options: EngineOptions): Engine {
 }
 
 function lineOf({ packet, vlan, timeMicros }: Firing): Buffer {
-  const { sid, protocol, source, destination, payload } = packet;
+  const { gid = 1, sid, protocol, source, destination, payload } = packet;
   const seconds = Math.floor(timeMicros / 1e6);
   const [date = '', time = ''] = new Date(seconds * 1000).toISOString().slice(2, 19).split('T');
   const fraction = String(timeMicros - seconds * 1e6).padStart(6, '0');
@@ -180,7 +182,7 @@ function lineOf({ packet, vlan, timeMicros }: Firing): Buffer {
     `"timestamp" : "${date.replaceAll('-', '/')}-${time}.${fraction}"`,
     `"seconds" : ${seconds}`,
     `"vlan" : ${vlan}`,
-    `"gid" : 1`,
+    `"gid" : ${gid}`,
     `"sid" : ${sid}`,
     `"rev" : 1`,
     `"msg" : "simulated rule ${sid}"`,

@@ -224,7 +224,7 @@ function captureOf({ system, events, attached, captured }: State): Pick<Lane['ca
 
 const interfaceOf = ({ taps }: AttachSpec): string => taps[0]?.interface ?? '';
 
-function noticeOf(disk: Disk, folder: string, changed: () => void): { start(): void; stop(): void } {
+export function noticeOf(disk: Disk, folder: string, changed: () => void): { start(): void; stop(): void } {
   let end: (() => void) | undefined;
   return {
     start: () => (end ??= disk.watch(folder, changed)),

@@ -20,7 +20,6 @@ const MAX_STEPS = 400_000;
 const REBOOT_MILLIS = 10_000;
 
 export interface Result {
-  seed: number;
   /** The obligation, and how. */
   broken?: string;
   calls: number;
@@ -69,7 +68,6 @@ export async function simulate(seed: number, trace?: (line: string) => void): Pr
   if (brokenOf(machine) === undefined) alertOracle.settled(textsOf(disk));
   const broken = brokenOf(machine);
   return {
-    seed,
     ...(broken === undefined ? {} : { broken }),
     calls: disk.calls(),
     ...alertOracle.facts(),

@@ -1,11 +1,12 @@
-import { simulate } from './run.ts';
+import { PARTS, type Part } from './parts.ts';
 
 /** How to run again what failed. */
-export async function brokenSeeds(from: number, until: number): Promise<string[]> {
+export async function brokenSeeds(part: Part, from: number, until: number): Promise<string[]> {
   const broken = [];
   for (let seed = from; seed <= until; seed++) {
-    const result = await simulate(seed);
-    if (result.broken !== undefined) broken.push(`npm run test:sim -- --seed ${seed}    # ${result.broken}`);
+    const result = await PARTS[part](seed);
+    if (result.broken !== undefined)
+      broken.push(`npm run test:sim -- --part ${part} --seed ${seed}    # ${result.broken}`);
   }
   return broken;
 }
