@@ -155,7 +155,7 @@ test('an engine that was made with rules which are others by now makes room for 
   const madeWith = (rules: EngineRules, fifo: string): Generation =>
     ({ name: fifo, fifo, rules: () => rules, counters: () => undefined }) as unknown as Generation;
   const next: EngineRules = { ...RULES, defaults: ['next'] };
-  expect(await lane.reload(next, 1000)).toBeUndefined();
+  expect(await lane.reload(next, { engine: 'running', proofMillis: 1000 })).toBeUndefined();
   const old = madeWith(RULES, 'old');
   supervised?.started(old);
   expect([outputs, replaced]).toEqual([[], ['replaced']]);
