@@ -159,7 +159,7 @@ async function swapAll(
     name: lane.name,
     async reload(rules: EngineRules) {
       oracle.told(lane.name);
-      const failure = await lane.reload(rules, PROOF_MILLIS);
+      const failure = await lane.reload(rules, { engine: 'running', proofMillis: PROOF_MILLIS });
       if (failure === undefined) oracle.left(lane.name, rules, true);
       return failure;
     },

@@ -106,6 +106,7 @@ async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
     leaveOut: true,
     directory: STATE,
     engine: 'snort 3',
+    memoryLimit: 2 ** 30,
     log: LOG,
     async validate(tried: EngineRules) {
       await clock.sleep(random() * 5000);
