@@ -379,7 +379,7 @@ describeKubernetes(() => {
       announce('one', '10.66.0.2');
       const server = cluster().server.replaceAll('.', '\\.');
       expect(check('--kubeconfig', kubeconfig, '--node', NODE)).toMatch(
-        new RegExp(`^ok: ${server} has \\d+ resources of projectcalico\\.org/v3\nok: node ${NODE} has \\d+ pods$`),
+        new RegExp(`^ok: ${server} has \\d+ resources? of projectcalico\\.org/v3\nok: node ${NODE} has \\d+ pods?$`),
       );
       expect(check('--kubeconfig', kubeconfig, '--node', 'nowhere')).toContain('warning: no pod is on a node nowhere');
       const { kubeconfig: powerless } = cluster().serviceAccount(namespace, 'nobody');
