@@ -16,9 +16,11 @@ describe('the table of the configuration', () => {
   test('has each variable once, and none for what only the file can hold', () => {
     const names = rows.flatMap(({ env }) => (env === undefined ? [] : [env]));
     expect(new Set(names).size).toBe(names.length);
-    expect(rows.filter(({ env }) => env === undefined).every(({ key }) => /^(?:endpoints|ruleSources)/.test(key))).toBe(
-      true,
-    );
+    expect(
+      rows
+        .filter(({ env }) => env === undefined)
+        .every(({ key }) => /^(?:endpoints|ruleSources|sinks(?:\[|\.list))/.test(key)),
+    ).toBe(true);
     expect(envName('engine.searchMethod')).toBe('DPI_AGENT_ENGINE_SEARCH_METHOD');
   });
 
