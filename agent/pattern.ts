@@ -6,6 +6,7 @@
  */
 import { createContext, Script } from 'node:vm';
 import { errorCode, messageOf } from './files/errors.ts';
+import { isLike } from './files/glob.ts';
 
 /** For all texts of one call. */
 const LOOK_MILLIS = 1_000;
@@ -64,20 +65,8 @@ export function parsePattern(source: string, millis = LOOK_MILLIS): Pattern {
   };
 }
 
-/** `*` stands for any characters, also none; all else for itself. Each part takes time linear in the text. */
+/** `*` stands for any characters, also none; all else for itself. */
 export function globTester(glob: string): (text: string) => boolean {
-  const [first = '', ...parts] = glob.split('*');
-  const last = parts.pop();
-  if (last === undefined) return (text) => text === first;
-  return (text) => {
-    if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last)) return false;
-    let at = first.length;
-    const end = text.length - last.length;
-    for (const part of parts) {
-      const index = text.indexOf(part, at);
-      if (index === -1 || index + part.length > end) return false;
-      at = index + part.length;
-    }
-    return true;
-  };
+  const parts = glob.split('*');
+  return (text) => isLike(parts, text);
 }

@@ -13,7 +13,7 @@ import { createReadStream } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
-import { EnvHttpProxyAgent, request, type Dispatcher } from 'undici';
+import type { Dispatcher } from 'undici';
 import { errorCode } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
 import { maskUrls } from './mask.ts';
@@ -130,6 +130,8 @@ function verify(digests: Digests, published: Checksum | undefined, from: string,
 
 async function connections({ proxy, caFile }: FetchOptions): Promise<Dispatcher> {
   const tls = caFile === undefined ? undefined : { ca: await readAuthorities(caFile) };
+  // Takes a while to load, and most commands download nothing.
+  const { EnvHttpProxyAgent } = await import('undici');
   return new EnvHttpProxyAgent({
     headersTimeout: SILENCE_MILLIS,
     bodyTimeout: SILENCE_MILLIS,
@@ -223,6 +225,7 @@ interface Answer {
 /** Follows redirections, but not away from https. */
 async function get(url: URL, download: Download, known: Validators): Promise<Answer | { is: 'not modified' }> {
   const { dispatcher, signal, shown } = download;
+  const { request } = await import('undici');
   let at = url;
   for (let redirections = 0; ; redirections++) {
     if (at.protocol !== 'http:' && at.protocol !== 'https:') {

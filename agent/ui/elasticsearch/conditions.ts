@@ -1,6 +1,7 @@
 /** Conditions as queries. */
 import type { FieldNames, TextNames } from '../fields.ts';
-import { isLike, isWhole, type Condition, type Glob } from '../language/condition.ts';
+import { isLike } from '../../files/glob.ts';
+import { isWhole, type Condition, type Glob } from '../language/condition.ts';
 import { anyOf, iso, stateFilter, type Query } from './queries.ts';
 
 export function conditionQuery(field: FieldNames, condition: Condition): Query {

@@ -1,7 +1,8 @@
 /** Tries a condition on rows. */
 import type { AlertRow } from '../api.ts';
 import { addressNumber } from './address.ts';
-import { fold, isLike, type Condition, type NumberField, type TextField } from './condition.ts';
+import { isLike } from '../../files/glob.ts';
+import { fold, type Condition, type NumberField, type TextField } from './condition.ts';
 
 /** @param time The row's, in milliseconds since the epoch. */
 export type Accept = (row: AlertRow, time: number) => boolean;

@@ -59,22 +59,6 @@ export function fold(text: string): string {
     : text.toLowerCase();
 }
 
-/** @param text As `fold` gives it. Each part takes time linear in the text. */
-export function isLike(glob: Glob, text: string): boolean {
-  const [first = '', ...parts] = glob;
-  const last = parts.pop();
-  if (last === undefined) return text === first;
-  if (text.length < first.length + last.length || !text.startsWith(first) || !text.endsWith(last)) return false;
-  let at = first.length;
-  const end = text.length - last.length;
-  for (const part of parts) {
-    const index = text.indexOf(part, at);
-    if (index === -1 || index + part.length > end) return false;
-    at = index + part.length;
-  }
-  return true;
-}
-
 /** What is before the first such character, and what is behind it; undefined: it has none. */
 export function splitGlob(glob: Glob, character: string): [Glob, Glob] | undefined {
   const index = glob.findIndex((part) => part.includes(character));

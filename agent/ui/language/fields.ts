@@ -1,11 +1,11 @@
 /** The fields of the query language, and how their values are read. */
+import { isLike } from '../../files/glob.ts';
 import { LEVELS, STATES, type Level } from '../api.ts';
 import { TACTICS } from '../../events/tactics.ts';
 import { LEVEL_FROM } from '../../events/level.ts';
 import { ANY_ADDRESS, parseNetwork } from './address.ts';
 import {
   fold,
-  isLike,
   splitGlob,
   type Condition,
   type Glob,
