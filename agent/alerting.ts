@@ -170,13 +170,13 @@ function readAlert(stations: Stations, alert: Alert, position: Position): void {
     stations.eventlessUpTo.set(position.generation, position.offset);
     setAside(stations, alert, position, error);
   };
-  if (stations.repeats.isRepeat(alert)) {
-    stations.books.add('merged');
-    stations.eventlessUpTo.set(position.generation, position.offset);
-    return;
-  }
   let attributed: AttributedAlert[];
   try {
+    if (stations.repeats.isRepeat(alert)) {
+      stations.books.add('merged');
+      stations.eventlessUpTo.set(position.generation, position.offset);
+      return;
+    }
     attributed = identifyRead(stations, alert, position);
   } catch (error) {
     return setItAside(error);

@@ -9,6 +9,7 @@ import type { Agent } from '../agent/agent.ts';
 import { loadConfig, type Config } from '../agent/config/load.ts';
 import type { Alert, Decoded, Decoder } from '../agent/engine/alert.ts';
 import type { EngineDriver } from '../agent/engine/engine.ts';
+import type { EngineRules } from '../agent/engine/rules.ts';
 import type { EeEvent } from '../agent/events/event.ts';
 import type { LiveRules } from '../agent/rulesets/live.ts';
 import { poll } from './support/poll.ts';
@@ -83,8 +84,11 @@ const driver: EngineDriver = {
   analysedPackets: () => undefined,
 };
 
+/** The same ones as long as they don't change. */
+const NO_RULES: EngineRules = { files: [], defaults: [], policies: [] };
+
 const noRules: LiveRules = {
-  engineRules: () => ({ files: [], defaults: [], policies: [] }),
+  engineRules: () => NO_RULES,
   index: () => new Map(),
   states: () => [],
   defaults: () => [],
