@@ -29,7 +29,7 @@ export interface GenerationInput {
   mode: 'live' | 'replay';
   /** Size of a replay's input, where known: a pattern matcher that is slow to start pays off only on a large one. */
   expectedBytes?: number;
-  /** FIFO of pcap records that the engine reads. */
+  /** What the engine reads: a FIFO of pcap records, or in a replay the capture file itself. */
   fifo: string;
   /** Folder for the engine's configuration, written by the agent, read by the engine. */
   configDirectory: string;

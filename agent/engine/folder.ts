@@ -65,6 +65,8 @@ export interface FolderOptions {
   output: 'json' | 'unified2';
   mode: 'live' | 'replay';
   expectedBytes?: number;
+  /** Absolute path of a capture file that the engine reads by itself, in place of the FIFO. */
+  file?: string;
 }
 
 /**
@@ -87,7 +89,7 @@ export function layOut(
 }
 
 function fillIn(options: FolderOptions, rules: EngineRules, directory: string): GenerationInput {
-  const fifo = fifoOf(directory);
+  const fifo = options.file ?? fifoOf(directory);
   const configDirectory = join(directory, 'config');
   const outputDirectory = join(directory, 'output');
   mkdirSync(options.laneDirectory, { recursive: true, mode: 0o711 });
@@ -97,11 +99,12 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
   mkdirSync(join(directory, 'state'), { mode: 0o700 });
   // What is read of its alerts is on disk by the generation's name.
   syncAboveSync(join(directory, 'state'));
-  makeFifo(fifo);
   const { uid, gid } = options.sandbox;
   if (uid !== undefined) assertReachable(directory, uid);
+  const isOurs = options.file === undefined;
+  if (isOurs) makeFifo(fifo);
   if (uid !== undefined && gid !== undefined) {
-    chownSync(fifo, 0, gid);
+    if (isOurs) chownSync(fifo, 0, gid);
     chownSync(outputDirectory, uid, gid);
   }
   const { mode, output, expectedBytes } = options;

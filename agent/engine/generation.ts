@@ -40,6 +40,7 @@ export interface Generation {
   /** `<lane>-<UTC time>-<random>`, without a colon. */
   name: string;
   directory: string;
+  /** Or the capture file that it reads by itself. */
   fifo: string;
   outputDirectory: string;
   stateDirectory: string;

@@ -1,7 +1,8 @@
 /**
  * Runs recorded packets through the same path as live ones: reader → FIFO → engine → alerts → events. An engine gets
  * the packets of a file as they are, or those of several files with a VLAN id for each (runs.ts), so that flows of
- * different files are never mixed up and an event names its file and packet.
+ * different files are never mixed up and an event names its file and packet. A plain file (plain.ts) that is alone it
+ * reads by itself.
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -18,8 +19,10 @@ import { createTail, type Tail } from '../engine/readers/tail.ts';
 import { unstage } from '../engine/rules.ts';
 import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
-import { emptySummary, openFeed, type FileSummary } from './feed.ts';
+import { emptySummary, openFeed, type FeedEvents, type FileSummary } from './feed.ts';
 import { distinctNames, plainName } from './names.ts';
+import { readPlain, type PlainFile } from './plain.ts';
+import { followReading } from './reading.ts';
 import { planRuns, type Run } from './runs.ts';
 import { createTimes, type Times } from './times.ts';
 import type { RuleVocabulary } from '../rulesets/classes.ts';
@@ -99,11 +102,18 @@ export async function replay(options: ReplayOptions): Promise<ReplaySummary> {
 }
 
 async function inspect(options: ReplayOptions, course: Course, laneDirectory: string, run: Run): Promise<void> {
-  const generation = await startGeneration({ ...options, lane: 'replay', laneDirectory, mode: 'replay' });
+  const plain = await plainFileOf(options, run);
+  const generation = await startGeneration({
+    ...options,
+    lane: 'replay',
+    laneDirectory,
+    mode: 'replay',
+    ...(plain === undefined ? {} : { file: plain.path }),
+  });
   const end = (): void => generation.kill('SIGKILL');
   options.abandon.addEventListener('abort', end);
   try {
-    await inspectBy(generation, options, course, { ...run, firstPacket: [], times: createTimes() });
+    await inspectBy(generation, options, course, { ...run, plain, firstPacket: [], times: createTimes() });
   } finally {
     options.abandon.removeEventListener('abort', end);
     // After an error too no engine is left.
@@ -113,8 +123,17 @@ async function inspect(options: ReplayOptions, course: Course, laneDirectory: st
   }
 }
 
+/** The file that the engine can read by itself, if it is one. */
+async function plainFileOf({ files, sandbox, stop, abandon }: ReplayOptions, run: Run): Promise<PlainFile | undefined> {
+  const [index = 0] = run.files;
+  return run.tagged
+    ? undefined
+    : await readPlain(files[index] ?? '', sandbox, Infinity, AbortSignal.any([stop, abandon]));
+}
+
 /** A run under way. */
 interface Running extends Run {
+  readonly plain: PlainFile | undefined;
   /** The engine's number of the first packet of each file, as far as they were begun. */
   readonly firstPacket: number[];
   /** Of a file that is alone. */
@@ -170,7 +189,9 @@ async function inspectBy(
   const tail = tailOf(generation);
   const alerts = readAlerts(options, generation, course, running, tail);
   alerts.catch(() => generation.kill('SIGKILL'));
-  const isEmpty = !(await feedFiles(options, generation, course, running));
+  const { plain } = running;
+  const isEmpty = plain === undefined && !(await feedFiles(options, generation, course, running));
+  if (plain !== undefined) await letRead(options, generation, course, running, plain);
   const exit = await generation.exited;
   tail.finish();
   await alerts;
@@ -238,18 +259,10 @@ async function feedFiles(
   course: Course,
   { files, tagged, firstPacket, times }: Running,
 ): Promise<boolean> {
-  const { progress } = course;
   const stop = AbortSignal.any([options.stop, options.abandon]);
   let hasEnded = false;
   void generation.exited.then(() => (hasEnded = true));
-  const feed = await openFeed(generation.fifo, () => hasEnded, {
-    stop,
-    progress(bytes, packets) {
-      progress.bytes += bytes;
-      progress.packets += packets;
-      options.onProgress(progress);
-    },
-  });
+  const feed = await openFeed(generation.fifo, () => hasEnded, { stop, progress: progressOf(options, course) });
   course.hasStarted ||= feed.isOpen;
   let packets = 1;
   for (const [place, index] of files.entries()) {
@@ -264,6 +277,34 @@ async function feedFiles(
   // Suricata waits a minute for a first packet and calls it a failure then; there is nothing to inspect.
   if (isEmpty && !hasEnded) generation.kill('SIGKILL');
   return !isEmpty;
+}
+
+function progressOf({ onProgress }: ReplayOptions, { progress }: Course): FeedEvents['progress'] {
+  return (bytes, packets) => {
+    progress.bytes += bytes;
+    progress.packets += packets;
+    onProgress(progress);
+  };
+}
+
+/** The engine reads the run's file by itself. What it did not get to was not read. */
+async function letRead(
+  options: ReplayOptions,
+  generation: Generation,
+  course: Course,
+  { files: [index = 0], firstPacket }: Running,
+  plain: PlainFile,
+): Promise<void> {
+  const stop = AbortSignal.any([options.stop, options.abandon]);
+  firstPacket.push(1);
+  const reading = await followReading(generation, plain, { stop, progress: progressOf(options, course) });
+  const { output } = await generation.exited;
+  course.hasStarted ||= reading.isOpen;
+  const packets = reading.bytes === plain.bytes ? plain.packets : (options.driver.analysedPackets(output) ?? 0);
+  const whole = packets >= plain.packets;
+  const { truncated = 0 } = (whole ? plain : await readPlain(plain.path, options.sandbox, packets)) ?? {};
+  const summary = course.files[index];
+  if (summary !== undefined) Object.assign(summary, { packets, truncated, whole, bytes: reading.bytes });
 }
 
 /** @param isEmpty The engine was ended, as there was nothing to inspect. */

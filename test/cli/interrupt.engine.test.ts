@@ -125,6 +125,28 @@ for (const engine of ['snort', 'suricata'] as const) {
         expectNothingLeft();
       });
 
+      test('Ctrl-C ends an engine that reads a file by itself', async () => {
+        const file = join(workspace.directory, 'long.pcap');
+        const [first, more] = [batchOf(MARKER), batchOf('nothing').subarray(FILE_HEADER_BYTES)];
+        // More than an engine inspects before it is told to end.
+        const bytes = Buffer.concat([first, ...Array.from({ length: 40_000 }, () => more)]);
+        writeFileSync(file, bytes);
+        const terminal = runOnTerminal(`exec ${command} ${file}`, env);
+        await terminal.shows('TEST marker');
+        for (const pid of engines()) process.kill(pid, 'SIGSTOP');
+        terminal.interrupt();
+        await terminal.shows('Ctrl-C again');
+        for (const pid of engines()) process.kill(pid, 'SIGCONT');
+        const { code, screen } = await terminal.ended;
+        const [, read = '', inspected] = /([\d,]+) packets read, ([\d,]+) inspected/.exec(screen) ?? [];
+        expect(inspected).toBe(read);
+        expect(Number(read.replaceAll(',', ''))).toBeGreaterThanOrEqual(BATCH);
+        expect(Number(read.replaceAll(',', ''))).toBeLessThan(40_001 * BATCH);
+        expect(screen).toMatch(/dpi-agent: interrupted by SIGINT after [\d,]+ bytes of .*long\.pcap\r\n/);
+        expect(code).toBe(1);
+        expectNothingLeft();
+      });
+
       test('a terminal that is closed ends the reading, and leaves nothing', async () => {
         const poured = pour(MARKER, 'nothing');
         const { stderr } = await runInShell(`exec ${command} - < ${fifo}`, env, (stdout, kill) => {
