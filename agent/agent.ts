@@ -1,7 +1,7 @@
 /**
  * Composes the pipeline; read top to bottom, it is the way of a packet and of its alert: endpoints → leases → lanes
  * (capture → engine → reader) → alerting (attribution → policy → flood control → merging → naming → events → journal) →
- * sinks. What is looked at beside it (clock, coverage, ledger) feeds nothing back but the leases' clock.
+ * sinks. What is looked at beside it (clock, coverage, ledger, limits) feeds nothing back but the leases' clock.
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -23,7 +23,7 @@ import { openJournal, scanConsumed, type Journal, type JournalStatus } from './j
 import type { Lane } from './lane.ts';
 import type { LaneStatus } from './lane/status.ts';
 import { generationsLeft, startLanes } from './lanes.ts';
-import { watchClock, watchCoverage, watchLedger } from './observe/checks.ts';
+import { watchClock, watchCoverage, watchLedger, watchLimits, type Limited } from './observe/checks.ts';
 import type { EndpointCoverage } from './observe/coverage.ts';
 import type { SignatureCounts } from './observe/signatures.ts';
 import type { RuleVocabulary } from './rulesets/classes.ts';
@@ -79,6 +79,8 @@ export interface Agent {
   signatures(): SignatureCounts;
   /** Packets that are neither inspected, nor counted as dropped, nor on their way, by lane. */
   unaccounted(): ReadonlyMap<string, number>;
+  /** What the container's limits took. */
+  limits(): Limited;
   alerts(): AlertCounts;
   /** Those of `merged` that the flood control folded. */
   folded(): number;
@@ -91,10 +93,10 @@ export interface Agent {
   /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
   problems(): string[];
   /**
-   * What is wrong with the rules of a resource that names these sets; undefined: the default ones. Empty when all is
-   * well.
+   * What is wrong, though packets are inspected, for a resource that names these rule sets; undefined: the default
+   * ones. Empty when all is well.
    */
-  ruleConditions(named: readonly string[] | undefined): string[];
+  conditions(ruleSets: readonly string[] | undefined): string[];
   rules(): RulesStatus;
   /** The same by part: a lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
@@ -170,21 +172,22 @@ async function startParts(options: AgentOptions) {
   const endpoints = attachments.captured;
   const coverage = watchCoverage({ ...options, windowMillis: config.coverage.windowMillis, endpoints });
   const ledger = watchLedger({ endpoints, engines: () => lanes.flatMap((lane) => lane.status().ledger ?? []), log });
-  return { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger };
+  const limits = watchLimits({ endpoints, log });
+  return { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger, limits };
 }
 
 /** Also of an agent that has not started yet. */
-async function stopParts({ lanes, journal, clock, attachments, alerting, sinks, coverage, ledger }: Parts) {
+async function stopParts({ lanes, journal, clock, attachments, alerting, sinks, coverage, ledger, limits }: Parts) {
   attachments.stop();
   const allRead = Promise.all(lanes.map((lane) => lane.stop()));
   await alerting.stop(performance.now() + JOURNAL_GRACE_MILLIS, allRead);
-  for (const check of [clock, coverage, ledger]) check.stop();
+  for (const check of [clock, coverage, ledger, limits]) check.stop();
   await sinks.stop();
   await journal.close();
 }
 
 function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Agent {
-  const { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger } = parts;
+  const { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger, limits } = parts;
   return {
     attach(endpoint) {
       clock.check();
@@ -197,6 +200,7 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
     lanes: () => lanes.map((lane) => lane.status()),
     signatures: () => alerting.signatures,
     unaccounted: ledger.unaccounted,
+    limits: limits.limited,
     alerts: alerting.books.counts,
     folded: alerting.books.folded,
     suppressed: alerting.books.suppressed,
@@ -204,7 +208,7 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
     journal: () => journal.status(),
     sinks: sinks.status,
     problems: () => [...problems.values()],
-    ruleConditions: rules.conditions,
+    conditions: (ruleSets) => [rules.conditions(ruleSets), limits.limited().problem ?? []].flat(),
     rules: rules.status,
     problemsByPart: () => problems,
     stuck: started.stuck,

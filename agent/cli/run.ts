@@ -265,6 +265,7 @@ async function observe({
       endpoints: () => running()?.endpoints() ?? [],
       lanes: () => running()?.lanes() ?? [],
       unaccounted: () => running()?.unaccounted() ?? new Map<string, number>(),
+      limits: () => running()?.limits(),
       signatures: () => running()?.signatures(),
       watchRestarts,
       coverage,

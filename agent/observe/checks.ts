@@ -1,11 +1,12 @@
 /**
- * What is looked at again and again while an agent runs: the clock, the directions in which endpoints are seen, and the
- * ledger of packets. Each check owns its timer, which keeps no process alive, and says in the log what it finds.
+ * What is looked at again and again while an agent runs: the clock, the directions in which endpoints are seen, the
+ * ledger of packets, and what the container's limits take. Each check owns its timer, which keeps no process alive, and says in the log what it finds.
  */
 import type { Logger } from 'pino';
 import { lostOf, type Counters } from '../capture/protocol.ts';
 import { createCoverage, type Coverage, type Covered } from './coverage.ts';
 import { createLedger, type EngineCount } from './ledger.ts';
+import { readLimits, type LimitsSeen } from './limits.ts';
 
 /** A difference between the wall clock and the monotonic one that is no drift. */
 const CLOCK_STEP_MILLIS = 500;
@@ -14,6 +15,10 @@ const CLOCK_MILLIS = 10_000;
 /** How often the directions that endpoints are seen to use are looked at. */
 const COVERAGE_MILLIS = 5_000;
 const LEDGER_MILLIS = 5_000;
+/** Periods of a CPU limit are 100 ms: some dozens lie between. */
+const LIMITS_MILLIS = 5_000;
+const PROBLEM_MILLIS = 60_000;
+const THROTTLED = "packets are lost while the container's CPU limit stops the agent: it needs a higher one";
 
 export interface ClockCheck {
   /** Packets bear the time of the wall clock, and so do leases: whoever compares them looks first. */
@@ -114,4 +119,53 @@ export function watchLedger({ endpoints, engines, log }: LedgerCheckOptions): Le
 
   const timer = setInterval(check, LEDGER_MILLIS).unref();
   return { unaccounted: () => ledger.unaccounted(), stop: () => clearInterval(timer) };
+}
+
+/** What the limits of the container took, and what was lost meanwhile. */
+export interface Limited extends LimitsSeen {
+  /** Packets that were lost in spans of 5 s in which the CPU limit stopped the container. */
+  lostWhileThrottled: number;
+  /** Set while this happens, and for a minute after. */
+  problem?: string;
+}
+
+export interface LimitsCheck {
+  limited: () => Limited;
+  stop(): void;
+}
+
+export interface LimitsCheckOptions {
+  endpoints: () => readonly { counters: Counters }[];
+  log: Logger;
+  read?: () => LimitsSeen;
+}
+
+export function watchLimits({ endpoints, log, read = readLimits }: LimitsCheckOptions): LimitsCheck {
+  const lost = (): number => endpoints().reduce((sum, { counters }) => sum + lostOf(counters), 0);
+  let seen = read();
+  let lostBefore = lost();
+  let lostWhileThrottled = 0;
+  /** On the monotonic clock. */
+  let lastAt = -Infinity;
+  const isProblem = (): boolean => performance.now() - lastAt < PROBLEM_MILLIS;
+
+  function check(): void {
+    const before = seen;
+    seen = read();
+    const throttled = (seen.cpu?.throttled ?? 0) - (before.cpu?.throttled ?? 0);
+    const now = lost();
+    // Endpoints that went took their numbers with them.
+    const packets = throttled > 0 ? Math.max(0, now - lostBefore) : 0;
+    lostBefore = now;
+    if (packets === 0) return;
+    if (!isProblem()) log.warn({ periods: throttled, packets }, THROTTLED);
+    lostWhileThrottled += packets;
+    lastAt = performance.now();
+  }
+
+  const timer = setInterval(check, LIMITS_MILLIS).unref();
+  return {
+    limited: () => ({ ...seen, lostWhileThrottled, ...(isProblem() ? { problem: THROTTLED } : {}) }),
+    stop: () => clearInterval(timer),
+  };
 }

@@ -11,6 +11,7 @@ import { addAlerts, addSignatures, type ObservedAlerts } from './metrics/alerts.
 import { addCoverage, addEndpoints, type ObservedEndpoints } from './metrics/endpoints.ts';
 import { addJournal, type ObservedJournal } from './metrics/journal.ts';
 import { addLanes, canaryTimes, type ObservedLanes } from './metrics/lanes.ts';
+import { addLimits, type ObservedLimits } from './metrics/limits.ts';
 import { addRules, type ObservedRules } from './metrics/rules.ts';
 import { addRuleSources, type ObservedSources } from './metrics/rule-sources.ts';
 import { addSinks, sendTimes, type ObservedSinks } from './metrics/sinks.ts';
@@ -23,7 +24,8 @@ export interface Observed
     ObservedSources,
     ObservedJournal,
     ObservedSinks,
-    ObservedLanes {
+    ObservedLanes,
+    ObservedLimits {
   /** How often a watch of the API server had to begin again, by what is watched; empty without a cluster. */
   watchRestarts(): Record<string, number>;
 }
@@ -52,6 +54,7 @@ export function createMetrics(observed: Observed, facts: Facts): Metrics {
   addCoverage(add, observed);
   addLanes(add, observed);
   const returned = canaryTimes(registry);
+  addLimits(add, observed);
   addAlerts(add, observed);
   addSignatures(add, observed);
   addRules(add, observed);

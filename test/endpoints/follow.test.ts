@@ -115,7 +115,7 @@ function startNode(
       },
       endpoints: () => [...node.states.values()],
       barredFromPods: () => node.barred,
-      ruleConditions: (named) => (named?.includes('absent') === true ? ['there is no rule set absent'] : []),
+      conditions: (named) => (named?.includes('absent') === true ? ['there is no rule set absent'] : []),
       problems: () => node.problems,
     },
     report: (resource, status) => node.statuses.set(resource.key, status),

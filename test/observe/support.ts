@@ -44,6 +44,11 @@ export function observed(more: Partial<Observed> = {}): Observed {
       },
     ],
     unaccounted: () => new Map([['lane0', 7]]),
+    limits: () => ({
+      cpu: { periods: 100, throttled: 20, throttledSeconds: 1.5 },
+      pressure: { cpu: 2.5, memory: 0.5 },
+      lostWhileThrottled: 30,
+    }),
     signatures: () => signatures,
     watchRestarts: () => ({ pods: 2, deeppacketinspections: 0 }),
     alerts: () => ({ journaled: 3 }),

@@ -25,8 +25,8 @@ export interface FollowedCapture {
   barredFromPods(): string | undefined;
   /** What is wrong with inspection as a whole, such as an engine that does not run. */
   problems(): string[];
-  /** What is wrong with the rules of a resource that names these sets; undefined: the default ones. */
-  ruleConditions(named: readonly string[] | undefined): string[];
+  /** What is wrong, though packets are inspected, for a resource that names these rule sets; undefined: the default ones. */
+  conditions(ruleSets: readonly string[] | undefined): string[];
 }
 
 /** Where pods are captured, and whether their loopback is. */

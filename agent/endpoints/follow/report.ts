@@ -50,8 +50,8 @@ export function reportRound(following: Following, round: Round, reported: Report
     }
     const { captured, resolvers, messages } = podsOf(following, round, pods);
     const errors = error === undefined ? [] : [error];
-    const ofRules = following.capture.ruleConditions(ruleSets.get(resource.key));
-    const conditions = conditionsOf(reported, resource, [...errors, ...problems, ...ofRules, ...messages], now);
+    const more = following.capture.conditions(ruleSets.get(resource.key));
+    const conditions = conditionsOf(reported, resource, [...errors, ...problems, ...more, ...messages], now);
     for (const { id, since } of conditions) lasting.set(id, since);
     const shown = conditions.filter(({ message, since }) => message === error || now.at - since.at >= GRACE_MILLIS);
     const success = error === undefined && problems.length === 0 && captured > 0;

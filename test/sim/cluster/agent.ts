@@ -90,7 +90,7 @@ export async function runCluster(
       endpoints: attachments.captured,
       barredFromPods: () => undefined,
       problems: () => [],
-      ruleConditions: () => [],
+      conditions: () => [],
     },
     log: LOG,
     clock,
