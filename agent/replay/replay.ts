@@ -279,11 +279,11 @@ async function feedFiles(
   return !isEmpty;
 }
 
-function progressOf({ onProgress }: ReplayOptions, { progress }: Course): FeedEvents['progress'] {
+function progressOf(options: ReplayOptions, { progress }: Course): FeedEvents['progress'] {
   return (bytes, packets) => {
     progress.bytes += bytes;
     progress.packets += packets;
-    onProgress(progress);
+    options.onProgress(progress);
   };
 }
 
