@@ -86,11 +86,13 @@ function run(program, args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const why = whyNoElasticsearchProgram();
-  if (why !== undefined) {
-    process.stderr.write(`${why}\n`);
-    process.exit(1);
+  try {
+    const why = whyNoElasticsearchProgram();
+    if (why !== undefined) throw new Error(why);
+    fetchElasticsearch();
+    process.stdout.write(`${elasticsearchDirectory()}\n`);
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
   }
-  fetchElasticsearch();
-  process.stdout.write(`${elasticsearchDirectory()}\n`);
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 /**
  * Builds Kubernetes' own programs, and Helm, for tests into a cache outside the work tree, and prints the folder:
- *   node scripts/kubernetes.mjs
+ *   node scripts/kubernetes.mjs [PROGRAM…]
  * No distribution packages them, but their Go modules are public. Some minutes on two cores, once; then a moment. Plain
  * JavaScript with Node's own modules: setup.mjs calls it.
  */
@@ -13,8 +13,9 @@ import { fileURLToPath } from 'node:url';
 
 const KUBERNETES = 'v1.34.4';
 const ETCD = 'v3.6.4';
+/** The newest of each that asks for these modules of Kubernetes: all programs are built from one list of modules, and share most of what is compiled. */
 const COREDNS = 'v1.12.4';
-const HELM_VERSION = 'v3.22.0';
+const HELM_VERSION = 'v3.19.5';
 /** Programs, and the packages that they are built from. */
 const PACKAGES = {
   etcd: 'go.etcd.io/etcd/server/v3',
@@ -24,16 +25,24 @@ const PACKAGES = {
       `k8s.io/kubernetes/cmd/${name}`,
     ]),
   ),
+  coredns: './coredns',
+  helm: 'helm.sh/helm/v3/cmd/helm',
 };
+/** CoreDNS with the plugins that scripts/cluster.ts uses; its own program has those of all clouds. */
+const COREDNS_MAIN = `package main
+
+import (
+	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+)
+
+func main() { coremain.Run() }
+`;
 /** What a test against an API server needs. */
 export const CONTROL_PLANE = ['etcd', 'kube-apiserver', 'kubectl'];
-/** Built each from a module of its own: they ask for other versions of Kubernetes' modules. */
-const ALONE = {
-  coredns: { module: 'github.com/coredns/coredns', version: COREDNS, package: 'github.com/coredns/coredns' },
-  helm: { module: 'helm.sh/helm/v3', version: HELM_VERSION, package: 'helm.sh/helm/v3/cmd/helm' },
-};
 /** What a node with pods needs. */
-export const CLUSTER = [...Object.keys(PACKAGES), 'coredns'];
+export const CLUSTER = Object.keys(PACKAGES).filter((name) => name !== 'helm');
 /** What tests of the chart need. */
 export const HELM = ['helm'];
 
@@ -65,35 +74,18 @@ export function buildKubernetes(programs = CONTROL_PLANE) {
   const missing = missingPrograms(programs);
   if (missing.length === 0) return;
   mkdirSync(join(directory, 'bin'), { recursive: true });
-  build(
-    missing.filter((name) => name in PACKAGES),
-    goModule,
-    PACKAGES,
-    `-s -w ${versionFlags()}`,
-  );
-  for (const name of missing) if (name in ALONE) buildAlone(name);
-}
-
-function buildAlone(name) {
-  const { module, version, package: source } = ALONE[name];
-  const goMod = `module tools\ngo 1.24.0\nrequire ${module} ${version}\ntool ${source}\n`;
-  build([name], () => goMod, { [name]: source }, '-s -w');
-}
-
-/** @param module Gives the text of go.mod for a folder. */
-function build(names, module, packages, linkerFlags) {
-  if (names.length === 0) return;
-  const directory = kubernetesDirectory();
   const work = mkdtempSync(join(directory, 'build-'));
   try {
-    writeFileSync(join(work, 'go.mod'), module(work));
-    go(work, 'mod', 'tidy');
-    go(work, 'build', '-ldflags', linkerFlags, '-o', 'bin/', ...names.map((name) => packages[name]));
+    writeFileSync(join(work, 'go.mod'), goModule(work));
+    mkdirSync(join(work, 'coredns'));
+    writeFileSync(join(work, 'coredns', 'main.go'), COREDNS_MAIN);
+    const packages = missing.map((name) => PACKAGES[name]);
+    go(work, 'build', '-mod=mod', '-ldflags', `-s -w ${versionFlags()}`, '-o', 'bin/', ...packages);
     // Go names etcd's program after its module's version, or the element before it.
     for (const name of ['v3', 'server']) {
       if (existsSync(join(work, 'bin', name))) renameSync(join(work, 'bin', name), join(work, 'bin/etcd'));
     }
-    for (const name of names) renameSync(join(work, 'bin', name), join(directory, 'bin', name));
+    for (const name of missing) renameSync(join(work, 'bin', name), join(directory, 'bin', name));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
@@ -118,8 +110,9 @@ function goModule(work) {
     'go 1.24.0',
     `require k8s.io/kubernetes ${KUBERNETES}`,
     `require go.etcd.io/etcd/server/v3 ${ETCD}`,
+    `require github.com/coredns/coredns ${COREDNS}`,
+    `require helm.sh/helm/v3 ${HELM_VERSION}`,
     ...parts.map((name) => `replace ${name} => ${name} ${KUBERNETES.replace('v1', 'v0')}`),
-    ...Object.values(PACKAGES).map((name) => `tool ${name}`),
     '',
   ].join('\n');
 }
@@ -136,12 +129,15 @@ function go(directory, ...args) {
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  const programs = [...CLUSTER, ...HELM];
-  const why = whyNoKubernetes(programs);
-  if (why !== undefined) {
-    process.stderr.write(`${why}\n`);
-    process.exit(1);
+  const named = process.argv.slice(2);
+  const programs = named.length === 0 ? Object.keys(PACKAGES) : named;
+  try {
+    const why = whyNoKubernetes(programs);
+    if (why !== undefined) throw new Error(why);
+    buildKubernetes(programs);
+    process.stdout.write(`${kubernetesDirectory()}\n`);
+  } catch (error) {
+    process.stderr.write(`${error.message}\n`);
+    process.exitCode = 1;
   }
-  buildKubernetes(programs);
-  process.stdout.write(`${kubernetesDirectory()}\n`);
 }

@@ -6,7 +6,7 @@
  *   node scripts/setup.mjs bench [PART…]    of lab, engine, suricata, control-plane, elasticsearch, chromium
  * Plain JavaScript with Node's own modules: it runs before anything is installed.
  */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
   accessSync,
@@ -20,8 +20,8 @@ import {
 } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { fetchElasticsearch, isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
-import { buildKubernetes, CLUSTER, CONTROL_PLANE, HELM, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
+import { isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
+import { CLUSTER, CONTROL_PLANE, HELM, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 import { CALLS, whyNotLoaded } from '../native/load.mjs';
 import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment } from './native.mjs';
 
@@ -50,14 +50,15 @@ if (!Object.hasOwn(PROFILES, profile)) fail(`unknown profile ${profile}: use ${O
 const parts = [...PROFILES[profile], ...named];
 
 checkNode();
+// What computes for minutes runs beside what waits for registries.
+const kubernetes = startKubernetes();
 installSystemPackages();
+const elasticsearch = startElasticsearch();
 installNpmPackages();
 buildNative();
 build();
-if (parts.includes('control-plane')) buildKubernetesPrograms(CONTROL_PLANE);
-if (parts.includes('cluster')) buildKubernetesPrograms(CLUSTER);
-if (parts.includes('helm')) buildHelm();
-if (parts.includes('elasticsearch')) fetchElasticsearchServer();
+if (!(await elasticsearch)) say('Elasticsearch is not fetched, its tests will be skipped');
+if (!(await kubernetes)) fail('the programs of Kubernetes could not be built');
 
 function checkNode() {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
@@ -256,33 +257,30 @@ function once(stamp, sources, make, way = '') {
   writeFileSync(stamp, wanted);
 }
 
-/** Tests against an API server say themselves what is missing where these can't be built. */
-function buildKubernetesPrograms(programs) {
-  if (missingPrograms(programs).length === 0 || whyNoKubernetes(programs) !== undefined) return;
-  say(`building ${missingPrograms(programs).join(', ')}: some minutes, once`);
-  attempt(() => buildKubernetes(programs));
+/** Tests say themselves what is missing where these can't be built. */
+function startKubernetes() {
+  const wanted = { 'control-plane': CONTROL_PLANE, cluster: CLUSTER, helm: HELM };
+  const missing = missingPrograms([...new Set(parts.flatMap((part) => wanted[part] ?? []))]);
+  if (missing.length === 0 || whyNoKubernetes(missing) !== undefined) return true;
+  say(`building ${missing.join(', ')}: some minutes, once`);
+  return start('kubernetes.mjs', ...missing);
 }
 
 /** Its tests say themselves that it is missing, and are skipped. */
-function buildHelm() {
-  if (missingPrograms(HELM).length === 0 || whyNoKubernetes(HELM) !== undefined) return;
-  say('building helm: some minutes, once');
-  try {
-    buildKubernetes(HELM);
-  } catch (error) {
-    say(`helm is not built, its tests will be skipped: ${error.message}`);
-  }
-}
-
-/** Its tests say themselves that it is missing, and are skipped. */
-function fetchElasticsearchServer() {
-  if (process.env['ELASTICSEARCH_URL'] || isElasticsearchThere() || whyNoElasticsearchProgram() !== undefined) return;
+function startElasticsearch() {
+  if (!parts.includes('elasticsearch') || process.env['ELASTICSEARCH_URL']) return true;
+  if (isElasticsearchThere() || whyNoElasticsearchProgram() !== undefined) return true;
   say('fetching Elasticsearch, once');
-  try {
-    fetchElasticsearch();
-  } catch (error) {
-    say(`Elasticsearch is not fetched, its tests will be skipped: ${error.message}`);
-  }
+  return start('elasticsearch.mjs');
+}
+
+/** Runs a script of this folder meanwhile. @returns whether it succeeded; else it has said why not. */
+function start(script, ...args) {
+  const child = spawn(process.execPath, [join(import.meta.dirname, script), ...args], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+  });
+  process.once('exit', () => child.kill());
+  return new Promise((resolve) => child.once('close', (code) => resolve(code === 0)));
 }
 
 function fingerprint(path) {
