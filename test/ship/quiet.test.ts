@@ -78,15 +78,15 @@ test('what is not for a sink is filtered, counted, and not sent', async () => {
   expect(saved).toMatchObject({ delivered: 1, filtered: 2, cursor: { event: 3 } });
 });
 
-test('100,000 events that are not for a sink take no room in it, and its cursor follows', async () => {
+test('30,000 events that are not for a sink take no room in it, and its cursor follows', async () => {
   const world = await create();
-  for (let hundred = 0; hundred < 100; hundred++) await world.append(1000);
+  for (let thousand = 0; thousand < 30; thousand++) await world.append(1000);
   await alert(world, 1);
   const { sent, answer } = collect();
   const sink = world.start(answer, { when: SHOP, batch: { batchEvents: 1, batchSize: 1e6, batchMillis: 0 } });
   await settled(world, sink, 0);
   expect(sent).toHaveLength(1);
-  expect(sink.status()).toMatchObject({ delivered: 1, filtered: 100_000 });
+  expect(sink.status()).toMatchObject({ delivered: 1, filtered: 30_000 });
 });
 
 test('the first of alike events goes at once; the others become one with their count when the time is over', async () => {
