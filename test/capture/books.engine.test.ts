@@ -17,7 +17,7 @@ import { PROJECT } from '../support/project.ts';
 const RATE = 20_000;
 const POD = { name: 'p', address: '10.65.0.2' };
 /** Something happens when so many packets were sent, and as many follow. */
-const PACKETS_BEFORE = 20_000;
+const PACKETS_BEFORE = 10_000;
 /** Longer than it takes. */
 const SECONDS = 3_600;
 

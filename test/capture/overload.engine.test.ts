@@ -42,13 +42,13 @@ const SLOW_RULES = Array.from(
 const RINGS = { ringSize: '8MiB', maxRingSize: '8MiB' };
 const LOOK_MILLIS = 20;
 
-const CASES: { library: LibraryName; pods: number; flooding: number; seconds: number }[] = [
-  { library: 'native', pods: 2, flooding: 1, seconds: 10 },
+const NATIVE: { library: LibraryName; pods: number; flooding: number; seconds: number }[] = [
+  { library: 'native', pods: 2, flooding: 1, seconds: 5 },
   { library: 'native', pods: 1, flooding: 1, seconds: 4 },
   { library: 'native', pods: 50, flooding: 3, seconds: 5 },
-  { library: 'node-pcap', pods: 2, flooding: 1, seconds: 5 },
-  { library: 'node-pcap', pods: 50, flooding: 3, seconds: 5 },
 ];
+/** The turns between pods are the same code for both; only what a turn takes from one is not. */
+const NODE_PCAP: typeof NATIVE = [{ library: 'node-pcap', pods: 2, flooding: 1, seconds: 5 }];
 
 describeLive((engine) => {
   let lab: Lab;
@@ -68,7 +68,7 @@ describeLive((engine) => {
   });
 
   describe('with more than the engine takes', () => {
-    test.each(CASES)(
+    test.each(engine === 'suricata' ? [...NATIVE, ...NODE_PCAP] : NATIVE)(
       '$flooding of $pods pods, captured by $library: the others lose nothing, and every packet is counted once',
       async ({ library, pods: count, flooding, seconds }) => {
         const pods = Array.from({ length: count }, (_, index) => addPod(index));
