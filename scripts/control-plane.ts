@@ -164,7 +164,8 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
           const log = readFileSync(path(`${name}.log`), 'utf8').slice(-4000);
           throw new Error(`${name} does not start: ${String(error)}\n${log}`, { cause: error });
         }
-        await sleep(100);
+        // Each look starts a process, beside a program that takes all it gets to start.
+        await sleep(250);
       }
     }
   }

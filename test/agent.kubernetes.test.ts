@@ -116,7 +116,7 @@ describeKubernetes(() => {
       resource: string,
       check: (entry: NodeEntry | undefined) => boolean,
     ): Promise<NodeEntry | undefined> {
-      for (let last = ''; ; await sleep(200)) {
+      for (let last = ''; ; await sleep(500)) {
         last = kubectl('get', RESOURCES, resource, '-o', 'jsonpath={.status.nodes}');
         const own = (last === '' ? [] : (JSON.parse(last) as NodeEntry[])).find(({ node }) => node === NODE);
         if (check(own)) return own;

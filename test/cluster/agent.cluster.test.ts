@@ -135,7 +135,8 @@ for (const { cni, resolver, quiet } of [
         } catch (error) {
           last = error;
         }
-        await sleep(100);
+        // Most looks start kubectl.
+        await sleep(500);
       }
       throw new Error(`waited in vain: ${what}\n${diagnosis()}`, { cause: last });
     }
