@@ -171,15 +171,14 @@ test('killed at any moment, a sink has sent each event at least once, with the s
   const module = (path: string): string => JSON.stringify(join(PROJECT, path));
   await writeFile(
     script,
-    `import { openJournal } from ${module('agent/journal/journal.ts')};
-     import { startSinks } from ${module('agent/sinks.ts')};
+    `import { openJournal } from ${module('dist/agent/journal/journal.js')};
+     import { startSinks } from ${module('dist/agent/sinks.js')};
      const config = JSON.parse(process.argv[2]);
      const log = { info() {}, warn() {}, error() {}, child: () => log };
      await startSinks({ config, journal: await openJournal(config.journal), log });
      setInterval(() => undefined, 1000);`,
   );
-  const loader = join(PROJECT, 'test/journal/fixtures/typescript.mjs');
-  const run = () => spawn(process.execPath, ['--import', loader, script, JSON.stringify(config)], { stdio: 'inherit' });
+  const run = () => spawn(process.execPath, [script, JSON.stringify(config)], { stdio: 'inherit' });
   for (let kills = 0; kills < 3; kills++) {
     const child = run();
     const target = Math.min(count - 20, seen.size + 1 + Math.floor(random() * 25));

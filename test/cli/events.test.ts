@@ -1,4 +1,4 @@
-/** `dpi-agent events`, from its source as a process of its own; `events redrive` with a made-up destination. */
+/** `dpi-agent events`, as a process of its own; `events redrive` with a made-up destination. */
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
 import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ import { segmentPath } from '../../agent/journal/segment.ts';
 import { appendDeadLetters, takeDeadLetters, type DeadLetter } from '../../agent/ship/dead-letter.ts';
 import { SendError, type Item, type Outcome } from '../../agent/ship/destination.ts';
 import { foundEvent } from '../journal/fixtures/events.ts';
-import { commandLine, FROM_SOURCE, runFromSource } from '../support/source-cli.ts';
+import { COMMAND, commandLine, runCli } from '../support/cli.ts';
 import { runOnTerminal, whyNoTerminal } from '../support/terminal.ts';
 
 let directory: string;
@@ -22,11 +22,11 @@ beforeEach(async () => {
 afterEach(() => rm(directory, { recursive: true, force: true }));
 
 function start(...args: string[]): ChildProcessWithoutNullStreams {
-  return spawn(process.execPath, [...FROM_SOURCE, 'events', '--journal.directory', directory, ...args]);
+  return spawn(process.execPath, [COMMAND, 'events', '--journal.directory', directory, ...args]);
 }
 
-const events = (...args: string[]): ReturnType<typeof runFromSource> =>
-  runFromSource(['events', '--journal.directory', directory, ...args]);
+const events = (...args: string[]): ReturnType<typeof runCli> =>
+  runCli(['events', '--journal.directory', directory, ...args]);
 
 const segment = (sequence: number): string => segmentPath(directory, sequence);
 const lines = (...all: string[]): string => all.map((line) => `${line}\n`).join('');

@@ -9,7 +9,7 @@ import { checkWords } from '../../agent/cli/check-words.ts';
 import { brokenCommand, helpText } from '../../agent/cli/help.ts';
 import { manPage } from '../../agent/cli/man.ts';
 import { commandOf, wholeManual, type Manual } from '../../agent/cli/manual.ts';
-import { runFromSource } from '../support/source-cli.ts';
+import { runCli } from '../support/cli.ts';
 
 let manual: Manual;
 let all: Manual[];
@@ -77,7 +77,7 @@ describe('what is mistyped', () => {
   });
 
   test('ends the command with status 2', async () => {
-    expect(await runFromSource(['statsu'])).toEqual({
+    expect(await runCli(['statsu'])).toEqual({
       code: 2,
       stdout: '',
       stderr: 'dpi-agent: there is no command statsu; did you mean status?\n',

@@ -1,13 +1,11 @@
-/** `dpi-agent sinks`, from its source as a process of its own. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
+/** `dpi-agent sinks`, as a process of its own. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { noProgress, saveProgress } from '../../agent/ship/cursor.ts';
 import { answer, startServer, type TestServer } from '../ship/http/server.ts';
-import { PROJECT } from '../support/project.ts';
+import { runCli, type CliResult } from '../support/cli.ts';
 
 let directory: string;
 let file: string;
@@ -39,21 +37,7 @@ afterEach(async () => {
   await rm(directory, { recursive: true });
 });
 
-interface Run {
-  code: unknown;
-  stdout: string;
-  stderr: string;
-}
-
-async function sinks(...args: string[]): Promise<Run> {
-  const loader = join(PROJECT, 'test/journal/fixtures/typescript.mjs');
-  const child = spawn(process.execPath, ['--import', loader, join(PROJECT, 'agent/cli/main.ts'), 'sinks', ...args]);
-  let [stdout, stderr] = ['', ''];
-  child.stdout.setEncoding('utf8').on('data', (text: string) => (stdout += text));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => (stderr += text));
-  const [code] = (await once(child, 'close')) as unknown[];
-  return { code, stdout, stderr };
-}
+const sinks = (...args: string[]): Promise<CliResult> => runCli(['sinks', ...args]);
 
 test('list names them, show says their settings and counts, and nothing of it is secret', async () => {
   const progress = { ...noProgress(), cursor: { segment: 0, offset: 0, event: 9 }, delivered: 7, filtered: 2 };

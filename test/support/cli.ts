@@ -9,12 +9,20 @@ export interface CliResult {
   stderr: string;
 }
 
+/** The command's file, for Node. */
+export const COMMAND = join(PROJECT, 'bin/dpi-agent.js');
+
+/** For a shell. */
+export function commandLine(...args: string[]): string {
+  return [process.execPath, COMMAND, ...args].map((word) => `'${word.replaceAll("'", String.raw`'\''`)}'`).join(' ');
+}
+
 export async function runCli(
   args: string[],
   /** `timeout`: milliseconds after which it is ended, if it might go on for ever. */
   options: { stdin?: Buffer; env?: NodeJS.ProcessEnv; timeout?: number } = {},
 ): Promise<CliResult> {
-  const child = spawn(process.execPath, [join(PROJECT, 'bin/dpi-agent.js'), ...args], {
+  const child = spawn(process.execPath, [COMMAND, ...args], {
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, ...options.env },
     timeout: options.timeout,
