@@ -19,6 +19,7 @@ export default {
       testMatch: [`<rootDir>/test/**/*.${name}.test.ts`],
     })),
   ],
+  testSequencer: '<rootDir>/scripts/longest-first.mjs',
   // Real engines, veths and child processes: two at once on two cores would only wait for each other.
   maxWorkers: 2,
   // No test is that slow here; a machine of a tenth of the speed may be, and a server gets two tries to start.
