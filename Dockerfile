@@ -18,7 +18,7 @@ WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
 COPY scripts/image-app.sh scripts/native.mjs scripts/
 RUN sh scripts/image-app.sh install
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json bundle.config.mjs ./
 COPY agent agent
 COPY native native
 COPY web web
@@ -35,7 +35,7 @@ WORKDIR /opt/dpi-agent
 COPY package.json package-lock.json ./
 COPY scripts/image-app.sh scripts/native.mjs scripts/
 RUN sh scripts/image-app.sh install
-COPY tsconfig.json tsconfig.build.json ./
+COPY tsconfig.json tsconfig.build.json bundle.config.mjs ./
 COPY agent agent
 COPY native native
 COPY web web

@@ -1,10 +1,16 @@
 #!/usr/bin/env node
 // The command's entry; the code is built into dist/ by `npm run build`.
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 
-const main = new URL('../dist/agent/cli/main.js', import.meta.url);
-if (!existsSync(main)) {
+const built = (path) => {
+  const { href } = new URL(path, import.meta.url);
+  return { href, time: statSync(new URL(href), { throwIfNoEntry: false })?.mtimeMs ?? 0 };
+};
+const compiled = built('../dist/agent/cli/main.js');
+// Made of what was compiled; older, it is of what was compiled before.
+const bundle = built('../dist/bundle/cli.js');
+if (compiled.time === 0 && bundle.time === 0) {
   process.stderr.write('dpi-agent is not built yet: run  npm run setup\n');
   process.exit(1);
 }
-await import(main.href);
+await import(bundle.time >= compiled.time ? bundle.href : compiled.href);

@@ -14,6 +14,7 @@ case "$1" in
     node scripts/native.mjs
     strip dist/native/capture.node
     node node_modules/typescript/bin/tsc -p tsconfig.build.json --sourceMap false
+    node node_modules/vite/bin/vite.js build --config bundle.config.mjs --logLevel warn
     node node_modules/vite/bin/vite.js build web --config web/vite.config.mjs --logLevel warn
     npm prune --omit=dev --ignore-scripts --no-audit --no-fund
     mv node_modules/pcap/build/Release/pcap_binding.node /tmp/
@@ -22,7 +23,7 @@ case "$1" in
     mkdir -p node_modules/pcap/build/Release
     mv /tmp/pcap_binding.node node_modules/pcap/build/Release/
     strip node_modules/pcap/build/Release/pcap_binding.node
-    rm -rf agent native web scripts package-lock.json tsconfig.json tsconfig.build.json
+    rm -rf agent native web scripts bundle.config.mjs package-lock.json tsconfig.json tsconfig.build.json
     ;;
   *)
     echo "image-app.sh: install or compile, not $1" >&2

@@ -220,6 +220,8 @@ function buildNative() {
 }
 
 function build() {
+  const vite = (...args) =>
+    run(process.execPath, [join(root, 'node_modules/vite/bin/vite.js'), 'build', ...args, '--logLevel', 'warn']);
   const stamp = join(root, 'dist', '.built');
   const sources = [
     'agent',
@@ -227,6 +229,7 @@ function build() {
     'scripts',
     'bench',
     'test/support',
+    'bundle.config.mjs',
     'tsconfig.json',
     'tsconfig.build.json',
     'package-lock.json',
@@ -234,14 +237,14 @@ function build() {
   once(stamp, sources, () => {
     say('building');
     run(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', join(root, 'tsconfig.build.json')]);
+    vite('--config', 'bundle.config.mjs');
   });
   once(
     join(root, 'dist', '.built-web'),
     ['web', 'agent/ui/api.ts', 'agent/events/tactics.ts', 'package-lock.json'],
     () => {
       say('building the Alerts page');
-      const vite = join(root, 'node_modules/vite/bin/vite.js');
-      run(process.execPath, [vite, 'build', 'web', '--config', 'web/vite.config.mjs', '--logLevel', 'warn']);
+      vite('web', '--config', 'web/vite.config.mjs');
     },
   );
 }
