@@ -10,8 +10,8 @@
  * Invariants: nothing is written outside the folder, whatever the names are, and nothing but plain files: an archive
  * that tries more is refused. Bounded: entries, unpacked bytes, and how many times its own size that may be.
  */
-import { createReadStream } from 'node:fs';
-import { open, stat } from 'node:fs/promises';
+import { createReadStream, createWriteStream, type WriteStream } from 'node:fs';
+import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pipeline as connect, Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -64,7 +64,7 @@ export async function unpackRules(
     );
   }
   const target = join(directory, safeName(name.replace(/\.gz$/, '')) ?? 'downloaded.rules');
-  await pipeline(unpacked(file, isGzip, limit), await writer(target));
+  await pipeline(unpacked(file, isGzip, limit), writer(target));
   return {};
 }
 
@@ -128,7 +128,7 @@ async function unpackTar(bytes: Readable, directory: string): Promise<Unpacked> 
       isFolder ? `${name}/` : name,
       isFolder || type === 'file' ? undefined : type,
     );
-    if (type === 'file' && target !== undefined) await pipeline(entry, await writer(target));
+    if (type === 'file' && target !== undefined) await pipeline(entry, writer(target));
     else entry.resume();
   }
   await reading;
@@ -148,7 +148,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
         const how = entry.isEncrypted() ? 'encrypted' : `packed in a way (${entry.compressionMethod}) that is not read`;
         throw new ArchiveError(`${entry.fileName} is ${how}`);
       }
-      await pipeline(await archive.openReadStreamPromise(entry), counted(), await writer(target));
+      await pipeline(await archive.openReadStreamPromise(entry), counted(), writer(target));
     }
   } catch (error) {
     notWhole(error);
@@ -175,6 +175,7 @@ function notWhole(error: unknown): never {
   throw new ArchiveError(`is no whole zip file: ${error.message}`);
 }
 
-async function writer(path: string) {
-  return (await open(path, 'wx', 0o644)).createWriteStream();
+/** Opens while it is written to: a stream that fails while nothing listens to it would end the process. */
+function writer(path: string): WriteStream {
+  return createWriteStream(path, { flags: 'wx', mode: 0o644 });
 }
