@@ -8,6 +8,9 @@
  * Where the native part is loaded, pages are given to the FIFO instead of copied (vmsplice(2)), and used again when
  * they were read.
  *
+ * The header of the stream is alone in the FIFO until it was read: Suricata 8.0.0 to 8.0.5 lose what comes with it
+ * (https://redmine.openinfosecfoundation.org/issues/8464).
+ *
  * Not promised: that the engine analysed what it has read.
  */
 import { closeSync, constants, openSync, writeSync } from 'node:fs';
@@ -75,8 +78,8 @@ export interface OutputEvents {
 type Fifo =
   | { is: 'closed' }
   | { is: 'opening'; path: string; timer: NodeJS.Timeout }
-  /** `ending`: nothing is added any more. */
-  | { is: 'open'; path: string; fd: number; ending: boolean };
+  /** `ending`: nothing is added any more. `begun`: the engine has read the stream's header. */
+  | { is: 'open'; path: string; fd: number; ending: boolean; begun: boolean };
 
 interface State {
   readonly arena: Arena;
@@ -152,7 +155,8 @@ function tryOpen(state: State, path: string, behind: boolean): void {
     }
     return;
   }
-  state.fifo = { is: 'open', path, fd, ending: false };
+  // Only the native part can tell what was read.
+  state.fifo = { is: 'open', path, fd, ending: false, begun: behind || native === undefined };
   state.handed = 0;
   noteOwners(state, path);
   try {
@@ -185,7 +189,8 @@ function flush(state: State): void {
   const { arena, events, fifo } = state;
   if (fifo.is !== 'open') return;
   while (arena.waiting > 0) {
-    const written = write(state, fifo.fd);
+    fifo.begun ||= hasBegun(state, fifo);
+    const written = fifo.begun ? write(state, fifo.fd) : 0;
     if (written === 'gone') return;
     if (written === 0) {
       state.retry ??= setTimeout(flushAgain, RETRY_MILLIS, state);
@@ -202,6 +207,11 @@ function flush(state: State): void {
 function flushAgain(state: State): void {
   state.retry = undefined;
   flush(state);
+}
+
+/** Also of an engine that is gone, which the next write tells. */
+function hasBegun({ native }: State, { fd, path }: Fifo & { is: 'open' }): boolean {
+  return native === undefined || native.pending(fd) === 0 || !hasReader(path);
 }
 
 /** One write: its bytes, 0 when the FIFO is full, `gone` when nobody reads it any more. */

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { access, constants, stat } from 'node:fs/promises';
 import { delimiter, isAbsolute, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { loadNative, REBUILD } from '../native.ts';
 import type { EngineInstall, EngineName } from './engine.ts';
 
 const run = promisify(execFile);
@@ -15,13 +16,15 @@ export type FindResult = { kind: 'found'; install: EngineInstall; why: string } 
 /**
  * @param type `auto` prefers Snort 3 and falls back to Suricata.
  * @param binary Path or name of the executable; with `auto` its version output tells which engine it is.
- * @param snortPlaces Folders to look for Snort in, after PATH.
+ * @param snortPlaces Folders to look for Snort in, after PATH. @param hasNative Whether the native part is there.
  */
 export async function findEngine(
   type: 'auto' | EngineName,
   binary?: string,
   snortPlaces: readonly string[] = SNORT_PLACES,
+  hasNative = (): boolean => loadNative().native !== undefined,
 ): Promise<FindResult> {
+  const probe = (name: EngineName, path: string): Promise<EngineInstall | string> => probeOf(name, path, hasNative);
   if (binary !== undefined) {
     const path = await locate(binary);
     if (path === undefined) return { kind: 'missing', reason: `engine.binary: ${binary} is not an executable file` };
@@ -77,7 +80,7 @@ export async function locate(nameOrPath: string, further: readonly string[] = []
 }
 
 /** The installation, or what is wrong with it. */
-async function probe(name: EngineName, binary: string): Promise<EngineInstall | string> {
+async function probeOf(name: EngineName, binary: string, hasNative: () => boolean): Promise<EngineInstall | string> {
   let output: string;
   try {
     const { stdout, stderr } = await run(binary, ['-V'], { timeout: 20_000, maxBuffer: 1 << 20 });
@@ -88,10 +91,20 @@ async function probe(name: EngineName, binary: string): Promise<EngineInstall | 
   }
   if (name === 'suricata') {
     const version = /Suricata version (\d[\w.-]*)/.exec(output)?.[1];
-    return version === undefined ? `${binary} is not Suricata` : { name, binary, version, searchMethods: [] };
+    if (version === undefined) return `${binary} is not Suricata`;
+    return whyNotFed(binary, version, hasNative) ?? { name, binary, version, searchMethods: [] };
   }
   const version = /Version (\d+(?:\.\d+)*)/.exec(output)?.[1];
   if (version === undefined || !output.includes('Snort')) return `${binary} is not Snort`;
   if (!version.startsWith('3.')) return `${binary} is Snort ${version}, and Snort 3 is needed`;
   return { name, binary, version, searchMethods: /Hyperscan version/i.test(output) ? ['hyperscan'] : [] };
+}
+
+/**
+ * Suricata 8.0.0 to 8.0.5 lose what comes with the header of a stream, and only the native part can tell when that was
+ * read: https://redmine.openinfosecfoundation.org/issues/8464
+ */
+function whyNotFed(binary: string, version: string, hasNative: () => boolean): string | undefined {
+  if (!/^8\.0\.[0-5](?!\d)/.test(version) || hasNative()) return undefined;
+  return `${binary} is Suricata ${version}, which loses packets of a FIFO: install 8.0.6 or later, or build the native part (${REBUILD})`;
 }

@@ -180,6 +180,12 @@ function openBoth(queueSize?: number): Sink & { path: string; reader: number } {
   return { ...sink, path, reader };
 }
 
+/** Takes the stream's header, before which nothing else comes. @returns what parses whatever is read then. */
+function begin(reader: number): (bytes: Buffer) => ReturnType<typeof parse> {
+  const header = readSome(reader).bytes;
+  return (bytes) => parse(Buffer.concat([header, bytes]));
+}
+
 type Step =
   | { do: 'write'; vlan: number; length: number }
   | { do: 'flush' }
@@ -258,6 +264,25 @@ describe.each(WAYS)('%s', (_way, found) => {
       const { reader, opened, path } = openBoth();
       expect(readSome(reader)).toEqual({ bytes: pcapFileHeader(), end: false });
       expect(opened).toEqual([path]);
+    });
+
+    (found === undefined ? test.skip : test)('is the header alone until it was read', async () => {
+      const sink = openBoth();
+      write(sink, 1, 1, 60);
+      sink.output.flush();
+      expect(readSome(sink.reader).bytes).toEqual(pcapFileHeader());
+      await until(() => sink.output.arena.waiting === 0);
+      expect(readSome(sink.reader).bytes).toHaveLength(16 + 60 + 4);
+    });
+
+    (found === undefined ? test.skip : test)('that goes before it has read the header, is told', async () => {
+      const sink = openBoth();
+      write(sink, 1, 5, 60);
+      closeReader(sink.reader);
+      await until(() => sink.closed.length > 0);
+      expect(sink.closed).toEqual([
+        { path: sink.path, reason: 'the engine closed its input', lost: new Map([[5, 1]]) },
+      ]);
     });
 
     test('are records that were flushed', () => {
@@ -390,8 +415,9 @@ describe.each(WAYS)('%s', (_way, found) => {
       expect(sink.opened).toEqual([]);
       const reader = openReader(path);
       await until(() => sink.opened.length > 0);
+      const parseRest = begin(reader);
       expect(write(sink, 1, 1, 60)).toBe('accepted');
-      expect(parse(readSome(reader).bytes).records.map(({ number }) => number)).toEqual([1]);
+      expect(parseRest(readSome(reader).bytes).records.map(({ number }) => number)).toEqual([1]);
     });
 
     test.each(['missing', 'link'])('a path that is no FIFO of ours (%s) is told as closed, with the reason', (kind) => {
@@ -409,6 +435,7 @@ describe.each(WAYS)('%s', (_way, found) => {
 
     test('behind another process, the stream goes on without a second header', async () => {
       const first = openBoth();
+      const parseRest = begin(first.reader);
       offer(first, 1, 1, 60);
       expect(await first.output.empty(1000)).toBe(true);
       const second = createSink();
@@ -419,7 +446,7 @@ describe.each(WAYS)('%s', (_way, found) => {
       await second.output.close(0);
       const { bytes, end } = readSome(first.reader);
       expect(end).toBe(true);
-      expect(parse(bytes)).toMatchObject({
+      expect(parseRest(bytes)).toMatchObject({
         records: [{ number: 1 }, { number: 2 }],
         outcome: { damageCount: 0, packets: 2 },
       });
@@ -427,17 +454,19 @@ describe.each(WAYS)('%s', (_way, found) => {
 
     test('another one gives up what the first one’s reader did not take, and counts it', () => {
       const sink = openBoth();
+      const parseFirst = begin(sink.reader);
       for (let number = 0; number < 100; number++) write(sink, number, 1 + (number % 2), 30_000);
       const early = readSome(sink.reader, 100_000).bytes;
       const next = makeFifo();
       const reader = openReader(next);
       sink.output.open(next);
+      const parseNext = begin(reader);
       // With other bytes in the same places.
       for (let number = 100; number < 120; number++) expect(write(sink, number, 1, 30_000)).toBe('accepted');
       const late = readSome(sink.reader).bytes;
-      const { records } = parse(Buffer.concat([early, late]));
+      const { records } = parseFirst(Buffer.concat([early, late]));
       // Those that it reads later were given up all the same.
-      const read = way === undefined ? records : parse(early).records;
+      const read = way === undefined ? records : parseFirst(early).records;
       expect(sink.closed).toEqual([
         {
           path: sink.path,
@@ -450,7 +479,12 @@ describe.each(WAYS)('%s', (_way, found) => {
       );
       expect(records.length).toBeGreaterThan(read.length - 1);
       expect(sink.opened).toEqual([sink.path, next]);
-      expect(parse(readSome(reader).bytes).records[0]).toEqual({ number: 100, vlan: 1, length: 30_000, intact: true });
+      expect(parseNext(readSome(reader).bytes).records[0]).toEqual({
+        number: 100,
+        vlan: 1,
+        length: 30_000,
+        intact: true,
+      });
     });
 
     test('another one, in place of one that nobody opened, is the only one that is opened', async () => {
@@ -535,8 +569,9 @@ describe.each(WAYS)('%s', (_way, found) => {
       const path = makeFifo();
       const reader = openReader(path);
       sink.output.open(path);
+      const parseRest = begin(reader);
       expect(write(sink, 2, 1, 9000)).toBe('accepted');
-      expect(parse(readSome(reader).bytes).records.map(({ number }) => number)).toEqual([2]);
+      expect(parseRest(readSome(reader).bytes).records.map(({ number }) => number)).toEqual([2]);
     });
   });
 

@@ -113,6 +113,23 @@ describe('a type that is set', () => {
   });
 });
 
+test.each([
+  ['8.0.0', false, 'loses packets of a FIFO'],
+  ['8.0.5', false, 'loses packets of a FIFO'],
+  ['8.0.5', true, undefined],
+  ['8.0.6', false, undefined],
+  ['8.0.10', false, undefined],
+  ['7.0.10', false, undefined],
+])('Suricata %s with the native part (%p): %s', async (version, hasNative, problem) => {
+  const binary = install('bin/suricata', SURICATA.replace('7.0.10', version));
+  const found = await findEngine('suricata', binary, [], () => hasNative);
+  expect(found).toMatchObject(
+    problem === undefined
+      ? { kind: 'found', install: { version } }
+      : { kind: 'missing', reason: expect.stringContaining(`${binary} is Suricata ${version}, which ${problem}`) },
+  );
+});
+
 describe('a Snort', () => {
   test('without Hyperscan has no faster search method', async () => {
     install('bin/snort', SNORT_3_WITHOUT_HYPERSCAN);

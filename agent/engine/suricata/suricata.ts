@@ -260,8 +260,9 @@ function suricataConfig(
     detect: { profile: 'medium', 'sgh-mpm-context': 'auto' },
     'mpm-algo': 'auto',
     'spm-algo': 'auto',
-    // Landlock and the like are the agent's business: the engine runs without privileges.
-    security: { 'limit-noproc': true, ...(allowScripts ? { lua: { 'allow-rules': true } } : {}) },
+    // Landlock and the like are the agent's business: the engine runs without privileges. Suricata 8 runs scripts unless
+    // it is told not to.
+    security: { 'limit-noproc': true, lua: { 'allow-rules': allowScripts } },
   };
 }
 
