@@ -53,7 +53,7 @@ async function run(argv: ReplayArgv): Promise<void> {
   const log = createLog(config);
   const total = await checkFiles(argv.files.map(String));
   const inspection = await prepareInspection(config, log);
-  const rules = await loadRulesOnce(config, inspection.install.name, log);
+  const rules = await loadRulesOnce(config, inspection.install, log);
 
   const colours = coloursOf(process.stdout);
   const bar = progressBar(argv, total);

@@ -33,7 +33,7 @@ export async function checkRules(given: Config, install: EngineInstall): Promise
     const config = await withClusterNetworks(given);
     const sandbox = await planSandbox(String(config.engine.user), config.engine.isolateNetwork);
     const seen: SeenRule[] = [];
-    const sets = await loadConfiguredSets(config, install.name, (rule) => seen.push(rule));
+    const sets = await loadConfiguredSets(config, install, (rule) => seen.push(rule));
     const { defaults } = await engineRulesOf(config, sets);
     const { sets: there, used } = await findConfiguredSets(config, install.name);
     const findings = [

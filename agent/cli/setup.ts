@@ -16,6 +16,7 @@ import {
   changeWarnings,
   engineRulesOf,
   loadConfiguredSets,
+  type EngineVersion,
   noRules,
   openConfiguredRules,
   type ConfiguredSets,
@@ -187,7 +188,7 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
 /** The rules of a command that does not follow their files; it logs what is wrong with them. @throws CommandError */
 export async function loadRulesOnce(
   config: Config,
-  engine: EngineInstall['name'],
+  engine: EngineVersion,
   log: Logger,
 ): Promise<{ index: RuleIndex; engineRules: EngineRules }> {
   try {

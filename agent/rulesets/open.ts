@@ -7,7 +7,7 @@
 import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import type { EngineName } from '../engine/engine.ts';
+import type { EngineInstall, EngineName } from '../engine/engine.ts';
 import type { GenerationOptions } from '../engine/generation.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import { locate, SNORT_PLACES } from '../engine/find.ts';
@@ -35,6 +35,7 @@ import {
   type RuleSet,
   type SetSources,
 } from './sets.ts';
+import { abilitiesOf } from './translate/abilities.ts';
 import { translateRule } from './translate/translate.ts';
 
 /** The keys of the configuration that say which rules there are, and what becomes of them. */
@@ -58,6 +59,8 @@ export interface LiveSettings extends RuleSettings {
   /** Where the last good rules are kept. */
   stateDirectory: string;
   endpoints: readonly { ruleSets?: string[] | undefined }[];
+  /** How long a change for which engines start anew waits for a quiet moment, in milliseconds. */
+  rulesQuietWait: number;
   engine: RuleSettings['engine'] & Pick<GenerationOptions, 'output'> & { memoryLimit: number };
 }
 
@@ -100,6 +103,9 @@ export function unusedSets(
     .map(({ name }) => name);
 }
 
+/** Which engine rules are for; without a version, whichever it is. */
+export type EngineVersion = Pick<EngineInstall, 'name'> & Partial<Pick<EngineInstall, 'version'>>;
+
 type HookSettings = Pick<RuleSettings, 'variables' | 'rulesLua' | 'engine'>;
 
 /**
@@ -109,7 +115,7 @@ type HookSettings = Pick<RuleSettings, 'variables' | 'rulesLua' | 'engine'>;
 async function hooksOf(
   modifier: Modifier,
   { variables, rulesLua: allowScripts, engine: { extraConfig, binary } }: HookSettings,
-  engine: EngineName,
+  { name: engine, version }: EngineVersion,
 ): Promise<{ hooks: RuleHooks; about: unknown }> {
   const modify: RuleHooks['modify'] = (rules, set) => modifier.modify(rules, set);
   const overrides = (await readOverrides(extraConfig)) ?? '';
@@ -123,9 +129,10 @@ async function hooksOf(
     return { hooks: { modify, refuse }, about: [known, overrides] };
   }
   const known = suricataVariables(variables, overrides);
+  const abilities = abilitiesOf(version);
   const refuse: RuleHooks['refuse'] = ({ header }) => whyDead(header, known);
   return {
-    hooks: { modify, refuse, translate: (rule) => translateRule(rule, known), allowScripts },
+    hooks: { modify, refuse, translate: (rule) => translateRule(rule, known, abilities), allowScripts },
     about: [known, allowScripts],
   };
 }
@@ -133,23 +140,23 @@ async function hooksOf(
 /** Reads sets as the engine gets them, with the operator's changes. @throws Error that lists what is wrong there. */
 export async function loadWithChanges(
   settings: Pick<RuleSettings, 'ruleChanges'> & HookSettings,
-  engine: EngineName,
+  engine: EngineVersion,
   sets: readonly RuleSet[],
   seen?: RuleHooks['seen'],
 ): Promise<ConfiguredSets> {
   const changes = createModifier(await readChanges(settings.ruleChanges));
   const { hooks: common } = await hooksOf(changes, settings, engine);
   const hooks = { ...common, ...(seen === undefined ? {} : { seen }) };
-  return { ...(await loadSets(sets, engine, hooks)), changes };
+  return { ...(await loadSets(sets, engine.name, hooks)), changes };
 }
 
 /** @throws Error that says which set there is not, that there are no rules, or what is wrong with the changes. */
 export async function loadConfiguredSets(
   settings: RuleSettings,
-  engine: EngineName,
+  engine: EngineVersion,
   seen?: RuleHooks['seen'],
 ): Promise<ConfiguredSets> {
-  const { sets, used } = await findConfiguredSets(settings, engine);
+  const { sets, used } = await findConfiguredSets(settings, engine.name);
   if (used.length === 0) throw new Error('no rules: name some with --rules or --rule-sets');
   return loadWithChanges(
     settings,
@@ -225,10 +232,11 @@ export async function openConfiguredRules(
     ...(overridesFile === undefined ? {} : { overridesFile }),
     leaveOut: settings.rulesLeaveOut,
     awaited: settings.ruleSources.map(setOf),
-    hooks: () => readLiveHooks(settings, install.name, version),
+    hooks: () => readLiveHooks(settings, install, version),
     directory: join(settings.stateDirectory, 'rules'),
     engine: `${install.name} ${install.version}`,
     memoryLimit: settings.engine.memoryLimit,
+    quietMillis: settings.rulesQuietWait,
     validate: (rules) => judgeRules({ ...engine, engineRules: () => rules }),
     log,
   });
@@ -237,7 +245,7 @@ export async function openConfiguredRules(
 /** @throws Error that lists what is wrong with the changes. */
 async function readLiveHooks(
   settings: Pick<RuleSettings, 'ruleChanges'> & HookSettings,
-  engine: EngineName,
+  engine: EngineVersion,
   version: string,
 ): Promise<LiveHooks> {
   const changes = await readChanges(settings.ruleChanges);

@@ -10,7 +10,7 @@ import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
 import { grouped, plural } from '../print.ts';
 import { engineFolder, readConfig, withClusterNetworks } from '../setup.ts';
-import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules } from './common.ts';
+import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS, SNORT, surveyRules } from './common.ts';
 
 interface ChangeArgv {
   conditions: string[];
@@ -45,8 +45,7 @@ export function changeCommand(action: 'enable' | 'disable'): CommandModule<objec
         written.push({ condition, changed });
       }
       // Told after it is written: rules may well come later.
-      const engine = (await installedEngine(config))?.name ?? 'snort';
-      const { loaded, seen } = await surveyRules(config, engine);
+      const { loaded, seen } = await surveyRules(config, (await installedEngine(config)) ?? SNORT);
       const counts = loaded.changes.touched().slice(-argv.conditions.length);
       const results = written.map((entry, index) => ({ ...entry, rules: counts[index]?.rules ?? 0 }));
       const enabled = seen.filter(({ outcome }) => outcome.kind !== 'disabled').length;
@@ -83,7 +82,7 @@ async function checkClasses(config: Config, names: readonly string[]): Promise<v
   const install = await installedEngine(config);
   const vocabulary =
     install === undefined ? BUILT_IN_VOCABULARY : loadVocabulary(engineFolder(install), [config.rulesDirectory]);
-  const { seen } = await surveyRules(config, install?.name ?? 'snort');
+  const { seen } = await surveyRules(config, install ?? SNORT);
   const known = new Set([...vocabulary.classes.keys(), ...seen.map(({ rule }) => rule.classtype.toLowerCase())]);
   for (const name of names) {
     if (known.has(name)) continue;

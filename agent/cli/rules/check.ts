@@ -51,7 +51,7 @@ export const command: CommandModule<object, CheckArgv> = {
   async handler(argv) {
     const config = await withClusterNetworks(readConfig({ ...argv }, [...OWN, 'all']));
     const install = await neededEngine(config);
-    const survey = await surveyRules(config, install.name);
+    const survey = await surveyRules(config, install);
     const names = argv.all ? [...survey.sets.keys()] : survey.used;
     if (names.length === 0) throw new CommandError('no rules: name some with --rules or --rule-sets');
     const found = await failing(() => checkRules(config, install, survey, names), EXIT.failed);

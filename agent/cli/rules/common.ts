@@ -2,7 +2,7 @@
 import type { Config } from '../../config/load.ts';
 import type { EngineInstall, EngineName } from '../../engine/engine.ts';
 import { findEngine } from '../../engine/find.ts';
-import { findConfiguredSets, loadWithChanges, type ConfiguredSets } from '../../rulesets/open.ts';
+import { findConfiguredSets, loadWithChanges, type ConfiguredSets, type EngineVersion } from '../../rulesets/open.ts';
 import { SET_NAME, type RuleSet, type SeenRule } from '../../rulesets/sets.ts';
 import { stripControls } from '../../text.ts';
 import { CommandError, EXIT } from '../exit.ts';
@@ -21,6 +21,8 @@ export const RULES_FLAGS = {
 export const OWN = ['output'];
 
 export const ENGINES: readonly EngineName[] = ['snort', 'suricata'];
+/** Whose rules are shown where no engine is installed. */
+export const SNORT: EngineVersion = { name: 'snort' };
 export const TITLES = { snort: 'Snort', suricata: 'Suricata' } as const;
 
 /** The name of a set that can be downloaded. @param where What it was given by. @throws CommandError */
@@ -53,11 +55,11 @@ export interface Survey {
 }
 
 /** All rules of all sets, as the engine would get them. @throws CommandError */
-export async function surveyRules(configuration: Config, name: EngineName): Promise<Survey> {
+export async function surveyRules(configuration: Config, engine: EngineVersion): Promise<Survey> {
   return failing(async () => {
-    const { sets, used } = await findConfiguredSets(configuration, name);
+    const { sets, used } = await findConfiguredSets(configuration, engine.name);
     const seen: SeenRule[] = [];
-    const loaded = await loadWithChanges(configuration, name, [...sets.values()], (rule) => seen.push(rule));
+    const loaded = await loadWithChanges(configuration, engine, [...sets.values()], (rule) => seen.push(rule));
     return { sets, used, loaded, seen };
   });
 }

@@ -8,7 +8,17 @@ import { stripControls } from '../../text.ts';
 import { coloursOf, columnsOf, grouped } from '../print.ts';
 import { readConfig, withClusterNetworks } from '../setup.ts';
 import { paintLine, tableLines, type Line } from '../table.ts';
-import { installedEngine, OWN, printJson, printLine, RULES_FLAGS, surveyRules, TITLES, type Survey } from './common.ts';
+import {
+  installedEngine,
+  OWN,
+  printJson,
+  printLine,
+  RULES_FLAGS,
+  SNORT,
+  surveyRules,
+  TITLES,
+  type Survey,
+} from './common.ts';
 
 export interface ListedSet {
   name: string;
@@ -46,8 +56,9 @@ export const command: CommandModule<object, ListArgv> = {
       .example('$0 rules list -o json | jq .sets[].name', 'names for programs'),
   async handler(argv) {
     const config = await withClusterNetworks(readConfig({ ...argv }, OWN));
-    const engine = (await installedEngine(config))?.name ?? 'snort';
-    const survey = await surveyRules(config, engine);
+    const installed = (await installedEngine(config)) ?? SNORT;
+    const { name: engine } = installed;
+    const survey = await surveyRules(config, installed);
     const sets = await listSets(survey, config.rulesDirectory);
     const warnings = changeWarnings(survey.loaded, config.ruleChanges);
     const { problems, unlistedProblems } = survey.loaded;

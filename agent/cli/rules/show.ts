@@ -78,7 +78,9 @@ export const command: CommandModule<object, ShowArgv> = {
     const install = await installedEngine(config);
     const vocabulary =
       install === undefined ? BUILT_IN_VOCABULARY : loadVocabulary(engineFolder(install), [config.rulesDirectory]);
-    const surveys = await Promise.all(ENGINES.map((engine) => surveyRules(config, engine)));
+    const surveys = await Promise.all(
+      ENGINES.map((name) => surveyRules(config, name === install?.name ? install : { name })),
+    );
     const shown: ShownRule[] = [];
     for (const { gid, sid, text } of wanted) {
       const places = new Map<string, ShownRule>();

@@ -74,7 +74,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   const total = await checkFiles(files);
   const log = createLog(config);
   const inspection = await prepareInspection(config, log);
-  const loaded = await loadRulesOnce(config, inspection.install.name, log);
+  const loaded = await loadRulesOnce(config, inspection.install, log);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
   const tested = await replayTaken(config, loaded, {

@@ -26,7 +26,7 @@ export async function checkVersion(
 ): Promise<string[]> {
   const paths = await findRuleFiles(directory);
   const files = paths.map((path) => ({ path, syntax: 'either' as const, root: directory }));
-  const loaded = await loadWithChanges(configuration, install.name, [{ name: set, files }]);
+  const loaded = await loadWithChanges(configuration, install, [{ name: set, files }]);
   const sandbox = await planSandbox(String(configuration.engine.user), configuration.engine.isolateNetwork);
   const driver = createDriver(configuration, install);
   const title = `${TITLES[install.name]} ${install.version}`;

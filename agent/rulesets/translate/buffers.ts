@@ -83,11 +83,11 @@ export function isBuffer(key: string): boolean {
 
 /** @param value What stands behind the colon: `field user-agent`, `request`, … */
 export function findBuffer(key: string, value: string): SnortBuffer {
-  const buffer = BUFFERS.get(key) ?? refuse(`${key}: Suricata 7 has no such buffer`);
+  const buffer = BUFFERS.get(key) ?? refuse(`${key}: Suricata has no such buffer`);
   if (value === '') return buffer;
   const field = /^field\s+(\S+)$/i.exec(value)?.[1]?.toLowerCase();
   const keyword = field === undefined ? undefined : FIELDS[field];
   if ((key !== 'http_header' && key !== 'http_raw_header') || keyword === undefined)
-    refuse(`${key}: Suricata 7 has no buffer for ${value}`);
+    refuse(`${key}: Suricata has no buffer for ${value}`);
   return { ...buffer, name: `${key}: ${value}`, keyword };
 }

@@ -9,6 +9,7 @@
 import { OTHER_WAY } from '../../engine/snort/snort2.ts';
 import type { Variables } from '../../rule-variables.ts';
 import { headerWords } from '../dead.ts';
+import type { Abilities } from './abilities.ts';
 import { refuse, shown } from './refusal.ts';
 
 export interface Header {
@@ -29,8 +30,13 @@ export interface Variant {
 
 type Transport = 'tcp' | 'udp';
 
+interface Service {
+  protocol: string;
+  transports: readonly Transport[];
+}
+
 /** Snort's services to Suricata's protocols. */
-const SERVICES = new Map<string, { protocol: string; transports: readonly Transport[] }>(
+const SERVICES = new Map<string, Service>(
   Object.entries({
     dcerpc: { protocol: 'dcerpc', transports: ['tcp', 'udp'] },
     dhcp: { protocol: 'dhcp', transports: ['udp'] },
@@ -52,7 +58,7 @@ const SERVICES = new Map<string, { protocol: string; transports: readonly Transp
     ssh: { protocol: 'ssh', transports: ['tcp'] },
     ssl: { protocol: 'tls', transports: ['tcp'] },
     tftp: { protocol: 'tftp', transports: ['udp'] },
-  } satisfies Record<string, { protocol: string; transports: Transport[] }>),
+  } satisfies Record<string, Service>),
 );
 
 const ACTIONS = new Map([
@@ -141,6 +147,7 @@ export interface Needs {
   protocols?: readonly string[];
   /** For a reason: the buffers. */
   buffers: string;
+  abilities: Abilities;
 }
 
 /** The headers that together are the same for Suricata; at least one. */
@@ -149,8 +156,8 @@ export function translateHeader(original: Header, needs: Needs, variables: Varia
   const isTransport = ['tcp', 'udp', 'icmp', 'ip'].includes(protocol);
   const services = isTransport || protocol === 'file' ? needs.services : [protocol];
   const transports: readonly string[] = isTransport && protocol !== 'ip' ? [protocol] : ['tcp', 'udp'];
-  const known = services.flatMap((service) => SERVICES.get(service) ?? []);
-  if (!isTransport && protocol !== 'file' && known.length === 0) refuse(`Suricata 7 has no protocol for ${protocol}`);
+  const known = services.flatMap((service) => serviceOf(service, needs.abilities) ?? []);
+  if (!isTransport && protocol !== 'file' && known.length === 0) refuse(`Suricata has no protocol for ${protocol}`);
   const ofServices = known.filter((service) => service.transports.some((transport) => transports.includes(transport)));
 
   if (needs.protocols !== undefined) {
@@ -159,10 +166,14 @@ export function translateHeader(original: Header, needs: Needs, variables: Varia
     const chosen =
       services.length === 0 ? having : having.filter((name) => ofServices.some((service) => service.protocol === name));
     if (chosen.length === 0)
-      refuse(`Suricata 7 finds no ${needs.buffers} in ${transports.join(' and ')} flows of ${services.join(' and ')}`);
+      refuse(
+        `this Suricata finds no ${needs.buffers} in ${transports.join(' and ')} flows of ${services.join(' and ')}`,
+      );
     // DCERPC in SMB is found by `dcerpc` too.
     const names = chosen.includes('dcerpc') ? ['dcerpc'] : chosen;
-    return names.map((name) => printed(anyPorts(original), name));
+    // By its name both transports would be looked at; the buffers say which protocol it is.
+    const byTransport = names.includes('sip') && needs.abilities.sipOverTcp && transports.length === 1;
+    return names.map((name) => printed(anyPorts(original), byTransport ? protocol : name));
   }
 
   if (protocol === 'file') refuse('a rule for files that looks at none');
@@ -178,6 +189,11 @@ export function translateHeader(original: Header, needs: Needs, variables: Varia
     printed(original, protocol),
     ...(elsewhere === undefined ? [] : ofServices.map((service) => ofProtocol(elsewhere, service, transports))),
   ];
+}
+
+function serviceOf(name: string, { sipOverTcp }: Abilities): Service | undefined {
+  const service = SERVICES.get(name);
+  return name === 'sip' && sipOverTcp ? { protocol: 'sip', transports: ['tcp', 'udp'] } : service;
 }
 
 function printed(parts: Header, protocol: string): Variant {

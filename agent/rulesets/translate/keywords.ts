@@ -1,7 +1,7 @@
 /**
  * Snort 3's rule options, and what each becomes. An option that is not in the table makes the rule untranslatable.
  *
- * Facts from the sources of Snort 3.12 and Suricata 7.0: where the two read the same word differently, it is said at
+ * Facts from the sources of Snort 3.12 and Suricata 7.0 and 8.0: where the two read the same word differently, it is said at
  * the option.
  */
 import { SEMICOLON } from '../../engine/snort/snort2.ts';
@@ -91,7 +91,7 @@ export const KEYWORDS = new Map<string, Emitter>(
     fragoffset: (draft, value) => {
       const range = parseRange('fragoffset', value);
       if (!('not' in range) && range.max !== undefined && range.min !== range.max && range.min !== 0) {
-        refuse('fragoffset: Suricata 7 has no range with two ends');
+        refuse('fragoffset: Suricata has no range with two ends');
       }
       draft.packet.push(printRange('fragoffset', range) ?? 'fragoffset:>0');
     },
@@ -138,7 +138,7 @@ export const KEYWORDS = new Map<string, Emitter>(
     sip_method: (draft, value) => {
       const [method, ...others] = list(value);
       if (method === undefined || others.length > 0 || method.startsWith('!'))
-        refuse('sip_method: Suricata 7 takes one method, not negated');
+        refuse('sip_method: Suricata takes one method, not negated');
       inBuffer(
         draft,
         { name: 'sip_method', keyword: 'sip.method', protocols: ['sip'], side: 'request', size: 'whole' },
@@ -149,7 +149,7 @@ export const KEYWORDS = new Map<string, Emitter>(
       const [code, ...others] = list(value);
       // One digit stands for a hundred codes.
       if (code === undefined || others.length > 0 || !/^(?:\d|\d{3})$/.test(code))
-        refuse('sip_stat_code: Suricata 7 takes one code');
+        refuse('sip_stat_code: Suricata takes one code');
       inBuffer(
         draft,
         { name: 'sip_stat_code', keyword: 'sip.stat_code', protocols: ['sip'], side: 'response', size: 'whole' },
@@ -277,7 +277,7 @@ function readContent(draft: Draft, value: string): Content {
     ) {
       it[name] = operand(draft, 'content', argument);
     } else {
-      refuse(`content: Suricata 7 has nothing like ${shown(word)}`);
+      refuse(`content: Suricata has nothing like ${shown(word)}`);
     }
   }
   const isAbsolute = it.offset !== undefined || it.depth !== undefined;
@@ -341,7 +341,7 @@ function bufferLength(draft: Draft, range: Range, isRelative: boolean): void {
     if (printed !== undefined) options.push(printed);
     return;
   }
-  if ('not' in range) refuse('bufferlen: Suricata 7 has no negated length of a buffer that it sees in parts');
+  if ('not' in range) refuse('bufferlen: Suricata has no negated length of a buffer that it sees in parts');
   // `isdataat:N` is a length of more than N, `isdataat:N,relative` one of at least N.
   const at = (length: number): string => (isRelative ? `${length},relative` : `${length - 1}`);
   if (range.min > 0) options.push(`isdataat:${at(range.min)}`);
@@ -367,7 +367,7 @@ function byteOptions(draft: Draft, key: string, words: string[], own: RegExp): B
     else if (word === 'string') result.isString = true;
     else if (word === 'dec' || word === 'hex' || word === 'oct') base = word;
     else if (/^bitmask\s+0x[0-9a-f]+$/i.test(word) || own.test(word)) result.words.push(word.replace(/\s+/, ' '));
-    else refuse(`${key}: Suricata 7 has nothing like ${shown(word)}`);
+    else refuse(`${key}: Suricata has nothing like ${shown(word)}`);
   }
   if (result.isString) result.words.push('string', base ?? 'dec');
   if (result.isRelative) result.words.unshift('relative');
@@ -451,7 +451,7 @@ function byteMath(draft: Draft, value: string): void {
     parts.push(argument === '' ? name : `${name} ${argument}`);
   }
   const [unknown] = words.keys();
-  if (unknown !== undefined) refuse(`byte_math: Suricata 7 has nothing like ${shown(unknown)}`);
+  if (unknown !== undefined) refuse(`byte_math: Suricata has nothing like ${shown(unknown)}`);
   draft.current.options.push(`byte_math:${parts.join(', ')}`);
   draft.variables.set(result, draft.current);
   draft.atStart = false;
@@ -479,7 +479,7 @@ function ranged(keyword: string): Emitter {
 
 function exact(keyword: string): Emitter {
   return (draft, value, key) => {
-    if (!/^\d+$/.test(value)) refuse(`${key}: Suricata 7 takes one number here, not ${shown(value)}`);
+    if (!/^\d+$/.test(value)) refuse(`${key}: Suricata takes one number here, not ${shown(value)}`);
     draft.packet.push(`${keyword}:${value}`);
   };
 }
@@ -505,5 +505,5 @@ function unquoted(value: string): string {
 }
 
 function oneOf(key: string, word: string, known: readonly string[]): string {
-  return known.includes(word) ? word : refuse(`${key}: Suricata 7 has nothing like ${shown(word)}`);
+  return known.includes(word) ? word : refuse(`${key}: Suricata has nothing like ${shown(word)}`);
 }

@@ -1,5 +1,5 @@
 /**
- * Rules of Snort 3 for Suricata 7: each one faithfully, or not at all, with the reason.
+ * Rules of Snort 3 for Suricata 7 and 8: each one faithfully, or not at all, with the reason.
  *
  * Pure: a rule in, a text out. Never throws, whatever the rule; takes time linear in its length.
  * What "faithfully" leaves open is in docs/translation.md.
@@ -9,6 +9,7 @@ import { copyGid } from '../../engine/suricata/copies.ts';
 import type { Variables } from '../../rule-variables.ts';
 import type { RuleInfo } from '../rule.ts';
 import { ruleOptions } from '../rule.ts';
+import { abilitiesOf, type Abilities } from './abilities.ts';
 import { findBuffer, isBuffer } from './buffers.ts';
 import type { Draft, Section } from './draft.ts';
 import { createDraft, select } from './draft.ts';
@@ -17,28 +18,28 @@ import { parseHeader, translateHeader } from './header.ts';
 import { KEYWORDS } from './keywords.ts';
 import { Refusal, refuse } from './refusal.ts';
 
-/** Characters in one rule that Suricata 7 reads. */
+/** Characters in one rule that Suricata reads. */
 const MAX_LENGTH = 8190;
 export type Translation =
   /** `text`: one line, or several of one rule each (see `agent/engine/suricata/copies.ts`). */
   { kind: 'rule'; text: string } | { kind: 'refused'; reason: string };
 
 /** @param rule As `parseRules` read it. @param variables What Suricata is configured with. */
-export function translateRule(rule: RuleInfo, variables: Variables): Translation {
+export function translateRule(rule: RuleInfo, variables: Variables, abilities = abilitiesOf()): Translation {
   try {
-    return { kind: 'rule', text: translate(rule, variables).join('\n') };
+    return { kind: 'rule', text: translate(rule, variables, abilities).join('\n') };
   } catch (error) {
     if (error instanceof Refusal) return { kind: 'refused', reason: error.message };
     throw error;
   }
 }
 
-function translate(rule: RuleInfo, variables: Variables): string[] {
+function translate(rule: RuleInfo, variables: Variables, abilities: Abilities): string[] {
   const draft = createDraft();
   for (const { key, value } of ruleOptions(rule)) {
     if (isBuffer(key)) select(draft, findBuffer(key, value));
     else
-      (KEYWORDS.get(key) ?? refuse(`${key}: ${optionOfSnort2(key) ?? 'Suricata 7 has nothing like it'}`))(
+      (KEYWORDS.get(key) ?? refuse(`${key}: ${optionOfSnort2(key) ?? 'Suricata has nothing like it'}`))(
         draft,
         value,
         key,
@@ -51,12 +52,13 @@ function translate(rule: RuleInfo, variables: Variables): string[] {
   const needed = [...ofProtocols, ...packetProtocols];
   const protocols = needed.length === 0 ? undefined : intersection(needed);
   const buffers = sections.flatMap(({ buffer }) => (buffer.protocols === undefined ? [] : [buffer.name])).join(' and ');
-  if (protocols?.length === 0) refuse(`no flow in Suricata 7 has ${buffers}`);
+  if (protocols?.length === 0) refuse(`no flow in Suricata has ${buffers}`);
   if (protocols !== undefined) checkPacketOptions(draft, buffers);
   const parsed = parseHeader(rule.header, variables);
   const needs = {
     services: draft.services,
     buffers: buffers || 'that',
+    abilities,
     ...(protocols === undefined ? {} : { protocols }),
   };
   const variants = translateHeader(parsed, needs, variables);
