@@ -77,11 +77,39 @@ export async function replayTaken(
   { index, engineRules }: { index: RuleIndex; engineRules: EngineRules },
   options: Omit<ReplayOptions, 'rules' | 'engineRules'>,
 ): Promise<TakenReplay> {
-  const policy = policyOf(config);
-  const first = await replay({ ...options, ...policy, rules: index, engineRules: () => engineRules });
-  const isRefused = first.engineError !== undefined && !first.started && !options.abandon.aborted;
-  if (!isRefused || !config.rulesLeaveOut) return named({ summary: first, index, leftOut: [...first.skipped] });
+  const inspect = (rules: RuleIndex, given: EngineRules): Promise<ReplaySummary> =>
+    replay({ ...options, ...policyOf(config), rules, engineRules: () => given });
+  const asGiven = async (): Promise<ReplaySummary> => inspect(index, engineRules);
+  if (!config.rulesLeaveOut) return asItIs(await asGiven(), index);
+  // A rule that it skips makes no error, and what it would load in its place is not among those given.
+  const first = mayBeReplaced(index) ? undefined : await asGiven();
+  const isRefused = first?.engineError !== undefined && !first.started && !options.abandon.aborted;
+  if (first !== undefined && !isRefused) return asItIs(first, index);
 
+  const { taken, leftOut } = await takenOf(config, options, index);
+  // What it does not name is not mended by a second try.
+  if (leftOut.length === 0) return asItIs(first ?? (await asGiven()), index);
+  if (taken.size === 0)
+    throw new CommandError(`no rules: the engine takes none of them: ${described(leftOut)}`, EXIT.failed);
+  const summary = await inspect(taken, await engineRulesOf(config, { index: taken }));
+  return named({ summary, index: taken, leftOut });
+}
+
+function asItIs(summary: ReplaySummary, index: RuleIndex): TakenReplay {
+  return named({ summary, index, leftOut: [...summary.skipped] });
+}
+
+/** Whether the engine may skip a rule that an earlier one of its signature would be loaded for. */
+function mayBeReplaced(index: RuleIndex): boolean {
+  return [...index.values()].some(({ earlier, staged }) => earlier !== undefined && /\brequires\s*:/.test(staged));
+}
+
+/** @throws CommandError with what the engine has against more than single rules. */
+async function takenOf(
+  config: Config,
+  options: Parameters<typeof tryRules>[1],
+  index: RuleIndex,
+): Promise<Pick<TakenReplay, 'leftOut'> & { taken: RuleIndex }> {
   const names = new Set([...index.values()].flatMap(({ sets }) => sets));
   const { taken, failed, refused } = await tryRules(config, options, index, names).catch((error: unknown) => {
     throw new CommandError(messageOf(error), EXIT.failed);
@@ -93,13 +121,7 @@ export async function replayTaken(
     line,
     reason: `rule ${gid}:${sid}: ${reason}`,
   }));
-  // What it does not name is not mended by a second try.
-  if (leftOut.length === 0) return named({ summary: first, index, leftOut });
-  if (taken.size === 0)
-    throw new CommandError(`no rules: the engine takes none of them: ${described(leftOut)}`, EXIT.failed);
-  const rules = await engineRulesOf(config, { index: taken });
-  const summary = await replay({ ...options, ...policyOf(config), rules: taken, engineRules: () => rules });
-  return named({ summary, index: taken, leftOut });
+  return { taken, leftOut };
 }
 
 function named(taken: TakenReplay): TakenReplay {

@@ -52,7 +52,7 @@ export async function tryRules(
   const laneDirectory = await mkdtemp(join(tmpdir(), 'dpi-agent-rules-'));
   const started = performance.now();
   let warnings: string[] = [];
-  let skipped = new Set<string>();
+  const skipped = new Set<string>();
   const validate = async (tried: Candidate): Promise<Verdict> => {
     const left = indexOf(tried.sets.values());
     // An engine may refuse to have none at all.
@@ -62,7 +62,7 @@ export async function tryRules(
     const exit = await validateRules({ ...options, engineRules: () => engineRules });
     warnings = driver.ruleWarnings?.(exit.output, MAX_WARNINGS) ?? [];
     const verdict = verdictOf(exit, driver, engineRules);
-    if (verdict.is === 'accepted') skipped = new Set(verdict.skipped?.map(({ file, line }) => `${file}:${line}`));
+    if (verdict.is === 'accepted') for (const rule of verdict.skipped ?? []) skipped.add(place(rule));
     return verdict;
   };
   try {

@@ -58,7 +58,7 @@ function namesFiles({ data = [], reputation }: IndexedRule): boolean {
   return data.length > 0 || reputation !== undefined;
 }
 
-/** Without those of the additions that were left out. */
+/** Without those of the additions that were left out, and with what came in their place. */
 function withAdmitted(offered: Candidate, additions: Candidate, admitted: Candidate): Candidate {
   const sets = new Map(offered.sets);
   for (const [name, { rules: tried }] of additions.sets) {
@@ -66,7 +66,11 @@ function withAdmitted(offered: Candidate, additions: Candidate, admitted: Candid
     if (set === undefined || taken === undefined) continue;
     const kept = new Set(taken.rules);
     const leftOut = new Set(tried.filter((rule) => !kept.has(rule)));
-    sets.set(name, { ...set, rules: set.rules.filter((rule) => !leftOut.has(rule)), failed: taken.failed });
+    const rules = [
+      ...set.rules.filter((rule) => !leftOut.has(rule)),
+      ...taken.rules.filter((rule) => !tried.includes(rule)),
+    ];
+    sets.set(name, { ...set, rules, failed: taken.failed });
   }
   return { ...offered, sets };
 }

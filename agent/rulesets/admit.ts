@@ -65,7 +65,7 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
   let verdict = await validate(candidate);
   for (let round = 0; round < MAX_ROUNDS && verdict.is === 'refused' && verdict.errors.length > 0; round++) {
     // In the end also those that might only follow from others.
-    const next = leaveOutRules(candidate, verdict.errors, round >= MAX_ROUNDS / 2);
+    const next = leaveOutRules(candidate, verdict.errors, round >= MAX_ROUNDS / 2)?.candidate;
     if (next === undefined) break;
     if (!leaveOut) {
       const failed = [...next.sets.values()].flatMap((set) =>
@@ -78,8 +78,13 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
     }
     verdict = await validate(candidate);
   }
-  if (verdict.is === 'accepted')
-    return { candidate: leaveOutRules(candidate, verdict.skipped ?? [], true) ?? candidate, refused };
+  if (verdict.is === 'accepted') {
+    const next = leaveOutRules(candidate, verdict.skipped ?? [], true);
+    if (next === undefined || !next.replaced) return { candidate: next?.candidate ?? candidate, refused };
+    // What came in their place is to be taken too. It has nothing that could come in its own.
+    const again = await admit(next.candidate, options);
+    return { ...again, refused: new Map([...refused, ...again.refused]) };
+  }
 
   // It is not known which rule it is. Each set that is new, by itself:
   const { reason } = verdict;
@@ -108,12 +113,18 @@ export async function admit(offered: Candidate, options: AdmitOptions): Promise<
 }
 
 /**
- * Without the rules that these are about; undefined when there is none that is known.
+ * Without the rules that these are about; undefined when there is none that is known. Where a signature has an earlier
+ * rule, that takes the place.
  * @param all Also those whose error may only follow from the rule before, which has one too.
  */
-function leaveOutRules(candidate: Candidate, about: readonly RuleVerdict[], all: boolean): Candidate | undefined {
+function leaveOutRules(
+  candidate: Candidate,
+  about: readonly RuleVerdict[],
+  all: boolean,
+): { candidate: Candidate; replaced: boolean } | undefined {
   const errors = new Map(about.map((error) => [`${error.file}:${error.line}`, error]));
   let isLess = false;
+  let replaced = false;
   const sets = new Map<string, SetVersion>();
   for (const [name, set] of candidate.sets) {
     const rules: IndexedRule[] = [];
@@ -121,14 +132,19 @@ function leaveOutRules(candidate: Candidate, about: readonly RuleVerdict[], all:
     let isBehindError = false;
     for (const rule of set.rules) {
       const error = errors.get(`${rule.file}:${rule.line}`);
-      if (error === undefined || (error.follows === true && isBehindError && !all)) rules.push(rule);
-      else failed.push(failedOf(name, rule, error.reason));
+      if (error === undefined || (error.follows === true && isBehindError && !all)) {
+        rules.push(rule);
+      } else {
+        failed.push(failedOf(name, rule, error.reason));
+        if (rule.earlier !== undefined) rules.push({ ...rule.earlier, sets: rule.sets });
+        replaced ||= rule.earlier !== undefined;
+      }
       isBehindError = error !== undefined;
     }
-    isLess ||= rules.length < set.rules.length;
+    isLess ||= failed.length > set.failed.length;
     sets.set(name, { ...set, rules, failed });
   }
-  return isLess ? { ...candidate, sets } : undefined;
+  return isLess ? { candidate: { ...candidate, sets }, replaced } : undefined;
 }
 
 function failedOf(set: string, { gid, sid, file, line }: IndexedRule, reason: string): FailedRule {

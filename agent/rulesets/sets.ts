@@ -63,6 +63,8 @@ export type IndexedRule = RuleInfo & {
   staged: string;
   data?: readonly DataFile[];
   reputation?: Reputation;
+  /** Of the same signature, with the next lower rev: what is loaded where the engine does not take this one. */
+  earlier?: IndexedRule;
 };
 
 /** Rules that are loaded, by `ruleKey`. */
@@ -344,10 +346,18 @@ export function keepRule(rule: IndexedRule, index: Map<string, IndexedRule>, dup
     return;
   }
   const [kept, dropped] = rule.rev > other.rev ? [rule, other] : [other, rule];
-  index.set(key, { ...kept, sets: [...new Set([...other.sets, ...rule.sets])] });
+  const earlier = earlierOf(kept, dropped);
+  const sets = [...new Set([...other.sets, ...rule.sets])];
+  index.set(key, { ...kept, sets, ...(earlier === undefined ? {} : { earlier }) });
   // A set may well repeat another's rules.
   if (other.sets.includes(rule.sets[0] ?? '') || other.text !== rule.text)
     duplicates.push({ gid: rule.gid, sid: rule.sid, kept: place(kept), dropped: place(dropped) });
+}
+
+/** One alone, however many there are. */
+function earlierOf(kept: IndexedRule, { earlier: last, ...dropped }: IndexedRule): IndexedRule | undefined {
+  const others = [kept.earlier, dropped, last].filter((rule) => rule !== undefined && rule.staged !== kept.staged);
+  return others.reduce((best, rule) => (best === undefined || (rule?.rev ?? 0) > best.rev ? rule : best), undefined);
 }
 
 /** Options that only Snort 3 has, or that it alone writes so. */

@@ -153,6 +153,24 @@ for (const engine of ['snort', 'suricata'] as const) {
         const replayed = await run(['replay', pcap], [path]);
         expect(replayed.stderr).toContain(`left out: ${path}:1: Suricata version less than required`);
       });
+
+      test('with a signature whose later rule requires what is not there: the earlier one fires', async () => {
+        const later = (sid: number, version: string): string =>
+          rule(sid, `requires: version >= ${version}; `).replace('rev:1', 'rev:2');
+        const lines = [rule(1), later(1, '99.0.0'), later(2, '7'), rule(2)];
+        const path = file('earlier.rules', lines.join('\n'));
+        const replayed = await run(['replay', pcap], [path], '-o', 'json');
+        const fired = replayed.stdout
+          .trim()
+          .split('\n')
+          .map((line) => (JSON.parse(line) as EeEvent).record);
+        expect(fired.map((record) => `${record.snort_signature_id}:${record.snort_signature_revision}`)).toEqual(
+          expect.arrayContaining(['1:1', '2:2']),
+        );
+        expect(fired).toHaveLength(2);
+        const checked = await run(['rules', 'check'], [path]);
+        expect(checked.stdout).toContain(`skipped  ${path}:2: rule 1:1: `);
+      });
     }
 
     test('the policy holds in replay and rules test, and what is wrong with it ends them', async () => {

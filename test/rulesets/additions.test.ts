@@ -63,6 +63,14 @@ test('what the engine refuses of them is left out', async () => {
   ]);
 });
 
+test('in the place of one that is refused comes the earlier one of its signature', async () => {
+  const [later] = set('a', [5]).rules;
+  const [earlier] = set('b', [7]).rules;
+  if (later === undefined || earlier === undefined) throw new Error('no rules');
+  const { admitted } = await look(candidate([{ ...set('a', [1, 5]), rules: [{ ...later, earlier }] }]), { bad: [5] });
+  expect(admitted === undefined ? undefined : sidsOf(admitted.candidate)).toEqual({ a: [7] });
+});
+
 describe('all rules have to be looked at', () => {
   test.each<[string, SetVersion, Partial<Candidate>]>([
     ['the overrides change', set('a', [1]), { overrides: 'ips = {}' }],

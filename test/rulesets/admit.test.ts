@@ -107,6 +107,34 @@ describe('admit', () => {
     expect(taken.sets.get('a')?.failed).toEqual([{ set: 'a', gid: 1, sid: 2, ...skipped[0] }]);
   });
 
+  test('where the engine does not take a rule, the earlier one of its signature takes the place', async () => {
+    const [later, other] = set('a', [1, 2]).rules;
+    const [earlier] = set('b', [1]).rules;
+    if (later === undefined || other === undefined || earlier === undefined) throw new Error('no rules');
+    const given = candidate([{ ...set('a', []), rules: [{ ...later, earlier }, other] }]);
+    const tried: string[][] = [];
+    const validate = ({ sets }: Candidate): Promise<Verdict> => {
+      tried.push([...sets.values()].flatMap(({ rules }) => rules.map(({ file, line }) => `${file}:${line}`)));
+      const skipped = tried.length === 1 ? [{ file: '/r/a', line: 1, reason: 'too new' }] : [];
+      return Promise.resolve({ is: 'accepted', skipped });
+    };
+    const { candidate: taken } = await admit(given, { good: undefined, leaveOut: true, validate });
+    expect(tried).toEqual([
+      ['/r/a:1', '/r/a:2'],
+      ['/r/b:1', '/r/a:2'],
+    ]);
+    expect(taken.sets.get('a')).toMatchObject({
+      rules: [{ sid: 1, file: '/r/b', sets: ['a'] }, { sid: 2 }],
+      failed: [{ sid: 1, file: '/r/a', line: 1, reason: 'too new' }],
+    });
+    const { validate: refuse } = engine(['/r/a:1']);
+    const refused = await admit(given, { good: undefined, leaveOut: true, validate: refuse });
+    expect(refused.candidate.sets.get('a')?.rules.map(({ file, sid }) => `${file} ${sid}`)).toEqual([
+      '/r/b 1',
+      '/r/a 2',
+    ]);
+  });
+
   test('or their sets are, where rules may not be left out: they stay as they were', async () => {
     const { validate } = engine(['/r/a:2']);
     const good = candidate([set('a', [1]), set('b', [5])]);
