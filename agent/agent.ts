@@ -10,7 +10,7 @@ import type { AlertCounts } from './alerts/books.ts';
 import type { Names } from './alerts/name.ts';
 import type { PolicyStatus } from './alerts/used-policy.ts';
 import { openAttachments, type CapturedEndpoint } from './attachments.ts';
-import type { Counters } from './capture/protocol.ts';
+import { receivedOf, type Counters } from './capture/protocol.ts';
 import type { Config } from './config/load.ts';
 import type { Endpoint } from './endpoints/endpoint.ts';
 import { openLeases, type Leases } from './endpoints/leases.ts';
@@ -125,7 +125,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     await stopParts(parts);
     throw error;
   }
-  const unfollow = rules.follow({ lanes: () => lanes, policies: attachments.combinations });
+  const unfollow = rules.follow({
+    lanes: () => lanes,
+    policies: attachments.combinations,
+    packets: () => lanes.reduce((sum, { capture }) => sum + receivedOf(capture.counters().values()), 0),
+  });
   return agentOf(parts, rules, async () => {
     unfollow();
     await stopParts(parts);

@@ -113,6 +113,11 @@ export function lostOf(counters: Counters): number {
   return LOST.reduce((sum, name) => sum + counters[name], 0);
 }
 
+/** Packets of several endpoints. */
+export function receivedOf(counters: Iterable<Counters>): number {
+  return [...counters].reduce((sum, { received }) => sum + received, 0);
+}
+
 /** Packets that were received, and that nothing has become of yet: they lie in the kernel's ring. */
 export function inRingOf(counters: Counters): number {
   const { received, forwarded, shunted, unsupported } = counters;

@@ -385,6 +385,11 @@ export const schema = z.strictObject({
     'true or false',
     'Whether a rule that the engine refuses is left out, so that the rest loads; false refuses its set as a whole.',
   ),
+  rulesQuietWait: about(
+    millis(0, 3_600_000).prefault('5m'),
+    'milliseconds from 0 to 3600000, such as 5m',
+    'How long changed rules that engines can only start anew with wait at most for a moment with few packets.',
+  ),
   engine: engine.prefault({}),
   capture: capture.prefault({}),
   journal: journal.prefault({}),

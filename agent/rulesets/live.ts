@@ -5,10 +5,12 @@
  * Invariants: one change at a time, and any number that come together are one; what inspects is what was last good
  * whenever a change fails; what is not loaded has a reason, in the conditions of each resource that named it.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { whyNotWhileRunning } from '../engine/memory.ts';
 import type { EngineRules, RulePolicy, RulesChange } from '../engine/rules.ts';
 import type { Verdict } from '../engine/validate.ts';
+import { systemClock, type Clock } from '../files/clock.ts';
 import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
 import { admitAdditions } from './additions.ts';
@@ -23,6 +25,7 @@ import {
 } from './candidate.ts';
 import { conditionsOf, type RulesCondition } from './conditions.ts';
 import { remember, type RuleState } from './membership.ts';
+import { waitForQuiet } from './quiet.ts';
 import { unknownSet, type RuleIndex } from './sets.ts';
 import { shareRules } from './share.ts';
 import { readGood, writeGood } from './store.ts';
@@ -45,6 +48,8 @@ export interface LiveOptions extends CandidateOptions {
   directory: string;
   /** Bytes that an engine shall take at most. */
   memoryLimit: number;
+  /** How long a change for which engines start anew waits for a quiet moment, in milliseconds. */
+  quietMillis: number;
   /** Loads it in a process of its own. */
   validate(rules: EngineRules): Promise<Verdict>;
   log: Logger;
@@ -67,6 +72,8 @@ export interface Users {
     reload(rules: EngineRules, change: RulesChange): Promise<string | undefined>;
   })[];
   policies: () => readonly RulePolicy[];
+  /** Of all endpoints, those that were captured up to now. */
+  packets: () => number;
 }
 
 export interface LiveRules {
@@ -110,9 +117,10 @@ export interface LiveSystem {
   /** @throws the system's error. */
   writeGood: (directory: string, engine: string, candidate: Candidate) => void;
   watch: typeof watchFiles;
+  clock: Pick<Clock, 'now' | 'wait'>;
 }
 
-const machine: LiveSystem = { read: readCandidate, readGood, writeGood, watch: watchFiles };
+const machine: LiveSystem = { read: readCandidate, readGood, writeGood, watch: watchFiles, clock: systemClock };
 
 interface LiveState {
   readonly options: LiveOptions;
@@ -142,18 +150,24 @@ interface LiveState {
   /** Of the last swap. */
   lastMillis: number | undefined;
   /** The change that runs, and the one that is to come. */
-  running: Promise<void>;
+  running: Promise<unknown>;
   waiting: Promise<void> | undefined;
+  /** While the one that runs waits for a quiet moment: what ends that, and when it is up. */
+  quiet: AbortController | undefined;
+  quietUntil: number | undefined;
 }
+
+/** How a swap ended; `superseded`: by a change that came while it waited for a quiet moment. */
+type Swapped = 'swapped' | 'failed' | 'superseded';
 
 /**
  * @throws Error when there are no rules that the engine takes, a path of `rules` does not exist, or a default set is
  * unknown.
  */
-export async function openRules(options: LiveOptions, system = machine): Promise<LiveRules> {
+export async function openRules(options: LiveOptions, system: Partial<LiveSystem> = {}): Promise<LiveRules> {
   const live: LiveState = {
     options,
-    system,
+    system: { ...machine, ...system },
     users: undefined,
     known: new Map(),
     named: [],
@@ -170,6 +184,8 @@ export async function openRules(options: LiveOptions, system = machine): Promise
     lastMillis: undefined,
     running: Promise.resolve(),
     waiting: undefined,
+    quiet: undefined,
+    quietUntil: undefined,
   };
   await begin(live);
   return {
@@ -220,6 +236,7 @@ function follow(live: LiveState, users: Users): () => void {
   return () => {
     unwatch();
     live.users = undefined;
+    live.quiet?.abort();
   };
 }
 
@@ -229,28 +246,33 @@ function requestChange(live: LiveState): Promise<void> {
   const next = live.running.then(async () => {
     live.waiting = undefined;
     try {
-      await change(live);
+      return { by: (await change(live)) === 'superseded' ? live.waiting : undefined };
     } catch (error) {
       live.options.log.error({ err: error }, 'rules could not be changed');
+      return { by: undefined };
     }
   });
-  live.waiting = next;
   live.running = next;
-  return next;
+  // What is done by a later one is done when that is.
+  live.waiting = next.then(({ by }) => by);
+  live.quiet?.abort();
+  return live.waiting;
 }
 
 /** The way of a change: found, decided, and where it makes a difference brought to all lanes. */
-async function change(live: LiveState): Promise<void> {
-  if (isOver(live)) return;
+async function change(live: LiveState): Promise<Swapped | undefined> {
+  if (isOver(live)) return undefined;
   const read = await readChange(live);
-  if (read === undefined) return;
+  if (read === undefined) return undefined;
   const next = await nextOf(live, read, 'additions');
-  if (next === undefined || isSame(next.rules, live.current.rules)) return;
-  if ((await swap(live, next)) || isOver(live) || live.last?.look !== 'additions') return;
+  if (next === undefined || isSame(next.rules, live.current.rules)) return undefined;
+  const outcome = await swap(live, next);
+  if (outcome !== 'failed' || isOver(live) || live.last?.look !== 'additions') return outcome;
   // They may not go with the others.
   const other = await nextOf(live, read, 'whole');
-  if (other !== undefined && ![next, live.current].some(({ rules }) => isSame(rules, other.rules)))
-    await swap(live, other);
+  return other === undefined || [next, live.current].some(({ rules }) => isSame(rules, other.rules))
+    ? outcome
+    : swap(live, other);
 }
 
 /** What is to inspect; undefined where nothing new is, or the agent has ended. */
@@ -368,9 +390,12 @@ function compose({ users, options }: LiveState, candidate: Candidate, defaults: 
 }
 
 function isSame(a: EngineRules, b: EngineRules): boolean {
-  const about = ({ files, data = [], ...rest }: EngineRules): string =>
-    JSON.stringify([rest, data.map(({ name }) => name), files.map(({ text, sets }) => [sets, text])]);
-  return about(a) === about(b);
+  const about = ({ files, data = [], ...rest }: EngineRules): unknown[] => [
+    rest,
+    data.map(({ name }) => name),
+    files.map(({ text, sets }) => [sets, text]),
+  ];
+  return isDeepStrictEqual(about(a), about(b));
 }
 
 function putInForce(live: LiveState, next: InForce): void {
@@ -384,17 +409,49 @@ function stateOf({ index, defaults }: InForce): RuleState {
   return { since: Date.now() * 1000, defaults, setsOf: (key) => sets.get(key) };
 }
 
-/** Brings all lanes to the next rules, or back to those before. @returns whether it is the next ones. */
-async function swap(live: LiveState, next: InForce): Promise<boolean> {
+/**
+ * Why engines start anew for the next rules, once the moment has come; undefined: they go over while they run.
+ * Superseded by a change that comes before that moment.
+ */
+async function settleAnew(live: LiveState, next: InForce): Promise<{ whyAnew: string | undefined } | 'superseded'> {
+  const { options, current, users } = live;
+  const { sources, memoryLimit, quietMillis, log } = options;
+  const whyAnew = whyNotWhileRunning(sources.engine, current.rules, next.rules, memoryLimit);
+  if (whyAnew === undefined) return { whyAnew };
+  const { clock } = live.system;
+  live.quietUntil ??= clock.now() + quietMillis;
+  // Pods that ask for other sets are not inspected before they have them.
+  const mostMillis = asksOthers(current, next) ? 0 : Math.max(0, live.quietUntil - clock.now());
+  if (mostMillis > 0 && users !== undefined) {
+    if (live.waiting !== undefined) return 'superseded';
+    log.warn({ reason: whyAnew, mostMillis }, 'the engine is to start anew with the changed rules, in a quiet moment');
+    live.quiet = new AbortController();
+    const moment = await waitForQuiet({ packets: users.packets, mostMillis, clock, signal: live.quiet.signal });
+    live.quiet = undefined;
+    if (moment === 'aborted') return 'superseded';
+  }
+  live.quietUntil = undefined;
+  log.warn({ reason: whyAnew }, 'the engine starts anew with the changed rules');
+  return { whyAnew };
+}
+
+function asksOthers(before: InForce, next: InForce): boolean {
+  const asked = ({ rules: { defaults, policies } }: InForce): string => JSON.stringify([defaults, policies]);
+  return asked(before) !== asked(next);
+}
+
+/** Brings all lanes to the next rules, or back to those before. */
+async function swap(live: LiveState, next: InForce): Promise<Swapped> {
   const { options, counts, current: before } = live;
-  const { sources, memoryLimit, log } = options;
+  const { log } = options;
+  const settled = await settleAnew(live, next);
+  if (settled === 'superseded') return settled;
+  const { whyAnew } = settled;
   const started = performance.now();
-  const whyAnew = whyNotWhileRunning(sources.engine, before.rules, next.rules, memoryLimit);
-  if (whyAnew !== undefined) log.warn({ reason: whyAnew }, 'the engine starts anew with the changed rules');
   putInForce(live, next);
   const outcome = await swapRules(lanesOf(live, whyAnew === undefined ? 'running' : 'anew'), before.rules, next.rules);
   // What fails while the agent ends says nothing.
-  if (outcome.is !== 'swapped' && isOver(live)) return false;
+  if (outcome.is !== 'swapped' && isOver(live)) return 'failed';
   counts[outcome.is]++;
   live.lastMillis = performance.now() - started;
   if (outcome.is === 'swapped') {
@@ -403,14 +460,14 @@ async function swap(live: LiveState, next: InForce): Promise<boolean> {
     log.info({ millis: Math.round(live.lastMillis), rules: next.index.size, sets }, 'rules were swapped');
     live.problem = undefined;
     live.unproven = undefined;
-    return true;
+    return 'swapped';
   }
   const { is, reason } = outcome;
   live.problem = `rules could not be swapped, the last good ones stay: ${reason}`;
   log.error({ outcome: is, reason }, 'rules could not be swapped; the last good ones stay');
   live.unproven = { candidate: next.candidate, reason: live.problem };
   putInForce(live, before);
-  return false;
+  return 'failed';
 }
 
 function lanesOf({ users, loadMillis, current }: LiveState, engine: RulesChange['engine']): SwapLane[] {

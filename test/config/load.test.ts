@@ -53,6 +53,7 @@ const DEFAULTS: Config = {
   ruleSets: ['kubernetes'],
   ruleSources: [],
   rulesLeaveOut: true,
+  rulesQuietWait: 300_000,
   engine: {
     type: 'auto',
     output: 'json',

@@ -1,11 +1,12 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, expect, test } from '@jest/globals';
+import { afterEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { EngineRules, RulesChange } from '../../agent/engine/rules.ts';
 import type { Verdict } from '../../agent/engine/validate.ts';
-import { openRules, type LiveOptions, type LiveRules, type Users } from '../../agent/rulesets/live.ts';
+import { openRules, type LiveOptions, type LiveRules, type LiveSystem, type Users } from '../../agent/rulesets/live.ts';
+import { poll } from '../support/poll.ts';
 
 interface World {
   directory: string;
@@ -13,11 +14,12 @@ interface World {
   logged: { msg: string; level: number; [key: string]: unknown }[];
   write(text: string): Promise<void>;
   remove(): Promise<void>;
-  open(changes?: Partial<LiveOptions>): Promise<LiveRules>;
+  open(changes?: Partial<LiveOptions>, system?: Partial<LiveSystem>): Promise<LiveRules>;
   /** Follows until the test ends, with one lane. */
   follow(
     rules: LiveRules,
     reload?: (rules: EngineRules, change: RulesChange) => Promise<string | undefined>,
+    packets?: () => number,
   ): () => void;
 }
 
@@ -55,22 +57,26 @@ async function createWorld(): Promise<World> {
     logged,
     write: (text) => writeFile(custom, text),
     remove: () => rm(custom),
-    open: (changes) =>
-      openRules({
-        sources: { rulesDirectory: join(root, 'none'), paths: [custom], engine: 'snort' },
-        ruleSets: [],
-        alsoUsed: [],
-        leaveOut: true,
-        directory,
-        engine: 'snort 3',
-        memoryLimit: 2 ** 30,
-        validate,
-        log,
-        ...changes,
-      }),
-    follow(rules, reload = async () => undefined) {
+    open: (changes, system) =>
+      openRules(
+        {
+          sources: { rulesDirectory: join(root, 'none'), paths: [custom], engine: 'snort' },
+          ruleSets: [],
+          alsoUsed: [],
+          leaveOut: true,
+          directory,
+          engine: 'snort 3',
+          memoryLimit: 2 ** 30,
+          quietMillis: 60_000,
+          validate,
+          log,
+          ...changes,
+        },
+        system,
+      ),
+    follow(rules, reload = async () => undefined, packets = () => 0) {
       const lane: ReturnType<Users['lanes']>[number] = { name: 'lane 0', reload, restart: async () => undefined };
-      const end = rules.follow({ lanes: () => [lane], policies: () => [] });
+      const end = rules.follow({ lanes: () => [lane], policies: () => [], packets });
       ends.push(end);
       return end;
     },
@@ -256,4 +262,84 @@ test('a change that the end of the agent overtakes is none, and no error', async
   expect(lanes).toEqual([]);
   expect([...rules.index().keys()]).toEqual(['1:1']);
   expect(messages(world)).toEqual(['rules']);
+});
+
+describe('rules that the engine can only start anew with', () => {
+  const memoryLimit = 1;
+  const WAITS = 'the engine is to start anew with the changed rules, in a quiet moment';
+
+  /** Time goes on when a test says so; then `packets` came. */
+  function createTime() {
+    const time = { now: 0, packets: 0, pass: (_packets: number) => undefined as void };
+    const clock: LiveSystem['clock'] = {
+      now: () => time.now,
+      wait: (millis, signal) =>
+        new Promise((resolve) => {
+          signal.addEventListener('abort', () => resolve());
+          time.pass = (packets) => {
+            time.now += millis;
+            time.packets += packets;
+            resolve();
+          };
+        }),
+    };
+    return { time, clock };
+  }
+
+  async function start() {
+    const world = await createWorld();
+    const { time, clock } = createTime();
+    await world.write(rule(1));
+    const rules = await world.open({ memoryLimit }, { clock });
+    const given: string[] = [];
+    world.follow(
+      rules,
+      async ({ files }, { engine }) =>
+        void given.push(`${engine} ${files.map(({ text }) => /sid:\d+/.exec(text)?.[0]).join()}`),
+      () => time.packets,
+    );
+    const waits = (times: number): Promise<unknown> =>
+      poll(() => messages(world).filter((message) => message === WAITS).length === times);
+    return { world, rules, time, given, waits };
+  }
+
+  test('wait for a moment with few packets', async () => {
+    const { world, rules, time, given, waits } = await start();
+    await world.write(rule(2));
+    const changed = rules.changed();
+    await waits(1);
+    time.pass(10_000);
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(given).toEqual([]);
+    time.pass(3);
+    await changed;
+    expect(given).toEqual(['anew sid:2']);
+  });
+
+  test('with a further change meanwhile, are both of them at once, and whoever asked for the first waits for that', async () => {
+    const { world, rules, time, given, waits } = await start();
+    await world.write(rule(2));
+    const first = rules.changed();
+    await waits(1);
+    await world.write(rule(3));
+    const second = rules.changed();
+    await waits(2);
+    let isDone = false;
+    void first.then(() => (isDone = true));
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(isDone).toBe(false);
+    time.pass(0);
+    await Promise.all([first, second]);
+    expect(given).toEqual(['anew sid:3']);
+  });
+
+  test('are given up when the agent ends', async () => {
+    const { world, rules, given, waits } = await start();
+    await world.write(rule(2));
+    const changed = rules.changed();
+    await waits(1);
+    for (const end of ends.splice(1)) await end();
+    await changed;
+    expect(given).toEqual([]);
+  });
 });

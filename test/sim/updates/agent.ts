@@ -56,7 +56,7 @@ export async function runUpdates(machine: UpdatesMachine, life: { stopping: bool
   oracle.begun(rules.engineRules());
   const lanes = Array.from({ length: machine.lanes }, (_, index) => laneOf(machine, `lane${index}`, rules));
   await clock.sleep(random() * 3000);
-  const unfollow = rules.follow({ lanes: () => lanes, policies: () => [] });
+  const unfollow = rules.follow({ lanes: () => lanes, policies: () => [], packets: () => 0 });
   const schedule = followSources({
     sources: [source],
     rulesDirectory: RULES,
@@ -107,6 +107,7 @@ async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
     directory: STATE,
     engine: 'snort 3',
     memoryLimit: 2 ** 30,
+    quietMillis: 0,
     log: LOG,
     async validate(tried: EngineRules) {
       await clock.sleep(random() * 5000);
@@ -128,6 +129,7 @@ async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
 
 function systemOf(clock: VirtualClock, disk: Disk): LiveSystem {
   return {
+    clock,
     read: async (_options, _policies, before) => readSets(disk, before),
     readGood: (directory, engine) => readGood(directory, engine, disk.storeFiles),
     writeGood: (directory, engine, candidate) => writeGood(directory, engine, candidate, disk.storeFiles),
