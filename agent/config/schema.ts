@@ -387,7 +387,7 @@ export const schema = z.strictObject({
   ),
   rulesQuietWait: about(
     millis(0, 3_600_000).prefault('5m'),
-    'milliseconds from 0 to 3600000, such as 5m',
+    'a time from 0 to 1h, such as 5m',
     'How long changed rules that engines can only start anew with wait at most for a moment with few packets.',
   ),
   engine: engine.prefault({}),

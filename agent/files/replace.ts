@@ -40,9 +40,14 @@ export async function replaceFile(
 
 /** As `replaceFile`, and nothing else runs until the disk has it. */
 export function replaceFileSync(path: string, content: string | Uint8Array, mode: number): void {
+  replaceFileByPieces(path, [content], mode);
+}
+
+/** The same for content that need not be in memory as a whole. */
+export function replaceFileByPieces(path: string, pieces: Iterable<string | Uint8Array>, mode: number): void {
   const next = nextTo(path);
   withFileSync(openSync(next, 'w', mode), (fd) => {
-    writeFileSync(fd, content);
+    for (const piece of pieces) writeFileSync(fd, piece);
     fsyncSync(fd);
   });
   renameSync(next, path);

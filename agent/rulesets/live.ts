@@ -11,6 +11,7 @@ import { whyNotWhileRunning } from '../engine/memory.ts';
 import type { EngineRules, RulePolicy, RulesChange } from '../engine/rules.ts';
 import type { Verdict } from '../engine/validate.ts';
 import { systemClock, type Clock } from '../files/clock.ts';
+import { collectGarbage } from '../files/collect.ts';
 import { messageOf } from '../files/errors.ts';
 import { stripControls } from '../text.ts';
 import { admitAdditions } from './additions.ts';
@@ -245,11 +246,15 @@ function requestChange(live: LiveState): Promise<void> {
   if (live.waiting !== undefined) return live.waiting;
   const next = live.running.then(async () => {
     live.waiting = undefined;
+    const { heapUsed } = process.memoryUsage();
     try {
       return { by: (await change(live)) === 'superseded' ? live.waiting : undefined };
     } catch (error) {
       live.options.log.error({ err: error }, 'rules could not be changed');
       return { by: undefined };
+    } finally {
+      // Thousands of rules, their files and what was in force before.
+      collectGarbage(heapUsed);
     }
   });
   live.running = next;

@@ -13,12 +13,14 @@ import { readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { DataFile } from '../engine/rules.ts';
 import { makeDirectorySync } from '../files/folder.ts';
-import { replaceFileSync } from '../files/replace.ts';
+import { replaceFileByPieces } from '../files/replace.ts';
 import type { VariableValues } from '../rule-variables.ts';
 import type { Candidate, FailedRule, SetVersion } from './admit.ts';
 import { asksReputation, type Reputation } from './reputation.ts';
 import { parseRules, type RuleClass } from './rule.ts';
 import type { IndexedRule } from './sets.ts';
+
+const RULES_A_PIECE = 500;
 
 /** How they reach the disk: nothing else runs until it has them. Errors are those of node:fs. */
 export interface StoreFiles {
@@ -26,7 +28,7 @@ export interface StoreFiles {
   names(directory: string): string[];
   read(file: string): Buffer;
   /** In one step. */
-  replace(file: string, content: string | Uint8Array): void;
+  replace(file: string, pieces: Iterable<string | Uint8Array>): void;
   /** Where it is there. */
   remove(file: string): void;
 }
@@ -35,7 +37,7 @@ const nodeFiles: StoreFiles = {
   makeDirectory: (path) => makeDirectorySync(path, 0o700),
   names: (directory) => readdirSync(directory),
   read: (file) => readFileSync(file),
-  replace: (file, content) => replaceFileSync(file, content, 0o600),
+  replace: (file, pieces) => replaceFileByPieces(file, pieces, 0o600),
   remove: (file) => rmSync(file, { force: true }),
 };
 
@@ -69,21 +71,10 @@ export function writeGood(
     const name = fileOf(set);
     if (there.has(name)) continue;
     for (const { name: dataName, content } of dataIn(set)) {
-      if (!there.has(dataName)) files.replace(join(directory, dataName), content);
+      if (!there.has(dataName)) files.replace(join(directory, dataName), [content]);
       there.add(dataName);
     }
-    const lines = set.rules.map(({ file, line, text, staged, ownClass, ownReferences, data }) =>
-      JSON.stringify({
-        file,
-        line,
-        text,
-        ...(staged === text ? {} : { staged }),
-        ownClass,
-        ownReferences,
-        data: data?.map(({ name: dataName, file: path }) => ({ name: dataName, file: path })),
-      }),
-    );
-    files.replace(join(directory, name), lines.map((line) => `${line}\n`).join(''));
+    files.replace(join(directory, name), linesOf(set));
   }
   const stored: Stored = {
     engine,
@@ -94,12 +85,33 @@ export function writeGood(
       return { name, hash, changedAt, failed, ...(reputation === undefined ? {} : { reputation }) };
     }),
   };
-  files.replace(join(directory, 'good.json'), JSON.stringify(stored));
+  files.replace(join(directory, 'good.json'), [JSON.stringify(stored)]);
   const kept = new Set([
     'good.json',
     ...[...sets.values()].flatMap((set) => [fileOf(set), ...dataIn(set).map(({ name }) => name)]),
   ]);
   for (const name of there) if (!kept.has(name)) files.remove(join(directory, name));
+}
+
+/** Some hundred at a time: of thousands of rules, all together would be tens of megabytes. */
+function* linesOf({ rules }: SetVersion): Iterable<string> {
+  for (let from = 0; from < rules.length; from += RULES_A_PIECE)
+    yield rules
+      .slice(from, from + RULES_A_PIECE)
+      .map((rule) => `${JSON.stringify(storedOf(rule))}\n`)
+      .join('');
+}
+
+function storedOf({ file, line, text, staged, ownClass, ownReferences, data }: IndexedRule): StoredRule {
+  return {
+    file,
+    line,
+    text,
+    ...(staged === text ? {} : { staged }),
+    ...(ownClass === undefined ? {} : { ownClass }),
+    ...(ownReferences === undefined ? {} : { ownReferences }),
+    ...(data === undefined ? {} : { data: data.map((named) => ({ name: named.name, file: named.file })) }),
+  };
 }
 
 /** Undefined where there is none, or none of this engine. */

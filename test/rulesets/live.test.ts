@@ -1,6 +1,8 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import type { EngineRules, RulesChange } from '../../agent/engine/rules.ts';
@@ -263,6 +265,38 @@ test('a change that the end of the agent overtakes is none, and no error', async
   expect([...rules.index().keys()]).toEqual(['1:1']);
   expect(messages(world)).toEqual(['rules']);
 });
+
+test('of thousands of rules, nothing is kept that was in force before', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const heapAfter = async (work: () => unknown): Promise<number> => {
+    await work();
+    collect();
+    return process.memoryUsage().heapUsed;
+  };
+  const world = await createWorld();
+  const change = (revision: number): Promise<void> =>
+    world.write(
+      Array.from({ length: 10_000 }, (_, index) => rule(1 + index, `m${revision} ${'x'.repeat(200)}`)).join(''),
+    );
+  await change(0);
+  const none = await heapAfter(() => undefined);
+  let rules: LiveRules | undefined;
+  const first = await heapAfter(async () => (rules = await world.open({ memoryLimit: 2 ** 40 })));
+  if (rules === undefined) throw new Error('not opened');
+  world.follow(rules);
+  const grown: number[] = [];
+  for (let revision = 1; revision <= 3; revision++)
+    grown.push(
+      (await heapAfter(async () => {
+        await change(revision);
+        await rules?.changed();
+      })) - first,
+    );
+  expect(rules.status().swaps.swapped).toBe(3);
+  // Each state that were kept would be as much again.
+  expect(Math.max(...grown) / (first - none)).toBeLessThan(1);
+}, 120_000);
 
 describe('rules that the engine can only start anew with', () => {
   const memoryLimit = 1;

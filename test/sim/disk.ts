@@ -234,7 +234,7 @@ function storeFilesOf(state: State): StoreFiles {
     },
     names: (path) => perform(state, 'readdir', path, false, () => [...folderAt(tree, path).names.keys()]),
     read: (path) => perform(state, 'readFile', path, false, () => bytesAt(tree, path)),
-    replace: (path, content) => leaseFiles.replace(path, content.toString()),
+    replace: (path, pieces) => leaseFiles.replace(path, [...pieces].map(String).join('')),
     remove: (path) => perform(state, 'unlink', path, false, () => unlinkNode(state, path)),
   };
 }
