@@ -19,6 +19,8 @@ export interface TestEngine {
   name: EngineName;
   /** Absolute path of the executable. */
   binary: string;
+  /** Suricata's, as it prints it. */
+  version?: string;
   /** Snort: where the DAQ modules are when they lie beside the executable. */
   daqDirectory?: string;
 }
@@ -47,7 +49,14 @@ export function findTestEngine(name: EngineName): TestEngine | undefined {
     const version = spawnSync(candidate, ['-V'], { encoding: 'utf8', timeout: 120_000 });
     if (name === 'snort' && !/Version 3\./.test(`${version.stdout}${version.stderr}`)) continue;
     const daqDirectory = resolve(dirname(realpathSync(candidate)), '../lib/daq');
-    return { name, binary: candidate, ...(name === 'snort' && existsSync(daqDirectory) ? { daqDirectory } : {}) };
+    const printed = /Suricata version (\S+)/.exec(version.stdout)?.[1];
+    const known = printed === undefined ? {} : { version: printed };
+    return {
+      name,
+      binary: candidate,
+      ...known,
+      ...(name === 'snort' && existsSync(daqDirectory) ? { daqDirectory } : {}),
+    };
   }
   return undefined;
 }
