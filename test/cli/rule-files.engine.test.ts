@@ -160,14 +160,14 @@ for (const engine of ['snort', 'suricata'] as const) {
         const lines = [rule(1), later(1, '99.0.0'), later(2, '7'), rule(2)];
         const path = file('earlier.rules', lines.join('\n'));
         const replayed = await run(['replay', pcap], [path], '-o', 'json');
-        const fired = replayed.stdout
+        const records = replayed.stdout
           .trim()
           .split('\n')
           .map((line) => (JSON.parse(line) as EeEvent).record);
-        expect(fired.map((record) => `${record.snort_signature_id}:${record.snort_signature_revision}`)).toEqual(
+        expect(records.map((record) => `${record.snort_signature_id}:${record.snort_signature_revision}`)).toEqual(
           expect.arrayContaining(['1:1', '2:2']),
         );
-        expect(fired).toHaveLength(2);
+        expect(records).toHaveLength(2);
         const checked = await run(['rules', 'check'], [path]);
         expect(checked.stdout).toContain(`skipped  ${path}:2: rule 1:1: `);
       });

@@ -55,11 +55,11 @@ export interface Survey {
 }
 
 /** All rules of all sets, as the engine would get them. @throws CommandError */
-export async function surveyRules(configuration: Config, engine: EngineVersion): Promise<Survey> {
+export async function surveyRules(configuration: Config, whose: EngineVersion): Promise<Survey> {
   return failing(async () => {
-    const { sets, used } = await findConfiguredSets(configuration, engine.name);
+    const { sets, used } = await findConfiguredSets(configuration, whose.name);
     const seen: SeenRule[] = [];
-    const loaded = await loadWithChanges(configuration, engine, [...sets.values()], (rule) => seen.push(rule));
+    const loaded = await loadWithChanges(configuration, whose, [...sets.values()], (rule) => seen.push(rule));
     return { sets, used, loaded, seen };
   });
 }
