@@ -429,7 +429,10 @@ async function settleAnew(live: LiveState, next: InForce): Promise<{ whyAnew: st
   const mostMillis = asksOthers(current, next) ? 0 : Math.max(0, live.quietUntil - clock.now());
   if (mostMillis > 0 && users !== undefined) {
     if (live.waiting !== undefined) return 'superseded';
-    log.warn({ reason: whyAnew, mostMillis }, 'the engine is to start anew with the changed rules, in a quiet moment');
+    log.warn(
+      { reason: whyAnew, mostMillis: Math.round(mostMillis) },
+      'the engine is to start anew with the changed rules, in a quiet moment',
+    );
     live.quiet = new AbortController();
     const moment = await waitForQuiet({ packets: users.packets, mostMillis, clock, signal: live.quiet.signal });
     live.quiet = undefined;
