@@ -27,6 +27,8 @@ export interface ElasticsearchOptions {
   roles?: Record<string, object>;
   /** Default `512m`. */
   heap?: string;
+  /** Further options of Java. */
+  java?: string;
   port?: number;
 }
 
@@ -161,7 +163,7 @@ export async function startOwnElasticsearch(options: ElasticsearchOptions = {}):
           ES_TMPDIR: join(directory, 'tmp'),
           // Of the program that starts it: it leaves files there.
           CLI_JAVA_OPTS: `-Djava.io.tmpdir=${join(directory, 'tmp')}`,
-          ES_JAVA_OPTS: `-Xms${heap} -Xmx${heap}`,
+          ES_JAVA_OPTS: `-Xms${heap} -Xmx${heap} ${options.java ?? ''}`,
         },
       },
     );

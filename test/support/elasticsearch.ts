@@ -13,6 +13,8 @@ import {
 
 export type { ElasticsearchOptions, TestElasticsearch } from './elasticsearch-server.ts';
 
+/** One that lives for minutes spends most of its CPU on a second compiler, which only a long life repays. */
+const BRIEF = '-XX:TieredStopAtLevel=1';
 const GIVEN = process.env['ELASTICSEARCH_URL'] || undefined;
 
 /** Why there is no Elasticsearch here; undefined when there is one. */
@@ -59,5 +61,5 @@ export async function startElasticsearch(options: ElasticsearchOptions = {}): Pr
       stop: () => Promise.resolve(),
     };
   }
-  return startOwnElasticsearch(options);
+  return startOwnElasticsearch({ java: BRIEF, ...options });
 }
