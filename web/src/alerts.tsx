@@ -2,7 +2,7 @@
 import type { JSX } from 'preact';
 import { useRef, useState } from 'preact/hooks';
 import { LEVELS, type Session, type Summary } from '../../agent/ui/api.ts';
-import { Detail } from './detail.tsx';
+import { Detail } from './detail/detail.tsx';
 import { Chips, Filters } from './filters.tsx';
 import { Histogram } from './histogram.tsx';
 import { useKeys } from './keys.ts';

@@ -6,10 +6,10 @@ import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
 import { isTyping } from './keys.ts';
 import { Help, Icon, Problem } from './parts.tsx';
-import { send, useAnswer } from './server.ts';
+import { send, useAnswer, type AnswerError } from './server.ts';
 import { SignIn } from './sign-in.tsx';
 import { nextTheme, theme } from './theme.ts';
-import { useLocation } from './url.ts';
+import { useLocation, type Location } from './url.ts';
 
 const PAGES = ['alerts', 'coverage', 'dry-run'] as const;
 type PageName = (typeof PAGES)[number];
@@ -34,86 +34,109 @@ export function App(): JSX.Element {
     return () => removeEventListener('keydown', press);
   }, []);
 
-  if (session.data === undefined || session.error?.status === 401) {
-    const access = session.error?.body['access'];
-    if (access === 'kubernetes' || access === 'password') return <SignIn access={access} signedIn={session.reload} />;
-    if (session.error !== undefined)
-      return (
-        <main class="alone">
-          <Problem error={session.error} retry={session.reload} />
-        </main>
-      );
-    return <main class="alone" aria-busy="true" />;
-  }
-
-  const { data } = session;
-  const pages = PAGES.filter((name) => name !== 'dry-run' || data.dryRun);
+  const { data, error, reload } = session;
+  if (data === undefined || error?.status === 401) return <Outside error={error} reload={reload} />;
   return (
     <>
-      {page === 'alerts' && (
-        <a
-          class="skip"
-          href="#alerts"
-          onClick={(event) => {
-            event.preventDefault();
-            focusList();
-          }}
-        >
-          To the alerts
-        </a>
-      )}
-      <header class="top">
-        <a class="brand" href="/" aria-label="dpi-agent alerts, without filters">
-          <img src="/icon.svg" alt="" width="26" height="26" />
-          <span>dpi-agent</span>
-        </a>
-        <nav aria-label="Pages">
-          {pages.map((name) => (
-            <a
-              key={name}
-              href={name === 'alerts' ? '/' : `?page=${name}`}
-              aria-current={name === page ? 'page' : undefined}
-              onClick={(event) => {
-                if (event.metaKey || event.ctrlKey || event.shiftKey) return;
-                event.preventDefault();
-                place.change((params) => {
-                  for (const key of new Set(params.keys())) params.delete(key);
-                  if (name !== 'alerts') params.set('page', name);
-                });
-              }}
-            >
-              {TITLES[name]}
-            </a>
-          ))}
-        </nav>
-        <div class="top-end">
-          <ThemeButton />
-          <button
-            class="icon-button"
-            type="button"
-            aria-label="Keyboard shortcuts"
-            title="Keyboard shortcuts (?)"
-            onClick={() => setHelp(true)}
-          >
-            <Icon name="help" />
-          </button>
-          {data.access !== 'none' && (
-            <button
-              class="quiet user"
-              type="button"
-              title={`Signed in as ${data.user}`}
-              onClick={() => void send('DELETE', '/api/session').finally(session.reload)}
-            >
-              <span class="user-name">{shortUser(data.user)}</span> Sign out
-            </button>
-          )}
-        </div>
-      </header>
-      {page === 'alerts' && <Alerts place={place} session={data} signedOut={session.reload} />}
+      {page === 'alerts' && <SkipToList />}
+      <Top page={page} place={place} session={data} signedOut={reload} showHelp={() => setHelp(true)} />
+      {page === 'alerts' && <Alerts place={place} session={data} signedOut={reload} />}
       {page === 'coverage' && <CoveragePage />}
       {page === 'dry-run' && <DryRunPage place={place} />}
       <Help open={help} close={closeHelp} />
     </>
+  );
+}
+
+/** Who is not, or no longer, signed in; or does not know yet. */
+function Outside({ error, reload }: { error: AnswerError | undefined; reload: () => void }): JSX.Element {
+  const access = error?.body['access'];
+  if (access === 'kubernetes' || access === 'password') return <SignIn access={access} signedIn={reload} />;
+  if (error === undefined) return <main class="alone" aria-busy="true" />;
+  return (
+    <main class="alone">
+      <Problem error={error} retry={reload} />
+    </main>
+  );
+}
+
+function SkipToList(): JSX.Element {
+  return (
+    <a
+      class="skip"
+      href="#alerts"
+      onClick={(event) => {
+        event.preventDefault();
+        focusList();
+      }}
+    >
+      To the alerts
+    </a>
+  );
+}
+
+interface TopProps {
+  page: PageName;
+  place: Location;
+  session: Session;
+  signedOut: () => void;
+  showHelp: () => void;
+}
+
+function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Element {
+  return (
+    <header class="top">
+      <a class="brand" href="/" aria-label="dpi-agent alerts, without filters">
+        <img src="/icon.svg" alt="" width="26" height="26" />
+        <span>dpi-agent</span>
+      </a>
+      <nav aria-label="Pages">
+        {PAGES.filter((name) => name !== 'dry-run' || session.dryRun).map((name) => (
+          <PageLink key={name} name={name} current={name === page} place={place} />
+        ))}
+      </nav>
+      <div class="top-end">
+        <ThemeButton />
+        <button
+          class="icon-button"
+          type="button"
+          aria-label="Keyboard shortcuts"
+          title="Keyboard shortcuts (?)"
+          onClick={showHelp}
+        >
+          <Icon name="help" />
+        </button>
+        {session.access !== 'none' && (
+          <button
+            class="quiet user"
+            type="button"
+            title={`Signed in as ${session.user}`}
+            onClick={() => void send('DELETE', '/api/session').finally(signedOut)}
+          >
+            <span class="user-name">{shortUser(session.user)}</span> Sign out
+          </button>
+        )}
+      </div>
+    </header>
+  );
+}
+
+function PageLink({ name, current, place }: { name: PageName; current: boolean; place: Location }): JSX.Element {
+  return (
+    <a
+      href={name === 'alerts' ? '/' : `?page=${name}`}
+      aria-current={current ? 'page' : undefined}
+      onClick={(event) => {
+        if (event.metaKey || event.ctrlKey || event.shiftKey) return;
+        event.preventDefault();
+        place.change((params) => {
+          for (const key of new Set(params.keys())) params.delete(key);
+          if (name !== 'alerts') params.set('page', name);
+        });
+      }}
+    >
+      {TITLES[name]}
+    </a>
   );
 }
 

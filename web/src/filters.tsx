@@ -118,7 +118,7 @@ function Choice({ name, facet, most, place, chosen }: ChoiceProps): JSX.Element 
   );
 }
 
-export function labelOf(name: FacetName, { value, label }: Pick<FacetValue, 'value' | 'label'>): string {
+function labelOf(name: FacetName, { value, label }: Pick<FacetValue, 'value' | 'label'>): string {
   switch (name) {
     case 'level':
       return LEVEL_NAMES[value as Level] ?? value;

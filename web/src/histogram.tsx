@@ -17,81 +17,14 @@ interface Props {
 
 export function Histogram({ summary, choose }: Props): JSX.Element {
   const { from, to, interval, buckets } = summary.histogram;
-  const box = useRef<HTMLDivElement>(null);
-  const [width, setWidth] = useState(800);
   const [hovered, setHovered] = useState<number>();
-  const [brush, setBrush] = useState<{ start: number; end: number }>();
-
-  useEffect(() => {
-    const { current } = box;
-    if (current === null) return undefined;
-    const observer = new ResizeObserver(([entry]) => setWidth(Math.max(100, entry?.contentRect.width ?? 800)));
-    observer.observe(current);
-    return () => observer.disconnect();
-  }, []);
-
-  const bars = Math.max(1, Math.round((to - from) / interval));
-  const step = width / bars;
-  const most = Math.max(1, ...buckets.map(totalOf));
-  const xOf = (event: PointerEvent): number => {
-    const left = box.current?.getBoundingClientRect().left ?? 0;
-    return Math.min(width, Math.max(0, event.clientX - left));
-  };
-  const timeAt = (x: number): number => from + (x / width) * (to - from);
-  const barAt = (x: number): number => from + Math.min(bars - 1, Math.floor(x / step)) * interval;
   const shown =
     hovered === undefined
       ? undefined
       : (buckets.find(({ start }) => start === hovered) ?? { start: hovered, counts: NONE });
-
   return (
     <figure class="histogram">
-      <div
-        ref={box}
-        class="histogram-area"
-        onPointerDown={(event) => {
-          if (event.button !== 0) return;
-          event.currentTarget.setPointerCapture(event.pointerId);
-          setBrush({ start: xOf(event), end: xOf(event) });
-        }}
-        onPointerMove={(event) => {
-          setHovered(barAt(xOf(event)));
-          if (brush !== undefined) setBrush({ ...brush, end: xOf(event) });
-        }}
-        onPointerUp={() => {
-          if (brush === undefined) return;
-          setBrush(undefined);
-          const [left, right] = [Math.min(brush.start, brush.end), Math.max(brush.start, brush.end)];
-          // A click is on one bar.
-          if (right - left < CLICK) choose(barAt(left), barAt(left) + interval);
-          else choose(Math.floor(timeAt(left)), Math.ceil(timeAt(right)));
-        }}
-        onPointerCancel={() => setBrush(undefined)}
-        onPointerLeave={() => setHovered(undefined)}
-      >
-        <svg width={width} height={HEIGHT} role="img" aria-label={describe(summary)}>
-          {buckets.map((bucket) => (
-            <Bar
-              key={bucket.start}
-              bucket={bucket}
-              x={((bucket.start - from) / interval) * step}
-              width={Math.max(1, step - (step > 4 ? 1.5 : 0))}
-              most={most}
-              faint={hovered !== undefined && hovered !== bucket.start && brush === undefined}
-            />
-          ))}
-          <line class="axis" x1="0" x2={width} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} />
-          {brush !== undefined && (
-            <rect
-              class="brush"
-              x={Math.min(brush.start, brush.end)}
-              width={Math.abs(brush.end - brush.start)}
-              y="0"
-              height={HEIGHT}
-            />
-          )}
-        </svg>
-      </div>
+      <Chart summary={summary} hovered={hovered} hover={setHovered} choose={choose} />
       <figcaption>
         <span>{moment(from, interval)}</span>
         <span class="histogram-reading">
@@ -109,6 +42,112 @@ export function Histogram({ summary, choose }: Props): JSX.Element {
         <span>{moment(to, interval)}</span>
       </figcaption>
     </figure>
+  );
+}
+
+interface ChartProps extends Props {
+  /** The start of a bar. */
+  hovered: number | undefined;
+  hover: (start: number | undefined) => void;
+}
+
+/** Pixels from its left edge. */
+interface Brush {
+  start: number;
+  end: number;
+}
+
+function Chart({ summary, hovered, hover, choose }: ChartProps): JSX.Element {
+  const { from, to, interval } = summary.histogram;
+  const box = useRef<HTMLDivElement>(null);
+  const width = useWidth(box);
+  const [brush, setBrush] = useState<Brush>();
+  const bars = Math.max(1, Math.round((to - from) / interval));
+  const xOf = (event: PointerEvent): number => {
+    const left = box.current?.getBoundingClientRect().left ?? 0;
+    return Math.min(width, Math.max(0, event.clientX - left));
+  };
+  const timeAt = (x: number): number => from + (x / width) * (to - from);
+  const barAt = (x: number): number => from + Math.min(bars - 1, Math.floor((x / width) * bars)) * interval;
+  const chooseBrushed = ({ start, end }: Brush): void => {
+    const [left, right] = [Math.min(start, end), Math.max(start, end)];
+    // A click is on one bar.
+    if (right - left < CLICK) choose(barAt(left), barAt(left) + interval);
+    else choose(Math.floor(timeAt(left)), Math.ceil(timeAt(right)));
+  };
+  return (
+    <div
+      ref={box}
+      class="histogram-area"
+      onPointerDown={(event) => {
+        if (event.button !== 0) return;
+        event.currentTarget.setPointerCapture(event.pointerId);
+        setBrush({ start: xOf(event), end: xOf(event) });
+      }}
+      onPointerMove={(event) => {
+        hover(barAt(xOf(event)));
+        if (brush !== undefined) setBrush({ ...brush, end: xOf(event) });
+      }}
+      onPointerUp={() => {
+        setBrush(undefined);
+        if (brush !== undefined) chooseBrushed(brush);
+      }}
+      onPointerCancel={() => setBrush(undefined)}
+      onPointerLeave={() => hover(undefined)}
+    >
+      <Bars summary={summary} width={width} step={width / bars} hovered={hovered} brush={brush} />
+    </div>
+  );
+}
+
+/** Of an element, as the window changes. */
+function useWidth(box: { readonly current: HTMLElement | null }): number {
+  const [width, setWidth] = useState(800);
+  useEffect(() => {
+    const { current } = box;
+    if (current === null) return undefined;
+    const observer = new ResizeObserver(([entry]) => setWidth(Math.max(100, entry?.contentRect.width ?? 800)));
+    observer.observe(current);
+    return () => observer.disconnect();
+  }, []);
+  return width;
+}
+
+interface BarsProps {
+  summary: Summary;
+  width: number;
+  /** From one bar to the next. */
+  step: number;
+  hovered: number | undefined;
+  brush: Brush | undefined;
+}
+
+function Bars({ summary, width, step, hovered, brush }: BarsProps): JSX.Element {
+  const { from, interval, buckets } = summary.histogram;
+  const most = Math.max(1, ...buckets.map(totalOf));
+  return (
+    <svg width={width} height={HEIGHT} role="img" aria-label={describe(summary)}>
+      {buckets.map((bucket) => (
+        <Bar
+          key={bucket.start}
+          bucket={bucket}
+          x={((bucket.start - from) / interval) * step}
+          width={Math.max(1, step - (step > 4 ? 1.5 : 0))}
+          most={most}
+          faint={hovered !== undefined && hovered !== bucket.start && brush === undefined}
+        />
+      ))}
+      <line class="axis" x1="0" x2={width} y1={HEIGHT - 0.5} y2={HEIGHT - 0.5} />
+      {brush !== undefined && (
+        <rect
+          class="brush"
+          x={Math.min(brush.start, brush.end)}
+          width={Math.abs(brush.end - brush.start)}
+          y="0"
+          height={HEIGHT}
+        />
+      )}
+    </svg>
   );
 }
 

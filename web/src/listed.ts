@@ -2,7 +2,7 @@
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { AlertRow, Order, Page } from '../../agent/ui/api.ts';
 import { arrived, extended, marked, NO_ROWS, refreshed, showsState, type Mark, type Rows } from './rows.ts';
-import { AnswerError, ask } from './server.ts';
+import { answerErrorOf, ask, type AnswerError } from './server.ts';
 
 /** Others are for the filters to find. */
 export const MOST_ROWS = 2000;
@@ -57,15 +57,67 @@ export function useList(
   changed: () => void,
 ): Listed {
   const of = query === undefined ? undefined : `${query}&sort=${order}`;
+  const { held, setHeld, asking, setAsking, stop, reload } = useFirstPage(of, order);
+  const stale = of !== undefined && held.of !== of;
+  const more = held.next !== undefined && held.rows.length < MOST_ROWS;
+  const change = (edit: (rows: Rows) => Rows): void =>
+    setHeld((before) => (of !== undefined && before.of === of ? { ...edit(before), of, marks: before.marks } : before));
+  const refresh = useRefresh(of, stale || asking.loading, async (list) => {
+    const size = Math.min(MORE_ROWS, Math.max(FIRST_ROWS, held.rows.length));
+    const page = await pageOf(list, size, stop.current.signal);
+    if (page.rows[0]?.id !== held.rows[0]?.id) changed();
+    change((before) => refreshed(before, page, order));
+  });
+  const loadMore = (): void => {
+    const { next } = held;
+    if (of === undefined || next === undefined || stale || asking.loading || !more) return;
+    const { signal } = stop.current;
+    setAsking({ loading: true });
+    pageOf(of, MORE_ROWS, signal, next).then(
+      (page) => {
+        change((before) => extended(before, page, order));
+        setAsking({ loading: false });
+      },
+      (error: unknown) => {
+        if (!signal.aborted) setAsking({ loading: false, moreProblem: answerErrorOf(error).message });
+      },
+    );
+  };
+  const { failed, moreProblem } = asking;
+  return {
+    ...held,
+    ...(failed === undefined || failed.of !== of ? {} : { error: failed.error }),
+    loading: of !== undefined && asking.loading,
+    stale,
+    more,
+    ...(moreProblem === undefined ? {} : { moreProblem }),
+    loadMore,
+    add: (rows) => change((before) => limited(arrived(before, rows, order))),
+    mark: (ids, mark) => setHeld((before) => withMarks(before, ids, mark, states)),
+    reload,
+    refresh,
+  };
+}
+
+interface FirstPage {
+  held: Held;
+  setHeld: StateUpdater<Held>;
+  asking: Asking;
+  setAsking: StateUpdater<Asking>;
+  /** Aborted when another list is wanted. */
+  stop: { readonly current: AbortController };
+  /** Loads it anew. */
+  reload: () => void;
+}
+
+type StateUpdater<S> = (next: S | ((before: S) => S)) => void;
+
+/** Loads the first page of each list that is wanted. @param of undefined: none. */
+function useFirstPage(of: string | undefined, order: Order): FirstPage {
   const [held, setHeld] = useState<Held>(NOTHING);
   const [asking, setAsking] = useState<Asking>({ loading: of !== undefined });
   const [turn, setTurn] = useState(0);
-  /** That its beginning shall be looked at, and of which of these that has been done. */
-  const [look, setLook] = useState<{ of: string }>();
-  const taken = useRef<{ of: string }>(undefined);
-  /** Aborted when another list is wanted. */
   const stop = useRef(new AbortController());
-
   useEffect(() => {
     if (of === undefined) return undefined;
     const current = new AbortController();
@@ -78,69 +130,36 @@ export function useList(
         setAsking({ loading: false });
       },
       (error: unknown) => {
-        if (!current.signal.aborted) setAsking({ loading: false, failed: { of, error: answerError(error) } });
+        if (!current.signal.aborted) setAsking({ loading: false, failed: { of, error: answerErrorOf(error) } });
       },
     );
     return () => current.abort();
   }, [of, turn]);
+  return { held, setHeld, asking, setAsking, stop, reload: () => setTurn((number) => number + 1) };
+}
 
-  const stale = of !== undefined && held.of !== of;
-  const more = held.next !== undefined && held.rows.length < MOST_ROWS;
-  const change = (edit: (rows: Rows) => Rows): void =>
-    setHeld((before) => (of !== undefined && before.of === of ? { ...edit(before), of, marks: before.marks } : before));
-
-  const loadMore = (): void => {
-    const { next } = held;
-    if (of === undefined || next === undefined || stale || asking.loading || !more) return;
-    const { signal } = stop.current;
-    setAsking({ loading: true });
-    pageOf(of, MORE_ROWS, signal, next).then(
-      (page) => {
-        change((before) => extended(before, page, order));
-        setAsking({ loading: false });
-      },
-      (error: unknown) => {
-        if (!signal.aborted) setAsking({ loading: false, moreProblem: answerError(error).message });
-      },
-    );
-  };
-
-  // While it is loaded, what the server says may be of before: then it is looked at once more.
-  const busy = stale || asking.loading;
+/**
+ * @param busy While the list is loaded, what the server says may be of before: then it is looked at once more.
+ * @returns what asks for a look at the list's beginning.
+ */
+function useRefresh(of: string | undefined, busy: boolean, look: (of: string) => Promise<void>): () => void {
+  /** The look that is asked for, and the last one that was begun. */
+  const [asked, setAsked] = useState<{ of: string }>();
+  const begun = useRef<{ of: string }>(undefined);
   useEffect(() => {
-    if (of === undefined || look?.of !== of || look === taken.current || busy) return;
-    taken.current = look;
-    const { signal } = stop.current;
-    pageOf(of, Math.min(MORE_ROWS, Math.max(FIRST_ROWS, held.rows.length)), signal).then(
-      (page) => {
-        if (page.rows[0]?.id !== held.rows[0]?.id) changed();
-        change((before) => refreshed(before, page, order));
-      },
-      // The next look may go well.
-      () => undefined,
-    );
-  }, [look, busy]);
+    if (of === undefined || asked?.of !== of || asked === begun.current || busy) return;
+    begun.current = asked;
+    // Where it fails, the next look may go well.
+    look(of).catch(() => undefined);
+  }, [asked, busy]);
+  return () => setAsked(of === undefined ? undefined : { of });
+}
 
-  const { failed, moreProblem, loading } = asking;
+function withMarks(before: Held, ids: readonly string[], mark: Mark, states: readonly string[]): Held {
   return {
-    ...held,
-    ...(failed === undefined || failed.of !== of ? {} : { error: failed.error }),
-    loading: of !== undefined && loading,
-    stale,
-    more,
-    ...(moreProblem === undefined ? {} : { moreProblem }),
-    loadMore,
-    add: (rows) => change((before) => limited(arrived(before, rows, order))),
-    mark(ids, mark) {
-      const stays = showsState(states, mark.state);
-      setHeld((before) => ({
-        ...before,
-        ...marked(before, ids, mark, stays),
-        marks: new Map([...before.marks, ...ids.map((id): [string, Mark] => [id, mark])]),
-      }));
-    },
-    reload: () => setTurn((number) => number + 1),
-    refresh: () => setLook(of === undefined ? undefined : { of }),
+    ...before,
+    ...marked(before, ids, mark, showsState(states, mark.state)),
+    marks: new Map([...before.marks, ...ids.map((id): [string, Mark] => [id, mark])]),
   };
 }
 
@@ -151,8 +170,4 @@ function pageOf(of: string, size: number, signal: AbortSignal, after?: string): 
 
 function limited(rows: Rows): Rows {
   return { ...rows, rows: rows.rows.slice(0, MOST_ROWS) };
-}
-
-function answerError(error: unknown): AnswerError {
-  return error instanceof AnswerError ? error : new AnswerError(0, String(error), {});
 }

@@ -4,6 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { Level, Range, State } from '../../agent/ui/api.ts';
 import { FIELDS } from '../../agent/ui/language/fields.ts';
 import type { AnswerError } from './server.ts';
+import { Text } from './text.tsx';
 
 const PATHS = {
   search: 'M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14m9 16-4-4',
@@ -89,6 +90,52 @@ export function Empty({ icon, title, children }: EmptyProps): JSX.Element {
       <h2>{title}</h2>
       <div>{children}</div>
     </div>
+  );
+}
+
+interface TableProps {
+  /** The id of its heading. */
+  labelledBy: string;
+  columns: readonly string[];
+  /** Its rows. */
+  children: ComponentChildren;
+}
+
+/** Scrolls by itself where the window is narrow. */
+export function Table({ labelledBy, columns, children }: TableProps): JSX.Element {
+  return (
+    <div class="table-box" tabIndex={0} role="region" aria-labelledby={labelledBy}>
+      <table>
+        <thead>
+          <tr>
+            {columns.map((name) => (
+              <th key={name} scope="col">
+                {name}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+interface TextProblemProps {
+  text: string;
+  position: number;
+  message: string;
+}
+
+/** Why a text can't be read, with a mark below the place. */
+export function TextProblem({ text, position, message }: TextProblemProps): JSX.Element {
+  return (
+    <>
+      <p>
+        <Text>{message}</Text>
+      </p>
+      <pre>{`${text}\n${' '.repeat(position)}^`}</pre>
+    </>
   );
 }
 

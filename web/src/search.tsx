@@ -3,7 +3,7 @@ import type { JSX } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
 import { FIELDS } from '../../agent/ui/language/fields.ts';
 import { MAX_QUERY } from '../../agent/ui/language/parse.ts';
-import { Icon } from './parts.tsx';
+import { Icon, TextProblem } from './parts.tsx';
 import { problemOf, type Location } from './url.ts';
 
 const TYPING_MILLIS = 200;
@@ -19,6 +19,14 @@ const EXAMPLES = [
 ];
 const MOST_HINTS = 6;
 
+const INPUT = {
+  type: 'search',
+  maxLength: MAX_QUERY,
+  placeholder: 'Words, pod: shop/*, ip: 10.0.0.0/8, not …',
+  spellcheck: false,
+  autocomplete: 'off',
+} as const;
+
 interface Props {
   place: Location;
   field: { current: HTMLInputElement | null };
@@ -29,7 +37,7 @@ interface Props {
 export function SearchField({ place, field, leave }: Props): JSX.Element {
   const current = place.params.get('q') ?? '';
   const [text, setText] = useState(current);
-  const [paused, setPaused] = useState(true);
+  const [paused, setPaused] = usePaused(text);
   const [focused, setFocused] = useState(false);
   /** Whether the last entry of the history is of what is being typed. */
   const typing = useRef(false);
@@ -39,19 +47,11 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
 
   const apply = (): void => {
     if (text.trim() === current.trim()) return;
-    place.change((params) => {
-      if (text.trim() === '') params.delete('q');
-      else params.set('q', text);
-    }, typing.current);
-    typing.current = true;
+    setQuery(place, text, typing);
   };
   useEffect(() => {
     if (text === current || problem !== undefined) return undefined;
     const timer = setTimeout(apply, TYPING_MILLIS);
-    return () => clearTimeout(timer);
-  }, [text]);
-  useEffect(() => {
-    const timer = setTimeout(() => setPaused(true), PAUSE_MILLIS);
     return () => clearTimeout(timer);
   }, [text]);
 
@@ -77,12 +77,8 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
         <Icon name="search" />
         <input
           ref={field}
-          type="search"
-          maxLength={MAX_QUERY}
-          placeholder="Words, pod: shop/*, ip: 10.0.0.0/8, not …"
+          {...INPUT}
           value={text}
-          spellcheck={false}
-          autocomplete="off"
           aria-invalid={shownProblem !== undefined}
           aria-describedby={hint}
           onInput={(event) => {
@@ -98,18 +94,50 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
         />
         <kbd>/</kbd>
       </label>
-      <div id={hint} class={shownProblem !== undefined || focused ? 'search-hint' : 'off-screen'}>
-        {shownProblem === undefined ? (
-          <Hints text={text} />
-        ) : (
-          <div role="alert">
-            <p>{shownProblem.message}</p>
-            <pre>{`${text}\n${' '.repeat(shownProblem.position)}^`}</pre>
-          </div>
-        )}
-      </div>
+      <Hint id={hint} text={text} problem={shownProblem} focused={focused} />
     </div>
   );
+}
+
+interface HintProps {
+  id: string;
+  text: string;
+  problem: ReturnType<typeof problemOf>;
+  focused: boolean;
+}
+
+/** What is wrong, or what could be typed; without the focus, for readers of the screen only. */
+function Hint({ id, text, problem, focused }: HintProps): JSX.Element {
+  return (
+    <div id={id} class={problem !== undefined || focused ? 'search-hint' : 'off-screen'}>
+      {problem === undefined ? (
+        <Hints text={text} />
+      ) : (
+        <div role="alert">
+          <TextProblem text={text} position={problem.position} message={problem.message} />
+        </div>
+      )}
+    </div>
+  );
+}
+
+/** Whether somebody who types has paused: not while the text changes. */
+function usePaused(text: string): [boolean, (paused: boolean) => void] {
+  const [paused, setPaused] = useState(true);
+  useEffect(() => {
+    const timer = setTimeout(() => setPaused(true), PAUSE_MILLIS);
+    return () => clearTimeout(timer);
+  }, [text]);
+  return [paused, setPaused];
+}
+
+/** @param typing Whether the last entry of the history is of what is being typed: then this one takes its place. */
+function setQuery(place: Location, text: string, typing: { current: boolean }): void {
+  place.change((params) => {
+    if (text.trim() === '') params.delete('q');
+    else params.set('q', text);
+  }, typing.current);
+  typing.current = true;
 }
 
 /** Fields that begin as what is typed last. */

@@ -29,6 +29,10 @@ export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
   throw new AnswerError(answer.status, message, said);
 }
 
+export function answerErrorOf(reason: unknown): AnswerError {
+  return reason instanceof AnswerError ? reason : new AnswerError(0, String(reason), {});
+}
+
 /** Browsers let no longer ones outlive their page. */
 const KEPT_ALIVE_CHARACTERS = 60_000;
 
@@ -72,8 +76,7 @@ export function useAnswer<T>(path: string | undefined): Loaded<T> {
       (data) => setState({ path, data, loading: false }),
       (reason: unknown) => {
         if (stop.signal.aborted) return;
-        const error = reason instanceof AnswerError ? reason : new AnswerError(0, String(reason), {});
-        setState((before) => ({ ...before, failed: { path, error }, loading: false }));
+        setState((before) => ({ ...before, failed: { path, error: answerErrorOf(reason) }, loading: false }));
       },
     );
     return () => stop.abort();

@@ -15,7 +15,7 @@ export type Condition =
 
 export type Side = 'source' | 'destination';
 
-export const TEXT_FIELDS = [
+const TEXT_FIELDS = [
   'message',
   'gid',
   'sid',

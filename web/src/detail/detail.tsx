@@ -1,0 +1,228 @@
+/** One alert: who, what, why, the bytes, and what to do with it. */
+import type { JSX } from 'preact';
+import { useEffect, useRef } from 'preact/hooks';
+import type { AlertDetail, AlertRow, Session, State } from '../../../agent/ui/api.ts';
+import { Icon, LevelBadge, Problem, STATE_NAMES } from '../parts.tsx';
+import { withMark, type Mark } from '../rows.ts';
+import { useAnswer } from '../server.ts';
+import { grouped, Text } from '../text.tsx';
+import { fullMoment } from '../time.ts';
+import type { Location } from '../url.ts';
+import { Value } from '../value.tsx';
+import { Document, kibanaLink } from './document.tsx';
+import { Fact } from './fact.tsx';
+import { fields, text, type Fields } from './fields.ts';
+import { Payload } from './payload.tsx';
+import { Rule } from './rule.tsx';
+
+interface Props {
+  id: string;
+  /** As the list has it, with what was made of it meanwhile. */
+  row: AlertRow | undefined;
+  /** What was made of it meanwhile, where the list no longer has it. */
+  mark: Mark | undefined;
+  place: Location;
+  session: Session;
+  close: () => void;
+  markAs: (state: State) => void;
+}
+
+export function Detail({ id, row: listed, mark, place, session, close, markAs }: Props): JSX.Element {
+  const answer = useAnswer<AlertDetail>(`/api/alerts/${encodeURIComponent(id)}`);
+  const title = useRef<HTMLHeadingElement>(null);
+  useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  const loaded = newer(answer.data?.row, listed);
+  const row = loaded === undefined || mark === undefined ? loaded : withMark(loaded, mark);
+  return (
+    <aside class="detail" aria-labelledby="detail-title" aria-busy={answer.loading}>
+      <div class="detail-head">
+        {row !== undefined && <LevelBadge level={row.level} />}
+        {row !== undefined && row.state !== 'open' && (
+          <span class={`tag state-${row.state}`}>{STATE_NAMES[row.state]}</span>
+        )}
+        <button class="icon-button" type="button" aria-label="Close" title="Close (Esc)" onClick={close}>
+          <Icon name="close" />
+        </button>
+      </div>
+      <h2 id="detail-title" ref={title} tabIndex={-1}>
+        {row === undefined ? (
+          'Alert'
+        ) : (
+          <Text>{row.message === '' ? `Signature ${row.gid}:${row.sid}` : row.message}</Text>
+        )}
+      </h2>
+      {answer.error !== undefined && <Problem error={answer.error} retry={answer.reload} />}
+      {row !== undefined && answer.data !== undefined && (
+        <Body detail={answer.data} row={row} place={place} session={session} markAs={markAs} />
+      )}
+    </aside>
+  );
+}
+
+/** Of the same alert, as it was handled last. */
+function newer(a: AlertRow | undefined, b: AlertRow | undefined): AlertRow | undefined {
+  if (a === undefined || b === undefined) return a ?? b;
+  return (b.handledAt ?? '') > (a.handledAt ?? '') ? b : a;
+}
+
+interface BodyProps {
+  detail: AlertDetail;
+  row: AlertRow;
+  place: Location;
+  session: Session;
+  markAs: (state: State) => void;
+}
+
+function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
+  const event = fields(detail.event);
+  const record = fields(event['record']);
+  return (
+    <>
+      <Actions row={row} session={session} markAs={markAs} />
+      {row.handledBy !== undefined && (
+        <p class="faint">
+          {row.state === 'open' ? 'Opened again' : STATE_NAMES[row.state]} by <Text>{row.handledBy}</Text>
+          {row.handledAt !== undefined && `, ${fullMoment(row.handledAt)}`}
+        </p>
+      )}
+      <div class="flow">
+        <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
+        <div class="flow-arrow">
+          <Icon name="arrow" />
+          <Value place={place} field="protocol" value={row.protocol} />
+          {row.service !== undefined && (
+            <span class="faint">
+              <Value place={place} field="service" value={row.service} />
+            </span>
+          )}
+        </div>
+        <EndCard place={place} side="destination" end={row.destination} aggr={text(event['dest_name_aggr'])} />
+      </div>
+      <Occurrence row={row} place={place} record={record} />
+      <Rule detail={detail} row={row} place={place} event={event} record={record} />
+      <Payload record={record} />
+      <Document detail={detail} row={row} session={session} />
+    </>
+  );
+}
+
+function Actions({ row, session, markAs }: Pick<BodyProps, 'row' | 'session' | 'markAs'>): JSX.Element {
+  return (
+    <div class="actions">
+      {row.state !== 'acknowledged' && (
+        <button class="primary" type="button" onClick={() => markAs('acknowledged')}>
+          <Icon name="check" /> Acknowledge
+        </button>
+      )}
+      {row.state !== 'dismissed' && (
+        <button type="button" onClick={() => markAs('dismissed')}>
+          <Icon name="dismiss" /> Dismiss
+        </button>
+      )}
+      {row.state !== 'open' && (
+        <button type="button" onClick={() => markAs('open')}>
+          <Icon name="reopen" /> Open again
+        </button>
+      )}
+      {session.kibanaUrl !== undefined && session.source.kind === 'elasticsearch' && (
+        <a
+          class="button"
+          href={kibanaLink(session.kibanaUrl, session.source.idField, row)}
+          target="_blank"
+          rel="noopener noreferrer"
+        >
+          <Icon name="out" /> Kibana
+        </a>
+      )}
+    </div>
+  );
+}
+
+interface OccurrenceProps {
+  row: AlertRow;
+  place: Location;
+  record: Fields;
+}
+
+/** When, where and how often. */
+function Occurrence({ row, place, record }: OccurrenceProps): JSX.Element {
+  return (
+    <dl class="facts">
+      <Fact name="Time">
+        <time dateTime={row.timestamp}>{fullMoment(row.timestamp)}</time>
+        <div class="faint mono">{row.timestamp}</div>
+      </Fact>
+      {row.count > 1 && (
+        <Fact name="Stands for">
+          {grouped(row.count)} alerts, the last one {fullMoment(text(record['last_timestamp']))}
+        </Fact>
+      )}
+      <Fact name="Resource">
+        <Value place={place} field="resource" value={row.resource} />
+      </Fact>
+      <Fact name="Seen at">
+        {seenAt(record['seen_at']).map((seen) => (
+          <div key={seen}>
+            <Text>{seen}</Text>
+          </div>
+        ))}
+      </Fact>
+      <Fact name="Node">
+        <Value place={place} field="node" value={row.node} />
+      </Fact>
+    </dl>
+  );
+}
+
+interface EndCardProps {
+  place: Location;
+  side: 'source' | 'destination';
+  end: AlertRow['source'];
+  aggr: string;
+}
+
+function EndCard({ place, side, end, aggr }: EndCardProps): JSX.Element {
+  const { ip, port, name, namespace } = end;
+  return (
+    <div class="end-card">
+      <h3>{side === 'source' ? 'Source' : 'Destination'}</h3>
+      <strong>
+        {name === undefined ? (
+          'unknown'
+        ) : (
+          <Value place={place} field={`${side}.pod`} value={namespace === undefined ? name : `${namespace}/${name}`}>
+            <Text>{name}</Text>
+          </Value>
+        )}
+      </strong>
+      {namespace !== undefined && (
+        <span>
+          <Value place={place} field={`${side}.namespace`} value={namespace} />
+          {aggr !== '' && aggr !== '-' && (
+            <span class="faint">
+              {' · '}
+              <Text>{aggr}</Text>
+            </span>
+          )}
+        </span>
+      )}
+      <span class="mono">
+        <Value place={place} field={`${side}.ip`} value={ip} />
+        {port !== undefined && (
+          <span class="faint">
+            {' port '}
+            <Value place={place} field={`${side}.port`} value={String(port)} />
+          </span>
+        )}
+      </span>
+    </div>
+  );
+}
+
+function seenAt(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  return value.map((place) => {
+    const { namespace, name, interface: on } = fields(place);
+    return `${text(namespace)}/${text(name)} (${text(on)})`;
+  });
+}
