@@ -31,7 +31,7 @@ export interface Progress {
   duplicates: number;
   deadLettered: number;
   evicted: number;
-  /** Not for this sink. */
+  /** Not for this sink, as `when` of its configuration says. */
   filtered: number;
   /** A delivered one stands for them. */
   digested: number;

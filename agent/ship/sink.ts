@@ -24,8 +24,9 @@
  *
  * Events that `when` leaves out are filtered, those that a digest stands for are digested (quiet.ts): both are settled.
  *
- * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + filtered + digested + pending. An event that retention
- * deletes while it is in the window may still be delivered, and counts as that; in a crash it becomes evicted.
+ * Invariant, at any moment: journal's events = delivered + deadLettered + evicted + filtered + digested + pending. An
+ * event that retention deletes while it is in the window may still be delivered, and counts as that; in a crash it
+ * becomes evicted.
  *
  * Failures: after each send that leaves events unsettled the sink waits (exponential, full jitter). After 3 sends in a
  * row that settled nothing the circuit opens: single events go, each time another one, until one goes through. It is
@@ -39,7 +40,7 @@
  */
 import { backoffMillis } from './breaker.ts';
 import { commit } from './commit.ts';
-import { loadProgress } from './cursor.ts';
+import { loadProgress, type Progress } from './cursor.ts';
 import type { SendFailure } from './destination.ts';
 import { isWaiting } from './entry.ts';
 import { dueIn, gather, isWorthWaking, noticeEvicted } from './gather.ts';
@@ -47,18 +48,10 @@ import { sendRound } from './send.ts';
 import { createState, evictedOf, pendingOf, unsettledOf, type SinkOptions, type SinkState } from './state.ts';
 import { attempt, reasonOf, rest, TICK_MILLIS } from './wait.ts';
 
-export interface SinkStatus {
+export interface SinkStatus extends Omit<Progress, 'cursor'> {
   name: string;
   /** Events of the journal that the sink is not done with. */
   pending: number;
-  delivered: number;
-  duplicates: number;
-  deadLettered: number;
-  evicted: number;
-  /** Not for this sink, as `when` of its configuration says. */
-  filtered: number;
-  /** Those that a digest stands for. */
-  digested: number;
   /** Dead letters that had to go for newer ones, since the start. */
   deadLettersEvicted: number;
   /** Sends since the start that had events which had been sent before. */

@@ -22,6 +22,7 @@ import { formatOf } from '../formats/formats.ts';
 import type { WatchedFiles } from '../secret-files.ts';
 import { excerpt, failureOf, isSuccess } from './classify.ts';
 import { createDispatcher } from './connect.ts';
+import { withinTime } from './limit.ts';
 import { exchange, type Answer } from './request.ts';
 import { createMask, watchSecrets, type Secrets } from './secrets.ts';
 
@@ -98,8 +99,8 @@ function isSingle({ format, options }: State): boolean {
 }
 
 /**
- * One after the other. A server may stumble over one event, so the next one is tried too; after a failure that is of all,
- * or two in a row, the rest waits.
+ * One after the other. A server may stumble over one event, so the next one is tried too; after a failure that is of
+ * all, or two in a row, the rest waits.
  */
 async function sendSingly(
   state: State,
@@ -201,18 +202,11 @@ async function ask(
 ): Promise<Answer> {
   const { options, closing, format } = state;
   const { settings } = options;
-  const { origin } = new URL(secrets.url);
   const { timeoutMillis } = settings;
-  const limit = new AbortController();
-  const abort = (): void => limit.abort(new SendError('unreachable', 'the sink is closed'));
-  const timer = setTimeout(() => {
-    limit.abort(new SendError('timeout', `${origin} did not answer in ${timeoutMillis} ms`));
-  }, timeoutMillis);
-  // Not AbortSignal.any: it leaks on signals that live long (https://github.com/nodejs/node/issues/55351).
-  for (const from of [signal, closing.signal]) from.addEventListener('abort', abort);
-  if (closing.signal.aborted) abort();
-  try {
-    return await exchange(
+  const late = (): SendError =>
+    new SendError('timeout', `${new URL(secrets.url).origin} did not answer in ${timeoutMillis} ms`);
+  return withinTime({ signal, closing: closing.signal, timeoutMillis, late }, (within) =>
+    exchange(
       {
         url: secrets.url,
         method: settings.method,
@@ -222,12 +216,9 @@ async function ask(
         needsText: format.refusal !== undefined,
       },
       connectionsOf(state, secrets),
-      limit.signal,
-    );
-  } finally {
-    clearTimeout(timer);
-    for (const from of [signal, closing.signal]) from.removeEventListener('abort', abort);
-  }
+      within,
+    ),
+  );
 }
 
 function headersOf(

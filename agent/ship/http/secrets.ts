@@ -1,4 +1,6 @@
-/** What an http sink reads from files, which may change while the agent runs: address, secrets, certificates, template. */
+/**
+ * What an http sink reads from files, which may change while the agent runs: address, secrets, certificates, template.
+ */
 import { X509Certificate } from 'node:crypto';
 import type { HttpSettings } from '../../config/sinks.ts';
 import { SendError } from '../destination.ts';
