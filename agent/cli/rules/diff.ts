@@ -24,7 +24,7 @@ import { findVersion } from '../../rulesets/update.ts';
 import { stripControls } from '../../text.ts';
 import { levelOf } from '../../events/level.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { timeOf } from '../event-flags.ts';
+import { timeOf } from '../events/flags.ts';
 import { coloursOf, grouped, plural } from '../print.ts';
 import { engineFolder, readConfig } from '../setup.ts';
 import { failing, installedEngine, OWN, printJson, printLine, RULES_FLAGS } from './common.ts';

@@ -18,7 +18,7 @@ import { searchJournal, type SearchedEvent } from '../../journal/search.ts';
 import { stripControls } from '../../text.ts';
 import { levelOf } from '../../events/level.ts';
 import { CommandError, EXIT } from '../exit.ts';
-import { timeOf } from '../event-flags.ts';
+import { timeOf } from '../events/flags.ts';
 import { grouped, plural } from '../print.ts';
 import { COMMON_FLAGS, readConfig } from '../setup.ts';
 import { printJson } from './common.ts';

@@ -1,17 +1,17 @@
 /** The flags by which `dpi-agent events` selects, as a filter of the journal. */
 import { BlockList, isIP, SocketAddress } from 'node:net';
-import { parseDuration } from '../config/leaves.ts';
-import { shown } from '../config/text.ts';
-import type { JournalFilter, Named, SearchedEvent } from '../journal/search.ts';
-import { globTester } from '../pattern.ts';
-import { stripControls } from '../text.ts';
-import { LEVELS } from '../ui/api.ts';
-import { accepting } from '../ui/language/accept.ts';
-import { asksForState } from '../ui/language/condition.ts';
-import { LanguageError, parseLanguage } from '../ui/language/parse.ts';
-import { LEVEL_FROM } from '../events/level.ts';
-import { rowOf } from '../ui/row.ts';
-import { CommandError } from './exit.ts';
+import { parseDuration } from '../../config/leaves.ts';
+import { shown } from '../../config/text.ts';
+import type { JournalFilter, Named, SearchedEvent } from '../../journal/search.ts';
+import { globTester } from '../../pattern.ts';
+import { stripControls } from '../../text.ts';
+import { LEVELS } from '../../ui/api.ts';
+import { accepting } from '../../ui/language/accept.ts';
+import { asksForState } from '../../ui/language/condition.ts';
+import { LanguageError, parseLanguage } from '../../ui/language/parse.ts';
+import { LEVEL_FROM } from '../../events/level.ts';
+import { rowOf } from '../../ui/row.ts';
+import { CommandError } from '../exit.ts';
 
 /** As given: a flag that was repeated but must not be is a list. */
 export interface FilterArgv {
