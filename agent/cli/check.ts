@@ -18,7 +18,7 @@ import { captureSettings } from '../lane.ts';
 import { REBUILD } from '../native.ts';
 import { whyNotInPods } from '../rights.ts';
 import { EXIT } from './exit.ts';
-import { print, type Finding } from './finding.ts';
+import { FINDING_FLAGS, print, type Finding } from './finding.ts';
 import { plural } from './print.ts';
 import { checkRules } from './rule-findings.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, interfaceFlag, followsCluster } from './setup.ts';
@@ -38,12 +38,7 @@ export const command: CommandModule<object, CheckArgv> = {
     args
       .options({ ...COMMON_FLAGS, ...CLUSTER_FLAGS })
       .option('interface', interfaceFlag('Interface to check too'))
-      .option('output', {
-        alias: 'o',
-        choices: ['table', 'json'],
-        default: 'table',
-        describe: 'json: a list of findings',
-      })
+      .options(FINDING_FLAGS)
       .strict(false)
       .example('$0 check --config dpi-agent.yaml', '')
       .example('$0 check --rules my.rules -o json', 'findings for programs') as Argv<CheckArgv>,

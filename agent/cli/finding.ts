@@ -1,4 +1,5 @@
 /** What `check` and `doctor` find, and how they print it. */
+import type { Options } from 'yargs';
 import { stripControls } from '../text.ts';
 import { coloursOf, columnsOf, wrapWords } from './print.ts';
 
@@ -11,6 +12,11 @@ export interface Finding {
   /** What to do about it. */
   remedy?: string;
 }
+
+/** Flags of the commands that print them. */
+export const FINDING_FLAGS = {
+  output: { alias: 'o', choices: ['table', 'json'], default: 'table', describe: 'json: a list of findings' },
+} as const satisfies Record<string, Options>;
 
 /** Of what is said; before it stand level and subject. */
 const INDENT = 24;

@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
-import { clock, RIGHTS } from '../../agent/cli/doctor.ts';
+import { clock, RIGHTS } from '../../agent/cli/doctor/cluster.ts';
 import { PROJECT } from '../support/project.ts';
 
 interface Role {
