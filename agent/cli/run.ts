@@ -1,28 +1,22 @@
 /** `dpi-agent run`: live capture until SIGTERM or SIGINT. */
-import { once } from 'node:events';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
 import { zeroCounters, addCounters, lostOf } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import type { Config } from '../config/load.ts';
-import { followPods } from '../endpoints/follow.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
-import type { ApiClient, Diagnosable } from '../kube/api.ts';
-import { coverResources, type ResourceCoverage } from '../observe/coverage.ts';
+import type { ApiClient } from '../kube/api.ts';
 import type { LiveRules } from '../rulesets/live.ts';
-import type { SourceSchedule, SourceStatus } from '../rulesets/schedule.ts';
+import type { SourceSchedule } from '../rulesets/schedule.ts';
 import { leaveUnproven } from '../rulesets/unproven.ts';
-import { createMetrics, type Metrics } from '../observe/metrics.ts';
-import { readinessOf } from '../observe/readiness.ts';
-import { serve, serveSocket, type Answers } from '../observe/server.ts';
-import { takeSnapshot, type Snapshot } from '../observe/snapshot.ts';
-import { asksForPods, withNetworks } from '../rule-variables.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow } from './print.ts';
+import { followNetworks, followSelectedPods } from './run/cluster.ts';
+import { observe } from './run/observe.ts';
 import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,
@@ -32,13 +26,12 @@ import {
   openLiveRules,
   prepareInspection,
   readConfig,
-  socketOf,
   type Inspection,
 } from './setup.ts';
 import { bringFirstRules, startRuleSources } from './rule-sources.ts';
 import { logUnusedSets } from './rules/use.ts';
+import { abortedBySignal, untilAborted } from './signals.ts';
 import { lockState } from './state-lock.ts';
-import { version } from './version.ts';
 
 const OWN = ['output', 'interface'];
 const ENGINE_STARTS = 'the engine is starting';
@@ -90,82 +83,48 @@ async function run(argv: RunArgv): Promise<void> {
   }
 }
 
-interface Run {
+interface RunOptions {
   argv: RunArgv;
   config: Config;
   /** Of the API server, where a cluster is followed. */
-  client: (ApiClient & Diagnosable) | undefined;
+  client: ApiClient | undefined;
   inspection: Inspection;
   log: Logger;
 }
 
-/** The configuration whose variables have the networks of the cluster, at each look, where they ask for them. */
-async function followNetworks(
-  { config, client, log }: Pick<Run, 'config' | 'client' | 'log'>,
-  onChange: () => void,
-): Promise<{ config: Config; stop(): void }> {
-  if (!asksForPods(config.variables)) return { config, stop: () => undefined };
-  if (client === undefined) {
-    throw new CommandError('variables: pods: there is no cluster to ask: name addresses, or a cluster (--kubeconfig)');
+/** Until SIGTERM or SIGINT. */
+async function inspect(options: RunOptions): Promise<void> {
+  const { config, inspection, log } = options;
+  let rules: LiveRules | undefined;
+  const networks = await followNetworks(options, () => void rules?.changed());
+  try {
+    await leaveUnproven(config.rulesDirectory, log);
+    await bringFirstRules(networks.config, inspection.install, log);
+    rules = await openLiveRules(networks.config, inspection, log);
+    await logUnusedSets(config, inspection.install.name, log);
+    await inspectBy(rules, networks.config, options);
+  } finally {
+    networks.stop();
   }
-  const { followClusterNetworks } = await import('../kube/cluster-networks.ts');
-  const followed = await followClusterNetworks(client, onChange, log);
-  const current = {
-    ...config,
-    get variables() {
-      return withNetworks(config.variables, followed.networks());
-    },
-  };
-  return { config: current, stop: () => followed.stop() };
 }
 
-/** Until SIGTERM or SIGINT. */
-async function inspect({ argv, config, client, inspection, log }: Run): Promise<void> {
-  let rules: LiveRules | undefined;
-  const networks = await followNetworks({ config, client, log }, () => void rules?.changed());
-  await leaveUnproven(config.rulesDirectory, log);
-  await bringFirstRules(networks.config, inspection.install, log);
-  rules = await openLiveRules(networks.config, inspection, log);
-  await logUnusedSets(config, inspection.install.name, log);
-  const print = createPrinter(argv.output ?? (process.stdout.isTTY && !config.sinks.stdout.enabled ? 'table' : 'none'));
-  const stopping = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
+/** @param current The configuration whose variables have the networks of now. */
+async function inspectBy(rules: LiveRules, current: Config, options: RunOptions): Promise<void> {
+  const { config, inspection, log } = options;
+  const ending = abortedBySignal();
   const startedAt = Date.now();
-
-  let changed = (): void => undefined;
-  /** Pods by the resource of the cluster that selects them. */
-  let selected = (): ReadonlyMap<string, readonly string[]> => new Map();
-  // The caches fill while the engine starts.
-  const cluster =
-    client === undefined
-      ? undefined
-      : (await import('../kube/cluster.ts')).followCluster({
-          client,
-          node: config.node,
-          onChange: () => changed(),
-          log,
-        });
-  let agent: Agent | undefined;
-  let waiting = ENGINE_STARTS;
+  let agent: Agent | string = ENGINE_STARTS;
   let sources: SourceSchedule | undefined;
+  // The caches fill while the engine starts.
+  const pods = await followSelectedPods(options);
   const { metrics, close } = await observe({
     config,
-    inspection,
+    install: inspection.install,
     rules,
+    pods,
     startedAt,
-    agent: () => agent ?? waiting,
+    agent: () => agent,
     ruleSources: () => sources?.status() ?? [],
-    coverage: () => coverResources(withStatic(selected(), config), agent?.endpoints() ?? []),
-    cluster: () =>
-      cluster === undefined || client === undefined
-        ? undefined
-        : {
-            server: client.server,
-            synced: cluster.synced(),
-            resources: cluster.resources().length,
-            pods: cluster.pods().length,
-          },
-    watchRestarts: () => cluster?.watchRestarts() ?? {},
     log,
   });
   try {
@@ -174,150 +133,36 @@ async function inspect({ argv, config, client, inspection, log }: Run): Promise<
       rules,
       config,
       log,
-      signal: stopping.signal,
-      onEvent: print,
-      onChange: () => changed(),
-      onWaiting: (problem) => (waiting = problem ?? ENGINE_STARTS),
+      signal: ending,
+      onEvent: createPrinter(options.argv.output ?? defaultOutput(config)),
+      onChange: pods.changed,
+      onWaiting: (problem) => (agent = problem ?? ENGINE_STARTS),
       onCanary: metrics.canaryReturned,
       onSent: metrics.sinkSent,
-      ...(cluster === undefined ? {} : { names: cluster.names }),
+      ...(pods.names === undefined ? {} : { names: pods.names }),
     });
     agent = running;
     for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
-    const follower =
-      cluster === undefined ? undefined : followPods({ ...cluster, ...config.capture, capture: running, log });
-    if (follower !== undefined) ({ changed, selected } = follower);
-
-    sources = startRuleSources(networks.config, inspection.install, rules, log);
-
-    if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
-    log.info({ signal: stopping.signal.reason as string }, 'ending');
-    follower?.stop();
+    pods.captureWith(running);
+    sources = startRuleSources(current, inspection.install, rules, log);
+    await untilAborted(ending);
+    log.info({ signal: ending.reason as string }, 'ending');
     void sources.stop();
-    await Promise.all([running.stop(), cluster?.stop()]);
+    await Promise.all([pods.stop(), running.stop()]);
     summarise(running, Date.now() - startedAt, log);
   } catch (error) {
-    await cluster?.stop();
-    if (stopping.signal.aborted && error === stopping.signal.reason) return;
+    await pods.stop();
+    if (ending.aborted && error === ending.reason) return;
     if (error instanceof EngineError || error instanceof JournalError)
       throw new CommandError(error.message, EXIT.failed);
     throw error;
   } finally {
-    networks.stop();
     close();
   }
 }
 
-interface Observation {
-  config: Config;
-  inspection: Inspection;
-  rules: LiveRules;
-  /** Milliseconds since the epoch. */
-  startedAt: number;
-  /** The agent, or what its start waits for. */
-  agent: () => Agent | string;
-  ruleSources: () => SourceStatus[];
-  coverage: () => ResourceCoverage[];
-  cluster: () => Snapshot['cluster'];
-  /** How often a watch of the API server had to begin again, by what is watched. */
-  watchRestarts: () => Record<string, number>;
-  log: Logger;
-}
-
-interface Observing {
-  metrics: Metrics;
-  close: () => void;
-}
-
-/**
- * Serves probes, metrics and status; what can't be served is no reason not to inspect.
- */
-async function observe({
-  config,
-  inspection,
-  rules,
-  startedAt,
-  agent,
-  ruleSources,
-  coverage,
-  cluster,
-  watchRestarts,
-  log,
-}: Observation): Promise<Observing> {
-  const { http, node } = config;
-  const { install } = inspection;
-  const running = (): Agent | undefined => {
-    const current = agent();
-    return typeof current === 'string' ? undefined : current;
-  };
-  const about = (): Snapshot['rules'] => {
-    const index = rules.index();
-    const files = [...new Set([...index.values()].map(({ file }) => file))];
-    return { sets: rules.status().sets, files, loaded: index.size };
-  };
-  const facts = {
-    agent: { version: version(), pid: process.pid, node, startedAt },
-    engine: install,
-    journalDirectory: config.journal.directory,
-  };
-  const metrics = createMetrics(
-    {
-      endpoints: () => running()?.endpoints() ?? [],
-      lanes: () => running()?.lanes() ?? [],
-      unaccounted: () => running()?.unaccounted() ?? new Map<string, number>(),
-      limits: () => running()?.limits(),
-      signatures: () => running()?.signatures(),
-      watchRestarts,
-      coverage,
-      rules: rules.status,
-      ruleSources,
-      alerts: () => ({ ...running()?.alerts() }),
-      folded: () => running()?.folded() ?? 0,
-      suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
-      policy: () => running()?.policy(),
-      journal: () => running()?.journal(),
-      sinks: () => running()?.sinks() ?? [],
-    },
-    { version: version(), engine: install, node },
-  );
-  const answers: Answers = {
-    stuck: () => running()?.stuck(),
-    readiness: () => readinessOf(agent()),
-    metrics: metrics.text,
-    status: () =>
-      takeSnapshot(
-        { ...facts, rules: about(), ruleSources: ruleSources() },
-        agent(),
-        coverage(),
-        cluster(),
-        Date.now(),
-      ),
-  };
-  const ends: (() => void)[] = [];
-  const { port, address } = http;
-  if (port !== 0) {
-    try {
-      const server = await serve({ port, ...(address === undefined ? {} : { address }), ...answers });
-      ends.push(() => server.close());
-    } catch (error) {
-      log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');
-    }
-  }
-  try {
-    ends.push(await serveSocket(socketOf(config), answers));
-  } catch (error) {
-    log.error({ err: error }, 'status is not served');
-  }
-  return { metrics, close: () => ends.forEach((end) => end()) };
-}
-
-/** With the endpoints of the configuration, which select themselves. */
-function withStatic(selected: ReadonlyMap<string, readonly string[]>, config: Config): Map<string, string[]> {
-  const all = new Map([...selected].map(([resource, pods]) => [resource, [...pods]]));
-  for (const { id, resources } of staticEndpoints(config)) {
-    for (const resource of resources) all.set(resource, [...(all.get(resource) ?? []), id]);
-  }
-  return all;
+function defaultOutput({ sinks }: Config): string {
+  return process.stdout.isTTY && !sinks.stdout.enabled ? 'table' : 'none';
 }
 
 function createPrinter(output: string): (event: EeEvent) => void {

@@ -6,21 +6,12 @@ import { askStatus, type Address } from '../observe/ask.ts';
 import type { Snapshot } from '../observe/snapshot.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { coloursOf, columnsOf, isTerminal, wrapWords } from './print.ts';
+import { coloursOf, columnsOf } from './print.ts';
 import { COMMON_FLAGS, readConfig, socketOf } from './setup.ts';
 import { statusLines } from './status-view.ts';
+import { SAMPLE_MILLIS, watchStatus } from './status-watch.ts';
 
 const TIMEOUT_MILLIS = 5_000;
-/** The agent's counters come each second: two looks this far apart are of different ones. */
-const SAMPLE_MILLIS = 1_200;
-
-const ALTERNATE_SCREEN = '\u001B[?1049h\u001B[?25l';
-const ORIGINAL_SCREEN = '\u001B[?25h\u001B[?1049l';
-/** In raw mode Ctrl-C and Ctrl-D are keys like others. */
-const ENDING_KEYS = ['q', 'Q', '\u0003', '\u0004'];
-const HOME = '\u001B[H';
-const REST_OF_LINE = '\u001B[K';
-const REST_OF_SCREEN = '\u001B[J';
 
 interface StatusArgv {
   socket?: string;
@@ -65,7 +56,7 @@ export const command: CommandModule<object, StatusArgv> = {
     const address = addressOf(argv);
     const interval = Number(argv.interval);
     if (!(interval >= 1 && interval <= 3600)) throw new CommandError('--interval: expected 1 to 3600 seconds');
-    if (argv.watch) await watch(address, argv.output, interval);
+    if (argv.watch) await watchStatus(() => ask(address), argv.output, interval);
     else await show(address, argv.output);
   },
 };
@@ -96,82 +87,6 @@ async function show(address: Address, output: string): Promise<void> {
     columns: columnsOf(process.stdout),
   });
   process.stdout.write(`${lines.join('\n')}\n`);
-}
-
-async function watch(address: Address, output: string, interval: number): Promise<void> {
-  const { stdout, stdin } = process;
-  const full = isTerminal(stdout) && output === 'table';
-  const colours = coloursOf(stdout);
-  const ended = new AbortController();
-  const end = (): void => ended.abort();
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, end);
-  let before: Snapshot | undefined;
-  let newest: Snapshot | undefined;
-  let problem: string | undefined;
-
-  function draw(): void {
-    if (output === 'json') {
-      if (newest !== undefined) stdout.write(`${JSON.stringify(newest)}\n`);
-      return;
-    }
-    const columns = columnsOf(stdout);
-    const problemLines = problem === undefined ? [] : wrapWords(problem, columns).map(colours.red);
-    // A terminal that knows no width knows no height.
-    const rows = full && stdout.rows > 0 ? { rows: stdout.rows - problemLines.length } : {};
-    const view = { colours, columns, ...rows };
-    const lines = [...problemLines, ...(newest === undefined ? [] : statusLines(newest, before, view))];
-    if (!full) stdout.write(`${lines.join('\n')}\n\n`);
-    else stdout.write(`${HOME}${lines.map((line) => `${line}${REST_OF_LINE}`).join('\r\n')}${REST_OF_SCREEN}`);
-  }
-
-  // The first answer decides whether there is anything to watch.
-  newest = await ask(address);
-  const restore = (): void => {
-    stdout.write(ORIGINAL_SCREEN);
-  };
-  const keys = full && isTerminal(stdin);
-  if (full) {
-    stdout.write(ALTERNATE_SCREEN);
-    process.once('exit', restore);
-    stdout.on('resize', draw);
-  }
-  if (keys) {
-    stdin.setRawMode(true);
-    stdin.on('data', (data: Buffer) => {
-      if (ENDING_KEYS.some((key) => data.includes(key))) end();
-    });
-  }
-  try {
-    for (;;) {
-      draw();
-      await sleep(problem === undefined && before === undefined ? SAMPLE_MILLIS : interval * 1000, undefined, {
-        signal: ended.signal,
-      }).catch(() => undefined);
-      if (ended.signal.aborted) break;
-      try {
-        const next = await ask(address);
-        before = newest;
-        newest = next;
-        problem = undefined;
-      } catch (error) {
-        if (!(error instanceof CommandError)) throw error;
-        if (output === 'json' && problem === undefined) process.stderr.write(`dpi-agent: ${error.message}\n`);
-        problem = error.message;
-        before = undefined;
-        newest = output === 'json' ? undefined : newest;
-      }
-    }
-  } finally {
-    if (keys) {
-      stdin.setRawMode(false);
-      stdin.pause();
-    }
-    if (full) {
-      stdout.off('resize', draw);
-      process.off('exit', restore);
-      restore();
-    }
-  }
 }
 
 /** Without control characters in any of its texts. @throws CommandError when no agent answers. */

@@ -1,6 +1,5 @@
 /** `dpi-agent ui`: the Alerts page. */
 import { existsSync } from 'node:fs';
-import { once } from 'node:events';
 import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -17,6 +16,7 @@ import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { isTerminal } from './print.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, readConfig, socketOf } from './setup.ts';
+import { abortedBySignal, untilAborted } from './signals.ts';
 import { version } from './version.ts';
 
 const STRONG_ENOUGH = 12;
@@ -73,58 +73,30 @@ async function run(argv: UiArgv): Promise<void> {
   const mode = accessOf(config);
   refuseOpenDoors(config, mode);
 
-  const { ui } = config;
-  const tls = await openCertificate(ui, log);
+  const tls = await openCertificate(config.ui, log);
   const client = mode === 'kubernetes' || followsCluster(config) ? await connect(config) : undefined;
-  const access = await createAccess(config, mode, client);
-  const page = await readPageFiles();
+  const options = {
+    access: await createAccess(config, mode, client),
+    page: await readPageFiles(),
+    version: version(),
+    log,
+    ...(config.ui.kibanaUrl === undefined ? {} : { kibanaUrl: config.ui.kibanaUrl }),
+    ...(tls === undefined ? {} : { tls: { cert: tls.cert, key: tls.key } }),
+    secure: tls !== undefined || config.ui.behindTlsProxy,
+    trustedProxies: config.ui.trustedProxies,
+    rule: await createRuleSearch(config, log),
+    coverage: await createCoverageView(config, client),
+    ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
+  };
   const { createUiServer } = await import('../ui/server.ts');
-  const { createRules } = await import('../ui/rules.ts');
-  const { createCoverage } = await import('../ui/coverage.ts');
   // Last: it keeps the process alive until it is closed.
   const source = await openSource(config);
   try {
-    const app = createUiServer({
-      source,
-      access,
-      page,
-      version: version(),
-      log,
-      ...(ui.kibanaUrl === undefined ? {} : { kibanaUrl: ui.kibanaUrl }),
-      ...(tls === undefined ? {} : { tls: { cert: tls.cert, key: tls.key } }),
-      secure: tls !== undefined || ui.behindTlsProxy,
-      trustedProxies: ui.trustedProxies,
-      rule: createRules(
-        {
-          rulesDirectory: config.rulesDirectory,
-          paths: config.rules,
-          engine: config.engine.type === 'suricata' ? 'suricata' : 'snort',
-        },
-        log,
-      ),
-      coverage: createCoverage({
-        agents: agentsOf(config),
-        ...(client === undefined
-          ? {}
-          : {
-              cluster: {
-                client,
-                namespace: ui.agentNamespace,
-                labelSelector: 'k8s-app=tigera-dpi',
-                port: config.http.port || 9097,
-              },
-            }),
-      }),
-      ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
-    });
-    const port = await listen(app, ui);
-    const url = `${tls === undefined ? 'http' : 'https'}://${isIPv6(ui.address) ? `[${ui.address}]` : ui.address}:${port}/`;
+    const app = createUiServer({ ...options, source });
+    const url = await listen(app, config.ui);
     log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
     const endRenewal = tls?.renew(app.server as unknown as Server);
-
-    const stopping = new AbortController();
-    for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
-    await once(stopping.signal, 'abort');
+    await untilAborted(abortedBySignal());
     endRenewal?.();
     await app.close();
   } finally {
@@ -132,8 +104,8 @@ async function run(argv: UiArgv): Promise<void> {
   }
 }
 
-/** @returns the port, chosen by the system where `ui.port` is 0. */
-async function listen(app: FastifyInstance, { address, port }: Config['ui']): Promise<number> {
+/** @returns the page's address; its port is chosen by the system where `ui.port` is 0. */
+async function listen(app: FastifyInstance, { address, port, tlsCertFile }: Config['ui']): Promise<string> {
   try {
     await app.listen({ host: address, port });
   } catch (error) {
@@ -141,7 +113,26 @@ async function listen(app: FastifyInstance, { address, port }: Config['ui']): Pr
     throw new CommandError(`cannot listen on ${address}:${port}: ${why}`, EXIT.failed);
   }
   const bound = app.server.address();
-  return typeof bound === 'object' && bound !== null ? bound.port : port;
+  const chosen = typeof bound === 'object' && bound !== null ? bound.port : port;
+  return `${tlsCertFile === undefined ? 'http' : 'https'}://${isIPv6(address) ? `[${address}]` : address}:${chosen}/`;
+}
+
+async function createRuleSearch({ rulesDirectory, rules, engine }: Config, log: Logger) {
+  const { createRules } = await import('../ui/rules.ts');
+  return createRules({ rulesDirectory, paths: rules, engine: engine.type === 'suricata' ? 'suricata' : 'snort' }, log);
+}
+
+async function createCoverageView(config: Config, client: ApiClient | undefined) {
+  const { createCoverage } = await import('../ui/coverage.ts');
+  const agents = agentsOf(config);
+  if (client === undefined) return createCoverage({ agents });
+  const cluster = {
+    client,
+    namespace: config.ui.agentNamespace,
+    labelSelector: 'k8s-app=tigera-dpi',
+    port: config.http.port || 9097,
+  };
+  return createCoverage({ agents, cluster });
 }
 
 async function readPageFiles() {

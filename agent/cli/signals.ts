@@ -1,0 +1,14 @@
+/** Signals that ask a command to end. */
+import { once } from 'node:events';
+
+/** Aborted at the first SIGTERM or SIGINT; the reason is the signal's name. */
+export function abortedBySignal(): AbortSignal {
+  const ending = new AbortController();
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.once(name, () => ending.abort(name));
+  return ending.signal;
+}
+
+/** Resolves once the signal is aborted. */
+export async function untilAborted(signal: AbortSignal): Promise<void> {
+  if (!signal.aborted) await once(signal, 'abort');
+}
