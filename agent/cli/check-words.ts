@@ -1,4 +1,6 @@
-/** Commands and flags with a typing mistake, before yargs or the configuration, which know no names beside their own. */
+/**
+ * Commands and flags with a typing mistake, before yargs or the configuration, which know no names beside their own.
+ */
 import { nearest } from '../config/nearest.ts';
 import { stripControls } from '../text.ts';
 import { CommandError } from './exit.ts';

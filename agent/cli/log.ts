@@ -2,7 +2,7 @@
 import { pino, type Logger, type LoggerOptions } from 'pino';
 import pretty from 'pino-pretty';
 import { isTerminal } from './print.ts';
-import { createLineLimit, kindOf } from './rate.ts';
+import { createLineLimit, kindOf } from './line-limit.ts';
 import type { Config } from '../config/load.ts';
 
 /** `info` in pino's numbers. Below it, all is wanted. */

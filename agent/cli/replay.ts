@@ -9,7 +9,7 @@ import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow, wrapWords } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from './setup.ts';
-import { replayTaken, shortfalls, furtherText } from './taken.ts';
+import { replayAccepted, shortfalls, furtherText } from './replay-accepted.ts';
 
 const OWN = ['files', 'output', 'summary', 'progress'];
 
@@ -59,7 +59,7 @@ async function run(argv: ReplayArgv): Promise<void> {
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
   let rows = 0;
-  const { summary } = await replayTaken(config, rules, {
+  const { summary } = await replayAccepted(config, rules, {
     ...inspection,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),

@@ -1,4 +1,6 @@
-/** What `check` finds of rules: those that can't be read, translated or loaded, and whether the engine takes the rest. */
+/**
+ * What `check` finds of rules: those that can't be read, translated or loaded, and whether the engine takes the rest.
+ */
 import type { Config } from '../config/load.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
@@ -10,7 +12,7 @@ import { grouped, plural } from './print.ts';
 import { useOf, type SetUse } from './rules/use.ts';
 import { createDriver, followsCluster, place, withClusterNetworks } from './setup.ts';
 import { thresholdNotes } from './threshold-notes.ts';
-import { tryRules, waitingRules, type TriedRules } from './tried.ts';
+import { tryRules, waitingRules, type TriedRules } from './try-rules.ts';
 
 type Sets = Awaited<ReturnType<typeof loadConfiguredSets>>;
 
@@ -70,7 +72,10 @@ function sandboxFindings({ missing }: Sandbox): Finding[] {
   }));
 }
 
-/** Sets that are to come, or are there and not used. In a cluster, resources may name one that the configuration does not. */
+/**
+ * Sets that are to come, or are there and not used. In a cluster, resources may name one that the configuration does
+ * not.
+ */
 function useFindings(config: Config, { loaded, notUsed }: SetUse): Finding[] {
   const level = followsCluster(config) ? 'info' : 'warning';
   const awaited = config.ruleSets.filter((name) => !loaded.includes(name));

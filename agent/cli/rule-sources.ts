@@ -1,6 +1,6 @@
 /**
- * The sources of the configuration, followed by an agent that runs: a new version takes the way of every change of rules,
- * up to the canary.
+ * The sources of the configuration, followed by an agent that runs: a new version takes the way of every change of
+ * rules, up to the canary.
  */
 import type { Logger } from 'pino';
 import type { Config } from '../config/load.ts';
@@ -9,7 +9,6 @@ import { messageOf } from '../files/errors.ts';
 import type { LiveRules } from '../rulesets/live.ts';
 import { followSources, type SourceSchedule } from '../rulesets/schedule.ts';
 import { requestOf, setOf, type RuleSource } from '../rulesets/sources.ts';
-import { UpdateError } from '../rulesets/fetch.ts';
 import { updateSet, type UpdateOptions, type UpdateResult } from '../rulesets/update.ts';
 import { useOfSets } from './rules/use.ts';
 import { checkVersion } from './rules/version-check.ts';
@@ -31,11 +30,13 @@ export async function bringFirstRules(config: Config, install: EngineInstall, lo
   }
 }
 
-/** The engine loads a version before it goes live, and the canary proves it after that; else the one before comes back. */
+/**
+ * The engine loads a version before it goes live, and the canary proves it after that; else the one before comes back.
+ */
 export function startRuleSources(
   config: Config,
   install: EngineInstall,
-  rules: Pick<LiveRules, 'changed' | 'problemOf' | 'unread'>,
+  rules: Pick<LiveRules, 'prove'>,
   log: Logger,
 ): SourceSchedule {
   const { rulesDirectory, ruleSources } = config;
@@ -44,15 +45,7 @@ export function startRuleSources(
     rulesDirectory,
     log,
     update: (source, signal) =>
-      updateSource(config, install, source, log, {
-        signal,
-        async prove() {
-          await rules.changed();
-          const unread = rules.unread();
-          if (unread !== undefined) throw new UpdateError(unread);
-          return rules.problemOf(setOf(source));
-        },
-      }),
+      updateSource(config, install, source, log, { signal, prove: () => rules.prove(setOf(source)) }),
   });
 }
 

@@ -12,7 +12,7 @@ import { CommandError, EXIT } from '../exit.ts';
 import { coloursOf, grouped, plural } from '../print.ts';
 import { createDriver, place, readConfig, withClusterNetworks } from '../setup.ts';
 import { thresholdNotes } from '../threshold-notes.ts';
-import { tryRules, waitingRules, type PassedRule, type TriedRules } from '../tried.ts';
+import { tryRules, waitingRules, type PassedRule, type TriedRules } from '../try-rules.ts';
 import {
   failing,
   neededEngine,

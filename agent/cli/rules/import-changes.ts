@@ -1,4 +1,6 @@
-/** `dpi-agent rules import-changes`: takes over what pulledpork or suricata-update were told to turn on, off or change. */
+/**
+ * `dpi-agent rules import-changes`: takes over what pulledpork or suricata-update were told to turn on, off or change.
+ */
 import { basename } from 'node:path';
 import type { Argv, CommandModule } from 'yargs';
 import { addChanges, readText } from '../../rulesets/changes.ts';

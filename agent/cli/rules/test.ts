@@ -13,7 +13,7 @@ import { createLog } from '../log.ts';
 import { coloursOf, grouped, plural } from '../print.ts';
 import { checkFiles, progressBar } from '../replay.ts';
 import { loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from '../setup.ts';
-import { replayTaken, shortfalls, furtherText, type TakenReplay } from '../taken.ts';
+import { replayAccepted, shortfalls, furtherText, type AcceptedReplay } from '../replay-accepted.ts';
 import { OWN, printJson, printLine, RULES_FLAGS } from './common.ts';
 
 interface TestArgv {
@@ -77,7 +77,7 @@ async function run(argv: TestArgv, files: string[], own: string): Promise<void> 
   const loaded = await loadRulesOnce(config, inspection.install, log);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
-  const tested = await replayTaken(config, loaded, {
+  const tested = await replayAccepted(config, loaded, {
     ...inspection,
     output: config.engine.output,
     ...(total === undefined ? {} : { expectedBytes: total }),
@@ -126,7 +126,7 @@ function damageOf({ file, error, damages, damageCount }: TestedFile): string {
   return stripControls(`${file}: ${error ?? `${damageCount} damaged places${where}`}`);
 }
 
-function firedOf({ summary, index }: TakenReplay) {
+function firedOf({ summary, index }: AcceptedReplay) {
   return summary.signatures.map(({ gid, sid, rev, message, count }) => {
     const rule = index.get(`${gid}:${sid}`);
     return {
@@ -139,7 +139,7 @@ function firedOf({ summary, index }: TakenReplay) {
   });
 }
 
-function printAsJson(tested: TakenReplay, { name, version }: EngineInstall): void {
+function printAsJson(tested: AcceptedReplay, { name, version }: EngineInstall): void {
   const { summary, index, leftOut } = tested;
   printJson({
     engine: name,
@@ -153,7 +153,7 @@ function printAsJson(tested: TakenReplay, { name, version }: EngineInstall): voi
   });
 }
 
-function printAsTable(tested: TakenReplay): void {
+function printAsTable(tested: AcceptedReplay): void {
   const { summary, index } = tested;
   const fired = firedOf(tested);
   const colours = coloursOf(process.stdout);

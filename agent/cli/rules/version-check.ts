@@ -8,7 +8,7 @@ import { loadWithChanges } from '../../rulesets/open.ts';
 import { RefusedError } from '../../rulesets/update.ts';
 import { grouped, plural } from '../print.ts';
 import { createDriver, place } from '../setup.ts';
-import { tryRules } from '../tried.ts';
+import { tryRules } from '../try-rules.ts';
 import { TITLES } from './common.ts';
 
 /** Refused rules that are listed; the rest is counted. */

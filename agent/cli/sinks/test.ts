@@ -1,4 +1,6 @@
-/** `dpi-agent sinks test NAME`: sends a sample, marked as a test, past cursor and filters, and says what the answer was. */
+/**
+ * `dpi-agent sinks test NAME`: sends a sample, marked as a test, past cursor and filters, and says what the answer was.
+ */
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../../config/load.ts';
 import type { SinkEntry } from '../../config/sinks.ts';

@@ -15,7 +15,7 @@ import type { RuleIndex } from '../rulesets/sets.ts';
 import { stripControls } from '../text.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { grouped, plural } from './print.ts';
-import { tryRules } from './tried.ts';
+import { tryRules } from './try-rules.ts';
 
 /** Rules that are named; the rest is counted. */
 const MAX_NAMED = 20;
@@ -26,7 +26,7 @@ export interface LeftOutRule {
   reason: string;
 }
 
-export interface TakenReplay {
+export interface AcceptedReplay {
   summary: ReplaySummary;
   /** The rules by which it inspected. */
   index: RuleIndex;
@@ -72,11 +72,11 @@ export function shortfalls({ files, unparsable, unattributed }: ReplaySummary): 
 }
 
 /** @throws CommandError where the engine takes none of the rules, or the policy is none. */
-export async function replayTaken(
+export async function replayAccepted(
   config: Config,
   { index, engineRules }: { index: RuleIndex; engineRules: EngineRules },
   options: Omit<ReplayOptions, 'rules' | 'engineRules'>,
-): Promise<TakenReplay> {
+): Promise<AcceptedReplay> {
   const inspect = (rules: RuleIndex, given: EngineRules): Promise<ReplaySummary> =>
     replay({ ...options, ...policyOf(config), rules, engineRules: () => given });
   const asGiven = async (): Promise<ReplaySummary> => inspect(index, engineRules);
@@ -86,7 +86,7 @@ export async function replayTaken(
   const isRefused = first?.engineError !== undefined && !first.started && !options.abandon.aborted;
   if (first !== undefined && !isRefused) return asItIs(first, index);
 
-  const { taken, leftOut } = await takenOf(config, options, index);
+  const { taken, leftOut } = await acceptedOf(config, options, index);
   // What it does not name is not mended by a second try.
   if (leftOut.length === 0) return asItIs(first ?? (await asGiven()), index);
   if (taken.size === 0)
@@ -95,7 +95,7 @@ export async function replayTaken(
   return named({ summary, index: taken, leftOut });
 }
 
-function asItIs(summary: ReplaySummary, index: RuleIndex): TakenReplay {
+function asItIs(summary: ReplaySummary, index: RuleIndex): AcceptedReplay {
   return named({ summary, index, leftOut: [...summary.skipped] });
 }
 
@@ -105,11 +105,11 @@ function mayBeReplaced(index: RuleIndex): boolean {
 }
 
 /** @throws CommandError with what the engine has against more than single rules. */
-async function takenOf(
+async function acceptedOf(
   config: Config,
   options: Parameters<typeof tryRules>[1],
   index: RuleIndex,
-): Promise<Pick<TakenReplay, 'leftOut'> & { taken: RuleIndex }> {
+): Promise<Pick<AcceptedReplay, 'leftOut'> & { taken: RuleIndex }> {
   const names = new Set([...index.values()].flatMap(({ sets }) => sets));
   const { taken, failed, refused } = await tryRules(config, options, index, names).catch((error: unknown) => {
     throw new CommandError(messageOf(error), EXIT.failed);
@@ -124,7 +124,7 @@ async function takenOf(
   return { taken, leftOut };
 }
 
-function named(taken: TakenReplay): TakenReplay {
+function named(taken: AcceptedReplay): AcceptedReplay {
   const { leftOut } = taken;
   for (const rule of leftOut.slice(0, MAX_NAMED)) process.stderr.write(`dpi-agent: left out: ${described([rule])}\n`);
   if (leftOut.length > MAX_NAMED)

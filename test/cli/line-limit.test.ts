@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { spawnSync } from 'node:child_process';
 import { pathToFileURL } from 'node:url';
 import { join } from 'node:path';
-import { createLineLimit, kindOf, LINES_A_MINUTE } from '../../agent/cli/rate.ts';
+import { createLineLimit, kindOf, LINES_A_MINUTE } from '../../agent/cli/line-limit.ts';
 import { PROJECT } from '../support/project.ts';
 
 describe('lines of one kind', () => {
