@@ -94,8 +94,7 @@ const noRules: LiveRules = {
   defaults: () => [],
   follow: () => () => undefined,
   changed: () => Promise.resolve(),
-  problemOf: () => undefined,
-  unread: () => undefined,
+  prove: async () => undefined,
   conditions: () => [],
   status: broken,
 };

@@ -87,7 +87,7 @@ export function shownWithout(secret: string | undefined): Shown {
   };
 }
 
-export const isUrl = (from: string): boolean => /^[a-z][a-z0-9+.-]*:\/\//i.test(from);
+const isUrl = (from: string): boolean => /^[a-z][a-z0-9+.-]*:\/\//i.test(from);
 
 /**
  * @param known What the server is told of the bytes that are there already.

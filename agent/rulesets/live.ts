@@ -25,6 +25,7 @@ import {
   type FoundRules,
 } from './candidate.ts';
 import { conditionsOf, type RulesCondition } from './conditions.ts';
+import { UpdateError } from './fetch.ts';
 import { remember, type RuleState } from './membership.ts';
 import { waitForQuiet } from './quiet.ts';
 import { unknownSet, type RuleIndex } from './sets.ts';
@@ -87,10 +88,11 @@ export interface LiveRules {
   follow(users: Users): () => void;
   /** Files, or what the agent needs, may have changed. Resolves when that is done. */
   changed: () => Promise<void>;
-  /** Why the newest files of a set do not inspect; undefined when they do, or nobody uses the set. */
-  problemOf: (set: string) => string | undefined;
-  /** Why the newest files could not be read, so that nobody knows whether they inspect; undefined when they could. */
-  unread: () => string | undefined;
+  /**
+   * Brings the newest files to the lanes. @returns why those of a set do not inspect; undefined when they do, or nobody
+   * uses the set. @throws UpdateError where they could not be read, so that nobody knows.
+   */
+  prove: (set: string) => Promise<string | undefined>;
   /** What a resource should know that names these sets; undefined: the defaults. */
   conditions: (named: readonly string[] | undefined) => string[];
   status: () => RulesStatus;
@@ -196,8 +198,7 @@ export async function openRules(options: LiveOptions, system: Partial<LiveSystem
     defaults: () => live.current.defaults,
     follow: (users) => follow(live, users),
     changed: () => requestChange(live),
-    problemOf: (set) => problemOf(live, set),
-    unread: () => (live.isUnread ? live.problem : undefined),
+    prove: (set) => prove(live, set),
     conditions: (named) => conditionsOf(describe(live), named ?? live.current.defaults),
     status: () => statusOf(live),
   };
@@ -495,7 +496,10 @@ function keepGood({ options: { directory, engine, log }, system }: LiveState, ca
   }
 }
 
-function problemOf({ refusals, unproven }: LiveState, set: string): string | undefined {
+async function prove(live: LiveState, set: string): Promise<string | undefined> {
+  await requestChange(live);
+  const { refusals, unproven, isUnread, problem } = live;
+  if (isUnread) throw new UpdateError(problem ?? '');
   return refusals.get(set) ?? (unproven?.candidate.sets.has(set) === true ? unproven.reason : undefined);
 }
 

@@ -199,16 +199,14 @@ test('whether the newest files of a set inspect is known of each set', async () 
   const rules = await world.open();
   let failure: string | undefined;
   world.follow(rules, async () => failure);
-  expect(rules.problemOf('custom')).toBeUndefined();
+  expect(await rules.prove('custom')).toBeUndefined();
   failure = 'no proof';
   await world.write(rule(2));
-  await rules.changed();
-  expect(rules.problemOf('custom')).toBe('rules could not be swapped, the last good ones stay: lane 0: no proof');
-  expect(rules.problemOf('kubernetes')).toBeUndefined();
+  expect(await rules.prove('custom')).toBe('rules could not be swapped, the last good ones stay: lane 0: no proof');
+  expect(await rules.prove('kubernetes')).toBeUndefined();
   failure = undefined;
   await world.write(rule(1));
-  await rules.changed();
-  expect(rules.problemOf('custom')).toBeUndefined();
+  expect(await rules.prove('custom')).toBeUndefined();
 });
 
 test('whether files inspect that cannot be read is not known', async () => {
@@ -216,13 +214,11 @@ test('whether files inspect that cannot be read is not known', async () => {
   await world.write(rule(1));
   const rules = await world.open();
   world.follow(rules);
-  expect(rules.unread()).toBeUndefined();
+  expect(await rules.prove('custom')).toBeUndefined();
   await world.remove();
-  await rules.changed();
-  expect(rules.unread()).toMatch(/my\.rules/);
+  await expect(rules.prove('custom')).rejects.toThrow(/my\.rules/);
   await world.write(rule(1));
-  await rules.changed();
-  expect(rules.unread()).toBeUndefined();
+  expect(await rules.prove('custom')).toBeUndefined();
 });
 
 test('a set that something will bring need not be there at the start', async () => {

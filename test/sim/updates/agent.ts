@@ -12,7 +12,6 @@ import type { EngineRules } from '../../../agent/engine/rules.ts';
 import { errorCode } from '../../../agent/files/errors.ts';
 import { openRules, type LiveRules, type LiveSystem } from '../../../agent/rulesets/live.ts';
 import { parseRules } from '../../../agent/rulesets/rule.ts';
-import { UpdateError } from '../../../agent/rulesets/fetch.ts';
 import { followSources } from '../../../agent/rulesets/schedule.ts';
 import type { RuleSource } from '../../../agent/rulesets/sources.ts';
 import { readGood, writeGood } from '../../../agent/rulesets/store.ts';
@@ -20,6 +19,7 @@ import { leaveUnproven } from '../../../agent/rulesets/unproven.ts';
 import { RefusedError, updateSet } from '../../../agent/rulesets/update.ts';
 import type { VirtualClock } from '../clock.ts';
 import type { Disk } from '../disk.ts';
+import { errno } from '../disk/nodes.ts';
 import { linkOf, RULES, SET, STATE, type UpdatesOracle } from './oracle.ts';
 import { inspectedBy, versionOf, type Publisher } from './publisher.ts';
 
@@ -45,6 +45,8 @@ export interface UpdatesMachine {
   updates: number;
   /** How often a lane does not go over to rules that are well, 0..1. */
   stubborn: number;
+  /** How often the rule files can't be read, as when too many files are open, 0..1. */
+  unreadable: number;
 }
 
 /** Until somebody asks it to end. */
@@ -78,12 +80,7 @@ export async function runUpdates(machine: UpdatesMachine, life: { stopping: bool
           await clock.sleep(random() * 5000);
           if (version !== undefined && publisher.kindOf(version) === 'refused') throw new RefusedError('refused');
         },
-        async prove() {
-          await rules.changed();
-          const unread = rules.unread();
-          if (unread !== undefined) throw new UpdateError(unread);
-          return rules.problemOf(SET);
-        },
+        prove: () => rules.prove(SET),
         now: () => clock.date(),
         system: { files, fetch: publisher.fetch, unpack: publisher.unpack, id: () => String(machine.updates++) },
       }),
@@ -97,7 +94,7 @@ export async function runUpdates(machine: UpdatesMachine, life: { stopping: bool
 
 /** The process is started anew until it can read its rules. */
 async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
-  const { clock, disk, publisher, random } = machine;
+  const { clock, publisher, random } = machine;
   const options = {
     sources: { rulesDirectory: RULES, paths: [], engine: 'snort' as const },
     ruleSets: ['built-in', SET],
@@ -119,7 +116,7 @@ async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
   };
   for (;;) {
     try {
-      return await openRules(options, systemOf(clock, disk));
+      return await openRules(options, systemOf(machine));
     } catch (error) {
       if (errorCode(error) === undefined) throw error;
     }
@@ -127,10 +124,13 @@ async function openOnceItCan(machine: UpdatesMachine): Promise<LiveRules> {
   }
 }
 
-function systemOf(clock: VirtualClock, disk: Disk): LiveSystem {
+function systemOf({ clock, disk, random, unreadable }: UpdatesMachine): LiveSystem {
   return {
     clock,
-    read: async (_options, _policies, before) => readSets(disk, before),
+    async read(_options, _policies, before) {
+      if (random() < unreadable) throw errno('EMFILE', 'open', linkOf());
+      return readSets(disk, before);
+    },
     readGood: (directory, engine) => readGood(directory, engine, disk.storeFiles),
     writeGood: (directory, engine, candidate) => writeGood(directory, engine, candidate, disk.storeFiles),
     watch({ changed }) {

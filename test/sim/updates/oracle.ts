@@ -3,13 +3,15 @@
  * lane's canary proved, and looks at the disk by itself.
  *
  * 12. The set's link leads to a version that is whole, or is not there.
- * 13. An agent begins with a version that every lane had proven, the last one or the one before, or with none before the
- * first was.
+ * 13. An agent begins with a version that every lane had proven, the last one or the one before, or with none before
+ * the first was.
  * 14. An engine does not inspect for longer than a proof takes by a version that is not proven.
  * 15. When the faults have ended, the newest version is in use where it is well; else what was proven last is, and the
  * source says why.
+ * 33. The disk does not say that a version is proven, by forgetting that it is not, before every lane has proven it.
+ * 34. Once a version is proven, there is always one: who looks at any moment finds the set.
  */
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { EngineRules } from '../../../agent/engine/rules.ts';
 import type { SourceStatus } from '../../../agent/rulesets/schedule.ts';
 import type { Disk } from '../disk.ts';
@@ -18,6 +20,7 @@ import { filesOf, inspectedBy, versionOf, type Publisher } from './publisher.ts'
 export const RULES = '/var/lib/rules';
 export const STATE = '/var/lib/dpi-agent/rules';
 export const SET = 'own';
+const NOTE = join(RULES, '.versions', SET, '.unproven.json');
 export const linkOf = (): string => join(RULES, SET);
 /** All lanes, one after the other, there and back again. */
 const MAX_PROOF_MILLIS = 300_000;
@@ -32,6 +35,8 @@ export interface UpdatesOracle {
   ending(status: readonly SourceStatus[]): void;
   /** The process has ended, or the link has just been replaced. */
   look(): void;
+  /** Before a file or a link goes. */
+  unlinking: (path: string) => void;
   /** All faults have ended, and time has passed. */
   settled(): void;
   stuck(): void;
@@ -73,8 +78,22 @@ export function createUpdatesOracle(disk: Disk, publisher: Publisher, lanes: num
     return version;
   }
 
+  /** The link leads to the version that is told to be unproven, and that is no longer told. */
+  function lookAtProof(): void {
+    const note = disk.peek(NOTE)?.toString() ?? '';
+    const target = disk.target(linkOf());
+    const noted = /"version":"([^"]+)"/.exec(note)?.[1];
+    if (noted === undefined || target === undefined || basename(target) !== noted) return;
+    const version = lookAtLink();
+    if (version !== undefined && !proven.includes(version)) fail(33, `version ${version} is taken for proven`);
+  }
+
   return {
     broken: () => broken,
+    unlinking(path) {
+      if (path === NOTE) lookAtProof();
+      if (path === linkOf() && proven.length > 1) fail(34, 'the link goes, and the set with it');
+    },
     begun(rules) {
       const version = inspectedBy(rules);
       if (version === undefined && proven.length > 1)

@@ -1,8 +1,8 @@
 /**
  * One seed is one run of updates: versions of a rule set are published, looked for, fetched, put in place and proven,
- * while the disk and the way fail; the agent is killed or loses power within any call of the disk, or ends in order, and
- * begins again from what the disk then holds. At last all faults end, one more version comes, and everything has to be
- * settled.
+ * while the disk and the way fail; the agent is killed or loses power within any call of the disk, or ends in order,
+ * and begins again from what the disk then holds. At last all faults end, one more version comes, and everything has to
+ * be settled.
  */
 import { seeded } from '../../support/random.ts';
 import { createClock, turn, type VirtualClock } from '../clock.ts';
@@ -39,7 +39,7 @@ export async function simulateUpdates(seed: number, trace?: (line: string) => vo
   const lives = Array.from({ length: Math.ceil(random() * 6) }, () => pick<How>(random, ['kill', 'power cut', 'stop']));
   const weather = changeWeather(machine);
   for (const how of lives) {
-    const calls = Math.ceil(400 ** random());
+    const calls = Math.ceil(pick(random, [400, 400, 3000]) ** random());
     await live(machine, how, disk.calls() + calls);
     trace?.(how);
     ends[how] += 1;
@@ -50,7 +50,7 @@ export async function simulateUpdates(seed: number, trace?: (line: string) => vo
   }
   if (oracle.broken() === undefined) {
     weather.end();
-    Object.assign(machine, { stubborn: 0 });
+    Object.assign(machine, { stubborn: 0, unreadable: 0 });
     publisher.publish(pick(random, KINDS));
     await live(machine, 'stop', Infinity);
     if (oracle.broken() === undefined) oracle.settled();
@@ -79,6 +79,7 @@ function createMachine(seed: number): UpdatesMachine {
   disk.onRename = (path) => {
     if (path === linkOf()) oracle.look();
   };
+  disk.onUnlink = oracle.unlinking;
   const source = {
     name: 'source',
     set: 'own',
@@ -89,7 +90,9 @@ function createMachine(seed: number): UpdatesMachine {
     timeout: HOUR,
   };
   const stubborn = pick(random, [0, 0, 0.1]);
-  return { clock, disk, publisher, oracle, random: seeded(seed + 0x3000_0000), lanes, source, stubborn, updates: 0 };
+  const unreadable = pick(random, [0, 0, 0.1]);
+  const inner = seeded(seed + 0x3000_0000);
+  return { clock, disk, publisher, oracle, random: inner, lanes, source, stubborn, unreadable, updates: 0 };
 }
 
 /** One life of the process. @param until So many calls of the disk, or, without an end, until all is settled. */
