@@ -6,8 +6,11 @@
  * 30. A letter whose append was confirmed is in the folder, or with a redrive, or at the destination.
  * 31. A redrive's counts make up what it took, and the destination has what it counts as delivered.
  * 32. In the end no letter is left but those that the destination refuses.
+ * 35. A letter is with one redrive at a time: what one sends, no other sends while that one runs.
+ * 36. Only who has the lock of a folder changes a file of letters in it.
  */
-import { redriveLetters } from '../../../agent/cli/events.ts';
+import { basename, dirname } from 'node:path';
+import { redriveLetters } from '../../../agent/ship/redrive.ts';
 import { errorCode } from '../../../agent/files/errors.ts';
 import type { FileSystem } from '../../../agent/files/file-system.ts';
 import { JournalError } from '../../../agent/journal/journal.ts';
@@ -17,6 +20,7 @@ import {
   type LetterSystem,
   type TakingSystem,
 } from '../../../agent/ship/dead-letter.ts';
+import type { Destination } from '../../../agent/ship/destination.ts';
 import { seeded } from '../../support/random.ts';
 import { createClock, turn, type VirtualClock } from '../clock.ts';
 import { createDestination, MOODS, type ScriptedDestination } from '../destination.ts';
@@ -44,7 +48,11 @@ export interface LettersResult {
 /** A process, which holds locks until it ends. */
 interface Mortal {
   isDead: boolean;
+  /** Ids of letters that it sent. */
+  sent: Set<string>;
 }
+
+const born = (): Mortal => ({ isDead: false, sent: new Set() });
 
 interface Machine {
   clock: VirtualClock;
@@ -53,6 +61,8 @@ interface Machine {
   random: () => number;
   /** By folder. */
   locks: Map<string, Mortal>;
+  /** Redrives that run. */
+  redriving: Set<Mortal>;
   /** How often a process dies within a call of the disk, 0..1. */
   deadly: number;
   /** Ids by the numbers of letters that are on the disk. */
@@ -71,7 +81,7 @@ export async function simulateLetters(seed: number, trace?: (line: string) => vo
   const lives = Math.ceil(random() * 3);
   const weather = changeWeather(machine);
   for (let life = 0; life < lives && machine.broken === undefined; life++) {
-    const agent = { isDead: false };
+    const agent = born();
     let isOver = false;
     clock.after(random() * 3 * MINUTE, () => (isOver = true));
     void writeLetters(machine, agent);
@@ -79,6 +89,7 @@ export async function simulateLetters(seed: number, trace?: (line: string) => vo
     await step(machine, () => isOver);
     clock.clear();
     machine.locks.clear();
+    machine.redriving.clear();
     const isPowerCut = random() < 0.5;
     if (isPowerCut) counts.powerCuts += 1;
     disk.restart(isPowerCut ? 'power cut' : 'kill');
@@ -87,7 +98,7 @@ export async function simulateLetters(seed: number, trace?: (line: string) => vo
   weather.end();
   Object.assign(machine, { deadly: 0 });
   let isDone = false;
-  redrive(machine, { isDead: false }).then(
+  redrive(machine, born()).then(
     () => (isDone = true),
     (error: unknown) => fail(machine, 32, String(error)),
   );
@@ -108,6 +119,7 @@ function createMachine(seed: number): Machine {
     destination: createDestination(clock, seeded(seed + 0x2000_0000), pick(random, [0, 0.3])),
     random: seeded(seed + 0x3000_0000),
     locks: new Map(),
+    redriving: new Set(),
     deadly: pick(random, [0, 0.002, 0.02]),
     confirmed: new Map(),
     next: 0,
@@ -191,34 +203,54 @@ const isExpected = (error: unknown): boolean => error instanceof JournalError ||
 async function redriveAgain(machine: Machine): Promise<void> {
   const { clock, random, counts } = machine;
   for (;;) {
-    await clock.sleep(random() * MINUTE);
+    await clock.sleep(random() * pick(random, [1000, MINUTE, MINUTE, MINUTE]));
     counts.redrives += 1;
-    void redrive(machine, { isDead: false }).catch((error: unknown) => {
+    void redrive(machine, born()).catch((error: unknown) => {
       if (!isExpected(error)) fail(machine, 31, String(error));
     });
   }
 }
 
 async function redrive(machine: Machine, process: Mortal): Promise<void> {
-  const { clock, destination } = machine;
+  const { clock, redriving } = machine;
+  redriving.add(process);
   const counts = await redriveLetters({
     directory: FOLDER,
     maxSize: MAX_SIZE,
-    destination,
+    destination: watched(machine, process),
     signal: new AbortController().signal,
     pauses: PAUSES,
     now: clock.wall,
     system: systemOf(machine, process),
-  });
+  }).finally(() => redriving.delete(process));
   const { letters, delivered, refused, left } = counts;
   if (letters !== delivered + refused + left)
     fail(machine, 31, `of ${letters} letters ${delivered} were delivered, ${refused} refused, ${left} left`);
+}
+
+/** The destination as a redrive has it. */
+function watched(machine: Machine, process: Mortal): Destination {
+  const { destination, redriving } = machine;
+  return {
+    async send(items, signal) {
+      for (const { id, number } of items) {
+        const other = [...redriving].some(({ isDead, sent }) => !isDead && sent !== process.sent && sent.has(id));
+        if (other) fail(machine, 35, `letter ${number} is sent by two redrives at a time`);
+        process.sent.add(id);
+      }
+      return destination.send(items, signal);
+    },
+    close: () => destination.close(),
+  };
 }
 
 /** The machine as a process has it, which may die within any call. */
 function systemOf(machine: Machine, process: Mortal): TakingSystem & LetterSystem {
   const { clock, disk, locks } = machine;
   const fileSystem = mortal(machine, process, disk);
+  const removing = (directory: string): void => {
+    if (locks.get(REDRIVING) !== process) fail(machine, 36, `${basename(directory)} goes without the lock of redrives`);
+  };
   return {
     fileSystem,
     lock(directory) {
@@ -231,21 +263,27 @@ function systemOf(machine: Machine, process: Mortal): TakingSystem & LetterSyste
     every: clock.every,
     clock,
     date: () => clock.date(),
-    remove: (directory) => unlessDead(machine, process, () => disk.rm(directory)),
+    remove: (directory) => unlessDead(machine, process, () => (removing(directory), disk.rm(directory))),
   };
 }
 
 function mortal(machine: Machine, process: Mortal, disk: FileSystem): FileSystem {
   const guard = <T>(call: () => Promise<T>): Promise<T> => unlessDead(machine, process, call);
+  const changing = (path: string): void => {
+    const holder = machine.locks.get(dirname(path));
+    if (path.endsWith('.ndjson') && dirname(path) === FOLDER && holder !== process)
+      fail(machine, 36, `${basename(path)} is changed without the lock of its folder`);
+  };
   return {
     mkdir: (path, options) => guard(() => disk.mkdir(path, options)),
     readdir: (path, options) => guard(() => disk.readdir(path, options)),
     readFile: (path, encoding) => guard(() => disk.readFile(path, encoding)),
-    rename: (from, to) => guard(() => disk.rename(from, to)),
+    rename: (from, to) => guard(() => (changing(from), disk.rename(from, to))),
     stat: (path) => guard(() => disk.stat(path)),
-    unlink: (path) => guard(() => disk.unlink(path)),
+    unlink: (path) => guard(() => (changing(path), disk.unlink(path))),
     open: (path, flags, mode) =>
       guard(async () => {
+        if (flags !== 'r') changing(path);
         const file = await disk.open(path, flags, mode);
         return {
           read: (...asked) => guard(() => file.read(...asked)),
