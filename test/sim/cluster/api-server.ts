@@ -1,6 +1,6 @@
 /**
- * An API server as one agent sees it: collections with versions, lists of them, and watches of what came since; and what
- * it does wrong at times.
+ * An API server as one agent sees it: collections with versions, lists of them, and watches of what came since; and
+ * what it does wrong at times.
  *
  * A list that may be of any version can be an old one, as from a follower's cache. A watch gets its events late, ends
  * when the server likes, and fails; what is older than the server's memory is 410. Versions never go back.
@@ -36,6 +36,8 @@ export interface ApiServer {
   remove(collection: string, key: string): void;
   keys(collection: string): string[];
   requests(): number;
+  /** It forgets all of the past, as etcd does when it is compacted: who watched from before has to list again. */
+  compact(): void;
   /** Who watched is gone. */
   hangUp(): void;
   /** An object, by its path, without failing: for the oracle. */
@@ -60,6 +62,8 @@ interface State {
   version: number;
   mood: Mood;
   requests: number;
+  /** The oldest version that is known. */
+  compacted: number;
   /** Watches that wait for something to tell. */
   waiting: Set<() => void>;
   /** Clients so far: what a former one waits for does not come. */
@@ -75,6 +79,7 @@ export function createApiServer(clock: VirtualClock, random: () => number): ApiS
     version: 1,
     mood: 'well',
     requests: 0,
+    compacted: 0,
     waiting: new Set(),
     clients: 1,
   };
@@ -103,6 +108,7 @@ export function createApiServer(clock: VirtualClock, random: () => number): ApiS
       remove: (collection: string, key: string) => note(state, collection, key, undefined),
       keys: (collection: string) => [...stateAt(state, collection, state.version).keys()],
       requests: () => state.requests,
+      compact: () => void (state.compacted = state.version),
       hangUp() {
         state.waiting.clear();
         state.clients += 1;
@@ -219,8 +225,8 @@ function list(state: State, path: string, { limit, continue: more, resourceVersi
 }
 
 /** The version before the first change that it remembers. */
-function oldest({ mood, version }: State): number {
-  return Math.max(0, version - (mood === 'forgetting' ? 2 : 8));
+function oldest({ mood, version, compacted }: State): number {
+  return Math.max(compacted, version - (mood === 'forgetting' ? 2 : 8));
 }
 
 async function watch(
