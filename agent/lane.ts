@@ -78,8 +78,8 @@ export interface Lane {
   passed(generation: string, offset: number): Promise<void>;
   status(): LaneStatus;
   /**
-   * Makes the engine inspect by other rules. Where it goes over while it runs, packets that are captured wait meanwhile,
-   * and none is lost.
+   * Makes the engine inspect by other rules. Where it goes over while it runs, packets that are captured wait
+   * meanwhile, and none is lost.
    * @returns why the engine does not inspect by them; undefined when it does. One that does not run has them at its
    * next start.
    */

@@ -2,8 +2,8 @@
  * The variables that rules name (`$HOME_NET`): what they may be set to, what they are unless they are set, and what of
  * addresses or ports an expression leaves.
  *
- * An expression, as both engines read it: `any`, `10.0.0.0/8`, `80`, `1024:`, `$OTHER`, `[a,b,!c]`, and `!` before any of
- * them. A list is what its items have together, or all where none is without `!`, without those with `!`.
+ * An expression, as both engines read it: `any`, `10.0.0.0/8`, `80`, `1024:`, `$OTHER`, `[a,b,!c]`, and `!` before any
+ * of them. A list is what its items have together, or all where none is without `!`, without those with `!`.
  *
  * Pure, and bounded by the length of what is given: `MAX_LENGTH` for a value, `MAX_DEPTH` for what stands in another.
  */

@@ -101,8 +101,8 @@ async function swaps(setting: Setting, lab: Lab, workspace: Workspace): Promise<
 }
 
 /**
- * Each further pod has the default sets and a small one of its own: what that takes beyond the first of them, which is a
- * change of the rules, and leaves what each such leaves.
+ * Each further pod has the default sets and a small one of its own: what that takes beyond the first of them, which is
+ * a change of the rules, and leaves what each such leaves.
  */
 async function combinations(setting: Setting, lab: Lab, workspace: Workspace): Promise<Result> {
   const pods = Array.from({ length: COMBINATIONS + 1 }, (_, index) =>

@@ -1,4 +1,6 @@
-/** The sinks of a configuration from a journal to real HTTP servers: each event exactly counted, whatever they answer. */
+/**
+ * The sinks of a configuration from a journal to real HTTP servers: each event exactly counted, whatever they answer.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';

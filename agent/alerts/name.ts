@@ -11,7 +11,7 @@ export interface Names {
   resolve(addresses: string[], millis: number): Promise<ReadonlyMap<string, Peer>>;
 }
 
-export const NAMING_MILLIS = 200;
+const NAMING_MILLIS = 200;
 
 /** An answer that is awaited, or has come. */
 interface Answer {

@@ -23,7 +23,7 @@ import { PatternError, type Pattern } from '../pattern.ts';
 import type { AttributedAlert } from './attributed.ts';
 
 export const MAX_TRACKED = 65_536;
-export const MAX_TWINS = 10_000;
+const MAX_TWINS = 10_000;
 /** Texts of rules that a pattern's answer is remembered for. */
 const MAX_REMEMBERED = 10_000;
 

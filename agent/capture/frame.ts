@@ -164,8 +164,8 @@ function writeAddresses(bytes: Buffer, at: number, sender: Buffer | undefined): 
 }
 
 /**
- * Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten. `behind`:
- * its EtherType.
+ * Whether an Ethernet frame holds TCP in IP, or UDP that is no tunnel, as most do: nothing is to be rewritten.
+ * `behind`: its EtherType.
  */
 function isPlain(etherType: number, bytes: Buffer, behind: number, captured: number): boolean {
   if (etherType === ipv4 && captured >= 42) {

@@ -1,6 +1,6 @@
 /**
- * The file of the leases: NDJSON, a line for each change of a lease. The last line with its id and beginning counts, and
- * torn ones do not. It is written anew when it is opened and when most of its lines are old.
+ * The file of the leases: NDJSON, a line for each change of a lease. The last line with its id and beginning counts,
+ * and torn ones do not. It is written anew when it is opened and when most of its lines are old.
  *
  * Not promised: that a change survives a power cut.
  */

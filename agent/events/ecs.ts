@@ -9,7 +9,7 @@ import { isIPv6 } from 'node:net';
 import type { EeEvent } from './event.ts';
 import { TACTICS } from './tactics.ts';
 
-export const ECS_VERSION = '8.17.0';
+const ECS_VERSION = '8.17.0';
 
 /** @param cluster The name that the configuration gives the cluster. */
 export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> {

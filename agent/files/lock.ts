@@ -6,7 +6,8 @@
  * the lock is taken over. Nobody has to clean up after a kill -9.
  *
  * A stale lock is moved aside to be taken over, `<file>.stale.<pid>.<random>`. What is moved may have become another
- * one's by then, who has the lock: it goes back, and until it has, a file that lies aside is as good as the lock itself.
+ * one's by then, who has the lock: it goes back, and until it has, a file that lies aside is as good as the lock
+ * itself.
  *
  * Does not protect from a holder in another pid namespace or on another machine: its process is not in this /proc. On a
  * node, agents share the node's pid namespace.
@@ -91,7 +92,9 @@ function refuseWhileItRuns(file: string, holder: string, otherwise: string, syst
   throw new LockedError(`${dirname(file)} is in use by the agent with process id ${pid}: stop it, or ${otherwise}`);
 }
 
-/** Moves a stale lock aside; where in the meantime somebody else took the lock over, that one goes back to its place. */
+/**
+ * Moves a stale lock aside; where in the meantime somebody else took the lock over, that one goes back to its place.
+ */
 function takeAway(file: string, stale: string, system: LockSystem): void {
   const aside = `${file}.stale.${system.pid}.${system.id()}`;
   try {

@@ -161,7 +161,9 @@ async function run<Api extends ApiObject, T>(state: State<Api, T>): Promise<void
   state.setSynced();
 }
 
-/** Lists where that is needed, and watches until that ends. @returns `age`: how long the watch was open, milliseconds. */
+/**
+ * Lists where that is needed, and watches until that ends. @returns `age`: how long the watch was open, milliseconds.
+ */
 async function followOnce<Api extends ApiObject, T>(
   state: State<Api, T>,
 ): Promise<{ failure: ApiError | undefined; watched: boolean; age: number }> {

@@ -2,8 +2,8 @@
  * The agent's metrics in Prometheus' text format, read from it at each scrape; only times that something took are told
  * to it when they are known. What there is of each part is in `metrics/`.
  *
- * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, the sources of rules (64), `MAX_SIGNATURES`,
- * and lists of names.
+ * The number of series is bounded: by the endpoints that are attached (4,093), the lanes, the sinks, the sources of
+ * rules (64), `MAX_SIGNATURES`, and lists of names.
  */
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { addSampledTo, type AddSampled } from '../sampled-metrics.ts';

@@ -16,7 +16,7 @@ export const NAME = 'tigera-dpi';
 /** The settings that a DaemonSet was made with: what holds while those of the IntrusionDetection are refused. */
 export const SETTINGS_ANNOTATION = 'dpi-agent.io/settings';
 /** The agent's container. */
-export const CONTAINER = 'dpi-agent';
+const CONTAINER = 'dpi-agent';
 
 const LABEL = { 'k8s-app': NAME };
 const RULES_VOLUME = 'snort-cache';
@@ -30,7 +30,7 @@ const AGENT_BYTES = 192 * MIB;
 /** The capture process of a lane. */
 const CAPTURE_BYTES = 64 * MIB;
 /** The least that `engine.memoryLimit` takes. */
-export const LEAST_ENGINE_BYTES = 128 * MIB;
+const LEAST_ENGINE_BYTES = 128 * MIB;
 const LEAST_BYTES = AGENT_BYTES + CAPTURE_BYTES + LEAST_ENGINE_BYTES;
 /** The most that `engine.memoryLimit` and `lanes` take. */
 const MOST_ENGINE_BYTES = 1024 ** 4;

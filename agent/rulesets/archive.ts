@@ -32,7 +32,7 @@ import {
   type Unpacked,
 } from './shelf.ts';
 
-export const MAX_UNPACKED_BYTES = 256 << 20;
+const MAX_UNPACKED_BYTES = 256 << 20;
 /** Rules are packed to a tenth, and generated ones to a fiftieth. What is small may be more. */
 const MAX_RATIO = 250;
 const ALWAYS_BYTES = 8 << 20;

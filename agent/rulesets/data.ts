@@ -1,10 +1,10 @@
 /**
- * Files that rules of Suricata name beside themselves: lists of datasets (`dataset`, `datarep`), of checksums (`filemd5`
- * and its like), scripts (`lua`), and reputations (`iprep`). They travel with the rules: the engine gets a copy below its
- * own configuration, by a name that says what is in it, and the staged rule names that copy.
+ * Files that rules of Suricata name beside themselves: lists of datasets (`dataset`, `datarep`), of checksums
+ * (`filemd5` and its like), scripts (`lua`), and reputations (`iprep`). They travel with the rules: the engine gets a
+ * copy below its own configuration, by a name that says what is in it, and the staged rule names that copy.
  *
- * Invariants: nothing is read but plain files below the set's folder: no absolute path, no `..`, no link that leads out;
- * at most `MAX_FILE_BYTES` of each, and `MAX_SET_BYTES` of a set. A rule whose file can't be had has the reason.
+ * Invariants: nothing is read but plain files below the set's folder: no absolute path, no `..`, no link that leads
+ * out; at most `MAX_FILE_BYTES` of each, and `MAX_SET_BYTES` of a set. A rule whose file can't be had has the reason.
  *
  * Not promised: that what a dataset learns outlives its engine. `state` is a list to begin with, `save` is passed over.
  */

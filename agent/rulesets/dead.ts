@@ -2,8 +2,8 @@
 import { describeNames, leftOf, type VariableKind, type Variables } from '../rule-variables.ts';
 
 /**
- * Why a rule can't match: a variable is not defined, or leaves nothing. Undefined where it can, and for what no variable
- * decides.
+ * Why a rule can't match: a variable is not defined, or leaves nothing. Undefined where it can, and for what no
+ * variable decides.
  */
 export function whyDead(header: string, variables: Variables): string | undefined {
   if (!header.includes('$')) return undefined;

@@ -18,7 +18,7 @@ import { globTester, parsePattern, PatternError, type Pattern } from '../pattern
 import { stripControls } from '../text.ts';
 import { parseRules, type RuleInfo } from './rule.ts';
 
-export const MAX_CHANGES = 10_000;
+const MAX_CHANGES = 10_000;
 const MAX_PROBLEMS = 100;
 
 export interface Change {

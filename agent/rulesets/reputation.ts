@@ -4,7 +4,7 @@
  * Formats, a line each, `#` comments (https://docs.suricata.io/en/suricata-7.0.10/reputation/ipreputation/ip-reputation-format.html):
  * `categories.txt` has `<id>,<short name>,<description>`, lists have `<address or network>,<category id>,<score>`.
  *
- * Invariants: categories of one name are one, whatever number a set gives them. Lines that are no entry are passed over.
+ * Invariants: categories of one name are one, whatever number a set gives them. Lines that are no entry are skipped.
  */
 import type { EngineRules } from '../engine/rules.ts';
 

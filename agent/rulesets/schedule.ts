@@ -1,6 +1,6 @@
 /**
- * Looks at the sources of rule sets from time to time, one at a time, and tells how it went. What an update is, is given
- * to it.
+ * Looks at the sources of rule sets from time to time, one at a time, and tells how it went. What an update is, is
+ * given to it.
  *
  * A source is due after `every`, and up to a tenth of that later, so that the nodes of a cluster do not come all at
  * once; first soon after the start, at once where its set is not there. What fails is tried again after a minute, and

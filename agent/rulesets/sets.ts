@@ -55,8 +55,8 @@ export interface SetSources {
 }
 
 /**
- * A rule that is loaded: what it says of itself, the sets that have it, the text that the engine gets, and the files that
- * and reputations that this names.
+ * A rule that is loaded: what it says of itself, the sets that have it, the text that the engine gets, and the files
+ * and reputations that it names.
  */
 export type IndexedRule = RuleInfo & {
   sets: readonly string[];
@@ -271,7 +271,9 @@ export async function loadSets(
   return loaded;
 }
 
-/** What a rule fails at before an engine sees it: its syntax, what it names in its header, or the files that it names. */
+/**
+ * What a rule fails at before an engine sees it: its syntax, what it names in its header, or the files that it names.
+ */
 export type RefusedBy = 'translation' | 'setting' | 'files';
 
 type Prepared =

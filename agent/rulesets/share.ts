@@ -1,6 +1,6 @@
 /**
- * Rules that Suricata has once for VLAN ids of different rule sets: those of all of their sets. Of an endpoint's alerts,
- * those of rules that its resources did not ask for are dropped when they are read (membership.ts).
+ * Rules that Suricata has once for VLAN ids of different rule sets: those of all of their sets. Of an endpoint's
+ * alerts, those of rules that its resources did not ask for are dropped when they are read (membership.ts).
  *
  * Invariant: an endpoint gets the alerts that it would get by the rules of its own sets alone. So ids share rules only
  * while no rule that one of them did not ask for does more than alert: it counts towards a limit, which others would

@@ -69,7 +69,9 @@ export type SourceRequest = Omit<FetchOptions, 'userAgent' | 'onProgress'> & { s
 
 export const setOf = ({ name, set }: Pick<RuleSource, 'name' | 'set'>): string => set ?? name;
 
-/** @param install The engine, whose version is in the path of some. @throws UpdateError that names the secret's file. */
+/**
+ * @param install The engine, whose version is in the path of some. @throws UpdateError that names the secret's file.
+ */
 export async function requestOf(
   source: RuleSource,
   install: Pick<EngineInstall, 'name' | 'version'> | undefined,

@@ -1,7 +1,7 @@
 /**
  * Versions of rule sets that went live and are not proven yet: `.unproven.json` beside a set's versions names the one,
- * the one before, and the process that is about to prove it. It is on the disk before the link leads to the version, and
- * goes when the version is proven or gone again.
+ * the one before, and the process that is about to prove it. It is on the disk before the link leads to the version,
+ * and goes when the version is proven or gone again.
  *
  * A process that ended in between has proven nothing: the next one goes back to the version before, and the source
  * brings the new one again. So an update happened whole, or not at all.

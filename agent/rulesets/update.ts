@@ -8,9 +8,9 @@
  *     <rulesDirectory>/<set>                          a link to the version in use
  *
  * Invariants: the link always leads to a whole version that is on disk, also after a crash at any moment, because it is
- * replaced in one step; the version in use and the one before are kept, until a new one has been proven; one that was to
- * be proven and is not, because the process ended, is left by the next start (unproven.ts). A secret is in none of these
- * files. Bounded: fetch.ts bounds what is downloaded, archive.ts what is unpacked, and a time all of it.
+ * replaced in one step; the version in use and the one before are kept, until a new one has been proven; one that was
+ * to be proven and is not, because the process ended, is left by the next start (unproven.ts). A secret is in none of
+ * these files. Bounded: fetch.ts bounds what is downloaded, archive.ts what is unpacked, and a time all of it.
  *
  * Not promised: that two updates of one set at the same time keep each other's version.
  */
@@ -226,7 +226,8 @@ async function install(options: Update, fetched: Fetched, staging: string, shown
 
 /**
  * Brings the version before back where the new one does not inspect.
- * @throws RefusedError, what `prove` throws, and the signal's reason where all ends meanwhile: the next start leaves it.
+ * @throws RefusedError, what `prove` throws, and the signal's reason where all ends meanwhile:
+ * the next start leaves it.
  */
 async function prove(
   { rulesDirectory, set, prove: isProven, signal, system: { files } }: Update & Required<Pick<Update, 'prove'>>,

@@ -1,4 +1,6 @@
-/** The calls by which downloaded versions reach the disk, node's own or those of a simulated one, and where they are. */
+/**
+ * The calls by which downloaded versions reach the disk, node's own or those of a simulated one, and where they are.
+ */
 import type { Dirent, Stats } from 'node:fs';
 import * as nodeFiles from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';

@@ -1,5 +1,6 @@
 /**
- * Rules that wait for a flowbit that none of the loaded rules sets: those that do were refused, so that these can't fire.
+ * Rules that wait for a flowbit that none of the loaded rules sets: those that do were refused, so that these can't
+ * fire.
  *
  * Of `flowbits`, `xbits` and `hostbits`, which are names of their own each.
  */

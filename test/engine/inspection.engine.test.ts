@@ -1,4 +1,7 @@
-/** That an engine inspects what is there by the agent's configuration of it: bodies to their ends, and files as it does alone. */
+/**
+ * That an engine inspects what is there by the agent's configuration of it: bodies to their ends, and files as it does
+ * alone.
+ */
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,6 +1,6 @@
 /**
- * `npm run test:sim -- --seeds N [--from N] [--part NAME]`, or `--seed N --part NAME [--trace]`: runs them, of all parts
- * unless one is named, and says how to run again what failed.
+ * `npm run test:sim -- --seeds N [--from N] [--part NAME]`, or `--seed N --part NAME [--trace]`: runs them, of all
+ * parts unless one is named, and says how to run again what failed.
  */
 import { parseArgs } from 'node:util';
 import { isPart, PARTS, type Part } from './parts.ts';

@@ -1,5 +1,6 @@
 /**
- * The layers of IP. A fragment shows too little of a tunnel, so the walk ends at one, and a tunnel in it is made opaque.
+ * The layers of IP. A fragment shows too little of a tunnel, so the walk ends at one, and a tunnel in it is made
+ * opaque.
  *
  * Of each layer: @returns where the next one begins, or END.
  */

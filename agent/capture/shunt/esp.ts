@@ -39,8 +39,9 @@ function isIp(bytes: Buffer, at: number, end: number): boolean {
 }
 
 /**
- * Whether words are as they were in the packet before, or sequence numbers are not those of ESP (RFC 4303, 2.2): whoever
- * sends other datagrams from its port may not have their numbers stand for packets that the capture shows twice.
+ * Whether words are as they were in the packet before, or sequence numbers are not those of ESP (RFC 4303, 2.2):
+ * whoever sends other datagrams from its port may not have their numbers stand for packets that the capture shows
+ * twice.
  */
 function repeatsWords(direction: Direction, bytes: Buffer, payload: number, end: number): boolean {
   const from = payload + SHORT_VECTOR;

@@ -22,7 +22,7 @@ export const RANGE_FIELDS = 3;
 /** Bytes of ciphertext that are counted at most. */
 export const MAX_FIRST_BYTES = 0x3fff_ffff;
 /** The longest header of a unit: SSH. */
-export const MAX_UNIT_HEADER = 10;
+const MAX_UNIT_HEADER = 10;
 
 export interface Direction {
   stage: number;

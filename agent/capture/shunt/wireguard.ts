@@ -1,7 +1,7 @@
 /**
  * WireGuard (https://www.wireguard.com/protocol/): an initiation, the response to it, then transport data to the
- * indices that the two chose. Who repeats what it is told begins like its peer, or has its peer answer first: such a flow
- * is refused, and so is one that both begin at once.
+ * indices that the two chose. Who repeats what it is told begins like its peer, or has its peer answer first: such a
+ * flow is refused, and so is one that both begin at once.
  */
 import { byteAt, int32 } from '../bytes.ts';
 import { FOLLOWING, refuse, WAITING, type Direction, type Flow } from './flow.ts';

@@ -12,7 +12,7 @@ export const MAX_TEXT = 1024;
 /** Longest payload that an alert carries, in bytes. */
 export const MAX_PAYLOAD = 65_535;
 export const MAX_UINT32 = 4_294_967_295;
-export const MAX_UINT16 = 65_535;
+const MAX_UINT16 = 65_535;
 export const MAX_VLAN = 4095;
 
 /** What is wrong with one item. Thrown and caught within a reader. */

@@ -7,7 +7,7 @@
 const STEP = 100_000_000;
 
 /** The highest number of a copy, so that its generator id fits into 32 bits. */
-export const LAST_COPY = 41;
+const LAST_COPY = 41;
 
 /** @param copy From 0, the rule itself, to `LAST_COPY`. `undefined` where the generator id is too high to be copied. */
 export function copyGid(gid: number, copy: number): number | undefined {

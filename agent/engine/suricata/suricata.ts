@@ -63,8 +63,8 @@ function variablesOf(yaml: string): Variables | undefined {
 }
 
 /**
- * Of one packet, live; 15 by default. Among them may be those of rules that its endpoint did not ask for, which must not
- * push out its own. Memory is taken for those that there are.
+ * Of one packet, live; 15 by default. Among them may be those of rules that its endpoint did not ask for, which must
+ * not push out its own. Memory is taken for those that there are.
  */
 const MAX_ALERTS_OF_PACKET = 255;
 

@@ -25,7 +25,7 @@ export interface SnortBuffer {
 export const PAYLOAD: SnortBuffer = { name: 'pkt_data', side: 'both', size: 'stream' };
 const HTTP = ['http'] as const;
 /** Protocols whose files Suricata takes out; Snort names them `http, smtp, ftp-data, netbios-ssn`. */
-export const FILE_PROTOCOLS: readonly string[] = ['http', 'smtp', 'ftp-data', 'smb'];
+const FILE_PROTOCOLS: readonly string[] = ['http', 'smtp', 'ftp-data', 'smb'];
 
 function http(name: string, keyword: string, side: SnortBuffer['side'], more: Partial<SnortBuffer> = {}): SnortBuffer {
   return { name, keyword, protocols: HTTP, side, size: 'whole', ...more };

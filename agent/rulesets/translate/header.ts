@@ -130,7 +130,7 @@ function checkVariables(value: string, known: Readonly<Record<string, string>>):
 }
 
 /** Whether addresses or ports are all there are, over variables. */
-export function isAny(value: string, known: Readonly<Record<string, string>>, depth = 0): boolean {
+function isAny(value: string, known: Readonly<Record<string, string>>, depth = 0): boolean {
   if (value === 'any') return true;
   if (depth > 8) return false;
   const variable = /^\$(\w+)$/.exec(value)?.[1];

@@ -1,6 +1,7 @@
 /**
  * What messages say of an event. The journal's lines may be from anybody who can write there: nothing in them is
- * trusted, and what is missing is empty. Texts are printable and short; a destination escapes them for its own language.
+ * trusted, and what is missing is empty. Texts are printable and short; a destination escapes them for its own
+ * language.
  */
 import { levelOf, type Level } from '../../events/level.ts';
 import { TACTICS } from '../../events/tactics.ts';

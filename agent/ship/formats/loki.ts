@@ -1,7 +1,7 @@
 /**
  * Loki, `POST /loki/api/v1/push` (https://grafana.com/docs/loki/latest/reference/loki-http-api/#ingest-logs): a stream
- * for each set of labels, of which there are few; the id is structured metadata. Loki keeps a line once that comes twice
- * with the same time and the same labels.
+ * for each set of labels, of which there are few; the id is structured metadata. Loki keeps a line once that comes
+ * twice with the same time and the same labels.
  */
 import type { Alert } from './alert.ts';
 import { COMMON, filled, type Format } from './format.ts';

@@ -41,7 +41,9 @@ function plain(text: string, limit: number): object {
   return { type: 'plain_text', text: cut(text, limit), emoji: false };
 }
 
-/** https://docs.slack.dev/messaging/formatting-message-text#escaping; and marks of emphasis, which Slack can't escape. */
+/**
+ * https://docs.slack.dev/messaging/formatting-message-text#escaping; and marks of emphasis, which Slack can't escape.
+ */
 function escape(text: string): string {
   return text
     .replaceAll('&', '&amp;')

@@ -7,7 +7,9 @@ import { isRecord } from '../../files/record.ts';
 import { SendError } from '../destination.ts';
 import { COMMON, filled, type Format } from './format.ts';
 
-/** "Server is busy", "queue is full": https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector */
+/**
+ * "Server is busy", "queue is full": https://docs.splunk.com/Documentation/Splunk/latest/Data/TroubleshootHTTPEventCollector
+ */
 const BUSY = new Set([9, 26]);
 
 export const splunkHec: Format = {

@@ -28,7 +28,9 @@ function cut(length: number, size: number): Part[] {
   ]);
 }
 
-/** Both say that they have no more to say; of the server's FIN, so many segments and their acknowledgements are late. */
+/**
+ * Both say that they have no more to say; of the server's FIN, so many segments and their acknowledgements are late.
+ */
 function close(conversation: Conversation, late: number): void {
   const { frames, next } = conversation;
   frames.splice(frames.length - 2 * late, 0, conversation.frame('server', { flags: 'FA' }));

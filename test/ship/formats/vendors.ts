@@ -3,7 +3,9 @@ import * as z from 'zod';
 
 const time = z.iso.datetime();
 
-/** https://docs.slack.dev/reference/block-kit/blocks, /composition-objects/text-object, /block-elements/button-element */
+/**
+ * https://docs.slack.dev/reference/block-kit/blocks, /composition-objects/text-object, /block-elements/button-element
+ */
 const slackPlain = (max: number) =>
   z.strictObject({ type: z.literal('plain_text'), text: z.string().min(1).max(max), emoji: z.boolean().optional() });
 const slackText = z.union([

@@ -1,6 +1,6 @@
 /**
- * What a power cut leaves: of a file's writes that were not synced any, each whole, not at all, up to some byte, or with
- * NUL bytes in place of some sectors; of a folder's changes the first so many, as file systems with a journal do.
+ * What a power cut leaves: of a file's writes that were not synced any, each whole, not at all, up to some byte, or
+ * with NUL bytes in place of some sectors; of a folder's changes the first so many, as file systems with a journal do.
  */
 import type { Change } from './content.ts';
 import type { Node } from './nodes.ts';

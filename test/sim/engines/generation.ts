@@ -1,6 +1,7 @@
 /**
- * Scripted processes of an engine, as a supervisor starts them: slow to start, to load and to go over to other rules, or
- * never; they die, close their input and stay, do not inspect, and do not listen to signals, as the run's script says.
+ * Scripted processes of an engine, as a supervisor starts them: slow to start, to load and to go over to other rules,
+ * or never; they die, close their input and stay, do not inspect, and do not listen to signals, as the run's script
+ * says.
  *
  * Their alerts are in files, as engine.ts writes them. A frame of the agent's own is an alert where the rules that the
  * process inspects by have its token.

@@ -2,8 +2,8 @@
  * Holds the obligations of lanes that keep their engines running. It knows when each process truly began and ended, and
  * by what it inspects.
  *
- * 21. A lane has one process at a time. After one that ended by itself, or could not begin, the next begins after a pause
- * of 200 ms, twice as long each time, up to 30 s, and the shortest again after a healthy minute.
+ * 21. A lane has one process at a time. After one that ended by itself, or could not begin, the next begins after a
+ * pause of 200 ms, twice as long each time, up to 30 s, and the shortest again after a healthy minute.
  * 22. Each end that was not asked for as the lane's own, and each beginning that failed, is in exactly one count.
  * 23. Rules that a lane says it went over to are those that its engine inspects by, or begins with.
  * 24. In the end an engine reads, inspects by the rules that all lanes were left with, and its canary is alive.

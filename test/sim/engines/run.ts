@@ -1,7 +1,7 @@
 /**
  * One seed is one run of lanes that keep their engines running: engines crash, hang, are slow and refuse, capture
- * processes die, rules are swapped meanwhile. At last nothing fails any more, and everything has to be settled; then the
- * lanes end.
+ * processes die, rules are swapped meanwhile. At last nothing fails any more, and everything has to be settled; then
+ * the lanes end.
  */
 import { pino } from 'pino';
 import type { CaptureEvents } from '../../../agent/capture/supervisor.ts';
