@@ -126,14 +126,7 @@ export type Suggestion = {
   | { kind: 'threshold'; signature: string; count: 1; seconds: number; track: 'by_source' | 'by_pod'; type: 'limit' }
 );
 
-interface Tally {
-  signature: string;
-  message: string;
-  severity: number;
-  events: number;
-  alerts: number;
-  first: string;
-  last: string;
+interface Tally extends Omit<NoisySignature, 'pods' | 'sources' | 'suggestion'> {
   pods: Map<string, number>;
   sources: Map<string, number>;
   limits: { by_source: Limit; by_pod: Limit };
