@@ -17,6 +17,9 @@ import { openLeases, type Leases } from './endpoints/leases.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EeEvent } from './events/event.ts';
+import { createEvidence, type Evidence, type EvidenceStatus } from './evidence/collect.ts';
+import { evidenceDirectory } from './evidence/place.ts';
+import { openEvidenceStore } from './evidence/store.ts';
 import { onceDiskAllows } from './files/disk.ts';
 import { messageOf } from './files/errors.ts';
 import { openJournal, scanConsumed, type Journal, type JournalStatus } from './journal/journal.ts';
@@ -89,6 +92,8 @@ export interface Agent {
   /** Undefined without a policy file. */
   policy(): PolicyStatus | undefined;
   journal(): JournalStatus;
+  /** Of packets of alerts; undefined where none are kept. */
+  evidence(): EvidenceStatus | undefined;
   sinks(): SinkStatus[];
   /** What keeps packets from being inspected, other than an endpoint's own state; empty when all is well. */
   problems(): string[];
@@ -156,8 +161,15 @@ async function startParts(options: AgentOptions) {
 
   const leases = await openLeasesOnceItCan(options);
   const clock = watchClock((agoMicros) => leases.clockMoved(agoMicros), log);
-  const attachments = openAttachments({ ...common, leases, goesOver: (id) => coverage.forget(id) });
-  const alerting = startAlerting({ ...common, leases, left, consumed, journal });
+  const attachments = openAttachments({
+    ...common,
+    leases,
+    keep: config.evidence.keep,
+    goesOver: (id) => coverage.forget(id),
+  });
+  const evidence = await startEvidence(options, lanes);
+  const withEvidence = evidence === undefined ? {} : { evidence };
+  const alerting = startAlerting({ ...common, ...withEvidence, leases, left, consumed, journal });
   // What earlier agents left to deliver need not wait for the engines.
   const sinks = await startSinks({ ...options, journal });
   const started = await startLanes(lanes, {
@@ -177,21 +189,37 @@ async function startParts(options: AgentOptions) {
   const coverage = watchCoverage({ ...options, windowMillis: config.coverage.windowMillis, endpoints });
   const ledger = watchLedger({ endpoints, engines: () => lanes.flatMap((lane) => lane.status().ledger ?? []), log });
   const limits = watchLimits({ endpoints, log });
-  return { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger, limits };
+  return { problems, lanes, journal, clock, attachments, alerting, evidence, sinks, started, coverage, ledger, limits };
+}
+
+/** Packets of alerts are kept where they can be: whatever is wrong with that, alerts go on. */
+async function startEvidence({ config, log }: AgentOptions, lanes: readonly Lane[]): Promise<Evidence | undefined> {
+  const { evidence, journal } = config;
+  const directory = evidenceDirectory(journal.directory);
+  try {
+    const store = await openEvidenceStore({ ...evidence, directory });
+    return createEvidence({ settings: evidence, store, lanes, log });
+  } catch (error) {
+    log.error({ err: error, directory }, "alerts' packets are not kept: their folder cannot be read");
+    return undefined;
+  }
 }
 
 /** Also of an agent that has not started yet. */
-async function stopParts({ lanes, journal, clock, attachments, alerting, sinks, coverage, ledger, limits }: Parts) {
+async function stopParts(parts: Parts) {
+  const { lanes, journal, clock, attachments, alerting, evidence, sinks, coverage, ledger, limits } = parts;
   attachments.stop();
   const allRead = Promise.all(lanes.map((lane) => lane.stop()));
   await alerting.stop(performance.now() + JOURNAL_GRACE_MILLIS, allRead);
+  await evidence?.settled();
   for (const check of [clock, coverage, ledger, limits]) check.stop();
   await sinks.stop();
   await journal.close();
 }
 
 function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Agent {
-  const { problems, lanes, journal, clock, attachments, alerting, sinks, started, coverage, ledger, limits } = parts;
+  const { problems, lanes, journal, clock, attachments, alerting, evidence, sinks } = parts;
+  const { started, coverage, ledger, limits } = parts;
   return {
     attach(endpoint) {
       clock.check();
@@ -210,6 +238,7 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
     suppressed: alerting.books.suppressed,
     policy: alerting.policy,
     journal: () => journal.status(),
+    evidence: () => evidence?.status(),
     sinks: sinks.status,
     problems: () => [...problems.values()],
     conditions: (ruleSets) => [rules.conditions(ruleSets), limits.limited().problem ?? []].flat(),

@@ -24,7 +24,8 @@ import type { Config } from './config/load.ts';
 import type { Leases } from './endpoints/leases.ts';
 import type { Alert, Decoded, Position } from './engine/alert.ts';
 import type { EngineInstall } from './engine/engine.ts';
-import { eventId, toEvent, type EeEvent } from './events/event.ts';
+import type { Evidence } from './evidence/collect.ts';
+import { eventId, toEvent, type EeEvent, type EventOptions } from './events/event.ts';
 import { systemClock, type Clock } from './files/clock.ts';
 import { messageOf } from './files/errors.ts';
 import { foldKey, isConsumed, type Consumed, type EventLine, type Journal } from './journal/journal.ts';
@@ -37,7 +38,7 @@ import type { LiveRules } from './rulesets/live.ts';
 import { isWanted, statesByGeneration, type StatesByGeneration } from './rulesets/membership.ts';
 
 export interface AlertingOptions {
-  config: Pick<Config, 'alerts' | 'evidence' | 'node' | 'stateDirectory'>;
+  config: Pick<Config, 'alerts' | 'node' | 'stateDirectory'> & { evidence: EventOptions };
   install: EngineInstall;
   leases: Leases;
   rules: Pick<LiveRules, 'index' | 'states'>;
@@ -51,6 +52,8 @@ export interface AlertingOptions {
   journal: Journal;
   /** They delete what they need not keep. */
   lanes: readonly Lane[];
+  /** Collects packets of alerts that become events; absent: none are. */
+  evidence?: Pick<Evidence, 'collect'>;
   /** What keeps packets from being inspected, by part: `journal` and `state` are set here. */
   problems: Map<string, string>;
   /** Called for each event once it is on disk. */
@@ -237,11 +240,13 @@ function judge(stations: Stations, attributed: AttributedAlert): void {
 }
 
 /** Until its fold is closed, or its twin has come, and its names are there. */
-function hold({ books, flood, namer, merger, clock }: Stations, attributed: AttributedAlert): void {
+function hold({ books, flood, namer, merger, evidence, policy, clock }: Stations, attributed: AttributedAlert): void {
   const now = clock.now();
   if (flood.admit(attributed, now) === 'folded') return;
   namer.expect(attributed);
-  if (merger.add(attributed, now) === 'merged') books.add('merged');
+  if (merger.add(attributed, now) === 'merged') return books.add('merged');
+  // While the capture has its packets.
+  evidence?.collect(attributed, policy.keep(attributed));
 }
 
 /** What need not wait any longer goes to the journal. Rejects when it is given up, and from then on. */

@@ -9,7 +9,7 @@ import type { Logger } from 'pino';
 import type { AttachSpec, Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import { createCombinations, type Combination, type Combinations } from './endpoints/combinations.ts';
-import { tapsOf, type Endpoint } from './endpoints/endpoint.ts';
+import { keepMost, tapsOf, type Endpoint, type Keep } from './endpoints/endpoint.ts';
 import type { Leases } from './endpoints/leases.ts';
 import { systemClock, type Clock } from './files/clock.ts';
 import type { Lane } from './lane.ts';
@@ -24,6 +24,8 @@ export interface AttachmentsOptions {
   rules: Pick<LiveRules, 'defaults' | 'changed'>;
   /** What keeps packets from being inspected, by part. */
   problems: ReadonlyMap<string, string>;
+  /** What is kept of packets for alerts of resources that say nothing of it. */
+  keep: Keep;
   /** It is captured on other interfaces from now on. */
   goesOver: (endpointId: string) => void;
   onChange?: () => void;
@@ -118,7 +120,7 @@ function attachNew(parts: Parts, endpoint: Endpoint): void {
   const isLoaded = parts.isToldAll && parts.changing === 0;
   const attachment: Attachment = { endpoint, lane, isCaptured: isLoaded, moves: 0 };
   attached.set(endpoint.id, attachment);
-  if (isLoaded) return lane.capture.attach(specOf(endpoint, vlan));
+  if (isLoaded) return lane.capture.attach(specOf(endpoint, vlan, parts.keep));
   log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
   void captureOnceLoaded(parts, attachment, vlan);
 }
@@ -132,20 +134,21 @@ async function captureOnceLoaded(parts: Parts, attachment: Attachment, vlan: num
     if (parts.attached.get(attachment.endpoint.id) !== attachment) return;
   } while (moves !== attachment.moves);
   attachment.isCaptured = true;
-  attachment.lane.capture.attach(specOf(attachment.endpoint, vlan));
+  attachment.lane.capture.attach(specOf(attachment.endpoint, vlan, parts.keep));
 }
 
 function changeAttached(parts: Parts, attachment: Attachment, endpoint: Endpoint): void {
-  const { leases, combinations, rules, goesOver, onChange } = parts;
-  const hasOtherTaps = !isDeepStrictEqual(tapsOf(attachment.endpoint), tapsOf(endpoint));
+  const { leases, combinations, rules, keep, goesOver, onChange } = parts;
+  const { endpoint: before } = attachment;
+  const hasOtherTaps = !isDeepStrictEqual(tapsOf(before), tapsOf(endpoint));
+  const isKeptOtherwise = keepMost(before, keep) !== keepMost(endpoint, keep);
   leases.update(endpoint);
   attachment.endpoint = endpoint;
   const vlan = leases.idOf(endpoint.id);
   if (vlan === undefined) return;
-  if (hasOtherTaps && attachment.isCaptured) {
-    goesOver(endpoint.id);
-    attachment.lane.capture.attach(specOf(endpoint, vlan));
-  }
+  if (hasOtherTaps && attachment.isCaptured) goesOver(endpoint.id);
+  if ((hasOtherTaps || isKeptOtherwise) && attachment.isCaptured)
+    attachment.lane.capture.attach(specOf(endpoint, vlan, keep));
   if (!combinations.move(vlan, setsOf(endpoint, rules))) return;
   attachment.moves++;
   trimLater(parts);
@@ -219,8 +222,9 @@ function setsOf({ resources, ruleSets }: Endpoint, rules: Pick<LiveRules, 'defau
   return [...new Set(resources.flatMap((key) => ruleSets?.[key] ?? rules.defaults()))];
 }
 
-function specOf(endpoint: Endpoint, vlan: number): AttachSpec {
-  return { id: endpoint.id, taps: tapsOf(endpoint), vlan, addresses: endpoint.addresses };
+function specOf(endpoint: Endpoint, vlan: number, keep: Keep): AttachSpec {
+  const { id, addresses } = endpoint;
+  return { id, taps: tapsOf(endpoint), vlan, addresses, keep: keepMost(endpoint, keep) };
 }
 
 /** Its endpoints share a lane's engine, so a new one goes where the fewest are. */

@@ -65,8 +65,13 @@ export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
 }
 
 /** What a capture process is told of the configuration. */
-export function captureSettings({ capture }: Pick<Config, 'capture'>): CaptureSettings {
-  return { ...capture, filter: capture.filter ?? '', shunt: capture.shunt === 'on' };
+export function captureSettings({ capture, evidence }: Pick<Config, 'capture' | 'evidence'>): CaptureSettings {
+  return {
+    ...capture,
+    filter: capture.filter ?? '',
+    shunt: capture.shunt === 'on',
+    recentBytes: evidence.memory,
+  };
 }
 
 export interface Lane {

@@ -36,6 +36,9 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 /* More than endpoints that a lane can have, each with a successor. */
 #define RINGS 16384
@@ -514,6 +517,47 @@ static napi_value rearm(napi_env env, napi_callback_info info) {
   return set ? NULL : fail(env, "epoll_ctl", errno);
 }
 
+/* Memory that is written and seldom read */
+
+#ifdef __SSE2__
+enum { LINE = 64 };
+
+/* What is stored so is not read before, and takes no place of anything else in the caches. */
+static void copy_past_caches(uint8_t *to, const uint8_t *from, size_t length) {
+  const size_t head = (size_t)(-(uintptr_t)to & 15);
+  if (length < head + LINE) {
+    memcpy(to, from, length);
+    return;
+  }
+  memcpy(to, from, head);
+  for (to += head, from += head, length -= head; length >= LINE; to += LINE, from += LINE, length -= LINE)
+    for (size_t at = 0; at < LINE; at += 16) _mm_stream_si128((__m128i *)(void *)(to + at), _mm_loadu_si128((const __m128i *)(const void *)(from + at)));
+  _mm_sfence();
+  memcpy(to, from, length);
+}
+#else
+static void copy_past_caches(uint8_t *to, const uint8_t *from, size_t length) {
+  memcpy(to, from, length);
+}
+#endif
+
+/* copy(target, at, source, from, to): puts these bytes of one buffer there in another one, which they are not part of. */
+static napi_value copy(napi_env env, napi_callback_info info) {
+  napi_value args[5];
+  uint32_t at, from, to;
+  uint8_t *target, *source;
+  size_t target_length, source_length;
+  if (!get_args(env, info, 5, args) || !get_bytes(env, args[0], &target, &target_length) || !get_number(env, args[1], MAX_ARENA, &at) ||
+      !get_bytes(env, args[2], &source, &source_length) || !get_number(env, args[3], MAX_ARENA, &from) ||
+      !get_number(env, args[4], MAX_ARENA, &to))
+    return NULL;
+  if (from > to || to > source_length || at > target_length || to - from > target_length - at) return fail(env, "wrong arguments", 0);
+  const uintptr_t begin = (uintptr_t)target + at, other = (uintptr_t)source + from, length = to - from;
+  if (begin < other + length && other < begin + length) return fail(env, "wrong arguments", 0);
+  if (length > 0) copy_past_caches(target + at, source + from, length);
+  return NULL;
+}
+
 /* The arena and FIFOs */
 
 static void unmap(napi_env env, void *data, void *hint) {
@@ -619,7 +663,7 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, instance, free_instance, NULL);
   const napi_property_descriptor calls[] = {
       CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
-      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("splice", splice_call), CALL("pending", pending),
+      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("copy", copy), CALL("splice", splice_call), CALL("pending", pending),
       CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }

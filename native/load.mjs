@@ -17,6 +17,7 @@ export const CALLS = /** @type {const} */ ([
   'rearm',
   'arena',
   'renew',
+  'copy',
   'splice',
   'pending',
   'widen',

@@ -39,6 +39,7 @@ const PROFILES = {
     'faketime',
     'prometheus',
     'suricata',
+    'packets',
     'control-plane',
     'helm',
   ],
@@ -89,6 +90,10 @@ function installSystemPackages() {
     prometheus: [['prometheus', command('promtool'), 'scrapes and checks the metrics']],
     engine: [['suricata', () => isSnort3() || command('suricata')(), 'is the engine where Snort 3 is not installed']],
     suricata: [['suricata', command('suricata'), 'is an engine']],
+    packets: [
+      ['tcpdump', command('tcpdump'), 'captures beside the agent'],
+      ['tshark', command('tshark'), "reads the alerts' packets"],
+    ],
   };
   const unknown = parts.filter((part) => !Object.hasOwn(packagesOf, part));
   if (unknown.length > 0) fail(`unknown part ${unknown.join(', ')}: use ${Object.keys(packagesOf).join(', ')}`);

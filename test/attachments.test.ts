@@ -56,6 +56,7 @@ describe('an endpoint', () => {
       lanes: lanes.map(({ lane }) => lane),
       rules: { defaults: () => ['default'], changed: () => new Promise((resolve) => loaded.push(resolve)) },
       problems: new Map(),
+      keep: 'full',
       goesOver: (id) => goneOver.push(id),
       log: pino({ level: 'silent' }),
     };
@@ -119,6 +120,16 @@ describe('an endpoint', () => {
     attachments.attach(pod('a', { interface: 'cali-new' }));
     expect(told()).toMatchObject([[{ vlan: 1 }, { vlan: 1, taps: [{ interface: 'cali-new' }] }], []]);
     expect(goneOver).toEqual(['shop/a']);
+  });
+
+  test('has kept of its packets what one of its resources asks for most, also once that changes', () => {
+    const kept = (evidence: Record<string, 'off' | 'headers' | 'full'>): void =>
+      attachments.attach(pod('a', { resources: ['shop/dpi', 'shop/more'], evidence }));
+    kept({ 'shop/dpi': 'off', 'shop/more': 'headers' });
+    kept({ 'shop/dpi': 'headers', 'shop/more': 'off' });
+    kept({ 'shop/dpi': 'off' });
+    expect(told()).toMatchObject([[{ keep: 'headers' }, { vlan: 1, keep: 'full' }], []]);
+    expect(goneOver).toEqual([]);
   });
 
   describe('on a disk that is full', () => {

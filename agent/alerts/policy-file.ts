@@ -12,6 +12,9 @@
  *         seconds: 60
  *         track: by_source               # by_source, by_pod, by_rule
  *         type: limit                    # limit, threshold, both
+ *     evidence:
+ *       - pod: shop/vault-*
+ *         keep: headers                  # off, headers, full
  */
 import { statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
@@ -22,7 +25,7 @@ import { messageOf } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { matches, parseSelector } from '../kube/selector/selector.ts';
 import { globTester, parsePattern } from '../pattern.ts';
-import type { Match, PolicyRules, Suppression, Threshold } from './policy.ts';
+import type { Keeping, Match, PolicyRules, Suppression, Threshold } from './policy.ts';
 import { thresholdLines } from './threshold-config.ts';
 
 const MAX_ENTRIES = 1_000;
@@ -48,9 +51,9 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
   const report: Report = (path, problem, key) => {
     if (errors.length < MAX_ERRORS) errors.push(`${yaml.locate(path, key)}: ${written(path)}: ${problem}`);
   };
-  knownKeys(yaml.data, [], ['timeZone', 'suppress', 'threshold'], report);
+  knownKeys(yaml.data, [], ['timeZone', 'suppress', 'threshold', 'evidence'], report);
   const zone = readZone(yaml.data['timeZone'], report);
-  const entries = (key: 'suppress' | 'threshold'): [Record<string, unknown>, Path][] => {
+  const entries = (key: 'suppress' | 'threshold' | 'evidence'): [Record<string, unknown>, Path][] => {
     const list = yaml.data[key] ?? [];
     if (!Array.isArray(list)) {
       report([key], `${shown(list)}: expected a list of entries`);
@@ -97,7 +100,13 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
       type: read('type', oneOf(TYPES), (value) => TYPES.find((type) => type === value)) ?? 'limit',
     };
   });
-  return errors.length > 0 ? { errors } : { suppress, threshold, expired };
+  const evidence = entries('evidence').map(([entry, path]): Keeping => {
+    knownKeys(entry, path, [...ENTRY_KEYS, 'keep'], report);
+    if (entry['keep'] === undefined) report(path, `has no keep: expected ${oneOf(KEEPS)}`);
+    const keep = createReader(entry, path, report)('keep', oneOf(KEEPS), (value) => KEEPS.find((one) => one === value));
+    return { ...readEntry(entry, path), keep: keep ?? 'off' };
+  });
+  return errors.length > 0 ? { errors } : { suppress, threshold, evidence, expired };
 }
 
 const ENTRY_KEYS = [
@@ -116,6 +125,7 @@ const ENTRY_KEYS = [
 const CRITERIA = ['signature', 'class', 'message', 'pod', 'selector', 'source', 'destination'];
 const THRESHOLD_KEYS = ['count', 'seconds', 'track', 'type'];
 const TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
+const KEEPS = ['off', 'headers', 'full'] as const;
 const TYPES = ['limit', 'threshold', 'both'] as const;
 const DAYS = ['sun', 'mon', 'tue', 'wed', 'thu', 'fri', 'sat'];
 

@@ -12,6 +12,8 @@
  * - `threshold`: each `count`th alert of a window passes.
  * - `both`: the `count`th alert of a window passes, and no other.
  *
+ * Of `evidence`, the first one that matches says what is kept of the packets of the alert's flow.
+ *
  * A packet that is seen at its other end too counts once, and both of its alerts share one fate: so they are merged.
  *
  * Bounded: MAX_TRACKED windows, of which the one used least recently is forgotten, and MAX_TWINS alerts that may have
@@ -19,6 +21,7 @@
  */
 import type { BlockList } from 'node:net';
 import { isIP } from 'node:net';
+import type { Keep } from '../endpoints/endpoint.ts';
 import { PatternError, type Pattern } from '../pattern.ts';
 import type { AttributedAlert } from './attributed.ts';
 
@@ -59,9 +62,15 @@ export interface Threshold extends Suppression {
   type: ThresholdType;
 }
 
+/** What is kept of the packets of an alert's flow. */
+export interface Keeping extends Suppression {
+  keep: Keep;
+}
+
 export interface PolicyRules {
   suppress: readonly Suppression[];
   threshold: readonly Threshold[];
+  evidence?: readonly Keeping[];
 }
 
 export interface Policy {
@@ -70,6 +79,8 @@ export interface Policy {
    * @param mayHaveTwin Whether another endpoint may have seen the same packet.
    */
   judge(attributed: AttributedAlert, mayHaveTwin: () => boolean): string | undefined;
+  /** What the first entry of `evidence` that matches says; undefined: none does. */
+  keep(attributed: AttributedAlert): Keep | undefined;
 }
 
 interface Window {
@@ -94,6 +105,7 @@ export function createPolicy(
 ): Policy {
   const suppress = rules.suppress.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
   const threshold = rules.threshold.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
+  const evidence = (rules.evidence ?? []).map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
   /** Those used least recently are first. */
   const windows = new Map<string, Window>();
   const twins = new Map<string, Fate[]>();
@@ -142,6 +154,7 @@ export function createPolicy(
       const entry = threshold.find(({ matches }) => matches(attributed));
       return entry === undefined ? undefined : judgeThreshold(entry, attributed, mayHaveTwin);
     },
+    keep: (attributed) => evidence.find(({ matches }) => matches(attributed))?.keep,
   };
 }
 

@@ -14,6 +14,7 @@ export interface PolicyStatus {
 
 export interface UsedPolicy {
   judge: Policy['judge'];
+  keep: Policy['keep'];
   status: () => PolicyStatus | undefined;
   stop: () => void;
 }
@@ -29,7 +30,8 @@ export function usePolicy(
   log: Logger,
   follow = followPolicy,
 ): UsedPolicy {
-  if (file === undefined) return { judge: () => undefined, status: () => undefined, stop: () => undefined };
+  if (file === undefined)
+    return { judge: () => undefined, keep: () => undefined, status: () => undefined, stop: () => undefined };
   const nothing = { suppress: [], threshold: [] };
   let current = createPolicy(nothing, mergeMillis);
   let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
@@ -53,5 +55,10 @@ export function usePolicy(
       );
     },
   });
-  return { judge: (...alert) => current.judge(...alert), status: () => status, stop };
+  return {
+    judge: (...alert) => current.judge(...alert),
+    keep: (attributed) => current.keep(attributed),
+    status: () => status,
+    stop,
+  };
 }

@@ -11,13 +11,19 @@ const YOUNG_HEAP = '--max-semi-space-size=4';
 export function forkCapture(settings: CaptureSettings): ChildProcess {
   return fork(MAIN, argumentsOf(settings), {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    // Packets are bytes.
+    serialization: 'advanced',
     execArgv: [YOUNG_HEAP],
   });
 }
 
 /** One that is only asked what it would capture by, and whose errors nobody reads. */
 export function forkProbe(settings: CaptureSettings): ChildProcess {
-  return fork(MAIN, argumentsOf(settings), { stdio: ['ignore', 'ignore', 'ignore', 'ipc'], execArgv: [] });
+  return fork(MAIN, argumentsOf(settings), {
+    stdio: ['ignore', 'ignore', 'ignore', 'ipc'],
+    execArgv: [],
+    serialization: 'advanced',
+  });
 }
 
 /** The native part that this process has loaded needs no further question whether it can be loaded. */

@@ -3,6 +3,7 @@
  * does not get is left out, and what is behind it moves up when it is small, so that the FIFO is given few and large
  * pieces.
  */
+import type { Keep } from '../endpoints/endpoint.ts';
 import { createOverlap, createTail, joinCuts, type Cut, type Overlap, type Tail } from './cut.ts';
 import type { Directions } from './directions.ts';
 import { GROWTH, tagFrame } from './frame.ts';
@@ -10,6 +11,8 @@ import { linkTypeFromDlt, type LinkType } from './frame/link.ts';
 import { RECORD_HEADER, writeRecordHeader } from './record.ts';
 import type { Output } from './output.ts';
 import type { Counters } from './protocol.ts';
+import { createKeeper } from './recent/keep.ts';
+import type { Kind, RecentMemory } from './recent/memory.ts';
 import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';
 
 /** A record of so many bytes is moved rather than given to the FIFO as a piece of its own. */
@@ -25,6 +28,8 @@ export interface Marks {
   vlan: number;
   counters: Counters;
   directions: Directions | undefined;
+  /** How much of its packets is kept for alerts; absent: nothing. */
+  recent?: { readonly key: number; keep: Keep };
 }
 
 /** Where packets come from: one interface of an endpoint. */
@@ -38,6 +43,8 @@ export interface Origin {
   overlap: Overlap | undefined;
   /** While what is read is to be known by another origin. */
   tail: Tail | undefined;
+  /** As what its packets are kept. */
+  kind: Kind | undefined;
 }
 
 export interface Forwarder {
@@ -47,7 +54,9 @@ export interface Forwarder {
 
 export function createOrigin(marks: Marks, dlt: number): Origin {
   const link = linkTypeFromDlt(dlt);
-  return { marks, link, room: link === undefined ? 0 : Math.max(0, GROWTH[link]), overlap: undefined, tail: undefined };
+  const room = link === undefined ? 0 : Math.max(0, GROWTH[link]);
+  const kind = marks.recent === undefined ? undefined : { key: marks.recent.key, link: dlt, room };
+  return { marks, link, room, overlap: undefined, tail: undefined, kind };
 }
 
 /** It goes on behind what other origins of the endpoint have read. */
@@ -67,16 +76,23 @@ interface Piece {
   records: number;
 }
 
-/** @param shunt undefined: all that an engine reads is forwarded. */
-export function createForwarder(output: Output, shunt: Shunt | undefined): Forwarder {
+/**
+ * @param shunt undefined: all that an engine reads is forwarded.
+ * @param recent undefined: nothing is kept for alerts.
+ */
+export function createForwarder(output: Output, shunt: Shunt | undefined, recent?: RecentMemory): Forwarder {
   const { bytes, view } = output.arena;
   const piece: Piece = { begin: 0, end: 0, records: 0 };
+  const keeper = recent === undefined ? undefined : createKeeper(recent, bytes, view);
 
   function forward(origin: Origin, from: number, to: number): void {
     const { marks, room } = origin;
     const { counters } = marks;
     piece.begin = piece.end = from;
     piece.records = 0;
+    const how = marks.recent?.keep ?? 'off';
+    const kept = how === 'off' ? undefined : origin.kind;
+    keeper?.begin();
     for (let at = from; at < to;) {
       const captured = view.getUint32(at + 8, true);
       const length = view.getUint32(at + 12, true);
@@ -84,6 +100,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
       if (isNew(origin, bytes, view, at, start, captured)) {
         counters.receivedBytes += length;
         if (captured < length) counters.truncated++;
+        if (kept !== undefined) keeper?.keep(kept, how, at, to, isShared(origin));
         forwardFrame(origin, at, start, captured, length);
       } else {
         counters.received--;
@@ -97,20 +114,25 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
     const { counters, vlan, directions } = marks;
     if (link === undefined) return void counters.unsupported++;
     if (directions?.curious === true) directions.look(bytes, frame, size, link);
-    if (!output.isOpen) return void counters.droppedEngineDown++;
+    if (!output.isOpen) {
+      keeper?.passed(frame, size);
+      return void counters.droppedEngineDown++;
+    }
     const seconds = view.getUint32(at, true);
     const micros = view.getUint32(at + 4, true);
     let start = frame;
     let captured = size;
     let length = original;
     const ip = shunt === undefined ? -1 : ipOffset(view, link, frame, size);
-    if (shunt !== undefined && ip >= 0) {
-      const verdict = shunt.look(bytes, start, ip, captured, length, vlan, seconds);
-      if (verdict !== 'forward') {
-        countShunted(counters, shunt);
-        if (verdict === 'shunted') return void counters.shunted++;
-        ({ start, captured, length } = shunt);
-      }
+    const verdict =
+      shunt !== undefined && ip >= 0 ? shunt.look(bytes, start, ip, captured, length, vlan, seconds) : 'forward';
+    if (shunt !== undefined && verdict !== 'forward') {
+      countShunted(counters, shunt);
+      keeper?.shunted(at);
+      if (verdict === 'shunted') return void counters.shunted++;
+      ({ start, captured, length } = shunt);
+    } else {
+      keeper?.passed(frame, size);
     }
     const tagged = tagFrame(bytes, start, captured, link, vlan);
     if (tagged < 0) return void counters.unsupported++;
@@ -124,8 +146,13 @@ export function createForwarder(output: Output, shunt: Shunt | undefined): Forwa
   return { forward };
 }
 
+/** Whether another origin of the endpoint may have the same packets. */
+function isShared({ overlap, tail }: Origin): boolean {
+  return overlap !== undefined || tail !== undefined;
+}
+
 function isNew(origin: Origin, bytes: Buffer, view: DataView, at: number, start: number, captured: number): boolean {
-  if (origin.overlap === undefined && origin.tail === undefined) return true;
+  if (!isShared(origin)) return true;
   const time = view.getUint32(at, true) * 1e6 + view.getUint32(at + 4, true);
   const frame = bytes.subarray(start, start + captured);
   if (origin.overlap !== undefined) {

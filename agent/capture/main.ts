@@ -10,6 +10,8 @@ import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, FromCapture, Report, Seen, ToCapture } from './protocol.ts';
 import { chooseLibrary, type Chosen } from './library.ts';
+import { createRecentMemory } from './recent/memory.ts';
+import { createPacketQueries } from './recent/queries.ts';
 import { createSession, type Session } from './session.ts';
 import { createShunt } from './shunt/shunt.ts';
 import { createTurns } from './turns.ts';
@@ -23,6 +25,7 @@ const CLOSE_GRACE_MILLIS = 1_000;
 /** An engine that has not read what waits within this, while a process hands over, has lost its input. */
 const HAND_OVER_GRACE_MILLIS = 3_000;
 const SHUNT_FLOWS = 32_768;
+const VLAN_IDS = 4096;
 
 // A full FIFO is an exception in Node, often; its stack trace costs more than the write.
 Error.stackTraceLimit = 0;
@@ -59,7 +62,11 @@ const output = createOutput(settings.queueSize, native, {
   drained: () => turns.wake(),
 });
 const shunt = settings.shunt ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS }) : undefined;
-const turns = createTurns(output, createForwarder(output, shunt), settings.snaplen);
+const recent = createRecentMemory(settings.recentBytes, native?.copy);
+/** By VLAN id, of who has it or had it last. */
+const recentKeys = new Map<number, number>();
+const packets = recent === undefined ? undefined : createPacketQueries(recent, (vlan) => recentKeys.get(vlan), send);
+const turns = createTurns(output, createForwarder(output, shunt, recent), settings.snaplen);
 const { library, instead } = await choose();
 send({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
 
@@ -80,7 +87,8 @@ async function handle(message: ToCapture): Promise<void> {
       const { spec } = message;
       const known = sessions.get(spec.id);
       if (known !== undefined) return known.goOver(spec);
-      const session = createSession(spec, { library, settings, turns, linkTypeName, send });
+      const key = nextRecentKey(spec.vlan);
+      const session = createSession(spec, { library, settings, turns, linkTypeName, send }, key);
       sessions.set(spec.id, session);
       session.check();
       return;
@@ -117,11 +125,22 @@ async function handle(message: ToCapture): Promise<void> {
       return;
     case 'whose':
       return answer(message);
+    case 'ask-packets':
+      if (packets !== undefined) packets.ask(message);
+      else send({ type: 'packets-end', query: message.query, by: 'none', skipped: false, lost: false });
+      return;
     case 'hand-over':
       return handOver();
     case 'stop':
       await stop();
   }
+}
+
+/** Packets of who had the id before are not those of who has it now. */
+function nextRecentKey(vlan: number): number {
+  const key = (recentKeys.get(vlan) ?? vlan) + VLAN_IDS;
+  recentKeys.set(vlan, key);
+  return key;
 }
 
 function linkTypeName(dlt: number): string {
@@ -130,6 +149,7 @@ function linkTypeName(dlt: number): string {
 
 async function closeAll(): Promise<void> {
   await Promise.all([...sessions.values()].map((session) => session.close()));
+  packets?.stop();
 }
 
 function answer({ query, path, records }: Extract<ToCapture, { type: 'whose' }>): void {

@@ -1,5 +1,5 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
-import type { Tap } from '../endpoints/endpoint.ts';
+import type { Keep, Tap } from '../endpoints/endpoint.ts';
 import { SHUNT_PROTOCOLS } from './shunt/shunt.ts';
 import type { Accepted, Handed } from './output.ts';
 import type { PassedOn } from './record-owners.ts';
@@ -16,6 +16,8 @@ export interface AttachSpec {
   vlan: number;
   /** The workload's own, where known: they tell what it sends from what it receives. */
   addresses?: readonly string[];
+  /** How much of its packets is kept for alerts; by default all. */
+  keep?: Keep;
 }
 
 export interface CaptureSettings {
@@ -37,7 +39,41 @@ export interface CaptureSettings {
   shunt: boolean;
   /** Bytes of it, of each flow and direction, that the engine gets all the same. */
   shuntAfter: number;
+  /** Bytes of memory for the latest packets, which alerts show; 0: none are kept. */
+  recentBytes: number;
 }
+
+/** The ends of a flow, in either order. */
+export interface FlowEnds {
+  source: string;
+  destination: string;
+  /** -1: the protocol has no ports. */
+  sourcePort: number;
+  destinationPort: number;
+  /** The number in the header of IP; -1: any. */
+  protocol: number;
+}
+
+/** Asks for the packets of a flow. */
+export interface PacketQuery {
+  query: number;
+  /** Of the endpoint. */
+  vlan: number;
+  flow: FlowEnds;
+  /** Of the packet that alerted, in microseconds since the epoch. */
+  time: number;
+  /** How long those that come are waited for. */
+  afterMillis: number;
+  /** At most so many, and so many captured bytes of them. */
+  packets: number;
+  bytes: number;
+}
+
+/**
+ * Why no more packets of a flow come: its connection ended, the time or the bounds were reached, too many flows are
+ * asked for, none can be found, or the process ends.
+ */
+export type PacketsEnd = 'flow' | 'time' | 'limit' | 'busy' | 'none' | 'stopped';
 
 type ShuntProtocol = (typeof SHUNT_PROTOCOLS)[number];
 /** Packets of which something was kept from the engine because it is encrypted, and those bytes. */
@@ -157,6 +193,7 @@ export type ToCapture =
   | { type: 'inject'; number: number; payload: string }
   /** Asks for the endpoints of records of this FIFO, by their numbers among those of this process, from 1. */
   | { type: 'whose'; query: number; path: string; records: number[] }
+  | ({ type: 'ask-packets' } & PacketQuery)
   /** Writes all that is there, says so, and ends: another process goes on. */
   | { type: 'hand-over' }
   | { type: 'stop' };
@@ -203,6 +240,13 @@ export type FromCapture =
   | ({ type: 'stats'; deadRings: number } & Report)
   /** The endpoints' VLAN ids, in the order of the question; 0: not known. */
   | { type: 'owned'; query: number; vlans: number[] }
+  /** Some of a flow's packets, in order: pcap records of this link type. */
+  | { type: 'packets'; query: number; link: number; records: Uint8Array }
+  /**
+   * There are no more. `skipped`: the flow has more than was asked for. `lost`: of what the endpoint had before,
+   * something was overwritten.
+   */
+  | { type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean }
   /** Before the end: whose the records were. */
   | ({ type: 'passed-on' } & PassedOn)
   | ({ type: 'handed-over' } & Report)

@@ -63,9 +63,15 @@ interface State extends SessionContext {
   goingOver: Promise<void>;
 }
 
-export function createSession(spec: AttachSpec, context: SessionContext): Session {
+/** @param key What its packets are kept by for alerts. */
+export function createSession(spec: AttachSpec, context: SessionContext, key: number): Session {
   const counters = zeroCounters();
-  const marks: Marks = { vlan: spec.vlan, counters, directions: directionsOf(spec, context.settings, counters) };
+  const marks: Marks = {
+    vlan: spec.vlan,
+    counters,
+    directions: directionsOf(spec, context.settings, counters),
+    recent: { key, keep: spec.keep ?? 'full' },
+  };
   const taps = createTaps(spec, marks, context);
   const state: State = {
     ...context,
@@ -154,6 +160,7 @@ function noteDrops(state: State, ifindex: number, dropped: number): void {
 /** The new interfaces are captured first and read later; they go on behind what was read from the old ones. */
 async function goOver(state: State, next: AttachSpec): Promise<void> {
   const { marks, turns, settings, counters, taps: old } = state;
+  if (marks.recent !== undefined) marks.recent.keep = next.keep ?? 'full';
   const isSame = isDeepStrictEqual(next.taps, state.spec.taps);
   state.spec = next;
   if (isSame || state.closing) return;

@@ -11,6 +11,7 @@ import { firstMessage, forkCapture } from './child.ts';
 import { createCounts, type Counts } from './counts.ts';
 import type { Accepted } from './output.ts';
 import { createOwnerQueries, type OwnerQueries } from './owner-queries.ts';
+import { createPacketAsking, type PacketAsking } from './packet-queries.ts';
 import {
   zeroCounters,
   type AttachSpec,
@@ -59,6 +60,7 @@ export interface Capture {
   handed(path: string): number | undefined;
   /** VLAN ids of the endpoints that records of a FIFO are of, by their numbers, from 1; undefined: nobody knows. */
   ownersOf(path: string, records: readonly number[]): Promise<(number | undefined)[]>;
+  packetsOf: PacketAsking['ask'];
   states(): Map<string, EndpointState>;
   /** When the counters were last reported, in milliseconds since the epoch; undefined before the first report. */
   countedAt(): number | undefined;
@@ -82,6 +84,7 @@ interface Supervision {
   readonly states: Map<string, EndpointState>;
   readonly counts: Counts;
   readonly owners: OwnerQueries;
+  readonly packets: PacketAsking;
   countedAt: number | undefined;
   /** Who waits for an endpoint's last counters. */
   readonly detaching: Map<string, (counters: Counters) => void>;
@@ -117,6 +120,7 @@ export function superviseCapture(
     states: new Map(),
     counts: createCounts(),
     owners: createOwnerQueries((message) => send(supervision, message)),
+    packets: createPacketAsking(settings.recentBytes, (message) => send(supervision, message)),
     countedAt: undefined,
     detaching: new Map(),
     library: undefined,
@@ -146,6 +150,7 @@ function captureOf(supervision: Supervision, watchdog: NodeJS.Timeout): Capture 
     handed: counts.handed,
     ownersOf: (path, records) => supervision.owners.ask(path, records),
     counters: () => new Map([...specs.keys()].map((id) => [id, counts.total(id)])),
+    packetsOf: supervision.packets.ask,
     states: () => new Map(states),
     countedAt: () => supervision.countedAt,
     pid: () => supervision.child?.pid,
@@ -218,6 +223,7 @@ function noteEnded(supervision: Supervision): void {
   const { counts, detaching, output } = supervision;
   counts.processEnded();
   supervision.owners.processEnded();
+  supervision.packets.processEnded();
   for (const [id, resolve] of detaching) resolve(counts.total(id));
   detaching.clear();
   if (output === undefined || !supervision.outputUsed) return;
@@ -268,6 +274,7 @@ function goOver(
   supervision.child = next;
   counts.processEnded();
   supervision.owners.processEnded();
+  supervision.packets.processEnded();
   attachAll(supervision);
   // The engine may have ended meanwhile.
   const { output } = supervision;
@@ -303,6 +310,10 @@ function receive(supervision: Supervision, message: FromCapture): void {
       return events.injected(message.number, message.accepted);
     case 'owned':
       return supervision.owners.answered(message.query, message.vlans);
+    case 'packets':
+      return supervision.packets.received(message);
+    case 'packets-end':
+      return supervision.packets.ended(message);
     case 'passed-on':
       return supervision.owners.passedOn(message);
     case 'handed-over':

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import type { Argv, CommandModule, Options } from 'yargs';
 import { shown } from '../config/text.ts';
 import type { EeEvent } from '../events/event.ts';
+import { evidenceDirectory, withEvidence } from '../evidence/place.ts';
 import { errorCode } from '../files/errors.ts';
 import {
   followJournal,
@@ -14,6 +15,8 @@ import {
 } from '../journal/search.ts';
 import { stripControls, UNPRINTABLE } from '../text.ts';
 import { readFlags, type FilterArgv } from './events/flags.ts';
+import { command as packets } from './events/packets.ts';
+import { command as pcap } from './events/pcap.ts';
 import { command as redrive } from './events/redrive.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { coloursOf, columnsOf, plural, tableHeader, tableRow } from './print.ts';
@@ -75,11 +78,11 @@ const FLAGS = {
   output: {
     alias: 'o',
     choices: ['table', 'json'],
-    describe: "json: the journal's lines as they are; table on a terminal, else json",
+    describe: "json: the journal's lines, with record.packets where there are; table on a terminal, else json",
   },
 } as const satisfies Record<string, Options>;
 
-/** redrive has its own. */
+/** The commands below have their own. */
 const OWN_FLAGS = Object.fromEntries(Object.entries(FLAGS).map(([name, flag]) => [name, { ...flag, global: false }]));
 
 export const command: CommandModule<object, EventsArgv> = {
@@ -87,6 +90,8 @@ export const command: CommandModule<object, EventsArgv> = {
   builder: (args: Argv) =>
     args
       .command(redrive as unknown as CommandModule)
+      .command(pcap as unknown as CommandModule)
+      .command(packets as unknown as CommandModule)
       .options(OWN_FLAGS)
       .strict(false)
       .example('$0 events --since 1h --severity high', 'the severe ones of the last hour')
@@ -97,14 +102,15 @@ export const command: CommandModule<object, EventsArgv> = {
 };
 
 async function run(argv: EventsArgv): Promise<void> {
-  if (argv._.length > 1) throw new CommandError(`events: ${shown(argv._[1])}: expected flags, or redrive`);
+  if (argv._.length > 1)
+    throw new CommandError(`events: ${shown(argv._[1])}: expected flags, or redrive, pcap, packets`);
   const { filter, limit } = readFlags(argv);
   const { journal } = readConfig({ ...argv }, OWN);
   const { directory } = journal;
   let skipped = 0;
   const stopping = new AbortController();
   const options = { directory, filter, onSkip: () => void (skipped += 1), signal: stopping.signal };
-  const print = createPrinter(argv.output ?? (process.stdout.isTTY ? 'table' : 'json'));
+  const print = createPrinter(argv.output ?? (process.stdout.isTTY ? 'table' : 'json'), evidenceDirectory(directory));
   try {
     if (argv.follow === true) {
       for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort());
@@ -150,14 +156,15 @@ interface Printer {
   count(): number;
 }
 
-function createPrinter(output: string): Printer {
+/** @param evidence Folder of what became known of events after they were journaled. */
+function createPrinter(output: string, evidence: string): Printer {
   const { stdout } = process;
   const colours = coloursOf(stdout);
   let count = 0;
   return {
     async event({ line }) {
       count += 1;
-      let text = line;
+      let text = output === 'json' ? await withEvidenceLine(evidence, line) : line;
       if (output === 'table') {
         // The writer's texts are clean; a line that somebody else put into the file may not be.
         const event = JSON.parse(line, (_, value: unknown) =>
@@ -176,6 +183,13 @@ function createPrinter(output: string): Printer {
     },
     count: () => count,
   };
+}
+
+/** The line as it is, where nothing became known. */
+async function withEvidenceLine(evidence: string, line: string): Promise<string> {
+  const event = JSON.parse(line) as EeEvent;
+  const known = await withEvidence(evidence, event);
+  return known === event ? line : JSON.stringify(known);
 }
 
 const ADVICE: Record<string, string> = {

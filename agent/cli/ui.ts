@@ -9,6 +9,8 @@ import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../config/load.ts';
 import { elasticsearchOf } from '../config/sinks.ts';
+import { evidenceDirectory, findEvidence } from '../evidence/place.ts';
+import { readPacketFile } from '../evidence/read.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import type { Address } from '../observe/ask.ts';
 import type { ApiClient } from '../kube/api.ts';
@@ -85,6 +87,8 @@ async function run(argv: UiArgv): Promise<void> {
     secure: tls !== undefined || config.ui.behindTlsProxy,
     trustedProxies: config.ui.trustedProxies,
     rule: await createRuleSearch(config, log),
+    evidence: (id: string) => findEvidence(evidenceDirectory(config.journal.directory), id),
+    packets: (id: string) => readPacketFile(evidenceDirectory(config.journal.directory), id),
     coverage: await createCoverageView(config, client),
     ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
   };

@@ -445,6 +445,41 @@ export const schema = z.strictObject({
         'At most this many bytes of it for each event.',
       ),
       rule: about(boolean().prefault(true), 'true or false', 'Whether events carry the text of the rule that fired.'),
+      keep: about(
+        z.enum(['full', 'headers', 'off']).prefault('full'),
+        'one of full, headers, off',
+        "What is kept of the packets of an alert's flow (docs/evidence.md); a resource's annotation goes before.",
+      ),
+      memory: about(
+        bytes('1MiB', '256MiB').prefault('32MiB'),
+        'a size from 1MiB to 256MiB, such as 32MiB',
+        'Memory of each lane for the latest packets, of which those of an alert are taken.',
+      ),
+      after: about(
+        millis(0, 60_000).prefault('2s'),
+        'a time up to 60s, such as 2s',
+        'How long packets that follow an alert are waited for, unless their connection ends.',
+      ),
+      packets: about(
+        integer(1, 100_000).prefault(1000),
+        'an integer from 1 to 100000',
+        'At most this many packets for each alert.',
+      ),
+      bytes: about(
+        bytes('64KiB', '16MiB').prefault('256KiB'),
+        'a size from 64KiB to 16MiB, such as 1MiB',
+        'At most this many bytes of packets for each alert.',
+      ),
+      maxSize: about(
+        bytes('1MiB', '1024GiB').prefault('512MiB'),
+        'a size from 1MiB to 1024GiB',
+        "Disk budget of the alerts' packets; the oldest are deleted and counted.",
+      ),
+      maxAge: about(
+        millis(0, 315_360_000_000).prefault('7d'),
+        'a time up to 3650d, such as 7d',
+        'Packets that are as old as this are deleted and counted; 0 keeps them.',
+      ),
     })
     .prefault({}),
   canary: z

@@ -8,6 +8,9 @@ export interface Tap {
 /** On which side of its veth a pod is captured: on the node's, or in its own network namespace. */
 export type Side = 'host' | 'pod';
 
+/** What is kept of packets for alerts: nothing, all up to the payload, or all. */
+export type Keep = 'off' | 'headers' | 'full';
+
 /** An inspected workload: a pod, or an interface that somebody named in the configuration. */
 export interface Endpoint {
   /** Unique on the node: `<namespace>/<pod>`, or the interface's name. */
@@ -28,6 +31,21 @@ export interface Endpoint {
   resources: string[];
   /** Rule sets of resources that name some, by their keys; the others have the default sets. */
   ruleSets?: Record<string, string[]>;
+  /** What is kept of its packets for alerts of resources that say so, by their keys. */
+  evidence?: Record<string, Keep>;
+}
+
+/** For alerts of this resource. @param byDefault For resources that say nothing. */
+export function keepFor({ evidence }: Endpoint, resource: string, byDefault: Keep): Keep {
+  return evidence?.[resource] ?? byDefault;
+}
+
+const MORE: readonly Keep[] = ['off', 'headers', 'full'];
+
+/** The most that one of its resources asks for. */
+export function keepMost(endpoint: Endpoint, byDefault: Keep): Keep {
+  const asked = endpoint.resources.map((resource) => MORE.indexOf(keepFor(endpoint, resource, byDefault)));
+  return MORE[Math.max(0, ...asked)] ?? byDefault;
 }
 
 export function tapsOf({ interface: name, taps = [{ interface: name }] }: Endpoint): readonly Tap[] {

@@ -11,7 +11,7 @@ import type { Logger } from 'pino';
 import { systemClock } from '../files/clock.ts';
 import { NETWORKS_ANNOTATION } from '../kube/networks.ts';
 import type { Pod } from '../kube/pods.ts';
-import { ruleSetsOf, type DeepPacketInspection } from '../kube/resources.ts';
+import { evidenceOf, ruleSetsOf, type DeepPacketInspection } from '../kube/resources.ts';
 import { detach } from './follow/attach.ts';
 import { findWanted } from './follow/find.ts';
 import type {
@@ -145,6 +145,12 @@ function whatIsWanted(options: FollowOptions, select: Select): Wanted {
       resources.flatMap((resource) => {
         const named = ruleSetsOf(resource);
         return named === undefined ? [] : [[resource.key, named]];
+      }),
+    ),
+    evidence: new Map(
+      resources.flatMap((resource) => {
+        const kept = evidenceOf(resource);
+        return kept === undefined ? [] : [[resource.key, kept] as const];
       }),
     ),
     networks: new Map(

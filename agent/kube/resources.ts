@@ -89,6 +89,24 @@ export function ruleSetsOf({ annotations }: Pick<DeepPacketInspection, 'annotati
   return [...new Set(names.filter((name) => name !== ''))].slice(0, MAX_RULE_SETS);
 }
 
+/** Says what is kept of the packets of its alerts' flows; without it, what the configuration says. */
+export const EVIDENCE_ANNOTATION = 'dpi-agent.io/evidence';
+const KEPT = ['off', 'headers', 'full'] as const;
+
+/** undefined: it names none, or something else. */
+export function evidenceOf({
+  annotations,
+}: Pick<DeepPacketInspection, 'annotations'>): (typeof KEPT)[number] | undefined {
+  return KEPT.find((kept) => kept === annotations[EVIDENCE_ANNOTATION]);
+}
+
+/** Why the annotation is not followed; undefined: it is, or there is none. */
+export function evidenceProblem(resource: Pick<DeepPacketInspection, 'annotations'>): string | undefined {
+  const value = resource.annotations[EVIDENCE_ANNOTATION];
+  if (value === undefined || evidenceOf(resource) !== undefined) return undefined;
+  return `annotation ${EVIDENCE_ANNOTATION}: ${JSON.stringify(value.slice(0, 63))}: expected off, headers or full`;
+}
+
 /** What the agent keeps of a resource. Never throws: fields that are missing or of another type are empty. */
 export function toResource(api: ApiDeepPacketInspection): DeepPacketInspection {
   const metadata = record(api.metadata);

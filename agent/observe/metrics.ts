@@ -9,6 +9,7 @@ import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { addSampledTo, type AddSampled } from '../sampled-metrics.ts';
 import { addAlerts, addSignatures, type ObservedAlerts } from './metrics/alerts.ts';
 import { addCoverage, addEndpoints, type ObservedEndpoints } from './metrics/endpoints.ts';
+import { addEvidence, type ObservedEvidence } from './metrics/evidence.ts';
 import { addJournal, type ObservedJournal } from './metrics/journal.ts';
 import { addLanes, canaryTimes, type ObservedLanes } from './metrics/lanes.ts';
 import { addLimits, type ObservedLimits } from './metrics/limits.ts';
@@ -23,6 +24,7 @@ export interface Observed
     ObservedRules,
     ObservedSources,
     ObservedJournal,
+    ObservedEvidence,
     ObservedSinks,
     ObservedLanes,
     ObservedLimits {
@@ -60,6 +62,7 @@ export function createMetrics(observed: Observed, facts: Facts): Metrics {
   addRules(add, observed);
   addRuleSources(add, observed);
   addJournal(add, observed);
+  addEvidence(add, observed);
   addSinks(add, observed);
   const sent = sendTimes(registry);
   addWatches(add, observed);

@@ -123,6 +123,29 @@ export interface AlertDetail {
   rule?: RuleText;
 }
 
+/** A packet of an alert's flow. */
+export interface PacketRow {
+  /** RFC 3339, with microseconds. */
+  time: string;
+  /** Whether the alert's source sent it. */
+  fromSource: boolean;
+  protocol: string;
+  /** Of TCP: `SYN,ACK`. */
+  flags?: string;
+  /** Bytes on the wire, and those that were captured. */
+  length: number;
+  captured: number;
+  /** Captured bytes of payload; base64 of as many as there is room for. */
+  payloadBytes: number;
+  payload: string;
+}
+
+export interface AlertPackets {
+  packets: PacketRow[];
+  /** That are in the file and not here. */
+  left: number;
+}
+
 export interface Session {
   access: 'none' | 'password' | 'kubernetes';
   user: string;

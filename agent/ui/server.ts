@@ -9,12 +9,24 @@ import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest }
 import type { Logger } from 'pino';
 import type { Access, User } from './access.ts';
 import { HEADERS, sendFile, signalOf } from './answers.ts';
-import type { AlertDetail, Coverage, DryRun, MarkAnswer, RuleText, Session, SignInNeeded, State } from './api.ts';
+import type {
+  AlertDetail,
+  AlertRow,
+  Coverage,
+  DryRun,
+  MarkAnswer,
+  RuleText,
+  Session,
+  SignInNeeded,
+  State,
+} from './api.ts';
 import { EXPORTS, exported, formatOf } from './export.ts';
 import type { PageFile } from './files.ts';
+import { shownPackets } from './packets.ts';
 import { createLive, type Live } from './live.ts';
 import { inScope, parseQuery, single, type AlertQuery, type Scope } from './query.ts';
 import { refusalOf, Refused } from './refused.ts';
+import { fields } from './row.ts';
 import {
   checkLoopback,
   checkOwn,
@@ -47,6 +59,10 @@ export interface ServerOptions {
   trustedProxies: string[];
   /** The rule with this number, where the server has it. */
   rule(gid: number, sid: number): Promise<RuleText | undefined>;
+  /** What became known of an alert's flow after it was journaled, where the server has it. */
+  evidence?: (id: string) => Promise<object | undefined>;
+  /** The capture file of an alert's flow, where the server has it. */
+  packets?: (id: string) => Promise<Buffer | undefined>;
   coverage(scope: Scope): Promise<Coverage>;
   /** @throws Refused */
   dryRun?: (namespace: string, selector: string) => Promise<DryRun>;
@@ -155,6 +171,15 @@ function addAlerts(app: FastifyInstance, site: Site): void {
   });
   app.get('/api/export', (request, reply) => sendExport(site, request, reply));
   app.get('/api/alerts/:id', (request, reply) => detailOf(site, request, reply));
+  app.get('/api/alerts/:id/packets', async (request, reply) => {
+    const { row, content } = await packetsOf(site, request, reply);
+    return shownPackets(content, row);
+  });
+  app.get('/api/alerts/:id/pcap', async (request, reply) => {
+    const { row, content } = await packetsOf(site, request, reply);
+    reply.type('application/vnd.tcpdump.pcap').header('content-disposition', `attachment; filename="${row.id}.pcapng"`);
+    return reply.send(content);
+  });
   app.post('/api/marks', (request, reply) => mark(site, request, reply));
   app.get('/api/live', (request, reply) => follow(site, request, reply));
 }
@@ -176,7 +201,26 @@ async function detailOf(site: Site, request: FastifyRequest, reply: FastifyReply
     throw new Refused(404, `there is no alert ${id.slice(0, 128)}, or you may not see it`);
   const { row, event } = alert;
   const rule = await site.rule(Number(row.gid), Number(row.sid));
-  return { row, event, ...(rule === undefined ? {} : { rule }) };
+  const evidence = await site.evidence?.(row.id);
+  return { row, event: withKnown(event, evidence), ...(rule === undefined ? {} : { rule }) };
+}
+
+function withKnown(event: unknown, evidence: object | undefined): unknown {
+  if (evidence === undefined) return event;
+  const known = fields(event);
+  return { ...known, record: { ...fields(known['record']), ...evidence } };
+}
+
+/** @throws Refused where there are none, or the alert may not be seen. */
+async function packetsOf(
+  site: Site,
+  request: FastifyRequest,
+  reply: FastifyReply,
+): Promise<{ row: AlertRow; content: Buffer }> {
+  const { row } = await detailOf(site, request, reply);
+  const content = await site.packets?.(row.id);
+  if (content === undefined) throw new Refused(404, `there are no packets of alert ${row.id} here`);
+  return { row, content };
 }
 
 async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<MarkAnswer> {

@@ -52,8 +52,23 @@ const judge = (yaml: string, one: AttributedAlert): string | undefined =>
 const NOON = '2026-11-25T12:00:00Z';
 
 test('an empty file lets everything pass', () => {
-  expect(load('')).toEqual({ suppress: [], threshold: [], expired: [] });
+  expect(load('')).toEqual({ suppress: [], threshold: [], evidence: [], expired: [] });
   expect(load('suppress:\nthreshold: []\n')).toMatchObject({ suppress: [], threshold: [] });
+});
+
+test('what is kept of packets is what the first entry says that matches', () => {
+  const yaml = `
+evidence:
+  - pod: shop/vault-*
+    keep: headers
+  - signature: 7
+    keep: off
+`;
+  const policy = createPolicy(load(yaml), 0);
+  expect(policy.keep(alert(NOON, { pod: 'vault-1' }))).toBe('headers');
+  expect(policy.keep(alert(NOON))).toBe('off');
+  expect(createPolicy(load(''), 0).keep(alert(NOON))).toBeUndefined();
+  expect(policy.judge(alert(NOON), () => false)).toBeUndefined();
 });
 
 test('every criterion can be written, alone or as a list', () => {

@@ -35,6 +35,7 @@ const SETTINGS: CaptureSettings = {
   promiscuous: false,
   shunt: false,
   shuntAfter: 65_536,
+  recentBytes: 0,
 };
 
 const LIBRARIES: LibraryName[] = whyNoNative === undefined ? ['native', 'node-pcap'] : ['node-pcap'];

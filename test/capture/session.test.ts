@@ -47,6 +47,7 @@ test('an endpoint is captured once all of its interfaces are, and waits for the 
       linkTypeName: () => 'ethernet',
       send: (message) => told.push(message),
     },
+    7,
   );
   const said = async (): Promise<FromCapture | undefined> => {
     session.check();
@@ -99,6 +100,7 @@ function createWire() {
       linkTypeName: () => 'ethernet',
       send: () => undefined,
     },
+    7,
   );
   return {
     rings,

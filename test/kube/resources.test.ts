@@ -8,6 +8,8 @@ import {
   type ApiDeepPacketInspection,
   type FollowedResourceApi,
   type ResourceApi,
+  evidenceOf,
+  evidenceProblem,
   ruleSetsOf,
 } from '../../agent/kube/resources.ts';
 import { apiError, scriptedClient, type ScriptedClient } from './scripted-client.ts';
@@ -239,6 +241,23 @@ describe('a resource', () => {
     expect(resourcePath(V1, 'shop')).toBe('/apis/crd.projectcalico.org/v1/namespaces/shop/deeppacketinspections');
     expect(resourcePath(V3, 'a/b', 'c?d')).toBe(
       '/apis/projectcalico.org/v3/namespaces/a%2Fb/deeppacketinspections/c%3Fd',
+    );
+  });
+});
+
+describe('evidenceOf', () => {
+  const resource = (value?: string) => ({ annotations: value === undefined ? {} : { 'dpi-agent.io/evidence': value } });
+
+  test.each(['off', 'headers', 'full'] as const)('%s', (value) => {
+    expect(evidenceOf(resource(value))).toBe(value);
+    expect(evidenceProblem(resource(value))).toBeUndefined();
+  });
+
+  test('nothing is no problem, and anything else is one', () => {
+    expect([evidenceOf(resource()), evidenceProblem(resource())]).toEqual([undefined, undefined]);
+    expect(evidenceOf(resource('on'))).toBeUndefined();
+    expect(evidenceProblem(resource('on'))).toBe(
+      'annotation dpi-agent.io/evidence: "on": expected off, headers or full',
     );
   });
 });

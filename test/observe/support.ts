@@ -82,6 +82,12 @@ export function observed(more: Partial<Observed> = {}): Observed {
       evictedSegments: 1,
       replacedSegments: 0,
     }),
+    evidence: () => ({
+      files: 2,
+      bytes: 3000,
+      evicted: 1,
+      alerts: { written: 2, cut: 1, notFound: 4, busy: 5, failed: 6 },
+    }),
     sinks: () => [
       {
         name: 'elasticsearch',

@@ -88,6 +88,7 @@ export async function runAgent(machine: Machine, life: Life): Promise<void> {
   const attachments = openAttachments({
     ...common,
     rules: { defaults: () => [], changed: async () => undefined },
+    keep: 'off',
     goesOver: () => undefined,
   });
   const alerting = startAlerting({

@@ -16,6 +16,7 @@ export const CAPTURE_SETTINGS: CaptureSettings = {
   promiscuous: false,
   shunt: false,
   shuntAfter: 0,
+  recentBytes: 0,
 };
 
 export interface FakeOutput extends Output {

@@ -84,6 +84,7 @@ const settings: CaptureSettings = {
   library: library as CaptureSettings['library'],
   shunt: false,
   shuntAfter: 65_536,
+  recentBytes: 0,
   snaplen: 262_144,
   ringSize: Number(ringBytes),
   maxRingSize: Number(maxRingBytes),

@@ -79,6 +79,7 @@ function metricsOf(observed: Observed): Metrics {
       suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
       policy: () => running()?.policy(),
       journal: () => running()?.journal(),
+      evidence: () => running()?.evidence(),
       sinks: () => running()?.sinks() ?? [],
     },
     { version: version(), engine: install, node: config.node },

@@ -149,7 +149,7 @@ export function detach({ attached, detaching, capture, log, changed }: Following
  * @param held Where something inside the pod is captured.
  */
 function createEndpoint(
-  { ruleSets }: Round,
+  { ruleSets, evidence }: Round,
   pod: Pod,
   resources: string[],
   place: Place,
@@ -159,10 +159,15 @@ function createEndpoint(
     const sets = ruleSets.get(key);
     return sets === undefined ? [] : [[key, sets] as const];
   });
+  const kept = resources.flatMap((key) => {
+    const keep = evidence.get(key);
+    return keep === undefined ? [] : [[key, keep] as const];
+  });
   const inside =
     held === undefined ? [] : (place.inside?.interfaces ?? []).map((name) => ({ interface: name, netns: held.path }));
   return {
     ...(named.length === 0 ? {} : { ruleSets: Object.fromEntries(named) }),
+    ...(kept.length === 0 ? {} : { evidence: Object.fromEntries(kept) }),
     id: pod.key,
     namespace: pod.namespace,
     name: pod.name,

@@ -3,7 +3,7 @@ import type { Logger } from 'pino';
 import type { Clock } from '../../files/clock.ts';
 import type { Pod } from '../../kube/pods.ts';
 import type { DeepPacketInspection } from '../../kube/resources.ts';
-import type { Endpoint } from '../endpoint.ts';
+import type { Endpoint, Keep } from '../endpoint.ts';
 import type { HeldNamespace } from '../hold.ts';
 import type { Namespace } from '../resolve/namespace.ts';
 import type { Place, PlaceAnswer, PlaceRequest, SideWanted } from '../resolve/place.ts';
@@ -88,6 +88,8 @@ export interface Wanted {
   readonly selection: Selection;
   /** Of resources that name some, by their keys. */
   readonly ruleSets: ReadonlyMap<string, string[]>;
+  /** What is kept of packets, of resources that say so, by their keys. */
+  readonly evidence: ReadonlyMap<string, Keep>;
   /** Of resources that choose some of their pods' further networks, by their keys. */
   readonly networks: ReadonlyMap<string, string>;
 }

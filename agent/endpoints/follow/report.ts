@@ -1,5 +1,5 @@
 /** What a round says in the status of each resource: how many of its pods are captured, and what is wrong. */
-import type { DeepPacketInspection, NodeStatus } from '../../kube/resources.ts';
+import { evidenceProblem, type DeepPacketInspection, type NodeStatus } from '../../kube/resources.ts';
 import type { Place } from '../resolve/place.ts';
 import type { Following, Round } from './parts.ts';
 
@@ -51,7 +51,9 @@ export function reportRound(following: Following, round: Round, reported: Report
     const { captured, resolvers, messages } = podsOf(following, round, pods);
     const errors = error === undefined ? [] : [error];
     const more = following.capture.conditions(ruleSets.get(resource.key));
-    const conditions = conditionsOf(reported, resource, [...errors, ...problems, ...more, ...messages], now);
+    const ofEvidence = evidenceProblem(resource);
+    const own = ofEvidence === undefined ? errors : [...errors, ofEvidence];
+    const conditions = conditionsOf(reported, resource, [...own, ...problems, ...more, ...messages], now);
     for (const { id, since } of conditions) lasting.set(id, since);
     const shown = conditions.filter(({ message, since }) => message === error || now.at - since.at >= GRACE_MILLIS);
     const success = error === undefined && problems.length === 0 && captured > 0;

@@ -54,6 +54,7 @@ export async function runCluster(
     leases,
     problems: new Map(),
     rules: engine,
+    keep: 'off',
     goesOver: () => undefined,
     onChange: () => changed(),
     log: LOG,

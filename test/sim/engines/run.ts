@@ -322,6 +322,7 @@ function captureOf({ clock, random }: EnginesMachine, processes: Processes, even
       output = path;
       look();
     },
+    packetsOf: () => Promise.reject(new Error('the simulated capture keeps no packets')),
     inject(number, payload) {
       clock.after(random() * 5, () => {
         const accepted = isOpen && current()?.frame(payload) === true;

@@ -12,6 +12,7 @@ import { Value } from '../value.tsx';
 import { Document, kibanaLink } from './document.tsx';
 import { Fact } from './fact.tsx';
 import { fields, text, type Fields } from './fields.ts';
+import { Packets } from './packets.tsx';
 import { Payload } from './payload.tsx';
 import { Rule } from './rule.tsx';
 
@@ -101,6 +102,7 @@ function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
       <Occurrence row={row} place={place} record={record} />
       <Rule detail={detail} row={row} place={place} event={event} record={record} />
       <Payload record={record} />
+      <Packets id={row.id} summary={record['packets']} />
       <Document detail={detail} row={row} session={session} />
     </>
   );

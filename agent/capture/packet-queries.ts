@@ -1,0 +1,107 @@
+/**
+ * Asks a capture process for the packets of a flow, those that it has and those that come.
+ *
+ * Not promised: what a process had that has died.
+ */
+import type { FromCapture, PacketQuery, PacketsEnd, ToCapture } from './protocol.ts';
+import { RECORD_HEADER } from './record.ts';
+
+/** Beyond the time that was asked for. */
+const ANSWER_MILLIS = 10_000;
+
+export interface AskedPacket {
+  /** Microseconds since the epoch. */
+  time: number;
+  frame: Buffer;
+  length: number;
+  linkType: number;
+}
+
+export interface AskedPackets {
+  packets: AskedPacket[];
+  /** `died`: the process. */
+  by: PacketsEnd | 'died';
+  /** The flow has more packets than were asked for, or are here. */
+  skipped: boolean;
+  /** Of what the endpoint had before, something was overwritten. */
+  lost: boolean;
+  /** To be called once the packets are no longer held. */
+  release: () => void;
+}
+
+export interface PacketAsking {
+  ask: (query: Omit<PacketQuery, 'query'>) => Promise<AskedPackets>;
+  received(message: Extract<FromCapture, { type: 'packets' }>): void;
+  ended(message: Extract<FromCapture, { type: 'packets-end' }>): void;
+  /** What was asked ends with what has come. */
+  processEnded(): void;
+}
+
+interface Asked {
+  readonly packets: AskedPacket[];
+  bytes: number;
+  /** Some that came were not taken. */
+  isCut: boolean;
+  end(by: AskedPackets['by'], skipped: boolean, lost: boolean): void;
+}
+
+/**
+ * @param mostBytes That are held of all flows together.
+ * @param send @returns whether there is a process.
+ */
+export function createPacketAsking(mostBytes: number, send: (message: ToCapture) => boolean): PacketAsking {
+  const open = new Map<number, Asked>();
+  let queries = 0;
+  let held = 0;
+
+  function ask(asked: Omit<PacketQuery, 'query'>): Promise<AskedPackets> {
+    const query = ++queries;
+    return new Promise((resolve) => {
+      const end: Asked['end'] = (by, skipped, lost) => {
+        clearTimeout(timer);
+        open.delete(query);
+        const { packets, bytes, isCut } = entry;
+        resolve({ packets, by, skipped: skipped || isCut, lost, release: () => void (held -= bytes) });
+      };
+      const entry: Asked = { packets: [], bytes: 0, isCut: false, end };
+      const timer = setTimeout(() => end('died', true, true), asked.afterMillis + ANSWER_MILLIS);
+      open.set(query, entry);
+      if (!send({ type: 'ask-packets', query, ...asked })) end('died', false, true);
+    });
+  }
+
+  return {
+    ask,
+    received({ query, link, records }) {
+      const entry = open.get(query);
+      if (entry === undefined) return;
+      const bytes = Buffer.from(records.buffer, records.byteOffset, records.length);
+      entry.isCut ||= held + bytes.length > mostBytes;
+      // None behind a gap.
+      if (entry.isCut) return;
+      held += bytes.length;
+      entry.bytes += bytes.length;
+      for (const packet of parse(bytes, link)) entry.packets.push(packet);
+    },
+    ended: ({ query, by, skipped, lost }) => open.get(query)?.end(by, skipped, lost),
+    processEnded() {
+      for (const asked of open.values()) asked.end('died', true, true);
+    },
+  };
+}
+
+function parse(bytes: Buffer, linkType: number): AskedPacket[] {
+  const packets: AskedPacket[] = [];
+  for (let at = 0; at + RECORD_HEADER <= bytes.length;) {
+    const frame = at + RECORD_HEADER;
+    const end = frame + bytes.readUInt32LE(at + 8);
+    packets.push({
+      time: bytes.readUInt32LE(at) * 1e6 + bytes.readUInt32LE(at + 4),
+      frame: bytes.subarray(frame, end),
+      length: bytes.readUInt32LE(at + 12),
+      linkType,
+    });
+    at = end;
+  }
+  return packets;
+}

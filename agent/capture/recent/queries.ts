@@ -1,0 +1,300 @@
+/**
+ * Answers which packets a flow had lately, and which come: for an alert, from the agent, which holds and writes them.
+ *
+ * Bounded: so many flows at a time, and of each so many packets and bytes. Of a flow with more, the first quarter is its
+ * beginning, the second what led to the alert, and the rest what followed.
+ */
+import { addressBytes } from '../../endpoints/address.ts';
+import { byteAt, uint16 } from '../bytes.ts';
+import type { FromCapture, PacketQuery, PacketsEnd } from '../protocol.ts';
+import { RECORD_HEADER } from '../record.ts';
+import { TCP } from './layers.ts';
+import type { Chunk, RecentMemory } from './memory.ts';
+import { createSearch, type Flow, type Hit, type Search } from './search.ts';
+
+/** Flows that are asked for at a time. */
+const MAX_OPEN = 256;
+const LOOK_MILLIS = 25;
+/** After so long the event loop goes on. */
+const SLICE_MILLIS = 2;
+/** How long what follows a connection's end is waited for: the last acknowledgement. */
+const LINGER_MILLIS = 100;
+/** In the header of TCP. */
+const FLAGS_AT = 13;
+const [FIN, SYN, RST, ACK] = [0x01, 0x02, 0x04, 0x10];
+
+export interface PacketQueries {
+  ask(query: PacketQuery): void;
+  /** Ends all, with what is there. */
+  stop(): void;
+}
+
+/** A packet that was found: where it is. */
+interface Found {
+  record: number;
+  link: number;
+  room: number;
+  time: number;
+  /** Captured bytes. */
+  size: number;
+  fragment: number;
+  isLater: boolean;
+  /** Of TCP: who sends, and its flags; else 0. */
+  port: number;
+  flags: number;
+}
+
+interface Open {
+  readonly query: PacketQuery;
+  readonly flow: Flow;
+  /** On the clock of performance.now(). */
+  deadline: number;
+  packets: number;
+  bytes: number;
+  /** Records that were not sent yet, of one link type. */
+  pending: Buffer[];
+  link: number;
+  /** Ports that said FIN. */
+  readonly finished: Set<number>;
+  skipped: boolean;
+  unfollow: () => void;
+}
+
+interface State {
+  readonly memory: RecentMemory;
+  readonly search: Search;
+  readonly keyOf: (vlan: number) => number | undefined;
+  readonly send: (message: FromCapture) => void;
+  waiting: Open[];
+  readonly open: Set<Open>;
+  preparing: boolean;
+  timer: NodeJS.Timeout | undefined;
+}
+
+/** @param keyOf What the endpoint's packets are kept by that has this VLAN id, or had it last. */
+export function createPacketQueries(
+  memory: RecentMemory,
+  keyOf: (vlan: number) => number | undefined,
+  send: (message: FromCapture) => void,
+): PacketQueries {
+  const search = createSearch(memory);
+  const state: State = {
+    memory,
+    search,
+    keyOf,
+    send,
+    waiting: [],
+    open: new Set(),
+    preparing: false,
+    timer: undefined,
+  };
+  return {
+    ask: (query) => ask(state, query),
+    stop() {
+      for (const open of [...state.waiting, ...state.open]) finish(state, open, 'stopped');
+    },
+  };
+}
+
+function ask(state: State, query: PacketQuery): void {
+  const flow = flowOf(query, state.keyOf(query.vlan));
+  const reason = flow === undefined ? 'none' : 'busy';
+  if (flow === undefined || state.waiting.length + state.open.size >= MAX_OPEN)
+    return state.send({ type: 'packets-end', query: query.query, by: reason, skipped: false, lost: false });
+  state.waiting.push({
+    query,
+    flow,
+    deadline: performance.now() + query.afterMillis,
+    packets: query.packets,
+    bytes: query.bytes,
+    pending: [],
+    link: 0,
+    finished: new Set(),
+    skipped: false,
+    unfollow: () => undefined,
+  });
+  if (!state.preparing) prepare(state);
+}
+
+function flowOf({ flow }: PacketQuery, key: number | undefined): Flow | undefined {
+  const source = addressBytes(flow.source);
+  const destination = addressBytes(flow.destination);
+  if (key === undefined || source === undefined || source.length !== destination?.length) return undefined;
+  return { ...flow, key, source, destination };
+}
+
+/** By and by, so that packets are read meanwhile. */
+function prepare(state: State): void {
+  const late = performance.now() + SLICE_MILLIS;
+  state.preparing = true;
+  for (let next = state.waiting[0]; next !== undefined; next = state.waiting[0]) {
+    if (!state.search.prepare(next.flow.key, () => performance.now() > late)) return void setImmediate(prepare, state);
+    state.waiting.shift();
+    begin(state, next);
+  }
+  state.preparing = false;
+}
+
+/** All that is there is known to the filters: what comes is found by them. */
+function begin(state: State, open: Open): void {
+  state.open.add(open);
+  for (const found of latest(state, open)) add(state, open, found);
+  if (!state.open.has(open)) return;
+  flush(state, open);
+  open.unfollow = state.search.follow(open.flow, (hit) => add(state, open, foundOf(state, hit)));
+  state.timer ??= setInterval(look, LOOK_MILLIS, state);
+}
+
+function look(state: State): void {
+  state.search.look();
+  const now = performance.now();
+  for (const open of state.open) {
+    flush(state, open);
+    if (now >= open.deadline) finish(state, open, open.finished.size > 1 ? 'flow' : 'time');
+  }
+}
+
+function finish(state: State, open: Open, by: PacketsEnd): void {
+  const { query, flow, skipped } = open;
+  state.waiting = state.waiting.filter((other) => other !== open);
+  state.open.delete(open);
+  open.unfollow();
+  flush(state, open);
+  state.send({ type: 'packets-end', query: query.query, by, skipped, lost: state.memory.hasLost(flow.key) });
+  if (state.open.size > 0) return;
+  clearInterval(state.timer);
+  state.timer = undefined;
+}
+
+// --- What was there --------------------------------------------------------------------------------------------------
+
+/** The flow's beginning, what led to the alert, and what followed. */
+function latest(state: State, open: Open): Found[] {
+  const { query, flow } = open;
+  const chunks = state.memory.chunksOf(flow.key);
+  const [quarter, most] = [Math.ceil(query.packets / 4), query.packets];
+  const back = { packets: 0, bytes: 0 };
+  let found: Found[] = [];
+  let from = chunks.length;
+  // From the newest on, until there is enough before the alert.
+  while (from > 0 && back.packets < 2 * quarter && back.bytes < query.bytes / 2) {
+    const more = foundIn(state, open, chunks[--from]);
+    for (const { time, size } of more) {
+      if (time > query.time) continue;
+      back.packets++;
+      back.bytes += size;
+    }
+    found = [...more, ...found];
+    // What is so far behind the alert is too much, whatever comes before it.
+    if (back.packets === 0 && found.length > most) open.skipped = found.splice(most).length > 0 || open.skipped;
+  }
+  const begins = beginning(state, open, chunks.slice(0, from), quarter);
+  return withoutStrangers(select(open, begins, found));
+}
+
+/** Of the chunks that were not looked at. */
+function beginning(state: State, open: Open, chunks: readonly Chunk[], quarter: number): Found[] {
+  let begins: Found[] = [];
+  let bytes = 0;
+  for (const chunk of chunks) {
+    if (begins.length >= quarter || bytes >= open.query.bytes / 4) {
+      // Whether the rest has any more is not looked at.
+      open.skipped = true;
+      break;
+    }
+    const more = foundIn(state, open, chunk);
+    begins = [...begins, ...more];
+    bytes = begins.reduce((sum, { size }) => sum + size, 0);
+  }
+  return begins;
+}
+
+function foundIn(state: State, { flow }: Open, chunk: Chunk | undefined): Found[] {
+  const found: Found[] = [];
+  if (chunk !== undefined) state.search.find(flow, chunk, (hit) => void found.push(foundOf(state, hit)));
+  return found;
+}
+
+function foundOf({ memory: { bytes, view } }: State, { batch: { link, room }, record, layer }: Hit): Found {
+  const time = view.getUint32(record, true) * 1e6 + view.getUint32(record + 4, true);
+  const size = view.getUint32(record + 8, true);
+  const hasFlags = layer.ports + FLAGS_AT < record + RECORD_HEADER + room + size;
+  const isTcp = layer.protocol === TCP && layer.ports >= 0 && hasFlags;
+  return {
+    record,
+    link,
+    room,
+    time,
+    size,
+    fragment: layer.fragment,
+    isLater: layer.transport < 0,
+    port: isTcp ? uint16(bytes, layer.ports) : 0,
+    flags: isTcp ? byteAt(bytes, layer.ports + FLAGS_AT) : 0,
+  };
+}
+
+/** Within what was asked for. */
+function select(open: Open, begins: readonly Found[], found: readonly Found[]): Found[] {
+  const { query } = open;
+  const all = [...begins, ...found];
+  const sum = all.reduce((bytes, { size }) => bytes + size, 0);
+  if (all.length <= query.packets && sum <= query.bytes) return all;
+  open.skipped = true;
+  const alert = all.findLastIndex(({ time }) => time <= query.time) + 1;
+  const quarter = { packets: query.packets / 4, bytes: query.bytes / 4 };
+  const head = taking(all.slice(0, alert), quarter);
+  const led = taking(all.slice(head.length, alert).toReversed(), quarter).toReversed();
+  return [...head, ...led, ...all.slice(alert)];
+}
+
+/** At least one. */
+function taking(packets: readonly Found[], most: { packets: number; bytes: number }): Found[] {
+  let bytes = 0;
+  const end = packets.findIndex(({ size }, index) => {
+    bytes += size;
+    return index > 0 && (index >= most.packets || bytes > most.bytes);
+  });
+  return packets.slice(0, end < 0 ? packets.length : end);
+}
+
+/** Without later fragments of datagrams that are not of the flow, as their first fragments tell. */
+function withoutStrangers(packets: readonly Found[]): Found[] {
+  const own = new Set(packets.flatMap(({ fragment, isLater }) => (fragment >= 0 && !isLater ? [fragment] : [])));
+  return packets.filter(({ fragment, isLater }) => !isLater || own.has(fragment));
+}
+
+// --- What is sent ----------------------------------------------------------------------------------------------------
+
+function add(state: State, open: Open, found: Found): void {
+  if (!state.open.has(open)) return;
+  const { record, link, room, size } = found;
+  if (open.packets < 1 || open.bytes < size) {
+    open.skipped = true;
+    return finish(state, open, 'limit');
+  }
+  open.packets--;
+  open.bytes -= size;
+  if (link !== open.link) flush(state, open);
+  open.link = link;
+  const { bytes } = state.memory;
+  const frame = record + RECORD_HEADER + room;
+  open.pending.push(
+    Buffer.concat([bytes.subarray(record, record + RECORD_HEADER), bytes.subarray(frame, frame + size)]),
+  );
+  noteEnd(open, found);
+}
+
+function flush({ send }: State, open: Open): void {
+  if (open.pending.length === 0) return;
+  const records = Buffer.concat(open.pending);
+  open.pending = [];
+  send({ type: 'packets', query: open.query.query, link: open.link, records });
+}
+
+/** A connection of TCP ends when both ends say so, or one breaks it off; its ports may be used again. */
+function noteEnd(open: Open, { port, flags }: Found): void {
+  if ((flags & (SYN | ACK)) === SYN) open.finished.clear();
+  if ((flags & FIN) !== 0) open.finished.add(port);
+  if ((flags & RST) !== 0) open.finished.add(-1).add(-2);
+  if (open.finished.size > 1) open.deadline = Math.min(open.deadline, performance.now() + LINGER_MILLIS);
+}

@@ -1,0 +1,269 @@
+/**
+ * Collects the packets of an alert's flow: those that the capture still has, and those that come for a while. The event
+ * is journaled meanwhile, and does not wait.
+ *
+ * Alerts of a flow that is being collected share one file, with a comment for each. So a flood of alerts costs no more
+ * than its flows do, and of these so many are collected at a time, and so many bytes are held.
+ */
+import type { Logger } from 'pino';
+import type { AttributedAlert } from '../alerts/attributed.ts';
+import type { AskedPackets } from '../capture/packet-queries.ts';
+import type { Counters, FlowEnds } from '../capture/protocol.ts';
+import { lostOf } from '../capture/protocol.ts';
+import type { Capture } from '../capture/supervisor.ts';
+import { keepFor, type Keep } from '../endpoints/endpoint.ts';
+import type { Alert } from '../engine/alert.ts';
+import { eventId } from '../events/event.ts';
+import { oneConnection } from './connection.ts';
+import { headersOf } from './headers.ts';
+import { pcapng, type Comment, type Source } from './pcapng.ts';
+import type { FlowFacts } from './place.ts';
+import type { FlowPacket } from './packet.ts';
+import type { EvidenceStore, StoreStatus } from './store.ts';
+
+/** Flows that are collected at a time. */
+const MAX_OPEN = 256;
+/** Of a frame without IP, where only headers are kept. */
+const LINK_BYTES = 14;
+/** Alerts of one flow that share a file. */
+const MAX_SHARING = 64;
+
+export interface CollectSettings {
+  /** For resources that say nothing. */
+  keep: Keep;
+  /** Milliseconds. */
+  after: number;
+  packets: number;
+  bytes: number;
+}
+
+/** Of alerts for which packets were looked for. */
+export interface EvidenceCounts {
+  /** Their packets are in a file. */
+  written: number;
+  /** Likewise, but not all of the flow: some were overwritten, or there were too many. */
+  cut: number;
+  /** The capture had none of them. */
+  notFound: number;
+  /** Too many flows were collected, or alerts of one flow. */
+  busy: number;
+  /** They could not be written. */
+  failed: number;
+}
+
+export interface EvidenceStatus extends StoreStatus {
+  alerts: Readonly<EvidenceCounts>;
+}
+
+export interface Evidence {
+  /** An event of it is about to be journaled. @param keep What the policy says, which goes before its resource. */
+  collect(attributed: AttributedAlert, keep?: Keep): void;
+  status(): EvidenceStatus;
+  /** Resolves when what is under way is written. */
+  settled(): Promise<void>;
+}
+
+export interface CollectOptions {
+  settings: CollectSettings;
+  store: EvidenceStore;
+  /** Those that capture. */
+  lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'counters'> }[];
+  log: Logger;
+}
+
+interface Collection {
+  readonly alerts: AttributedAlert[];
+  readonly keep: Keep;
+}
+
+interface State extends CollectOptions {
+  readonly counts: EvidenceCounts;
+  /** By lane, endpoint and flow. */
+  readonly open: Map<string, Collection>;
+  readonly underWay: Set<Promise<void>>;
+  /** One file is written after the other. */
+  writing: Promise<void>;
+  hasFailed: boolean;
+}
+
+export function createEvidence(options: CollectOptions): Evidence {
+  const state: State = {
+    ...options,
+    counts: { written: 0, cut: 0, notFound: 0, busy: 0, failed: 0 },
+    open: new Map(),
+    underWay: new Set(),
+    writing: Promise.resolve(),
+    hasFailed: false,
+  };
+  return {
+    collect: (attributed, keep) => collect(state, attributed, keep),
+    status: () => ({ ...state.store.status(), alerts: state.counts }),
+    async settled() {
+      while (state.underWay.size > 0) await Promise.all(state.underWay);
+    },
+  };
+}
+
+function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): void {
+  const { lanes, open, underWay } = state;
+  const { alert, position, seenAt, resource } = attributed;
+  const [endpoint] = seenAt;
+  const keep = byPolicy ?? (endpoint === undefined ? 'off' : keepFor(endpoint, resource, state.settings.keep));
+  if (keep === 'off') return;
+  const lane = lanes.find(({ name }) => position.generation.startsWith(`${name}-`));
+  if (lane === undefined) return void state.counts.notFound++;
+  const flow = flowOf(alert);
+  const key = [keep, lane.name, alert.vlan, keyOf(flow)].join(' ');
+  const known = open.get(key);
+  if (known !== undefined && known.alerts.length < MAX_SHARING) return void known.alerts.push(attributed);
+  if (known !== undefined || open.size >= MAX_OPEN) return void state.counts.busy++;
+  const collection: Collection = { alerts: [attributed], keep };
+  open.set(key, collection);
+  const { after, packets, bytes } = state.settings;
+  const collected = lane.capture
+    .packetsOf({ vlan: alert.vlan, flow, time: alert.timeMicros, afterMillis: after, packets, bytes })
+    .then((asked) => {
+      open.delete(key);
+      return writeLater(state, collection, asked, lane.capture.counters());
+    })
+    .finally(() => underWay.delete(collected));
+  underWay.add(collected);
+}
+
+const PROTOCOLS = new Map([
+  ['TCP', 6],
+  ['UDP', 17],
+  ['SCTP', 132],
+  ['GRE', 47],
+  ['ESP', 50],
+  ['AH', 51],
+  ['ICMP', 1],
+  ['ICMP6', 58],
+  ['IPV6-ICMP', 58],
+  ['ICMPV6', 58],
+]);
+const WITH_PORTS = new Set([6, 17, 132]);
+
+function flowOf({ protocol: name, source, destination }: Alert): FlowEnds {
+  const protocol = PROTOCOLS.get(name) ?? -1;
+  const hasPorts = protocol < 0 || WITH_PORTS.has(protocol);
+  const isKnown = hasPorts && source.port !== undefined && destination.port !== undefined;
+  return {
+    source: source.ip,
+    destination: destination.ip,
+    sourcePort: isKnown ? (source.port ?? -1) : -1,
+    destinationPort: isKnown ? (destination.port ?? -1) : -1,
+    protocol,
+  };
+}
+
+/** The same for both directions. */
+function keyOf(flow: FlowEnds): string {
+  const ends = [`${flow.source} ${flow.sourcePort}`, `${flow.destination} ${flow.destinationPort}`].sort();
+  return [flow.protocol, ...ends].join(' ');
+}
+
+// --- What was collected ----------------------------------------------------------------------------------------------
+
+function writeLater(
+  state: State,
+  collection: Collection,
+  asked: AskedPackets,
+  counters: ReadonlyMap<string, Counters>,
+): Promise<void> {
+  state.writing = state.writing.then(() => write(state, collection, asked, counters)).finally(asked.release);
+  return state.writing;
+}
+
+async function write(
+  state: State,
+  { alerts, keep }: Collection,
+  asked: AskedPackets,
+  counters: ReadonlyMap<string, Counters>,
+): Promise<void> {
+  const { store, counts, log } = state;
+  const [first] = alerts;
+  if (first === undefined) return;
+  const { timeMicros } = first.alert;
+  if (!asked.packets.some(({ time }) => time <= timeMicros)) {
+    // What came later may be of another flow with these ends.
+    counts[asked.by === 'busy' ? 'busy' : 'notFound'] += alerts.length;
+    return;
+  }
+  try {
+    const { packets: found, isOne } = oneConnection(asked.packets, timeMicros);
+    const packets = keep === 'headers' ? found.map(withoutPayload) : found;
+    const complete = isComplete(first.alert, packets, asked, isOne);
+    const comments = alerts.map((alert) => commentOf(alert, packets));
+    const facts = JSON.stringify(factsOf(packets, complete));
+    const content = pcapng(packets, sourceOf(first, counters), comments, facts);
+    const events = alerts.map((each) => ({ id: eventId(each), timeMicros: each.alert.timeMicros }));
+    await store.save(events, content);
+    counts[complete ? 'written' : 'cut'] += alerts.length;
+    state.hasFailed = false;
+  } catch (error) {
+    counts.failed += alerts.length;
+    if (!state.hasFailed) log.error({ err: error }, "an alert's packets cannot be written; its event is there");
+    state.hasFailed = true;
+  }
+}
+
+function withoutPayload(packet: FlowPacket): FlowPacket {
+  const { payload = LINK_BYTES } = headersOf(packet) ?? {};
+  return { ...packet, frame: packet.frame.subarray(0, payload) };
+}
+
+/** From the first packet of the flow until it ended, or was waited for no longer. */
+function isComplete(
+  { flow, timeMicros }: Alert,
+  packets: readonly FlowPacket[],
+  { by, skipped, lost }: AskedPackets,
+  isWhole: boolean,
+): boolean {
+  const start = packets[0]?.time ?? Infinity;
+  const isFirst = flow !== undefined && flow.isWholeSecond !== true && start <= flow.startMicros;
+  const hasBeginning = !lost || isWhole || isFirst;
+  const hasAlert = packets.some(({ time }) => time === timeMicros);
+  return hasBeginning && hasAlert && !skipped && (by === 'flow' || by === 'time');
+}
+
+/** What becomes known of the flow, as part of the event's `record`. */
+function factsOf(packets: readonly FlowPacket[], complete: boolean): FlowFacts {
+  const times = packets.map(({ time }) => time);
+  return {
+    packets: {
+      count: packets.length,
+      bytes: packets.reduce((sum, { length }) => sum + length, 0),
+      first: rfc3339(Math.min(...times)),
+      last: rfc3339(Math.max(...times)),
+      complete,
+    },
+  };
+}
+
+function rfc3339(micros: number): string {
+  const seconds = Math.floor(micros / 1e6);
+  const text = new Date(seconds * 1000).toISOString().slice(0, -5);
+  return `${text}.${String(micros - seconds * 1e6).padStart(6, '0')}Z`;
+}
+
+function commentOf(attributed: AttributedAlert, packets: readonly FlowPacket[]): Comment {
+  const { gid, sid, rev, message, timeMicros } = attributed.alert;
+  const at = packets.findIndex(({ time }) => time === timeMicros);
+  return {
+    packet: at < 0 ? undefined : at,
+    text: `alert ${gid}:${sid}:${rev} "${message}" event ${eventId(attributed)}`,
+  };
+}
+
+function sourceOf({ seenAt, node }: AttributedAlert, counters: ReadonlyMap<string, Counters>): Source {
+  const [endpoint] = seenAt;
+  const counted = endpoint === undefined ? undefined : counters.get(endpoint.id);
+  return {
+    interface: endpoint?.interface ?? '',
+    namespace: endpoint?.namespace ?? '',
+    pod: endpoint?.name ?? '',
+    node,
+    ...(counted === undefined ? {} : { received: counted.received, dropped: lostOf(counted) }),
+  };
+}

@@ -1,0 +1,195 @@
+/**
+ * A capture file of a flow, as Wireshark reads it: interfaces with the pod's name, a comment at each packet that
+ * alerted, original lengths, and what the interface lost.
+ *
+ * Format: draft-ietf-opsawg-pcapng. Little-endian, times in microseconds, which is its default.
+ */
+import { stripControls } from '../text.ts';
+import type { FlowPacket } from './packet.ts';
+
+/** Who was captured, and what was lost of its packets, if that is known. */
+export interface Source {
+  interface: string;
+  namespace: string;
+  pod: string;
+  node: string;
+  /** Packets since the endpoint was attached. */
+  received?: number;
+  dropped?: number;
+}
+
+/** At the packet with this number, from 0; undefined: at none, but at the file's head. */
+export interface Comment {
+  packet: number | undefined;
+  text: string;
+}
+
+const BLOCK = { section: 0x0a0d_0d0a, interface: 1, statistics: 5, packet: 6 } as const;
+const OPTION = { end: 0, comment: 1, name: 2, description: 3, application: 4, received: 4, dropped: 5 } as const;
+const MAGIC = 0x1a2b_3c4d;
+const SNAPLEN = 262_144;
+const MAX_TEXT = 1024;
+/** DLT_RAW of the BSDs, and what Suricata reads as IP, are LINKTYPE_RAW in a file. */
+const RAW = { number: 101, also: new Set([12, 14, 778]) };
+
+/** @param facts JSON that programs read: see `readFacts`. Longer ones than 60,000 bytes are left out. */
+export function pcapng(
+  packets: readonly FlowPacket[],
+  source: Source,
+  comments: readonly Comment[],
+  facts?: string,
+): Buffer {
+  const links = [...new Set(packets.map(({ linkType }) => linkType))];
+  const head = [section(comments, facts), ...links.map((link) => interfaceOf(link, source))];
+  const end = packets.at(-1)?.time ?? 0;
+  const tail = links.map((_, index) => statistics(index, source, end));
+  const options = optionsOf(comments);
+  const sizeOf = (index: number, { frame }: FlowPacket): number =>
+    PACKET_BYTES + padding(frame.length) + (options.get(index)?.length ?? 0);
+  const around = [...head, ...tail].reduce((sum, { length }) => sum + length, 0);
+  const bytes = Buffer.alloc(packets.reduce((sum, packet, index) => sum + sizeOf(index, packet), around));
+  let at = 0;
+  for (const part of head) at += part.copy(bytes, at);
+  for (const [index, packet] of packets.entries()) {
+    const size = sizeOf(index, packet);
+    writePacket(bytes, at, size, packet, links.indexOf(packet.linkType), options.get(index));
+    at += size;
+  }
+  for (const part of tail) at += part.copy(bytes, at);
+  return bytes;
+}
+
+/** What `pcapng` was given as `facts`; undefined: the file has none. @param content Its first 64 KiB, at least. */
+export function readFacts(content: Buffer): unknown {
+  if (content.length < 28 || content.readUInt32LE(0) !== BLOCK.section || content.readUInt32LE(8) !== MAGIC)
+    return undefined;
+  const end = Math.min(content.readUInt32LE(4), content.length) - 4;
+  for (let at = 24; at + 4 <= end;) {
+    const [code, length] = [content.readUInt16LE(at), content.readUInt16LE(at + 2)];
+    const value = content.toString('utf8', at + 4, Math.min(end, at + 4 + length));
+    if (code === OPTION.comment && value.startsWith('{')) return parseJson(value);
+    if (code === OPTION.end) return undefined;
+    at += 4 + padding(length);
+  }
+  return undefined;
+}
+
+/** undefined: it is damaged. */
+function parseJson(value: string): unknown {
+  try {
+    return JSON.parse(value);
+  } catch {
+    return undefined;
+  }
+}
+
+const NOTHING = Buffer.alloc(0);
+/** Of a packet's block, without the frame and options. */
+const PACKET_BYTES = 32;
+const MAX_FACTS = 60_000;
+
+function padding(length: number): number {
+  return (length + 3) & ~3;
+}
+
+/** By packet, of those that have any. */
+function optionsOf(comments: readonly Comment[]): Map<number, Buffer> {
+  const parts = new Map<number, Buffer[]>();
+  for (const { packet, text } of comments) {
+    if (packet === undefined) continue;
+    parts.set(packet, [...(parts.get(packet) ?? []), textOption(OPTION.comment, text)]);
+  }
+  return new Map([...parts].map(([packet, of]) => [packet, Buffer.concat([...of, option(OPTION.end, NOTHING)])]));
+}
+
+function writePacket(
+  bytes: Buffer,
+  at: number,
+  size: number,
+  { time, frame, length }: FlowPacket,
+  index: number,
+  options: Buffer | undefined,
+): void {
+  bytes.writeUInt32LE(BLOCK.packet, at);
+  bytes.writeUInt32LE(size, at + 4);
+  bytes.writeUInt32LE(index, at + 8);
+  writeTime(bytes, at + 12, time);
+  bytes.writeUInt32LE(frame.length, at + 20);
+  bytes.writeUInt32LE(length, at + 24);
+  bytes.set(frame, at + 28);
+  options?.copy(bytes, at + 28 + padding(frame.length));
+  bytes.writeUInt32LE(size, at + size - 4);
+}
+
+function section(comments: readonly Comment[], facts: string | undefined): Buffer {
+  const fixed = Buffer.alloc(16);
+  fixed.writeUInt32LE(MAGIC, 0);
+  fixed.writeUInt16LE(1, 4);
+  // Its length is not told.
+  fixed.fill(0xff, 8);
+  const value = Buffer.from(facts ?? '');
+  return block(BLOCK.section, fixed, [
+    ...(value.length > 0 && value.length <= MAX_FACTS ? [option(OPTION.comment, value)] : []),
+    ...comments.filter(({ packet }) => packet === undefined).map((each) => textOption(OPTION.comment, each.text)),
+    textOption(OPTION.application, 'dpi-agent'),
+  ]);
+}
+
+function interfaceOf(link: number, source: Source): Buffer {
+  const fixed = Buffer.alloc(8);
+  fixed.writeUInt16LE(RAW.also.has(link) ? RAW.number : link, 0);
+  fixed.writeUInt32LE(SNAPLEN, 4);
+  return block(BLOCK.interface, fixed, [
+    textOption(OPTION.name, source.interface),
+    textOption(OPTION.description, `pod ${source.namespace}/${source.pod} on ${source.node}`),
+  ]);
+}
+
+function statistics(index: number, { received, dropped }: Source, time: number): Buffer {
+  const fixed = Buffer.alloc(12);
+  fixed.writeUInt32LE(index, 0);
+  writeTime(fixed, 4, time);
+  return block(BLOCK.statistics, fixed, [
+    ...(received === undefined ? [] : [numberOption(OPTION.received, received)]),
+    ...(dropped === undefined ? [] : [numberOption(OPTION.dropped, dropped)]),
+  ]);
+}
+
+/** The upper 32 bits first. */
+function writeTime(bytes: Buffer, at: number, time: number): void {
+  bytes.writeUInt32LE(Math.floor(time / 2 ** 32), at);
+  bytes.writeUInt32LE(time % 2 ** 32, at + 4);
+}
+
+function block(type: number, body: Buffer, options: readonly Buffer[]): Buffer {
+  const end = options.length > 0 ? [option(OPTION.end, NOTHING)] : [];
+  const content = Buffer.concat([body, ...options, ...end]);
+  const bytes = Buffer.alloc(content.length + 12);
+  bytes.writeUInt32LE(type, 0);
+  bytes.writeUInt32LE(bytes.length, 4);
+  bytes.set(content, 8);
+  bytes.writeUInt32LE(bytes.length, bytes.length - 4);
+  return bytes;
+}
+
+function option(code: number, value: Buffer): Buffer {
+  const head = Buffer.alloc(4);
+  head.writeUInt16LE(code, 0);
+  head.writeUInt16LE(value.length, 2);
+  return Buffer.concat([head, padded(value)]);
+}
+
+function textOption(code: number, value: string): Buffer {
+  return option(code, Buffer.from(stripControls(value.slice(0, MAX_TEXT))));
+}
+
+function numberOption(code: number, value: number): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64LE(BigInt(value));
+  return option(code, bytes);
+}
+
+/** To 32 bits. */
+function padded(bytes: Uint8Array): Buffer {
+  return Buffer.concat([bytes], padding(bytes.length));
+}

@@ -1,0 +1,281 @@
+import { describe, expect, test } from '@jest/globals';
+import { createHash } from 'node:crypto';
+import type { AskedPacket } from '../../../agent/capture/packet-queries.ts';
+import { CHUNK_BYTES } from '../../../agent/capture/recent/memory.ts';
+import { createShunt } from '../../../agent/capture/shunt/shunt.ts';
+import {
+  DEFAULT_START_MICROS,
+  ethernet,
+  ipFragments,
+  ipPacket,
+  LINKTYPE,
+  mergeFrames,
+  PROTOCOL,
+  tcpConversation,
+  udpPacket,
+  type Frame,
+} from '../../support/packets.ts';
+import { createRecent, TCP_FLOW } from '../../support/recent.ts';
+
+const VLAN = 7;
+const MIB = 1 << 20;
+
+const exchanged = (clientPort: number, bytes = 4000): Frame[] =>
+  tcpConversation({
+    clientPort,
+    exchange: [
+      { from: 'client', data: `ask ${clientPort}` },
+      { from: 'server', data: Buffer.alloc(bytes, clientPort) },
+    ],
+  });
+
+const asFrames = (packets: readonly AskedPacket[]): object[] =>
+  packets.map(({ time, frame, length }) => ({ time, frame: frame.toString('latin1'), length }));
+const expected = (frames: readonly Frame[]): object[] =>
+  frames.map(({ timeMicros, data, originalLength = data.length }) => ({
+    time: timeMicros,
+    frame: data.toString('latin1'),
+    length: originalLength,
+  }));
+
+/** Frames one microsecond apart. */
+const framesOf = (frames: readonly Buffer[]): Frame[] =>
+  frames.map((data, index) => ({ timeMicros: DEFAULT_START_MICROS + index, data }));
+
+test('a flow has its packets of both directions, in order, and none of other flows', async () => {
+  const recent = createRecent({ bytes: 4 * MIB });
+  const own = exchanged(4000);
+  recent.capture(VLAN, mergeFrames(own, exchanged(4001), exchanged(4002)), 5);
+  const asked = await recent.ask(VLAN, TCP_FLOW(4000));
+  expect(asFrames(asked.packets)).toEqual(expected(own));
+  expect(asked).toMatchObject({ by: 'flow', skipped: false, lost: false });
+});
+
+test('the ends may be named in either order', async () => {
+  const recent = createRecent({ bytes: 4 * MIB });
+  recent.capture(VLAN, exchanged(4000));
+  const { source, destination, sourcePort, destinationPort, protocol } = TCP_FLOW(4000);
+  const turned = {
+    source: destination,
+    destination: source,
+    sourcePort: destinationPort,
+    destinationPort: sourcePort,
+    protocol,
+  };
+  expect((await recent.ask(VLAN, turned)).packets).toHaveLength(exchanged(4000).length);
+});
+
+test('an endpoint has its own packets only, also where its flow has the same ends as that of another', async () => {
+  const recent = createRecent({ bytes: 4 * MIB });
+  const [here, there] = [exchanged(4000, 10), exchanged(4000, 20)];
+  recent.capture(1, here);
+  recent.capture(2, there);
+  expect(asFrames((await recent.ask(1, TCP_FLOW(4000))).packets)).toEqual(expected(here));
+  expect(asFrames((await recent.ask(2, TCP_FLOW(4000))).packets)).toEqual(expected(there));
+  expect(await recent.ask(3, TCP_FLOW(4000))).toMatchObject({ packets: [], by: 'none' });
+});
+
+test('packets that come after the question are there too, until the time is over', async () => {
+  const recent = createRecent({ bytes: 4 * MIB });
+  const own = exchanged(4000);
+  const unfinished = own.slice(0, -4);
+  recent.capture(VLAN, unfinished.slice(0, 2));
+  const asked = recent.ask(VLAN, TCP_FLOW(4000), { afterMillis: 300 });
+  recent.capture(VLAN, exchanged(4001));
+  recent.capture(VLAN, unfinished.slice(2));
+  expect(asFrames((await asked).packets)).toEqual(expected(unfinished));
+  expect(await asked).toMatchObject({ by: 'time', skipped: false, lost: false });
+});
+
+test('a connection that ends is not waited for', async () => {
+  const recent = createRecent({ bytes: 4 * MIB });
+  const own = exchanged(4000);
+  recent.capture(VLAN, own.slice(0, 2));
+  const asked = recent.ask(VLAN, TCP_FLOW(4000), { afterMillis: 3_600_000 });
+  recent.capture(VLAN, own.slice(2));
+  expect(asFrames((await asked).packets)).toEqual(expected(own));
+  expect(await asked).toMatchObject({ by: 'flow' });
+});
+
+describe('other packets than plain ones', () => {
+  const UDP = { sourcePort: 5353, destinationPort: 53 };
+  const flow = (source: string, destination: string) => ({ source, destination, ...UDP, protocol: 17 });
+
+  test.each([
+    ['IPv4', '10.0.0.1', '10.0.0.2'],
+    ['IPv6', 'fd00::1', 'fd00::2'],
+  ])('fragments of %s', async (_, source, destination) => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    const datagram = (id: number, sourcePort: number): Buffer[] =>
+      ipFragments(
+        udpPacket({ source, destination, ...UDP, sourcePort, id, payload: Buffer.alloc(3000, id) }),
+        1480,
+      ).map((fragment) => {
+        if (source.includes(':')) fragment.writeUInt32BE(id, 44);
+        return ethernet(fragment);
+      });
+    const own = datagram(11, 5353);
+    const frames = framesOf([...own, ...datagram(12, 999)]);
+    recent.capture(VLAN, frames);
+    const asked = await recent.ask(VLAN, flow(source, destination));
+    expect(asFrames(asked.packets)).toEqual(expected(frames.slice(0, own.length)));
+  });
+
+  test('tags, and what a tunnel carries', async () => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    const inner = udpPacket({ source: '10.1.0.1', destination: '10.1.0.2', ...UDP, payload: 'inner' });
+    const outer = { source: '192.0.2.1', destination: '192.0.2.2' };
+    const vxlan = Buffer.concat([Buffer.from('0800000000000100', 'hex'), ethernet(inner)]);
+    const gre = Buffer.concat([Buffer.from('00000800', 'hex'), inner]);
+    const frames = framesOf([
+      ethernet(inner, { vlans: [5, { id: 6, tpid: 0x88a8 }] }),
+      ethernet(udpPacket({ ...outer, sourcePort: 1, destinationPort: 4789, payload: vxlan })),
+      ethernet(ipPacket({ ...outer, protocol: PROTOCOL.gre }, gre)),
+      ethernet(ipPacket({ ...outer, protocol: 4 }, inner)),
+    ]);
+    recent.capture(VLAN, frames);
+    expect(asFrames((await recent.ask(VLAN, flow('10.1.0.1', '10.1.0.2'))).packets)).toEqual(expected(frames));
+  });
+
+  test('frames without an Ethernet header', async () => {
+    const recent = createRecent({ bytes: 4 * MIB, dlt: LINKTYPE.raw });
+    const frames = framesOf([udpPacket({ source: 'fd00::1', destination: 'fd00::2', ...UDP, payload: 'raw' })]);
+    recent.capture(VLAN, frames);
+    const { packets } = await recent.ask(VLAN, flow('fd00::1', 'fd00::2'));
+    expect(asFrames(packets)).toEqual(expected(frames));
+    expect(packets[0]?.linkType).toBe(LINKTYPE.raw);
+  });
+
+  test('what was not captured whole keeps its length', async () => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    const data = ethernet(udpPacket({ source: '10.0.0.1', destination: '10.0.0.2', ...UDP, payload: 'cut' }));
+    const frames: Frame[] = [{ timeMicros: DEFAULT_START_MICROS, data, originalLength: 9000 }];
+    recent.capture(VLAN, frames);
+    expect(asFrames((await recent.ask(VLAN, flow('10.0.0.1', '10.0.0.2'))).packets)).toEqual(expected(frames));
+  });
+});
+
+describe('bounds', () => {
+  const udp = (port: number, count: number, size: number): Frame[] =>
+    framesOf(
+      Array.from({ length: count }, () =>
+        ethernet(
+          udpPacket({
+            source: '10.0.0.1',
+            destination: '10.0.0.2',
+            sourcePort: port,
+            destinationPort: 9,
+            payload: Buffer.alloc(size),
+          }),
+        ),
+      ),
+    );
+  const flow = (sourcePort: number) => ({ ...TCP_FLOW(sourcePort), destinationPort: 9, protocol: 17 });
+
+  test('an endpoint that floods does not take the packets of a quiet one', async () => {
+    const recent = createRecent({ bytes: 16 * CHUNK_BYTES });
+    const quiet = exchanged(4000, 100);
+    recent.capture(1, quiet);
+    const flood = udp(1, 1000, 1400);
+    for (let round = 0; round < 20; round++) recent.capture(2, flood);
+    expect(asFrames((await recent.ask(1, TCP_FLOW(4000))).packets)).toEqual(expected(quiet));
+    expect(await recent.ask(2, flow(1), { packets: 10 })).toMatchObject({ lost: true, skipped: true });
+  });
+
+  test('of a flow with too many packets there are its first, those up to the alert, and some behind it', async () => {
+    const recent = createRecent({ bytes: 64 * CHUNK_BYTES });
+    const frames = udp(1, 20_000, 100);
+    recent.capture(VLAN, frames);
+    const alert = DEFAULT_START_MICROS + 15_000;
+    const { packets, by, skipped } = await recent.ask(VLAN, flow(1), { packets: 400, time: alert });
+    const places = packets.map(({ time }) => time - DEFAULT_START_MICROS);
+    expect({ by, skipped, count: packets.length }).toEqual({ by: 'limit', skipped: true, count: 400 });
+    expect(places.slice(0, 100)).toEqual(Array.from({ length: 100 }, (_, index) => index));
+    expect(places.slice(100, 200)).toEqual(Array.from({ length: 100 }, (_, index) => 14_901 + index));
+    expect(places.slice(200)).toEqual(Array.from({ length: 200 }, (_, index) => 15_001 + index));
+  });
+
+  test('bytes are bounded too', async () => {
+    const recent = createRecent({ bytes: 64 * CHUNK_BYTES });
+    recent.capture(VLAN, udp(1, 2000, 1400));
+    const { packets } = await recent.ask(VLAN, flow(1), { bytes: 64 * 1024, time: DEFAULT_START_MICROS + 1000 });
+    const sum = packets.reduce((bytes, { frame }) => bytes + frame.length, 0);
+    expect(sum).toBeLessThanOrEqual(64 * 1024);
+    expect(sum).toBeGreaterThan(32 * 1024);
+    expect(packets.map(({ time }) => time)).toContain(DEFAULT_START_MICROS + 1000);
+  });
+
+  test('so many flows are followed at a time, and the others are told so', async () => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    recent.capture(VLAN, exchanged(4000).slice(0, 2));
+    const asked = Array.from({ length: 300 }, (_, index) =>
+      recent.ask(VLAN, TCP_FLOW(5000 + index), { afterMillis: 100 }),
+    );
+    const ends = (await Promise.all(asked)).map(({ by }) => by);
+    expect(ends.filter((by) => by === 'busy')).toHaveLength(300 - 256);
+    expect(ends.filter((by) => by === 'time')).toHaveLength(256);
+  });
+
+  test('a flow that is followed loses nothing where the memory is used again between two looks', async () => {
+    const recent = createRecent({ bytes: 4 * CHUNK_BYTES });
+    const first = udp(1, 1, 100);
+    recent.capture(VLAN, first);
+    const asked = recent.ask(VLAN, flow(1), { afterMillis: 200, packets: 5000, bytes: 16 * MIB });
+    const [own, other] = [udp(1, 10, 100), udp(2, 1000, 900)];
+    for (let round = 0; round < 20; round++) {
+      recent.capture(VLAN, own);
+      recent.capture(VLAN, other);
+    }
+    expect((await asked).packets).toHaveLength(1 + 20 * 10);
+  });
+});
+
+describe('what is kept', () => {
+  test('of headers no byte of payload', async () => {
+    const recent = createRecent({ bytes: 4 * MIB, keep: 'headers' });
+    const frames = exchanged(4000);
+    recent.capture(VLAN, frames);
+    const { packets } = await recent.ask(VLAN, TCP_FLOW(4000));
+    // A SYN has an option of 4 bytes.
+    expect(packets.map(({ frame }) => frame.length)).toEqual(frames.map((_, at) => 14 + 20 + (at < 2 ? 24 : 20)));
+    expect(packets.map(({ length }) => length)).toEqual(frames.map(({ data }) => data.length));
+  });
+
+  test('nothing where it is off', async () => {
+    const recent = createRecent({ bytes: 4 * MIB, keep: 'off' });
+    recent.capture(VLAN, exchanged(4000));
+    expect((await recent.ask(VLAN, TCP_FLOW(4000))).packets).toEqual([]);
+  });
+
+  test.each([
+    ['packets of the usual size, in turns', 3000 / 32, 128],
+    ['packets of the usual size, one by one', 1400 / 32, 1],
+    ['large frames', 20_000 / 32, 16],
+  ])('of encrypted bulk the first bytes, and all of what is between: %s', async (_, words, perTurn) => {
+    const shunt = createShunt({ firstBytes: 0, flows: 64 });
+    const recent = createRecent({ bytes: 4 * MIB, shunt });
+    const ends = { source: '10.0.0.1', destination: '10.0.0.2' };
+    const esp = (number: number): Buffer => {
+      const head = Buffer.from('0000cafe00000000', 'hex');
+      head.writeUInt32BE(number, 4);
+      const body = Array.from({ length: words }, (_word, at) =>
+        createHash('sha256').update(`${number} ${at}`).digest(),
+      );
+      return ethernet(ipPacket({ ...ends, protocol: 50 }, Buffer.concat([head, ...body])));
+    };
+    const clear = ethernet(ipPacket({ ...ends, protocol: 99 }, Buffer.alloc(3000, 'clear')));
+    const frames = framesOf(Array.from({ length: 60 }, (_frame, at) => (at % 4 === 3 ? clear : esp(at + 1))));
+    recent.capture(VLAN, frames, perTurn);
+    const of = (protocol: number) => ({ ...ends, sourcePort: -1, destinationPort: -1, protocol });
+    const encrypted = (await recent.ask(VLAN, of(50))).packets;
+    expect(encrypted).toHaveLength(45);
+    expect(encrypted.slice(-30).map(({ frame }) => frame.length)).toEqual(Array.from({ length: 30 }, () => 256));
+    for (const { time, frame, length } of encrypted) {
+      const { data } = frames[time - DEFAULT_START_MICROS] ?? { data: Buffer.alloc(0) };
+      expect(length).toBe(data.length);
+      expect(frame.equals(data.subarray(0, frame.length))).toBe(true);
+    }
+    const between = (await recent.ask(VLAN, of(99))).packets;
+    expect(between.map(({ frame }) => frame.equals(clear))).toEqual(Array.from({ length: 15 }, () => true));
+  });
+});

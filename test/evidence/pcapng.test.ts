@@ -1,0 +1,67 @@
+import { expect, test } from '@jest/globals';
+import type { FlowPacket } from '../../agent/evidence/packet.ts';
+import { pcapng, readFacts } from '../../agent/evidence/pcapng.ts';
+import { createPcapParser } from '../../agent/replay/pcap-file.ts';
+
+const SOURCE = { interface: 'cali1', namespace: 'shop', pod: 'web', node: 'n1', received: 9, dropped: 2 };
+const packet = (time: number, text: string, linkType = 1): FlowPacket => ({
+  time,
+  frame: Buffer.from(text),
+  length: text.length + 1,
+  linkType,
+});
+
+function read(content: Buffer): object[] {
+  const packets: object[] = [];
+  const parser = createPcapParser((seconds, micros, captured, length, link, buffer, start) => {
+    packets.push({
+      time: seconds * 1e6 + micros,
+      text: buffer.toString('utf8', start, start + captured),
+      length,
+      link,
+    });
+  });
+  parser.push(content);
+  expect(parser.end()).toMatchObject({ kind: 'read', format: 'pcapng', damageCount: 0 });
+  return packets;
+}
+
+test('packets are read as they were written, whatever their lengths, times and link types', () => {
+  const packets = [
+    packet(0, ''),
+    packet(1_700_000_000_123_456, 'one'),
+    packet(4_294_967_295_999_999, 'four', 101),
+    packet(1_700_000_000_000_000, 'a clock that was set back', 113),
+  ];
+  const expected = packets.map(({ time, frame, length, linkType }) => ({
+    time,
+    text: Buffer.from(frame).toString(),
+    length,
+    link: linkType,
+  }));
+  expect(read(pcapng(packets, SOURCE, []))).toEqual(expected);
+});
+
+test("BSD's raw link types get the number that files have for them", () => {
+  expect(read(pcapng([packet(1, 'raw', 12)], SOURCE, []))).toMatchObject([{ link: 101 }]);
+});
+
+test('texts are bounded and cannot move a cursor', () => {
+  const content = pcapng([packet(1, 'x')], { ...SOURCE, pod: '\u001B[31mred' }, [
+    { packet: 0, text: `\u001B]0;title\u0007${'y'.repeat(100_000)}` },
+    { packet: undefined, text: 'of the file' },
+  ]);
+  expect(content.length).toBeLessThan(2000);
+  expect(content.includes(0x1b)).toBe(false);
+  expect(content.includes('pod shop/red on n1')).toBe(true);
+  expect(content.includes('of the file')).toBe(true);
+});
+
+test('facts are read again, and those that are too long are left out', () => {
+  const facts = { packets: { count: 1 }, app: 'é' };
+  const of = (text: string): unknown => readFacts(pcapng([packet(1, 'x')], SOURCE, [], text).subarray(0, 64 << 10));
+  expect(of(JSON.stringify(facts))).toEqual(facts);
+  expect(of(JSON.stringify({ app: 'y'.repeat(60_000) }))).toBeUndefined();
+  expect(of('{damaged')).toBeUndefined();
+  expect(readFacts(Buffer.alloc(0))).toBeUndefined();
+});
