@@ -46,6 +46,8 @@ const PROFILES = {
   cluster: ['rights', 'lab', 'curl', 'cluster', 'chromium', 'elasticsearch'],
   bench: ['rights'],
 };
+/** What packages start, by their names. */
+const SERVICES = { suricata: 'suricata', containerd: 'containerd', prometheus: 'prometheus', 'openssh-server': 'ssh' };
 const [profile = 'build', ...named] = process.argv.slice(2);
 if (!Object.hasOwn(PROFILES, profile)) fail(`unknown profile ${profile}: use ${Object.keys(PROFILES).join(', ')}`);
 const parts = [...PROFILES[profile], ...named];
@@ -91,8 +93,12 @@ function installSystemPackages() {
     engine: [['suricata', () => isSnort3() || command('suricata')(), 'is the engine where Snort 3 is not installed']],
     suricata: [['suricata', command('suricata'), 'is an engine']],
     packets: [
-      ['tcpdump', command('tcpdump'), 'captures beside the agent'],
-      ['tshark', command('tshark'), "reads the alerts' packets"],
+      ['tshark', command('tshark'), 'reads the packets that the agent reads'],
+      ['tcpdump', command('tcpdump'), "captures beside the agent's tests"],
+      ['bind9-dnsutils', command('dig'), 'asks for names in tests'],
+      ['openssl', command('openssl'), 'speaks TLS in tests'],
+      ['openssh-client', command('ssh'), 'speaks SSH in tests'],
+      ['openssh-server', () => existsSync('/usr/sbin/sshd'), 'speaks SSH in tests'],
     ],
   };
   const unknown = parts.filter((part) => !Object.hasOwn(packagesOf, part));
@@ -114,9 +120,9 @@ function installSystemPackages() {
   apt(['update']);
   const suite = names.includes('suricata') ? backportsForSuricata(apt) : undefined;
   apt(['install', '--no-install-recommends', ...(suite === undefined ? [] : ['-t', suite]), ...names]);
-  for (const service of ['suricata', 'containerd', 'prometheus']) {
+  for (const [name, service] of Object.entries(SERVICES)) {
     // Only the programs are wanted, not the services that the packages start.
-    if (names.includes(service) && existsSync('/run/systemd/system'))
+    if (names.includes(name) && existsSync('/run/systemd/system'))
       spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });
   }
 }

@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import type { Argv, CommandModule, Options } from 'yargs';
 import { shown } from '../config/text.ts';
 import type { EeEvent } from '../events/event.ts';
-import { evidenceDirectory, withEvidence } from '../evidence/place.ts';
+import { evidenceDirectory, withEvidence, withEvidenceSync } from '../evidence/place.ts';
 import { errorCode } from '../files/errors.ts';
 import {
   followJournal,
@@ -24,7 +24,9 @@ import { COMMON_FLAGS, readConfig } from './setup.ts';
 
 const LAST = 10;
 
-const OWN = 'since until signature pod resource ip severity query limit order follow output'.split(' ');
+const OWN = 'since until signature pod resource ip host url sni ja4 severity query limit order follow output'.split(
+  ' ',
+);
 
 interface EventsArgv extends FilterArgv {
   _: (string | number)[];
@@ -54,6 +56,10 @@ const FLAGS = {
     ...repeatable,
     describe: 'From or to this address, or network such as 10.65.0.0/24 (repeatable)',
   },
+  host: { ...repeatable, describe: 'Of requests to this host, without its port, also *.shop.test (repeatable)' },
+  url: { ...repeatable, describe: 'Of requests whose URL has this in it (repeatable)' },
+  sni: { ...repeatable, describe: 'Of TLS or QUIC to this server name, also * (repeatable)' },
+  ja4: { ...repeatable, describe: 'Of TLS clients with this JA4, also t13d* (repeatable)' },
   severity: {
     type: 'string',
     describe: 'At least this severe: critical, high, medium, low, or 0 to 100',
@@ -104,7 +110,10 @@ export const command: CommandModule<object, EventsArgv> = {
 async function run(argv: EventsArgv): Promise<void> {
   if (argv._.length > 1)
     throw new CommandError(`events: ${shown(argv._[1])}: expected flags, or redrive, pcap, packets`);
-  const { filter, limit } = readFlags(argv);
+  // What a flow said is beside the journal.
+  const { filter, limit } = readFlags(argv, Date.now(), (event) =>
+    withEvidenceSync(evidenceDirectory(directory), event as EeEvent),
+  );
   const { journal } = readConfig({ ...argv }, OWN);
   const { directory } = journal;
   let skipped = 0;

@@ -36,6 +36,34 @@ export interface Alert {
   service?: string;
   /** Its flow up to this alert, where the engine keeps one. */
   flow?: Flow;
+  /** Files that the engine saw in the transaction; Suricata's. */
+  files?: EngineFile[];
+  /** SMB, as the engine understood it; Suricata's. */
+  smb?: SmbFacts;
+}
+
+export interface EngineFile {
+  /** As it was sent: of HTTP the path of the URL. */
+  name?: string;
+  /** Bytes that were seen. */
+  size?: number;
+  /** In libmagic's words, where the engine looks. */
+  type?: string;
+  /** `CLOSED`, `TRUNCATED`. */
+  state?: string;
+  md5?: string;
+  sha1?: string;
+  sha256?: string;
+}
+
+export interface SmbFacts {
+  command?: string;
+  dialect?: string;
+  status?: string;
+  share?: string;
+  filename?: string;
+  named_pipe?: string;
+  disposition?: string;
 }
 
 /** Both directions of a flow, seen from who began it. */

@@ -6,6 +6,7 @@
  * both together again, so nothing is lost. What ECS has no field for is under `dpi_agent`.
  */
 import { isIPv6 } from 'node:net';
+import { ecsApp } from './ecs-app.ts';
 import type { EeEvent } from './event.ts';
 import { TACTICS } from './tactics.ts';
 
@@ -16,21 +17,27 @@ export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> 
   const { record } = event;
   const techniques = event.mitre_ids ?? [];
   const tactic = event.mitre_tactic === 'n/a' ? undefined : event.mitre_tactic;
+  const app = ecsApp(record);
   return {
     '@timestamp': record.timestamp,
     ecs: { version: ECS_VERSION },
     message: record.snort_alert,
     tags: ['dpi-agent'],
-    event: eventOf(event),
+    event: { ...eventOf(event), ...app.event },
     rule: ruleOf(record),
-    source: endOf(event.source_ip, event.source_port),
-    destination: endOf(event.dest_ip, event.dest_port),
+    source: { ...endOf(event.source_ip, event.source_port), ...app.source },
+    destination: { ...endOf(event.dest_ip, event.dest_port), ...app.destination },
     network: {
       transport: record.protocol.toLowerCase(),
       type: isIPv6(event.source_ip) ? 'ipv6' : 'ipv4',
+      ...app.network,
       ...(record.service === undefined ? {} : { protocol: record.service.toLowerCase() }),
     },
-    related: { ip: [...new Set([event.source_ip, event.dest_ip])] },
+    ...app.top,
+    related: {
+      ip: [...new Set([event.source_ip, event.dest_ip])],
+      ...(app.hosts.length === 0 ? {} : { hosts: app.hosts }),
+    },
     ...(tactic === undefined && techniques.length === 0 ? {} : { threat: threatOf(tactic, techniques) }),
     ...(record.cves === undefined
       ? {}
@@ -44,7 +51,7 @@ export function toEcs(event: EeEvent, cluster: string): Record<string, unknown> 
       version: record.engine.version,
     },
     orchestrator: orchestratorOf(event, cluster),
-    dpi_agent: ownOf(event),
+    dpi_agent: { ...ownOf(event), ...app.own },
   };
 }
 

@@ -10,8 +10,9 @@
  */
 import { createHash } from 'node:crypto';
 import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
-import { positionText, type Address, type Flow } from '../engine/alert.ts';
+import { positionText, type Address, type Alert, type EngineFile, type Flow } from '../engine/alert.ts';
 import { stripControls } from '../text.ts';
+import type { AppFacts, Outcome, Traffic } from './app.ts';
 
 /** Further alerts that one event can stand for. */
 export const MAX_MERGED_POSITIONS = 64;
@@ -90,6 +91,16 @@ export interface EventRecord {
     bytes_to_server: number;
     bytes_to_client: number;
   };
+  /** Whether what the alert is about was answered; absent where its packets were not kept. */
+  outcome?: Outcome;
+  /** What the application said. */
+  app?: AppFacts;
+  /** https://github.com/corelight/community-id-spec, version 1. */
+  community_id?: string;
+  /** The flow's packets, as far as they were kept. */
+  traffic?: Traffic;
+  /** That the engine saw in the transaction; at most 8. */
+  files?: EngineFile[];
   references?: string[];
   /** The references as URLs. */
   links?: string[];
@@ -177,6 +188,7 @@ function recordOf(attributed: AttributedAlert, options: EventOptions, flow: stri
     ...(alert.packetNumber === undefined ? {} : { packet_number: integer(alert.packetNumber) }),
     ...(clean(rule?.classtype ?? '', 64) === '' ? {} : { classtype: clean(rule?.classtype ?? '', 64) }),
     ...(alert.flow === undefined ? {} : { flow: flowOf(alert.flow) }),
+    ...saidOf(alert),
     ...filled('references', rule?.references, 16, 256),
     ...filled('links', rule?.links, 16, 512),
     ...(rule?.mitreSource === undefined ? {} : { mitre_source: rule.mitreSource }),
@@ -206,6 +218,21 @@ function placeOf({ position, mergedPositions, checkpoint, fold }: AttributedAler
           last_position: clean(positionText(fold.lastPosition), 128),
           last_timestamp: rfc3339(fold.lastTimeMicros),
         }),
+  };
+}
+
+/** What the engine says of the application. */
+function saidOf({ files, smb }: Alert): Pick<EventRecord, 'files' | 'app'> {
+  const short = <T extends object>(values: T): T =>
+    Object.fromEntries(
+      Object.entries(values).map(([key, value]: [string, unknown]) => [
+        key,
+        typeof value === 'string' ? clean(value, 512) : integer(Number(value)),
+      ]),
+    ) as T;
+  return {
+    ...(files === undefined ? {} : { files: files.slice(0, 8).map(short) }),
+    ...(smb === undefined ? {} : { app: { protocol: 'smb', smb: short(smb) } }),
   };
 }
 

@@ -13,12 +13,15 @@ import { lostOf } from '../capture/protocol.ts';
 import type { Capture } from '../capture/supervisor.ts';
 import { keepFor, type Keep } from '../endpoints/endpoint.ts';
 import type { Alert } from '../engine/alert.ts';
+import { describedRecord, type DescribedRecord } from '../events/describe.ts';
 import { eventId } from '../events/event.ts';
 import { oneConnection } from './connection.ts';
 import { headersOf } from './headers.ts';
 import { pcapng, type Comment, type Source } from './pcapng.ts';
 import type { FlowFacts } from './place.ts';
 import type { FlowPacket } from './packet.ts';
+import type { Parser } from './protocol/attempt.ts';
+import { describeFlow } from './protocol/describe.ts';
 import type { EvidenceStore, StoreStatus } from './store.ts';
 
 /** Flows that are collected at a time. */
@@ -53,6 +56,8 @@ export interface EvidenceCounts {
 
 export interface EvidenceStatus extends StoreStatus {
   alerts: Readonly<EvidenceCounts>;
+  /** How often a reader of a protocol failed on a flow. */
+  unreadable: ReadonlyMap<Parser, number>;
 }
 
 export interface Evidence {
@@ -78,6 +83,7 @@ interface Collection {
 
 interface State extends CollectOptions {
   readonly counts: EvidenceCounts;
+  readonly unreadable: Map<Parser, number>;
   /** By lane, endpoint and flow. */
   readonly open: Map<string, Collection>;
   readonly underWay: Set<Promise<void>>;
@@ -90,6 +96,7 @@ export function createEvidence(options: CollectOptions): Evidence {
   const state: State = {
     ...options,
     counts: { written: 0, cut: 0, notFound: 0, busy: 0, failed: 0 },
+    unreadable: new Map(),
     open: new Map(),
     underWay: new Set(),
     writing: Promise.resolve(),
@@ -97,7 +104,7 @@ export function createEvidence(options: CollectOptions): Evidence {
   };
   return {
     collect: (attributed, keep) => collect(state, attributed, keep),
-    status: () => ({ ...state.store.status(), alerts: state.counts }),
+    status: () => ({ ...state.store.status(), alerts: state.counts, unreadable: state.unreadable }),
     async settled() {
       while (state.underWay.size > 0) await Promise.all(state.underWay);
     },
@@ -195,7 +202,7 @@ async function write(
     const packets = keep === 'headers' ? found.map(withoutPayload) : found;
     const complete = isComplete(first.alert, packets, asked, isOne);
     const comments = alerts.map((alert) => commentOf(alert, packets));
-    const facts = JSON.stringify(factsOf(packets, complete));
+    const facts = JSON.stringify({ ...factsOf(packets, complete), ...saidTo(state, alerts, packets) });
     const content = pcapng(packets, sourceOf(first, counters), comments, facts);
     const events = alerts.map((each) => ({ id: eventId(each), timeMicros: each.alert.timeMicros }));
     await store.save(events, content);
@@ -206,6 +213,39 @@ async function write(
     if (!state.hasFailed) log.error({ err: error }, "an alert's packets cannot be written; its event is there");
     state.hasFailed = true;
   }
+}
+
+/** For what differs from what the first alert's flow said, of the bytes that a file has for it. */
+const MAX_EVENTS_BYTES = 20_000;
+
+/** What the flow said, and what it said when other alerts than the first fired, as far as there is room for that. */
+function saidTo(
+  { unreadable }: State,
+  alerts: readonly AttributedAlert[],
+  packets: readonly FlowPacket[],
+): Omit<FlowFacts, 'packets'> {
+  const known = new Map<number, DescribedRecord>();
+  const describe = ({ alert }: AttributedAlert): DescribedRecord => {
+    const before = known.get(alert.timeMicros);
+    if (before !== undefined) return before;
+    const description = describeFlow(packets, alert, alert);
+    for (const parser of description.errors) unreadable.set(parser, (unreadable.get(parser) ?? 0) + 1);
+    const described = describedRecord(description);
+    known.set(alert.timeMicros, described);
+    return described;
+  };
+  const [first, ...others] = alerts;
+  if (first === undefined) return {};
+  const common = JSON.stringify(describe(first));
+  const events: Record<string, DescribedRecord> = {};
+  let room = MAX_EVENTS_BYTES;
+  for (const other of others) {
+    const { length } = Buffer.from(JSON.stringify(describe(other)));
+    if (length > room || JSON.stringify(describe(other)) === common) continue;
+    events[eventId(other)] = describe(other);
+    room -= length + 50;
+  }
+  return { ...describe(first), ...(Object.keys(events).length === 0 ? {} : { events }) };
 }
 
 function withoutPayload(packet: FlowPacket): FlowPacket {

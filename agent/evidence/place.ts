@@ -2,8 +2,10 @@
  * Where the evidence of an event is: `evidence/<day of its packet, UTC>/<event id>.pcapng` in the journal's folder. The
  * file itself says what is in it. So the event, which is journaled before its flow is over, need not name it.
  */
+import { closeSync, openSync, readSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { DescribedRecord } from '../events/describe.ts';
 import { errorCode } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { readFacts } from './pcapng.ts';
@@ -21,12 +23,14 @@ export interface PacketSummary {
 }
 
 /** What became known of an event's flow after the event was journaled. */
-export interface FlowFacts {
+export interface FlowFacts extends Partial<DescribedRecord> {
   packets: PacketSummary;
+  /** What the flow said when the alerts of some events fired, by their ids; of the others it is said before. */
+  events?: Readonly<Record<string, DescribedRecord>>;
 }
 
 /** Likewise, with the file that tells it, in the folder of evidence. */
-export interface EvidenceRecord extends FlowFacts {
+export interface EvidenceRecord extends Omit<FlowFacts, 'events'> {
   packets: PacketSummary & { file: string };
 }
 
@@ -60,7 +64,7 @@ export async function listDays(directory: string): Promise<string[]> {
 export async function findEvidence(directory: string, eventId: string): Promise<EvidenceRecord | undefined> {
   if (!EVENT_ID.test(eventId)) return undefined;
   for (const day of (await listDays(directory)).toReversed()) {
-    const found = await readRecord(directory, day, eventId);
+    const found = await findRecord(directory, day, eventId);
     if (found !== undefined) return found;
   }
   return undefined;
@@ -69,12 +73,29 @@ export async function findEvidence(directory: string, eventId: string): Promise<
 /** The head of a file has what is known of it: see pcapng.ts. */
 const HEAD_BYTES = 64 << 10;
 
-async function readRecord(directory: string, day: string, eventId: string): Promise<EvidenceRecord | undefined> {
+/** Events of a day that have a file. @throws the system's error. */
+export async function eventsOf(directory: string, day: string): Promise<string[]> {
+  const names = await readdir(join(directory, day));
+  return names.flatMap((name) => /^([0-9a-f]{40})\.pcapng$/.exec(name)?.[1] ?? []);
+}
+
+/** What is known of an event's flow, by the day of its packet. */
+export async function findRecord(directory: string, day: string, eventId: string): Promise<EvidenceRecord | undefined> {
   const file = packetFile(day, eventId);
-  const head = await readHead(join(directory, file));
+  return recordOf(await readHead(join(directory, file)), file, eventId);
+}
+
+/** Of the event, where several share the file. */
+function recordOf(head: Buffer | undefined, file: string, eventId: string): EvidenceRecord | undefined {
   const facts = head === undefined ? undefined : readFacts(head);
   if (!isRecord(facts) || !isRecord(facts['packets'])) return undefined;
-  return { ...facts, packets: { ...(facts['packets'] as unknown as PacketSummary), file } };
+  const { events, ...all } = facts;
+  const own = isRecord(events) && Object.hasOwn(events, eventId) ? events[eventId] : undefined;
+  return {
+    ...all,
+    ...(isRecord(own) ? own : {}),
+    packets: { ...(facts['packets'] as unknown as PacketSummary), file },
+  };
 }
 
 /** undefined: there is no such file. */
@@ -102,9 +123,47 @@ export async function withEvidence<Event extends Recorded>(
   directory: string,
   event: Event,
 ): Promise<Event | (Event & { record: EvidenceRecord })> {
-  const { event_id: eventId, timestamp } = event.record;
+  const [day, eventId] = placeOf(event) ?? [];
+  if (day === undefined || eventId === undefined) return event;
+  return withRecord(event, await findRecord(directory, day, eventId));
+}
+
+/** Likewise, for what can't wait. */
+export function withEvidenceSync<Event extends Recorded>(
+  directory: string,
+  event: Event,
+): Event | (Event & { record: EvidenceRecord }) {
+  const [day, eventId] = placeOf(event) ?? [];
+  if (day === undefined || eventId === undefined) return event;
+  const file = packetFile(day, eventId);
+  return withRecord(event, recordOf(readHeadSync(join(directory, file)), file, eventId));
+}
+
+/** As `readHead`. */
+function readHeadSync(path: string): Buffer | undefined {
+  try {
+    const descriptor = openSync(path, 'r');
+    try {
+      const buffer = Buffer.alloc(HEAD_BYTES);
+      return buffer.subarray(0, readSync(descriptor, buffer, 0, HEAD_BYTES, 0));
+    } finally {
+      closeSync(descriptor);
+    }
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+function placeOf({ record }: Recorded): [day: string, eventId: string] | undefined {
+  const { event_id: eventId, timestamp } = record;
   const day = timestamp.slice(0, 10);
-  if (!EVENT_ID.test(eventId) || !DAY.test(day)) return event;
-  const evidence = await readRecord(directory, day, eventId);
+  return EVENT_ID.test(eventId) && DAY.test(day) ? [day, eventId] : undefined;
+}
+
+function withRecord<Event extends Recorded>(
+  event: Event,
+  evidence: EvidenceRecord | undefined,
+): Event | (Event & { record: EvidenceRecord }) {
   return evidence === undefined ? event : { ...event, record: { ...event.record, ...evidence } };
 }

@@ -52,6 +52,27 @@ export interface AlertRow {
   /** Alerts that it stands for. */
   count: number;
   node: string;
+  /** How the request ended; this and what follows, where the flow's packets were kept. */
+  outcome?: string;
+  community?: string;
+  app?: RowApp;
+}
+
+/** What the application said, as far as it can be searched for. */
+export interface RowApp {
+  protocol: string;
+  /** Without a port. */
+  host?: string;
+  method?: string;
+  url?: string;
+  status?: number;
+  useragent?: string;
+  domains?: string[];
+  sni?: string;
+  ja3?: string;
+  ja4?: string;
+  /** Of both sides. */
+  hassh?: string[];
 }
 
 /** Newest first; or the most severe first, and of those the newest. */

@@ -5,13 +5,15 @@
  */
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { evidenceDirectory } from '../evidence/place.ts';
 import { errorCode } from '../files/errors.ts';
 import { followJournal, journalEnd, searchJournal, type FoundEvent, type Place } from '../journal/search.ts';
 import { MAX_LINE_BYTES, segmentPath } from '../journal/segment.ts';
 import { LEVELS, type AlertRow, type Group, type Page, type State as MarkState } from './api.ts';
+import { followKnownFlows } from './known-flows.ts';
 import { openMarks, type Marks } from './marks.ts';
 import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
-import { podsOf, rowOf } from './row.ts';
+import { fields, flowOf, podsOf, rowOf } from './row.ts';
 import { GROUPS, SourceError, type AlertListener, type AlertSource, type Marked, type PageRequest } from './source.ts';
 import { summarize } from './summarize.ts';
 
@@ -74,10 +76,10 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
   };
   const end = await quietly(() => journalEnd(directory));
   if (end !== undefined) await readUntil(state, end);
-  return sourceOf(state, follow(state, end), now);
+  return sourceOf(state, Promise.all([follow(state, end), followFlows(state)]), now);
 }
 
-function sourceOf(state: State, following: Promise<void>, now: () => number): AlertSource {
+function sourceOf(state: State, following: Promise<unknown>, now: () => number): AlertSource {
   const { directory, limit, listeners } = state;
   return {
     about: { kind: 'journal', directory, limit },
@@ -138,6 +140,19 @@ async function follow(state: State, from: Place | undefined): Promise<void> {
       await sleep(RETRY_MILLIS, undefined, { signal }).catch(() => undefined);
     }
   }
+}
+
+/** What is known of a flow is known later than the alert. */
+function followFlows({ directory, byId, share, stopping }: State): Promise<void> {
+  return followKnownFlows({
+    directory: evidenceDirectory(directory),
+    signal: stopping.signal,
+    wants: (eventId) => byId.has(eventId),
+    learn(eventId, record) {
+      const entry = byId.get(eventId);
+      if (entry !== undefined) entry.row = { ...entry.row, ...flowOf(fields(record), share) };
+    },
+  });
 }
 
 function entryOf({ marks, share, byId }: State, { event, at }: FoundEvent): Entry | undefined {

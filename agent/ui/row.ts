@@ -4,7 +4,8 @@
  */
 import { levelOf } from '../events/level.ts';
 import { isRecord } from '../files/record.ts';
-import type { AlertRow, End, State } from './api.ts';
+import type { AlertRow, End, RowApp, State } from './api.ts';
+import { domainOf } from '../events/ecs-app.ts';
 
 /** What somebody made of an alert. */
 export interface Mark {
@@ -62,6 +63,45 @@ export function rowOf(
     destination: endOf(event, 'dest', share),
     count: Math.max(1, number(record['count']) ?? 1),
     node: share(text(event['host'])),
+    ...flowOf(record, share),
+  };
+}
+
+/** @param record Of an event, or what became known of its flow. */
+export function flowOf(
+  record: Fields,
+  share: (text: string) => string,
+): Pick<AlertRow, 'outcome' | 'community' | 'app'> {
+  return {
+    ...optional('outcome', share(text(record['outcome']))),
+    ...optional('community', text(record['community_id'])),
+    ...appOf(record['app'], share),
+  };
+}
+
+function appOf(value: unknown, share: (text: string) => string): { app?: RowApp } {
+  const app = fields(value);
+  const protocol = text(app['protocol']);
+  if (protocol === '') return {};
+  const [http, tls, ssh, dns] = ['http', 'tls', 'ssh', 'dns'].map((name) => fields(app[name]));
+  const status = number(http?.['status']);
+  const questions = dns?.['questions'];
+  const domains = Array.isArray(questions) ? texts(questions.map((question) => fields(question)['name'])) : [];
+  const hassh = texts([ssh?.['hassh'], ssh?.['hassh_server']]);
+  return {
+    app: {
+      protocol: share(protocol),
+      ...optional('host', share(domainOf(text(http?.['host'])) ?? '')),
+      ...optional('method', share(text(http?.['method']))),
+      ...optional('url', share(text(http?.['url']))),
+      ...(status === undefined ? {} : { status }),
+      ...optional('useragent', share(text(http?.['user_agent']))),
+      ...(domains.length === 0 ? {} : { domains: domains.map(share) }),
+      ...optional('sni', share(text(tls?.['sni']))),
+      ...optional('ja3', share(text(tls?.['ja3']))),
+      ...optional('ja4', share(text(tls?.['ja4']))),
+      ...(hassh.length === 0 ? {} : { hassh: hassh.map(share) }),
+    },
   };
 }
 

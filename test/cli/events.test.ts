@@ -1,11 +1,12 @@
 /** `dpi-agent events`, as a process of its own. */
 import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
 import { once } from 'node:events';
-import { appendFile, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { readFlags, type FilterArgv } from '../../agent/cli/events/flags.ts';
+import { pcapng } from '../../agent/evidence/pcapng.ts';
 import { searchJournal } from '../../agent/journal/search.ts';
 import { segmentPath } from '../../agent/journal/segment.ts';
 import { foundEvent } from '../journal/fixtures/events.ts';
@@ -61,6 +62,39 @@ describe('events', () => {
     expect((await events('--ip', '2001:DB8:0::1', '--since', '2026-11-24T00:00:00Z')).stdout).toBe(
       lines(foundEvent(2, { source_ip: '2001:db8::1' })),
     );
+  });
+
+  test('what the flow said selects, in the event or beside the journal', async () => {
+    const id = '5'.repeat(40);
+    const http = { method: 'GET', host: 'web.shop.test:8080', url: '/admin/login', status: 200 };
+    const tls = { sni: 'api.shop.test', ja4: 't13d3111h2_e8f1e7e78f70_1f22a2ca17c4' };
+    const all = [
+      foundEvent(0, {}, { outcome: '2xx', app: { protocol: 'http', http } }),
+      foundEvent(1, {}, { event_id: id }),
+      foundEvent(2),
+    ];
+    await writeFile(segment(0), lines(...all));
+    const known = path.join(directory, 'evidence', '2026-11-24');
+    await mkdir(known, { recursive: true });
+    const packets = { count: 1, bytes: 60, first: '', last: '', complete: true };
+    const facts = JSON.stringify({ packets, outcome: '5xx', events: { [id]: { app: { protocol: 'tls', tls } } } });
+    const packet = { time: 1, frame: Buffer.alloc(60), length: 60, linkType: 1 };
+    const source = { interface: 'eth0', namespace: 'shop', pod: 'web', node: 'node-1' };
+    await writeFile(path.join(known, `${id}.pcapng`), pcapng([packet], source, [], facts));
+    const found = async (...flags: string[]): Promise<number[]> => {
+      const { stdout } = await events('-o', 'json', '--order', 'oldest', ...flags);
+      return stdout
+        .split('\n')
+        .filter((line) => line !== '')
+        .map((line) => (JSON.parse(line) as { record: { number: number } }).record.number);
+    };
+    expect(await found('--host', '*.shop.test')).toEqual([0]);
+    expect(await found('--host', 'shop.test')).toEqual([]);
+    expect(await found('--url', 'LOGIN')).toEqual([0]);
+    expect(await found('--sni', 'api.shop.test', '--ja4', 't13d*')).toEqual([1]);
+    expect(await found('--sni', 'api.shop.test', '--host', '*')).toEqual([]);
+    expect(await found('--query', 'outcome: 2xx or app: tls')).toEqual([0, 1]);
+    expect(await found('--query', 'outcome: 5xx')).toEqual([1]);
   });
 
   test('patterns of pods and resources, networks and words of severity select', async () => {

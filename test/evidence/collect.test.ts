@@ -189,3 +189,39 @@ describe('what a resource says', () => {
     expect(saved.map(({ content }) => content.includes('secret'))).toEqual([false, true]);
   });
 });
+
+test('what the flow said is told of each alert, by its own packet', async () => {
+  const frames = tcpConversation({
+    clientPort: 1000,
+    exchange: [
+      { from: 'client', data: 'GET /one HTTP/1.1\r\nHost: web\r\n\r\n' },
+      { from: 'server', data: 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n' },
+      { from: 'client', data: 'GET /two HTTP/1.1\r\nHost: web\r\n\r\n' },
+      { from: 'server', data: 'HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n' },
+    ],
+  });
+  const packets = frames.map(({ timeMicros, data }) => ({
+    time: timeMicros,
+    frame: data,
+    length: data.length,
+    linkType: 1,
+  }));
+  const at = (index: number, offset: number): AttributedAlert => {
+    const alert = alertOf(1000, offset);
+    return { ...alert, alert: { ...alert.alert, timeMicros: packets[index]?.time ?? 0 } };
+  };
+  const alerts = [at(3, 1), at(5, 2), at(7, 3)];
+  for (const alert of alerts) evidence.collect(alert);
+  await answerAll({ packets });
+  const [first, , last] = alerts;
+  if (first === undefined || last === undefined) throw new Error('no alerts');
+  expect(saved).toHaveLength(1);
+  expect(saved[0]?.record).toMatchObject({
+    packets: { count: packets.length },
+    outcome: '2xx',
+    app: { http: { url: '/one', host: 'web', status: 200 } },
+    events: { [eventId(last)]: { outcome: '4xx', app: { http: { url: '/two', status: 403 } } } },
+  });
+  // Of the second, what is said is what is said of the first.
+  expect(JSON.stringify(saved[0]?.record).split('"outcome"')).toHaveLength(3);
+});

@@ -87,6 +87,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
       bytes: 3000,
       evicted: 1,
       alerts: { written: 2, cut: 1, notFound: 4, busy: 5, failed: 6 },
+      unreadable: new Map([['tls.certificate', 3]]),
     }),
     sinks: () => [
       {

@@ -115,6 +115,36 @@ const PODS = [
   ['ci', 'runner-x7k2p', 'runner-*', '10.65.2.31'],
 ] as const;
 
+/** What the flow's packets said. */
+function said({ service, port }: Kind, dice: number): Pick<EeEvent['record'], 'app' | 'outcome' | 'community_id'> {
+  const pick = <T>(from: readonly [T, ...T[]]): T => from[(dice >> 3) % from.length] ?? from[0];
+  const community_id = `1:${createHash('sha1').update(`${port} ${dice}`).digest('base64')}`;
+  if (service === 'http') {
+    const status = pick([200, 404, 500]);
+    const http = {
+      method: pick(['GET', 'POST', 'PUT']),
+      host: pick(['web.shop.test:8080', 'API.shop.test']),
+      url: pick(['/.git/config', '/Login?next=/a', '/api/v1/secrets']),
+      user_agent: pick(['curl/7.88.1', 'Mozilla/4.0']),
+      status,
+    };
+    return { community_id, outcome: pick(['2xx', '4xx', '5xx']), app: { protocol: 'http', http } };
+  }
+  if (port !== 3333) {
+    const dns = { id: 7, questions: [{ name: pick(['evil.test', 'a.evil.test']), type: 'A' }], rcode: 'NXDOMAIN' };
+    return { community_id, outcome: 'answered', app: { protocol: 'dns', dns } };
+  }
+  const tls = {
+    sni: 'pool.mine.test',
+    ja3: '5a1edc7f170af1014fc65c994878e63c',
+    ja4: 't13d3111h2_e8f1e7e78f70_1f22a2ca17c4',
+  };
+  const ssh = { hassh: '472b5de333ad665af5cbf10ff892c4df', hassh_server: '425d29fe50d8e4f5e37efb6e24bcf660' };
+  return pick([true, false])
+    ? { community_id, outcome: 'no-answer', app: { protocol: 'tls', tls } }
+    : { community_id, outcome: 'reset', app: { protocol: 'ssh', ssh } };
+}
+
 const TOTAL = KINDS.reduce((sum, { weight }) => sum + weight, 0);
 
 /** @param time When it was captured, in milliseconds since the epoch. */
@@ -171,6 +201,7 @@ export function alertEvent(number: number, time: number, changes: { event?: obje
       ...(kind.service === 'unknown' ? {} : { service: kind.service }),
       classtype: kind.classtype,
       ...(kind.links === undefined ? {} : { links: kind.links }),
+      ...(dice % 2 === 0 ? said(kind, dice) : {}),
       ...(kind.tactic === undefined ? {} : { mitre_source: 'rule' as const }),
       ...(kind.cves === undefined ? {} : { cves: kind.cves }),
       engine: { name: 'snort', version: '3.12.2.0' },

@@ -26,6 +26,11 @@ const hostile = alertEvent(9000, now - 30_000, {
     classification: HOSTILE,
     links: ['javascript:document.title="owned"', 'data:text/html,<script>1</script>', 'https://example.com/?a="b'],
     references: [HOSTILE],
+    outcome: '2xx',
+    app: {
+      protocol: 'http',
+      http: { method: HOSTILE, host: HOSTILE, url: `/${HOSTILE}`, status: 200, response: { body: HOSTILE } },
+    },
     cves: [HOSTILE],
     payload: Buffer.from(`<script>document.title="owned"</script>\u001B[2J\r\n${HOSTILE}`).toString('base64'),
   },
@@ -284,6 +289,20 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       expect(await detail().locator('pre.payload-hex').innerText()).toMatch(
         /^0000 {2}47 45 54 20 2f 20 48 54 {2}54 50 2f 31 2e 31 0d 0a {2}GET \/ HTTP\/1\.1\.\.\n/,
       );
+    });
+
+    test('shows what its flow said, and is narrowed by it', async () => {
+      const event = events.findLast(({ record }) => record.app?.http !== undefined);
+      const { host = '', url = '', status = 0 } = event?.record.app?.http ?? {};
+      await open(`?alert=${event?.record.event_id}`);
+      const said = detail().locator('section', { has: page.getByRole('heading', { name: 'Protocol', exact: true }) });
+      await said.waitFor();
+      const text = await said.innerText();
+      for (const part of [host, url, String(status)]) expect(text).toContain(part);
+      await said.getByRole('button', { name: 'Filter by url, or copy it' }).click();
+      await page.getByRole('button', { name: 'Only this' }).and(page.locator(':visible')).click();
+      await leadsTo('q=');
+      expect(new URL(page.url()).searchParams.get('q')).toContain('url:');
     });
 
     test('can be copied: as JSON, for jq and for curl', async () => {

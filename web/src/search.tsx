@@ -142,7 +142,7 @@ function setQuery(place: Location, text: string, typing: { current: boolean }): 
 
 /** Fields that begin as what is typed last. */
 function Hints({ text }: { text: string }): JSX.Element {
-  const [, start = ''] = /(?:^|[\s(])([a-z][a-z.]*)$/i.exec(text) ?? [];
+  const [, start = ''] = /(?:^|[\s(])(ja[34]|[a-z][a-z.]*)$/i.exec(text) ?? [];
   const fields = [...FIELDS]
     .filter(([name]) => start !== '' && name.startsWith(start.toLowerCase()))
     .slice(0, MOST_HINTS);

@@ -29,7 +29,7 @@ const { providerVlan, erspan2, macInMac, fabricPath, ciscoMetadata, vnTag, nsh }
 const { oldVlan1, oldVlan2, oldVlan3 } = Protocol;
 
 /** The most layers that Snort's `network.layers` can be set to. */
-const MAX_LAYERS = 255;
+export const MAX_LAYERS = 255;
 
 /** One frame is walked at a time. */
 const usedAgain: Walk = { limit: 0, vlan: 0, protocol: 0, ipv6End: 0, within: 0 };
@@ -52,7 +52,7 @@ export function rewriteTags(bytes: Buffer, limit: number, protocol: number, offs
 }
 
 /** @returns where the next layer begins, or END; likewise below. */
-function passLayer(walk: Walk, bytes: Buffer, offset: number): number {
+export function passLayer(walk: Walk, bytes: Buffer, offset: number): number {
   if (walk.protocol < none) return passInIp(walk, bytes, offset);
   return walk.protocol < MIN_ETHERTYPE ? passUnnumbered(walk, bytes, offset) : passEtherType(walk, bytes, offset);
 }

@@ -7,7 +7,8 @@ import { globTester } from '../../pattern.ts';
 import { stripControls } from '../../text.ts';
 import { LEVELS } from '../../ui/api.ts';
 import { accepting } from '../../ui/language/accept.ts';
-import { asksForState } from '../../ui/language/condition.ts';
+import { asksForFlow, asksForState, type Condition } from '../../ui/language/condition.ts';
+import { allOf, anyOf as anyCondition, FIELDS } from '../../ui/language/fields.ts';
 import { LanguageError, parseLanguage } from '../../ui/language/parse.ts';
 import { LEVEL_FROM } from '../../events/level.ts';
 import { rowOf } from '../../ui/row.ts';
@@ -21,6 +22,10 @@ export interface FilterArgv {
   pod?: unknown;
   resource?: unknown;
   ip?: unknown;
+  host?: unknown;
+  url?: unknown;
+  sni?: unknown;
+  ja4?: unknown;
   severity?: unknown;
   query?: unknown;
   limit?: unknown;
@@ -29,9 +34,11 @@ export interface FilterArgv {
 }
 
 /** @param now milliseconds since the Unix epoch. @throws CommandError that lists every error. */
+/** @param known Adds to an event what became known of its flow after it was journaled. */
 export function readFlags(
   argv: FilterArgv,
   now: number = Date.now(),
+  known: Known = (event) => event,
 ): { filter: JournalFilter; limit: number | undefined } {
   const errors: string[] = [];
   function option<T>(name: keyof FilterArgv, expected: string, read: (text: string) => T | undefined): T | undefined {
@@ -60,14 +67,15 @@ export function readFlags(
   const pods = each('pod', 'namespace/name', named);
   const resources = each('resource', 'namespace/name', named);
   const ips = each('ip', 'an IPv4 or IPv6 address, or a network such as 10.65.0.0/24', addressesOf);
-  const selected = whereQuery(argv.query, errors);
+  const selected = whereQuery(argv.query, known, errors);
+  const said = whereSaid(argv, known);
   const limit = option('limit', 'an integer from 0 to 1000000000', (text) => integer(text, 1e9));
   if (argv.follow === true) {
     if (argv.order === 'newest') errors.push('flag --order: "newest": expected oldest, or none, with --follow');
     if (argv.until !== undefined) errors.push('flag --until: expected not to be there with --follow, which has no end');
   }
   if (errors.length > 0) throw new CommandError(errors.join('\n'));
-  const where = [wherePods(pods), whereResources(resources), whereAddresses(ips), selected].filter(
+  const where = [wherePods(pods), whereResources(resources), whereAddresses(ips), said, selected].filter(
     (test) => test !== undefined,
   );
   const filter = {
@@ -91,6 +99,7 @@ function defined<T extends object>(values: T): { [Key in keyof T]?: Exclude<T[Ke
 }
 
 type Where = (event: SearchedEvent) => boolean;
+export type Known = (event: SearchedEvent) => SearchedEvent;
 
 const isPattern = ({ namespace, name }: Named): boolean => `${namespace}${name}`.includes('*');
 const isNetwork = (address: string): boolean => address.includes('/');
@@ -134,8 +143,31 @@ function whereAddresses(addresses: readonly string[] | undefined): Where | undef
   return (event) => isIn(event.source_ip) || isIn(event.dest_ip);
 }
 
+/** Flags that are fields of the query language, by one of their values each. */
+const SAID = ['host', 'url', 'sni', 'ja4'] as const;
+
+function whereSaid(argv: FilterArgv, known: Known): Where | undefined {
+  const conditions = SAID.flatMap((name) => {
+    const values = argv[name];
+    if (!Array.isArray(values)) return [];
+    return [
+      anyCondition(values.flatMap((value: unknown) => FIELDS.get(name)?.equals(String(value).trim().split('*')) ?? [])),
+    ];
+  });
+  return conditions.length === 0 ? undefined : whereCondition(allOf(conditions), known);
+}
+
+function whereCondition(condition: Condition, known: Known): Where {
+  const accept = accepting(condition);
+  const needsFlow = asksForFlow(condition);
+  return (event) => {
+    const row = rowOf(needsFlow ? known(event) : event);
+    return row !== undefined && accept(row, Date.parse(row.timestamp));
+  };
+}
+
 /** @param errors What is wrong with the query is added to them. */
-function whereQuery(query: unknown, errors: string[]): Where | undefined {
+function whereQuery(query: unknown, known: Known, errors: string[]): Where | undefined {
   if (query === undefined) return undefined;
   if (typeof query !== 'string') {
     errors.push('flag --query: expected once');
@@ -144,11 +176,7 @@ function whereQuery(query: unknown, errors: string[]): Where | undefined {
   try {
     const condition = parseLanguage(query);
     if (asksForState(condition)) errors.push('flag --query: state: only the Alerts page knows what was made of alerts');
-    const accept = accepting(condition);
-    return (event) => {
-      const row = rowOf(event);
-      return row !== undefined && accept(row, Date.parse(row.timestamp));
-    };
+    return whereCondition(condition, known);
   } catch (error) {
     if (!(error instanceof LanguageError)) throw error;
     const line = stripControls(query);

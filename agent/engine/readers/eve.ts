@@ -7,6 +7,7 @@
  */
 import { isRecord } from '../../files/record.ts';
 import type { Alert, Decoder, Flow } from '../alert.ts';
+import { factsOf } from './eve-facts.ts';
 import { originalGid } from '../suricata/copies.ts';
 import { type ObjectAt, type Line, createJsonLinesDecoder } from './json-lines.ts';
 import {
@@ -118,6 +119,7 @@ function toAlert(event: Record<string, unknown>): Alert {
     ...(payload && { payload }),
     ...(service !== '' && service !== 'failed' && service !== 'unknown' && { service }),
     ...flow(event['flow']),
+    ...factsOf(event),
   };
 }
 

@@ -34,6 +34,13 @@ export function addEvidence(add: AddSampled, observed: ObservedEvidence): void {
       );
     },
   );
+  add(
+    Counter,
+    'evidence_unreadable_total',
+    ['parser'],
+    'Flows of alerts in which a part of a protocol could not be read.',
+    () => [...(observed.evidence()?.unreadable ?? [])].map(([parser, count]): Sample => [{ parser }, count]),
+  );
   addEach(add, [], EVIDENCE, () => {
     const status = observed.evidence();
     return status === undefined ? [] : [[{}, status]];

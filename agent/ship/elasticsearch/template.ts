@@ -8,7 +8,7 @@
 import { get } from './classify.ts';
 
 /** Raise it with each change here: an agent leaves the template of a newer one alone. */
-export const TEMPLATE_VERSION = 4;
+export const TEMPLATE_VERSION = 5;
 
 /** `calico`: the events as they are. `ecs`: in the Elastic Common Schema, in an index of their own. */
 export type Schema = 'calico' | 'ecs';
@@ -42,6 +42,93 @@ export function namesOf(cluster: string, schema: Schema = 'calico'): Names {
 const keyword = (maxLength = 512): object => ({ type: 'keyword', ignore_above: maxLength });
 const lenient = (type: string, more: object = {}): object => ({ type, ignore_malformed: true, ...more });
 const object = (properties: object): object => ({ dynamic: false, properties });
+
+/** Only to be looked at. */
+const shownOnly = { type: 'keyword', index: false, doc_values: false };
+
+const HTTP_BODY = object({
+  content_type: keyword(),
+  content_encoding: keyword(),
+  content_length: lenient('long'),
+  bytes: lenient('long'),
+  body: shownOnly,
+});
+
+const SSH = object({ client: keyword(), server: keyword(), hassh: keyword(), hassh_server: keyword() });
+const FTP = object({ user: keyword(), commands: keyword(), reply: shownOnly });
+const GRPC = object({ service: keyword(), method: keyword(), status: lenient('integer'), message: shownOnly });
+
+const FILES = object({
+  name: keyword(),
+  size: lenient('long'),
+  type: keyword(),
+  state: keyword(),
+  md5: keyword(),
+  sha1: keyword(),
+  sha256: keyword(),
+});
+const SMB = object({
+  command: keyword(),
+  dialect: keyword(),
+  status: keyword(),
+  share: keyword(),
+  filename: keyword(),
+  named_pipe: keyword(),
+  disposition: keyword(),
+});
+
+/** `AppFacts`. */
+const APP = object({
+  protocol: keyword(),
+  http: object({
+    version: keyword(),
+    method: keyword(),
+    host: keyword(),
+    url: keyword(1024),
+    user_agent: keyword(),
+    referrer: keyword(1024),
+    x_forwarded_for: keyword(),
+    request: HTTP_BODY,
+    status: lenient('integer'),
+    reason: shownOnly,
+    server: keyword(),
+    location: keyword(1024),
+    response: HTTP_BODY,
+    upgrade: keyword(),
+  }),
+  grpc: GRPC,
+  dns: object({
+    id: lenient('integer'),
+    questions: object({ name: keyword(), type: keyword() }),
+    answers: object({ name: keyword(), type: keyword(), ttl: lenient('long'), data: keyword() }),
+    rcode: keyword(),
+  }),
+  tls: object({
+    sni: keyword(),
+    version: keyword(),
+    versions: keyword(),
+    alpn: keyword(),
+    cipher: keyword(),
+    ja3: keyword(),
+    ja3s: keyword(),
+    ja4: keyword(),
+    certificate: object({
+      subject: keyword(),
+      issuer: keyword(),
+      serial: keyword(),
+      not_before: lenient('date'),
+      not_after: lenient('date'),
+      sha1: keyword(),
+      sha256: keyword(),
+      names: keyword(),
+    }),
+    alert: keyword(),
+  }),
+  ssh: SSH,
+  smtp: object({ helo: keyword(), from: keyword(), to: keyword(), subject: keyword(), reply: shownOnly }),
+  ftp: FTP,
+  smb: SMB,
+});
 
 const MAPPINGS = object({
   type: keyword(),
@@ -96,20 +183,85 @@ const MAPPINGS = object({
       bytes_to_server: lenient('long'),
       bytes_to_client: lenient('long'),
     }),
+    outcome: keyword(),
+    app: APP,
+    community_id: keyword(),
+    files: FILES,
+    traffic: object({
+      from_server: { type: 'boolean' },
+      packets_to_server: lenient('long'),
+      packets_to_client: lenient('long'),
+      bytes_to_server: lenient('long'),
+      bytes_to_client: lenient('long'),
+      duration_us: lenient('long'),
+      answer_us: lenient('long'),
+    }),
     references: keyword(),
     links: keyword(1024),
     mitre_source: keyword(),
     cves: keyword(),
-    // Only to be looked at.
-    rule: { type: 'keyword', index: false, doc_values: false },
+    rule: shownOnly,
     engine: object({ name: keyword(), version: keyword() }),
     seen_at: object({ namespace: keyword(), name: keyword(), interface: keyword() }),
-    // Only to be looked at; up to 87 KB, more than a term may have.
-    payload: { type: 'keyword', index: false, doc_values: false },
+    // Up to 87 KB, more than a term may have.
+    payload: shownOnly,
     payload_bytes: lenient('long'),
     payload_truncated: { type: 'boolean' },
   }),
 });
+
+const ECS_END = object({
+  ip: lenient('ip'),
+  address: keyword(),
+  port: lenient('long'),
+  bytes: lenient('long'),
+  packets: lenient('long'),
+});
+
+const ECS_BODY = object({ bytes: lenient('long'), content: shownOnly });
+
+const ECS_APP = {
+  http: object({
+    version: keyword(),
+    request: object({ method: keyword(), referrer: keyword(1024), mime_type: keyword(), body: ECS_BODY }),
+    response: object({ status_code: lenient('long'), mime_type: keyword(), body: ECS_BODY }),
+  }),
+  url: object({
+    original: keyword(1024),
+    full: keyword(2048),
+    scheme: keyword(),
+    domain: keyword(),
+    port: lenient('long'),
+    path: keyword(1024),
+    query: keyword(1024),
+  }),
+  user_agent: object({ original: keyword() }),
+  dns: object({
+    id: keyword(),
+    type: keyword(),
+    question: object({ name: keyword(), type: keyword() }),
+    answers: object({ name: keyword(), type: keyword(), ttl: lenient('long'), data: keyword() }),
+    response_code: keyword(),
+    resolved_ip: lenient('ip'),
+  }),
+  tls: object({
+    version: keyword(),
+    version_protocol: keyword(),
+    cipher: keyword(),
+    next_protocol: keyword(),
+    client: object({ server_name: keyword(), ja3: keyword() }),
+    server: object({
+      ja3s: keyword(),
+      subject: keyword(),
+      issuer: keyword(),
+      not_before: lenient('date'),
+      not_after: lenient('date'),
+      hash: object({ sha1: keyword(), sha256: keyword() }),
+      x509: object({ serial_number: keyword(), alternative_names: keyword() }),
+    }),
+  }),
+  email: object({ from: object({ address: keyword() }), to: object({ address: keyword() }), subject: keyword() }),
+};
 
 /** https://www.elastic.co/docs/reference/ecs/ecs-field-reference, as far as `toEcs` fills it. */
 const ECS_MAPPINGS = object({
@@ -129,7 +281,8 @@ const ECS_MAPPINGS = object({
     risk_score: lenient('float'),
     start: lenient('date'),
     end: lenient('date'),
-    original: { type: 'keyword', index: false, doc_values: false },
+    duration: lenient('long'),
+    original: shownOnly,
   }),
   rule: object({
     id: keyword(),
@@ -139,10 +292,19 @@ const ECS_MAPPINGS = object({
     category: keyword(),
     reference: keyword(1024),
   }),
-  source: object({ ip: lenient('ip'), address: keyword(), port: lenient('long') }),
-  destination: object({ ip: lenient('ip'), address: keyword(), port: lenient('long') }),
-  network: object({ transport: keyword(), type: keyword(), protocol: keyword() }),
-  related: object({ ip: lenient('ip') }),
+  source: ECS_END,
+  destination: ECS_END,
+  network: object({
+    transport: keyword(),
+    type: keyword(),
+    protocol: keyword(),
+    community_id: keyword(),
+    forwarded_ip: lenient('ip'),
+    bytes: lenient('long'),
+    packets: lenient('long'),
+  }),
+  related: object({ ip: lenient('ip'), hosts: keyword() }),
+  ...ECS_APP,
   threat: object({
     framework: keyword(),
     tactic: object({ id: keyword(), name: keyword() }),
@@ -171,7 +333,18 @@ const ECS_MAPPINGS = object({
     count: lenient('long'),
     source: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
     destination: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
-    payload: { type: 'keyword', index: false, doc_values: false },
+    app: keyword(),
+    outcome: keyword(),
+    answer_us: lenient('long'),
+    tls: object({ ja4: keyword(), alert: keyword(), versions: keyword() }),
+    http: object({ host: keyword(), server: keyword(), location: keyword(1024), x_forwarded_for: keyword() }),
+    ssh: SSH,
+    ftp: FTP,
+    grpc: GRPC,
+    smb: SMB,
+    files: FILES,
+    smtp: object({ helo: keyword(), reply: shownOnly }),
+    payload: shownOnly,
     dismissed: { type: 'boolean' },
     acknowledged: { type: 'boolean' },
     handled_by: keyword(),
@@ -183,7 +356,7 @@ const ECS_MAPPINGS = object({
 export function indexBody({ schema, alias }: Names): { settings: object; mappings: object; aliases: object } {
   return {
     settings: {
-      index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 200 } } },
+      index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 300 } } },
     },
     mappings: schema === 'ecs' ? ECS_MAPPINGS : MAPPINGS,
     aliases: { [alias]: {} },

@@ -71,12 +71,19 @@ function hasText(row: AlertRow, field: TextField, test: (text: string) => boolea
       return row.techniques.some((technique) => test(technique) || test(technique.split('.')[0] ?? ''));
     case 'cve':
       return row.cves.some(test);
+    case 'domain':
+      return (row.app?.domains ?? []).some(test);
+    case 'hassh':
+      return (row.app?.hassh ?? []).some(test);
     default:
       return test(textOf(row, field) ?? '');
   }
 }
 
-function textOf(row: AlertRow, field: Exclude<TextField, 'technique' | 'cve'>): string | undefined {
+function textOf(
+  row: AlertRow,
+  field: Exclude<TextField, 'technique' | 'cve' | 'domain' | 'hassh'>,
+): string | undefined {
   switch (field) {
     case 'class':
       return row.classification;
@@ -88,6 +95,16 @@ function textOf(row: AlertRow, field: Exclude<TextField, 'technique' | 'cve'>): 
       return row.destination.name;
     case 'destination.namespace':
       return row.destination.namespace;
+    case 'app':
+      return row.app?.protocol;
+    case 'host':
+    case 'method':
+    case 'url':
+    case 'useragent':
+    case 'sni':
+    case 'ja3':
+    case 'ja4':
+      return row.app?.[field];
     default:
       return row[field];
   }
@@ -101,6 +118,8 @@ function numberOf(row: AlertRow, time: number, field: NumberField): number | und
       return row.source.port;
     case 'destination.port':
       return row.destination.port;
+    case 'status':
+      return row.app?.status;
     default:
       return row[field];
   }

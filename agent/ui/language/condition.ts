@@ -34,11 +34,23 @@ const TEXT_FIELDS = [
   'source.namespace',
   'destination.name',
   'destination.namespace',
+  'app',
+  'outcome',
+  'host',
+  'method',
+  'url',
+  'useragent',
+  'domain',
+  'sni',
+  'ja3',
+  'ja4',
+  'hassh',
+  'community',
 ] as const;
 export type TextField = (typeof TEXT_FIELDS)[number];
 
 /** `time` in milliseconds since the epoch; all are whole numbers. */
-export type NumberField = 'severity' | 'source.port' | 'destination.port' | 'count' | 'time';
+export type NumberField = 'severity' | 'source.port' | 'destination.port' | 'count' | 'status' | 'time';
 
 /**
  * Literal parts with any characters, also none, between them; a single part is the whole text. ASCII letters are small:
@@ -69,6 +81,40 @@ export function splitGlob(glob: Glob, character: string): [Glob, Glob] | undefin
     [...glob.slice(0, index), part.slice(0, at)],
     [part.slice(at + 1), ...glob.slice(index + 1)],
   ];
+}
+
+/** What only the packets of an alert's flow say. */
+const OF_THE_FLOW: ReadonlySet<TextField | NumberField> = new Set([
+  'app',
+  'outcome',
+  'host',
+  'method',
+  'url',
+  'useragent',
+  'domain',
+  'sni',
+  'ja3',
+  'ja4',
+  'hassh',
+  'community',
+  'status',
+]);
+
+/** Whether it asks for what only the packets of an alert's flow say. */
+export function asksForFlow(condition: Condition): boolean {
+  switch (condition.is) {
+    case 'text':
+      return condition.in.some((field) => OF_THE_FLOW.has(field));
+    case 'number':
+      return OF_THE_FLOW.has(condition.of);
+    case 'not':
+      return asksForFlow(condition.of);
+    case 'and':
+    case 'or':
+      return condition.of.some(asksForFlow);
+    default:
+      return false;
+  }
 }
 
 /** Whether it asks for the state of alerts. */

@@ -56,6 +56,10 @@ const ANYWHERE: readonly TextField[] = [
   'source.namespace',
   'destination.name',
   'destination.namespace',
+  'host',
+  'url',
+  'domain',
+  'sni',
 ];
 
 export const FIELDS: ReadonlyMap<string, Field> = new Map([
@@ -85,6 +89,26 @@ export const FIELDS: ReadonlyMap<string, Field> = new Map([
   ['node', whole('node', 'node', 'node: worker-*')],
   ['protocol', whole('protocol', 'protocol', 'protocol: UDP')],
   ['service', whole('service', 'service, as the engine names it', 'service: http')],
+  ['app', whole('app', "protocol, as the flow's packets have it", 'app: grpc')],
+  [
+    'outcome',
+    whole(
+      'outcome',
+      'how the request ended: 2xx, 3xx, 4xx, 5xx, answered, reset, refused, no-answer, unknown',
+      'outcome: 2xx',
+    ),
+  ],
+  ['host', whole('host', 'host that HTTP asked, without a port', 'host: *.shop.test')],
+  ['method', whole('method', 'method of HTTP', 'method: POST')],
+  ['url', containing('url', 'URL of HTTP', 'url: /login')],
+  ['status', numberField('status of the answer of HTTP', 'status >= 500', ['status'])],
+  ['useragent', containing('useragent', 'user agent', 'useragent: curl')],
+  ['domain', whole('domain', 'name that DNS was asked for', 'domain: *.evil.test')],
+  ['sni', whole('sni', 'server name in TLS or QUIC', 'sni: api.shop.test')],
+  ['ja3', whole('ja3', "fingerprint of TLS's client, JA3", 'ja3: 773906b0efdefa24a7f2b8eb6985bf37')],
+  ['ja4', whole('ja4', "fingerprint of TLS's client, JA4", 'ja4: t13d1516h2_*')],
+  ['hassh', whole('hassh', 'fingerprint of SSH, of either side', 'hassh: ec7378c1a92f5a8dde7e8b7a1ddf33d1')],
+  ['community', whole('community', 'Community ID', 'community: "1:LQU9qZlK+B5F3KDmev6m5PMibrg="')],
   ['state', stateField()],
   ['count', numberField('alerts that it stands for', 'count > 1', ['count'])],
   ['time', timeField()],

@@ -23,7 +23,8 @@ const MAX_VALUES = 64;
 const MAX_DEPTH = 32;
 
 const BLANKS = /\s*/y;
-const FIELD = /([A-Za-z][A-Za-z_.]*)\s*(:|>=|<=|>|<)/y;
+// Digits in other names would be addresses: fe80::1.
+const FIELD = /(ja[34]|[A-Za-z][A-Za-z_.]*)\s*(:|>=|<=|>|<)/iy;
 const QUOTED = /"((?:[^"\\]|\\[^])*)"/y;
 const WORD = /(?:[^\s()"\\]|\\[^]|\\$)+/y;
 const KEYWORD = /(?:and|or|not)(?=[\s()"]|$)/iy;

@@ -121,6 +121,25 @@ describe('an EVE alert', () => {
     expect(alerts[9]).toMatchObject({ protocol: '', source: { ip: '' }, destination: { ip: '' } });
   });
 
+  test('says which files the engine saw, and what it says of SMB; other forms of it are left out', () => {
+    expect(alertsOf(read(sample)).flatMap(({ files }) => files ?? [])).toContainEqual({
+      name: '/evil',
+      size: 8,
+      state: 'CLOSED',
+    });
+    const sha256 = 'ab'.repeat(32);
+    const files = [{ filename: 'a\u001b[2Jb', size: 3, magic: 'PE32', sha256, md5: 'no hash' }, 7, { size: -1 }];
+    const smb = { command: 'SMB2_COMMAND_CREATE', dialect: '3.11', filename: 'a.exe', session_id: 7, status: null };
+    expect(readOne({ files, smb })).toMatchObject({
+      files: [{ name: 'a\uFFFD[2Jb', size: 3, type: 'PE32', sha256 }],
+      smb: { command: 'SMB2_COMMAND_CREATE', dialect: '3.11', filename: 'a.exe' },
+    });
+    expect(readOne({ files: 'none', smb: [] })).toEqual(readOne({}));
+    expect(readOne({ files: Array.from({ length: 100 }, () => ({ filename: 'x' })) })).toMatchObject({
+      files: Array.from({ length: 8 }, () => ({ name: 'x' })),
+    });
+  });
+
   test('may leave out what a packet does not have', () => {
     const bare = {
       vlan: undefined,

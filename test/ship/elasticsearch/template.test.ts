@@ -14,7 +14,7 @@ const stored = (): unknown => {
   const copy = JSON.parse(JSON.stringify(wanted)) as Record<string, unknown>;
   const template = copy['template'] as Record<string, unknown>;
   template['settings'] = {
-    index: { number_of_shards: '1', auto_expand_replicas: '0-1', mapping: { total_fields: { limit: '200' } } },
+    index: { number_of_shards: '1', auto_expand_replicas: '0-1', mapping: { total_fields: { limit: '300' } } },
   };
   (template['mappings'] as Record<string, unknown>)['dynamic'] = 'false';
   copy['composed_of'] = [];
@@ -76,5 +76,6 @@ test('no object of the mapping takes further fields', () => {
     Object.values(value).forEach(visit);
   };
   visit(indexBody(names).mappings);
-  expect(objects).toEqual([false, false, false, false, false]);
+  expect(objects.length).toBeGreaterThan(5);
+  expect(new Set(objects)).toEqual(new Set([false]));
 });

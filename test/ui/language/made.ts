@@ -39,16 +39,28 @@ const WHOLE: Record<string, (event: EeEvent) => string[]> = {
   'destination.pod': ({ dest_name }) => [dest_name],
   pod: ({ source_name, dest_name }) => [source_name, dest_name],
   tactic: ({ mitre_tactic }) => [mitre_tactic],
+  app: ({ record }) => [record.app?.protocol ?? ''],
+  outcome: ({ record }) => [record.outcome ?? ''],
+  host: ({ record }) => [(record.app?.http?.host ?? '').replace(/:\d+$/, '')],
+  method: ({ record }) => [record.app?.http?.method ?? ''],
+  domain: ({ record }) => (record.app?.dns?.questions ?? []).map(({ name }) => name),
+  sni: ({ record }) => [record.app?.tls?.sni ?? ''],
+  ja3: ({ record }) => [record.app?.tls?.ja3 ?? ''],
+  ja4: ({ record }) => [record.app?.tls?.ja4 ?? ''],
+  hassh: ({ record }) => [record.app?.ssh?.hassh ?? '', record.app?.ssh?.hassh_server ?? ''],
 };
 
 const PARTS: Record<string, (event: EeEvent) => string[]> = {
   message: ({ record }) => [record.message],
   class: ({ record }) => [record.classification ?? ''],
+  url: ({ record }) => [record.app?.http?.url ?? ''],
+  useragent: ({ record }) => [record.app?.http?.user_agent ?? ''],
 };
 
 const NUMBERS: Record<string, { of: (event: EeEvent) => (number | undefined)[]; values: readonly string[] }> = {
   severity: { of: ({ severity }) => [severity], values: ['0', '40', '60', '80', '100'] },
   count: { of: ({ record }) => [record.count ?? 1], values: ['1', '2', '7'] },
+  status: { of: ({ record }) => [record.app?.http?.status], values: ['200', '404', '500'] },
   port: { of: ({ source_port, dest_port }) => [source_port, dest_port], values: ['80', '3333', '40000', '65535'] },
   'source.port': { of: ({ source_port }) => [source_port], values: ['0', '45000', '50000'] },
   'destination.port': { of: ({ dest_port }) => [dest_port], values: ['7', '80', '8080', '8443'] },
@@ -225,6 +237,10 @@ function copied(events: readonly EeEvent[]): fc.Arbitrary<Made> {
                 ...(other.mitre_tactic === 'TA0040' ? ['Impact'] : []),
                 ...techniquesOf(other),
                 ...(other.record.cves ?? []),
+                ...(WHOLE['host']?.(other) ?? []),
+                ...(WHOLE['domain']?.(other) ?? []),
+                ...(WHOLE['sni']?.(other) ?? []),
+                ...(PARTS['url']?.(other) ?? []),
                 other.origin.slice(4),
                 other.host,
                 other.source_name,

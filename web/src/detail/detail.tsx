@@ -14,6 +14,7 @@ import { Fact } from './fact.tsx';
 import { fields, text, type Fields } from './fields.ts';
 import { Packets } from './packets.tsx';
 import { Payload } from './payload.tsx';
+import { Protocol } from './protocol.tsx';
 import { Rule } from './rule.tsx';
 
 interface Props {
@@ -101,6 +102,7 @@ function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
       </div>
       <Occurrence row={row} place={place} record={record} />
       <Rule detail={detail} row={row} place={place} event={event} record={record} />
+      <Protocol record={record} place={place} />
       <Payload record={record} />
       <Packets id={row.id} summary={record['packets']} />
       <Document detail={detail} row={row} session={session} />
