@@ -95,6 +95,7 @@ const noRules: LiveRules = {
   follow: () => () => undefined,
   changed: () => Promise.resolve(),
   prove: async () => undefined,
+  problemOf: () => undefined,
   conditions: () => [],
   status: broken,
 };

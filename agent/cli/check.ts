@@ -21,6 +21,7 @@ import { EXIT } from './exit.ts';
 import { FINDING_FLAGS, print, type Finding } from './finding.ts';
 import { plural } from './print.ts';
 import { checkRules } from './rule-findings.ts';
+import { checkRuleServer } from './rule-server-findings.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, interfaceFlag, followsCluster } from './setup.ts';
 
 const OWN = ['output', 'interface'];
@@ -64,6 +65,7 @@ export async function check(argv: CheckArgv): Promise<Finding[]> {
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
   findings.push(...checkRights(), await checkCapture(config), ...(await checkFolders(config)), ...checkPolicy(config));
+  findings.push(...(await checkRuleServer(config)));
   const named = staticEndpoints(config);
   const interfaces = [...named.flatMap(onNode), ...(argv.interface ?? [])];
   if (followsCluster(config)) findings.push(...checkSides(config), ...(await checkCluster(config)));

@@ -8,6 +8,7 @@ import { command as importChanges } from './rules/import-changes.ts';
 import { command as list } from './rules/list.ts';
 import { command as noisy } from './rules/noisy.ts';
 import { command as rollback } from './rules/rollback.ts';
+import { command as serve } from './rules/serve.ts';
 import { command as show } from './rules/show.ts';
 import { command as test } from './rules/test.ts';
 import { command as update } from './rules/update.ts';
@@ -15,7 +16,7 @@ import { command as update } from './rules/update.ts';
 export const command: CommandModule = {
   command: 'rules',
   builder: (args: Argv) =>
-    [list, show, check, diff, update, rollback, test, enable, disable, importChanges, noisy]
+    [list, show, check, diff, update, rollback, serve, test, enable, disable, importChanges, noisy]
       .reduce((parser, subcommand) => parser.command(subcommand as unknown as CommandModule), args)
       .demandCommand(1, 'Name a command; dpi-agent rules --help lists them.')
       .example('$0 rules list', 'the sets, and how many rules each has')

@@ -10,7 +10,6 @@ import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
 import type { ApiClient } from '../kube/api.ts';
 import type { LiveRules } from '../rulesets/live.ts';
-import type { SourceSchedule } from '../rulesets/schedule.ts';
 import { leaveUnproven } from '../rulesets/unproven.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
@@ -28,7 +27,7 @@ import {
   readConfig,
   type Inspection,
 } from './setup.ts';
-import { bringFirstRules, startRuleSources } from './rule-sources.ts';
+import { bringFirstRules, startRuleSources, withRules, type FollowedSources } from './rule-sources.ts';
 import { logUnusedSets } from './rules/use.ts';
 import { abortedBySignal, untilAborted } from './signals.ts';
 import { lockState } from './state-lock.ts';
@@ -114,7 +113,7 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
   const ending = abortedBySignal();
   const startedAt = Date.now();
   let agent: Agent | string = ENGINE_STARTS;
-  let sources: SourceSchedule | undefined;
+  let sources: FollowedSources | undefined;
   // The caches fill while the engine starts.
   const pods = await followSelectedPods(options);
   const { metrics, close } = await observe({
@@ -125,6 +124,7 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
     startedAt,
     agent: () => agent,
     ruleSources: () => sources?.status() ?? [],
+    ruleServer: () => sources?.server(),
     log,
   });
   try {
@@ -143,8 +143,8 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
     });
     agent = running;
     for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
-    pods.captureWith(running);
-    sources = startRuleSources(current, inspection.install, rules, log);
+    pods.captureWith(withRules(running, rules, () => sources));
+    sources = startRuleSources(current, inspection.install, rules, log, pods.changed);
     await untilAborted(ending);
     log.info({ signal: ending.reason as string }, 'ending');
     void sources.stop();

@@ -7,6 +7,7 @@ import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
 import type { EndpointSnapshot, LaneSnapshot, Snapshot } from '../observe/snapshot.ts';
+import type { RuleServerStatus } from '../rulesets/rule-server.ts';
 import { grouped, plural, type Colours } from './print.ts';
 import { foldLine, paintLine, tableLines, type Cell, type Line } from './table.ts';
 
@@ -40,7 +41,7 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
 }
 
 function head(snapshot: Snapshot): Line[] {
-  const { agent, engine, rules, policy, state, problems, alerts, journal, cluster, time } = snapshot;
+  const { agent, engine, rules, policy, ruleServer, state, problems, alerts, journal, cluster, time } = snapshot;
   const count = (name: string): number => alerts[name] ?? 0;
   const method = engine.searchMethods.length === 0 ? '' : ` (${engine.searchMethods.join(', ')})`;
   const label = (name: string): Cell => dim(name.padEnd(9));
@@ -56,6 +57,7 @@ function head(snapshot: Snapshot): Line[] {
     [label('engine'), `${engine.name} ${engine.version}${method}  ${engine.binary}`],
     [label('rules'), `${plural(rules.loaded, 'rule')}, ${plural(rules.files.length, 'file')}`],
     ...(policy === undefined ? [] : policyLines(policy, label)),
+    ...(ruleServer === undefined ? [] : serverLines(ruleServer, label, time)),
     ...(cluster === undefined
       ? []
       : [
@@ -123,6 +125,18 @@ function policyLines({ file, suppressions, thresholds, errors }: PolicyStatus, l
   return [
     [label('policy'), `${plural(suppressions, 'suppression')}, ${plural(thresholds, 'threshold')}  ${file}`],
     ...errors.map((error): Line => [label(''), { text: error, paint: 'red' }]),
+  ];
+}
+
+function serverLines(
+  { url, answers, answeredAt, problem }: RuleServerStatus,
+  label: (name: string) => Cell,
+  time: number,
+): Line[] {
+  const last = answeredAt === undefined ? 'no answer yet' : `answered ${duration(time - answeredAt)} ago`;
+  return [
+    [label('server'), `${url}  `, answers ? { text: last, paint: 'green' } : { text: last, paint: 'yellow' }],
+    ...(problem === undefined ? [] : [[label(''), { text: problem, paint: 'red' }] satisfies Line]),
   ];
 }
 

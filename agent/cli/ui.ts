@@ -260,7 +260,7 @@ function agentsOf(config: Config): Address[] {
 /** @throws CommandError that says which file is wrong, and how. */
 async function openCertificate({ tlsCertFile: cert, tlsKeyFile: key }: Config['ui'], log: Logger) {
   if (cert === undefined || key === undefined) return undefined;
-  const { readCertificate, renewCertificate } = await import('../ui/certificate.ts');
+  const { readCertificate, renewCertificate } = await import('../files/certificate.ts');
   const files = { cert, key };
   let certificate;
   try {

@@ -48,6 +48,8 @@ export interface NodeStatus {
   podsCaptured: number;
   /** How the interfaces were found, with the number of pods: `{ calico: 12, route: 1 }`. */
   resolvers: Record<string, number>;
+  /** Versions of the rule sets that sources or a rule server brought, by set: `{ community: 20261130T071500Z-… }`. */
+  ruleVersions?: Record<string, string>;
   /** The newest 10, newest first. */
   errorConditions: { message: string; timestamp: string }[];
 }

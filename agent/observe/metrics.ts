@@ -14,7 +14,7 @@ import { addJournal, type ObservedJournal } from './metrics/journal.ts';
 import { addLanes, canaryTimes, type ObservedLanes } from './metrics/lanes.ts';
 import { addLimits, type ObservedLimits } from './metrics/limits.ts';
 import { addRules, type ObservedRules } from './metrics/rules.ts';
-import { addRuleSources, type ObservedSources } from './metrics/rule-sources.ts';
+import { addRuleServer, addRuleSources, type ObservedSources } from './metrics/rule-sources.ts';
 import { addSinks, sendTimes, type ObservedSinks } from './metrics/sinks.ts';
 
 export interface Observed
@@ -61,6 +61,7 @@ export function createMetrics(observed: Observed, facts: Facts): Metrics {
   addSignatures(add, observed);
   addRules(add, observed);
   addRuleSources(add, observed);
+  addRuleServer(add, observed);
   addJournal(add, observed);
   addEvidence(add, observed);
   addSinks(add, observed);

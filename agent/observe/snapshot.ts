@@ -4,6 +4,7 @@ import type { EndpointState } from '../capture/supervisor.ts';
 import { sideOf, tapsOf, type Endpoint, type Side } from '../endpoints/endpoint.ts';
 import type { EngineInstall } from '../engine/engine.ts';
 import type { RulesStatus } from '../rulesets/live.ts';
+import type { RuleServerStatus } from '../rulesets/rule-server.ts';
 import type { SourceStatus } from '../rulesets/schedule.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { JournalStatus } from '../journal/journal.ts';
@@ -22,6 +23,8 @@ export interface Snapshot {
   rules: { files: string[]; loaded: number; sets: RulesStatus['sets'] };
   /** Where sets come from by themselves, if any do. */
   ruleSources?: SourceStatus[];
+  /** Where one is followed. */
+  ruleServer?: RuleServerStatus;
   /** What suppresses alerts, where there is a policy. */
   policy?: PolicyStatus;
   lanes: LaneSnapshot[];
@@ -86,12 +89,13 @@ export interface SnapshotFacts {
   engine: EngineInstall;
   rules: Snapshot['rules'];
   ruleSources: SourceStatus[];
+  ruleServer?: RuleServerStatus | undefined;
   journalDirectory: string;
 }
 
 /** @param agent The agent, or what its start waits for. */
 export function takeSnapshot(
-  { agent: about, engine, rules, ruleSources, journalDirectory }: SnapshotFacts,
+  { agent: about, engine, rules, ruleSources, ruleServer, journalDirectory }: SnapshotFacts,
   agent: Inspecting | string,
   resources: ResourceCoverage[],
   cluster: Snapshot['cluster'],
@@ -104,6 +108,7 @@ export function takeSnapshot(
     engine: { name, version, binary, searchMethods },
     rules,
     ...(ruleSources.length === 0 ? {} : { ruleSources }),
+    ...(ruleServer === undefined ? {} : { ruleServer }),
     resources,
     ...(cluster === undefined ? {} : { cluster }),
   };

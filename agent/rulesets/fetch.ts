@@ -128,7 +128,8 @@ function verify(digests: Digests, published: Checksum | undefined, from: string,
   return { is: 'fetched', sha256: digests.sha256, verified: published?.algorithm ?? 'none' };
 }
 
-async function connections({ proxy, caFile }: FetchOptions): Promise<Dispatcher> {
+/** For whom asks more than once; to be destroyed. @throws UpdateError that names a file that can't be read. */
+export async function connections({ proxy, caFile }: Pick<FetchOptions, 'proxy' | 'caFile'>): Promise<Dispatcher> {
   const tls = caFile === undefined ? undefined : { ca: await readAuthorities(caFile) };
   // Takes a while to load, and most commands download nothing.
   const { EnvHttpProxyAgent } = await import('undici');

@@ -93,6 +93,8 @@ export interface LiveRules {
    * uses the set. @throws UpdateError where they could not be read, so that nobody knows.
    */
   prove: (set: string) => Promise<string | undefined>;
+  /** Why the files of a set that were read last do not inspect; undefined when they do, or nobody uses the set. */
+  problemOf: (set: string) => string | undefined;
   /** What a resource should know that names these sets; undefined: the defaults. */
   conditions: (named: readonly string[] | undefined) => string[];
   status: () => RulesStatus;
@@ -199,6 +201,7 @@ export async function openRules(options: LiveOptions, system: Partial<LiveSystem
     follow: (users) => follow(live, users),
     changed: () => requestChange(live),
     prove: (set) => prove(live, set),
+    problemOf: (set) => problemOf(live, set),
     conditions: (named) => conditionsOf(describe(live), named ?? live.current.defaults),
     status: () => statusOf(live),
   };
@@ -498,8 +501,11 @@ function keepGood({ options: { directory, engine, log }, system }: LiveState, ca
 
 async function prove(live: LiveState, set: string): Promise<string | undefined> {
   await requestChange(live);
-  const { refusals, unproven, isUnread, problem } = live;
-  if (isUnread) throw new UpdateError(problem ?? '');
+  if (live.isUnread) throw new UpdateError(live.problem ?? '');
+  return problemOf(live, set);
+}
+
+function problemOf({ refusals, unproven }: LiveState, set: string): string | undefined {
   return refusals.get(set) ?? (unproven?.candidate.sets.has(set) === true ? unproven.reason : undefined);
 }
 

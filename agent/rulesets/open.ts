@@ -51,6 +51,8 @@ export interface RuleSettings {
   engine: { extraConfig?: string | undefined; binary?: string | undefined };
   /** What brings sets that need not be there yet. */
   ruleSources: readonly Pick<RuleSource, 'name' | 'set'>[];
+  /** Likewise, and which ones it brings is known only there. */
+  ruleServer: { url?: string | undefined };
 }
 
 /** Likewise, for rules that follow their files; `variables` may be others at each look. */
@@ -77,14 +79,22 @@ export function sourcesOf(settings: Pick<RuleSettings, 'rulesDirectory' | 'rules
  * @throws Error that says which set there is not.
  */
 export async function findConfiguredSets(
-  settings: Pick<RuleSettings, 'rulesDirectory' | 'rules' | 'ruleSets' | 'ruleSources'>,
+  settings: Pick<RuleSettings, 'rulesDirectory' | 'rules' | 'ruleSets' | 'ruleSources' | 'ruleServer'>,
   engine: EngineName,
 ): Promise<{ sets: Map<string, RuleSet>; used: string[] }> {
   const sets = await findSets(sourcesOf(settings, engine));
-  const awaited = settings.ruleSources.map(setOf);
+  const awaited = awaitedSets(settings);
   const used = defaultSets(settings.ruleSets, sets).filter((name) => sets.has(name) || !awaited.includes(name));
   for (const name of used) if (!sets.has(name)) throw new Error(`ruleSets: ${unknownSet(name, sets)}`);
   return { sets, used };
+}
+
+function awaitedSets({
+  ruleSets,
+  ruleSources,
+  ruleServer,
+}: Pick<RuleSettings, 'ruleSets' | 'ruleSources' | 'ruleServer'>): string[] {
+  return [...ruleSources.map(setOf), ...(ruleServer.url === undefined ? [] : ruleSets)];
 }
 
 /** Sets of the operator's that are there, and that nothing of the configuration names. */
@@ -231,7 +241,7 @@ export async function openConfiguredRules(
     variables: () => settings.variables,
     ...(overridesFile === undefined ? {} : { overridesFile }),
     leaveOut: settings.rulesLeaveOut,
-    awaited: settings.ruleSources.map(setOf),
+    awaited: awaitedSets(settings),
     hooks: () => readLiveHooks(settings, install, version),
     directory: join(settings.stateDirectory, 'rules'),
     engine: `${install.name} ${install.version}`,

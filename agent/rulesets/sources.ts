@@ -12,7 +12,7 @@ export const COMMUNITY_URL = 'https://www.snort.org/downloads/community/snort3-c
 const VERSION_PLACE = '{version}';
 const MAX_SECRET_BYTES = 1024;
 /** Shorter ones can't be told from other text, and so not be kept out of it. */
-const SECRET = /^[\x21-\x7e]{8,1024}$/;
+const SECRET = /^[\x21-\x7e]{8,}$/;
 
 export type PresetName = 'snort3-community' | 'snort3-registered' | 'snort3-subscriber' | 'et-open' | 'et-pro';
 
@@ -101,16 +101,18 @@ function addressOf(source: RuleSource, install: Pick<EngineInstall, 'name' | 've
   return at.replaceAll(VERSION_PLACE, version ?? ofEngine ?? known?.version ?? '');
 }
 
-async function readSecret(file: string): Promise<string> {
+/** @throws UpdateError that names the file. */
+export async function readSecret(file: string, maxBytes = MAX_SECRET_BYTES): Promise<string> {
   let text: string;
   try {
     const { size } = await stat(file);
-    if (size > MAX_SECRET_BYTES) throw new UpdateError(`${file}: is larger than ${MAX_SECRET_BYTES} bytes`);
+    if (size > maxBytes) throw new UpdateError(`${file}: is larger than ${maxBytes} bytes`);
     text = (await readFile(file, 'utf8')).trim();
   } catch (error) {
     if (error instanceof UpdateError) throw error;
     throw new UpdateError(`cannot read the secret in ${file}: ${errorCode(error) ?? 'unknown'}`);
   }
-  if (!SECRET.test(text)) throw new UpdateError(`${file}: expected a secret of 8 to 1024 characters without blanks`);
+  if (text.length > maxBytes || !SECRET.test(text))
+    throw new UpdateError(`${file}: expected a secret of 8 to ${maxBytes} characters without blanks`);
   return text;
 }

@@ -304,6 +304,28 @@ export async function rollBack(rulesDirectory: string, set: string): Promise<Ins
   }
 }
 
+/**
+ * Leaves a version that is in use and did not inspect elsewhere: the one before is back, where there is one, and the
+ * source's bytes are not tried again. Does nothing where another version is in use by now.
+ * @throws the system's error.
+ */
+export async function leaveRefused(
+  rulesDirectory: string,
+  set: string,
+  { version, reason }: { version: string; reason: string },
+): Promise<void> {
+  const files = nodeVersionFiles;
+  const current = await installedSet(rulesDirectory, set);
+  if (current?.version !== version) return;
+  const versions = versionsOf(rulesDirectory, set);
+  const { sha256, source, verified } = current;
+  await writeState(versions, source, { is: 'fetched', sha256, verified }, files, reason);
+  const before = (await listVersions(versions, files)).toReversed().find((other) => other !== version);
+  if (before === undefined) return;
+  await pointTo(join(rulesDirectory, set), join('.versions', set, before), files);
+  await files.rm(join(versions, version), { recursive: true, force: true });
+}
+
 /** The version in use of a set that was downloaded; undefined of any other. */
 export async function installedSet(
   rulesDirectory: string,

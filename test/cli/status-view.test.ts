@@ -6,6 +6,7 @@ import type { Tap } from '../../agent/endpoints/endpoint.ts';
 import { duration, size, statusLines } from '../../agent/cli/status-view.ts';
 import type { EndpointCoverage, ResourceCoverage } from '../../agent/observe/coverage.ts';
 import { takeSnapshot, type Inspecting, type Snapshot } from '../../agent/observe/snapshot.ts';
+import type { RuleServerStatus } from '../../agent/rulesets/rule-server.ts';
 import type { SourceStatus } from '../../agent/rulesets/schedule.ts';
 
 const plain = picocolors.createColors(false);
@@ -26,6 +27,7 @@ interface Given {
   agent?: Partial<Inspecting>;
   sets?: Snapshot['rules']['sets'];
   ruleSources?: SourceStatus[];
+  ruleServer?: RuleServerStatus;
 }
 
 function snapshot({
@@ -35,6 +37,7 @@ function snapshot({
   resources = [],
   agent = {},
   ruleSources = [],
+  ruleServer,
   sets = [{ name: 'kubernetes', loaded: 85, failed: 0, version: '0123456789ab', changedAt: START }],
 }: Given = {}): Snapshot {
   return takeSnapshot(
@@ -43,6 +46,7 @@ function snapshot({
       engine: { name: 'snort', version: '3.12.2', binary: '/opt/snort', searchMethods: ['hyperscan'] },
       rules: { files: ['/a', '/b'], loaded: 4087, sets },
       ruleSources,
+      ruleServer,
       journalDirectory: '/journal',
     },
     {
@@ -149,6 +153,15 @@ describe('a snapshot as lines', () => {
     const shown = lines(snapshot({ ruleSources: [{ ...source, problem: 'status 403' }] }));
     expect(cells(shown, 'talos')).toEqual(['talos', 'own', 'refused', '-', 'in 1m00s', 'status 403']);
     expect(lines(snapshot()).join('\n')).not.toContain('RULE SOURCE');
+  });
+
+  test('the rule server comes with when it answered, and why it does not', () => {
+    const server = { url: 'https://rules', answers: true, answeredAt: START };
+    expect(lines(snapshot({ ruleServer: server }))).toContain('server   https://rules  answered 1m00s ago');
+    const away = { url: 'https://rules', answers: false, problem: 'no \u001B[2Janswer' };
+    expect(lines(snapshot({ ruleServer: away }))).toEqual(
+      expect.arrayContaining(['server   https://rules  no answer yet', '         no answer']),
+    );
   });
 
   test('tells once why lanes are captured by another library', () => {

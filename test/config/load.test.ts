@@ -52,6 +52,19 @@ const DEFAULTS: Config = {
   rulesLua: false,
   ruleSets: ['kubernetes'],
   ruleSources: [],
+  ruleServer: {
+    tokenFile: '/var/run/secrets/dpi-agent/rule-server/token',
+    every: 60_000,
+    maxBytes: 67_108_864,
+    timeout: 300_000,
+  },
+  ruleServing: {
+    address: '127.0.0.1',
+    port: 9099,
+    audience: 'dpi-agent-rule-server',
+    serviceAccounts: ['tigera-dpi/tigera-dpi'],
+    leaseMillis: 600_000,
+  },
   rulesLeaveOut: true,
   rulesQuietWait: 300_000,
   engine: {
@@ -461,6 +474,29 @@ describe('sources of rules in the configuration', () => {
       '/agent.yaml:3:13: ruleSources[1].name: "a": the name is taken by ruleSources[0] (/agent.yaml:2:5)',
       '/agent.yaml:4:21: ruleSources[2].set: "a": the set is taken by ruleSources[0] (/agent.yaml:2:5)',
     ]);
+  });
+});
+
+describe('the rule server in the configuration', () => {
+  test.each([
+    [{ url: 'http://rules.example' }, 'ruleServer.url: "http://rules.example": expected a URL with https'],
+    [{ url: 'https://user:word@rules.example' }, 'expected a URL with https'],
+    [{ url: 'https://rules.example/?x=1' }, 'expected a URL with https'],
+    [{ every: '100ms' }, 'ruleServer.every: "100ms": expected a time from 1s to 1d'],
+  ])('refuses %j', (ruleServer, message) => {
+    expect(errors({ flags: { ruleServer } })).toEqual([expect.stringContaining(message)]);
+  });
+
+  test('is reached over http on this machine alone', () => {
+    expect(config({ flags: { 'ruleServer.url': 'http://127.0.0.1:1' } }).ruleServer.url).toBe('http://127.0.0.1:1');
+  });
+
+  test.each([
+    [{ tlsCertFile: '/c' }, 'ruleServing.tlsKeyFile: expected both tlsCertFile and tlsKeyFile'],
+    [{ serviceAccounts: ['tigera-dpi'] }, 'expected a list of <namespace>/<name>'],
+    [{ audience: 'two words' }, 'expected a text without blanks'],
+  ])('refuses to serve by %j', (ruleServing, message) => {
+    expect(errors({ flags: { ruleServing } })).toEqual([expect.stringContaining(message)]);
   });
 });
 

@@ -70,7 +70,10 @@ function comparable(value: unknown, key = ''): unknown {
   const left = key === 'labels' ? [NAME_LABEL] : key === 'annotations' ? OWN_ANNOTATIONS : [];
   const entries = Object.entries(value)
     .filter(([name]) => !left.includes(name))
-    .map(([name, member]) => [name, name === 'dpi-agent.yaml' ? parse(String(member)) : comparable(member, name)]);
+    .map(([name, member]) => [
+      name,
+      /^(?:dpi-agent|rule-server)\.yaml$/.test(name) ? parse(String(member)) : comparable(member, name),
+    ]);
   const isEmpty = (member: unknown): boolean => JSON.stringify(member) === '{}';
   return Object.fromEntries(
     entries.filter(([name, member]) => !/^(labels|annotations)$/.test(name as string) || !isEmpty(member)),
@@ -107,6 +110,8 @@ withHelm('the chart', () => {
       { rules: { image: on }, agent: { podNetworks: true }, openshift: true },
     ],
     [['operator'], { operator: on }],
+    [['rule-server'], { ruleServer: on }],
+    [['elasticsearch', 'rule-server', 'operator'], { elasticsearch: on, ruleServer: on, operator: on }],
     [
       ['fewer-rights', 'elasticsearch', '../ui', 'rules-image', 'pod-networks', 'operator', 'copies'],
       {
@@ -129,6 +134,7 @@ withHelm('the chart', () => {
       elasticsearch: on,
       ui: on,
       rules: { configMap: on },
+      ruleServer: on,
       monitoring: { podMonitor: true, prometheusRules: true, grafanaDashboard: true },
     };
     for (const values of [{}, all])

@@ -116,6 +116,7 @@ function startNode(
       endpoints: () => [...node.states.values()],
       barredFromPods: () => node.barred,
       conditions: (named) => (named?.includes('absent') === true ? ['there is no rule set absent'] : []),
+      ruleVersions: (named) => Object.fromEntries((named ?? []).map((set) => [set, 'v1'])),
       problems: () => node.problems,
     },
     report: (resource, status) => node.statuses.set(resource.key, status),
@@ -316,6 +317,14 @@ describe('on which side', () => {
       'pod shop/one: network b is not inspected: there is no net2 in the pod',
     );
     expect(node.statuses.get('shop/dpi')).toMatchObject({ active: { success: true }, resolvers: { calico: 1 } });
+  });
+
+  test('a resource has the versions of its own rule sets in its status, where there are any', async () => {
+    const named = { ...aResource('shop/named', 'all()'), annotations: { 'dpi-agent.io/rule-sets': 'own' } };
+    const node = startNode([dpi, named], [one], { 'shop/one': found('cali1', 7) });
+    await node.until(() => node.statuses.get('shop/named')?.podsCaptured === 1);
+    expect(node.statuses.get('shop/named')).toMatchObject({ ruleVersions: { own: 'v1' } });
+    expect(node.statuses.get('shop/dpi')).not.toHaveProperty('ruleVersions');
   });
 
   test('which networks: what a resource says, else the pod, of each resource', async () => {

@@ -71,6 +71,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
         looks: { updated: 1, unchanged: 5, refused: 2, failed: 3 },
       },
     ],
+    ruleServer: () => ({ url: 'https://rules', answers: true, answeredAt: Date.now() }),
     policy: () => ({ errors: [] }),
     journal: () => ({
       total: 7,

@@ -124,7 +124,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
     },
   );
   options.started?.(child.pid ?? 0);
-  const agent = observe(child);
+  const agent = observeAgent(child);
   workspace.agents.push(agent);
   const states = (): Set<unknown> =>
     new Set(
@@ -135,7 +135,8 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   return agent;
 }
 
-function observe(child: ChildProcess): RunningAgent {
+/** A command that runs like an agent: events on stdout, and its log. */
+export function observeAgent(child: ChildProcess): RunningAgent {
   const events: EeEvent[] = [];
   const log: LogLine[] = [];
   const checks = new Set<() => void>();

@@ -15,7 +15,7 @@ import { TITLES } from './common.ts';
 const MAX_REFUSED_LISTED = 10;
 
 /**
- * It does not where the engine can load nothing of it, or refuses more than a tenth.
+ * It does not where the engine can load nothing of it, also for what its rules name, or refuses more than a tenth.
  * @returns what the operator should know of it. @throws RefusedError
  */
 export async function checkVersion(
@@ -38,6 +38,9 @@ export async function checkVersion(
   const [unclear] = tried.refused;
   if (unclear !== undefined) throw new RefusedError(`${title} does not load it: ${unclear.what}: ${unclear.reason}`);
   const shorter = (file: string): string => file.slice(directory.length + 1);
+  const [unusable] = loaded.refused;
+  if (loaded.index.size === 0 && unusable !== undefined)
+    throw new RefusedError(`none of its rules can be loaded: ${shorter(place(unusable))}: ${unusable.reason}`);
   const refused = tried.failed.filter(({ skipped }) => !skipped);
   const skipped = tried.failed.length - refused.length;
   const list = refused

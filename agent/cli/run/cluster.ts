@@ -1,9 +1,9 @@
 /** What `run` follows of a cluster: networks for the rules' variables, resources and pods, and whom they select. */
 import type { Logger } from 'pino';
-import type { Agent } from '../../agent.ts';
 import type { Names } from '../../alerts/name.ts';
 import type { Config } from '../../config/load.ts';
 import { followPods, type Follower } from '../../endpoints/follow.ts';
+import type { FollowedCapture } from '../../endpoints/follow/parts.ts';
 import type { ApiClient } from '../../kube/api.ts';
 import type { Snapshot } from '../../observe/snapshot.ts';
 import { asksForPods, withNetworks } from '../../rule-variables.ts';
@@ -46,8 +46,8 @@ export interface FollowedPods {
   facts: () => Snapshot['cluster'];
   /** How often a watch of the API server had to begin again, by what is watched. */
   watchRestarts: () => Record<string, number>;
-  /** From now on the agent captures what is selected. */
-  captureWith: (agent: Agent) => void;
+  /** From now on what is selected is captured. */
+  captureWith: (capture: FollowedCapture) => void;
   /** What is captured stays so. */
   stop: () => Promise<void>;
 }
@@ -80,8 +80,8 @@ export async function followSelectedPods({ config, client, log }: Options): Prom
       pods: cluster.pods().length,
     }),
     watchRestarts: () => cluster.watchRestarts(),
-    captureWith(agent) {
-      follower = followPods({ ...cluster, ...config.capture, capture: agent, log });
+    captureWith(capture) {
+      follower = followPods({ ...cluster, ...config.capture, capture, log });
     },
     stop() {
       follower?.stop();

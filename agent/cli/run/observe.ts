@@ -10,6 +10,7 @@ import { readinessOf } from '../../observe/readiness.ts';
 import { serveSocket, type Answers } from '../../observe/server.ts';
 import { takeSnapshot, type Snapshot } from '../../observe/snapshot.ts';
 import type { LiveRules } from '../../rulesets/live.ts';
+import type { RuleServerStatus } from '../../rulesets/rule-server.ts';
 import type { SourceStatus } from '../../rulesets/schedule.ts';
 import { serveProbes } from '../probes.ts';
 import { socketOf } from '../setup.ts';
@@ -26,6 +27,8 @@ export interface Observed {
   /** The agent, or what its start waits for. */
   agent: () => Agent | string;
   ruleSources: () => SourceStatus[];
+  /** Undefined where none is configured. */
+  ruleServer: () => RuleServerStatus | undefined;
   log: Logger;
 }
 
@@ -61,7 +64,7 @@ function runningOf(agent: Agent | string): Agent | undefined {
 }
 
 function metricsOf(observed: Observed): Metrics {
-  const { config, install, rules, pods, ruleSources } = observed;
+  const { config, install, rules, pods, ruleSources, ruleServer } = observed;
   const running = (): Agent | undefined => runningOf(observed.agent());
   return createMetrics(
     {
@@ -74,6 +77,7 @@ function metricsOf(observed: Observed): Metrics {
       coverage: () => coverageOf(observed),
       rules: rules.status,
       ruleSources,
+      ruleServer,
       alerts: () => ({ ...running()?.alerts() }),
       folded: () => running()?.folded() ?? 0,
       suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
@@ -87,7 +91,7 @@ function metricsOf(observed: Observed): Metrics {
 }
 
 function snapshotOf(observed: Observed): Snapshot {
-  const { config, install, rules, pods, startedAt, agent, ruleSources } = observed;
+  const { config, install, rules, pods, startedAt, agent, ruleSources, ruleServer } = observed;
   const index = rules.index();
   const files = [...new Set([...index.values()].map(({ file }) => file))];
   const facts = {
@@ -96,6 +100,7 @@ function snapshotOf(observed: Observed): Snapshot {
     journalDirectory: config.journal.directory,
     rules: { sets: rules.status().sets, files, loaded: index.size },
     ruleSources: ruleSources(),
+    ruleServer: ruleServer(),
   };
   return takeSnapshot(facts, agent(), coverageOf(observed), pods.facts(), Date.now());
 }

@@ -1,4 +1,5 @@
 /** What several parts of the schema share. */
+import { isIP } from 'node:net';
 import * as z from 'zod';
 import { about, text } from '../leaves.ts';
 
@@ -15,6 +16,15 @@ export const caFile = about(
   'a path',
   'PEM file of the authorities that are trusted, instead of those that Node.js knows; read again when it changes.',
 );
+
+/** What others on the way could read. */
+export function isInClear(url: string | undefined): boolean {
+  if (url === undefined || !URL.canParse(url)) return false;
+  const { protocol, hostname } = new URL(url);
+  const isLoopback =
+    hostname === 'localhost' || hostname === '[::1]' || (isIP(hostname) === 4 && hostname.startsWith('127.'));
+  return protocol !== 'https:' && !isLoopback;
+}
 
 /** `params.other` lets the loader say where the first of the two stands. */
 export function repeated(

@@ -1,8 +1,7 @@
 /** `ruleSources`: where rule sets come from by themselves. */
-import { isIP } from 'node:net';
 import * as z from 'zod';
 import { about, bytes, millis, text } from '../leaves.ts';
-import { ALWAYS, setName, httpUrl, caFile, repeated } from './common.ts';
+import { ALWAYS, setName, httpUrl, caFile, isInClear, repeated } from './common.ts';
 
 /** What stands for the secret in a source's URL. */
 const SECRET_PLACE = '{secret}';
@@ -15,15 +14,6 @@ const sourceUrl = () =>
       const url = httpUrl.safeParse(value).success ? new URL(value) : undefined;
       return url !== undefined && url.username === '' && url.password === '';
     });
-
-/** What others on the way could read. */
-function isInClear(url: string | undefined): boolean {
-  if (url === undefined || !URL.canParse(url)) return false;
-  const { protocol, hostname } = new URL(url);
-  const isLoopback =
-    hostname === 'localhost' || hostname === '[::1]' || (isIP(hostname) === 4 && hostname.startsWith('127.'));
-  return protocol !== 'https:' && !isLoopback;
-}
 
 const ruleSource = z
   .strictObject({

@@ -27,6 +27,8 @@ export interface FollowedCapture {
   problems(): string[];
   /** What is wrong, though packets are inspected, for a resource that names these rule sets; undefined: the default ones. */
   conditions(ruleSets: readonly string[] | undefined): string[];
+  /** The versions of those sets that sources brought, where any did. */
+  ruleVersions?(ruleSets: readonly string[] | undefined): Record<string, string>;
 }
 
 /** Where pods are captured, and whether their loopback is. */

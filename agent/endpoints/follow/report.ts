@@ -65,6 +65,7 @@ export function reportRound(following: Following, round: Round, reported: Report
       podsSelected: pods.length,
       podsCaptured: captured,
       resolvers,
+      ...versionsOf(following, ruleSets.get(resource.key)),
       errorConditions: newestOf(shown),
     });
   }
@@ -80,6 +81,11 @@ export function untilTold({ at: reportedAt, conditions }: Reported, now: number)
   return [...conditions.values()]
     .filter(({ at }) => reportedAt - at < GRACE_MILLIS)
     .map(({ at }) => at + GRACE_MILLIS - now);
+}
+
+function versionsOf({ capture }: Following, named: readonly string[] | undefined): Pick<NodeStatus, 'ruleVersions'> {
+  const ruleVersions = capture.ruleVersions?.(named) ?? {};
+  return Object.keys(ruleVersions).length === 0 ? {} : { ruleVersions };
 }
 
 interface OfPods {

@@ -1,5 +1,6 @@
 /** Of the sources of rule sets. */
 import { Counter, Gauge } from 'prom-client';
+import type { RuleServerStatus } from '../../rulesets/rule-server.ts';
 import type { SourceStatus } from '../../rulesets/schedule.ts';
 import type { AddSampled, Sample } from '../../sampled-metrics.ts';
 import { addEach, secondsSince, type MetricOf } from './each.ts';
@@ -7,6 +8,8 @@ import { addEach, secondsSince, type MetricOf } from './each.ts';
 export interface ObservedSources {
   /** Empty while none is followed. */
   ruleSources(): SourceStatus[];
+  /** Where one is followed. */
+  ruleServer(): RuleServerStatus | undefined;
 }
 
 const SOURCES: MetricOf<SourceStatus>[] = [
@@ -45,6 +48,28 @@ export function addRuleSources(add: AddSampled, observed: ObservedSources): void
       .flatMap(({ name, set, version }): Sample[] =>
         version === undefined ? [] : [[{ source: name, set, version }, 1]],
       ),
+  );
+}
+
+export function addRuleServer(add: AddSampled, observed: ObservedSources): void {
+  const each = (value: (server: RuleServerStatus) => number | undefined) => (): Sample[] => {
+    const server = observed.ruleServer();
+    const number = server === undefined ? undefined : value(server);
+    return number === undefined ? [] : [[{}, number]];
+  };
+  add(
+    Gauge,
+    'rule_server_up',
+    [],
+    'Whether the rule server answered when it was last asked; while it does not, rules stay as they are.',
+    each(({ answers }) => Number(answers)),
+  );
+  add(
+    Gauge,
+    'rule_server_answer_age_seconds',
+    [],
+    "Time since the rule server's last answer.",
+    each(({ answeredAt }) => (answeredAt === undefined ? undefined : secondsSince(answeredAt))),
   );
 }
 

@@ -58,6 +58,14 @@ spec:
         {{- if .Values.elasticsearch.enabled }}
         {{- include "dpi-agent.elasticsearchEnv" . | nindent 8 }}
         {{- end }}
+        {{- if .Values.ruleServer.enabled }}
+        - name: DPI_AGENT_RULE_SERVER_URL
+          value: https://dpi-agent-rule-server.tigera-dpi.svc
+        - name: DPI_AGENT_RULE_SERVER_CA_FILE
+          value: /var/run/secrets/dpi-agent/rule-server/ca.crt
+        - name: DPI_AGENT_RULES_DIRECTORY
+          value: /var/lib/dpi-agent/rule-sets
+        {{- end }}
         {{- with .Values.agent.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -112,6 +120,11 @@ spec:
           mountPath: /etc/dpi-agent-elasticsearch
           readOnly: true
         {{- end }}
+        {{- if .Values.ruleServer.enabled }}
+        - name: rule-server
+          mountPath: /var/run/secrets/dpi-agent/rule-server
+          readOnly: true
+        {{- end }}
         {{- include "dpi-agent.rulesMount" . | nindent 8 }}
   volumes:
     - name: config
@@ -136,6 +149,22 @@ spec:
         secretName: {{ .Values.elasticsearch.secretName }}
         optional: true
         defaultMode: 256 # 0400
+    {{- end }}
+    {{- if .Values.ruleServer.enabled }}
+    - name: rule-server
+      projected:
+        defaultMode: 256 # 0400
+        sources:
+          - serviceAccountToken:
+              audience: dpi-agent-rule-server
+              expirationSeconds: 3600
+              path: token
+          - secret:
+              name: {{ .Values.ruleServer.tlsSecretName }}
+              optional: true
+              items:
+                - key: ca.crt
+                  path: ca.crt
     {{- end }}
     {{- include "dpi-agent.rulesVolume" . | nindent 4 }}
 {{- end }}

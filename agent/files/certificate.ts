@@ -1,9 +1,9 @@
-/** The page's certificate: read at its start, and again when its file is replaced. */
+/** A server's certificate: read at its start, and again when its file is replaced. */
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
 import type { Server } from 'node:tls';
 import type { Logger } from 'pino';
-import { errorCode, messageOf } from '../files/errors.ts';
+import { errorCode, messageOf } from './errors.ts';
 
 /** How often its file is looked at. */
 const LOOK_MILLIS = 60_000;

@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { connect, createServer, type Server } from 'node:tls';
-import { readCertificate, renewCertificate } from '../../agent/ui/certificate.ts';
+import { readCertificate, renewCertificate } from '../../agent/files/certificate.ts';
 import { createAuthority, type Authority, type Certificate } from '../support/certificates.ts';
 import { poll } from '../support/poll.ts';
 

@@ -1,0 +1,194 @@
+/** What `dpi-agent rules serve` runs: sources, engines that check, the web server, metrics. */
+import { once } from 'node:events';
+import { isIPv6 } from 'node:net';
+import { join } from 'node:path';
+import type { Server } from 'node:tls';
+import type { Logger } from 'pino';
+import type { Config } from '../config/load.ts';
+import type { EngineInstall, EngineName } from '../engine/engine.ts';
+import { findEngine } from '../engine/find.ts';
+import { readCertificate, renewCertificate } from '../files/certificate.ts';
+import { errorCode, messageOf } from '../files/errors.ts';
+import { serve as serveObserved } from '../observe/server.ts';
+import { requestOf } from '../rulesets/sources.ts';
+import { RefusedError, updateSet } from '../rulesets/update.ts';
+import { createAccess } from '../ruleserver/access.ts';
+import { createMetrics } from '../ruleserver/metrics.ts';
+import { createRuleServer } from '../ruleserver/server.ts';
+import { startServing, type CheckedBy, type Serving } from '../ruleserver/serving.ts';
+import { CommandError, EXIT } from './exit.ts';
+import { createLog } from './log.ts';
+import { connect } from './setup.ts';
+import { version } from './version.ts';
+import { ENGINES, TITLES } from './rules/common.ts';
+import { checkVersion } from './rules/version-check.ts';
+
+const MAX_NOTES = 5;
+
+/** Until SIGTERM or SIGINT. @throws CommandError */
+export async function serveRules(config: Config): Promise<void> {
+  refuseToServe(config);
+  const log = createLog(config);
+  const engines = await installedEngines(config, log);
+  const tls = await openCertificate(config.ruleServing, log);
+  const client = await connect(config);
+  const { audience, serviceAccounts } = config.ruleServing;
+  const stopping = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
+  const serving = await startServing(servingOptions(config, engines, log));
+  const requests = new Map<number, number>();
+  const app = createRuleServer({
+    access: createAccess(client, { audience, serviceAccounts }),
+    follow: serving.follow,
+    manifest: () => ({
+      version: version(),
+      engines: engines.map(({ name, version: of }) => ({ name, version: of })),
+      ...serving.manifest(),
+    }),
+    fileOf: serving.fileOf,
+    onAnswer: (status) => void requests.set(status, (requests.get(status) ?? 0) + 1),
+    log,
+    ...(tls === undefined ? {} : { tls: { cert: tls.cert, key: tls.key } }),
+  });
+  const close = await observe(config, serving, requests, log);
+  try {
+    const url = await listen(app, config.ruleServing, tls === undefined ? 'http' : 'https');
+    log.info({ url, audience, serviceAccounts }, 'rule server: is up');
+    const endRenewal = tls?.renew(app.server as unknown as Server);
+    if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
+    log.info({ signal: stopping.signal.reason as string }, 'ending');
+    endRenewal?.();
+  } finally {
+    await app.close();
+    await serving.stop();
+    close();
+  }
+}
+
+/** @throws CommandError where there is nothing to serve, or tokens would cross the network in the clear. */
+function refuseToServe({ ruleSources, ruleServing: { address, tlsCertFile } }: Config): void {
+  if (ruleSources.length === 0)
+    throw new CommandError('nothing to serve: name sources in ruleSources of the configuration (docs/rules.md)');
+  if (tlsCertFile !== undefined || address === '::1' || address.startsWith('127.')) return;
+  throw new CommandError(
+    `tokens would cross the network to ${address} in the clear: set ruleServing.tlsCertFile and ruleServing.tlsKeyFile, or listen on 127.0.0.1`,
+  );
+}
+
+/** Those that check what is served. @throws CommandError where there is none. */
+async function installedEngines({ engine: { type, binary } }: Config, log: Logger): Promise<EngineInstall[]> {
+  const names: readonly EngineName[] = type === 'auto' ? ENGINES : [type];
+  const found = await Promise.all(names.map((name) => findEngine(name, type === 'auto' ? undefined : binary)));
+  const installs = found.flatMap((engine) => (engine.kind === 'found' ? [engine.install] : []));
+  for (const { name, version: of, binary: path } of installs)
+    log.info({ engine: name, version: of, binary: path }, 'rule server: checks with this engine');
+  if (installs.length === 0) throw new CommandError('no engine to check rules with: install Snort 3 or Suricata');
+  return installs;
+}
+
+function servingOptions(config: Config, engines: readonly EngineInstall[], log: Logger) {
+  const { ruleSources: sources, rulesDirectory, ruleServing, stateDirectory } = config;
+  return {
+    sources,
+    rulesDirectory,
+    directory: ruleServing.directory ?? join(stateDirectory, 'rule-server'),
+    leaseMillis: ruleServing.leaseMillis,
+    log,
+    update: async (source, check, signal) =>
+      updateSet({
+        ...(await requestOf(source, engines.find(({ name }) => name === 'suricata') ?? engines[0])),
+        rulesDirectory,
+        userAgent: `dpi-agent/${version()}`,
+        check,
+        signal,
+      }),
+    check: (set, directory) => checkWithAll({ config, engines, log }, set, directory),
+  } satisfies Parameters<typeof startServing>[0];
+}
+
+interface Checking {
+  config: Config;
+  engines: readonly EngineInstall[];
+  log: Logger;
+}
+
+/** @throws RefusedError where no engine takes it. */
+async function checkWithAll({ config, engines, log }: Checking, set: string, directory: string): Promise<CheckedBy> {
+  const checked: CheckedBy = [];
+  for (const install of engines) {
+    const { name, version: of } = install;
+    try {
+      const notes = await checkVersion(config, install, set, directory);
+      for (const note of notes.slice(0, MAX_NOTES)) log.warn({ set, note }, 'rule server');
+      checked.push({ name, version: of });
+    } catch (error) {
+      if (!(error instanceof RefusedError)) throw error;
+      checked.push({ name, version: of, problem: error.message });
+    }
+  }
+  const [first] = checked;
+  if (first?.problem !== undefined && checked.every(({ problem }) => problem !== undefined))
+    throw new RefusedError(checked.map(({ problem }) => problem).join('\n'));
+  for (const { name, problem } of checked)
+    if (problem !== undefined)
+      log.warn({ set, engine: TITLES[name], reason: problem }, 'rule server: not for this engine');
+  return checked;
+}
+
+/** @throws CommandError that says which file is wrong, and how. */
+async function openCertificate({ tlsCertFile: cert, tlsKeyFile: key }: Config['ruleServing'], log: Logger) {
+  if (cert === undefined || key === undefined) return undefined;
+  const files = { cert, key };
+  try {
+    const certificate = await readCertificate(files);
+    const until = new Date(certificate.until).toISOString();
+    if (certificate.until < Date.now())
+      log.warn({ file: cert, until }, 'the certificate has expired: agents refuse it');
+    return { ...certificate, renew: (server: Server) => renewCertificate(server, files, log) };
+  } catch (error) {
+    throw new CommandError(messageOf(error));
+  }
+}
+
+/** @returns its URL. @throws CommandError */
+async function listen(
+  app: ReturnType<typeof createRuleServer>,
+  { address, port }: Config['ruleServing'],
+  scheme: string,
+): Promise<string> {
+  try {
+    await app.listen({ host: address, port });
+  } catch (error) {
+    const why = errorCode(error) === 'EADDRINUSE' ? 'the port is taken: set ruleServing.port' : messageOf(error);
+    throw new CommandError(`cannot listen on ${address}:${port}: ${why}`, EXIT.failed);
+  }
+  const bound = app.server.address();
+  const taken = typeof bound === 'object' && bound !== null ? bound.port : port;
+  return `${scheme}://${isIPv6(address) ? `[${address}]` : address}:${taken}`;
+}
+
+/** @returns what ends it. What can't be served is no reason not to serve rules. */
+async function observe(
+  { http: { port, address } }: Config,
+  serving: Serving,
+  requests: ReadonlyMap<number, number>,
+  log: Logger,
+): Promise<() => void> {
+  if (port === 0) return () => undefined;
+  try {
+    const metrics = createMetrics({ ...serving, requests: () => requests }, version());
+    const server = await serveObserved({
+      ...(address === undefined ? { port } : { port, address }),
+      stuck: () => undefined,
+      readiness() {
+        const problem = serving.problem();
+        return { ready: problem === undefined, problems: problem === undefined ? [] : [problem] };
+      },
+      metrics,
+    });
+    return () => server.close();
+  } catch (error) {
+    log.error({ err: error, port, address }, 'probes and metrics are not served; set http.port or http.address');
+    return () => undefined;
+  }
+}
