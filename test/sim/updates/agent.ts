@@ -49,8 +49,11 @@ export interface UpdatesMachine {
   unreadable: number;
 }
 
-/** Until somebody asks it to end. */
-export async function runUpdates(machine: UpdatesMachine, life: { stopping: boolean }): Promise<void> {
+/** Until somebody asks it to end. @param life `settles`: all is to be as it should be then. */
+export async function runUpdates(
+  machine: UpdatesMachine,
+  life: { stopping: boolean; settles: boolean },
+): Promise<void> {
   const { clock, disk, oracle, publisher, random, source } = machine;
   const files = disk.versionFiles;
   await leaveUnproven(RULES, LOG, files, () => false);
@@ -86,6 +89,8 @@ export async function runUpdates(machine: UpdatesMachine, life: { stopping: bool
       }),
   });
   while (!life.stopping) await clock.sleep(RETRY_MILLIS);
+  // A look that is under way at the end of all faults has not said anything yet.
+  while (life.settles && schedule.status().some(({ state }) => state === 'updating')) await clock.sleep(RETRY_MILLIS);
   oracle.ending(schedule.status());
   void schedule.stop();
   unfollow();

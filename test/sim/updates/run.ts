@@ -102,7 +102,7 @@ async function live(machine: UpdatesMachine, how: How, until: number): Promise<v
   const isLast = until === Infinity;
   // A look, one that failed and is tried again, and what is left of the time of a slow one.
   if (isLast) clock.after(3 * source.every + HOUR, () => (life.stopping = true));
-  const life = { stopping: false };
+  const life = { stopping: false, settles: isLast };
   let outcome: { error?: unknown } | undefined;
   runUpdates(machine, life).then(
     () => (outcome = {}),
