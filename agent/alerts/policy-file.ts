@@ -51,21 +51,9 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
   const report: Report = (path, problem, key) => {
     if (errors.length < MAX_ERRORS) errors.push(`${yaml.locate(path, key)}: ${written(path)}: ${problem}`);
   };
-  knownKeys(yaml.data, [], ['timeZone', 'suppress', 'threshold', 'evidence'], report);
+  knownKeys(yaml.data, [], ['timeZone', ...PARTS], report);
   const zone = readZone(yaml.data['timeZone'], report);
-  const entries = (key: 'suppress' | 'threshold' | 'evidence'): [Record<string, unknown>, Path][] => {
-    const list = yaml.data[key] ?? [];
-    if (!Array.isArray(list)) {
-      report([key], `${shown(list)}: expected a list of entries`);
-      return [];
-    }
-    if (list.length > MAX_ENTRIES) report([key], `has ${list.length} entries: expected at most ${MAX_ENTRIES}`);
-    return list.slice(0, MAX_ENTRIES).flatMap((entry: unknown, index): [Record<string, unknown>, Path][] => {
-      if (isMapping(entry)) return [[entry, [key, index]]];
-      report([key, index], `${shown(entry)}: expected a mapping such as  signature: 1:21562`);
-      return [];
-    });
-  };
+  const entries = (key: Part): [Record<string, unknown>, Path][] => entriesOf(key, yaml.data[key] ?? [], report);
 
   const names = new Set<string>();
   const expired: LoadedPolicy['expired'] = [];
@@ -107,6 +95,23 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
     return { ...readEntry(entry, path), keep: keep ?? 'off' };
   });
   return errors.length > 0 ? { errors } : { suppress, threshold, evidence, expired };
+}
+
+const PARTS = ['suppress', 'threshold', 'evidence'] as const;
+type Part = (typeof PARTS)[number];
+
+/** Those that are mappings, with their places. */
+function entriesOf(part: Part, list: unknown, report: Report): [Record<string, unknown>, Path][] {
+  if (!Array.isArray(list)) {
+    report([part], `${shown(list)}: expected a list of entries`);
+    return [];
+  }
+  if (list.length > MAX_ENTRIES) report([part], `has ${list.length} entries: expected at most ${MAX_ENTRIES}`);
+  return list.slice(0, MAX_ENTRIES).flatMap((entry: unknown, index): [Record<string, unknown>, Path][] => {
+    if (isMapping(entry)) return [[entry, [part, index]]];
+    report([part, index], `${shown(entry)}: expected a mapping such as  signature: 1:21562`);
+    return [];
+  });
 }
 
 const ENTRY_KEYS = [

@@ -110,20 +110,17 @@ export function createForwarder(output: Output, shunt: Shunt | undefined, recent
     finish(output, piece);
   }
 
-  function forwardFrame({ marks, link }: Origin, at: number, frame: number, size: number, original: number): void {
+  function forwardFrame({ marks, link }: Origin, at: number, start: number, captured: number, length: number): void {
     const { counters, vlan, directions } = marks;
     if (link === undefined) return void counters.unsupported++;
-    if (directions?.curious === true) directions.look(bytes, frame, size, link);
+    if (directions?.curious === true) directions.look(bytes, start, captured, link);
     if (!output.isOpen) {
-      keeper?.passed(frame, size);
+      keeper?.passed(start, captured);
       return void counters.droppedEngineDown++;
     }
     const seconds = view.getUint32(at, true);
     const micros = view.getUint32(at + 4, true);
-    let start = frame;
-    let captured = size;
-    let length = original;
-    const ip = shunt === undefined ? -1 : ipOffset(view, link, frame, size);
+    const ip = shunt === undefined ? -1 : ipOffset(view, link, start, captured);
     const verdict =
       shunt !== undefined && ip >= 0 ? shunt.look(bytes, start, ip, captured, length, vlan, seconds) : 'forward';
     if (shunt !== undefined && verdict !== 'forward') {
@@ -132,7 +129,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined, recent
       if (verdict === 'shunted') return void counters.shunted++;
       ({ start, captured, length } = shunt);
     } else {
-      keeper?.passed(frame, size);
+      keeper?.passed(start, captured);
     }
     const tagged = tagFrame(bytes, start, captured, link, vlan);
     if (tagged < 0) return void counters.unsupported++;
