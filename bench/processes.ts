@@ -52,7 +52,7 @@ function stat(pid: number): string[] {
 /** "agent", "capture", or the program's name. */
 function nameOf(pid: number): string {
   const words = quiet(() => readFileSync(`/proc/${pid}/cmdline`, 'latin1'), '').split('\0');
-  if (words.some((word) => word.endsWith('capture/main.js'))) return 'capture';
+  if (words.some((word) => /\/(capture|bundle)\/main\.js$/.test(word))) return 'capture';
   if (words.some((word) => word.endsWith('dpi-agent.js'))) return 'agent';
   return (words[0] ?? '').split('/').at(-1) || 'ended';
 }

@@ -449,7 +449,7 @@ export const schema = z.strictObject({
       ),
       rule: about(boolean().prefault(true), 'true or false', 'Whether events carry the text of the rule that fired.'),
       keep: about(
-        z.enum(['full', 'headers', 'off']).prefault('full'),
+        z.enum(['full', 'headers', 'off']).prefault('off'),
         'one of full, headers, off',
         "What is kept of the packets of an alert's flow (docs/evidence.md); a resource's annotation goes before.",
       ),

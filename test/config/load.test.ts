@@ -117,7 +117,7 @@ const DEFAULTS: Config = {
     payload: true,
     maxBytes: 1024,
     rule: true,
-    keep: 'full',
+    keep: 'off',
     memory: 33554432,
     after: 2000,
     packets: 1000,

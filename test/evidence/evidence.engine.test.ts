@@ -83,7 +83,7 @@ describeLive((engine) => {
   const run = missing === '' ? test : test.skip;
 
   run('a flow over IPv4 is what tcpdump caught, and the command line gives it', async () => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
     let event: EeEvent | undefined;
     let evidence: Awaited<ReturnType<typeof evidenceOf>> | undefined;
     const caught = await withTcpdump(`host ${attacker.address} and tcp`, async () => {
@@ -108,7 +108,7 @@ describeLive((engine) => {
   });
 
   run('a flow over IPv6 is what tcpdump caught', async () => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
     let packets: Caught[] = [];
     const caught = await withTcpdump('host fd65::3 and tcp', async () => {
       send(lab, attacker.netns, 'fd65::2', 7777, `${MARKER} six`);
@@ -141,7 +141,7 @@ describeLive((engine) => {
     ['VLAN tags', tagged, 'vlan and host 10.65.0.9'],
     ['fragments', fragments, 'host 10.65.0.9'],
   ])('%s are in the file as they were on the wire', async (_, frames, filter) => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
     let packets: Caught[] = [];
     const caught = await withTcpdump(filter, async () => {
       inject(lab, workspace, backend.netns, 'eth0', frames);
@@ -161,7 +161,7 @@ describeLive((engine) => {
         engine,
         workspace,
         pods: [backend],
-        config: { evidence: { after: '60s' } },
+        config: { evidence: { keep: 'full', after: '60s' } },
       });
       inject(
         lab,
@@ -177,7 +177,7 @@ describeLive((engine) => {
         engine,
         workspace,
         pods: [backend],
-        config: { evidence: { after: '10ms' } },
+        config: { evidence: { keep: 'full', after: '10ms' } },
       });
       inject(
         lab,
@@ -206,7 +206,7 @@ describeLive((engine) => {
         engine,
         workspace,
         pods: [backend],
-        config: { evidence: { after: '10ms' } },
+        config: { evidence: { keep: 'full', after: '10ms' } },
       });
       send(lab, attacker.netns, backend.address, 7777, `${MARKER} full${'x'.repeat(100_000)}`);
       const event = await agent.event((each) => payloadOf(each).includes('full'));

@@ -32,7 +32,7 @@ describeLive((engine) => {
   });
 
   test('a request, and its answer that comes after the alert', async () => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend] });
+    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
     const url = `http://${backend.address}:8080/login?${MARKER}`;
     lab.exec(attacker.netns, 'curl', '-s', '-A', 'probe/1', url);
     const event: EeEvent = await agent.event(({ dest_port }) => dest_port === 8080);
