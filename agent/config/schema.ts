@@ -9,7 +9,7 @@ import { isIP } from 'node:net';
 import * as z from 'zod';
 import { asExpression, problemsOf, VARIABLE_NAME } from '../rule-variables.ts';
 import { about, boolean, bytes, formatSize, integer, label, list, millis, text } from './leaves.ts';
-import { ALWAYS, setName, httpUrl } from './schema/common.ts';
+import { ALWAYS, checkCertificate, setName, httpUrl } from './schema/common.ts';
 import { endpoints } from './schema/endpoints.ts';
 import { ruleServer, ruleServing } from './schema/rule-server.ts';
 import { ruleSources } from './schema/rule-sources.ts';
@@ -305,15 +305,7 @@ const ui = z
       'File of what was acknowledged and dismissed, where alerts are from the journal; by default marks.ndjson in stateDirectory.',
     ),
   })
-  .superRefine((value, context) => {
-    if ((value.tlsCertFile === undefined) !== (value.tlsKeyFile === undefined)) {
-      context.addIssue({
-        code: 'custom',
-        path: [value.tlsCertFile === undefined ? 'tlsCertFile' : 'tlsKeyFile'],
-        message: 'expected both tlsCertFile and tlsKeyFile, or neither',
-      });
-    }
-  }, ALWAYS);
+  .superRefine(checkCertificate, ALWAYS);
 
 /** The whole configuration. Ids 1..4093 are for endpoints (VLAN tags), so there are no more of them than that. */
 export const schema = z.strictObject({

@@ -17,6 +17,19 @@ export const caFile = about(
   'PEM file of the authorities that are trusted, instead of those that Node.js knows; read again when it changes.',
 );
 
+/** A server's certificate and its key. */
+export function checkCertificate(
+  { tlsCertFile, tlsKeyFile }: { tlsCertFile?: unknown; tlsKeyFile?: unknown },
+  context: z.RefinementCtx,
+): void {
+  if ((tlsCertFile === undefined) === (tlsKeyFile === undefined)) return;
+  context.addIssue({
+    code: 'custom',
+    path: [tlsCertFile === undefined ? 'tlsCertFile' : 'tlsKeyFile'],
+    message: 'expected both tlsCertFile and tlsKeyFile, or neither',
+  });
+}
+
 /** What others on the way could read. */
 export function isInClear(url: string | undefined): boolean {
   if (url === undefined || !URL.canParse(url)) return false;

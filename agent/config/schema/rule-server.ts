@@ -2,7 +2,7 @@
 import { isIP } from 'node:net';
 import * as z from 'zod';
 import { about, bytes, integer, list, millis, qualified, text } from '../leaves.ts';
-import { ALWAYS, caFile, httpUrl, isInClear } from './common.ts';
+import { ALWAYS, caFile, checkCertificate, httpUrl, isInClear } from './common.ts';
 
 export const RULE_SERVER_AUDIENCE = 'dpi-agent-rule-server';
 
@@ -81,12 +81,4 @@ export const ruleServing = z
       'How long the first node may take to prove a version, before another one does.',
     ),
   })
-  .superRefine((value, context) => {
-    if ((value.tlsCertFile === undefined) !== (value.tlsKeyFile === undefined)) {
-      context.addIssue({
-        code: 'custom',
-        path: [value.tlsCertFile === undefined ? 'tlsCertFile' : 'tlsKeyFile'],
-        message: 'expected both tlsCertFile and tlsKeyFile, or neither',
-      });
-    }
-  }, ALWAYS);
+  .superRefine(checkCertificate, ALWAYS);

@@ -15,6 +15,22 @@ export type Condition =
 
 export type Side = 'source' | 'destination';
 
+/** What only the packets of an alert's flow say. */
+const FLOW_FIELDS = [
+  'app',
+  'outcome',
+  'host',
+  'method',
+  'url',
+  'useragent',
+  'domain',
+  'sni',
+  'ja3',
+  'ja4',
+  'hassh',
+  'community',
+] as const;
+
 const TEXT_FIELDS = [
   'message',
   'gid',
@@ -34,18 +50,7 @@ const TEXT_FIELDS = [
   'source.namespace',
   'destination.name',
   'destination.namespace',
-  'app',
-  'outcome',
-  'host',
-  'method',
-  'url',
-  'useragent',
-  'domain',
-  'sni',
-  'ja3',
-  'ja4',
-  'hassh',
-  'community',
+  ...FLOW_FIELDS,
 ] as const;
 export type TextField = (typeof TEXT_FIELDS)[number];
 
@@ -83,22 +88,7 @@ export function splitGlob(glob: Glob, character: string): [Glob, Glob] | undefin
   ];
 }
 
-/** What only the packets of an alert's flow say. */
-const OF_THE_FLOW: ReadonlySet<TextField | NumberField> = new Set([
-  'app',
-  'outcome',
-  'host',
-  'method',
-  'url',
-  'useragent',
-  'domain',
-  'sni',
-  'ja3',
-  'ja4',
-  'hassh',
-  'community',
-  'status',
-]);
+const OF_THE_FLOW: ReadonlySet<TextField | NumberField> = new Set([...FLOW_FIELDS, 'status']);
 
 /** Whether it asks for what only the packets of an alert's flow say. */
 export function asksForFlow(condition: Condition): boolean {
