@@ -1,6 +1,7 @@
 /**
  * What is looked at again and again while an agent runs: the clock, the directions in which endpoints are seen, the
- * ledger of packets, and what the container's limits take. Each check owns its timer, which keeps no process alive, and says in the log what it finds.
+ * ledger of packets, and what the container's limits take. Each check owns its timer, which keeps no process alive, and
+ * says in the log what it finds.
  */
 import type { Logger } from 'pino';
 import { lostOf, type Counters } from '../capture/protocol.ts';

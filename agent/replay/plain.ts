@@ -29,6 +29,8 @@ const VERSION = 0x0004_0002;
 /** With its upper bits clear: frames without a check sequence. */
 const ETHERNET = 1;
 const LEAST_FRAME = 14;
+/** What Snort and Suricata take. */
+const MAX_FRAME = 65_535;
 const WINDOW = 256 << 10;
 /** Behind a larger packet only the next header is read. */
 const LARGE_PACKET = 8 << 10;
@@ -61,10 +63,10 @@ export async function readPlain(
 
 /** Whether it is a file that everybody may read: an engine has no rights of its owner or group. */
 function isReadableBy(uid: number | undefined, path: string): boolean {
-  const { mode } = statSync(path);
-  if (!statSync(path).isFile()) return false;
+  const found = statSync(path);
+  if (!found.isFile()) return false;
   if (uid === undefined || uid === 0) return true;
-  if ((mode & 0o004) === 0) return false;
+  if ((found.mode & 0o004) === 0) return false;
   for (let folder = dirname(path); ; folder = dirname(folder)) {
     if ((statSync(folder).mode & 0o001) === 0) return false;
     if (folder === dirname(folder)) return true;
@@ -98,9 +100,6 @@ function readFileHeader(window: Window): number | undefined {
   const isPlain = MAGICS.has(window.uint32(0)) && window.uint32(4) === VERSION && window.uint32(20) === ETHERNET;
   return isPlain ? Math.min(window.uint32(16), MAX_FRAME) : undefined;
 }
-
-/** What Snort and Suricata take. */
-const MAX_FRAME = 65_535;
 
 type Window = ReturnType<typeof createWindow>;
 

@@ -14,7 +14,10 @@ export interface Reading {
   isOpen: boolean;
 }
 
-/** Resolves once the engine has ended. After `stop` it is told to end, and reports what it inspected until then. */
+/**
+ * Resolves once the engine has ended. After `stop` it is told to end, once it has the file open: before that, a signal
+ * could find it without a handler. It reports what it inspected until then.
+ */
 export async function followReading(
   generation: Generation,
   { path, packets, bytes }: PlainFile,
@@ -23,8 +26,7 @@ export async function followReading(
   const reading: Reading = { bytes: 0, isOpen: false };
   const file = await realpath(path);
   const ended = generation.exited.then(() => true);
-  const end = (): void => generation.kill('SIGTERM');
-  stop.addEventListener('abort', end);
+  let isToldToEnd = false;
   let told = 0;
   const tell = (position: number): void => {
     const read = Math.round((packets * position) / bytes);
@@ -36,8 +38,10 @@ export async function followReading(
     const position = await positionIn(generation.pid, file);
     reading.isOpen ||= position !== undefined;
     if (position !== undefined) tell(Math.min(position, bytes));
+    if (!stop.aborted || !reading.isOpen || isToldToEnd) continue;
+    isToldToEnd = true;
+    generation.kill('SIGTERM');
   }
-  stop.removeEventListener('abort', end);
   const { code } = await generation.exited;
   reading.isOpen ||= code === 0;
   if (code === 0 && !stop.aborted) tell(bytes);
