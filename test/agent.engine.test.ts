@@ -411,7 +411,7 @@ describeLive((engine) => {
         const { code, millis } = await agent.stop(signal);
         expect(code).toBe(0);
         expect(millis).toBeLessThan(GRACE_MILLIS);
-        expect(agent.log.at(-1)?.msg).toMatch(/packets received, .* inspected, .* dropped, 0 events/);
+        expect(agent.log.at(-1)?.msg).toMatch(/packets? received, .* inspected, .* dropped, 0 events/);
         expect(children.filter(isAlive)).toEqual([]);
         lab.removePod(pod);
       },
@@ -429,7 +429,7 @@ describeLive((engine) => {
       inject(lab, workspace, pod.netns, 'eth0', conversation(`${MARKER} <waits>`, 5001));
       await agent.logged(({ msg }) => msg === 'journal cannot be written; alerts wait', from);
       expect((await agent.stop()).code).toBe(0);
-      expect(agent.log.at(-1)?.msg).toMatch(/packets received, .* 1 event\b/);
+      expect(agent.log.at(-1)?.msg).toMatch(/packets? received, .* 1 event\b/);
       rmSync(workspace.journal);
       renameSync(away, workspace.journal);
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
