@@ -5,7 +5,7 @@
 import { existsSync, statSync } from 'node:fs';
 import { constants } from 'node:os';
 import { fileURLToPath } from 'node:url';
-import { CALLS, whyNotLoaded } from '../native/load.mjs';
+import { CALLS, whyNotLoaded, whyNotLoadedMeanwhile } from '../native/load.mjs';
 import { messageOf } from './files/errors.ts';
 
 export { whyNotLoaded };
@@ -92,6 +92,7 @@ export const REBUILD = 'npm run setup';
 const PLACES = ['../native/capture.node', '../dist/native/capture.node'];
 
 let loaded: Loaded | undefined;
+let loading: Promise<Loaded> | undefined;
 
 /**
  * The first call takes a tenth of a second, because another process is asked whether the file can be loaded: one that
@@ -99,16 +100,28 @@ let loaded: Loaded | undefined;
  * @param asked The `file` that the process which started this one has loaded: it is loaded without a question.
  */
 export function loadNative(asked?: string): Loaded {
-  loaded ??= load(asked);
+  loaded ??= load((path, file) => (file === asked ? undefined : whyNotLoaded(path, { calls: CALLS })));
   return loaded;
 }
 
-function load(asked: string | undefined): Loaded {
-  const path = PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
+/** The same, while this process does other things. */
+export function loadNativeMeanwhile(): Promise<Loaded> {
+  return (loading ??= askMeanwhile());
+}
+
+async function askMeanwhile(): Promise<Loaded> {
+  const path = placeOf();
+  const reason =
+    path === undefined || loaded !== undefined ? undefined : await whyNotLoadedMeanwhile(path, { calls: CALLS });
+  return (loaded ??= load(() => reason));
+}
+
+function load(whyNot: (path: string, file: string) => string | undefined): Loaded {
+  const path = placeOf();
   if (path === undefined) return { native: undefined, file: undefined, reason: 'it is not built' };
   try {
     const file = identityOf(path);
-    const reason = file === asked ? undefined : whyNotLoaded(path, { calls: CALLS });
+    const reason = whyNot(path, file);
     if (reason !== undefined) return { native: undefined, file: undefined, reason };
     const module = { exports: {} };
     process.dlopen(module, path, constants.dlopen.RTLD_NOW);
@@ -117,6 +130,9 @@ function load(asked: string | undefined): Loaded {
     return { native: undefined, file: undefined, reason: messageOf(error) };
   }
 }
+
+const placeOf = (): string | undefined =>
+  PLACES.map((place) => fileURLToPath(new URL(place, import.meta.url))).find(existsSync);
 
 function identityOf(path: string): string {
   const { dev, ino, size, mtimeMs, ctimeMs } = statSync(path);

@@ -3,7 +3,7 @@
  * Whether a native part can be loaded: for set-up, which builds it again, and for the agent, which does without.
  * Plain JavaScript with Node's own modules: set-up runs before anything is compiled.
  */
-import { spawnSync } from 'node:child_process';
+import { execFile, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 
 /** What native/capture.c exports; agent/native.ts has their types. */
@@ -28,6 +28,8 @@ export const CALLS = /** @type {const} */ ([
 /** A Node that does not even say that it can't. */
 const HANGS_MILLIS = 30_000;
 
+const NOT_BUILT = 'it is not built';
+
 const SCRIPT = `
 const [path, ...calls] = process.argv.slice(1);
 const module = { exports: {} };
@@ -50,14 +52,35 @@ process.exitCode = why === '' ? 0 : 1;`;
  * @returns {string | undefined}
  */
 export function whyNotLoaded(path, { calls = [], node = process.execPath } = {}) {
-  if (!existsSync(path)) return 'it is not built';
-  const { status, signal, stdout } = spawnSync(node, ['-e', SCRIPT, path, ...calls], {
-    encoding: 'utf8',
-    timeout: HANGS_MILLIS,
-    env: { ...process.env, NODE_OPTIONS: '' },
+  if (!existsSync(path)) return NOT_BUILT;
+  const { status, signal, stdout } = spawnSync(node, ['-e', SCRIPT, path, ...calls], { encoding: 'utf8', ...limits() });
+  return status === 0 ? undefined : whyOf(path, stdout, signal ?? `status ${status}`);
+}
+
+/**
+ * The same, while this process does other things.
+ * @param {string} path
+ * @param {{ calls?: readonly string[] }} [options]
+ * @returns {Promise<string | undefined>}
+ */
+export async function whyNotLoadedMeanwhile(path, { calls = [] } = {}) {
+  if (!existsSync(path)) return NOT_BUILT;
+  return new Promise((resolve) => {
+    execFile(process.execPath, ['-e', SCRIPT, path, ...calls], limits(), (error, stdout) =>
+      resolve(error === null ? undefined : whyOf(path, stdout, error.signal ?? `status ${error.code}`)),
+    );
   });
-  if (status === 0) return undefined;
+}
+
+const limits = () => ({ timeout: HANGS_MILLIS, env: { ...process.env, NODE_OPTIONS: '' } });
+
+/**
+ * @param {string} path
+ * @param {string | null} said
+ * @param {string} end
+ */
+function whyOf(path, said, end) {
   // Without Node's advice.
-  const [said = ''] = (stdout ?? '').split(/\s*Please try/);
-  return said.trim().replaceAll('\n', ' ') || `loading ${path} ends a process with ${signal ?? `status ${status}`}`;
+  const [reason = ''] = (said ?? '').split(/\s*Please try/);
+  return reason.trim().replaceAll('\n', ' ') || `loading ${path} ends a process with ${end}`;
 }

@@ -49,10 +49,14 @@ export const command: CommandModule<object, ReplayArgv> = {
 };
 
 async function run(argv: ReplayArgv): Promise<void> {
-  const config = await withClusterNetworks(readConfig({ logLevel: 'warn', ...argv }, OWN));
-  const log = createLog(config);
+  const given = readConfig({ logLevel: 'warn', ...argv }, OWN);
+  const log = createLog(given);
+  // It mostly waits for other programs.
+  const prepared = prepareInspection(given, log);
+  prepared.catch(() => undefined);
   const total = await checkFiles(argv.files.map(String));
-  const inspection = await prepareInspection(config, log);
+  const config = await withClusterNetworks(given);
+  const inspection = await prepared;
   const rules = await loadRulesOnce(config, inspection.install, log);
 
   const colours = coloursOf(process.stdout);

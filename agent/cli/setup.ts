@@ -9,6 +9,7 @@ import { planSandbox, type Sandbox } from '../engine/sandbox.ts';
 import { createSnortDriver } from '../engine/snort/snort.ts';
 import { createSuricataDriver } from '../engine/suricata/suricata.ts';
 import { messageOf } from '../files/errors.ts';
+import { loadNativeMeanwhile } from '../native.ts';
 import { loadVocabulary, type RuleVocabulary } from '../rulesets/classes.ts';
 import type { EngineRules } from '../engine/rules.ts';
 import type { LiveRules } from '../rulesets/live.ts';
@@ -170,6 +171,7 @@ export async function prepareInspection(config: Config, log: Logger): Promise<In
   // Each starts programs that take some 50 ms.
   const planned = planSandbox(String(config.engine.user), config.engine.isolateNetwork);
   planned.catch(() => undefined);
+  void loadNativeMeanwhile();
   const engine = await findEngine(config.engine.type, config.engine.binary);
   if (engine.kind === 'missing') throw new CommandError(`no engine: ${engine.reason}`);
   const { install, why } = engine;

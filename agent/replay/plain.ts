@@ -61,6 +61,21 @@ export async function readPlain(
   }
 }
 
+/** Whether the file's own header is that of a plain one. */
+export function beginsPlain(path: string, { uid }: Sandbox): boolean {
+  if (path === STDIN) return false;
+  let file: number | undefined;
+  try {
+    if (!isReadableBy(uid, resolve(path))) return false;
+    file = openSync(path, 'r');
+    return readFileHeader(createWindow(file, fstatSync(file).size)) !== undefined;
+  } catch {
+    return false;
+  } finally {
+    if (file !== undefined) closeSync(file);
+  }
+}
+
 /** Whether it is a file that everybody may read: an engine has no rights of its owner or group. */
 function isReadableBy(uid: number | undefined, path: string): boolean {
   const found = statSync(path);

@@ -2,11 +2,11 @@
  * Runs recorded packets through the same path as live ones: reader → FIFO → engine → alerts → events. An engine gets
  * the packets of a file as they are, or those of several files with a VLAN id for each (runs.ts), so that flows of
  * different files are never mixed up and an event names its file and packet. A plain file (plain.ts) that is alone it
- * reads by itself.
+ * reads by itself; it starts with one that begins like that, and another one takes its place where more is not so.
  */
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { identify, type Identification } from '../alerts/identify.ts';
 import { createRepeats, type Repeats } from '../alerts/repeats.ts';
 import type { Policy } from '../alerts/policy.ts';
@@ -21,7 +21,7 @@ import { engineError } from '../engine/supervisor.ts';
 import { toEvent, type EeEvent, type EventOptions } from '../events/event.ts';
 import { emptySummary, openFeed, type FeedEvents, type FileSummary } from './feed.ts';
 import { distinctNames, plainName } from './names.ts';
-import { readPlain, type PlainFile } from './plain.ts';
+import { beginsPlain, readPlain, type PlainFile } from './plain.ts';
 import { followReading } from './reading.ts';
 import { planRuns, type Run } from './runs.ts';
 import { createTimes, type Times } from './times.ts';
@@ -102,33 +102,41 @@ export async function replay(options: ReplayOptions): Promise<ReplaySummary> {
 }
 
 async function inspect(options: ReplayOptions, course: Course, laneDirectory: string, run: Run): Promise<void> {
-  const plain = await plainFileOf(options, run);
-  const generation = await startGeneration({
-    ...options,
-    lane: 'replay',
-    laneDirectory,
-    mode: 'replay',
-    ...(plain === undefined ? {} : { file: plain.path }),
-  });
+  const running = { ...run, firstPacket: [], times: createTimes() };
+  const path = run.tagged ? undefined : options.files[run.files[0] ?? 0];
+  if (path !== undefined && beginsPlain(path, options.sandbox)) {
+    const isDone = await withEngine(options, { laneDirectory, file: resolve(path) }, async (generation) => {
+      // While the engine starts.
+      const stop = AbortSignal.any([options.stop, options.abandon]);
+      const plain = await readPlain(path, options.sandbox, Infinity, stop);
+      if (plain === undefined) return false;
+      await inspectBy(generation, options, course, { ...running, plain });
+      return true;
+    });
+    if (isDone) return;
+  }
+  await withEngine(options, { laneDirectory }, (generation) =>
+    inspectBy(generation, options, course, { ...running, plain: undefined }),
+  );
+}
+
+/** What was started is ended in any case. */
+async function withEngine<T>(
+  options: ReplayOptions,
+  place: Pick<GenerationOptions, 'laneDirectory' | 'file'>,
+  use: (generation: Generation) => Promise<T>,
+): Promise<T> {
+  const generation = await startGeneration({ ...options, ...place, lane: 'replay', mode: 'replay' });
   const end = (): void => generation.kill('SIGKILL');
   options.abandon.addEventListener('abort', end);
   try {
-    await inspectBy(generation, options, course, { ...run, plain, firstPacket: [], times: createTimes() });
+    return await use(generation);
   } finally {
     options.abandon.removeEventListener('abort', end);
-    // After an error too no engine is left.
     end();
     await generation.exited;
     await rm(generation.directory, { recursive: true, force: true });
   }
-}
-
-/** The file that the engine can read by itself, if it is one. */
-async function plainFileOf({ files, sandbox, stop, abandon }: ReplayOptions, run: Run): Promise<PlainFile | undefined> {
-  const [index = 0] = run.files;
-  return run.tagged
-    ? undefined
-    : await readPlain(files[index] ?? '', sandbox, Infinity, AbortSignal.any([stop, abandon]));
 }
 
 /** A run under way. */
