@@ -13,6 +13,7 @@ export const COPIES: readonly (readonly [from: string, to: string])[] = [
   ['crds/projectcalico.org/deeppacketinspections.yaml', 'crds/deeppacketinspections.projectcalico.org.yaml'],
   ['crds/crd.projectcalico.org/deeppacketinspections.yaml', 'crds/deeppacketinspections.crd.projectcalico.org.yaml'],
   ['crds/operator.tigera.io/intrusiondetections.yaml', 'crds/intrusiondetections.operator.tigera.io.yaml'],
+  ['crds/dpi-agent.io/deeppacketinspectionnodes.yaml', 'crds/deeppacketinspectionnodes.dpi-agent.io.yaml'],
   ['prometheus/dpi-agent.rules.yaml', 'dpi-agent.rules.yaml'],
   ['grafana/dpi-agent.json', 'dpi-agent.json'],
 ];

@@ -227,6 +227,11 @@ const kubernetes = z.strictObject({
     "a name of one of the file's contexts",
     "The kubeconfig's context; by default its current one.",
   ),
+  status: about(
+    z.enum(['resource', 'node']).prefault('resource'),
+    'one of resource, node',
+    'Where this node writes its status: into each resource, or into one object of its own, which the operator reads and sums up; the operator sets node.',
+  ),
 });
 
 /** An address, or a network that is not everything. */

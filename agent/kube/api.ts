@@ -18,6 +18,8 @@ export interface Query {
   /** Objects in one answer, at most. */
   limit?: number;
   continue?: string;
+  /** Objects come with their metadata only, where the server can do that; with all they have, where it can't. */
+  metadataOnly?: boolean;
 }
 
 /** The part of an API object's metadata that the agent reads. */

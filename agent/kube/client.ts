@@ -27,8 +27,11 @@ const SECOND = 1000;
 /** A server answers after a minute at the latest by itself. */
 const REQUEST_MILLIS = 30 * SECOND;
 const SILENCE_MILLIS = 150 * SECOND;
-/** Agents that started together do not watch again together. */
-const WATCH_SECONDS: [number, number] = [300, 600];
+/**
+ * Agents that started together do not watch again together. Thousands of them shall not keep a server busy with
+ * watches that begin again: a dead one is found by its silence.
+ */
+const WATCH_SECONDS: [number, number] = [1200, 2400];
 /** The server ends an idle connection after 90 s; ending it earlier avoids the moment in which both act. */
 const IDLE_MILLIS = 45 * SECOND;
 /** An object is at most 1.5 MiB in etcd, and somewhat more in JSON. */
@@ -43,7 +46,7 @@ export interface ClientOptions extends CredentialsOptions {
   requestMillis?: number;
   /** Until a watch on which nothing comes is given up. Default 150,000. */
   silenceMillis?: number;
-  /** Seconds after which the server ends a watch, from and to; a random value between. Default 300 to 600. */
+  /** Seconds after which the server ends a watch, from and to; a random value between. Default 1200 to 2400. */
   watchSeconds?: [number, number];
   /** Of one line of a watch. Default 16 MiB. */
   lineBytes?: number;
@@ -61,6 +64,8 @@ interface Asked {
   resource: string;
   /** `list pods in namespace "a"` */
   text: string;
+  /** Forms of the answer; undefined: the object as it is. */
+  accept?: string;
 }
 
 /** What a request that writes carries. */
@@ -104,7 +109,14 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
 function clientOf(state: State): ApiClient & Diagnosable {
   return {
     server: state.credentials.server,
-    get: (path, query = {}, signal) => json(state, describe('get', path), parameters(query), undefined, signal),
+    get: (path, query = {}, signal) =>
+      json(
+        state,
+        { ...describe('get', path), accept: acceptOf(query, 'PartialObjectMetadataList') },
+        parameters(query),
+        undefined,
+        signal,
+      ),
     mergePatch: (path, patch, signal) =>
       json(state, describe('patch', path), {}, write('PATCH', 'application/merge-patch+json', patch), signal),
     apply: (path, object, fieldManager, signal) =>
@@ -155,7 +167,7 @@ function watch<T extends ApiObject>(
   signal: AbortSignal,
   onOpen?: () => void,
 ): Promise<void> {
-  const asked = describe('watch', path);
+  const asked = { ...describe('watch', path), accept: acceptOf(query, 'PartialObjectMetadata') };
   const { limits, watchSeconds } = state;
   const [from, to] = watchSeconds;
   const search = {
@@ -248,7 +260,7 @@ async function settingsOf(
   });
   const headers = {
     ...own.headers,
-    Accept: 'application/json',
+    Accept: asked.accept ?? WHOLE,
     'User-Agent': userAgent,
     ...(content === undefined
       ? {}
@@ -304,7 +316,14 @@ function describe(verb: Exclude<Verb, 'list'>, path: string): Asked {
   return { verb: actual, path, group, resource, text };
 }
 
-function parameters(query: Query): Record<string, string> {
+const WHOLE = 'application/json';
+
+/** kubernetes.io/docs/reference/using-api/api-concepts, "Alternate representations of resources". */
+function acceptOf({ metadataOnly }: Query, kind: string): string {
+  return metadataOnly === true ? `${WHOLE};as=${kind};g=meta.k8s.io;v=v1,${WHOLE}` : WHOLE;
+}
+
+function parameters({ metadataOnly: _, ...query }: Query): Record<string, string> {
   return Object.fromEntries(
     Object.entries(query as Record<string, string | number | undefined>).flatMap(([name, value]) =>
       value === undefined ? [] : [[name, String(value)]],

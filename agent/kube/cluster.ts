@@ -6,7 +6,9 @@
  */
 import type { Logger } from 'pino';
 import { holdingClock, type Clock } from '../files/clock.ts';
-import type { ApiClient, ApiError } from './api.ts';
+import { isDeepStrictEqual } from 'node:util';
+import type { ApiClient, ApiError, Metadata } from './api.ts';
+import { texts } from './fields.ts';
 import { createPeerNames, type PeerNames } from './peers.ts';
 import { toPod, type ApiPod, type Pod } from './pods.ts';
 import { reflect, type Reflector } from './reflector.ts';
@@ -20,6 +22,7 @@ import {
   type NodeStatus,
   type ResourceApi,
 } from './resources.ts';
+import { createNodeStatusWriter } from './node-status.ts';
 import { createStatusWriter, type StatusWriter } from './status.ts';
 
 export interface ClusterOptions {
@@ -28,6 +31,8 @@ export interface ClusterOptions {
   node: string;
   /** The caches changed. */
   onChange: () => void;
+  /** Where it writes its status: into each resource, or into the object of its node, which the operator reads. */
+  statusIn?: 'resource' | 'node';
   log: Logger;
   clock?: Clock;
   /** From 0 to 1. */
@@ -49,8 +54,8 @@ export interface Cluster {
   stop(): Promise<void>;
 }
 
-/** A resource, and whether its status has an entry of this node. */
-type Known = DeepPacketInspection & { reported: boolean };
+/** A resource, and whether its status had an entry of this node when it was read. */
+type Known = DeepPacketInspection & { reported: boolean; generation: number | undefined };
 
 interface State {
   readonly options: Required<ClusterOptions>;
@@ -70,12 +75,13 @@ interface State {
 }
 
 export function followCluster(given: ClusterOptions): Cluster {
-  const options = { clock: holdingClock, random: Math.random, ...given };
-  const { client, node, onChange, log, clock, random } = options;
+  const options = { clock: holdingClock, random: Math.random, statusIn: 'resource' as const, ...given };
+  const { client, node, onChange, log, clock, random, statusIn } = options;
+  const createWriter = statusIn === 'node' ? createNodeStatusWriter : createStatusWriter;
   const { pods, ownerOf } = followPods(options);
   const state: State = {
     options,
-    status: createStatusWriter({ client, node, log, clock, random }),
+    status: createWriter({ client, node, log, clock, random }),
     reported: new Set(),
     pods,
     api: undefined,
@@ -165,7 +171,11 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
     client,
     path: resourcePath(followed),
     query: {},
-    convert: (object) => (isCopy(object) ? undefined : { ...toResource(object), reported: hasEntryOf(node, object) }),
+    convert: (object) => (isCopy(object) ? undefined : known(node, object)),
+    byMetadata: {
+      pathOf: ({ namespace, name }) => resourcePath(followed, namespace, name),
+      update: updated,
+    },
     onChange(change) {
       if (change.type === 'deleted') {
         status.forget(change.object, followed);
@@ -186,6 +196,18 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
     onChange();
   });
   return reflector;
+}
+
+function known(node: string, object: ApiDeepPacketInspection): Known {
+  return { ...toResource(object), reported: hasEntryOf(node, object), generation: object.metadata.generation };
+}
+
+/** A status that is written changes the version only: thousands of agents need not read it. */
+function updated(metadata: Metadata, before: Known): Known | undefined {
+  const { generation } = metadata;
+  if (generation === undefined || generation !== before.generation || isCopy({ metadata })) return undefined;
+  const annotations = texts(metadata.annotations);
+  return isDeepStrictEqual(annotations, before.annotations) ? before : { ...before, annotations };
 }
 
 function hasEntryOf(node: string, { status }: ApiDeepPacketInspection): boolean {
@@ -210,13 +232,14 @@ function resourcesOf({ resources, former }: State): Known[] {
 }
 
 function report(
-  { api, reported, status }: State,
+  { api, reported, status, options }: State,
   resource: DeepPacketInspection,
   entry: Omit<NodeStatus, 'node'> | undefined,
 ): void {
   if (api === undefined) return;
   if (entry !== undefined) reported.add(resource.key);
-  else if (!reported.delete(resource.key) && !(resource as Known).reported) return;
+  // What an earlier agent left in the node's object is known to the writer alone.
+  else if (!reported.delete(resource.key) && !(resource as Known).reported && options.statusIn === 'resource') return;
   status.set(resource, api, entry);
 }
 

@@ -7,9 +7,21 @@
  * by another attempt, from the last version that was seen; when the server no longer has that version, everything is
  * listed again, and what is gone meanwhile is `deleted` then. States between two looks are not promised: only the last
  * one is.
+ *
+ * Where the objects are large and what is kept of them seldom changes, it watches metadata only, and reads the body of
+ * an object where its metadata says that what is kept may be another.
  */
 import { systemClock, type Clock } from '../files/clock.ts';
-import { ApiError, type ApiClient, type ApiList, type ApiObject, type Query } from './api.ts';
+import {
+  ApiError,
+  type ApiClient,
+  type ApiList,
+  type ApiObject,
+  type Metadata,
+  type Query,
+  type WatchEvent,
+} from './api.ts';
+import { readBodies, type Bodies } from './bodies.ts';
 
 const PAGE = 500;
 
@@ -41,6 +53,14 @@ export interface Backoff {
 
 const BACKOFF: Backoff = { firstMillis: 500, lastMillis: 30_000, unreachableMillis: 2_000, healthyMillis: 10_000 };
 
+/** To watch metadata only. Done where the server gives each object a generation: otherwise all of each is watched. */
+export interface ByMetadata<T> {
+  /** Of one object. */
+  pathOf: (metadata: Metadata) => string;
+  /** What is kept of an object that has this metadata now; undefined: its body has to be read. The same: no change. */
+  update: (metadata: Metadata, kept: T) => T | undefined;
+}
+
 export interface ReflectOptions<Api extends ApiObject, T> {
   client: ApiClient;
   /** Of the collection: `/api/v1/pods`. */
@@ -48,6 +68,7 @@ export interface ReflectOptions<Api extends ApiObject, T> {
   query?: Pick<Query, 'labelSelector' | 'fieldSelector'>;
   /** What to keep of an object; undefined to keep nothing of it. */
   convert: (object: Api) => T | undefined;
+  byMetadata?: ByMetadata<T>;
   /** Default: `<namespace>/<name>`, or the name of an object without namespace. */
   keyOf?: (object: Api) => string;
   onChange?: (change: Change<T>) => void;
@@ -100,6 +121,8 @@ interface State<Api extends ApiObject, T> {
   /** The server sends them: kube-apiserver does, an API server that is aggregated to it need not. */
   bookmarks: boolean;
   watches: number;
+  /** Each object that was listed has a generation. */
+  haveGeneration: boolean;
   setSynced(): void;
 }
 
@@ -120,6 +143,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
     notOlderThan: '0',
     bookmarks: false,
     watches: 0,
+    haveGeneration: true,
     setSynced,
   };
   void run(state);
@@ -208,7 +232,10 @@ async function list<Api extends ApiObject, T>(state: State<Api, T>): Promise<str
     const page = await getPage(state, more);
     at = page.metadata.resourceVersion;
     more = page.metadata.continue || undefined;
-    for (const object of page.items) read(state, object, (key, entry) => listed.set(key, entry));
+    for (const object of page.items) {
+      read(state, object, (key, entry) => listed.set(key, entry));
+      if (object.metadata.generation === undefined) state.haveGeneration = false;
+    }
   } while (more !== undefined);
   for (const key of cache.keys()) if (!listed.has(key)) store(state, key, undefined);
   for (const [key, entry] of listed) store(state, key, entry);
@@ -230,22 +257,70 @@ function getPage<Api extends ApiObject, T>(state: State<Api, T>, more: string | 
   return options.client.get(options.path, query, stopping.signal);
 }
 
-function watch<Api extends ApiObject, T>(state: State<Api, T>, from: string, onOpen: () => void): Promise<void> {
-  const { client, path, query } = state.options;
-  const { signal } = state.stopping;
-  return client.watch<Api>(
-    path,
-    { ...query, resourceVersion: from },
-    ({ type, object }) => {
-      if (signal.aborted) return;
-      if (type === 'BOOKMARK') state.bookmarks = true;
-      else if (type === 'DELETED') read(state, object, (key) => store(state, key, undefined));
-      else read(state, object, (key, entry) => store(state, key, entry));
-      noteVersion(state, object.metadata.resourceVersion);
-    },
+async function watch<Api extends ApiObject, T>(state: State<Api, T>, from: string, onOpen: () => void): Promise<void> {
+  const { client, path, query, byMetadata } = state.options;
+  const lean = state.haveGeneration ? byMetadata : undefined;
+  const unread = new AbortController();
+  const signal = AbortSignal.any([state.stopping.signal, unread.signal]);
+  const bodies = readBodies<Api>({
+    client,
     signal,
-    onOpen,
-  );
+    onBody: (object) => read(state, object, (key, entry) => store(state, key, entry)),
+    onFailure: () => unread.abort(),
+  });
+  const asked = { ...query, resourceVersion: from, ...(lean === undefined ? {} : { metadataOnly: true }) };
+  const onEvent = (event: WatchEvent<Api>): void => {
+    if (!signal.aborted) take(state, event, lean, bodies);
+  };
+  try {
+    await client.watch<Api>(path, asked, onEvent, signal, onOpen);
+  } finally {
+    // What was passed over is in no later event: everything is listed again.
+    await bodies.done().catch((error: unknown) => {
+      state.version = undefined;
+      throw error;
+    });
+  }
+}
+
+function take<Api extends ApiObject, T>(
+  state: State<Api, T>,
+  { type, object }: WatchEvent<Api>,
+  lean: ByMetadata<T> | undefined,
+  bodies: Bodies,
+): void {
+  if (type === 'BOOKMARK') state.bookmarks = true;
+  else if (type === 'DELETED') remove(state, object, bodies);
+  else if (lean === undefined) read(state, object, (key, entry) => store(state, key, entry));
+  else takeMetadata(state, object, lean, bodies);
+  noteVersion(state, object.metadata.resourceVersion);
+}
+
+function remove<Api extends ApiObject, T>(state: State<Api, T>, object: Api, bodies: Bodies): void {
+  const { keyOf = defaultKey } = state.options;
+  guarded(state, () => {
+    const key = keyOf(object);
+    bodies.drop(key);
+    store(state, key, undefined);
+  });
+}
+
+function takeMetadata<Api extends ApiObject, T>(
+  state: State<Api, T>,
+  object: Api,
+  lean: ByMetadata<T>,
+  bodies: Bodies,
+): void {
+  const { keyOf = defaultKey } = state.options;
+  const { metadata } = object;
+  const { uid, resourceVersion: version } = metadata;
+  guarded(state, () => {
+    const key = keyOf(object);
+    const before = state.cache.get(key);
+    const kept = before?.uid === uid ? lean.update(metadata, before.object) : undefined;
+    if (kept === undefined) bodies.want(key, lean.pathOf(metadata), version);
+    else store(state, key, { uid, version, object: kept });
+  });
 }
 
 function noteVersion<Api extends ApiObject, T>(state: State<Api, T>, version: string): void {
@@ -286,6 +361,7 @@ function store<Api extends ApiObject, T>(state: State<Api, T>, key: string, entr
   if (entry === undefined) return;
   cache.set(key, entry);
   const { object } = entry;
+  if (same && before.object === object) return;
   emit(state, same ? { type: 'updated', key, object, before: before.object } : { type: 'added', key, object });
 }
 

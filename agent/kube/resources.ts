@@ -29,11 +29,18 @@ export interface ApiDeepPacketInspection extends ApiObject {
   status?: ResourceStatus;
 }
 
-/** `status` of a resource. Each node's agent writes its own entry of `nodes`, and the sums. */
+/**
+ * `status` of a resource. Each node's agent writes its own entry of `nodes`, and the sums; or the operator writes all of
+ * it, out of what each agent says in the object of its node.
+ */
 export interface ResourceStatus {
   nodes?: NodeStatus[];
+  /** Nodes whose entries did not fit into `nodes`; they are in the sums. */
+  nodesOmitted?: number;
   /** Nodes whose entry is `active.success`. */
   nodesActive?: number;
+  /** Sum of `podsSelected` of all nodes. */
+  podsSelected?: number;
   /** Sum of `podsCaptured` of all nodes. */
   podsCaptured?: number;
   /** Sum of error conditions of all nodes. */
@@ -55,7 +62,7 @@ export interface NodeStatus {
 }
 
 const RESOURCE = 'deeppacketinspections';
-const APIS: readonly ResourceApi[] = ['projectcalico.org/v3', 'crd.projectcalico.org/v1'];
+const APIS = ['projectcalico.org/v3', 'crd.projectcalico.org/v1'] as const satisfies readonly ResourceApi[];
 
 /**
  * Marks of a read-only copy that the operator keeps under crd.projectcalico.org/v1 of a resource of
@@ -155,8 +162,12 @@ export interface FollowOptions {
   /** Called with the first answer, also when that is undefined, then with each other one. */
   onChange: (api: ResourceApi | undefined) => void;
   log?: Pick<Logger, 'warn'>;
-  /** Time between looks, in milliseconds, give or take a tenth: while none is served, while v1 is, while v3 is. */
+  /**
+   * Time between looks, in milliseconds, give or take a tenth: while none is served (doubled each time, up to
+   * `noneLastMillis`), while v1 is, while v3 is.
+   */
   noneMillis?: number;
+  noneLastMillis?: number;
   v1Millis?: number;
   v3Millis?: number;
   clock?: Pick<Clock, 'now' | 'after'>;
@@ -174,6 +185,7 @@ interface State {
   readonly options: FollowOptions;
   /** Between two looks, by what is followed. */
   readonly intervals: Readonly<Record<ResourceApi | 'none', number>>;
+  readonly noneLastMillis: number;
   readonly clock: Pick<Clock, 'now' | 'after'>;
   readonly random: () => number;
   readonly stopping: AbortController;
@@ -181,6 +193,10 @@ interface State {
   followed: ResourceApi | 'none' | undefined;
   missed: boolean;
   failures: number;
+  /** Looks in a row that found none. */
+  vain: number;
+  /** Somebody found that it may be gone. */
+  doubted: boolean;
   lookedAt: number;
   busy: boolean;
   again: boolean;
@@ -190,17 +206,20 @@ interface State {
 
 /** Follows which API serves the resources: one installed later, a better one, one removed. Never throws. */
 export function followResourceApi(options: FollowOptions): FollowedResourceApi {
-  const { noneMillis = 10_000, v1Millis = 20_000, v3Millis = 600_000 } = options;
+  const { noneMillis = 10_000, noneLastMillis = 300_000, v1Millis = 600_000, v3Millis = 1_800_000 } = options;
   const { clock = holdingClock, random = Math.random } = options;
   const state: State = {
     options,
     intervals: { none: noneMillis, 'crd.projectcalico.org/v1': v1Millis, 'projectcalico.org/v3': v3Millis },
     clock,
     random,
+    noneLastMillis,
     stopping: new AbortController(),
     followed: undefined,
     missed: false,
     failures: 0,
+    vain: 0,
+    doubted: false,
     lookedAt: -Infinity,
     busy: false,
     again: false,
@@ -210,6 +229,7 @@ export function followResourceApi(options: FollowOptions): FollowedResourceApi {
   return {
     recheck() {
       state.again = true;
+      state.doubted = true;
       if (!state.busy) plan(state, Math.max(0, state.lookedAt + RECHECK_MILLIS - clock.now()));
     },
     stop() {
@@ -225,11 +245,11 @@ function plan(state: State, millis: number): void {
 }
 
 async function look(state: State): Promise<void> {
-  const { options, stopping, random } = state;
+  const { stopping, random } = state;
   state.busy = true;
   state.again = false;
   state.lookedAt = state.clock.now();
-  const answer = await discoverResourceApi(options.client, stopping.signal).then(
+  const answer = await findServed(state).then(
     (found) => ({ found: found ?? ('none' as const) }),
     (error: unknown) => ({ error }),
   );
@@ -237,6 +257,13 @@ async function look(state: State): Promise<void> {
   state.busy = false;
   const wait = 'error' in answer ? fail(state, answer.error) : switchTo(state, answer.found);
   plan(state, state.again ? RECHECK_MILLIS : wait * (0.9 + 0.2 * random()));
+}
+
+/** Who follows v1 hears from its own watch when that is gone, so it asks for the better one only. */
+async function findServed({ options, stopping, followed, doubted, missed }: State): Promise<ResourceApi | undefined> {
+  const [v3, v1] = APIS;
+  if (followed !== v1 || doubted || missed) return discoverResourceApi(options.client, stopping.signal);
+  return (await isServed(options.client, v3, stopping.signal)) ? v3 : v1;
 }
 
 /** @returns how long to wait for the next look, in milliseconds. */
@@ -257,9 +284,15 @@ function switchTo(state: State, served: ResourceApi | 'none'): number {
     return CONFIRM_MILLIS;
   }
   state.missed = false;
+  state.doubted = false;
   if (served !== followed) {
     state.followed = served;
     options.onChange(served === 'none' ? undefined : served);
   }
-  return intervals[served];
+  if (served !== 'none') {
+    state.vain = 0;
+    return intervals[served];
+  }
+  const longest = Math.max(intervals.none, state.noneLastMillis);
+  return Math.min(longest, intervals.none * 2 ** state.vain++);
 }

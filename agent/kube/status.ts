@@ -14,17 +14,13 @@
  * cluster's own schema keeps the fields that Calico does not have, and that anything is written before a deadline: a
  * server that refuses is asked again later.
  */
-import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import { plain } from '../config/text.ts';
 import { holdingClock, type Clock } from '../files/clock.ts';
 import { ApiError, type ApiClient, type ApiObject } from './api.ts';
 import { list, record } from './fields.ts';
-import { resourcePath, type NodeStatus, type ResourceApi, type ResourceStatus } from './resources.ts';
+import { resourcePath, type NodeStatus, type ResourceApi } from './resources.ts';
+import { countsOf, isSame, keptSince, normalize, sumsOf } from './status-entry.ts';
 
-const MAX_ERRORS = 10;
-/** Characters of an error's message. */
-const MAX_MESSAGE = 512;
 /**
  * A resource's interval grows by this for each node with an entry: every write reaches the agents of all nodes, so all
  * together shall write ten times a second at most, however many they are.
@@ -156,7 +152,7 @@ function set(
   status: Omit<NodeStatus, 'node'> | undefined,
 ): void {
   const { options, entries, clock } = state;
-  const wanted = status === undefined ? null : normalize(options.node, status);
+  const wanted = status === undefined ? null : { node: options.node, ...normalize(status) };
   const key = keyOf({ api, resource });
   const entry = entries.get(key);
   if (entry?.resource.uid !== resource.uid) {
@@ -271,7 +267,10 @@ async function write({ options, ended }: State, entry: Entry, wanted: NodeStatus
     entry.nodes = list(before).length;
     const nodes = mergeNodes(before, node, wanted);
     if (nodes === undefined) return 'written';
-    const patch = { metadata: { resourceVersion: metadata.resourceVersion }, status: { nodes, ...sums(nodes) } };
+    const patch = {
+      metadata: { resourceVersion: metadata.resourceVersion },
+      status: { nodes, ...sumsOf(nodes.map(countsOf)) },
+    };
     await client.mergePatch(`${path}/status`, patch, signal).catch(async (error: unknown) => {
       if (!isNotFound(error)) throw error;
       // The resource is gone meanwhile, or its CRD has no such subresource. Asking first: the right to patch the
@@ -331,29 +330,6 @@ function isNotFound(error: unknown): boolean {
   return error instanceof ApiError && error.status === 404;
 }
 
-/** As it is written, but for `lastUpdated`. Calico names the time of an error `lastUpdated`, too. */
-function normalize(node: string, status: Omit<NodeStatus, 'node'>): NodeStatus {
-  return {
-    node,
-    ...status,
-    errorConditions: [...status.errorConditions]
-      .sort((a, b) => Date.parse(b.timestamp) - Date.parse(a.timestamp))
-      .slice(0, MAX_ERRORS)
-      .map(({ message, timestamp }) => ({
-        message: plain(message.slice(0, MAX_MESSAGE * 4).replaceAll(/\s+/g, ' '), MAX_MESSAGE - 1),
-        timestamp,
-        lastUpdated: timestamp,
-      })),
-  };
-}
-
-/** Whether they say the same, whenever it was that they began to. */
-function isSame(a: NodeStatus | null | undefined, b: NodeStatus | null | undefined): boolean {
-  const timeless = (status: NodeStatus | null | undefined): unknown =>
-    status && { ...status, active: { ...record(status.active), lastUpdated: '' } };
-  return isDeepStrictEqual(timeless(a), timeless(b));
-}
-
 /** `status.nodes` with this node's entry, or without it; undefined where it is so already. No list counts as empty. */
 function mergeNodes(value: unknown, node: string, wanted: NodeStatus | null): unknown[] | undefined {
   const nodes = list(value);
@@ -362,23 +338,11 @@ function mergeNodes(value: unknown, node: string, wanted: NodeStatus | null): un
   if (wanted === null) return own === undefined ? undefined : nodes.filter((entry) => !isOwn(entry));
   if (further.length === 0 && isSame(own as NodeStatus | undefined, wanted)) return undefined;
 
-  const { success, lastUpdated } = record(record(own)['active']);
-  const isUnchanged = (success ?? false) === wanted.active.success && Number.isFinite(Date.parse(String(lastUpdated)));
-  const active = isUnchanged ? { ...wanted.active, lastUpdated } : wanted.active;
+  const active = keptSince(record(own)['active'], wanted.active);
   const index = own === undefined ? nodes.length : nodes.indexOf(own);
   return [
     ...nodes.slice(0, index).filter((entry) => !isOwn(entry)),
     { ...wanted, active },
     ...nodes.slice(index).filter((entry) => !isOwn(entry)),
   ];
-}
-
-function sums(nodes: unknown[]): Required<Omit<ResourceStatus, 'nodes'>> {
-  const entries = nodes.map(record);
-  const captured = entries.map(({ podsCaptured }) => (Number.isSafeInteger(podsCaptured) ? Number(podsCaptured) : 0));
-  return {
-    nodesActive: entries.filter(({ active }) => record(active)['success'] === true).length,
-    podsCaptured: captured.reduce((sum, count) => sum + Math.max(0, count), 0),
-    errors: entries.reduce((sum, { errorConditions }) => sum + list(errorConditions).length, 0),
-  };
 }

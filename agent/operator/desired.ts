@@ -155,6 +155,7 @@ function agentContainer(
   const setDefault = (name: string, value: string): void => {
     if (!env.some((variable) => variable.name === name)) env.push({ name, value });
   };
+  setDefault('DPI_AGENT_KUBERNETES_STATUS', 'node');
   if (lanes !== undefined) setDefault('DPI_AGENT_LANES', String(lanes));
   if (engineBytes !== undefined) setDefault('DPI_AGENT_ENGINE_MEMORY_LIMIT', `${mebibytes(engineBytes)}B`);
   const rules = hasRules ? [{ name: RULES_VOLUME, mountPath: RULES_PATH, readOnly: true }] : [];

@@ -38,6 +38,14 @@ export function createMetrics(status: () => OperatorStatus, version: string): ()
     'Resources without a copy, as an object of their name stands there.',
     ({ copiesTaken }) => [[{}, copiesTaken]],
   );
+  add(Gauge, 'nodes', [], 'Nodes whose agents say something of a resource.', ({ nodes }) => [[{}, nodes]]);
+  add(
+    Counter,
+    'statuses_written_total',
+    [],
+    'Statuses of resources that were written out of what the nodes say.',
+    ({ statusesWritten }) => [[{}, statusesWritten]],
+  );
   add(Counter, 'put_back_total', ['object'], 'Changes of others that were put back.', ({ putBack }) => [
     [{ object: 'daemonset' }, putBack.daemonSet],
     [{ object: 'copy' }, putBack.copy],

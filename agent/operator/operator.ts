@@ -16,6 +16,7 @@ import { decide, NAME, type Decision, type Verdict } from './desired.ts';
 import { clientOfLeader, whileLeading } from './leading.ts';
 import { holdLease, type Lease, type LeaseOptions } from './lease.ts';
 import { followOwnership, type Ownership } from './ownership.ts';
+import { createNodeStatuses, type NodeStatuses } from './node-statuses.ts';
 import { createPatience, type Patience } from './patience.ts';
 import { watchCluster, type Watches } from './watches.ts';
 
@@ -27,6 +28,7 @@ const SETTLE_MILLIS = 100;
 const COPIES_MILLIS = 1_000;
 /** A round is made that often at least: for what the watches can't tell. */
 const RESYNC_MILLIS = 60_000;
+const STATUS_MILLIS = 50;
 /** How often it is asked whose CRDs there are. */
 const OWNERSHIP_MILLIS = 30_000;
 
@@ -49,6 +51,9 @@ export interface OperatorStatus {
   /** Objects that stand where a copy should. */
   copiesTaken: number;
   putBack: { daemonSet: number; copy: number };
+  /** Nodes whose agents say something, and statuses of resources that were written out of that. */
+  nodes: number;
+  statusesWritten: number;
   rounds: { done: number; failed: number };
 }
 
@@ -71,6 +76,7 @@ interface Parts {
   /** The other group's resources, where there are copies to keep. */
   copies: Reflector<ApiDeepPacketInspection> | undefined;
   copiesTaken: number;
+  readonly nodeStatuses: NodeStatuses;
   verdict: Verdict | undefined;
   readonly rounds: OperatorStatus['rounds'];
   readonly log: Logger;
@@ -85,6 +91,7 @@ export function startOperator(options: OperatorOptions): Operator {
     queueMicrotask(() => {
       daemonSetRounds.changed();
       copyRounds.changed();
+      statusRounds.changed();
     });
   };
   const lease = holdLease({
@@ -98,10 +105,21 @@ export function startOperator(options: OperatorOptions): Operator {
   });
   const client = clientOfLeader(options.client, () => lease.isLeader());
   const watching = { client: options.client, signal, onChange, log };
+  const watches = watchCluster({
+    ...watching,
+    onNode(before, after) {
+      queueMicrotask(() => {
+        nodeStatuses.changed(before, after);
+        statusRounds.changed();
+      });
+    },
+  });
+  const nodeStatuses = createNodeStatuses({ client, nodes: watches.nodes, now: () => performance.now(), log });
   const parts: Parts = {
     lease,
     client,
-    watches: watchCluster(watching),
+    watches,
+    nodeStatuses,
     ownership: followOwnership({ ...watching, everyMillis: ownershipMillis }),
     keeper: createKeeper({ client, log }),
     copyPatience: createPatience(() => performance.now()),
@@ -114,6 +132,7 @@ export function startOperator(options: OperatorOptions): Operator {
   const leading = { lease, signal, rounds: parts.rounds, log };
   const daemonSetRounds = whileLeading(leading, (until) => keepDaemonSet(parts, until), SETTLE_MILLIS);
   const copyRounds = whileLeading(leading, (until) => keepCopies(parts, until), COPIES_MILLIS);
+  const statusRounds = whileLeading(leading, (until) => keepStatuses(parts, until), STATUS_MILLIS);
 
   return {
     status: () => statusOf(parts),
@@ -133,6 +152,7 @@ function statusOf({
   copiesTaken,
   keeper,
   copyPatience,
+  nodeStatuses,
   rounds,
 }: Parts): OperatorStatus {
   return {
@@ -142,6 +162,8 @@ function statusOf({
     copies: copies?.list().filter(isCopy).length,
     copiesTaken,
     putBack: { daemonSet: keeper.putBacks(), copy: copyPatience.count() },
+    nodes: watches.nodes.list().length,
+    statusesWritten: nodeStatuses.written(),
     rounds: { ...rounds },
   };
 }
@@ -220,6 +242,17 @@ async function keepCopies(parts: Parts, signal: AbortSignal): Promise<number> {
     else if (await carryOut(client, step, log, signal)) copyPatience.used();
   }
   return again;
+}
+
+/** @returns the milliseconds until the next status may be written. */
+async function keepStatuses({ watches, nodeStatuses }: Parts, signal: AbortSignal): Promise<number> {
+  const api = watches.api();
+  const resources = watches.inspections();
+  if (!api || resources === undefined || !watches.nodes.state().synced) return RESYNC_MILLIS;
+  const next = await nodeStatuses.writeNext({ api, resources }, signal);
+  if (next !== undefined) return next;
+  await nodeStatuses.prune(signal);
+  return RESYNC_MILLIS;
 }
 
 /** What is to be copied into the other group; undefined: not known, or no copies are to be kept. */

@@ -1,7 +1,7 @@
 /** What the operator knows of the cluster. What can't be known (a list that was never read) is undefined. */
 import type { Logger } from 'pino';
 import type { ApiClient, ApiObject } from '../kube/api.ts';
-import { reflect, type Reflector } from '../kube/reflector.ts';
+import { reflect, type Reflector, type ReflectorState } from '../kube/reflector.ts';
 import {
   followResourceApi,
   isCopy,
@@ -11,7 +11,9 @@ import {
 } from '../kube/resources.ts';
 import { DETECTION, DETECTIONS, type IntrusionDetection } from './condition.ts';
 import { DAEMON_SETS } from './daemon-set.ts';
+import { NODE_OBJECTS, type NodeObject } from '../kube/node-object.ts';
 import { NAME, type ApiPodTemplate } from './desired.ts';
+import { toEntries, type NodeEntries } from './sums.ts';
 
 const V1 = 'crd.projectcalico.org/v1';
 const TEMPLATES = `/api/v1/namespaces/${NAME}/podtemplates`;
@@ -22,6 +24,8 @@ export interface WatchOptions {
   signal: AbortSignal;
   /** Something of it is another one, or is known now. */
   onChange: () => void;
+  /** What a node says is another one. */
+  onNode: (before: NodeEntries | undefined, after: NodeEntries | undefined) => void;
   log: Logger;
 }
 
@@ -29,6 +33,8 @@ export interface Watches {
   readonly daemonSets: Reflector<ApiObject>;
   readonly templates: Reflector<ApiPodTemplate>;
   readonly detections: Reflector<IntrusionDetection>;
+  /** What the nodes say of the resources. */
+  readonly nodes: Reflector<NodeEntries>;
   /** The group that is served: null: none; undefined: not known. */
   api: () => ResourceApi | null | undefined;
   /** Resources that count; undefined: not known. */
@@ -49,12 +55,17 @@ export function watchCluster(options: WatchOptions): Watches {
   const templates = follow<ApiPodTemplate>(options, TEMPLATES, only(NAME));
   const detections = follow<IntrusionDetection>(options, DETECTIONS, only(DETECTION));
 
+  const nodes = followNodes(options);
+
   const followResources = (group: ResourceApi): Reflector<ApiDeepPacketInspection> =>
     follow<ApiDeepPacketInspection>(options, resourcePath(group), {}, () => discovery.recheck());
   const discovery = followResourceApi({
     client,
     log,
     noneMillis: 2_000,
+    noneLastMillis: 2_000,
+    v1Millis: 20_000,
+    v3Millis: 600_000,
     onChange(served) {
       api = served ?? null;
       resources?.stop();
@@ -74,6 +85,7 @@ export function watchCluster(options: WatchOptions): Watches {
     daemonSets,
     templates,
     detections,
+    nodes,
     api: () => api,
     inspections,
     unknown: () => [
@@ -84,6 +96,23 @@ export function watchCluster(options: WatchOptions): Watches {
     ],
     followCopies: () => followResources(V1),
   };
+}
+
+function followNodes({ client, signal, onNode, onChange, log }: WatchOptions): Reflector<NodeEntries> {
+  const reflector = reflect<NodeObject, NodeEntries>({
+    client,
+    path: NODE_OBJECTS,
+    convert: toEntries,
+    onChange(change) {
+      const before = change.type === 'updated' ? change.before : undefined;
+      if (change.type === 'deleted') onNode(change.object, undefined);
+      else onNode(before, change.object);
+    },
+    onState: logState(NODE_OBJECTS, log),
+  });
+  void reflector.synced.then(onChange);
+  signal.addEventListener('abort', () => reflector.stop());
+  return reflector;
 }
 
 interface Query {
@@ -97,22 +126,16 @@ function follow<T extends ApiObject>(
   query: Query,
   onMissing: () => void = () => undefined,
 ): Reflector<T> {
-  let failing = '';
+  const logChange = logState(path, log);
   const reflector = reflect<T, T>({
     client,
     path,
     query,
     convert: (object) => object,
     onChange,
-    onState({ failure }) {
-      const isMissing = failure?.status === 404;
-      const message = isMissing ? '' : (failure?.message ?? '');
-      if (isMissing) onMissing();
-      if (message !== failing) {
-        if (message === '') log.info({ path }, 'the API server answers again');
-        else log.warn({ path, reason: message }, 'the API server does not answer; what is known stays');
-      }
-      failing = message;
+    onState(next) {
+      if (next.failure?.status === 404) onMissing();
+      logChange(next);
       onChange();
     },
   });
@@ -120,6 +143,18 @@ function follow<T extends ApiObject>(
   if (signal.aborted) reflector.stop();
   else signal.addEventListener('abort', () => reflector.stop());
   return reflector;
+}
+
+/** Logs when a cache can't be kept up to date, and when it can again. A kind that there is not is no failure. */
+function logState(path: string, log: Logger): (state: ReflectorState) => void {
+  let failing = '';
+  return ({ failure }) => {
+    const message = failure?.status === 404 ? '' : (failure?.message ?? '');
+    if (message === failing) return;
+    if (message === '') log.info({ path }, 'the API server answers again');
+    else log.warn({ path, reason: message }, 'the API server does not answer; what is known stays');
+    failing = message;
+  };
 }
 
 /** A kind that the cluster does not have has no objects. */

@@ -133,9 +133,10 @@ async function readResources(client: ApiClient): Promise<Resource[]> {
     return {
       key: `${metadata.namespace ?? ''}/${metadata.name}`,
       selector: text(spec?.selector),
-      nodes: nodes.filter(({ active }) => active?.success).length,
-      podsSelected: total('podsSelected'),
-      podsCaptured: total('podsCaptured'),
+      // Not all nodes need be listed: the sums are of all.
+      nodes: status?.nodesActive ?? nodes.filter(({ active }) => active?.success).length,
+      podsSelected: status?.podsSelected ?? total('podsSelected'),
+      podsCaptured: status?.podsCaptured ?? total('podsCaptured'),
       errors: nodes
         .flatMap(({ node, errorConditions }) => errorConditions.map((condition) => ({ node, ...condition })))
         .toSorted((a, b) => (a.timestamp < b.timestamp ? 1 : -1))

@@ -126,7 +126,7 @@ const DEFAULTS: Config = {
     maxAge: 604_800_000,
   },
   canary: { interval: 10_000 },
-  kubernetes: { follow: 'auto' },
+  kubernetes: { follow: 'auto', status: 'resource' },
   http: { port: 9097 },
   ui: {
     source: 'auto',

@@ -75,11 +75,15 @@ describeKubernetes(() => {
         .filter(({ kind }) => kind === 'CustomResourceDefinition')
         .map(({ metadata }) => metadata.name);
       const serves = (...names: string[]): boolean => components.some((name) => names.includes(name));
-      expect(crds.sort()).toEqual([
-        ...(serves('calico-api-server', 'copies') ? ['deeppacketinspections.crd.projectcalico.org'] : []),
-        ...(serves('calico-api-server', 'calico-enterprise') ? [] : ['deeppacketinspections.projectcalico.org']),
-        ...(serves('operator') ? ['intrusiondetections.operator.tigera.io'] : []),
-      ]);
+      expect(crds.sort()).toEqual(
+        [
+          ...(serves('calico-api-server', 'copies') ? ['deeppacketinspections.crd.projectcalico.org'] : []),
+          ...(serves('calico-api-server', 'calico-enterprise') ? [] : ['deeppacketinspections.projectcalico.org']),
+          ...(serves('operator')
+            ? ['deeppacketinspectionnodes.dpi-agent.io', 'intrusiondetections.operator.tigera.io']
+            : []),
+        ].sort(),
+      );
       // With the operator, the DaemonSet is its own business.
       expect(rendered.some(({ kind }) => kind === 'DaemonSet')).toBe(!components.includes('operator'));
       expect(rendered.some(({ kind }) => kind === 'PodMonitor')).toBe(components.includes('pod-monitor'));

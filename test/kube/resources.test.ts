@@ -101,7 +101,7 @@ describe('following', () => {
     await pass(10);
     expect(changes).toEqual([undefined, V1]);
     served.add(V3);
-    await pass(20);
+    await pass(600);
     expect(changes).toEqual([undefined, V1, V3]);
   });
 
@@ -109,9 +109,10 @@ describe('following', () => {
     served = new Set([V1, V3]);
     await follow();
     served.delete(V3);
-    await pass(602);
+    await pass(1802);
     expect(changes).toEqual([V3, V1]);
     served.delete(V1);
+    followed.recheck();
     await pass(62);
     expect(changes).toEqual([V3, V1, undefined]);
   });
@@ -120,21 +121,25 @@ describe('following', () => {
     served.add(V1);
     await follow();
     served.delete(V1);
-    await pass(20);
+    followed.recheck();
+    await pass(1);
     served.add(V1);
     await pass(60);
     expect(changes).toEqual([V1]);
   });
 
-  test('asks little at rest: twice in 10 s, twice in 20 s, once in 10 minutes', async () => {
+  test('asks little at rest: less and less while there is none, once in 10 minutes for the better one, once in 30 minutes', async () => {
     await follow();
     expect(await requestsIn(10)).toBe(2);
+    expect(await requestsIn(20)).toBe(2);
+    await pass(600);
+    expect(await requestsIn(3000)).toBe(20);
     served.add(V1);
-    await pass(10);
-    expect(await requestsIn(600)).toBe(60);
+    await pass(300);
+    expect(await requestsIn(6000)).toBe(10);
     served.add(V3);
-    await pass(60);
-    expect(await requestsIn(3600)).toBe(6);
+    await pass(600);
+    expect(await requestsIn(18_000)).toBe(10);
   });
 
   test('looks at once when it is asked to, and not more often than every second', async () => {
@@ -171,7 +176,7 @@ describe('following', () => {
     served.add(V1);
     await follow();
     fault = apiError(503);
-    await pass(300);
+    await pass(900);
     expect(changes).toEqual([V1]);
     expect(warnings).toHaveLength(1);
     fault = undefined;
@@ -179,7 +184,7 @@ describe('following', () => {
     await pass(20);
     expect(changes).toEqual([V1, V3]);
     fault = apiError();
-    await pass(700);
+    await pass(1900);
     expect(warnings).toHaveLength(2);
   });
 

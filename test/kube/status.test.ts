@@ -98,6 +98,7 @@ describe('an entry', () => {
     expect(object.status).toEqual({
       nodes: [...others, { node: 'n1', ...status(2) }],
       nodesActive: 2,
+      podsSelected: 3,
       podsCaptured: 6,
       errors: 2,
       phase: 'kept',

@@ -65,7 +65,14 @@ describe('the DaemonSet', () => {
       spec: {
         ...manifest.spec.template.spec,
         containers: [
-          { ...container, env: [...container.env, { name: 'DPI_AGENT_ENGINE_MEMORY_LIMIT', value: '768MiB' }] },
+          {
+            ...container,
+            env: [
+              ...container.env,
+              { name: 'DPI_AGENT_KUBERNETES_STATUS', value: 'node' },
+              { name: 'DPI_AGENT_ENGINE_MEMORY_LIMIT', value: '768MiB' },
+            ],
+          },
         ],
       },
     });
@@ -73,9 +80,13 @@ describe('the DaemonSet', () => {
 
   test('has variables that the agent takes', () => {
     const { daemonSet } = decided({ spec: spec({ limits: { cpu: '64', memory: '64Gi' } }) });
-    expect(env(daemonSet)).toEqual({ DPI_AGENT_LANES: '64', DPI_AGENT_ENGINE_MEMORY_LIMIT: '957MiB' });
+    expect(env(daemonSet)).toEqual({
+      DPI_AGENT_KUBERNETES_STATUS: 'node',
+      DPI_AGENT_LANES: '64',
+      DPI_AGENT_ENGINE_MEMORY_LIMIT: '957MiB',
+    });
     expect(loadConfig({ env: env(daemonSet), flags: {} })).toMatchObject({
-      config: { lanes: 64, engine: { memoryLimit: 957 * MIB } },
+      config: { kubernetes: { status: 'node' }, lanes: 64, engine: { memoryLimit: 957 * MIB } },
     });
   });
 
@@ -86,7 +97,7 @@ describe('the DaemonSet', () => {
       env: [{ name: 'DPI_AGENT_LANES', value: '7' }],
     }));
     const built = buildDaemonSet(own, { resources: { limits: { cpu: '2' } } });
-    expect('daemonSet' in built && env(built.daemonSet)).toEqual({ DPI_AGENT_LANES: '7' });
+    expect('daemonSet' in built && env(built.daemonSet)).toEqual({ DPI_AGENT_KUBERNETES_STATUS: 'node', DPI_AGENT_LANES: '7' });
   });
 
   test('has the init containers behind those of the template, with the folder of rules that the agent only reads', () => {

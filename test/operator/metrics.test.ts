@@ -12,6 +12,8 @@ const leading: OperatorStatus = {
   verdict: { status: true, reason: 'Applied', message: 'limits cpu 2' },
   copies: 2,
   copiesTaken: 1,
+  nodes: 5,
+  statusesWritten: 8,
   putBack: { daemonSet: 4, copy: 5 },
   rounds: { done: 6, failed: 7 },
 };
@@ -40,10 +42,12 @@ test('they say what the operator says', async () => {
     'info{version="1.2.3"} 1',
     'inspections 3',
     'leader 1',
+    'nodes 5',
     'put_back_total{object="copy"} 5',
     'put_back_total{object="daemonset"} 4',
     'rounds_total{outcome="done"} 6',
     'rounds_total{outcome="failed"} 7',
+    'statuses_written_total 8',
   ]);
 });
 

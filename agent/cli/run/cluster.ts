@@ -68,7 +68,8 @@ export async function followSelectedPods({ config, client, log }: Options): Prom
   const { followCluster } = await import('../../kube/cluster.ts');
   let follower: Follower | undefined;
   const changed = (): void => follower?.changed();
-  const cluster = followCluster({ client, node: config.node, onChange: changed, log });
+  const { node, kubernetes } = config;
+  const cluster = followCluster({ client, node, onChange: changed, statusIn: kubernetes.status, log });
   return {
     changed,
     selected: () => follower?.selected() ?? new Map<string, readonly string[]>(),
