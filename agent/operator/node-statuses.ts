@@ -87,9 +87,10 @@ async function writeNext(state: State, { api, resources }: Summed, signal: Abort
   const { options, waiting } = state;
   const now = options.now();
   const byUid = new Map(resources.map((resource) => [resource.metadata.uid, resource]));
-  if (now >= state.comparedAt + COMPARE_MILLIS) compareAll(state, byUid, now);
-  if (now < state.nextAt && waiting.size > 0) return state.nextAt - now;
   const nodes = options.nodes.list();
+  // Where no node has an object, agents write into the resources themselves.
+  if (nodes.length > 0 && now >= state.comparedAt + COMPARE_MILLIS) compareAll(state, byUid, now);
+  if (now < state.nextAt && waiting.size > 0) return state.nextAt - now;
   let soonest: number | undefined;
   for (const uid of waiting) {
     const pause = (state.lastWritten.get(uid) ?? -Infinity) + RESOURCE_MILLIS - now;

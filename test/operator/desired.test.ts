@@ -97,7 +97,10 @@ describe('the DaemonSet', () => {
       env: [{ name: 'DPI_AGENT_LANES', value: '7' }],
     }));
     const built = buildDaemonSet(own, { resources: { limits: { cpu: '2' } } });
-    expect('daemonSet' in built && env(built.daemonSet)).toEqual({ DPI_AGENT_KUBERNETES_STATUS: 'node', DPI_AGENT_LANES: '7' });
+    expect('daemonSet' in built && env(built.daemonSet)).toEqual({
+      DPI_AGENT_KUBERNETES_STATUS: 'node',
+      DPI_AGENT_LANES: '7',
+    });
   });
 
   test('has the init containers behind those of the template, with the folder of rules that the agent only reads', () => {

@@ -10,9 +10,13 @@ import { join } from 'node:path';
 import { pino } from 'pino';
 import { createClient } from '../../agent/kube/client.ts';
 import { followCluster } from '../../agent/kube/cluster.ts';
+import type { ApiClient, ApiObject } from '../../agent/kube/api.ts';
+import { nodeObject, nodeObjectPath, NODE_OBJECTS } from '../../agent/kube/node-object.ts';
+import { createNodeStatusWriter } from '../../agent/kube/node-status.ts';
+import { resourcePath, type ResourceStatus } from '../../agent/kube/resources.ts';
 import { startOperator, type Operator } from '../../agent/operator/operator.ts';
 import { COMPONENTS, overlay, type DaemonSet } from '../deploy/support.ts';
-import { describeKubernetes, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
+import { describeKubernetes, podObject, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
 import { poll } from '../support/poll.ts';
 import { PROJECT } from '../support/project.ts';
 
@@ -23,6 +27,10 @@ const RULES = '/usr/etc/snort/rules';
 interface Detection {
   metadata: { generation: number };
   status?: { conditions?: { type: string; status: string; reason: string; message: string }[] };
+}
+
+interface Inspected {
+  status?: ResourceStatus;
 }
 
 describeKubernetes(() => {
@@ -353,6 +361,101 @@ describeKubernetes(() => {
       expect(json('deeppacketinspections.crd.projectcalico.org', 'own', '-n', namespace)).toMatchObject({
         spec: own.spec,
       });
+    },
+  );
+
+  /** As the agent of a node: with the token that the kubelet gives its pod. */
+  async function agentOf(node: string): Promise<ApiClient> {
+    const pod = podObject('tigera-dpi', `agent-${node}`, node);
+    cluster().apply({ ...pod, spec: { ...pod.spec, serviceAccountName: 'tigera-dpi' } });
+    const bound = ['--bound-object-kind', 'Pod', '--bound-object-name', `agent-${node}`];
+    const token = kubectl('create', 'token', 'tigera-dpi', '-n', 'tigera-dpi', ...bound).trim();
+    return createClient({ kubeconfig: cluster().variant(cluster().kubeconfig, { user: { token } }) });
+  }
+
+  const captured = (podsCaptured: number, errors: string[] = []) => ({
+    active: { success: errors.length === 0, lastUpdated: '2026-01-01T00:00:00Z' },
+    podsSelected: 4,
+    podsCaptured,
+    resolvers: { route: podsCaptured },
+    errorConditions: errors.map((message) => ({ message, timestamp: '2026-01-01T00:00:00Z' })),
+  });
+
+  testOnOwnServer(
+    'a resource has the status that all nodes say, each in an object that no other agent may write or has to read',
+    async () => {
+      await start();
+      inspect();
+      const path = resourcePath(V3, namespace, 'sample-dpi');
+      const admin = await createClient({ kubeconfig: cluster().kubeconfig });
+      const { metadata } = await admin.get<ApiObject>(path);
+      const resource = { namespace, name: 'sample-dpi', uid: metadata.uid };
+      const status = () =>
+        (json('deeppacketinspections.projectcalico.org', '-n', namespace, 'sample-dpi') as Inspected).status;
+      const clients = { a: await agentOf('node-a'), b: await agentOf('node-b') };
+      const writerOf = (node: 'a' | 'b') =>
+        createNodeStatusWriter({ client: clients[node], node: `node-${node}`, spreadMillis: 0, intervalMillis: 0 });
+      const [a, b] = [writerOf('a'), writerOf('b')];
+
+      let bodies = 0;
+      let changes = 0;
+      const counting: ApiClient = {
+        ...clients.a,
+        get: (asked, query, signal) => {
+          if (asked === path) bodies++;
+          return clients.a.get(asked, query, signal);
+        },
+      };
+      const log = pino({ level: 'silent' });
+      const onChange = (): void => void changes++;
+      const follower = followCluster({ client: counting, node: 'node-a', onChange, statusIn: 'node', log });
+      try {
+        await poll(() => follower.synced() && follower.resources().length === 1);
+        const before = changes;
+        a.set(resource, V3, captured(3));
+        b.set(resource, V3, captured(1, ['pod x has no interface']));
+        await Promise.all([a.flush(), b.flush()]);
+        await poll(() => status()?.nodes?.length === 2);
+        expect(status()).toMatchObject({
+          nodesActive: 1,
+          podsSelected: 8,
+          podsCaptured: 4,
+          errors: 1,
+          nodesOmitted: 0,
+        });
+        expect(status()?.nodes?.[0]).toMatchObject({ node: 'node-a', resolvers: { route: 3 } });
+
+        // Another selector does arrive, and the statuses before it were nothing to read.
+        inspect('sample-dpi', 'app == "other"');
+        await poll(() => follower.resources()[0]?.selector === 'app == "other"');
+        expect({ bodies, changes: changes - before }).toEqual({ bodies: 1, changes: 1 });
+        inspect('sample-dpi', 'app == "other"', { annotations: { 'dpi-agent.io/rule-sets': 'custom' } });
+        await poll(() => follower.resources()[0]?.annotations['dpi-agent.io/rule-sets'] === 'custom');
+        expect(bodies).toBe(1);
+      } finally {
+        await follower.stop();
+      }
+
+      const other = nodeObjectPath('node-b');
+      const { metadata: theirs } = await admin.get<ApiObject>(other);
+      const forbidden = { status: 403, message: expect.stringContaining('its own node only') };
+      await expect(clients.a.mergePatch(other, { inspections: [] })).rejects.toMatchObject(forbidden);
+      await expect(clients.a.remove(other, theirs.uid)).rejects.toMatchObject(forbidden);
+      await expect(clients.a.create(NODE_OBJECTS, nodeObject('node-c', []))).rejects.toMatchObject(forbidden);
+
+      // An agent that ends takes its entry along; one that was killed finds what it said, and since when.
+      a.set(resource, V3, undefined);
+      await a.close();
+      await poll(() => status()?.nodes?.length === 1);
+      const again = writerOf('b');
+      const later = { success: true, lastUpdated: '2026-02-02T00:00:00Z' };
+      again.set(resource, V3, { ...captured(2), active: later });
+      await again.flush();
+      await poll(() => status()?.podsCaptured === 2);
+      again.set(resource, V3, { ...captured(4), active: { ...later, lastUpdated: '2026-03-03T00:00:00Z' } });
+      await again.close();
+      await poll(() => status()?.podsCaptured === 4);
+      expect(status()?.nodes).toMatchObject([{ node: 'node-b', active: later }]);
     },
   );
 
