@@ -71,6 +71,7 @@ export function captureSettings({ capture, evidence }: Pick<Config, 'capture' | 
     filter: capture.filter ?? '',
     shunt: capture.shunt === 'on',
     recentBytes: evidence.memory,
+    recentRate: evidence.wholeRate,
   };
 }
 

@@ -11,8 +11,8 @@ import { linkTypeFromDlt, type LinkType } from './frame/link.ts';
 import { RECORD_HEADER, writeRecordHeader } from './record.ts';
 import type { Output } from './output.ts';
 import type { Counters } from './protocol.ts';
-import { createKeeper } from './recent/keep.ts';
-import type { Kind, RecentMemory } from './recent/memory.ts';
+import type { Keeper } from './recent/keep.ts';
+import type { Kind } from './recent/memory.ts';
 import { SHUNT_PROTOCOLS, type Shunt } from './shunt/shunt.ts';
 
 /** A record of so many bytes is moved rather than given to the FIFO as a piece of its own. */
@@ -78,12 +78,11 @@ interface Piece {
 
 /**
  * @param shunt undefined: all that an engine reads is forwarded.
- * @param recent undefined: nothing is kept for alerts.
+ * @param keeper Of what is kept for alerts; undefined: nothing is.
  */
-export function createForwarder(output: Output, shunt: Shunt | undefined, recent?: RecentMemory): Forwarder {
+export function createForwarder(output: Output, shunt: Shunt | undefined, keeper?: Keeper): Forwarder {
   const { bytes, view } = output.arena;
   const piece: Piece = { begin: 0, end: 0, records: 0 };
-  const keeper = recent === undefined ? undefined : createKeeper(recent, bytes, view);
 
   function forward(origin: Origin, from: number, to: number): void {
     const { marks, room } = origin;
@@ -107,6 +106,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined, recent
       }
       at = start + captured;
     }
+    keeper?.end();
     finish(output, piece);
   }
 
@@ -115,7 +115,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined, recent
     if (link === undefined) return void counters.unsupported++;
     if (directions?.curious === true) directions.look(bytes, start, captured, link);
     if (!output.isOpen) {
-      keeper?.passed(start, captured);
+      keeper?.passed(vlan, start, captured);
       return void counters.droppedEngineDown++;
     }
     const seconds = view.getUint32(at, true);
@@ -129,7 +129,7 @@ export function createForwarder(output: Output, shunt: Shunt | undefined, recent
       if (verdict === 'shunted') return void counters.shunted++;
       ({ start, captured, length } = shunt);
     } else {
-      keeper?.passed(start, captured);
+      keeper?.passed(vlan, start, captured);
     }
     const tagged = tagFrame(bytes, start, captured, link, vlan);
     if (tagged < 0) return void counters.unsupported++;

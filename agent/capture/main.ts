@@ -10,6 +10,7 @@ import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, FromCapture, Report, Seen, ToCapture } from './protocol.ts';
 import { chooseLibrary, type Chosen } from './library.ts';
+import { createKeeper } from './recent/keep.ts';
 import { createRecentMemory } from './recent/memory.ts';
 import { createPacketQueries } from './recent/queries.ts';
 import { createSession, type Session } from './session.ts';
@@ -66,7 +67,8 @@ const recent = createRecentMemory(settings.recentBytes, native?.copy);
 /** By VLAN id, of who has it or had it last. */
 const recentKeys = new Map<number, number>();
 const packets = recent === undefined ? undefined : createPacketQueries(recent, (vlan) => recentKeys.get(vlan), send);
-const turns = createTurns(output, createForwarder(output, shunt, recent), settings.snaplen);
+const keeper = recent === undefined ? undefined : createKeeper(recent, output.arena, settings.recentRate);
+const turns = createTurns(output, createForwarder(output, shunt, keeper), settings.snaplen);
 const { library, instead } = await choose();
 send({ type: 'started', library: library.name, ...(instead === undefined ? {} : { instead }) });
 

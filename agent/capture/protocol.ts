@@ -41,6 +41,8 @@ export interface CaptureSettings {
   shuntAfter: number;
   /** Bytes of memory for the latest packets, which alerts show; 0: none are kept. */
   recentBytes: number;
+  /** Bytes a second of each endpoint's large packets that are kept whole there; of more of them, the beginnings. */
+  recentRate: number;
 }
 
 /** The ends of a flow, in either order. */

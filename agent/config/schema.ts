@@ -455,6 +455,11 @@ export const schema = z.strictObject({
         'a size from 1MiB to 256MiB, such as 32MiB',
         'Memory of each lane for the latest packets, of which those of an alert are taken.',
       ),
+      wholeRate: about(
+        bytes('0', '1024GiB').prefault('4MiB'),
+        'a size from 0 to 1024GiB, such as 4MiB',
+        "How much a second of each endpoint's packets of more than 8 KiB is kept whole there, beyond 16 MiB at once; of the others the first KiB is.",
+      ),
       after: about(
         millis(0, 60_000).prefault('2s'),
         'a time up to 60s, such as 2s',

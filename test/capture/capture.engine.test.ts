@@ -36,6 +36,7 @@ const SETTINGS: CaptureSettings = {
   shunt: false,
   shuntAfter: 65_536,
   recentBytes: 0,
+  recentRate: 0,
 };
 
 const LIBRARIES: LibraryName[] = whyNoNative === undefined ? ['native', 'node-pcap'] : ['node-pcap'];

@@ -17,6 +17,7 @@ export const CAPTURE_SETTINGS: CaptureSettings = {
   shunt: false,
   shuntAfter: 0,
   recentBytes: 0,
+  recentRate: 0,
 };
 
 export interface FakeOutput extends Output {

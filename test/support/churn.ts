@@ -85,6 +85,7 @@ const settings: CaptureSettings = {
   shunt: false,
   shuntAfter: 65_536,
   recentBytes: 0,
+  recentRate: 0,
   snaplen: 262_144,
   ringSize: Number(ringBytes),
   maxRingSize: Number(maxRingBytes),

@@ -2,6 +2,7 @@
 import { createForwarder, createOrigin, type Origin } from '../../agent/capture/forward.ts';
 import { createPacketAsking, type AskedPackets } from '../../agent/capture/packet-queries.ts';
 import { zeroCounters, type FlowEnds, type PacketQuery } from '../../agent/capture/protocol.ts';
+import { createKeeper } from '../../agent/capture/recent/keep.ts';
 import { createRecentMemory } from '../../agent/capture/recent/memory.ts';
 import { createPacketQueries } from '../../agent/capture/recent/queries.ts';
 import type { Keep } from '../../agent/endpoints/endpoint.ts';
@@ -24,13 +25,15 @@ export interface RecentOptions {
   keep?: Keep;
   dlt?: number;
   shunt?: Shunt;
+  /** See CaptureSettings. */
+  rate?: number;
 }
 
-export function createRecent({ bytes, keep = 'full', dlt = LINKTYPE.ethernet, shunt }: RecentOptions): Recent {
+export function createRecent({ bytes, keep = 'full', dlt = LINKTYPE.ethernet, shunt, rate = 0 }: RecentOptions): Recent {
   const memory = createRecentMemory(bytes);
   if (memory === undefined) throw new Error(`${bytes} bytes are too few`);
   const output = createFakeOutput(ARENA);
-  const forwarder = createForwarder(output, shunt, memory);
+  const forwarder = createForwarder(output, shunt, createKeeper(memory, output.arena, rate));
   const origins = new Map<number, Origin>();
   const originOf = (vlan: number): Origin => {
     const marks = { vlan, counters: zeroCounters(), directions: undefined, recent: { key: vlan + 4096, keep } };

@@ -3,8 +3,12 @@
  *
  * Records that follow each other are copied together, and what turns out to be encrypted bulk is taken back; then fewer
  * are copied together. Of a record that is large only the first bytes are copied until that is known.
+ *
+ * Copying all of an endpoint's bulk would cost 5 % of what its inspection does. So of its large records those up to a
+ * rate are kept whole, after a burst, and of those beyond it the beginnings.
  */
 import type { Keep } from '../../endpoints/endpoint.ts';
+import type { Arena } from '../arena.ts';
 import { linkTypeFromDlt } from '../frame/link.ts';
 import { RECORD_HEADER } from '../record.ts';
 import { createLayer, firstLayer, readLayer } from './layers.ts';
@@ -15,6 +19,11 @@ const LARGE_BYTES = 8192;
 /** A smaller one that is encrypted is kept whole up to so many, and beyond that as many of it as of a large one. */
 const WHOLE_BYTES = 1024;
 const FIRST_BYTES = 256;
+/** Of a large one beyond the rate. */
+const BEGINNING_BYTES = 1024;
+/** Whole ones of an endpoint that was quiet. */
+const BURST_BYTES = 16 << 20;
+const VLAN_IDS = 4096;
 /** Copied together. */
 const TOGETHER_BYTES = 64 * 1024;
 const TOGETHER_RECORDS = 256;
@@ -25,6 +34,8 @@ const MAX_LAYERS = 4;
 export interface Keeper {
   /** The records of another turn come. */
   begin(): void;
+  /** There are no more of them. */
+  end(): void;
   /**
    * Before the record at `at` is changed.
    * @param to Where the records of the turn end.
@@ -32,7 +43,7 @@ export interface Keeper {
    */
   keep(kind: Kind, how: Keep, at: number, to: number, alone: boolean): void;
   /** It is given to the engine, or could be: all of it is kept, if it is. @param start Where its frame begins. */
-  passed(start: number, captured: number): void;
+  passed(vlan: number, start: number, captured: number): void;
   /** It is kept from the engine, or part of it is. */
   shunted(at: number): void;
 }
@@ -51,10 +62,30 @@ interface State {
   isPart: boolean;
   /** How many are copied together next. */
   most: number;
+  readonly allowances: Allowances;
 }
 
-/** @param source The arena that turns are read into. */
-export function createKeeper(memory: RecentMemory, source: Buffer, view: DataView): Keeper {
+/** Of large records that are kept whole, by VLAN id. */
+interface Allowances {
+  /** Bytes a millisecond. */
+  readonly rate: number;
+  readonly left: Float64Array;
+  /** When that was so, on the clock of performance.now(). */
+  readonly since: Float64Array;
+  now: number;
+}
+
+/**
+ * @param source The arena that turns are read into.
+ * @param rate Bytes a second of each endpoint's large records that are kept whole.
+ * @param now Milliseconds.
+ */
+export function createKeeper(
+  memory: RecentMemory,
+  { bytes: source, view }: Pick<Arena, 'bytes' | 'view'>,
+  rate: number,
+  now: () => number = performance.now.bind(performance),
+): Keeper {
   const state: State = {
     memory,
     source,
@@ -65,12 +96,20 @@ export function createKeeper(memory: RecentMemory, source: Buffer, view: DataVie
     room: 0,
     isPart: false,
     most: TOGETHER_RECORDS,
+    allowances: {
+      rate: rate / 1000,
+      left: new Float64Array(VLAN_IDS).fill(BURST_BYTES),
+      since: new Float64Array(VLAN_IDS),
+      now: 0,
+    },
   };
   return {
     begin() {
       state.from = state.to = 0;
       state.isPart = false;
+      state.allowances.now = now();
     },
+    end: () => memory.settle(),
     keep(kind, how, at, to, alone) {
       if (at < state.to && at >= state.from) return;
       state.isPart = false;
@@ -80,13 +119,21 @@ export function createKeeper(memory: RecentMemory, source: Buffer, view: DataVie
       if (how === 'headers') keepHeaders(state, kind, at);
       else if (how === 'full') keepAll(state, kind, at, to, alone ? 1 : state.most);
     },
-    passed(start, captured) {
-      if (state.isPart) memory.addRest(source, start, captured);
+    passed(vlan, start, captured) {
+      if (state.isPart) memory.addRest(source, start, allowed(state.allowances, vlan, captured));
       state.isPart = false;
       if (state.most < TOGETHER_RECORDS) state.most *= 2;
     },
     shunted: (at) => takeBack(state, at),
   };
+}
+
+/** How many of these bytes are kept. */
+function allowed({ rate, left, since, now }: Allowances, vlan: number, captured: number): number {
+  const room = Math.min(BURST_BYTES, (left[vlan] ?? 0) + (now - (since[vlan] ?? 0)) * rate);
+  since[vlan] = now;
+  left[vlan] = room < captured ? room : room - captured;
+  return room < captured ? BEGINNING_BYTES : captured;
 }
 
 function keepAll(state: State, kind: Kind, at: number, to: number, most: number): void {

@@ -3,13 +3,14 @@
  *
  * One piece of memory of a fixed size, in chunks. A chunk is a filter of the flows that are in it, and batches: a
  * header, then pcap records of one origin, with the room before each frame that the source left. So what a turn read is
- * copied once, and as a whole; which flows are in it is looked at only when somebody asks (search.ts).
+ * copied once, and as a whole; which flows are in it is noted once, when it won't change any more (search.ts).
  *
  * Endpoints that send little share chunks; one that fills a quarter of such a chunk gets chunks of its own. A chunk
  * that is needed comes from who has the most, so a flood takes its own oldest packets first; nobody has more than three
  * quarters.
  *
- * Invariant: nothing outside `bytes` grows with what is kept, but for a few numbers of each chunk.
+ * Invariants: nothing outside `bytes` grows with what is kept, but for a few numbers of each chunk. Only in the chunk
+ * that was added to last there are records that are not settled, and all of those are of its last batch.
  */
 import { RECORD_HEADER } from '../record.ts';
 
@@ -38,9 +39,8 @@ export interface Chunk {
   serial: number;
   /** Bytes of it, its filter included. */
   used: number;
-  /** How many of them the filter knows, and where the batch begins that they end in. */
-  indexed: number;
-  indexedBatch: number;
+  /** How many of them are settled. */
+  settled: number;
   /** Where the batch is that grows, 0: there is none; and what it is of. */
   batch: number;
   kind: Kind | undefined;
@@ -70,9 +70,13 @@ export interface RecentMemory {
   chunksOf(key: number): Chunk[];
   /** Whether something of it may have been overwritten. */
   hasLost(key: number): boolean;
-  /** Called before a chunk is used for something else. */
-  onReuse: (chunk: Chunk) => void;
+  /** What was added last won't change any more. */
+  settle(): void;
+  /** Called once for all records, in their order: those of a batch that are in [from, to) won't change any more. */
+  onSettled: OnSettled;
 }
+
+type OnSettled = (chunk: Chunk, kind: Kind, from: number, to: number) => void;
 
 interface State {
   readonly copy: Copy;
@@ -90,7 +94,7 @@ interface State {
   /** The record that was added last, and the chunk it is in. */
   record: number;
   chunk: Chunk | undefined;
-  onReuse: (chunk: Chunk) => void;
+  onSettled: OnSettled;
 }
 
 /** Puts bytes of one buffer there in another one. */
@@ -122,13 +126,13 @@ export function createRecentMemory(size: number, copy: Copy = set): RecentMemory
     serials: 0,
     record: 0,
     chunk: undefined,
-    onReuse: () => undefined,
+    onSettled: () => undefined,
   };
   return memoryOf(state);
 }
 
 function newChunk(base: number): Chunk {
-  return { base, serial: 0, used: 0, indexed: 0, indexedBatch: 0, batch: 0, kind: undefined };
+  return { base, serial: 0, used: 0, settled: 0, batch: 0, kind: undefined };
 }
 
 function memoryOf(state: State): RecentMemory {
@@ -148,11 +152,12 @@ function memoryOf(state: State): RecentMemory {
       return [...state.shared.chunks, ...own].sort((one, other) => one.serial - other.serial);
     },
     hasLost: (key) => state.lost.get(key & VLAN_BITS) === key,
-    get onReuse() {
-      return state.onReuse;
+    settle: () => settle(state),
+    get onSettled() {
+      return state.onSettled;
     },
-    set onReuse(call) {
-      state.onReuse = call;
+    set onSettled(call) {
+      state.onSettled = call;
     },
   };
 }
@@ -190,7 +195,9 @@ function addRest(state: State, source: Buffer, start: number, captured: number):
 function place(state: State, kind: Kind, size: number, room: number = size): number {
   let log = state.own.get(kind.key) ?? state.shared;
   let chunk = log.chunks.at(-1);
+  if (chunk !== state.chunk || chunk?.kind !== kind) settle(state);
   if (chunk === undefined || chunk.used + BATCH_HEADER + room > CHUNK_BYTES) {
+    settle(state);
     log = logFor(state, kind.key, log);
     chunk = take(state, log);
   }
@@ -211,6 +218,14 @@ function beginBatch({ view }: State, chunk: Chunk, kind: Kind): void {
   chunk.batch = at;
   chunk.kind = kind;
   chunk.used += BATCH_HEADER;
+  chunk.settled = chunk.used;
+}
+
+function settle(state: State): void {
+  const { chunk } = state;
+  if (chunk?.kind === undefined || chunk.settled === chunk.used) return;
+  state.onSettled(chunk, chunk.kind, chunk.base + chunk.settled, chunk.base + chunk.used);
+  chunk.settled = chunk.used;
 }
 
 function grow({ view }: State, chunk: Chunk, size: number): void {
@@ -234,7 +249,7 @@ function take(state: State, log: Log): Chunk {
   const chunk = (isFull ? undefined : state.free.pop()) ?? reuse(state, isFull ? log : richest(state));
   state.bytes.fill(0, chunk.base, chunk.base + FILTER_BYTES);
   chunk.serial = ++state.serials;
-  chunk.used = chunk.indexed = chunk.indexedBatch = FILTER_BYTES;
+  chunk.used = chunk.settled = FILTER_BYTES;
   chunk.batch = 0;
   chunk.kind = undefined;
   log.chunks.push(chunk);
@@ -252,28 +267,26 @@ function reuse(state: State, log: Log): Chunk {
   const chunk = log.chunks.shift();
   if (chunk === undefined) throw new Error('there is no chunk');
   if (log !== state.shared && log.chunks.length === 0) state.own.delete(log.key);
-  state.onReuse(chunk);
   for (const { key } of batchesOf(state.view, chunk))
     state.lost.set(key & VLAN_BITS, Math.max(key, state.lost.get(key & VLAN_BITS) ?? 0));
   return chunk;
 }
 
 export interface Batch extends Kind {
-  /** Where it begins in its chunk, and where its records are in memory. */
-  readonly offset: number;
+  /** Where its records are in memory. */
   readonly from: number;
   readonly to: number;
 }
 
-/** Of a chunk, from this offset in it on, where a batch begins. */
-export function* batchesOf(view: DataView, { base, used }: Chunk, first = FILTER_BYTES): Generator<Batch> {
-  for (let offset = first; offset < used;) {
+export function* batchesOf(view: DataView, { base, used }: Chunk): Generator<Batch> {
+  for (let offset = FILTER_BYTES; offset < used;) {
     const at = base + offset;
     const from = at + BATCH_HEADER;
     const to = from + view.getUint32(at, true);
-    const [key, link, room] = [4, 8, 12].map((field) => view.getUint32(at + field, true));
-    if (key === undefined || link === undefined || room === undefined) return;
-    yield { key, link, room, offset, from, to };
+    const key = view.getUint32(at + 4, true);
+    const link = view.getUint32(at + 8, true);
+    const room = view.getUint32(at + 12, true);
+    yield { key, link, room, from, to };
     offset = to - base;
   }
 }

@@ -10,7 +10,7 @@ import type { FromCapture, PacketQuery, PacketsEnd } from '../protocol.ts';
 import { RECORD_HEADER } from '../record.ts';
 import { TCP } from './layers.ts';
 import type { Chunk, RecentMemory } from './memory.ts';
-import { createSearch, type Flow, type Hit, type Search } from './search.ts';
+import { createSearch, hashesOf, type Flow, type Hit, type Search } from './search.ts';
 
 /** Flows that are asked for at a time. */
 const MAX_OPEN = 256;
@@ -65,9 +65,10 @@ interface State {
   readonly search: Search;
   readonly keyOf: (vlan: number) => number | undefined;
   readonly send: (message: FromCapture) => void;
+  /** Whose packets are still to be looked for. */
   waiting: Open[];
   readonly open: Set<Open>;
-  preparing: boolean;
+  looking: boolean;
   timer: NodeJS.Timeout | undefined;
 }
 
@@ -85,7 +86,7 @@ export function createPacketQueries(
     send,
     waiting: [],
     open: new Set(),
-    preparing: false,
+    looking: false,
     timer: undefined,
   };
   return {
@@ -113,29 +114,28 @@ function ask(state: State, query: PacketQuery): void {
     skipped: false,
     unfollow: () => undefined,
   });
-  if (!state.preparing) prepare(state);
+  if (!state.looking) lookFor(state);
 }
 
 function flowOf({ flow }: PacketQuery, key: number | undefined): Flow | undefined {
   const source = addressBytes(flow.source);
   const destination = addressBytes(flow.destination);
   if (key === undefined || source === undefined || source.length !== destination?.length) return undefined;
-  return { ...flow, key, source, destination };
+  const ends = { ...flow, key, source, destination };
+  return { ...ends, hashes: hashesOf(ends) };
 }
 
 /** By and by, so that packets are read meanwhile. */
-function prepare(state: State): void {
+function lookFor(state: State): void {
   const late = performance.now() + SLICE_MILLIS;
-  state.preparing = true;
-  for (let next = state.waiting[0]; next !== undefined; next = state.waiting[0]) {
-    if (!state.search.prepare(next.flow.key, () => performance.now() > late)) return void setImmediate(prepare, state);
-    state.waiting.shift();
+  state.looking = true;
+  for (let next = state.waiting.shift(); next !== undefined; next = state.waiting.shift()) {
     begin(state, next);
+    if (state.waiting.length > 0 && performance.now() > late) return void setImmediate(lookFor, state);
   }
-  state.preparing = false;
+  state.looking = false;
 }
 
-/** All that is there is known to the filters: what comes is found by them. */
 function begin(state: State, open: Open): void {
   state.open.add(open);
   for (const found of latest(state, open)) add(state, open, found);
@@ -146,7 +146,6 @@ function begin(state: State, open: Open): void {
 }
 
 function look(state: State): void {
-  state.search.look();
   const now = performance.now();
   for (const open of state.open) {
     flush(state, open);
@@ -179,6 +178,7 @@ function latest(state: State, open: Open): Found[] {
   // From the newest on, until there is enough before the alert.
   while (from > 0 && back.packets < 2 * quarter && back.bytes < query.bytes / 2) {
     const more = foundIn(state, open, chunks[--from]);
+    if (more.length === 0) continue;
     for (const { time, size } of more) {
       if (time > query.time) continue;
       back.packets++;
@@ -203,6 +203,7 @@ function beginning(state: State, open: Open, chunks: readonly Chunk[], quarter: 
       break;
     }
     const more = foundIn(state, open, chunk);
+    if (more.length === 0) continue;
     begins = [...begins, ...more];
     bytes = begins.reduce((sum, { size }) => sum + size, 0);
   }
@@ -278,9 +279,10 @@ function add(state: State, open: Open, found: Found): void {
   open.link = link;
   const { bytes } = state.memory;
   const frame = record + RECORD_HEADER + room;
-  open.pending.push(
-    Buffer.concat([bytes.subarray(record, record + RECORD_HEADER), bytes.subarray(frame, frame + size)]),
-  );
+  const copy = Buffer.allocUnsafe(RECORD_HEADER + size);
+  bytes.copy(copy, 0, record, record + RECORD_HEADER);
+  bytes.copy(copy, RECORD_HEADER, frame, frame + size);
+  open.pending.push(copy);
   noteEnd(open, found);
 }
 

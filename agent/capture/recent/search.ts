@@ -1,17 +1,17 @@
 /**
  * Finds the packets of a flow among the latest ones, and follows those that come.
  *
- * Each chunk has a filter of the flows in it. A record is looked at for the filter once, and only when somebody asks or
- * a flow is followed; what is followed is found by the same look. Before a chunk is used again, what was not looked at
- * is, so a flow that is followed loses nothing.
+ * Each chunk has a filter of the flows in it. A record is looked at for the filter once, while its headers are still in
+ * the processor's caches: later that costs several times as much. What is followed is found by the same look, so it
+ * loses nothing.
  *
  * Not promised: a fragment that comes before the first one of its datagram, of a flow that is followed.
  */
 import { int32, uint16 } from '../bytes.ts';
-import { linkTypeFromDlt } from '../frame/link.ts';
+import { linkTypeFromDlt, type LinkType } from '../frame/link.ts';
 import { RECORD_HEADER } from '../record.ts';
-import { createLayer, firstLayer, readLayer, type Layer } from './layers.ts';
-import { batchesOf, FILTER_BYTES, type Batch, type Chunk, type RecentMemory } from './memory.ts';
+import { createLayer, firstLayer, readLayer, readPlain, type Layer } from './layers.ts';
+import { batchesOf, FILTER_BYTES, type Chunk, type Kind, type RecentMemory } from './memory.ts';
 
 /** Bits of a filter, a power of two. */
 const FILTER_BITS = FILTER_BYTES * 8;
@@ -31,30 +31,27 @@ export interface Flow {
   readonly destinationPort: number;
   /** The number in the header of IP; -1: any. */
   readonly protocol: number;
+  /** See hashesOf. */
+  readonly hashes: readonly number[];
 }
 
 /** A record in the memory. */
 export interface Hit {
-  readonly batch: Pick<Batch, 'link' | 'room'>;
+  readonly batch: Pick<Kind, 'link' | 'room'>;
   readonly record: number;
   /** The layer that is of the flow; it is used again. */
   readonly layer: Readonly<Layer>;
 }
 
 export interface Search {
-  /** Makes the filters of an endpoint's chunks, of some of them, until `isLate`. @returns whether all are made. */
-  prepare(key: number, isLate: () => boolean): boolean;
   /** Calls back for each packet of the flow in a chunk, in order, and for later fragments that may be of it. */
   find(flow: Flow, chunk: Chunk, found: (hit: Hit) => void): void;
-  /** From now on each packet of the flow is found, when `look` is called or its chunk is used again. */
+  /** From now on each packet of the flow is found, when it is settled. @returns what ends that. */
   follow(flow: Flow, found: (hit: Hit) => void): () => void;
-  /** At what came since the last look. */
-  look(): void;
 }
 
 interface Followed {
   readonly flow: Flow;
-  readonly hashes: readonly number[];
   readonly fragments: Fragments;
   readonly found: (hit: Hit) => void;
   /** The record that was found last, and the use of its chunk: a tunnel may carry packets of its own ends. */
@@ -71,44 +68,18 @@ interface State {
 
 export function createSearch(memory: RecentMemory): Search {
   const state: State = { memory, layer: createLayer(), followed: new Map() };
-  memory.onReuse = (chunk) => {
-    if (state.followed.size > 0) index(state, chunk);
-  };
+  memory.onSettled = (chunk, kind, from, to) => index(state, chunk, kind, from, to);
   return {
-    prepare: (key, isLate) => prepare(state, key, isLate),
     find: (flow, chunk, found) => find(state, flow, chunk, found),
     follow: (flow, found) => follow(state, flow, found),
-    look: () => look(state),
   };
-}
-
-function prepare(state: State, key: number, isLate: () => boolean): boolean {
-  for (const chunk of state.memory.chunksOf(key)) {
-    if (chunk.indexed === chunk.used) continue;
-    if (isLate()) return false;
-    index(state, chunk);
-  }
-  return true;
-}
-
-function look(state: State): void {
-  const keys = new Set<number>();
-  for (const entries of state.followed.values()) for (const { flow } of entries) keys.add(flow.key);
-  for (const key of keys) prepare(state, key, () => false);
 }
 
 function follow(state: State, flow: Flow, found: (hit: Hit) => void): () => void {
-  const followed: Followed = {
-    flow,
-    hashes: hashesOf(flow),
-    fragments: createFragments(),
-    found,
-    last: -1,
-    lastSerial: 0,
-  };
-  for (const hash of followed.hashes) state.followed.set(hash, [...(state.followed.get(hash) ?? []), followed]);
+  const followed: Followed = { flow, fragments: createFragments(), found, last: -1, lastSerial: 0 };
+  for (const hash of flow.hashes) state.followed.set(hash, [...(state.followed.get(hash) ?? []), followed]);
   return () => {
-    for (const hash of followed.hashes) {
+    for (const hash of flow.hashes) {
       const others = (state.followed.get(hash) ?? []).filter((other) => other !== followed);
       if (others.length > 0) state.followed.set(hash, others);
       else state.followed.delete(hash);
@@ -116,46 +87,52 @@ function follow(state: State, flow: Flow, found: (hit: Hit) => void): () => void
   };
 }
 
-/** Makes the filter of what it does not know yet. */
-function index(state: State, chunk: Chunk): void {
-  const { view } = state.memory;
-  const known = chunk.base + chunk.indexed;
-  for (const batch of batchesOf(view, chunk, chunk.indexedBatch)) {
-    chunk.indexedBatch = batch.offset;
-    for (let at = Math.max(batch.from, known); at < batch.to; at = nextRecord(view, batch, at)) {
-      indexRecord(state, chunk, batch, at);
-    }
-  }
-  chunk.indexed = chunk.used;
-}
-
-function nextRecord(view: DataView, { room }: Batch, record: number): number {
-  return record + RECORD_HEADER + room + view.getUint32(record + 8, true);
-}
-
-function indexRecord(state: State, chunk: Chunk, batch: Batch, record: number): void {
-  const { memory, layer, followed } = state;
-  const { bytes, view } = memory;
-  const link = linkTypeFromDlt(batch.link);
+function index(state: State, chunk: Chunk, kind: Kind, from: number, to: number): void {
+  const { layer, followed } = state;
+  const { bytes, view } = state.memory;
+  const link = linkTypeFromDlt(kind.link);
   if (link === undefined) return;
-  const start = record + RECORD_HEADER + batch.room;
+  for (let record = from; record < to;) {
+    const start = record + RECORD_HEADER + kind.room;
+    const end = start + view.getUint32(record + 8, true);
+    // Most are so, and cost a third then.
+    if (link === 'ethernet' && readPlain(layer, bytes, start, end)) {
+      const hash = note(bytes, chunk, layer, kind.key);
+      if (followed.size > 0) report(state, followed.get(hash), chunk, kind, record);
+    } else {
+      indexLayers(state, chunk, kind, link, record);
+    }
+    record = end;
+  }
+}
+
+function indexLayers(state: State, chunk: Chunk, kind: Kind, link: LinkType, record: number): void {
+  const { layer, followed } = state;
+  const { bytes, view } = state.memory;
+  const start = record + RECORD_HEADER + kind.room;
   const end = start + view.getUint32(record + 8, true);
   let at = firstLayer(bytes, start, end, link);
   for (let count = 0; at >= 0 && count < MAX_LAYERS && readLayer(layer, bytes, at, end); count++) {
-    const hash = hashOf(bytes, layer, batch.key);
-    const bit = hash & (FILTER_BITS - 1);
-    const byte = chunk.base + (bit >>> 3);
-    bytes[byte] = (bytes[byte] ?? 0) | (1 << (bit & 7));
-    if (followed.size > 0) report(state, followed.get(hash), chunk, batch, record);
+    const hash = note(bytes, chunk, layer, kind.key);
+    if (followed.size > 0) report(state, followed.get(hash), chunk, kind, record);
     at = layer.inner;
   }
+}
+
+/** Puts it into the filter. @returns its hash. */
+function note(bytes: Buffer, { base }: Chunk, layer: Layer, key: number): number {
+  const hash = hashOf(bytes, layer, key);
+  const bit = hash & (FILTER_BITS - 1);
+  const byte = base + (bit >>> 3);
+  bytes[byte] = (bytes[byte] ?? 0) | (1 << (bit & 7));
+  return hash;
 }
 
 function report(
   { memory, layer }: State,
   entries: readonly Followed[] | undefined,
   { serial }: Chunk,
-  batch: Batch,
+  batch: Kind,
   record: number,
 ): void {
   for (const entry of entries ?? []) {
@@ -170,23 +147,28 @@ function report(
 function find(state: State, flow: Flow, chunk: Chunk, found: (hit: Hit) => void): void {
   const { memory, layer } = state;
   const { bytes, view } = memory;
-  if (!hashesOf(flow).some((hash) => hasBit(bytes, chunk, hash))) return;
+  if (!flow.hashes.some((hash) => hasBit(bytes, chunk, hash))) return;
   for (const batch of batchesOf(view, chunk)) {
     const link = linkTypeFromDlt(batch.link);
     if (batch.key !== flow.key || link === undefined) continue;
-    for (let record = batch.from; record < batch.to; record = nextRecord(view, batch, record)) {
+    for (let record = batch.from; record < batch.to;) {
       const start = record + RECORD_HEADER + batch.room;
       const end = start + view.getUint32(record + 8, true);
-      let at = firstLayer(bytes, start, end, link);
-      for (let count = 0; at >= 0 && count < MAX_LAYERS && readLayer(layer, bytes, at, end); count++) {
-        if (isOf(bytes, layer, flow)) {
-          found({ batch, record, layer });
-          break;
-        }
-        at = layer.inner;
-      }
+      if (isIn(layer, bytes, start, end, link, flow)) found({ batch, record, layer });
+      record = end;
     }
   }
+}
+
+/** Whether a frame is of the flow; `layer` is the one that is. */
+function isIn(layer: Layer, bytes: Buffer, start: number, end: number, link: LinkType, flow: Flow): boolean {
+  if (link === 'ethernet' && readPlain(layer, bytes, start, end)) return isOf(bytes, layer, flow);
+  let at = firstLayer(bytes, start, end, link);
+  for (let count = 0; at >= 0 && count < MAX_LAYERS && readLayer(layer, bytes, at, end); count++) {
+    if (isOf(bytes, layer, flow)) return true;
+    at = layer.inner;
+  }
+  return false;
 }
 
 function hasBit(bytes: Buffer, { base }: Chunk, hash: number): boolean {
@@ -239,7 +221,7 @@ function createFragments(): Fragments {
 // --- Hashes ----------------------------------------------------------------------------------------------------------
 
 /** Of a flow, and of its fragments, which have no ports. */
-function hashesOf(flow: Flow): number[] {
+export function hashesOf(flow: Omit<Flow, 'hashes'>): number[] {
   const { key, source, destination, sourcePort, destinationPort } = flow;
   const of = (address: Buffer, port: number): number => hashEnd(address, 0, address.length, Math.max(0, port));
   const whole = mixed(of(source, sourcePort), of(destination, destinationPort), key);
