@@ -62,8 +62,6 @@ export interface Native {
   arena(bytes: number): Buffer;
   /** Gives such memory other pages, of zeros. What a FIFO was given stays there as it was. */
   renew(arena: Buffer): void;
-  /** Copies bytes that are not read soon: past the processor's caches. The buffers are of up to 256 MiB. */
-  copy: (target: Buffer, at: number, source: Buffer, from: number, to: number) => void;
   /**
    * Gives bytes to a FIFO without a copy: they must stay as they are until they were read.
    * @returns how many it took, or a negative errno.

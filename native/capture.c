@@ -1,7 +1,7 @@
 /*
  * Mechanics of the capture that Node has no call for: rings of packets by libpcap, in any network namespace; an arena
- * that they are copied into; FIFOs. Interprets no byte of a packet: that is TypeScript's, in the arena (agent/native.ts
- * has the types).
+ * that they are copied into; FIFOs. Interprets no byte of a packet: that is TypeScript's, in the arena. agent/native.ts
+ * says what each call does.
  *
  * A ring is known by its slot, a small number, and every argument is checked, so that no call can reach memory that is
  * not its own. Opening and closing take milliseconds, so threads do it; all else happens in the thread that calls.
@@ -22,6 +22,7 @@
 #include <pcap/pcap.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -36,14 +37,12 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
 
 /* More than endpoints that a lane can have, each with a successor. */
 #define RINGS 16384
 #define RECORD_HEADER 16
 #define MAX_ROOM 64
+#define MAX_ARGS 8
 #define MAX_ARENA (256u << 20)
 #define TEXT 512
 
@@ -52,7 +51,7 @@ enum { EMPTY, MORE, FAILED };
 typedef struct {
   pcap_t *pcap;
   int fd;
-  uint32_t snaplen;
+  uint32_t slot, snaplen;
   /* Packets that came before it began. */
   uint64_t skip;
   uint64_t received, dropped, delivered;
@@ -66,6 +65,11 @@ typedef struct {
   napi_threadsafe_function wake;
   atomic_bool waking;
 } instance_t;
+
+typedef struct {
+  uint8_t *data;
+  size_t length;
+} bytes_t;
 
 typedef struct {
   napi_async_work work;
@@ -91,12 +95,6 @@ static napi_value fail(napi_env env, const char *what, int code) {
   return NULL;
 }
 
-static bool get_args(napi_env env, napi_callback_info info, size_t count, napi_value *args) {
-  size_t found = count;
-  if (napi_get_cb_info(env, info, &found, args, NULL, NULL) == napi_ok && found >= count) return true;
-  return fail(env, "too few arguments", 0);
-}
-
 /* Stands in a slot while its ring is being opened or closed. */
 static ring_t taken;
 
@@ -109,9 +107,10 @@ static bool get_number(napi_env env, napi_value value, uint32_t most, uint32_t *
   return true;
 }
 
-static bool get_bytes(napi_env env, napi_value value, uint8_t **data, size_t *length) {
+static bool get_bytes(napi_env env, napi_value value, bytes_t *out) {
   bool is = false;
-  if (napi_is_buffer(env, value, &is) == napi_ok && is && napi_get_buffer_info(env, value, (void **)data, length) == napi_ok) return true;
+  if (napi_is_buffer(env, value, &is) == napi_ok && is && napi_get_buffer_info(env, value, (void **)&out->data, &out->length) == napi_ok)
+    return true;
   return fail(env, "not a buffer", 0);
 }
 
@@ -130,18 +129,38 @@ static instance_t *get_instance(napi_env env) {
   return instance;
 }
 
-static ring_t *get_ring(napi_env env, napi_value value, uint32_t *slot) {
-  if (!get_number(env, value, RINGS - 1, slot)) return NULL;
-  ring_t *ring = get_instance(env)->rings[*slot];
-  if (ring != NULL && ring != &taken) return ring;
-  fail(env, "there is no such ring", 0);
-  return NULL;
+static bool get_ring(napi_env env, napi_value value, ring_t **out) {
+  uint32_t slot;
+  if (!get_number(env, value, RINGS - 1, &slot)) return false;
+  *out = get_instance(env)->rings[slot];
+  return (*out != NULL && *out != &taken) || fail(env, "there is no such ring", 0);
 }
 
-/* Of a call that has a slot as its only argument. */
-static ring_t *get_only_ring(napi_env env, napi_callback_info info, uint32_t *slot) {
-  napi_value args[1];
-  return get_args(env, info, 1, args) ? get_ring(env, args[0], slot) : NULL;
+/*
+ * Reads a call's arguments; throws where one is not as it should be. For each letter of `kinds` there are parameters:
+ * n: a number's greatest value, uint32_t *. b: bytes_t *. r: ring_t **, of its slot. t: char *, its size. v: napi_value *,
+ * of any kind.
+ */
+static bool get(napi_env env, napi_callback_info info, const char *kinds, ...) {
+  napi_value args[MAX_ARGS];
+  size_t found = MAX_ARGS;
+  bool valid = (napi_get_cb_info(env, info, &found, args, NULL, NULL) == napi_ok && found >= strlen(kinds)) || fail(env, "too few arguments", 0);
+  va_list to;
+  va_start(to, kinds);
+  for (size_t index = 0; valid && kinds[index] != 0; index++) {
+    const napi_value value = args[index];
+    if (kinds[index] == 'n') {
+      const uint32_t most = va_arg(to, uint32_t);
+      valid = get_number(env, value, most, va_arg(to, uint32_t *));
+    } else if (kinds[index] == 't') {
+      char *const text = va_arg(to, char *);
+      valid = get_text(env, value, text, va_arg(to, size_t));
+    } else if (kinds[index] == 'b') valid = get_bytes(env, value, va_arg(to, bytes_t *));
+    else if (kinds[index] == 'r') valid = get_ring(env, value, va_arg(to, ring_t **));
+    else *va_arg(to, napi_value *) = value;
+  }
+  va_end(to);
+  return valid;
 }
 
 static napi_value number(napi_env env, double value) {
@@ -202,10 +221,7 @@ static bool set_filter(job_t *job, ring_t *ring) {
     return setsockopt(ring->fd, SOL_SOCKET, SO_DETACH_FILTER, &unused, sizeof unused) == 0 || errno == ENOENT || fail_job(job, "filter", strerror(errno));
   }
   if (pcap_compile(ring->pcap, &program, job->filter, 1, PCAP_NETMASK_UNKNOWN) != 0) return fail_job(job, "filter", pcap_geterr(ring->pcap));
-  /*
-   * libpcap's own call also filters what is in the ring: that is in the kernel's counters, and never comes. Headers
-   * that are made up it alone knows.
-   */
+  /* libpcap's own call also filters what is in the ring, and counted. But it alone knows headers that are made up. */
   const bool made = job->link == DLT_LINUX_SLL || job->link == DLT_LINUX_SLL2;
   const struct sock_fprog code = {(unsigned short)program.bf_len, (struct sock_filter *)program.bf_insns};
   const bool set = made ? pcap_setfilter(ring->pcap, &program) == 0 : setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, &code, sizeof code) == 0;
@@ -244,15 +260,11 @@ static void *open_ring(void *data) {
   char error[PCAP_ERRBUF_SIZE] = "";
   pcap_t *pcap = pcap_create(job->device, error);
   ring_t *ring = calloc(1, sizeof *ring);
-  if (pcap == NULL || ring == NULL) {
-    if (pcap != NULL) pcap_close(pcap);
-    free(ring);
-    return fail_job(job, "cannot open", error), NULL;
-  }
-  ring->pcap = pcap;
-  ring->snaplen = job->snaplen;
-  bool opened = activate(job, pcap);
+  bool opened = (pcap != NULL && ring != NULL) || fail_job(job, "cannot open", error);
+  opened = opened && activate(job, pcap);
   if (opened) {
+    ring->pcap = pcap;
+    ring->snaplen = job->snaplen;
     ring->fd = pcap_get_selectable_fd(pcap);
     struct ifreq request = {0};
     memcpy(request.ifr_name, job->device, sizeof request.ifr_name);
@@ -261,7 +273,7 @@ static void *open_ring(void *data) {
     opened = pcap_setnonblock(pcap, 1, error) == 0 || fail_job(job, "cannot be read without waiting", error);
   }
   if (opened && begin(job, ring)) return job->ring = ring, NULL;
-  pcap_close(pcap);
+  if (pcap != NULL) pcap_close(pcap);
   free(ring);
   return NULL;
 }
@@ -285,6 +297,7 @@ static void complete_open(napi_env env, napi_status status, void *data) {
   job_t *job = data;
   napi_value result;
   if (status == napi_ok && job->ring != NULL) {
+    job->ring->slot = (uint32_t)job->slot;
     job->instance->rings[job->slot] = job->ring;
     struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = (uint32_t)job->slot}};
     if (job->instance->epoll >= 0) epoll_ctl(job->instance->epoll, EPOLL_CTL_ADD, job->ring->fd, &event);
@@ -327,28 +340,21 @@ static napi_value start_job(napi_env env, job_t *job, napi_async_execute_callbac
   return fail(env, "cannot start", 0);
 }
 
-/*
- * open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}.
- * `before`: a slot or -1.
- */
+/* open(device, netns, snaplen, size, timeout, promiscuous, filter, before): a promise of {slot, link, ifindex}. */
 static napi_value open_call(napi_env env, napi_callback_info info) {
-  napi_value args[8];
+  napi_value promiscuous, filter, replaced;
   job_t *job = new_job(env);
   size_t length = 0;
   double before = -1;
-  uint32_t slot;
+  ring_t *ring;
   if (job == NULL) return NULL;
-  bool valid = get_args(env, info, 8, args) && get_text(env, args[0], job->device, sizeof job->device) &&
-               get_text(env, args[1], job->netns, sizeof job->netns) && get_number(env, args[2], 1 << 18, &job->snaplen) &&
-               get_number(env, args[3], 1 << 30, &job->size) && get_number(env, args[4], 60000, &job->timeout);
-  valid = valid && napi_get_value_bool(env, args[5], &job->promiscuous) == napi_ok &&
-          napi_get_value_string_utf8(env, args[6], NULL, 0, &length) == napi_ok && length < 65536 &&
-          (job->filter = calloc(1, length + 1)) != NULL && get_text(env, args[6], job->filter, length + 1) &&
-          napi_get_value_double(env, args[7], &before) == napi_ok;
-  if (valid && before != -1) {
-    const ring_t *ring = get_ring(env, args[7], &slot);
-    valid = ring != NULL && (job->before = fcntl(ring->fd, F_DUPFD_CLOEXEC, 0)) >= 0;
-  }
+  bool valid = get(env, info, "ttnnnvvv", job->device, sizeof job->device, job->netns, sizeof job->netns, 1 << 18, &job->snaplen, 1 << 30,
+                   &job->size, 60000, &job->timeout, &promiscuous, &filter, &replaced) &&
+               napi_get_value_bool(env, promiscuous, &job->promiscuous) == napi_ok &&
+               napi_get_value_string_utf8(env, filter, NULL, 0, &length) == napi_ok && length < 65536 &&
+               (job->filter = calloc(1, length + 1)) != NULL && get_text(env, filter, job->filter, length + 1) &&
+               napi_get_value_double(env, replaced, &before) == napi_ok;
+  if (valid && before != -1) valid = get_ring(env, replaced, &ring) && (job->before = fcntl(ring->fd, F_DUPFD_CLOEXEC, 0)) >= 0;
   job->slot = valid ? free_slot(job->instance) : -1;
   if (job->slot < 0) {
     end_job(env, job);
@@ -383,55 +389,40 @@ static void copy_record(u_char *user, const struct pcap_pkthdr *header, const u_
   pcap_breakloop(ring->pcap);
 }
 
-/*
- * fill(slot, arena, from, to, packets, room, state): where the records end. state[0] is set to their number, state[1]
- * to EMPTY, MORE or FAILED.
- */
+/* fill(slot, arena, from, to, packets, room, state): where the records end. */
 static napi_value fill(napi_env env, napi_callback_info info) {
-  napi_value args[7];
-  uint32_t slot, from, to, packets, room;
-  uint8_t *arena, *state;
-  size_t length, state_length;
+  uint32_t from, to, packets, room;
+  bytes_t arena, state;
   ring_t *ring;
-  if (!get_args(env, info, 7, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &arena, &length) ||
-      !get_number(env, args[2], MAX_ARENA, &from) || !get_number(env, args[3], MAX_ARENA, &to) || !get_number(env, args[4], 1 << 20, &packets) ||
-      !get_number(env, args[5], MAX_ROOM, &room) || !get_bytes(env, args[6], &state, &state_length))
-    return NULL;
-  if (from > to || to > length || packets == 0 || state_length < 8) return fail(env, "wrong arguments", 0);
+  if (!get(env, info, "rbnnnnb", &ring, &arena, MAX_ARENA, &from, MAX_ARENA, &to, 1 << 20, &packets, MAX_ROOM, &room, &state)) return NULL;
+  if (from > to || to > arena.length || packets == 0 || state.length < 8) return fail(env, "wrong arguments", 0);
   uint32_t result[2] = {0, MORE};
-  filling_t filling = {ring, arena + from, arena + to, room, 0, false};
+  filling_t filling = {ring, arena.data + from, arena.data + to, room, 0, false};
   if (to - from >= RECORD_HEADER + room + ring->snaplen) {
     const int status = pcap_dispatch(ring->pcap, (int)packets, copy_record, (u_char *)&filling);
     result[0] = filling.packets;
     if (status == PCAP_ERROR) result[1] = FAILED;
     else if (!filling.full && status >= 0 && (uint32_t)status < packets) result[1] = EMPTY;
   }
-  memcpy(state, result, sizeof result);
-  return number(env, (double)(filling.at - arena));
+  memcpy(state.data, result, sizeof result);
+  return number(env, (double)(filling.at - arena.data));
 }
 
-/*
- * statistics(slot, out): packets that the kernel gave to the ring, of them dropped because it was full, and those that
- * fill() gave, as doubles.
- */
+/* statistics(slot, out) */
 static napi_value statistics(napi_env env, napi_callback_info info) {
-  napi_value args[2];
-  uint32_t slot;
-  uint8_t *out;
-  size_t length;
+  bytes_t out;
   ring_t *ring;
-  if (!get_args(env, info, 2, args) || (ring = get_ring(env, args[0], &slot)) == NULL || !get_bytes(env, args[1], &out, &length)) return NULL;
-  if (length < 3 * sizeof(double)) return fail(env, "wrong arguments", 0);
+  if (!get(env, info, "rb", &ring, &out)) return NULL;
+  if (out.length < 3 * sizeof(double)) return fail(env, "wrong arguments", 0);
   read_statistics(ring);
-  memcpy(out, (double[]){(double)ring->received, (double)ring->dropped, (double)ring->delivered}, 3 * sizeof(double));
+  memcpy(out.data, (double[]){(double)ring->received, (double)ring->dropped, (double)ring->delivered}, 3 * sizeof(double));
   return NULL;
 }
 
 /* mute(slot): it gets no further packet. What it has can be read. */
 static napi_value mute(napi_env env, napi_callback_info info) {
-  uint32_t slot;
-  ring_t *ring = get_only_ring(env, info, &slot);
-  if (ring == NULL) return NULL;
+  ring_t *ring;
+  if (!get(env, info, "r", &ring)) return NULL;
   return attach_filter(ring->fd, 0, SOL_SOCKET, SO_ATTACH_FILTER) ? NULL : fail(env, "cannot be muted", errno);
 }
 
@@ -450,13 +441,12 @@ static void complete_close(napi_env env, napi_status status, void *data) {
 
 /* close(slot): a promise of it. The slot is nobody's from now on. */
 static napi_value close_call(napi_env env, napi_callback_info info) {
-  uint32_t slot;
-  ring_t *ring = get_only_ring(env, info, &slot);
-  job_t *job = ring == NULL ? NULL : new_job(env);
+  ring_t *ring;
+  job_t *job = get(env, info, "r", &ring) ? new_job(env) : NULL;
   if (job == NULL) return NULL;
-  job->slot = (int)slot;
+  job->slot = (int)ring->slot;
   job->ring = ring;
-  job->instance->rings[slot] = &taken;
+  job->instance->rings[job->slot] = &taken;
   if (job->instance->epoll >= 0) epoll_ctl(job->instance->epoll, EPOLL_CTL_DEL, ring->fd, NULL);
   return start_job(env, job, execute_close, complete_close);
 }
@@ -484,17 +474,14 @@ static void *wait_for_rings(void *data) {
   }
 }
 
-/*
- * wake(callback): calls it when a ring has packets, or failed. Gives a buffer in which the bytes of such slots are 1;
- * rearm(slot) asks anew. Once.
- */
+/* wake(callback): the bytes of slots whose rings have packets, or failed; rearm(slot) asks anew. Once. */
 static napi_value wake(napi_env env, napi_callback_info info) {
-  napi_value args[1], name, ready;
+  napi_value callback, name, ready;
   instance_t *instance = get_instance(env);
   pthread_t thread;
-  if (!get_args(env, info, 1, args) || instance->epoll >= 0) return fail(env, "called before", 0);
+  if (!get(env, info, "v", &callback) || instance->epoll >= 0) return fail(env, "called before", 0);
   napi_create_string_utf8(env, "capture", NAPI_AUTO_LENGTH, &name);
-  if (napi_create_threadsafe_function(env, args[0], NULL, name, 0, 1, NULL, NULL, instance, call_back, &instance->wake) != napi_ok ||
+  if (napi_create_threadsafe_function(env, callback, NULL, name, 0, 1, NULL, NULL, instance, call_back, &instance->wake) != napi_ok ||
       napi_create_buffer(env, RINGS, (void **)&instance->ready, &ready) != napi_ok)
     return fail(env, "not a function", 0);
   napi_unref_threadsafe_function(env, instance->wake);
@@ -508,54 +495,12 @@ static napi_value wake(napi_env env, napi_callback_info info) {
 }
 
 static napi_value rearm(napi_env env, napi_callback_info info) {
-  uint32_t slot;
-  ring_t *ring = get_only_ring(env, info, &slot);
-  if (ring == NULL) return NULL;
-  struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = slot}};
+  ring_t *ring;
+  if (!get(env, info, "r", &ring)) return NULL;
+  struct epoll_event event = {EPOLLIN | EPOLLONESHOT, {.u32 = ring->slot}};
   const int epoll = get_instance(env)->epoll;
   const bool set = epoll_ctl(epoll, EPOLL_CTL_MOD, ring->fd, &event) == 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, ring->fd, &event) == 0;
   return set ? NULL : fail(env, "epoll_ctl", errno);
-}
-
-/* Memory that is written and seldom read */
-
-#ifdef __SSE2__
-enum { LINE = 64 };
-
-/* What is stored so is not read before, and takes no place of anything else in the caches. */
-static void copy_past_caches(uint8_t *to, const uint8_t *from, size_t length) {
-  const size_t head = (size_t)(-(uintptr_t)to & 15);
-  if (length < head + LINE) {
-    memcpy(to, from, length);
-    return;
-  }
-  memcpy(to, from, head);
-  for (to += head, from += head, length -= head; length >= LINE; to += LINE, from += LINE, length -= LINE)
-    for (size_t at = 0; at < LINE; at += 16) _mm_stream_si128((__m128i *)(void *)(to + at), _mm_loadu_si128((const __m128i *)(const void *)(from + at)));
-  _mm_sfence();
-  memcpy(to, from, length);
-}
-#else
-static void copy_past_caches(uint8_t *to, const uint8_t *from, size_t length) {
-  memcpy(to, from, length);
-}
-#endif
-
-/* copy(target, at, source, from, to): puts these bytes of one buffer there in another one, which they are not part of. */
-static napi_value copy(napi_env env, napi_callback_info info) {
-  napi_value args[5];
-  uint32_t at, from, to;
-  uint8_t *target, *source;
-  size_t target_length, source_length;
-  if (!get_args(env, info, 5, args) || !get_bytes(env, args[0], &target, &target_length) || !get_number(env, args[1], MAX_ARENA, &at) ||
-      !get_bytes(env, args[2], &source, &source_length) || !get_number(env, args[3], MAX_ARENA, &from) ||
-      !get_number(env, args[4], MAX_ARENA, &to))
-    return NULL;
-  if (from > to || to > source_length || at > target_length || to - from > target_length - at) return fail(env, "wrong arguments", 0);
-  const uintptr_t begin = (uintptr_t)target + at, other = (uintptr_t)source + from, length = to - from;
-  if (begin < other + length && other < begin + length) return fail(env, "wrong arguments", 0);
-  if (length > 0) copy_past_caches(target + at, source + from, length);
-  return NULL;
 }
 
 /* The arena and FIFOs */
@@ -566,9 +511,9 @@ static void unmap(napi_env env, void *data, void *hint) {
 
 /* arena(bytes): a buffer of whole pages of memory. */
 static napi_value arena(napi_env env, napi_callback_info info) {
-  napi_value args[1], result;
+  napi_value result;
   uint32_t bytes;
-  if (!get_args(env, info, 1, args) || !get_number(env, args[0], MAX_ARENA, &bytes)) return NULL;
+  if (!get(env, info, "n", MAX_ARENA, &bytes)) return NULL;
   void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) return fail(env, "no memory", errno);
   /* A copy on write would leave the FIFO with pages that are not ours. */
@@ -580,46 +525,35 @@ static napi_value arena(napi_env env, napi_callback_info info) {
 
 /* renew(arena): gives it other pages, of zeros. What a FIFO was given stays as it was there. */
 static napi_value renew(napi_env env, napi_callback_info info) {
-  napi_value args[1];
-  uint8_t *memory;
-  size_t length;
-  if (!get_args(env, info, 1, args) || !get_bytes(env, args[0], &memory, &length)) return NULL;
-  if ((((uintptr_t)memory | length) & (size_t)(sysconf(_SC_PAGESIZE) - 1)) != 0) return fail(env, "wrong arguments", 0);
-  return madvise(memory, length, MADV_DONTNEED) == 0 ? NULL : fail(env, "madvise", errno);
+  bytes_t arena;
+  if (!get(env, info, "b", &arena)) return NULL;
+  if ((((uintptr_t)arena.data | arena.length) & (size_t)(sysconf(_SC_PAGESIZE) - 1)) != 0) return fail(env, "wrong arguments", 0);
+  return madvise(arena.data, arena.length, MADV_DONTNEED) == 0 ? NULL : fail(env, "madvise", errno);
 }
 
-/*
- * splice(fd, arena, from, to): gives these bytes to a FIFO without copying them; they may not change until they were
- * read. How many it took, or -errno.
- */
+/* splice(fd, arena, from, to): how many bytes it took, or -errno. */
 static napi_value splice_call(napi_env env, napi_callback_info info) {
-  napi_value args[4];
   uint32_t fd, from, to;
-  uint8_t *memory;
-  size_t length;
-  if (!get_args(env, info, 4, args) || !get_number(env, args[0], INT32_MAX, &fd) || !get_bytes(env, args[1], &memory, &length) ||
-      !get_number(env, args[2], MAX_ARENA, &from) || !get_number(env, args[3], MAX_ARENA, &to))
-    return NULL;
-  if (from > to || to > length) return fail(env, "wrong arguments", 0);
-  const struct iovec piece = {memory + from, to - from};
+  bytes_t arena;
+  if (!get(env, info, "nbnn", INT32_MAX, &fd, &arena, MAX_ARENA, &from, MAX_ARENA, &to)) return NULL;
+  if (from > to || to > arena.length) return fail(env, "wrong arguments", 0);
+  const struct iovec piece = {arena.data + from, to - from};
   const ssize_t done = vmsplice((int)fd, &piece, 1, SPLICE_F_NONBLOCK);
   return number(env, done < 0 ? -errno : (double)done);
 }
 
 /* pending(fd): bytes in a FIFO that were not read. */
 static napi_value pending(napi_env env, napi_callback_info info) {
-  napi_value args[1];
   uint32_t fd;
   int bytes = 0;
-  if (!get_args(env, info, 1, args) || !get_number(env, args[0], INT32_MAX, &fd)) return NULL;
+  if (!get(env, info, "n", INT32_MAX, &fd)) return NULL;
   return ioctl((int)fd, FIONREAD, &bytes) == 0 ? number(env, bytes) : fail(env, "FIONREAD", errno);
 }
 
 /* widen(fd, bytes): gives a FIFO room for so many, if it may. What it has then. */
 static napi_value widen(napi_env env, napi_callback_info info) {
-  napi_value args[2];
   uint32_t fd, bytes;
-  if (!get_args(env, info, 2, args) || !get_number(env, args[0], INT32_MAX, &fd) || !get_number(env, args[1], 1 << 30, &bytes)) return NULL;
+  if (!get(env, info, "nn", INT32_MAX, &fd, 1 << 30, &bytes)) return NULL;
   fcntl((int)fd, F_SETPIPE_SZ, (int)bytes);
   const int size = fcntl((int)fd, F_GETPIPE_SZ);
   return size < 0 ? fail(env, "not a FIFO", errno) : number(env, size);
@@ -627,22 +561,17 @@ static napi_value widen(napi_env env, napi_callback_info info) {
 
 /* makeFifo(path, mode) */
 static napi_value make_fifo(napi_env env, napi_callback_info info) {
-  napi_value args[2];
   char path[PATH_MAX];
   uint32_t mode;
-  if (!get_args(env, info, 2, args) || !get_text(env, args[0], path, sizeof path) || !get_number(env, args[1], 0777, &mode)) return NULL;
+  if (!get(env, info, "tn", path, sizeof path, 0777, &mode)) return NULL;
   /* The mode holds whatever the umask is. */
   return mkfifo(path, mode) == 0 && chmod(path, mode) == 0 ? NULL : fail(env, "cannot be made", errno);
 }
 
-/*
- * timerSlack(nanoseconds): how late this thread's timers may be, and those of the children that it starts from now on.
- * What it was.
- */
+/* timerSlack(nanoseconds): what it was. */
 static napi_value timer_slack(napi_env env, napi_callback_info info) {
-  napi_value args[1];
   uint32_t nanoseconds;
-  if (!get_args(env, info, 1, args) || !get_number(env, args[0], 1000000000, &nanoseconds)) return NULL;
+  if (!get(env, info, "n", 1000000000, &nanoseconds)) return NULL;
   const long before = prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
   const bool set = before >= 0 && prctl(PR_SET_TIMERSLACK, (unsigned long)nanoseconds, 0, 0, 0) == 0;
   return set ? number(env, (double)before) : fail(env, "prctl", errno);
@@ -663,7 +592,7 @@ NAPI_MODULE_INIT() {
   napi_set_instance_data(env, instance, free_instance, NULL);
   const napi_property_descriptor calls[] = {
       CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
-      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("copy", copy), CALL("splice", splice_call), CALL("pending", pending),
+      CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("splice", splice_call), CALL("pending", pending),
       CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }

@@ -17,7 +17,6 @@ export const CALLS = /** @type {const} */ ([
   'rearm',
   'arena',
   'renew',
-  'copy',
   'splice',
   'pending',
   'widen',

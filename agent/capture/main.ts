@@ -63,7 +63,7 @@ const output = createOutput(settings.queueSize, native, {
   drained: () => turns.wake(),
 });
 const shunt = settings.shunt ? createShunt({ firstBytes: settings.shuntAfter, flows: SHUNT_FLOWS }) : undefined;
-const recent = createRecentMemory(settings.recentBytes, native?.copy);
+const recent = createRecentMemory(settings.recentBytes);
 /** By VLAN id, of who has it or had it last. */
 const recentKeys = new Map<number, number>();
 const packets = recent === undefined ? undefined : createPacketQueries(recent, (vlan) => recentKeys.get(vlan), send);

@@ -1,6 +1,6 @@
 /** Which of the packets between two ends are of one connection of TCP: ports are used again. */
 import { linkTypeFromDlt } from '../capture/frame/link.ts';
-import { createLayer, firstLayer, readLayer, TCP } from '../capture/recent/layers.ts';
+import { createLayer, firstLayer, readLayer, readOnlyLayer, TCP } from '../capture/recent/layers.ts';
 import type { FlowPacket } from './packet.ts';
 
 const [SYN, ACK] = [0x02, 0x10];
@@ -39,13 +39,18 @@ const layer = createLayer();
 function openingOf({ frame, linkType }: FlowPacket): number | undefined {
   const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
   const link = linkTypeFromDlt(linkType);
+  if (link === 'ethernet' && readOnlyLayer(layer, bytes, 0, bytes.length)) return openingAt(bytes);
   let at = link === undefined ? -1 : firstLayer(bytes, 0, bytes.length, link);
   let opening: number | undefined;
   while (at >= 0 && readLayer(layer, bytes, at, bytes.length)) {
-    const { protocol, ports } = layer;
-    const isSyn = protocol === TCP && ports >= 0 && ((bytes[ports + 13] ?? 0) & (SYN | ACK)) === SYN;
-    if (isSyn && ports + 8 <= bytes.length) opening = bytes.readUInt32BE(ports + 4);
+    opening = openingAt(bytes) ?? opening;
     at = layer.inner;
   }
   return opening;
+}
+
+function openingAt(bytes: Buffer): number | undefined {
+  const { protocol, ports } = layer;
+  const isSyn = protocol === TCP && ports >= 0 && ((bytes[ports + 13] ?? 0) & (SYN | ACK)) === SYN;
+  return isSyn && ports + 8 <= bytes.length ? bytes.readUInt32BE(ports + 4) : undefined;
 }

@@ -48,11 +48,15 @@ export function pcapng(
     PACKET_BYTES + padding(frame.length) + (options.get(index)?.length ?? 0);
   const around = [...head, ...tail].reduce((sum, { length }) => sum + length, 0);
   const bytes = Buffer.alloc(packets.reduce((sum, packet, index) => sum + sizeOf(index, packet), around));
+  // Blocks are of whole words. Machines that have engines are little-endian.
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
   let at = 0;
   for (const part of head) at += part.copy(bytes, at);
   for (const [index, packet] of packets.entries()) {
     const size = sizeOf(index, packet);
-    writePacket(bytes, at, size, packet, links.indexOf(packet.linkType), options.get(index));
+    writePacket(words, at / 4, size, packet, links.indexOf(packet.linkType));
+    bytes.set(packet.frame, at + 28);
+    options.get(index)?.copy(bytes, at + 28 + padding(packet.frame.length));
     at += size;
   }
   for (const part of tail) at += part.copy(bytes, at);
@@ -102,23 +106,22 @@ function optionsOf(comments: readonly Comment[]): Map<number, Buffer> {
   return new Map([...parts].map(([packet, of]) => [packet, Buffer.concat([...of, option(OPTION.end, NOTHING)])]));
 }
 
+/** All of its block but the frame and options. @param at Of a word. */
 function writePacket(
-  bytes: Buffer,
+  words: Uint32Array,
   at: number,
   size: number,
   { time, frame, length }: FlowPacket,
   index: number,
-  options: Buffer | undefined,
 ): void {
-  bytes.writeUInt32LE(BLOCK.packet, at);
-  bytes.writeUInt32LE(size, at + 4);
-  bytes.writeUInt32LE(index, at + 8);
-  writeTime(bytes, at + 12, time);
-  bytes.writeUInt32LE(frame.length, at + 20);
-  bytes.writeUInt32LE(length, at + 24);
-  bytes.set(frame, at + 28);
-  options?.copy(bytes, at + 28 + padding(frame.length));
-  bytes.writeUInt32LE(size, at + size - 4);
+  words[at] = BLOCK.packet;
+  words[at + 1] = size;
+  words[at + 2] = index;
+  words[at + 3] = Math.floor(time / 2 ** 32);
+  words[at + 4] = time % 2 ** 32;
+  words[at + 5] = frame.length;
+  words[at + 6] = length;
+  words[at + size / 4 - 1] = size;
 }
 
 function section(comments: readonly Comment[], facts: string | undefined): Buffer {

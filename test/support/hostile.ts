@@ -101,17 +101,6 @@ const ARGUMENTS: Record<keyof Native, () => unknown[]> = {
   rearm: () => [slot()],
   arena: () => [pick([0, 1, 4095, 4096, 1 << 20, (256 << 20) + 1])],
   renew: () => [memory()],
-  copy: () => {
-    const [target, source] = [memory(), memory()];
-    const from = place(source.length);
-    return [
-      target,
-      place(target.length),
-      source,
-      from,
-      pick([from, from + 1, from + random(2000), place(source.length)]),
-    ];
-  },
   splice: () => {
     const arena = memory();
     return [fd, arena, place(arena.length), place(arena.length)];

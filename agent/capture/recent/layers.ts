@@ -9,20 +9,14 @@
  */
 import { byteAt, int32, uint16 } from '../bytes.ts';
 import { restOffset, type LinkType } from '../frame/link.ts';
+import { readPlain, type Plain } from '../frame/plain.ts';
 
-export interface Layer {
-  /** Bytes of an address: 4 or 16. */
-  size: number;
-  /** Offsets of both addresses. */
-  source: number;
-  destination: number;
-  protocol: number;
+export interface Layer extends Plain {
   /** Where the ports are; -1: there are none, or they are in another fragment. */
   ports: number;
   /** Of a fragment, what tells its datagram from others of these ends; -1: it is none. */
   fragment: number;
-  /** Where the transport's header and its payload begin; both are where the captured bytes end, if those are fewer. */
-  transport: number;
+  /** Where the transport's payload begins, or the captured bytes end. */
   payload: number;
   /** Where the next layer of IP begins; -1: there is none. */
   inner: number;
@@ -42,12 +36,13 @@ const MAX_TAGS = 16;
 /** Of IPv6 extension headers. */
 const MAX_HEADERS = 16;
 /** UDP ports of tunnels, and the bytes between UDP's header and an Ethernet frame. */
-const [VXLAN_PORT, VXLAN_OLD_PORT] = [4789, 8472];
+const VXLAN_PORTS = new Set([4789, 8472]);
 const GENEVE_PORT = 6081;
 const GTP_PORT = 2152;
 
 export function createLayer(): Layer {
   return {
+    ip: 0,
     size: 0,
     source: 0,
     destination: 0,
@@ -96,39 +91,19 @@ function ifIp(bytes: Buffer, at: number, end: number): number {
   return version === 4 || (version === 6 && at + 40 <= end) ? at : -1;
 }
 
-/**
- * TCP, or UDP that is no tunnel, in one layer of IP behind a plain Ethernet header: the same as `firstLayer` and
- * `readLayer` give, sooner.
- * @returns false: it may be anything else.
- */
-export function readPlain(layer: Layer, bytes: Buffer, start: number, end: number): boolean {
-  const type = uint16(bytes, start + 12);
-  const ip = start + 14;
-  const transport = ip + (type === IPV4 ? 20 : 40);
-  if (transport + 8 > end) return false;
-  if (type === IPV4) {
-    if (byteAt(bytes, ip) !== 0x45 || (uint16(bytes, ip + 6) & 0x3fff) !== 0) return false;
-  } else if (type !== IPV6 || byteAt(bytes, ip) >>> 4 !== 6) {
-    return false;
-  }
-  const protocol = byteAt(bytes, ip + (type === IPV4 ? 9 : 6));
-  if (protocol !== TCP && (protocol !== UDP || isTunnel(bytes, transport))) return false;
-  layer.size = type === IPV4 ? 4 : 16;
-  layer.source = ip + (type === IPV4 ? 12 : 8);
-  layer.destination = layer.source + layer.size;
-  layer.protocol = protocol;
-  layer.ports = layer.transport = transport;
+/** The only layer of most frames of Ethernet: as `firstLayer` and `readLayer` give it, sooner. @returns whether it is. */
+export function readOnlyLayer(layer: Layer, bytes: Buffer, start: number, end: number): boolean {
+  if (!readPlain(layer, bytes, start, end)) return false;
+  const { transport, protocol } = layer;
+  if (protocol === UDP && (isVxlan(bytes, transport) || isVxlan(bytes, transport + 2))) return false;
+  layer.ports = transport;
   layer.fragment = layer.inner = -1;
   layer.payload = Math.min(end, transport + headerLength(bytes, transport, protocol));
   return true;
 }
 
-function isTunnel(bytes: Buffer, transport: number): boolean {
-  return isTunnelPort(uint16(bytes, transport)) || isTunnelPort(uint16(bytes, transport + 2));
-}
-
-function isTunnelPort(port: number): boolean {
-  return port === GENEVE_PORT || port === GTP_PORT || port === VXLAN_PORT || port === VXLAN_OLD_PORT;
+function isVxlan(bytes: Buffer, port: number): boolean {
+  return VXLAN_PORTS.has(uint16(bytes, port));
 }
 
 /** @param at As firstLayer gave it, or `inner`. @returns whether there is a layer of IP. */
@@ -206,7 +181,7 @@ function inUdp(bytes: Buffer, transport: number, end: number): number {
   const payload = transport + 8;
   for (let port = transport; port <= transport + 2; port += 2) {
     const number = uint16(bytes, port);
-    if (number === VXLAN_PORT || number === VXLAN_OLD_PORT) return ifFits(behindEthernet(bytes, payload + 8, end), end);
+    if (VXLAN_PORTS.has(number)) return ifFits(behindEthernet(bytes, payload + 8, end), end);
     if (number === GENEVE_PORT) return inGeneve(bytes, payload, end);
     if (number === GTP_PORT) return ifIp(bytes, payload + ((byteAt(bytes, payload) & 7) === 0 ? 8 : 12), end);
   }

@@ -79,7 +79,6 @@ export interface RecentMemory {
 type OnSettled = (chunk: Chunk, kind: Kind, from: number, to: number) => void;
 
 interface State {
-  readonly copy: Copy;
   readonly bytes: Buffer;
   readonly view: DataView;
   readonly free: Chunk[];
@@ -97,24 +96,12 @@ interface State {
   onSettled: OnSettled;
 }
 
-/** Puts bytes of one buffer there in another one. */
-export type Copy = (target: Buffer, at: number, source: Buffer, from: number, to: number) => void;
-
-/** So many bytes are worth a call of `copy`. */
-const LARGE_BYTES = 16 * 1024;
-
-const set: Copy = (target, at, source, from, to) => target.set(source.subarray(from, to), at);
-
-/**
- * @param size Bytes in all; of fewer than two chunks nothing is kept.
- * @param copy For large pieces.
- */
-export function createRecentMemory(size: number, copy: Copy = set): RecentMemory | undefined {
+/** @param size Bytes in all; of fewer than two chunks nothing is kept. */
+export function createRecentMemory(size: number): RecentMemory | undefined {
   const count = Math.floor(size / CHUNK_BYTES);
   if (count < 2) return undefined;
   const bytes = Buffer.allocUnsafeSlow(count * CHUNK_BYTES);
   const state: State = {
-    copy: (target, at, source, from, to) => (to - from < LARGE_BYTES ? set : copy)(target, at, source, from, to),
     bytes,
     view: new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
     free: Array.from({ length: count }, (_, index) => newChunk((count - 1 - index) * CHUNK_BYTES)),
@@ -141,7 +128,7 @@ function memoryOf(state: State): RecentMemory {
     view: state.view,
     addAll(kind, source, from, to) {
       const at = place(state, kind, to - from);
-      state.copy(state.bytes, at, source, from, to);
+      source.copy(state.bytes, at, from, to);
       return at;
     },
     shorten: (record, kept) => shorten(state, record, kept),
@@ -166,7 +153,7 @@ function addHead(state: State, kind: Kind, source: Buffer, at: number, captured:
   const head = RECORD_HEADER + kind.room;
   const size = head + Math.min(kept, captured);
   const record = place(state, kind, size, head + captured);
-  state.bytes.set(source.subarray(at, at + size), record);
+  source.copy(state.bytes, record, at, at + size);
   state.view.setUint32(record + 8, size - head, true);
   state.record = record;
 }
@@ -186,7 +173,7 @@ function addRest(state: State, source: Buffer, start: number, captured: number):
   const kept = view.getUint32(record + 8, true);
   const more = captured - kept;
   if (more <= 0) return;
-  state.copy(state.bytes, chunk.base + chunk.used, source, start + kept, start + captured);
+  source.copy(state.bytes, chunk.base + chunk.used, start + kept, start + captured);
   view.setUint32(record + 8, captured, true);
   grow(state, chunk, more);
 }

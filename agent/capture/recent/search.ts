@@ -10,7 +10,7 @@
 import { int32, uint16 } from '../bytes.ts';
 import { linkTypeFromDlt, type LinkType } from '../frame/link.ts';
 import { RECORD_HEADER } from '../record.ts';
-import { createLayer, firstLayer, readLayer, readPlain, type Layer } from './layers.ts';
+import { createLayer, firstLayer, readLayer, readOnlyLayer, type Layer } from './layers.ts';
 import { batchesOf, FILTER_BYTES, type Chunk, type Kind, type RecentMemory } from './memory.ts';
 
 /** Bits of a filter, a power of two. */
@@ -96,7 +96,7 @@ function index(state: State, chunk: Chunk, kind: Kind, from: number, to: number)
     const start = record + RECORD_HEADER + kind.room;
     const end = start + view.getUint32(record + 8, true);
     // Most are so, and cost a third then.
-    if (link === 'ethernet' && readPlain(layer, bytes, start, end)) {
+    if (link === 'ethernet' && readOnlyLayer(layer, bytes, start, end)) {
       const hash = note(bytes, chunk, layer, kind.key);
       if (followed.size > 0) report(state, followed.get(hash), chunk, kind, record);
     } else {
@@ -162,7 +162,7 @@ function find(state: State, flow: Flow, chunk: Chunk, found: (hit: Hit) => void)
 
 /** Whether a frame is of the flow; `layer` is the one that is. */
 function isIn(layer: Layer, bytes: Buffer, start: number, end: number, link: LinkType, flow: Flow): boolean {
-  if (link === 'ethernet' && readPlain(layer, bytes, start, end)) return isOf(bytes, layer, flow);
+  if (link === 'ethernet' && readOnlyLayer(layer, bytes, start, end)) return isOf(bytes, layer, flow);
   let at = firstLayer(bytes, start, end, link);
   for (let count = 0; at >= 0 && count < MAX_LAYERS && readLayer(layer, bytes, at, end); count++) {
     if (isOf(bytes, layer, flow)) return true;

@@ -6,6 +6,7 @@
  */
 import { MAX_LAYERS, passLayer } from '../../capture/frame/layers.ts';
 import { cookedEtherType, linkTypeFromDlt, restOffset } from '../../capture/frame/link.ts';
+import { readPlain, type Plain } from '../../capture/frame/plain.ts';
 import { behindTag, Protocol } from '../../capture/frame/protocols.ts';
 import { byteAt, END, uint16, type Walk } from '../../capture/frame/walk.ts';
 import { addressBytes } from '../../endpoints/address.ts';
@@ -96,9 +97,15 @@ export function createTransportReader(flow: FlowKey): (packet: FlowPacket) => Tr
     return undefined;
   }
 
+  const ofPlain = plainMatcher(flow);
   return (packet) => {
     const link = linkTypeFromDlt(packet.linkType);
     if (link === undefined) return undefined;
+    if (link === 'ethernet' && ofPlain !== undefined) {
+      const { frame } = packet;
+      const view = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
+      if (readPlain(plain, view, 0, view.length)) return ofPlain(packet, view);
+    }
     // A copy: passing a layer may change it.
     const bytes = Buffer.from(packet.frame);
     const frames = { count: 1, length: packet.length };
@@ -107,6 +114,49 @@ export function createTransportReader(flow: FlowKey): (packet: FlowPacket) => Tr
     if (type === 0) return undefined;
     return find(packet.time, frames, bytes, newWalk(bytes.length, behindTag(type)), restOffset(bytes, 0, link));
   };
+}
+
+const plain: Plain = { ip: 0, size: 0, source: 0, destination: 0, protocol: 0, transport: 0 };
+
+/** Of frames that `plain` describes, as most are. undefined: the flow is of a protocol that those do not have. */
+function plainMatcher(
+  flow: FlowKey,
+): ((packet: FlowPacket, bytes: Buffer) => Transport | undefined) | undefined {
+  const { source, destination } = flow;
+  const [from, to] = [addressBytes(source.ip), addressBytes(destination.ip)];
+  const wanted = NUMBERS.get(flow.protocol.toUpperCase());
+  if (from === undefined || to === undefined || wanted === undefined) return undefined;
+  return ({ time, length }, bytes) => {
+    const { protocol, transport } = plain;
+    if (protocol !== wanted) return undefined;
+    const fromSource = isBetween(bytes, from, source.port, to, destination.port);
+    if (!fromSource && !isBetween(bytes, to, destination.port, from, source.port)) return undefined;
+    const end = endOfPlain(bytes);
+    return {
+      time,
+      fromSource,
+      protocol,
+      bytes: bytes.subarray(transport, Math.min(bytes.length, end)),
+      length: end - transport,
+      frames: { count: 1, length },
+    };
+  };
+}
+
+function isBetween(bytes: Buffer, a: Buffer, aPort: number | undefined, b: Buffer, bPort: number | undefined): boolean {
+  const { size, source, destination, transport } = plain;
+  if (a.length !== size || b.length !== size) return false;
+  for (let at = 0; at < size; at++)
+    if (bytes[source + at] !== a[at] || bytes[destination + at] !== b[at]) return false;
+  const [first, second] = [bytes.readUInt16BE(transport), bytes.readUInt16BE(transport + 2)];
+  return (aPort ?? first) === first && (bPort ?? second) === second;
+}
+
+/** By its header; the kernel's packets of more than 64 KB have zero there. */
+function endOfPlain(bytes: Buffer): number {
+  const { ip, size } = plain;
+  const length = bytes.readUInt16BE(ip + (size === 4 ? 2 : 4));
+  return length === 0 ? bytes.length : ip + length + (size === 4 ? 0 : 40);
 }
 
 function newWalk(limit: number, protocol: number): Walk {
