@@ -46,6 +46,10 @@ export const COMMANDS = {
     describe: 'Search the journal and follow it; send again what a sink refused',
     load: () => import('./events.ts'),
   },
+  respond: {
+    describe: 'Cut pods off the network, and let them go',
+    load: () => import('./respond.ts'),
+  },
   completion: {
     describe: 'Print what completes commands and flags in bash, zsh or fish',
     load: () => import('./completion.ts'),

@@ -11,6 +11,7 @@ import { asExpression, problemsOf, VARIABLE_NAME } from '../rule-variables.ts';
 import { about, boolean, bytes, formatSize, integer, label, list, millis, text } from './leaves.ts';
 import { ALWAYS, checkCertificate, setName, httpUrl } from './schema/common.ts';
 import { endpoints } from './schema/endpoints.ts';
+import { respond, respondServing } from './schema/respond.ts';
 import { ruleServer, ruleServing } from './schema/rule-server.ts';
 import { ruleSources } from './schema/rule-sources.ts';
 import { sinks } from './schema/sinks.ts';
@@ -365,6 +366,8 @@ export const schema = z.strictObject({
   ),
   ruleServer: ruleServer.prefault({}),
   ruleServing: ruleServing.prefault({}),
+  respond: respond.prefault({}),
+  respondServing: respondServing.prefault({}),
   ruleChanges: about(
     text().prefault('/etc/dpi-agent/rule-changes.conf'),
     'a path',

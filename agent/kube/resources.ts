@@ -140,14 +140,16 @@ export function isCopy({ metadata }: ApiObject): boolean {
  * Which API the server has for the resources; undefined: none. One request where it is v3, otherwise two.
  * @throws ApiError when the server does not say; then it is not known, not even whether the other one may be used.
  */
-export async function discoverResourceApi(client: ApiClient, signal?: AbortSignal): Promise<ResourceApi | undefined> {
+export async function discoverResourceApi(
+  client: Pick<ApiClient, "get">,
+  signal?: AbortSignal): Promise<ResourceApi | undefined> {
   for (const api of APIS) {
     if (await isServed(client, api, signal)) return api;
   }
   return undefined;
 }
 
-async function isServed(client: ApiClient, api: ResourceApi, signal?: AbortSignal): Promise<boolean> {
+async function isServed(client: Pick<ApiClient, "get">, api: ResourceApi, signal?: AbortSignal): Promise<boolean> {
   try {
     const { resources } = record(await client.get(`/apis/${api}`, undefined, signal));
     return list(resources).some((resource) => record(resource)['name'] === RESOURCE);

@@ -3,6 +3,7 @@
  * others' and stay.
  */
 import type { ApiClient, ApiObject } from '../kube/api.ts';
+import { emit } from '../kube/emit.ts';
 import { list, record, text } from '../kube/fields.ts';
 import type { Verdict } from './desired.ts';
 import { plain } from '../config/text.ts';
@@ -12,7 +13,7 @@ export const DETECTIONS = '/apis/operator.tigera.io/v1/intrusiondetections';
 export const DETECTION = 'tigera-secure';
 export const CONDITION = 'DeepPacketInspectionReady';
 
-const COMPONENT = 'dpi-agent-operator';
+export const COMPONENT = 'dpi-agent-operator';
 /** Of a message in a condition and in an event, in characters; the server takes 32768 and 1024. */
 const MAX_MESSAGE = 1000;
 
@@ -53,45 +54,8 @@ export async function report(
       name: metadata.name,
       uid: metadata.uid,
     };
-    await emit(client, about, status ? 'Normal' : 'Warning', reason, next.message, signal);
+    const type = status ? 'Normal' : 'Warning';
+    await emit(client, COMPONENT, about, { type, reason, message: next.message }, signal);
   }
   return true;
-}
-
-interface About {
-  apiVersion: string;
-  kind: string;
-  name: string;
-  namespace?: string;
-  uid: string;
-}
-
-/** An event for `kubectl describe` and `kubectl events`; those of what is in no namespace are in `default`. */
-export async function emit(
-  client: ApiClient,
-  involvedObject: About,
-  type: 'Normal' | 'Warning',
-  reason: string,
-  message: string,
-  signal: AbortSignal,
-): Promise<void> {
-  const namespace = involvedObject.namespace ?? 'default';
-  const time = new Date().toISOString().replace(/\.\d+Z$/, 'Z');
-  await client.create(
-    `/api/v1/namespaces/${namespace}/events`,
-    {
-      apiVersion: 'v1',
-      kind: 'Event',
-      metadata: { generateName: `${involvedObject.name.slice(0, 200)}.`, namespace },
-      involvedObject,
-      type,
-      reason,
-      message,
-      source: { component: COMPONENT },
-      firstTimestamp: time,
-      lastTimestamp: time,
-      count: 1,
-    },
-    signal,
-  );
 }

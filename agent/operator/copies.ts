@@ -9,9 +9,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { ApiClient } from '../kube/api.ts';
+import { emit } from '../kube/emit.ts';
 import { record } from '../kube/fields.ts';
 import { COPY_LABEL, COPY_OF, isCopy, resourcePath, type ApiDeepPacketInspection } from '../kube/resources.ts';
-import { emit } from './condition.ts';
+import { COMPONENT } from './condition.ts';
 import { MANAGER } from './daemon-set.ts';
 
 const V1 = 'crd.projectcalico.org/v1';
@@ -106,7 +107,7 @@ export async function carryOut(
       const about = { apiVersion: V1, kind: 'DeepPacketInspection', name, namespace, uid: before.metadata.uid };
       const message =
         'this is a copy, and what was changed is put back: change deeppacketinspections.projectcalico.org instead';
-      await emit(client, about, 'Warning', 'ReadOnlyCopy', message, signal);
+      await emit(client, COMPONENT, about, { type: 'Warning', reason: 'ReadOnlyCopy', message }, signal);
       return true;
     }
     case 'status':

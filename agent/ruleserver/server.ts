@@ -18,7 +18,7 @@ import {
   type FollowAnswer,
   type FollowRequest,
 } from '../rulesets/served.ts';
-import { BusyError, type Caller } from './access.ts';
+import { BusyError, type Caller } from '../kube/token-access.ts';
 
 const BODY_BYTES = 256 << 10;
 const SILENCE_MILLIS = 30_000;

@@ -14,7 +14,7 @@ import type { Clock } from '../../agent/files/clock.ts';
 import { followRuleServer, type FollowedServer } from '../../agent/rulesets/rule-server.ts';
 import { FOLLOW_PATH } from '../../agent/rulesets/served.ts';
 import { installedSet, rollBack, updateSet } from '../../agent/rulesets/update.ts';
-import type { Caller } from '../../agent/ruleserver/access.ts';
+import type { Caller } from '../../agent/kube/token-access.ts';
 import { createRuleServer } from '../../agent/ruleserver/server.ts';
 import { startServing, type Serving } from '../../agent/ruleserver/serving.ts';
 import { createAuthority, type Authority, type Certificate } from '../support/certificates.ts';

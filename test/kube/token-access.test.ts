@@ -1,7 +1,7 @@
 /** What the server makes of the API server's answers; ruleserver.kubernetes.test.ts has real ones. */
 import { describe, expect, test } from '@jest/globals';
 import type { ApiClient } from '../../agent/kube/api.ts';
-import { BusyError, createAccess } from '../../agent/ruleserver/access.ts';
+import { BusyError, createAccess } from '../../agent/kube/token-access.ts';
 
 const AUDIENCE = 'dpi-agent-rule-server';
 const agent = {

@@ -1,5 +1,5 @@
 /**
- * Who may have rules: pods of the agents' service accounts, by a token for this server's audience (TokenReview).
+ * Whether who asks is an agent: a pod of the agents' service accounts, by a token for the audience of who is asked (TokenReview).
  *
  * That a token is good holds for ten minutes, so that 5,000 nodes are eight questions a second to the API server; that
  * it is not, for one. When the API server does not answer, nobody whose token is not remembered gets anything. Bounded:
@@ -8,8 +8,8 @@
 import { createHash } from 'node:crypto';
 import { LRUCache } from 'lru-cache';
 import pLimit from 'p-limit';
-import type { ApiClient } from '../kube/api.ts';
-import { list, record, text } from '../kube/fields.ts';
+import type { ApiClient } from './api.ts';
+import { list, record, text } from './fields.ts';
 import { stripControls } from '../text.ts';
 
 const GOOD_MILLIS = 600_000;

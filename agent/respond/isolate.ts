@@ -1,0 +1,148 @@
+/**
+ * Isolates pods, and releases them, with the rights of whose client it is.
+ *
+ * Invariants: the policy is made before the label is set, and taken away after it: what is half done cuts nothing, and
+ * is listed. Only the pod of the UID that was looked at gets the label.
+ */
+import { ApiError, type ApiClient, type ApiObject } from '../kube/api.ts';
+import { emit } from '../kube/emit.ts';
+import { pagesOf } from '../kube/pages.ts';
+import { messageOf } from '../files/errors.ts';
+import { enginesOf, RespondError, whatIsCut, type Cut } from './cut.ts';
+import {
+  idOf,
+  isolationOf,
+  POD_LABEL,
+  policiesPath,
+  POLICY_LABEL,
+  policyOf,
+  type Engine,
+  type Isolation,
+  type KnownIsolation,
+} from './isolation.ts';
+
+/** Never isolated: without these there is no cluster to act on. */
+export const NEVER = ['kube-system', 'kube-public', 'kube-node-lease', 'calico-system', 'tigera-operator'] as const;
+const COMPONENT = 'dpi-agent-response';
+
+export interface Wish extends Omit<Isolation, 'podUid' | 'since' | 'until'> {
+  /** Until it is released, in milliseconds. */
+  forMillis: number;
+  /** Do it although other policies go on letting traffic through. */
+  partly: boolean;
+  /** Say what would be cut, and change nothing. */
+  dryRun: boolean;
+}
+
+export interface Done {
+  cut: Cut;
+  /** Absent: it was a dry run. */
+  isolation?: Isolation;
+}
+
+export interface Acting {
+  client: Pick<ApiClient, 'get' | 'create' | 'mergePatch' | 'remove'>;
+  /** Namespaces whose pods are left alone, beside those of `NEVER`. */
+  isProtected: readonly string[];
+  now?: () => number;
+  /** What could not be done, and does not undo the rest. */
+  warn: (message: string) => void;
+}
+
+/** @throws RespondError, ApiError */
+export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
+  const { client, isProtected, now = Date.now } = acting;
+  const { forMillis, partly, dryRun, ...asked } = wish;
+  const cut = await whatIsCut(client, wish.namespace, wish.pod, [...NEVER, ...isProtected]);
+  if (dryRun) return { cut };
+  if (cut.open.length > 0 && !partly) throw new RespondError('StaysOpen', openText(cut));
+  const since = now();
+  const isolation: Isolation = { ...asked, podUid: cut.podUid, since: iso(since), until: iso(since + forMillis) };
+  const made = await makePolicy(client, isolation, cut.engine);
+  try {
+    await label(client, isolation, idOf(isolation.podUid));
+  } catch (error) {
+    await client.remove(policiesPath(cut.engine, wish.namespace, made.metadata.name), made.metadata.uid).catch((left: unknown) =>
+      acting.warn(`the policy ${made.metadata.name} cuts nothing and could not be taken away: ${messageOf(left)}`),
+    );
+    throw error;
+  }
+  await tell(acting, isolation, 'Isolated', `isolated until ${isolation.until} by ${isolation.by}: ${isolation.reason}`);
+  return { cut, isolation };
+}
+
+export function openText({ open, namespace, pod }: Cut): string {
+  const names = open.map(({ policy, direction }) => `${policy} (${direction})`).join(', ');
+  return (
+    `${namespace}/${pod} would not be cut off: policies of Kubernetes add up, and these go on letting traffic through: ${names}. ` +
+    'Take them away, or their labels from the pod; or have the rest cut all the same'
+  );
+}
+
+async function makePolicy(client: Acting['client'], isolation: Isolation, engine: Engine): Promise<ApiObject> {
+  try {
+    return await client.create<ApiObject>(policiesPath(engine, isolation.namespace), policyOf(isolation, engine));
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 409) throw error;
+    throw new RespondError(
+      'Isolated',
+      `${isolation.namespace}/${isolation.pod} is isolated already: dpi-agent respond list -n ${isolation.namespace}`,
+    );
+  }
+}
+
+/** @param value null takes it away. */
+async function label(
+  client: Acting['client'],
+  { namespace, pod, podUid }: Pick<Isolation, 'namespace' | 'pod' | 'podUid'>,
+  value: string | null,
+): Promise<void> {
+  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}`;
+  await client.mergePatch(path, { metadata: { uid: podUid, labels: { [POD_LABEL]: value } } });
+}
+
+/** @param why Such as `it is over`. @throws ApiError */
+export async function release(acting: Acting, isolation: KnownIsolation, why: string): Promise<void> {
+  const { client } = acting;
+  const isThere = await label(client, isolation, null).then(
+    () => true,
+    (error: unknown) => {
+      // It ended, or is another one by now.
+      if (error instanceof ApiError && (error.status === 404 || error.status === 409)) return false;
+      throw error;
+    },
+  );
+  await client
+    .remove(policiesPath(isolation.engine, isolation.namespace, isolation.name), isolation.uid)
+    .catch((error: unknown) => {
+      if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    });
+  if (isThere) await tell(acting, isolation, 'Released', `released: ${why}`);
+}
+
+async function tell(
+  { client, warn }: Acting,
+  { namespace, pod, podUid }: Isolation,
+  reason: string,
+  message: string,
+): Promise<void> {
+  const about = { apiVersion: 'v1', kind: 'Pod', name: pod, namespace, uid: podUid };
+  const type = reason === 'Isolated' ? 'Warning' : 'Normal';
+  await emit(client, COMPONENT, about, { type, reason, message }).catch((error: unknown) =>
+    warn(`there is no event of it in the cluster: ${messageOf(error)}`),
+  );
+}
+
+/** Of a namespace, or of all; the newest first. @throws ApiError */
+export async function listIsolations(client: Pick<ApiClient, 'get'>, namespace?: string): Promise<KnownIsolation[]> {
+  const found: KnownIsolation[] = [];
+  for (const engine of await enginesOf(client)) {
+    const pages = pagesOf<ApiObject>(client, policiesPath(engine, namespace), { labelSelector: POLICY_LABEL });
+    for await (const items of pages) found.push(...items.flatMap((item) => isolationOf(item, engine) ?? []));
+  }
+  return found.sort((a, b) => b.since.localeCompare(a.since));
+}
+
+function iso(millis: number): string {
+  return new Date(millis).toISOString();
+}
