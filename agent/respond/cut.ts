@@ -6,7 +6,7 @@ import { ApiError, type ApiClient, type ApiObject } from '../kube/api.ts';
 import { list, record, text, texts } from '../kube/fields.ts';
 import { pagesOf } from '../kube/pages.ts';
 import { listPods, toPod, type ApiPod, type Pod } from '../kube/pods.ts';
-import { ENGINES, policiesPath, type Engine } from './isolation.ts';
+import { ENGINES, idOf, NAME_PREFIX, podPath, policiesPath, type Engine } from './isolation.ts';
 
 export interface Cut {
   namespace: string;
@@ -72,8 +72,7 @@ function notesOf(services: Cut['services']): string[] {
 }
 
 async function podOf(client: Pick<ApiClient, 'get'>, namespace: string, name: string): Promise<Pod> {
-  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
-  const pod = await client.get<ApiPod>(path).catch((error: unknown) => {
+  const pod = await client.get<ApiPod>(podPath(namespace, name)).catch((error: unknown) => {
     if (error instanceof ApiError && error.status === 404)
       throw new RespondError('NotFound', `there is no pod ${namespace}/${name}`);
     throw error;
@@ -139,6 +138,7 @@ async function stillOpen(client: Pick<ApiClient, 'get'>, pod: Pod): Promise<Cut[
     seen += items.length;
     if (seen > MAX_POLICIES) throw new RespondError('Bounded', `${pod.namespace} has more than ${MAX_POLICIES} policies`);
     for (const item of items) {
+      if (item.metadata.name === `${NAME_PREFIX}${idOf(pod.uid)}`) continue;
       const spec = record(record(item)['spec']);
       if (!selects(record(spec['podSelector']), pod.labels)) continue;
       for (const direction of ['ingress', 'egress'] as const)

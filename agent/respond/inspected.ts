@@ -4,13 +4,13 @@ import { toPod, selectorLabels, type ApiPod } from '../kube/pods.ts';
 import { discoverResourceApi, resourcePath, toResource, type ApiDeepPacketInspection } from '../kube/resources.ts';
 import { matches, parseSelector, SelectorError } from '../kube/selector/selector.ts';
 import { RespondError, type Cut } from './cut.ts';
+import { podPath } from './isolation.ts';
 
 /** @throws RespondError where no DeepPacketInspection selects it. */
 export async function checkInspected(client: Pick<ApiClient, 'get'>, { namespace, pod }: Cut): Promise<void> {
   const api = await discoverResourceApi(client);
   if (api !== undefined) {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}`;
-    const labels = selectorLabels(toPod(await client.get<ApiPod>(path)));
+    const labels = selectorLabels(toPod(await client.get<ApiPod>(podPath(namespace, pod))));
     const { items } = await client.get<ApiList<ApiDeepPacketInspection>>(resourcePath(api, namespace));
     if (items.some((item) => selects(toResource(item).selector, labels))) return;
   }

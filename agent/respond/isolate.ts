@@ -12,6 +12,7 @@ import { enginesOf, RespondError, whatIsCut, type Cut } from './cut.ts';
 import {
   idOf,
   isolationOf,
+  podPath,
   POD_LABEL,
   policiesPath,
   POLICY_LABEL,
@@ -91,27 +92,30 @@ async function makePolicy(client: Acting['client'], isolation: Isolation, engine
   }
 }
 
+/** It did not end, and is none that was made again under its name. */
+async function isStillThere(client: Acting['client'], { namespace, pod, podUid }: Isolation): Promise<boolean> {
+  try {
+    return (await client.get<ApiObject>(podPath(namespace, pod))).metadata.uid === podUid;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return false;
+    throw error;
+  }
+}
+
 /** @param value null takes it away. */
 async function label(
   client: Acting['client'],
   { namespace, pod, podUid }: Pick<Isolation, 'namespace' | 'pod' | 'podUid'>,
   value: string | null,
 ): Promise<void> {
-  const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}`;
-  await client.mergePatch(path, { metadata: { uid: podUid, labels: { [POD_LABEL]: value } } });
+  await client.mergePatch(podPath(namespace, pod), { metadata: { uid: podUid, labels: { [POD_LABEL]: value } } });
 }
 
 /** @param why Such as `it is over`. @throws ApiError */
 export async function release(acting: Acting, isolation: KnownIsolation, why: string): Promise<void> {
   const { client } = acting;
-  const isThere = await label(client, isolation, null).then(
-    () => true,
-    (error: unknown) => {
-      // It ended, or is another one by now.
-      if (error instanceof ApiError && (error.status === 404 || error.status === 409)) return false;
-      throw error;
-    },
-  );
+  const isThere = await isStillThere(client, isolation);
+  if (isThere) await label(client, isolation, null);
   await client
     .remove(policiesPath(isolation.engine, isolation.namespace, isolation.name), isolation.uid)
     .catch((error: unknown) => {

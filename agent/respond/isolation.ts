@@ -59,6 +59,10 @@ export function policiesPath(engine: Engine, namespace?: string, name?: string):
   return `/apis/${api}${within}/networkpolicies${name === undefined ? '' : `/${encodeURIComponent(name)}`}`;
 }
 
+export function podPath(namespace: string, pod: string): string {
+  return `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(pod)}`;
+}
+
 /** The label's value, and the end of the policy's name. */
 export function idOf(podUid: string): string {
   return createHash('sha256').update(podUid).digest('hex').slice(0, 16);
