@@ -141,15 +141,16 @@ export function isCopy({ metadata }: ApiObject): boolean {
  * @throws ApiError when the server does not say; then it is not known, not even whether the other one may be used.
  */
 export async function discoverResourceApi(
-  client: Pick<ApiClient, "get">,
-  signal?: AbortSignal): Promise<ResourceApi | undefined> {
+  client: Pick<ApiClient, 'get'>,
+  signal?: AbortSignal,
+): Promise<ResourceApi | undefined> {
   for (const api of APIS) {
     if (await isServed(client, api, signal)) return api;
   }
   return undefined;
 }
 
-async function isServed(client: Pick<ApiClient, "get">, api: ResourceApi, signal?: AbortSignal): Promise<boolean> {
+async function isServed(client: Pick<ApiClient, 'get'>, api: ResourceApi, signal?: AbortSignal): Promise<boolean> {
   try {
     const { resources } = record(await client.get(`/apis/${api}`, undefined, signal));
     return list(resources).some((resource) => record(resource)['name'] === RESOURCE);

@@ -36,7 +36,10 @@ export function createBounds({ automaticPods, automaticPerHour, automaticAtOnce 
         throw new RespondError('Bounded', `${namespace}/${pod} is none of respondServing.automaticPods`);
       const automatic = there.filter(({ origin }) => origin === 'policy');
       if (automatic.length >= automaticAtOnce)
-        throw new RespondError('Bounded', `${automatic.length} pods are isolated by the policy already (automaticAtOnce)`);
+        throw new RespondError(
+          'Bounded',
+          `${automatic.length} pods are isolated by the policy already (automaticAtOnce)`,
+        );
       for (const [uid, at] of recent) if (now - at >= HOUR_MILLIS) recent.delete(uid);
       const uids = new Set(recent.keys());
       for (const { podUid, since } of automatic) if (now - Date.parse(since) < HOUR_MILLIS) uids.add(podUid);

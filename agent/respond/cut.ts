@@ -136,7 +136,8 @@ async function stillOpen(client: Pick<ApiClient, 'get'>, pod: Pod): Promise<Cut[
   let seen = 0;
   for await (const items of pagesOf<ApiObject>(client, policiesPath('networking.k8s.io', pod.namespace))) {
     seen += items.length;
-    if (seen > MAX_POLICIES) throw new RespondError('Bounded', `${pod.namespace} has more than ${MAX_POLICIES} policies`);
+    if (seen > MAX_POLICIES)
+      throw new RespondError('Bounded', `${pod.namespace} has more than ${MAX_POLICIES} policies`);
     for (const item of items) {
       if (item.metadata.name === `${NAME_PREFIX}${idOf(pod.uid)}`) continue;
       const spec = record(record(item)['spec']);

@@ -63,12 +63,19 @@ export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
   try {
     await label(client, isolation, idOf(isolation.podUid));
   } catch (error) {
-    await client.remove(policiesPath(cut.engine, wish.namespace, made.metadata.name), made.metadata.uid).catch((left: unknown) =>
-      acting.warn(`the policy ${made.metadata.name} cuts nothing and could not be taken away: ${messageOf(left)}`),
-    );
+    await client
+      .remove(policiesPath(cut.engine, wish.namespace, made.metadata.name), made.metadata.uid)
+      .catch((left: unknown) =>
+        acting.warn(`the policy ${made.metadata.name} cuts nothing and could not be taken away: ${messageOf(left)}`),
+      );
     throw error;
   }
-  await tell(acting, isolation, 'Isolated', `isolated until ${isolation.until} by ${isolation.by}: ${isolation.reason}`);
+  await tell(
+    acting,
+    isolation,
+    'Isolated',
+    `isolated until ${isolation.until} by ${isolation.by}: ${isolation.reason}`,
+  );
   return { cut, isolation };
 }
 

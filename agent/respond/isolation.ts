@@ -80,7 +80,12 @@ export function policyOf(isolation: Isolation, engine: Engine): object {
   };
   return engine === 'projectcalico.org'
     ? { apiVersion: 'projectcalico.org/v3', kind: 'NetworkPolicy', metadata, spec: calicoSpec(id, isolation.allow) }
-    : { apiVersion: 'networking.k8s.io/v1', kind: 'NetworkPolicy', metadata, spec: kubernetesSpec(id, isolation.allow) };
+    : {
+        apiVersion: 'networking.k8s.io/v1',
+        kind: 'NetworkPolicy',
+        metadata,
+        spec: kubernetesSpec(id, isolation.allow),
+      };
 }
 
 /** https://kubernetes.io/docs/concepts/services-networking/network-policies: what no rule names is cut. */

@@ -171,7 +171,8 @@ async function look(state: State): Promise<void> {
 function note(log: Logger, { cut, isolation }: Done, by: string): void {
   const { services, open, engine } = cut;
   const pod = `${cut.namespace}/${cut.pod}`;
-  if (isolation === undefined) return log.info({ act: 'dry-run', pod, by, services, open, engine }, 'respond: would isolate');
+  if (isolation === undefined)
+    return log.info({ act: 'dry-run', pod, by, services, open, engine }, 'respond: would isolate');
   const { allow, reason, alert, until } = isolation;
   log.warn({ act: 'isolate', pod, by, allow, reason, alert, until, services, open, engine }, 'respond: isolated');
 }

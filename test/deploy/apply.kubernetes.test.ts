@@ -96,6 +96,7 @@ describeKubernetes(() => {
         ...(serves('elasticsearch')
           ? ['NODES', 'API_KEY_FILE', 'CA_FILE'].map((name) => `DPI_AGENT_SINKS_ELASTICSEARCH_${name}`)
           : []),
+        ...(serves('response') ? ['RESPOND_URL', 'RESPOND_CA_FILE'].map((name) => `DPI_AGENT_${name}`) : []),
         ...(serves('rule-server')
           ? ['RULE_SERVER_URL', 'RULE_SERVER_CA_FILE', 'RULES_DIRECTORY'].map((name) => `DPI_AGENT_${name}`)
           : []),

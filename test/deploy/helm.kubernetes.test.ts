@@ -72,7 +72,7 @@ function comparable(value: unknown, key = ''): unknown {
     .filter(([name]) => !left.includes(name))
     .map(([name, member]) => [
       name,
-      /^(?:dpi-agent|rule-server)\.yaml$/.test(name) ? parse(String(member)) : comparable(member, name),
+      /^(?:dpi-agent|rule-server|response)\.yaml$/.test(name) ? parse(String(member)) : comparable(member, name),
     ]);
   const isEmpty = (member: unknown): boolean => JSON.stringify(member) === '{}';
   return Object.fromEntries(
@@ -110,15 +110,16 @@ withHelm('the chart', () => {
       { rules: { image: on }, agent: { podNetworks: true }, openshift: true },
     ],
     [['operator'], { operator: on }],
-    [['rule-server'], { ruleServer: on }],
+    [['rule-server', 'response'], { ruleServer: on, response: on }],
     [['elasticsearch', 'rule-server', 'operator'], { elasticsearch: on, ruleServer: on, operator: on }],
     [
-      ['fewer-rights', 'elasticsearch', '../ui', 'rules-image', 'pod-networks', 'operator', 'copies'],
+      ['fewer-rights', 'elasticsearch', '../ui', 'rules-image', 'pod-networks', 'response', 'operator', 'copies'],
       {
         agent: { fewerRights: true, podNetworks: true },
         elasticsearch: on,
         ui: on,
         rules: { image: on },
+        response: on,
         operator: { enabled: true, copies: true },
       },
     ],
@@ -135,6 +136,7 @@ withHelm('the chart', () => {
       ui: on,
       rules: { configMap: on },
       ruleServer: on,
+      response: on,
       monitoring: { podMonitor: true, prometheusRules: true, grafanaDashboard: true },
     };
     for (const values of [{}, all])

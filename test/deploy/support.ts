@@ -17,6 +17,7 @@ export const COMPONENTS = [
   'pod-monitor',
   'pod-networks',
   'prometheus-rules',
+  'response',
   'rule-server',
   'rules',
   'rules-image',

@@ -50,13 +50,31 @@ describeKubernetes(() => {
     component = cluster().serviceAccount('tigera-dpi', 'dpi-agent-response');
     namespace = cluster().namespace();
     person = cluster().serviceAccount(namespace, 'anna');
-    kubectl('create', 'rolebinding', 'anna', '-n', namespace, '--clusterrole=dpi-agent-isolate', `--serviceaccount=${namespace}:anna`);
+    kubectl(
+      'create',
+      'rolebinding',
+      'anna',
+      '-n',
+      namespace,
+      '--clusterrole=dpi-agent-isolate',
+      `--serviceaccount=${namespace}:anna`,
+    );
     addPods();
     agentToken = tokenOfAgent('agent-1', NODE);
     // An admission policy is in use some moments after it was made.
     await poll(() => {
       try {
-        kubectl('label', 'pod', 'web-1', '-n', namespace, 'probe=1', '--overwrite', '--kubeconfig', component.kubeconfig);
+        kubectl(
+          'label',
+          'pod',
+          'web-1',
+          '-n',
+          namespace,
+          'probe=1',
+          '--overwrite',
+          '--kubeconfig',
+          component.kubeconfig,
+        );
         return false;
       } catch (error) {
         return /may change nothing of a pod/.test(String(error));
@@ -99,7 +117,15 @@ describeKubernetes(() => {
     cluster().apply({ ...object, spec: { ...object.spec, serviceAccountName: 'tigera-dpi' } });
     cluster().apply({ apiVersion: 'v1', kind: 'Node', metadata: { name: node } });
     const bound = ['--bound-object-kind=Pod', `--bound-object-name=${pod}`];
-    return kubectl('create', 'token', 'tigera-dpi', '-n', 'tigera-dpi', '--audience=dpi-agent-response', ...bound).trim();
+    return kubectl(
+      'create',
+      'token',
+      'tigera-dpi',
+      '-n',
+      'tigera-dpi',
+      '--audience=dpi-agent-response',
+      ...bound,
+    ).trim();
   }
 
   async function start(settings: Partial<KeeperOptions> = {}): Promise<void> {
@@ -119,7 +145,11 @@ describeKubernetes(() => {
     const url = `${address}/v1/isolations${path}`;
     const headers = { authorization: `Bearer ${token}` };
     const body = JSON.stringify(payload);
-    const answer = await fetch(url, { method: 'POST', headers: { ...headers, 'content-type': 'application/json' }, body });
+    const answer = await fetch(url, {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/json' },
+      body,
+    });
     return { status: answer.status, ...((await answer.json()) as object) } as Record<string, unknown>;
   }
   const wish = (pod: string, more: object = {}): object => ({
@@ -136,7 +166,11 @@ describeKubernetes(() => {
   function respond(...args: string[]): { status: number; stdout: string; stderr: string } {
     const all = [join(PROJECT, 'bin/dpi-agent.js'), 'respond', ...args, '--kubeconfig', cluster().kubeconfig];
     try {
-      return { status: 0, stdout: execFileSync(process.execPath, all, { encoding: 'utf8', stdio: 'pipe' }), stderr: '' };
+      return {
+        status: 0,
+        stdout: execFileSync(process.execPath, all, { encoding: 'utf8', stdio: 'pipe' }),
+        stderr: '',
+      };
     } catch (error) {
       return error as { status: number; stdout: string; stderr: string };
     }
@@ -147,16 +181,32 @@ describeKubernetes(() => {
   const labelOf = (pod: string): string =>
     kubectl('get', 'pod', pod, '-n', namespace, '-o', 'jsonpath={.metadata.labels.dpi-agent\\.io/isolated}');
   const eventsOf = (pod: string): string =>
-    kubectl('get', 'events', '-n', namespace, `--field-selector=involvedObject.name=${pod}`, '-o', 'jsonpath={.items[*].message}');
+    kubectl(
+      'get',
+      'events',
+      '-n',
+      namespace,
+      `--field-selector=involvedObject.name=${pod}`,
+      '-o',
+      'jsonpath={.items[*].message}',
+    );
 
   test('by hand: what would be cut is said first; then a label and a policy are there, and go again', () => {
     const dry = respond('isolate', `${namespace}/web-1`, '--dry-run', '-o', 'json');
     expect(JSON.parse(dry.stdout)).toMatchObject({
-      cut: { engine: 'networking.k8s.io', node: NODE, addresses: ['10.65.0.2'], services: [{ name: 'shop', others: 2 }], open: [] },
+      cut: {
+        engine: 'networking.k8s.io',
+        node: NODE,
+        addresses: ['10.65.0.2'],
+        services: [{ name: 'shop', others: 2 }],
+        open: [],
+      },
     });
     expect([policies(), labelOf('web-1')]).toEqual([[], '']);
 
-    expect(respond('isolate', `${namespace}/web-1`, '--allow', 'dns', '--reason', 'C2 beacon').stdout).toContain('isolated');
+    expect(respond('isolate', `${namespace}/web-1`, '--allow', 'dns', '--reason', 'C2 beacon').stdout).toContain(
+      'isolated',
+    );
     const [policy] = policies();
     const id = labelOf('web-1');
     expect(id).toMatch(/^[0-9a-f]{16}$/);
@@ -165,13 +215,25 @@ describeKubernetes(() => {
       spec: {
         podSelector: { matchLabels: { 'dpi-agent.io/isolated': id } },
         policyTypes: ['Ingress', 'Egress'],
-        egress: [{ ports: [{ port: 53, protocol: 'UDP' }, { port: 53, protocol: 'TCP' }] }],
+        egress: [
+          {
+            ports: [
+              { port: 53, protocol: 'UDP' },
+              { port: 53, protocol: 'TCP' },
+            ],
+          },
+        ],
       },
     });
     expect(policy?.spec).not.toHaveProperty('ingress');
     expect(eventsOf('web-1')).toContain('C2 beacon');
-    expect(respond('isolate', `${namespace}/web-1`)).toMatchObject({ status: 1, stderr: expect.stringContaining('isolated already') });
-    expect(JSON.parse(respond('list', '-n', namespace, '-o', 'json').stdout)).toMatchObject([{ pod: 'web-1', allow: 'dns' }]);
+    expect(respond('isolate', `${namespace}/web-1`)).toMatchObject({
+      status: 1,
+      stderr: expect.stringContaining('isolated already'),
+    });
+    expect(JSON.parse(respond('list', '-n', namespace, '-o', 'json').stdout)).toMatchObject([
+      { pod: 'web-1', allow: 'dns' },
+    ]);
 
     expect(respond('release', `${namespace}/web-1`).status).toBe(0);
     expect([policies(), labelOf('web-1')]).toEqual([[], '']);
@@ -230,30 +292,67 @@ describeKubernetes(() => {
     await start();
     const other = cluster().serviceAccount(namespace, 'ben');
     expect(await ask('no-token', wish('web-1'))).toMatchObject({ status: 401 });
-    expect(await ask(other.token, wish('web-1'))).toMatchObject({ status: 403, error: expect.stringContaining('isolations') });
+    expect(await ask(other.token, wish('web-1'))).toMatchObject({
+      status: 403,
+      error: expect.stringContaining('isolations'),
+    });
     expect(await ask(other.token, wish('web-1', { dryRun: true }))).toMatchObject({ status: 403 });
     expect(await ask(person.token, wish('web-1', { namespace: 'default' }))).toMatchObject({ status: 403 });
-    kubectl('create', 'clusterrolebinding', 'anna', '--clusterrole=dpi-agent-isolate', `--serviceaccount=${namespace}:anna`);
+    kubectl(
+      'create',
+      'clusterrolebinding',
+      'anna',
+      '--clusterrole=dpi-agent-isolate',
+      `--serviceaccount=${namespace}:anna`,
+    );
     for (const never of ['kube-system', 'tigera-dpi'])
-      expect(await ask(person.token, wish('web-1', { namespace: never }))).toMatchObject({ status: 403, reason: 'Protected' });
+      expect(await ask(person.token, wish('web-1', { namespace: never }))).toMatchObject({
+        status: 403,
+        reason: 'Protected',
+      });
     kubectl('delete', 'clusterrolebinding', 'anna');
     expect(policies()).toEqual([]);
   });
 
   test('agents: pods of their node that are inspected and allowed, so many within an hour', async () => {
     await start();
-    expect(await ask(agentToken, agents('db-1'))).toMatchObject({ status: 429, error: expect.stringContaining('automaticPods') });
+    expect(await ask(agentToken, agents('db-1'))).toMatchObject({
+      status: 429,
+      error: expect.stringContaining('automaticPods'),
+    });
     const elsewhere = tokenOfAgent('agent-2', 'n2');
-    expect(await ask(elsewhere, agents('web-1'))).toMatchObject({ status: 403, error: expect.stringContaining('node n2') });
-    const unbound = kubectl('create', 'token', 'tigera-dpi', '-n', 'tigera-dpi', '--audience=dpi-agent-response').trim();
-    expect(await ask(unbound, agents('web-1'))).toMatchObject({ status: 403, error: expect.stringContaining('no node') });
+    expect(await ask(elsewhere, agents('web-1'))).toMatchObject({
+      status: 403,
+      error: expect.stringContaining('node n2'),
+    });
+    const unbound = kubectl(
+      'create',
+      'token',
+      'tigera-dpi',
+      '-n',
+      'tigera-dpi',
+      '--audience=dpi-agent-response',
+    ).trim();
+    expect(await ask(unbound, agents('web-1'))).toMatchObject({
+      status: 403,
+      error: expect.stringContaining('no node'),
+    });
     kubectl('label', 'pod', 'web-3', '-n', namespace, 'app=x', '--overwrite');
-    expect(await ask(agentToken, agents('web-3'))).toMatchObject({ status: 403, error: expect.stringContaining('selects') });
+    expect(await ask(agentToken, agents('web-3'))).toMatchObject({
+      status: 403,
+      error: expect.stringContaining('selects'),
+    });
     kubectl('label', 'pod', 'web-3', '-n', namespace, 'app=web', '--overwrite');
-    expect(await ask(agentToken, agents('web-1', { dryRun: true }))).toMatchObject({ status: 200, cut: { pod: 'web-1' } });
+    expect(await ask(agentToken, agents('web-1', { dryRun: true }))).toMatchObject({
+      status: 200,
+      cut: { pod: 'web-1' },
+    });
     expect(policies()).toEqual([]);
 
-    expect(await ask(agentToken, agents('web-1'))).toMatchObject({ status: 200, isolation: { by: 'policy c2 on n1', alert: 'a1' } });
+    expect(await ask(agentToken, agents('web-1'))).toMatchObject({
+      status: 200,
+      isolation: { by: 'policy c2 on n1', alert: 'a1' },
+    });
     expect(await ask(agentToken, agents('web-2'))).toMatchObject({ status: 200 });
     // A release makes no room, nor does a start anew.
     expect(await ask(person.token, { namespace, pod: 'web-1' }, '/release')).toMatchObject({ status: 200 });
@@ -283,7 +382,9 @@ describeKubernetes(() => {
     expect(patch({ spec: { containers: [{ name: 'main', image: 'evil' }] } })).toMatch(/may change nothing of a pod/);
     expect(patch({ metadata: { labels: { app: 'db' } } })).toMatch(/may change nothing of a pod/);
     expect(patch({ metadata: { annotations: { a: 'b' } } })).toMatch(/may change nothing of a pod/);
-    expect(patch({ metadata: { labels: { 'dpi-agent.io/isolated': 'x' } } }, 'agent-1', 'tigera-dpi')).toMatch(/never isolated/);
+    expect(patch({ metadata: { labels: { 'dpi-agent.io/isolated': 'x' } } }, 'agent-1', 'tigera-dpi')).toMatch(
+      /never isolated/,
+    );
     expect(patch({ metadata: { labels: { 'dpi-agent.io/isolated': 'x' } } })).toBe('done');
     cluster().apply({
       apiVersion: 'networking.k8s.io/v1',
@@ -294,7 +395,9 @@ describeKubernetes(() => {
     expect(as('delete', 'networkpolicy', 'theirs', '-n', namespace)).toMatch(/no policy but its own/);
     const open = '{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy"';
     const body = `${open},"metadata":{"name":"dpi-agent-isolate-0123456789abcdef","labels":{"dpi-agent.io/isolation":"pod"}},"spec":{"podSelector":{},"ingress":[{}]}}`;
-    expect(as('create', '--raw', `/apis/networking.k8s.io/v1/namespaces/${namespace}/networkpolicies`, '-f', file(body))).toMatch(/isolated pods only/);
+    expect(
+      as('create', '--raw', `/apis/networking.k8s.io/v1/namespaces/${namespace}/networkpolicies`, '-f', file(body)),
+    ).toMatch(/isolated pods only/);
     expect(as('get', 'secrets', '-A')).toMatch(/forbidden/);
     expect(as('delete', 'pod', 'web-1', '-n', namespace)).toMatch(/forbidden/);
   });

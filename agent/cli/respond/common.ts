@@ -15,7 +15,11 @@ export const RESPOND_FLAGS = {
   output: { alias: 'o', choices: ['table', 'json'], default: 'table', describe: 'json: for programs' },
 } as const;
 
-export const POD_ARGUMENT = { type: 'string', demandOption: true, describe: 'Namespace and name: shop/cart-0' } as const;
+export const POD_ARGUMENT = {
+  type: 'string',
+  demandOption: true,
+  describe: 'Namespace and name: shop/cart-0',
+} as const;
 
 /** @throws CommandError */
 export function podOf(text: string): { namespace: string; pod: string } {

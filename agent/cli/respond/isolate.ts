@@ -107,7 +107,9 @@ function doneLines({ cut, isolation }: Done, allow: Passage): Line[] {
 
 function cutLines({ node, addresses, engine, services, open, notes }: Cut, what: string): Line[] {
   return [
-    [`  ${what}, to and from ${addresses.join(', ') || 'no address yet'} on ${node || 'no node yet'}, by a policy of ${engine}`],
+    [
+      `  ${what}, to and from ${addresses.join(', ') || 'no address yet'} on ${node || 'no node yet'}, by a policy of ${engine}`,
+    ],
     ...services.map(({ name, others }): Line => [`  Service ${name}: ${plural(others, 'other ready pod')}`]),
     ...open.map(({ policy, direction }): Line => [
       { text: `  stays open: ${direction} that policy ${policy} allows`, paint: 'yellow' },

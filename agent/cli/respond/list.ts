@@ -29,7 +29,13 @@ export const command: CommandModule<object, ListArgv> = {
     const isolations = await asCommand(() => listIsolations(acting.client, argv.namespace));
     if (argv.output === 'json') printJson(isolations);
     else if (isolations.length === 0) printLines([['no pod is isolated']]);
-    else printLines(tableLines(['POD', 'LETS', 'UNTIL', 'BY', 'REASON'], isolations.map(row), columnsOf(process.stdout), ['LETS', 'BY']));
+    else
+      printLines(
+        tableLines(['POD', 'LETS', 'UNTIL', 'BY', 'REASON'], isolations.map(row), columnsOf(process.stdout), [
+          'LETS',
+          'BY',
+        ]),
+      );
   },
 };
 

@@ -53,9 +53,6 @@ async function run(argv: ReleaseArgv): Promise<void> {
   });
   if (argv.output === 'json') printJson(released);
   else
-    printLines(
-      released.map(({ namespace, pod }) => [`${dryRun ? 'would release' : 'released'} ${namespace}/${pod}`]),
-    );
-  if (asked !== undefined && released.length === 0)
-    throw new CommandError(`${named} is not isolated`, EXIT.failed);
+    printLines(released.map(({ namespace, pod }) => [`${dryRun ? 'would release' : 'released'} ${namespace}/${pod}`]));
+  if (asked !== undefined && released.length === 0) throw new CommandError(`${named} is not isolated`, EXIT.failed);
 }

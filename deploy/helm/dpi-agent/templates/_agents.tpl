@@ -66,6 +66,12 @@ spec:
         - name: DPI_AGENT_RULES_DIRECTORY
           value: /var/lib/dpi-agent/rule-sets
         {{- end }}
+        {{- if .Values.response.enabled }}
+        - name: DPI_AGENT_RESPOND_URL
+          value: https://dpi-agent-response.tigera-dpi.svc
+        - name: DPI_AGENT_RESPOND_CA_FILE
+          value: /var/run/secrets/dpi-agent/response/ca.crt
+        {{- end }}
         {{- with .Values.agent.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -125,6 +131,11 @@ spec:
           mountPath: /var/run/secrets/dpi-agent/rule-server
           readOnly: true
         {{- end }}
+        {{- if .Values.response.enabled }}
+        - name: response
+          mountPath: /var/run/secrets/dpi-agent/response
+          readOnly: true
+        {{- end }}
         {{- include "dpi-agent.rulesMount" . | nindent 8 }}
   volumes:
     - name: config
@@ -161,6 +172,22 @@ spec:
               path: token
           - secret:
               name: {{ .Values.ruleServer.tlsSecretName }}
+              optional: true
+              items:
+                - key: ca.crt
+                  path: ca.crt
+    {{- end }}
+    {{- if .Values.response.enabled }}
+    - name: response
+      projected:
+        defaultMode: 256 # 0400
+        sources:
+          - serviceAccountToken:
+              audience: dpi-agent-response
+              expirationSeconds: 3600
+              path: token
+          - secret:
+              name: {{ .Values.response.tlsSecretName }}
               optional: true
               items:
                 - key: ca.crt
