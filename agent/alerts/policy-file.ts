@@ -6,6 +6,7 @@
  *       - signature: 1:21562             # or 21562, or a list
  *         pod: shop/scanner-*            # the inspected pod; or a list
  *         until: 2027-01-31              # this day included
+ *         reason: our own scanner        # for people, as by and at
  *     threshold:
  *       - class: misc-activity
  *         count: 10
@@ -20,7 +21,7 @@ import { statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
 import { nearest } from '../config/nearest.ts';
 import { plain, shown } from '../config/text.ts';
-import { readYaml, type Path } from '../config/yaml.ts';
+import { readYaml, readYamlText, type Path } from '../config/yaml.ts';
 import { messageOf } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { matches, parseSelector } from '../kube/selector/selector.ts';
@@ -45,7 +46,19 @@ export interface LoadedPolicy extends PolicyRules {
 export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy | { errors: string[] } {
   const foreign = thresholdLines(file);
   if (foreign.length > 0) return { errors: foreign.slice(0, MAX_ERRORS) };
-  const yaml = readYaml(file);
+  return policyOf(readYaml(file), now);
+}
+
+/** The same of a text. @param name What errors call it. */
+export function parsePolicy(
+  name: string,
+  text: string,
+  now: number = Date.now(),
+): LoadedPolicy | { errors: string[] } {
+  return policyOf(readYamlText(name, text), now);
+}
+
+function policyOf(yaml: ReturnType<typeof readYaml>, now: number): LoadedPolicy | { errors: string[] } {
   if ('errors' in yaml) return { errors: yaml.errors.map(({ source, problem }) => `${source}: ${problem}`) };
   const errors: string[] = [];
   const report: Report = (path, problem, key) => {
@@ -63,6 +76,7 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
     const name = read('name', NAME, nameOf) ?? `${String(path[0])}-${index}`;
     if (names.has(name)) report([...path, 'name'], `${shown(name)}: is taken: expected a name of its own`);
     names.add(name);
+    for (const key of ABOUT_KEYS) read(key, 'a text of at most 512 characters', aboutOf);
     const until = read('until', 'a date such as 2027-01-31, or a time such as 2027-01-31T12:00:00Z', (value) =>
       untilOf(value, zone),
     );
@@ -114,6 +128,8 @@ function entriesOf(part: Part, list: unknown, report: Report): [Record<string, u
   });
 }
 
+/** Who made an entry, when and why: for people. */
+const ABOUT_KEYS = ['reason', 'by', 'at'];
 const ENTRY_KEYS = [
   'name',
   'signature',
@@ -126,6 +142,7 @@ const ENTRY_KEYS = [
   'days',
   'hours',
   'until',
+  ...ABOUT_KEYS,
 ];
 const CRITERIA = ['signature', 'class', 'message', 'pod', 'selector', 'source', 'destination'];
 const THRESHOLD_KEYS = ['count', 'seconds', 'track', 'type'];
@@ -225,6 +242,10 @@ function signatureOf(value: unknown): { gid?: number; sid: number } | undefined 
 
 function textOf(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' && value.length <= 256 ? value : undefined;
+}
+
+function aboutOf(value: unknown): true | undefined {
+  return value instanceof Date || (typeof value === 'string' && value.length <= 512) ? true : undefined;
 }
 
 function nameOf(value: unknown): string | undefined {

@@ -21,9 +21,10 @@
  */
 import type { BlockList } from 'node:net';
 import { isIP } from 'node:net';
-import type { Keep } from '../endpoints/endpoint.ts';
+import type { Endpoint, Keep } from '../endpoints/endpoint.ts';
 import { PatternError, type Pattern } from '../pattern.ts';
-import type { AttributedAlert } from './attributed.ts';
+import type { Alert } from '../engine/alert.ts';
+import type { AttributedAlert, RuleFacts } from './attributed.ts';
 
 export const MAX_TRACKED = 65_536;
 const MAX_TWINS = 10_000;
@@ -73,14 +74,32 @@ export interface PolicyRules {
   evidence?: readonly Keeping[];
 }
 
+/** Of an alert, what a policy looks at. */
+export interface Judged extends Pick<AttributedAlert, 'resource'> {
+  alert: Pick<
+    Alert,
+    | 'gid'
+    | 'sid'
+    | 'rev'
+    | 'message'
+    | 'classification'
+    | 'protocol'
+    | 'source'
+    | 'destination'
+    | 'timeMicros'
+  >;
+  seenAt: readonly Pick<Endpoint, 'id' | 'namespace' | 'name' | 'labels'>[];
+  rule?: Pick<RuleFacts, 'classtype'>;
+}
+
 export interface Policy {
   /**
    * Name of what suppresses it; undefined when it passes.
    * @param mayHaveTwin Whether another endpoint may have seen the same packet.
    */
-  judge(attributed: AttributedAlert, mayHaveTwin: () => boolean): string | undefined;
+  judge(attributed: Judged, mayHaveTwin: () => boolean): string | undefined;
   /** What the first entry of `evidence` that matches says; undefined: none does. */
-  keep(attributed: AttributedAlert): Keep | undefined;
+  keep(attributed: Judged): Keep | undefined;
 }
 
 interface Window {
@@ -110,7 +129,7 @@ export function createPolicy(
   const windows = new Map<string, Window>();
   const twins = new Map<string, Fate[]>();
 
-  function count(entry: Threshold, attributed: AttributedAlert): boolean {
+  function count(entry: Threshold, attributed: Judged): boolean {
     const { alert, resource, seenAt } = attributed;
     const tracked = { by_source: alert.source.ip, by_pod: seenAt[0]?.id ?? '', by_rule: '' }[entry.track];
     const key = `${entry.name} ${resource} ${alert.gid}:${alert.sid} ${tracked}`;
@@ -129,7 +148,7 @@ export function createPolicy(
     return window.seen % entry.count === 0;
   }
 
-  function judgeThreshold(entry: Threshold, attributed: AttributedAlert, mayHaveTwin: () => boolean) {
+  function judgeThreshold(entry: Threshold, attributed: Judged, mayHaveTwin: () => boolean) {
     const decide = (): string | undefined => (count(entry, attributed) ? undefined : entry.name);
     if (twinMillis === 0 || !mayHaveTwin()) return decide();
     const { alert, resource, seenAt } = attributed;
@@ -168,7 +187,7 @@ function forgetFirst(map: Map<string, unknown>): void {
 function createMatcher(
   { name, match }: Suppression,
   onProblem: (name: string, reason: string) => void,
-): (attributed: AttributedAlert) => boolean {
+): (attributed: Judged) => boolean {
   const { signatures, classes, pods, labels, source, destination, when } = match;
   const message = match.message === undefined ? undefined : remembered(match.message, name, onProblem);
   return ({ alert, rule, seenAt }) => {

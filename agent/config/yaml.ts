@@ -31,17 +31,20 @@ export interface YamlFile {
 }
 
 export function readYaml(file: string): YamlFile | { errors: YamlError[] } {
-  const name = plain(file, 256);
-  const failed = (problem: string): { errors: YamlError[] } => ({ errors: [{ source: name, problem }] });
-
+  const failed = (problem: string): { errors: YamlError[] } => ({ errors: [{ source: plain(file, 256), problem }] });
   const content = readBounded(file);
   if ('problem' in content) return failed(content.problem);
-  let source: string;
   try {
-    source = new TextDecoder('utf-8', { fatal: true }).decode(content.bytes);
+    return readYamlText(file, new TextDecoder('utf-8', { fatal: true }).decode(content.bytes));
   } catch {
     return failed('is not UTF-8 text');
   }
+}
+
+/** @param file What errors call the text. */
+export function readYamlText(file: string, source: string): YamlFile | { errors: YamlError[] } {
+  const name = plain(file, 256);
+  const failed = (problem: string): { errors: YamlError[] } => ({ errors: [{ source: name, problem }] });
 
   const lines = new LineCounter();
   const place = (offset: number): string => {

@@ -80,9 +80,9 @@ export async function addChanges(file: string, lines: readonly string[]): Promis
   return added;
 }
 
-async function writeText(file: string, text: string): Promise<void> {
+/** A link stays one. @throws Error that says why it can't be written. */
+export async function writeText(file: string, text: string): Promise<void> {
   try {
-    // A link stays one.
     const path = await realpath(file).catch(() => file);
     const mode = await stat(path).then(
       (stats) => stats.mode & 0o777,
@@ -92,7 +92,7 @@ async function writeText(file: string, text: string): Promise<void> {
   } catch (error) {
     const code = errorCode(error) ?? '';
     const advice: Record<string, string> = {
-      ENOENT: 'its folder does not exist: make it, or name another file with --ruleChanges',
+      ENOENT: 'its folder does not exist: make it, or name another file',
       EROFS: 'it is read-only: change what it is mounted from (a ConfigMap)',
       EACCES: 'permission denied',
     };
