@@ -34,6 +34,10 @@ export const COMMANDS = {
     describe: 'Show, check, test, update, enable and disable rules; find the noisy ones',
     load: () => import('./rules.ts'),
   },
+  policy: {
+    describe: 'Show what makes alerts fewer, try it on the journal, add to it and take out of it',
+    load: () => import('./policy.ts'),
+  },
   operator: {
     describe: 'Keep the DaemonSet of a cluster as its resources want it, until SIGTERM or SIGINT',
     load: () => import('./operator.ts'),

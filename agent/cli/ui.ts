@@ -91,6 +91,7 @@ async function run(argv: UiArgv): Promise<void> {
     packets: (id: string) => readPacketFile(evidenceDirectory(config.journal.directory), id),
     coverage: await createCoverageView(config, client),
     ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
+    ...(await createTuning(config, mode, client)),
   };
   const { createUiServer } = await import('../ui/server.ts');
   // Last: it keeps the process alive until it is closed.
@@ -209,7 +210,9 @@ async function openSource(config: Config) {
 
 async function createAccess(config: Config, mode: Mode, client: ApiClient | undefined) {
   const { kubernetesAccess, openAccess, passwordAccess } = await import('../ui/access.ts');
-  if (mode === 'kubernetes' && client !== undefined) return kubernetesAccess(client);
+  const { agentNamespace, policyConfigMap } = config.ui;
+  const policy = policyConfigMap === undefined ? undefined : { namespace: agentNamespace, name: policyConfigMap };
+  if (mode === 'kubernetes' && client !== undefined) return kubernetesAccess(client, undefined, policy);
   if (mode !== 'password') return openAccess;
   const { openPasswordFile } = await import('../ui/passwords.ts');
   try {
@@ -217,6 +220,16 @@ async function createAccess(config: Config, mode: Mode, client: ApiClient | unde
   } catch (error) {
     throw new CommandError(messageOf(error));
   }
+}
+
+/** What the page keeps: nothing where rights in the cluster are not about it. */
+async function createTuning(config: Config, mode: Mode, client: ApiClient | undefined) {
+  const { createTuning: create, TuningError } = await import('../tuning/tuning.ts');
+  const { policyPlace } = await import('./policy/place.ts');
+  const place = policyPlace(config, client);
+  if (place === undefined || (mode === 'kubernetes' && config.ui.policyConfigMap === undefined)) return {};
+  const isRefusal = (error: unknown): error is Error => error instanceof TuningError;
+  return { tuning: { ...create(place), isRefusal } };
 }
 
 async function createDryRun(client: ApiClient) {

@@ -305,6 +305,14 @@ const ui = z
       'a name of a namespace (RFC 1123 label)',
       "Namespace of the agents' pods.",
     ),
+    policyConfigMap: about(
+      z
+        .string()
+        .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/)
+        .optional(),
+      'a name of a ConfigMap',
+      'ConfigMap in ui.agentNamespace that the page keeps what makes alerts fewer in, by the keys policy.yaml and rule-changes.conf, in place of the files of alerts.policy and ruleChanges.',
+    ),
     marksFile: about(
       text().optional(),
       'a path',

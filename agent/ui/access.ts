@@ -6,7 +6,8 @@
  *   password    users of a file; each sees all
  *   kubernetes  whoever has a token of the cluster (TokenReview). Seeing takes `list` on deeppacketinspections in the
  *               namespace; acknowledging and dismissing takes `update` on deeppacketinspections/alerts there, which
- *               only RBAC knows; the selector dry run `list` on pods (SubjectAccessReview)
+ *               only RBAC knows; the selector dry run `list` on pods; tuning `update` on the ConfigMap that it is
+ *               kept in (SubjectAccessReview)
  *
  * Answers of the API server hold for a minute. When it does not answer, nobody sees anything.
  */
@@ -25,6 +26,7 @@ const KEEP_MILLIS = 60_000;
 const PARALLEL = 16;
 const REVIEWS = 10_000;
 const RESOURCE = 'deeppacketinspections';
+const CORE: ReadonlySet<string> = new Set(['pods', 'configmaps']);
 
 export interface User {
   name: string;
@@ -32,6 +34,8 @@ export interface User {
   readable(): Promise<Scope>;
   mayMark(namespace: string): Promise<boolean>;
   mayListPods(namespace: string): Promise<boolean>;
+  /** Whether it may change what makes alerts fewer, of all namespaces. */
+  mayTune(): Promise<boolean>;
 }
 
 export interface Access {
@@ -51,7 +55,7 @@ export type Credentials = { token: string } | { username: string; password: stri
 
 function everything(name: string): User {
   const yes = (): Promise<boolean> => Promise.resolve(true);
-  return { name, readable: () => Promise.resolve('all'), mayMark: yes, mayListPods: yes };
+  return { name, readable: () => Promise.resolve('all'), mayMark: yes, mayListPods: yes, mayTune: yes };
 }
 
 /** Who asks where there is no access control. */
@@ -89,6 +93,7 @@ interface Reviewed {
 
 interface Cluster {
   readonly client: ApiClient;
+  readonly policy: { namespace: string; name: string } | undefined;
   readonly tokens: Memory<Reviewed | undefined>;
   /** Digests of tokens that were right when last asked about. */
   readonly right: LRUCache<string, true>;
@@ -97,9 +102,15 @@ interface Cluster {
   readonly allowed: Memory<boolean>;
 }
 
-export function kubernetesAccess(client: ApiClient, now: () => number = () => performance.now()): Access {
+/** @param policy The ConfigMap with what makes alerts fewer: who may update it may tune. */
+export function kubernetesAccess(
+  client: ApiClient,
+  now: () => number = () => performance.now(),
+  policy?: { namespace: string; name: string },
+): Access {
   const cluster: Cluster = {
     client,
+    policy,
     tokens: createMemory(now),
     right: new LRUCache({ max: REVIEWS }),
     group: createMemory(now),
@@ -126,6 +137,11 @@ function userOf(cluster: Cluster, reviewed: Reviewed): User {
     readable: () => readableBy(cluster, reviewed),
     mayMark: (namespace) => may(cluster, reviewed, 'update', `${RESOURCE}/alerts`, namespace),
     mayListPods: (namespace) => may(cluster, reviewed, 'list', 'pods', namespace),
+    async mayTune() {
+      const { policy } = cluster;
+      if (policy === undefined) return false;
+      return may(cluster, reviewed, 'update', 'configmaps', policy.namespace, policy.name);
+    },
   };
 }
 
@@ -171,16 +187,18 @@ function may(
   verb: string,
   resource: string,
   namespace?: string,
+  object?: string,
 ): Promise<boolean> {
-  const key = JSON.stringify([name, uid, groups, extra, verb, resource, namespace]);
+  const key = JSON.stringify([name, uid, groups, extra, verb, resource, namespace, object]);
   return cluster.allowed(key, async () => {
     const [collection = '', subresource] = resource.split('/');
     const resourceAttributes = {
       verb,
-      group: collection === 'pods' ? '' : await groupOf(cluster),
+      group: CORE.has(collection) ? '' : await groupOf(cluster),
       resource: collection,
       ...(subresource === undefined ? {} : { subresource }),
       ...(namespace === undefined ? {} : { namespace }),
+      ...(object === undefined ? {} : { name: object }),
     };
     const answer = await cluster.client.create('/apis/authorization.k8s.io/v1/subjectaccessreviews', {
       apiVersion: 'authorization.k8s.io/v1',

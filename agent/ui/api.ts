@@ -9,6 +9,24 @@ export const LEVELS: readonly Level[] = ['critical', 'high', 'medium', 'low'];
 export type State = 'open' | 'acknowledged' | 'dismissed';
 export const STATES: readonly State[] = ['open', 'acknowledged', 'dismissed'];
 
+/** Why an alert was dismissed. */
+export const REASONS = ['false-positive', 'expected', 'accepted-risk', 'duplicate', 'remedied'] as const;
+export type Reason = (typeof REASONS)[number];
+
+/** What somebody did with an alert. */
+export interface Act {
+  /** RFC 3339. */
+  at: string;
+  by: string;
+  state?: State;
+  reason?: Reason;
+  comment?: string;
+  /** Whose it is; empty: nobody's. */
+  assignee?: string;
+  /** The name of what quietens its like. */
+  tuned?: string;
+}
+
 export const RANGES = ['15m', '1h', '6h', '24h', '7d', '30d', 'all'] as const;
 export type Range = (typeof RANGES)[number];
 
@@ -32,6 +50,9 @@ export interface AlertRow {
   /** Who acknowledged or dismissed it, and when (RFC 3339). */
   handledBy?: string;
   handledAt?: string;
+  reason?: Reason;
+  /** Whose it is. */
+  assignee?: string;
   /** `<namespace>/<name>` of the DeepPacketInspection. */
   resource: string;
   /** Its namespace: that of the inspected pod. Who may see the alert is decided by it. */
@@ -51,6 +72,8 @@ export interface AlertRow {
   destination: End;
   /** Alerts that it stands for. */
   count: number;
+  /** `<namespace>/<name>` of the pods where it was seen. */
+  seenAt: string[];
   node: string;
   /** How the request ended; this and what follows, where the flow's packets were kept. */
   outcome?: string;
@@ -142,6 +165,8 @@ export interface AlertDetail {
   /** The document. */
   event: unknown;
   rule?: RuleText;
+  /** What was done with it, the oldest first. */
+  history: Act[];
 }
 
 /** A packet of an alert's flow. */
@@ -177,6 +202,8 @@ export interface Session {
   kibanaUrl?: string;
   /** Whether there is an API server to try selectors on. */
   dryRun: boolean;
+  /** Where what quietens alerts is kept; absent where nothing can be. */
+  tuning?: string;
 }
 
 /** Before anybody has signed in. */
@@ -239,12 +266,8 @@ export interface LiveMessage {
 }
 
 /** The live stream's messages `marks`: what somebody made of alerts. */
-export interface MarkMessage {
+export interface MarkMessage extends Act {
   ids: string[];
-  state: State;
-  by: string;
-  /** RFC 3339. */
-  at: string;
 }
 
 /** What was marked. */
@@ -254,4 +277,57 @@ export interface MarkAnswer {
   more: boolean;
   /** As they were before, to undo it. */
   before: { state: State; ids: string[] }[];
+}
+
+/** What quietens alerts: see docs/rule-tuning.md. All that it says has to hold. */
+export interface TuneRequest {
+  /** `off`: the rule is not loaded any more; it says a signature only. */
+  kind: 'suppress' | 'limit' | 'off';
+  /** `<gid>:<sid>` */
+  signature?: string;
+  /** The pod at which it was seen, `<namespace>/<name>` with `*`. */
+  pod?: string;
+  /** Address or network. */
+  source?: string;
+  destination?: string;
+  /** `mon-fri` */
+  days?: string;
+  /** `22:00-06:00` */
+  hours?: string;
+  /** A date, that day included, or a time. */
+  until?: string;
+  reason: string;
+  /** Of a limit: so many in so many seconds, for each of these. */
+  count?: number;
+  seconds?: number;
+  track?: 'by_source' | 'by_pod' | 'by_rule';
+}
+
+export interface Tuned {
+  name: string;
+  kind: 'suppress' | 'threshold' | 'off';
+  /** Key and value, as it is written. */
+  says: Record<string, string>;
+  reason?: string;
+  by?: string;
+  at?: string;
+  until?: string;
+  over: boolean;
+}
+
+/** What it would have left out of the last days. */
+export interface TuneOutcome {
+  /** That were looked at, and those of them that would not be there. */
+  events: number;
+  leftOut: number;
+  /** The same in alerts, as an event can stand for many. */
+  alerts: number;
+  alertsLeftOut: number;
+  criticalLeftOut: number;
+  /** The oldest that was looked at; RFC 3339. */
+  since?: string;
+  /** There were older ones in these days, too many to look at. */
+  more: boolean;
+  /** The most frequent first. */
+  kinds: { signature: string; message: string; leftOut: number }[];
 }

@@ -30,7 +30,7 @@ export function openElasticsearchSource(options: AlertIndexOptions): AlertSource
     summary: (query, scope, signal) => summarize(index, query, scope, signal),
     groups: (by, query, scope, signal) => groupAlerts(index, by, query, scope, signal),
     get: (ids, signal) => getAlerts(index, ids, signal),
-    mark: (ids, state, by, at) => markAlerts(index, ids, state, by, at),
+    mark: (ids, act) => markAlerts(index, ids, act),
     subscribe: (listener) => live.subscribe(listener),
     async close() {
       live.stop();

@@ -9,14 +9,6 @@ interface PodFields {
   name: string;
 }
 
-/** As they are stored. */
-export interface MarkFields {
-  dismissed: boolean;
-  acknowledged: boolean;
-  handled_by: string;
-  handled_at: string;
-}
-
 /** Where a text of an alert is. */
 export interface TextNames {
   /** Keywords; in one of them. */
@@ -58,8 +50,8 @@ export interface FieldNames {
   /** The event that a document holds. */
   document(source: unknown): unknown;
   markOf(source: unknown): Fields;
-  /** What of a document is changed. */
-  mark(mark: MarkFields): object;
+  /** Where a document has what was done with it. */
+  mark: { in: string; dismissedOnTop: boolean };
 }
 
 export const FIELDS: Record<Schema, FieldNames> = {
@@ -109,6 +101,7 @@ export const FIELDS: Record<Schema, FieldNames> = {
       ja4: { names: ['record.app.tls.ja4'] },
       hassh: { names: ['record.app.ssh.hassh', 'record.app.ssh.hassh_server'] },
       community: { names: ['record.community_id'] },
+      assignee: { names: ['record.assignee'] },
     },
     numbers: {
       severity: { name: 'severity' },
@@ -119,10 +112,9 @@ export const FIELDS: Record<Schema, FieldNames> = {
     },
     document: (source) => source,
     markOf(source) {
-      const { acknowledged, handled_by, handled_at } = fields(fields(source)['record']);
-      return { dismissed: fields(source)['dismissed'], acknowledged, handled_by, handled_at };
+      return { ...fields(fields(source)['record']), dismissed: fields(source)['dismissed'] };
     },
-    mark: ({ dismissed, ...record }) => ({ dismissed, record }),
+    mark: { in: 'record', dismissedOnTop: true },
   },
   ecs: {
     time: '@timestamp',
@@ -169,6 +161,7 @@ export const FIELDS: Record<Schema, FieldNames> = {
       ja4: { names: ['dpi_agent.tls.ja4'] },
       hassh: { names: ['dpi_agent.ssh.hassh', 'dpi_agent.ssh.hassh_server'] },
       community: { names: ['network.community_id'] },
+      assignee: { names: ['dpi_agent.assignee'] },
     },
     numbers: {
       severity: { name: 'event.severity' },
@@ -179,6 +172,6 @@ export const FIELDS: Record<Schema, FieldNames> = {
     },
     document: fromEcs,
     markOf: (source) => fields(fields(source)['dpi_agent']),
-    mark: (mark) => ({ dpi_agent: mark }),
+    mark: { in: 'dpi_agent', dismissedOnTop: false },
   },
 };

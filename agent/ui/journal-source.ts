@@ -9,12 +9,12 @@ import { evidenceDirectory } from '../evidence/place.ts';
 import { errorCode } from '../files/errors.ts';
 import { followJournal, journalEnd, searchJournal, type FoundEvent, type Place } from '../journal/search.ts';
 import { MAX_LINE_BYTES, segmentPath } from '../journal/segment.ts';
-import { LEVELS, type AlertRow, type Group, type Page, type State as MarkState } from './api.ts';
+import { LEVELS, type Act, type AlertRow, type Group, type Page } from './api.ts';
 import { followKnownFlows } from './known-flows.ts';
 import { openMarks, type Marks } from './marks.ts';
 import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
-import { fields, flowOf, podsOf, rowOf } from './row.ts';
-import { GROUPS, SourceError, type AlertListener, type AlertSource, type Marked, type PageRequest } from './source.ts';
+import { fields, flowOf, podsOf, rowOf, withMark } from './row.ts';
+import { GROUPS, SourceError, type AlertListener, type AlertSource, type PageRequest } from './source.ts';
 import { summarize } from './summarize.ts';
 
 const LIMIT = 100_000;
@@ -88,7 +88,7 @@ function sourceOf(state: State, following: Promise<unknown>, now: () => number):
     summary: async (query, scope) => summarize(entriesOf(state), query, scope, now()),
     groups: async (by, query, scope) => groupsOf(entriesOf(state), by, query, scope),
     get: (ids) => find(state, ids),
-    mark: (ids, mark, by, at) => setMarks(state, ids, mark, by, at),
+    mark: (ids, act) => setMarks(state, ids, act),
     subscribe(listener) {
       listeners.add(listener);
       listener.ready();
@@ -207,11 +207,11 @@ function pageOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, { af
   return { rows: shown, ...(rows.length <= size || end === undefined ? {} : { next: placeOf(end, order) }) };
 }
 
-function newestOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, limit: number): Marked[] {
-  const found: Marked[] = [];
+function newestOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, limit: number): AlertRow[] {
+  const found: AlertRow[] = [];
   for (const { row } of newestFirst(entries, query, scope)) {
     if (found.length === limit) break;
-    found.push({ id: row.id, namespace: row.namespace, state: row.state });
+    found.push(row);
   }
   return found;
 }
@@ -258,27 +258,25 @@ function addTo(groups: Map<string, Group>, key: string, label: string, row: Aler
   if (LEVELS.indexOf(level) < LEVELS.indexOf(group.level)) group.level = level;
 }
 
-async function find({ directory, byId }: State, ids: readonly string[]): Promise<{ row: AlertRow; event: unknown }[]> {
+async function find(
+  { directory, byId, marks }: State,
+  ids: readonly string[],
+): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]> {
   const found = [];
   for (const id of ids) {
     const entry = byId.get(id);
-    if (entry !== undefined) found.push({ row: entry.row, event: await documentAt(directory, entry.at) });
+    if (entry !== undefined) {
+      found.push({ row: entry.row, event: await documentAt(directory, entry.at), history: marks.history(id) });
+    }
   }
   return found;
 }
 
-async function setMarks(
-  { marks, byId }: State,
-  ids: readonly string[],
-  state: MarkState,
-  by: string,
-  at: Date,
-): Promise<void> {
-  const mark = { state, by, at: at.toISOString() };
-  await marks.set(ids, mark);
+async function setMarks({ marks, byId }: State, ids: readonly string[], act: Act): Promise<void> {
+  await marks.add(ids, act);
   for (const id of ids) {
     const entry = byId.get(id);
-    if (entry !== undefined) entry.row = { ...entry.row, state, handledBy: by, handledAt: mark.at };
+    if (entry !== undefined) entry.row = withMark(entry.row, marks.get(id));
   }
 }
 

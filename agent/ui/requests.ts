@@ -2,8 +2,9 @@
 import type { FastifyRequest } from 'fastify';
 import { isIP } from 'node:net';
 import type { Credentials } from './access.ts';
-import { ORDERS, STATES, type State } from './api.ts';
+import { ORDERS, REASONS, STATES, type Act } from './api.ts';
 import { parseQuery, parseTime, QueryError, single, type AlertQuery } from './query.ts';
+import { stripControls } from '../text.ts';
 import { Refused } from './refused.ts';
 import { MAX_PAGE_ROWS, PAGE_ROWS, type PageRequest } from './source.ts';
 
@@ -75,19 +76,53 @@ export function credentialsOf(body: unknown): Credentials {
 /** Which alerts are marked: those with these ids, or those that a query selects. */
 export interface MarkRequest {
   which: { ids: string[] } | { query: AlertQuery };
-  state: State;
+  /** What is done with them. */
+  act: Omit<Act, 'at' | 'by'>;
 }
+
+const MAX_COMMENT = 2000;
+const MAX_ASSIGNEE = 256;
 
 /** @throws QueryError */
 export function marksOf(body: unknown): MarkRequest {
-  const { ids, query, until, state } = (body ?? {}) as Record<string, unknown>;
-  const wanted = STATES.find((name) => name === state);
-  if (wanted === undefined) throw new QueryError(`state: expected one of ${STATES.join(', ')}`);
-  if (query !== undefined) return { which: { query: selectedBy(query, until) }, state: wanted };
+  const { ids, query, until, ...said } = (body ?? {}) as Record<string, unknown>;
+  const act = actOf(said);
+  if (query !== undefined) return { which: { query: selectedBy(query, until) }, act };
   const valid = (id: unknown): id is string => typeof id === 'string' && isId(id);
   if (!Array.isArray(ids) || ids.length === 0 || ids.length > MAX_MARKED || !ids.every(valid))
     throw new QueryError(`ids: expected 1 to ${MAX_MARKED} ids of alerts`);
-  return { which: { ids: [...new Set(ids)] }, state: wanted };
+  return { which: { ids: [...new Set(ids)] }, act };
+}
+
+/** @throws QueryError */
+function actOf({ state, reason, comment, assignee }: Record<string, unknown>): MarkRequest['act'] {
+  const wanted = oneOf('state', state, STATES);
+  const why = oneOf('reason', reason, REASONS);
+  const said = textOf('comment', comment, MAX_COMMENT);
+  const whose = textOf('assignee', assignee, MAX_ASSIGNEE);
+  if (wanted === undefined && said === undefined && whose === undefined)
+    throw new QueryError(`state: expected one of ${STATES.join(', ')}; or a comment, or an assignee`);
+  if (why !== undefined && wanted !== 'dismissed') throw new QueryError('reason: expected with the state dismissed');
+  return {
+    ...(wanted === undefined ? {} : { state: wanted }),
+    ...(why === undefined ? {} : { reason: why }),
+    ...(said === undefined || said === '' ? {} : { comment: said }),
+    ...(whose === undefined ? {} : { assignee: whose }),
+  };
+}
+
+function oneOf<T extends string>(name: string, value: unknown, known: readonly T[]): T | undefined {
+  if (value === undefined) return undefined;
+  const found = known.find((one) => one === value);
+  if (found === undefined) throw new QueryError(`${name}: expected one of ${known.join(', ')}`);
+  return found;
+}
+
+function textOf(name: string, value: unknown, most: number): string | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'string' || value.length > most)
+    throw new QueryError(`${name}: expected a text of at most ${most} characters`);
+  return stripControls(value).trim();
 }
 
 /** @param until Inclusive: what came later was not seen by who asks. */

@@ -4,7 +4,7 @@
  */
 import { levelOf } from '../events/level.ts';
 import { isRecord } from '../files/record.ts';
-import type { AlertRow, End, RowApp, State } from './api.ts';
+import { REASONS, STATES, type Act, type AlertRow, type End, type Reason, type RowApp, type State } from './api.ts';
 import { domainOf } from '../events/ecs-app.ts';
 
 /** What somebody made of an alert. */
@@ -13,12 +13,31 @@ export interface Mark {
   by?: string;
   /** RFC 3339. */
   at?: string;
+  reason?: Reason;
+  assignee?: string;
 }
 
 export type Fields = Record<string, unknown>;
 
 export function fields(value: unknown): Fields {
   return isRecord(value) ? value : {};
+}
+
+function markedAs({ state, by, at, reason, assignee }: Mark): Marks {
+  return {
+    state,
+    ...(by === undefined ? {} : { handledBy: by }),
+    ...(at === undefined ? {} : { handledAt: at }),
+    ...(reason === undefined ? {} : { reason }),
+    ...optional('assignee', assignee ?? ''),
+  };
+}
+
+type Marks = Pick<AlertRow, 'state' | 'handledBy' | 'handledAt' | 'reason' | 'assignee'>;
+
+export function withMark(row: AlertRow, mark: Mark): AlertRow {
+  const { state: _, handledBy: _by, handledAt: _at, reason: _why, assignee: _whose, ...rest } = row;
+  return { ...rest, ...markedAs(mark) };
 }
 
 /**
@@ -44,9 +63,7 @@ export function rowOf(
     timestamp,
     severity,
     level: levelOf(severity),
-    state: mark.state,
-    ...(mark.by === undefined ? {} : { handledBy: mark.by }),
-    ...(mark.at === undefined ? {} : { handledAt: mark.at }),
+    ...markedAs(mark),
     resource: share(resource),
     namespace: share(resource.split('/')[0] ?? ''),
     gid: share(text(record['generator_id']) || '1'),
@@ -62,6 +79,7 @@ export function rowOf(
     source: endOf(event, 'source', share),
     destination: endOf(event, 'dest', share),
     count: Math.max(1, number(record['count']) ?? 1),
+    seenAt: seenAt(record['seen_at']).map(share),
     node: share(text(event['host'])),
     ...flowOf(record, share),
   };
@@ -103,6 +121,32 @@ function appOf(value: unknown, share: (text: string) => string): { app?: RowApp 
       ...(hassh.length === 0 ? {} : { hassh: hassh.map(share) }),
     },
   };
+}
+
+function seenAt(value: unknown): string[] {
+  if (!Array.isArray(value)) return [];
+  return value.map((place) => `${text(fields(place)['namespace'])}/${text(fields(place)['name'])}`);
+}
+
+/** What somebody did, as it is stored; undefined for what is nothing of the kind. */
+export function actOf(value: unknown): Act | undefined {
+  const { at, by, state, reason, comment, assignee, tuned } = fields(value);
+  const known = STATES.find((name) => name === state);
+  const why = reasonOf(reason);
+  if (text(at) === '' && known === undefined) return undefined;
+  return {
+    at: text(at),
+    by: text(by),
+    ...(known === undefined ? {} : { state: known }),
+    ...(why === undefined ? {} : { reason: why }),
+    ...optional('comment', text(comment)),
+    ...(typeof assignee === 'string' ? { assignee } : {}),
+    ...optional('tuned', text(tuned)),
+  };
+}
+
+export function reasonOf(value: unknown): Reason | undefined {
+  return REASONS.find((name) => name === value);
 }
 
 function endOf(event: Fields, side: 'source' | 'dest', share: (text: string) => string): End {

@@ -40,6 +40,7 @@ import {
   type MarkRequest,
 } from './requests.ts';
 import type { AlertSource, Marked } from './source.ts';
+import { addTuning, type Tuning } from './tuning.ts';
 import { createVisitors, type Visitors } from './visitors.ts';
 
 const BODY_BYTES = 256 << 10;
@@ -66,6 +67,8 @@ export interface ServerOptions {
   coverage(scope: Scope): Promise<Coverage>;
   /** @throws Refused */
   dryRun?: (namespace: string, selector: string) => Promise<DryRun>;
+  /** Absent where nothing can be quietened. */
+  tuning?: Tuning;
 }
 
 /** What a request is answered from. */
@@ -83,6 +86,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   addSession(app, site);
   addAlerts(app, site);
   addCoverage(app, site);
+  addTuning(app, site);
   return app;
 }
 
@@ -144,7 +148,7 @@ function signInNeeded({ access }: Site): SignInNeeded {
   return { error: 'sign in first', access: access.mode === 'kubernetes' ? 'kubernetes' : 'password' };
 }
 
-function sessionOf({ access, version, source, kibanaUrl, dryRun }: Site, user: User): Session {
+function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning }: Site, user: User): Session {
   return {
     access: access.mode,
     user: user.name,
@@ -152,6 +156,7 @@ function sessionOf({ access, version, source, kibanaUrl, dryRun }: Site, user: U
     source: source.about,
     ...(kibanaUrl === undefined ? {} : { kibanaUrl }),
     dryRun: dryRun !== undefined,
+    ...(tuning === undefined ? {} : { tuning: tuning.where }),
   };
 }
 
@@ -199,10 +204,10 @@ async function detailOf(site: Site, request: FastifyRequest, reply: FastifyReply
   // Who may not see it does not learn that it is there.
   if (alert === undefined || !inScope(await user.readable(), alert.row.namespace))
     throw new Refused(404, `there is no alert ${id.slice(0, 128)}, or you may not see it`);
-  const { row, event } = alert;
+  const { row, event, history } = alert;
   const rule = await site.rule(Number(row.gid), Number(row.sid));
   const evidence = await site.evidence?.(row.id);
-  return { row, event: withKnown(event, evidence), ...(rule === undefined ? {} : { rule }) };
+  return { row, event: withKnown(event, evidence), ...(rule === undefined ? {} : { rule }), history };
 }
 
 function withKnown(event: unknown, evidence: object | undefined): unknown {
@@ -226,14 +231,14 @@ async function packetsOf(
 async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<MarkAnswer> {
   const { source, live, log } = site;
   const user = await site.visitors.signedIn(request);
-  const { which, state } = marksOf(request.body);
+  const { which, act } = marksOf(request.body);
   const { alerts, more } = await wanted(site, which, await user.readable(), signalOf(reply));
   for (const namespace of new Set(alerts.map((alert) => alert.namespace))) await checkMayMark(user, namespace);
-  const at = new Date();
+  const done = { ...act, by: user.name, at: new Date().toISOString() };
   const ids = alerts.map(({ id }) => id);
-  if (ids.length > 0) await source.mark(ids, state, user.name, at);
-  live.tell(alerts, { state, by: user.name, at: at.toISOString() });
-  log.info({ user: user.name, state, alerts: ids.length }, 'marked');
+  if (ids.length > 0) await source.mark(ids, done);
+  live.tell(alerts, done);
+  log.info({ ...done, user: user.name, alerts: ids.length }, 'marked');
   return { marked: ids.length, more, before: byState(alerts) };
 }
 

@@ -1,5 +1,5 @@
 /** Where the page's alerts are: the journal of this machine, or Elasticsearch. */
-import type { AlertRow, Group, Order, Page, Session, State, Summary } from './api.ts';
+import type { Act, AlertRow, Group, Order, Page, Session, Summary } from './api.ts';
 import type { AlertQuery, Scope } from './query.ts';
 
 export const PAGE_ROWS = 50;
@@ -30,14 +30,14 @@ export interface AlertSource {
   about: Session['source'];
   list(query: AlertQuery, scope: Scope, page: PageRequest, signal: AbortSignal): Promise<Page>;
   /** The newest that match, at most so many. @param limit at most 10,000 */
-  matching(query: AlertQuery, scope: Scope, limit: number, signal: AbortSignal): Promise<Marked[]>;
+  matching(query: AlertQuery, scope: Scope, limit: number, signal: AbortSignal): Promise<AlertRow[]>;
   summary(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Summary>;
   /** The most frequent first. */
   groups(by: 'signature' | 'pod', query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Group[]>;
   /** The alerts with these ids, as far as they are there. */
-  get(ids: readonly string[], signal: AbortSignal): Promise<{ row: AlertRow; event: unknown }[]>;
-  /** Stores what was made of alerts that `get` gave. */
-  mark(ids: readonly string[], state: State, by: string, at: Date): Promise<void>;
+  get(ids: readonly string[], signal: AbortSignal): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]>;
+  /** Stores what was done with alerts that `get` gave. */
+  mark(ids: readonly string[], act: Act): Promise<void>;
   /** @returns what ends it. */
   subscribe(listener: AlertListener): () => void;
   close(): Promise<void>;

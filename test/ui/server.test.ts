@@ -103,6 +103,7 @@ function tokens(users: Record<string, Partial<User> & { sees: 'all' | string[] }
         readable: () => Promise.resolve(user.sees === 'all' ? user.sees : new Set(user.sees)),
         mayMark: () => Promise.resolve(false),
         mayListPods: () => Promise.resolve(false),
+        mayTune: () => Promise.resolve(false),
         ...user,
       });
     },

@@ -84,8 +84,9 @@ describeElasticsearch(() => {
         ['acknowledged', 5],
       ] as const) {
         const id = events[index]?.record.event_id ?? '';
-        await source.mark([id], state, 'anna', new Date(now));
-        await expected.mark([id], state, 'anna', new Date(now));
+        const act = { state, by: 'anna', at: new Date(now).toISOString() };
+        await source.mark([id], act);
+        await expected.mark([id], act);
       }
       await server.refresh(namesOf(cluster, schema).index);
     });

@@ -1,13 +1,13 @@
 /** The Alerts page: filters, numbers over time, the alerts that they select, and one of them beside. */
 import type { JSX } from 'preact';
 import { useRef, useState } from 'preact/hooks';
-import { LEVELS, type Session, type Summary } from '../../agent/ui/api.ts';
+import { LEVELS, REASONS, type Reason, type Session, type Summary } from '../../agent/ui/api.ts';
 import { Detail } from './detail/detail.tsx';
 import { Chips, Filters } from './filters.tsx';
 import { Histogram } from './histogram.tsx';
 import { useKeys } from './keys.ts';
-import type { Note } from './marking.ts';
-import { Icon, LEVEL_NAMES, Problem } from './parts.tsx';
+import type { Marking } from './marking.ts';
+import { Icon, LEVEL_NAMES, Problem, REASON_NAMES } from './parts.tsx';
 import { Results } from './results.tsx';
 import { short } from './text.tsx';
 import { Toolbar } from './toolbar.tsx';
@@ -67,9 +67,10 @@ export function Alerts({ place, session, signedOut }: Props): JSX.Element {
           session={session}
           close={() => view.open(undefined)}
           markAs={(state) => view.mark([opened], state)}
+          say={(doing) => marking.say([opened], doing)}
         />
       )}
-      <NoteLine note={marking.note} undo={marking.undo} />
+      <NoteLine marking={marking} />
     </div>
   );
 }
@@ -81,12 +82,13 @@ export function focusList(): void {
   else if (document.activeElement instanceof HTMLElement) document.activeElement.blur();
 }
 
-function NoteLine({ note, undo }: { note: Note | undefined; undo: () => void }): JSX.Element {
+function NoteLine({ marking: { note, undo, explain } }: { marking: Marking }): JSX.Element {
   return (
     <div class="note" role="status">
       {note !== undefined && (
         <p>
           {note.text}
+          {note.why && <Why explain={explain} />}
           {note.undo && (
             <button class="link" type="button" title="Undo (u)" onClick={undo}>
               Undo
@@ -95,6 +97,27 @@ function NoteLine({ note, undo }: { note: Note | undefined; undo: () => void }):
         </p>
       )}
     </div>
+  );
+}
+
+/** Why alerts were dismissed: asked after it is done, so that nobody waits for it. */
+function Why({ explain }: { explain: (reason: Reason) => void }): JSX.Element {
+  return (
+    <select
+      aria-label="Why dismissed"
+      value=""
+      onChange={({ currentTarget }) => {
+        const reason = REASONS.find((name) => name === currentTarget.value);
+        if (reason !== undefined) explain(reason);
+      }}
+    >
+      <option value="">Why…</option>
+      {REASONS.map((reason) => (
+        <option key={reason} value={reason}>
+          {REASON_NAMES[reason]}
+        </option>
+      ))}
+    </select>
   );
 }
 

@@ -9,11 +9,12 @@ import { Help, Icon, Problem } from './parts.tsx';
 import { send, useAnswer, type AnswerError } from './server.ts';
 import { SignIn } from './sign-in.tsx';
 import { nextTheme, theme } from './theme.ts';
+import { TuningPage } from './tuning/page.tsx';
 import { useLocation, type Location } from './url.ts';
 
-const PAGES = ['alerts', 'coverage', 'dry-run'] as const;
+const PAGES = ['alerts', 'coverage', 'tuning', 'dry-run'] as const;
 type PageName = (typeof PAGES)[number];
-const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', 'dry-run': 'Dry run' };
+const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', tuning: 'Tuning', 'dry-run': 'Dry run' };
 
 export function App(): JSX.Element {
   const session = useAnswer<Session>('/api/session');
@@ -42,6 +43,7 @@ export function App(): JSX.Element {
       <Top page={page} place={place} session={data} signedOut={reload} showHelp={() => setHelp(true)} />
       {page === 'alerts' && <Alerts place={place} session={data} signedOut={reload} />}
       {page === 'coverage' && <CoveragePage />}
+      {page === 'tuning' && <TuningPage />}
       {page === 'dry-run' && <DryRunPage place={place} />}
       <Help open={help} close={closeHelp} />
     </>
@@ -91,7 +93,7 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
         <span>dpi-agent</span>
       </a>
       <nav aria-label="Pages">
-        {PAGES.filter((name) => name !== 'dry-run' || session.dryRun).map((name) => (
+        {PAGES.filter((name) => hasPage(session, name)).map((name) => (
           <PageLink key={name} name={name} current={name === page} place={place} />
         ))}
       </nav>
@@ -119,6 +121,10 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
       </div>
     </header>
   );
+}
+
+function hasPage({ dryRun, tuning }: Session, name: PageName): boolean {
+  return name === 'dry-run' ? dryRun : name !== 'tuning' || tuning !== undefined;
 }
 
 function PageLink({ name, current, place }: { name: PageName; current: boolean; place: Location }): JSX.Element {

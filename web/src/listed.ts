@@ -1,7 +1,7 @@
 /** The list of alerts as it is loaded: its first page, those behind it, and what comes by itself. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { AlertRow, Order, Page } from '../../agent/ui/api.ts';
-import { arrived, extended, marked, NO_ROWS, refreshed, showsState, type Mark, type Rows } from './rows.ts';
+import { arrived, extended, joined, marked, NO_ROWS, refreshed, showsState, type Mark, type Rows } from './rows.ts';
 import { answerErrorOf, ask, type AnswerError } from './server.ts';
 
 /** Others are for the filters to find. */
@@ -156,11 +156,9 @@ function useRefresh(of: string | undefined, busy: boolean, look: (of: string) =>
 }
 
 function withMarks(before: Held, ids: readonly string[], mark: Mark, states: readonly string[]): Held {
-  return {
-    ...before,
-    ...marked(before, ids, mark, showsState(states, mark.state)),
-    marks: new Map([...before.marks, ...ids.map((id): [string, Mark] => [id, mark])]),
-  };
+  const stays = mark.state === undefined || showsState(states, mark.state);
+  const known = ids.map((id): [string, Mark] => [id, joined(before.marks.get(id), mark)]);
+  return { ...before, ...marked(before, ids, mark, stays), marks: new Map([...before.marks, ...known]) };
 }
 
 function pageOf(of: string, size: number, signal: AbortSignal, after?: string): Promise<Page> {

@@ -1,7 +1,7 @@
 /** Small parts that several pages have. */
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import type { Level, Range, State } from '../../agent/ui/api.ts';
+import type { Level, Range, Reason, State } from '../../agent/ui/api.ts';
 import { FIELDS } from '../../agent/ui/language/fields.ts';
 import type { AnswerError } from './server.ts';
 import { Text } from './text.tsx';
@@ -21,6 +21,8 @@ const PATHS = {
   copy: 'M9 9h11v11H9zM5 15H4V4h11v1',
   out: 'M14 4h6v6m0-6-9 9M10 5H4v15h15v-6',
   more: 'M5 12h.1M12 12h.1M19 12h.1',
+  tune: 'M4 7h9m4 0h3M4 17h3m4 0h9M15 4.5v5M9 14.5v5',
+  print: 'M7 9V3h10v6M7 17H4V9h16v8h-3M7 14h10v7H7z',
   shield: 'M12 3 4.5 6v5.5c0 4.5 3 8 7.5 9.5 4.5-1.5 7.5-5 7.5-9.5V6zm-3.5 9 2.5 2.5 4.5-5',
 } as const;
 
@@ -37,6 +39,14 @@ export const STATE_NAMES: Record<State, string> = {
   open: 'Open',
   acknowledged: 'Acknowledged',
   dismissed: 'Dismissed',
+};
+
+export const REASON_NAMES: Record<Reason, string> = {
+  'false-positive': 'False positive',
+  expected: 'Expected',
+  'accepted-risk': 'Accepted risk',
+  duplicate: 'Duplicate',
+  remedied: 'Remedied',
 };
 
 export const RANGE_NAMES: Record<Range, string> = {

@@ -2,7 +2,7 @@
  * The rows of the list, in its order, each once: as they were loaded, with what came by itself and what was made of
  * them meanwhile.
  */
-import type { AlertRow, MarkMessage, Order, Page, State } from '../../agent/ui/api.ts';
+import type { Act, AlertRow, Order, Page, State } from '../../agent/ui/api.ts';
 
 export interface Rows {
   rows: readonly AlertRow[];
@@ -14,7 +14,8 @@ export interface Rows {
 
 export const NO_ROWS: Rows = { rows: [], fresh: new Set() };
 
-export type Mark = Pick<MarkMessage, 'state' | 'by' | 'at'>;
+/** What was done with alerts. */
+export type Mark = Act;
 
 /** With the page behind them. */
 export function extended(before: Rows, { rows, next }: Page, order: Order): Rows {
@@ -54,8 +55,19 @@ export function marked(before: Rows, ids: readonly string[], mark: Mark, stays: 
   return { ...before, rows };
 }
 
-export function withMark(row: AlertRow, { state, by, at }: Mark): AlertRow {
-  return { ...row, state, handledBy: by, handledAt: at };
+export function withMark(row: AlertRow, { state, by, at, reason, assignee }: Mark): AlertRow {
+  const { reason: _, assignee: before, ...rest } = row;
+  const whose = assignee ?? before ?? '';
+  const marked = { ...rest, ...(whose === '' ? {} : { assignee: whose }) };
+  if (state === undefined) return { ...marked, ...(row.reason === undefined ? {} : { reason: row.reason }) };
+  return { ...marked, state, handledBy: by, handledAt: at, ...(reason === undefined ? {} : { reason }) };
+}
+
+/** The second behind the first. A comment changes no state. */
+export function joined(before: Mark | undefined, mark: Mark): Mark {
+  if (before === undefined) return mark;
+  const assignee = mark.assignee ?? before.assignee;
+  return { ...(mark.state === undefined ? before : mark), ...(assignee === undefined ? {} : { assignee }) };
 }
 
 /** Whether a list with these filters by state has alerts of a state. */

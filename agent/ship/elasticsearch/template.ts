@@ -8,7 +8,7 @@
 import { get } from './classify.ts';
 
 /** Raise it with each change here: an agent leaves the template of a newer one alone. */
-export const TEMPLATE_VERSION = 5;
+export const TEMPLATE_VERSION = 6;
 
 /** `calico`: the events as they are. `ecs`: in the Elastic Common Schema, in an index of their own. */
 export type Schema = 'calico' | 'ecs';
@@ -157,6 +157,8 @@ const MAPPINGS = object({
     acknowledged: { type: 'boolean' },
     handled_by: keyword(),
     handled_at: lenient('date'),
+    assignee: keyword(),
+    reason: keyword(),
     snort_signature_id: keyword(),
     snort_signature_revision: keyword(),
     snort_alert: { type: 'text' },
@@ -349,6 +351,8 @@ const ECS_MAPPINGS = object({
     acknowledged: { type: 'boolean' },
     handled_by: keyword(),
     handled_at: lenient('date'),
+    assignee: keyword(),
+    reason: keyword(),
   }),
 });
 

@@ -1,9 +1,9 @@
 /** Alerts, newest or most severe first, a page at a time. */
 import type { estypes } from '@elastic/elasticsearch';
-import type { Order, Page } from '../api.ts';
+import type { AlertRow, Order, Page } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
 import type { AlertQuery, Scope } from '../query.ts';
-import type { Marked, PageRequest } from '../source.ts';
+import type { PageRequest } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 import { selected } from './filters.ts';
 import { anyOf, iso, type Query } from './queries.ts';
@@ -44,19 +44,18 @@ export async function listAlerts(
   return { rows, next: [place, ...[...(place === last ? seen : []), ...ids].slice(-MOST_SHOWN)].join(',') };
 }
 
-/** What it takes to mark the newest. */
+/** The newest that match. */
 export async function matchingAlerts(
   index: AlertIndex,
   query: AlertQuery,
   scope: Scope,
   limit: number,
   signal: AbortSignal,
-): Promise<Marked[]> {
+): Promise<AlertRow[]> {
   const { field, search } = index;
   const filter = selected(field, query, scope);
   const request = { size: limit, query: { bool: { filter } }, ...newestFirst(field) };
-  const rows = rowsOf(index, (await search(request, signal)).hits.hits);
-  return rows.map(({ id, namespace, state }) => ({ id, namespace, state }));
+  return rowsOf(index, (await search(request, signal)).hits.hits);
 }
 
 /**

@@ -1,26 +1,28 @@
-/** Stores what was made of alerts, in their documents. */
-import type { State } from '../api.ts';
+/** Stores what was done with alerts, in their documents. */
+import type { Act } from '../api.ts';
 import { SourceError } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 
-export async function markAlerts(
-  { field, search, ask }: AlertIndex,
-  ids: readonly string[],
-  state: State,
-  by: string,
-  at: Date,
-): Promise<void> {
+/** Acts that a document keeps; of more, the oldest go. */
+const MAX_ACTS = 50;
+
+/** Painless, as Elasticsearch and OpenSearch have it. */
+const SCRIPT = `
+  if (ctx._source[params.in] == null) ctx._source[params.in] = [:];
+  def inside = ctx._source[params.in];
+  for (entry in params.inside.entrySet()) inside[entry.getKey()] = entry.getValue();
+  for (entry in params.top.entrySet()) ctx._source[entry.getKey()] = entry.getValue();
+  if (inside.history == null) inside.history = [];
+  inside.history.add(params.act);
+  while (inside.history.size() > params.most) inside.history.remove(0);`;
+
+export async function markAlerts({ field, search, ask }: AlertIndex, ids: readonly string[], act: Act): Promise<void> {
   // The alias has several indices, and a document is updated in its own.
   const { hits } = (await search({ size: ids.length, query: { ids: { values: [...ids] } }, _source: false })).hits;
-  const doc = field.mark({
-    dismissed: state === 'dismissed',
-    acknowledged: state === 'acknowledged',
-    handled_by: by,
-    handled_at: at.toISOString(),
-  });
+  const script = { source: SCRIPT, params: { ...changesOf(field.mark, act), act, most: MAX_ACTS } };
   const operations = hits.flatMap(({ _index, _id = '' }) => [
     { update: { _index, _id, retry_on_conflict: 3 } },
-    { doc },
+    { script },
   ]);
   const answer = await ask(undefined, (client) => client.bulk({ refresh: 'wait_for', operations }));
   const failed = answer.items.find(({ update }) => update?.error !== undefined)?.update?.error;
@@ -28,4 +30,17 @@ export async function markAlerts(
   throw new SourceError(
     `Elasticsearch did not store it: ${failed.reason ?? failed.type}. The page's user needs the index privilege "write"`,
   );
+}
+
+/** What of a document changes. */
+function changesOf(
+  { in: place, dismissedOnTop }: AlertIndex['field']['mark'],
+  { state, by, at, reason, assignee }: Act,
+): { in: string; inside: object; top: object } {
+  const dismissed = { dismissed: state === 'dismissed' };
+  const acknowledged = state === 'acknowledged';
+  const handled = { acknowledged, handled_by: by, handled_at: at, reason: reason ?? null };
+  const inside = state === undefined ? {} : { ...handled, ...(dismissedOnTop ? {} : dismissed) };
+  const top = state !== undefined && dismissedOnTop ? dismissed : {};
+  return { in: place, inside: { ...inside, ...(assignee === undefined ? {} : { assignee }) }, top };
 }

@@ -1,8 +1,8 @@
 /** Alerts as documents hold them. */
 import type { estypes } from '@elastic/elasticsearch';
-import type { AlertRow, Order } from '../api.ts';
+import type { Act, AlertRow, Order } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
-import { fields, rowOf, text, type Mark } from '../row.ts';
+import { actOf, fields, reasonOf, rowOf, text, type Mark } from '../row.ts';
 import type { AlertIndex } from './alert-index.ts';
 import { signatureFilter } from './filters.ts';
 
@@ -31,12 +31,12 @@ export async function getAlerts(
   { field, search }: AlertIndex,
   ids: readonly string[],
   signal: AbortSignal,
-): Promise<{ row: AlertRow; event: unknown }[]> {
+): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]> {
   const answer = await search({ size: ids.length, query: { ids: { values: [...ids] } } }, signal);
   return answer.hits.hits.flatMap(({ _source }) => {
     const event = field.document(_source);
     const row = rowOf(event, markOf(field, _source));
-    return row === undefined ? [] : [{ row, event }];
+    return row === undefined ? [] : [{ row, event, history: historyOf(field, _source) }];
   });
 }
 
@@ -44,11 +44,20 @@ function markOf(field: FieldNames, source: unknown): Mark {
   const mark = field.markOf(source);
   const by = text(mark['handled_by']);
   const at = text(mark['handled_at']);
+  const reason = reasonOf(mark['reason']);
+  const assignee = text(mark['assignee']);
   return {
     state: mark['dismissed'] === true ? 'dismissed' : mark['acknowledged'] === true ? 'acknowledged' : 'open',
     ...(by === '' ? {} : { by }),
     ...(at === '' ? {} : { at }),
+    ...(reason === undefined ? {} : { reason }),
+    ...(assignee === '' ? {} : { assignee }),
   };
+}
+
+function historyOf(field: FieldNames, source: unknown): Act[] {
+  const { history } = field.markOf(source);
+  return Array.isArray(history) ? history.flatMap((value) => actOf(value) ?? []) : [];
 }
 
 /** What signatures are called: of those that no alert so far told, one document each is looked at. */

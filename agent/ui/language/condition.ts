@@ -46,6 +46,7 @@ const TEXT_FIELDS = [
   'protocol',
   'service',
   'node',
+  'assignee',
   'source.name',
   'source.namespace',
   'destination.name',

@@ -110,6 +110,7 @@ export const FIELDS: ReadonlyMap<string, Field> = new Map([
   ['hassh', whole('hassh', 'fingerprint of SSH, of either side', 'hassh: ec7378c1a92f5a8dde7e8b7a1ddf33d1')],
   ['community', whole('community', 'Community ID', 'community: "1:LQU9qZlK+B5F3KDmev6m5PMibrg="')],
   ['state', stateField()],
+  ['assignee', whole('assignee', 'whose it is', 'assignee: anna')],
   ['count', numberField('alerts that it stands for', 'count > 1', ['count'])],
   ['time', timeField()],
 ]);

@@ -2,11 +2,13 @@
 import type { JSX } from 'preact';
 import { useEffect, useRef } from 'preact/hooks';
 import type { AlertDetail, AlertRow, Session, State } from '../../../agent/ui/api.ts';
-import { Icon, LevelBadge, Problem, STATE_NAMES } from '../parts.tsx';
+import { Icon, LevelBadge, Problem, REASON_NAMES, STATE_NAMES } from '../parts.tsx';
 import { withMark, type Mark } from '../rows.ts';
 import { useAnswer } from '../server.ts';
 import { grouped, Text } from '../text.tsx';
 import { fullMoment } from '../time.ts';
+import type { Doing } from '../marking.ts';
+import { TuneButton } from '../tuning/tune.tsx';
 import type { Location } from '../url.ts';
 import { Value } from '../value.tsx';
 import { Document, kibanaLink } from './document.tsx';
@@ -14,6 +16,7 @@ import { Fact } from './fact.tsx';
 import { fields, text, type Fields } from './fields.ts';
 import { Packets } from './packets.tsx';
 import { Payload } from './payload.tsx';
+import { History } from './history.tsx';
 import { Protocol } from './protocol.tsx';
 import { Rule } from './rule.tsx';
 
@@ -27,12 +30,15 @@ interface Props {
   session: Session;
   close: () => void;
   markAs: (state: State) => void;
+  say: (doing: Doing) => Promise<boolean>;
 }
 
-export function Detail({ id, row: listed, mark, place, session, close, markAs }: Props): JSX.Element {
+export function Detail({ id, row: listed, mark, place, session, close, markAs, say }: Props): JSX.Element {
   const answer = useAnswer<AlertDetail>(`/api/alerts/${encodeURIComponent(id)}`);
   const title = useRef<HTMLHeadingElement>(null);
   useEffect(() => title.current?.focus({ preventScroll: true }), []);
+  // What others did with it is in its history.
+  useEffect(() => (mark === undefined ? undefined : answer.reload()), [mark]);
   const loaded = newer(answer.data?.row, listed);
   const row = loaded === undefined || mark === undefined ? loaded : withMark(loaded, mark);
   return (
@@ -55,7 +61,14 @@ export function Detail({ id, row: listed, mark, place, session, close, markAs }:
       </h2>
       {answer.error !== undefined && <Problem error={answer.error} retry={answer.reload} />}
       {row !== undefined && answer.data !== undefined && (
-        <Body detail={answer.data} row={row} place={place} session={session} markAs={markAs} />
+        <Body
+          detail={answer.data}
+          row={row}
+          place={place}
+          session={session}
+          markAs={markAs}
+          say={(doing) => say(doing).then((done) => (answer.reload(), done))}
+        />
       )}
     </aside>
   );
@@ -73,20 +86,16 @@ interface BodyProps {
   place: Location;
   session: Session;
   markAs: (state: State) => void;
+  say: (doing: Doing) => Promise<boolean>;
 }
 
-function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
+function Body({ detail, row, place, session, markAs, say }: BodyProps): JSX.Element {
   const event = fields(detail.event);
   const record = fields(event['record']);
   return (
     <>
       <Actions row={row} session={session} markAs={markAs} />
-      {row.handledBy !== undefined && (
-        <p class="faint">
-          {row.state === 'open' ? 'Opened again' : STATE_NAMES[row.state]} by <Text>{row.handledBy}</Text>
-          {row.handledAt !== undefined && `, ${fullMoment(row.handledAt)}`}
-        </p>
-      )}
+      <Handled row={row} />
       <div class="flow">
         <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
         <div class="flow-arrow">
@@ -105,8 +114,31 @@ function Body({ detail, row, place, session, markAs }: BodyProps): JSX.Element {
       <Protocol record={record} place={place} />
       <Payload record={record} />
       <Packets id={row.id} summary={record['packets']} />
+      <History row={row} history={detail.history} session={session} say={say} />
       <Document detail={detail} row={row} session={session} />
     </>
+  );
+}
+
+/** What was made of it last, and whose it is. */
+function Handled({ row: { state, handledBy, handledAt, reason, assignee } }: { row: AlertRow }): JSX.Element | null {
+  if (handledBy === undefined && assignee === undefined) return null;
+  return (
+    <p class="faint">
+      {handledBy !== undefined && (
+        <>
+          {state === 'open' ? 'Opened again' : STATE_NAMES[state]} by <Text>{handledBy}</Text>
+          {reason !== undefined && `: ${REASON_NAMES[reason].toLowerCase()}`}
+          {handledAt !== undefined && `, ${fullMoment(handledAt)}`}
+        </>
+      )}
+      {handledBy !== undefined && assignee !== undefined && ' · '}
+      {assignee !== undefined && (
+        <>
+          Assigned to <Text>{assignee}</Text>
+        </>
+      )}
+    </p>
   );
 }
 
@@ -128,6 +160,7 @@ function Actions({ row, session, markAs }: Pick<BodyProps, 'row' | 'session' | '
           <Icon name="reopen" /> Open again
         </button>
       )}
+      {session.tuning !== undefined && <TuneButton row={row} />}
       {session.kibanaUrl !== undefined && session.source.kind === 'elasticsearch' && (
         <a
           class="button"
