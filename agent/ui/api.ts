@@ -165,6 +165,9 @@ export interface AlertDetail {
   /** The document. */
   event: unknown;
   rule?: RuleText;
+  /** Of the rule that fired. */
+  words?: RuleWords;
+  advice: Advice;
   /** What was done with it, the oldest first. */
   history: Act[];
 }
@@ -330,4 +333,88 @@ export interface TuneOutcome {
   more: boolean;
   /** The most frequent first. */
   kinds: { signature: string; message: string; leftOut: number }[];
+}
+
+/** Fields of the query language whose values can be listed. */
+export const VALUE_FIELDS = [
+  'source.ip',
+  'destination.ip',
+  'source.pod',
+  'destination.pod',
+  'source.namespace',
+  'destination.namespace',
+  'destination.port',
+  'protocol',
+  'service',
+  'node',
+  'class',
+  'cve',
+  'technique',
+  'resource',
+  'assignee',
+] as const;
+export type ValueField = (typeof VALUE_FIELDS)[number];
+
+/** Alerts from one namespace to another; empty: no pod's, or not known whose. */
+export interface Pair {
+  source: string;
+  destination: string;
+  counts: Record<Level, number>;
+}
+
+export interface Talker {
+  ip: string;
+  name?: string;
+  namespace?: string;
+  counts: Record<Level, number>;
+}
+
+/** Who attacks whom. The most frequent ones. */
+export interface Flows {
+  pairs: Pair[];
+  /** Sources. */
+  talkers: Talker[];
+}
+
+/** How many, and since when. */
+export interface Span {
+  count: number;
+  /** RFC 3339; absent where there are none. */
+  first?: string;
+  last?: string;
+}
+
+export const RELATIONS = ['flow', 'source', 'pod', 'technique'] as const;
+export type Relation = (typeof RELATIONS)[number];
+
+/** Alerts around one, a day before and behind it. */
+export interface Related {
+  from: string;
+  to: string;
+  of: {
+    by: Relation;
+    /** What they have in common, as a query. */
+    q: string;
+    count: number;
+    /** The newest of them. */
+    rows: AlertRow[];
+  }[];
+  /** Alerts of its signature, whenever. */
+  signature: Span;
+  /** All alerts that may be seen, whenever. */
+  all: Span;
+}
+
+/** A rule in plain words. */
+export interface RuleWords {
+  traffic: string;
+  direction?: string;
+  services: string[];
+  looksFor: string[];
+}
+
+/** What to look at, and what to do. */
+export interface Advice {
+  check: string[];
+  act: string[];
 }

@@ -12,6 +12,8 @@ import { listAlerts, matchingAlerts } from './elasticsearch/list.ts';
 import { watchAlerts } from './elasticsearch/live.ts';
 import { markAlerts } from './elasticsearch/marks.ts';
 import { getAlerts } from './elasticsearch/rows.ts';
+import { flowsOf } from './elasticsearch/flows.ts';
+import { listValues, spanOf } from './elasticsearch/values.ts';
 import { summarize } from './elasticsearch/summary.ts';
 import type { AlertSource } from './source.ts';
 
@@ -29,6 +31,9 @@ export function openElasticsearchSource(options: AlertIndexOptions): AlertSource
     matching: (query, scope, limit, signal) => matchingAlerts(index, query, scope, limit, signal),
     summary: (query, scope, signal) => summarize(index, query, scope, signal),
     groups: (by, query, scope, signal) => groupAlerts(index, by, query, scope, signal),
+    values: (of, query, scope, signal) => listValues(index, of, query, scope, signal),
+    flows: (query, scope, signal) => flowsOf(index, query, scope, signal),
+    span: (query, scope, signal) => spanOf(index, query, scope, signal),
     get: (ids, signal) => getAlerts(index, ids, signal),
     mark: (ids, act) => markAlerts(index, ids, act),
     subscribe: (listener) => live.subscribe(listener),

@@ -15,6 +15,7 @@ import { openMarks, type Marks } from './marks.ts';
 import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
 import { fields, flowOf, podsOf, rowOf, withMark } from './row.ts';
 import { GROUPS, SourceError, type AlertListener, type AlertSource, type PageRequest } from './source.ts';
+import { flowsOf, listValues, spanOf } from './counting.ts';
 import { summarize } from './summarize.ts';
 
 const LIMIT = 100_000;
@@ -87,6 +88,9 @@ function sourceOf(state: State, following: Promise<unknown>, now: () => number):
     matching: async (query, scope, most) => newestOf(entriesOf(state), query, scope, most),
     summary: async (query, scope) => summarize(entriesOf(state), query, scope, now()),
     groups: async (by, query, scope) => groupsOf(entriesOf(state), by, query, scope),
+    values: async (of, query, scope) => listValues(selectedRows(entriesOf(state), query, scope), of),
+    flows: async (query, scope) => flowsOf(selectedRows(entriesOf(state), query, scope)),
+    span: async (query, scope) => spanOf(selectedRows(entriesOf(state), query, scope)),
     get: (ids) => find(state, ids),
     mark: (ids, act) => setMarks(state, ids, act),
     subscribe(listener) {
@@ -222,6 +226,10 @@ function* newestFirst(entries: readonly Entry[], query: AlertQuery, scope: Scope
     if (entry === undefined || !inScope(scope, entry.row.namespace)) continue;
     if (matches(query, entry.row, entry.time)) yield entry;
   }
+}
+
+function* selectedRows(entries: readonly Entry[], query: AlertQuery, scope: Scope): Generator<AlertRow> {
+  for (const { row } of newestFirst(entries, query, scope)) yield row;
 }
 
 /** Where in the order a row is, as `next` says it. */

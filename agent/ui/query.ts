@@ -87,6 +87,12 @@ export function parseQuery(parameters: Readonly<Record<string, unknown>>, now: n
   };
 }
 
+/** Of those alerts, the ones of which this holds, too. */
+export function narrowedBy(query: AlertQuery, condition: Condition): AlertQuery {
+  const where: Condition = query.where.is === 'all' ? condition : { is: 'and', of: [query.where, condition] };
+  return { ...query, where, accepts: accepting(where) };
+}
+
 function whereOf(q: string): Condition {
   try {
     return parseLanguage(q);

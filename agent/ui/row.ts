@@ -183,10 +183,13 @@ function number(value: unknown): number | undefined {
   return typeof value === 'number' && Number.isFinite(value) ? value : undefined;
 }
 
+/** `<namespace>/<name>`; undefined where it is not known whose the end is. */
+export function podOf({ namespace, name }: End): string | undefined {
+  return namespace === undefined || name === undefined ? undefined : `${namespace}/${name}`;
+}
+
 /** The pods at both ends, as `<namespace>/<name>`; one of them where they are the same. */
 export function podsOf({ source, destination }: Pick<AlertRow, 'source' | 'destination'>): string[] {
-  const pods = [source, destination].flatMap(({ namespace, name }) =>
-    namespace === undefined || name === undefined ? [] : [`${namespace}/${name}`],
-  );
+  const pods = [source, destination].flatMap((end) => podOf(end) ?? []);
   return pods[0] === pods[1] ? pods.slice(0, 1) : pods;
 }

@@ -2,7 +2,9 @@
 import type { Logger } from 'pino';
 import { findSets, loadSets, type RuleIndex, type SetSources } from '../rulesets/sets.ts';
 import { ruleKey } from '../rulesets/files.ts';
-import type { RuleText } from './api.ts';
+import { explainRule } from '../rulesets/explain.ts';
+import { MAX_RULE_LENGTH, parseRules } from '../rulesets/rule.ts';
+import type { RuleText, RuleWords } from './api.ts';
 
 const KEEP_MILLIS = 600_000;
 
@@ -30,4 +32,16 @@ export function createRules(
     const { text, rev, sets, file, line, classtype } = rule;
     return { text, rev, sets: [...sets], file, line, classtype };
   };
+}
+
+/** Lines that are enough to understand a rule. */
+const MOST_LINES = 20;
+
+/** @returns undefined for what is no rule: the text is from an event. */
+export function wordsOf(text: string): RuleWords | undefined {
+  if (text === '' || text.length > MAX_RULE_LENGTH) return undefined;
+  const [rule] = parseRules(text, { file: 'alert' }).rules;
+  if (rule === undefined) return undefined;
+  const words = explainRule(rule);
+  return { ...words, looksFor: words.looksFor.slice(0, MOST_LINES) };
 }

@@ -26,7 +26,10 @@ import { shownPackets } from './packets.ts';
 import { createLive, type Live } from './live.ts';
 import { inScope, parseQuery, single, type AlertQuery, type Scope } from './query.ts';
 import { refusalOf, Refused } from './refused.ts';
-import { fields } from './row.ts';
+import { adviceFor } from './advice.ts';
+import { addUnderstanding } from './understanding.ts';
+import { fields, text } from './row.ts';
+import { wordsOf } from './rules.ts';
 import {
   checkLoopback,
   checkOwn,
@@ -87,6 +90,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   addAlerts(app, site);
   addCoverage(app, site);
   addTuning(app, site);
+  addUnderstanding(app, site);
   return app;
 }
 
@@ -207,7 +211,16 @@ async function detailOf(site: Site, request: FastifyRequest, reply: FastifyReply
   const { row, event, history } = alert;
   const rule = await site.rule(Number(row.gid), Number(row.sid));
   const evidence = await site.evidence?.(row.id);
-  return { row, event: withKnown(event, evidence), ...(rule === undefined ? {} : { rule }), history };
+  const record = fields(fields(event)['record']);
+  const words = wordsOf(text(record['rule']) || (rule?.text ?? ''));
+  return {
+    row,
+    event: withKnown(event, evidence),
+    ...(rule === undefined ? {} : { rule }),
+    ...(words === undefined ? {} : { words }),
+    advice: adviceFor(text(record['classtype']) || (rule?.classtype ?? ''), row.techniques),
+    history,
+  };
 }
 
 function withKnown(event: unknown, evidence: object | undefined): unknown {

@@ -1,11 +1,26 @@
 /** Where the page's alerts are: the journal of this machine, or Elasticsearch. */
-import type { Act, AlertRow, Group, Order, Page, Session, Summary } from './api.ts';
+import type {
+  Act,
+  AlertRow,
+  FacetValue,
+  Flows,
+  Group,
+  Order,
+  Page,
+  Session,
+  Span,
+  Summary,
+  ValueField,
+} from './api.ts';
 import type { AlertQuery, Scope } from './query.ts';
 
 export const PAGE_ROWS = 50;
 export const MAX_PAGE_ROWS = 200;
 export const GROUPS = 100;
 export const FACET_VALUES = 25;
+/** Namespaces of each side, and sources. */
+export const PAIR_ENDS = 20;
+export const TALKERS = 10;
 
 /** Which page of a list. */
 export interface PageRequest {
@@ -14,6 +29,14 @@ export interface PageRequest {
   /** 1 to MAX_PAGE_ROWS. */
   size: number;
   order: Order;
+}
+
+/** Which values are listed. */
+export interface ValueRequest {
+  field: ValueField;
+  /** Lower case; empty: all. */
+  prefix: string;
+  limit: number;
 }
 
 export interface AlertListener {
@@ -34,6 +57,10 @@ export interface AlertSource {
   summary(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Summary>;
   /** The most frequent first. */
   groups(by: 'signature' | 'pod', query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Group[]>;
+  /** The most frequent values of a field, those that begin so. @param limit at most 100 */
+  values(of: ValueRequest, query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<FacetValue[]>;
+  flows(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Flows>;
+  span(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Span>;
   /** The alerts with these ids, as far as they are there. */
   get(ids: readonly string[], signal: AbortSignal): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]>;
   /** Stores what was done with alerts that `get` gave. */
