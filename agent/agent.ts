@@ -171,7 +171,7 @@ async function startParts(options: AgentOptions) {
   const withEvidence = evidence === undefined ? {} : { evidence };
   const alerting = startAlerting({ ...common, ...withEvidence, leases, left, consumed, journal });
   // What earlier agents left to deliver need not wait for the engines.
-  const sinks = await startSinks({ ...options, journal });
+  const sinks = await startSinks({ ...options, ...withEvidence, journal });
   const started = await startLanes(lanes, {
     ...common,
     consumed,

@@ -63,6 +63,10 @@ export interface EvidenceStatus extends StoreStatus {
 export interface Evidence {
   /** An event of it is about to be journaled. @param keep What the policy says, which goes before its resource. */
   collect(attributed: AttributedAlert, keep?: Keep): void;
+  /** Whether packets of an event may still be written. */
+  isPending(eventId: string): boolean;
+  /** @param listener Called when those of an event are written, or will not be. @returns what ends it. */
+  onSettled(listener: () => void): () => void;
   status(): EvidenceStatus;
   /** Resolves when what is under way is written. */
   settled(): Promise<void>;
@@ -87,6 +91,9 @@ interface State extends CollectOptions {
   /** By lane, endpoint and flow. */
   readonly open: Map<string, Collection>;
   readonly underWay: Set<Promise<void>>;
+  /** Events whose packets are under way. */
+  readonly pending: Set<string>;
+  readonly listeners: Set<() => void>;
   /** One file is written after the other. */
   writing: Promise<void>;
   hasFailed: boolean;
@@ -99,11 +106,18 @@ export function createEvidence(options: CollectOptions): Evidence {
     unreadable: new Map(),
     open: new Map(),
     underWay: new Set(),
+    pending: new Set(),
+    listeners: new Set(),
     writing: Promise.resolve(),
     hasFailed: false,
   };
   return {
     collect: (attributed, keep) => collect(state, attributed, keep),
+    isPending: (eventId) => state.pending.has(eventId),
+    onSettled(listener) {
+      state.listeners.add(listener);
+      return () => void state.listeners.delete(listener);
+    },
     status: () => ({ ...state.store.status(), alerts: state.counts, unreadable: state.unreadable }),
     async settled() {
       while (state.underWay.size > 0) await Promise.all(state.underWay);
@@ -122,9 +136,10 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
   const flow = flowOf(alert);
   const key = [keep, lane.name, alert.vlan, keyOf(flow)].join(' ');
   const known = open.get(key);
-  if (known !== undefined && known.alerts.length < MAX_SHARING) return void known.alerts.push(attributed);
+  if (known !== undefined && known.alerts.length < MAX_SHARING) return add(state, known, attributed);
   if (known !== undefined || open.size >= MAX_OPEN) return void state.counts.busy++;
-  const collection: Collection = { alerts: [attributed], keep };
+  const collection: Collection = { alerts: [], keep };
+  add(state, collection, attributed);
   open.set(key, collection);
   const { after, packets, bytes } = state.settings;
   const collected = lane.capture
@@ -133,8 +148,21 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
       open.delete(key);
       return writeLater(state, collection, asked, lane.capture.counters());
     })
-    .finally(() => underWay.delete(collected));
+    .finally(() => {
+      underWay.delete(collected);
+      settle(state, collection);
+    });
   underWay.add(collected);
+}
+
+function add({ pending }: State, { alerts }: Collection, attributed: AttributedAlert): void {
+  alerts.push(attributed);
+  pending.add(eventId(attributed));
+}
+
+function settle({ pending, listeners }: State, { alerts }: Collection): void {
+  for (const attributed of alerts) pending.delete(eventId(attributed));
+  for (const listener of listeners) listener();
 }
 
 const PROTOCOLS = new Map([

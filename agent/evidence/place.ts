@@ -114,7 +114,7 @@ async function readHead(path: string): Promise<Buffer | undefined> {
   }
 }
 
-interface Recorded {
+export interface Recorded {
   record: { event_id: string; timestamp: string };
 }
 
@@ -123,9 +123,13 @@ export async function withEvidence<Event extends Recorded>(
   directory: string,
   event: Event,
 ): Promise<Event | (Event & { record: EvidenceRecord })> {
+  return withRecord(event, await knownOf(directory, event));
+}
+
+/** What became known of an event's flow after it was journaled; undefined: nothing. @throws the system's other errors. */
+export async function knownOf(directory: string, event: Recorded): Promise<EvidenceRecord | undefined> {
   const [day, eventId] = placeOf(event) ?? [];
-  if (day === undefined || eventId === undefined) return event;
-  return withRecord(event, await findRecord(directory, day, eventId));
+  return day === undefined || eventId === undefined ? undefined : findRecord(directory, day, eventId);
 }
 
 /** Likewise, for what can't wait. */

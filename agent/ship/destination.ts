@@ -8,6 +8,8 @@ export interface Item {
   id: string;
   /** The journal's line, without the newline. */
   json: string;
+  /** The capture file (pcapng) of its flow, where there is one; undefined once it is gone. */
+  packets?: () => Promise<Buffer | undefined>;
 }
 
 /** What became of one item. */

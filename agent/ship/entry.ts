@@ -15,6 +15,14 @@ export interface Refused {
   stored: boolean;
 }
 
+/** Of an event of which more may become known (late.ts). */
+export interface Late {
+  /** Monotonic, in milliseconds. */
+  until: number;
+  /** Whether it was pending when it was read. */
+  waited: boolean;
+}
+
 /** Of an event that is held back for others that are alike (quiet.ts). */
 export interface Hold {
   /** Monotonic, in milliseconds. */
@@ -49,6 +57,8 @@ export interface Entry {
   seen: number;
   /** It waits for others that are alike. */
   hold?: Hold;
+  /** It waits for what may become known of it. */
+  late?: Late;
 }
 
 export type Unsettled = Entry & { state: { is: 'unsettled' } };
@@ -56,7 +66,8 @@ export type Unsettled = Entry & { state: { is: 'unsettled' } };
 export const isUnsettled = (entry: Entry): entry is Unsettled => entry.state.is === 'unsettled';
 
 /** To be sent when its batch is. */
-export const isWaiting = (entry: Entry): entry is Unsettled => isUnsettled(entry) && entry.hold === undefined;
+export const isWaiting = (entry: Entry): entry is Unsettled =>
+  isUnsettled(entry) && entry.hold === undefined && entry.late === undefined;
 
 export function passOver(entry: Entry, why: 'filtered' | 'digested'): void {
   entry.state = { is: 'passed over', filtered: 0, digested: 0, [why]: 1 };

@@ -13,7 +13,7 @@ const MAX_QUIET_ENTRIES = 10_000;
 
 /** What the window holds, as far as it is bounded. */
 interface Load {
-  /** To be sent, and their bytes. */
+  /** To be sent, now or once more is known of them, and their bytes. */
   events: number;
   bytes: number;
   /** Bytes of those that are held back. */
@@ -51,6 +51,7 @@ async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean>
     window.isOverfull = isUnsettled(entry) && load.events > 0 && load.bytes + entry.bytes > settings.batch.batchSize;
     if (window.isOverfull) break;
     if (isUnsettled(entry) && !sink.isHurried) sink.quiet?.(entry);
+    if (isUnsettled(entry)) expectMore(sink, entry);
     add(load, entry);
     if (entry.gap > 0) logEvicted(sink, entry.gap);
     hasRead = true;
@@ -61,6 +62,11 @@ async function readOn(sink: SinkState, to: Cursor, load: Load): Promise<boolean>
   return hasRead;
 }
 
+function expectMore({ settings: { late, clock } }: SinkState, entry: Unsettled): void {
+  if (late === undefined) return;
+  entry.late = { until: clock.now() + late.patienceMillis, waited: late.isPending(entry.state.item.id) };
+}
+
 function loadOf({ entries }: Window): Load {
   const load = { events: 0, bytes: 0, held: 0, letters: 0 };
   for (const entry of entries) add(load, entry);
@@ -68,7 +74,7 @@ function loadOf({ entries }: Window): Load {
 }
 
 function add(load: Load, entry: Entry): void {
-  if (isWaiting(entry)) {
+  if (isWaiting(entry) || entry.late !== undefined) {
     load.events += 1;
     load.bytes += entry.bytes;
   } else if (isUnsettled(entry)) load.held += entry.bytes;

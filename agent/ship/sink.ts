@@ -5,6 +5,7 @@
  * The way of a batch, a file each:
  *
  *   gather.ts    the journal is read on into the window, and the batch waits for more
+ *   late.ts      what became known of an event since is put into it
  *   send.ts      it is sent; what is refused as a whole goes in halves
  *   settle.ts    each event is delivered, refused for good, or to be sent again
  *   breaker.ts   how long to wait for that, and when single events go
@@ -43,6 +44,7 @@ import { commit } from './commit.ts';
 import { loadProgress, type Progress } from './cursor.ts';
 import type { SendFailure } from './destination.ts';
 import { isWaiting } from './entry.ts';
+import { completeEvents, type EvidenceCounts } from './late.ts';
 import { dueIn, gather, isWorthWaking, noticeEvicted } from './gather.ts';
 import { sendRound } from './send.ts';
 import { createState, evictedOf, pendingOf, unsettledOf, type SinkOptions, type SinkState } from './state.ts';
@@ -58,6 +60,8 @@ export interface SinkStatus extends Omit<Progress, 'cursor'> {
   retries: number;
   /** Sends since the start that went wrong; `retry`: the destination took only a part, or nothing. */
   failures: Partial<Record<SendFailure | 'retry', number>>;
+  /** Events since the start, by whether what became known of their flows went with them. */
+  evidence: EvidenceCounts;
   circuit: 'closed' | 'open';
   lastError?: string;
   /** Milliseconds since the Unix epoch, as are all times here. */
@@ -83,6 +87,7 @@ export function startSink(options: SinkOptions): Sink {
   const forget = options.journal.onAppend(() => {
     if (isWorthWaking(sink)) sink.pause.wake();
   });
+  const unfollow = options.late?.onSettled(() => sink.pause.wake());
   const running = Promise.all([run(sink), lookForEvicted(sink)]);
   return {
     name: options.name,
@@ -93,6 +98,7 @@ export function startSink(options: SinkOptions): Sink {
     },
     async stop(graceMillis) {
       forget();
+      unfollow?.();
       stop.abort();
       sink.pause.interrupt();
       await endWithin(sink, running, graceMillis, abort);
@@ -105,6 +111,7 @@ async function run(sink: SinkState): Promise<void> {
   await beginAtCursor(sink);
   while (!stop.aborted) {
     await gather(sink);
+    await completeEvents(sink);
     await commit(sink);
     if (stop.aborted) break;
     const unsettled = unsettledOf(window);
@@ -164,7 +171,7 @@ async function endWithin(
 
 function statusOf(sink: SinkState): SinkStatus {
   const { delivered, duplicates, deadLettered, filtered, digested } = sink.progress;
-  const { deadLettersEvicted, retries, failures, lastError, lastSuccess } = sink.counts;
+  const { deadLettersEvicted, retries, failures, evidence, lastError, lastSuccess } = sink.counts;
   const oldest = sink.window.entries.find(isWaiting);
   return {
     name: sink.settings.name,
@@ -178,6 +185,7 @@ function statusOf(sink: SinkState): SinkStatus {
     deadLettersEvicted,
     retries,
     failures: { ...failures },
+    evidence: { ...evidence },
     circuit: sink.breaker.open === undefined ? 'closed' : 'open',
     ...(lastError === undefined ? {} : { lastError }),
     ...(lastSuccess === undefined ? {} : { lastSuccess }),

@@ -9,6 +9,7 @@ import { noProgress, saveProgress, type Progress } from './cursor.ts';
 import { createLetterWriter, deadLetterDirectory, type LetterWriter } from './dead-letter.ts';
 import type { Destination, SendFailure } from './destination.ts';
 import { isWaiting, type Entry, type Unsettled } from './entry.ts';
+import type { EvidenceCounts, LateFacts } from './late.ts';
 import { createQuiet, type Quiet } from './quiet.ts';
 import { createFilter, type Takes } from './when.ts';
 
@@ -41,6 +42,8 @@ export interface SinkOptions {
   when?: When;
   /** How alike ones become one; they don't without it. */
   quiet?: QuietSettings;
+  /** What becomes known of events after they were journaled; nothing without it. */
+  late?: LateFacts;
   log: Pick<Logger, 'info' | 'warn' | 'error'>;
   /**
    * Called for each send that delivered events.
@@ -87,6 +90,7 @@ export interface Counts {
   retries: number;
   failures: Partial<Record<SendFailure | 'retry', number>>;
   deadLettersEvicted: number;
+  evidence: EvidenceCounts;
   lastError: string | undefined;
   /** Milliseconds since the Unix epoch. */
   lastSuccess: number | undefined;
@@ -150,6 +154,7 @@ export function createState(options: SinkOptions, stop: AbortSignal, abort: Abor
       retries: 0,
       failures: {},
       deadLettersEvicted: 0,
+      evidence: { joined: 0, late: 0, without: 0 },
       lastError: undefined,
       lastSuccess: undefined,
     },

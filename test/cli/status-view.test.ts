@@ -258,6 +258,7 @@ describe('a snapshot as lines', () => {
               digested: 0,
               retries: 0,
               failures: {},
+              evidence: { joined: 0, late: 0, without: 0 },
               circuit: 'open',
               lastError: 'nobody listens',
             },
@@ -286,6 +287,7 @@ describe('a snapshot as lines', () => {
       digested: 0,
       retries: 0,
       failures: {},
+      evidence: { joined: 0, late: 0, without: 0 },
       circuit: 'open',
       lastError: error,
     } as const;

@@ -1,8 +1,8 @@
 import { expect, test } from '@jest/globals';
 import type { Description } from '../../agent/events/app.ts';
-import { withDescription } from '../../agent/events/describe.ts';
+import { describedRecord, withKnown } from '../../agent/events/describe.ts';
 import { toEcs } from '../../agent/events/ecs.ts';
-import { MAX_EVENT_BYTES, toEvent } from '../../agent/events/event.ts';
+import { MAX_EVENT_BYTES, toEvent, type EeEvent } from '../../agent/events/event.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { attributedAlert } from '../support/attributed.ts';
 
@@ -34,6 +34,8 @@ const described: Description = {
     },
   },
 };
+
+const withDescription = (to: EeEvent, description: Description): EeEvent => withKnown(to, describedRecord(description));
 
 test('an event says what its flow said', () => {
   expect(withDescription(event, described).record).toMatchObject({

@@ -103,6 +103,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
         digested: 0,
         retries: 4,
         failures: { timeout: 6 },
+        evidence: { joined: 7, late: 1, without: 2 },
         circuit: 'open',
         oldestPending: Date.now() - 9_000,
       },

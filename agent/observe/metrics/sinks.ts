@@ -45,6 +45,13 @@ export function addSinks(add: AddSampled, observed: ObservedSinks): void {
   add(Counter, 'sink_failures_total', ['sink', 'reason'], 'Sends that failed since the agent started, by reason.', () =>
     observed.sinks().flatMap(failureSamples),
   );
+  add(
+    Counter,
+    'sink_evidence_events_total',
+    ['sink', 'outcome'],
+    'Events given on since the agent started, by whether what became known of their flows after they were journaled went with them.',
+    () => observed.sinks().flatMap(evidenceSamples),
+  );
   addEach(add, ['sink'], SINKS, () => observed.sinks().map((status) => [{ sink: status.name }, status]));
 }
 
@@ -56,6 +63,10 @@ function outcomeSamples({ name, delivered, deadLettered, evicted, filtered, dige
     [{ sink: name, outcome: 'filtered' }, filtered],
     [{ sink: name, outcome: 'digested' }, digested],
   ];
+}
+
+function evidenceSamples({ name, evidence }: SinkStatus): Sample[] {
+  return Object.entries(evidence).map(([outcome, count]) => [{ sink: name, outcome }, count]);
 }
 
 function failureSamples({ name, failures }: SinkStatus): Sample[] {
