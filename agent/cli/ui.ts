@@ -17,6 +17,7 @@ import type { ApiClient } from '../kube/api.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
 import { isTerminal } from './print.ts';
+import { followHandled } from './ui/handled.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, connect, followsCluster, readConfig, socketOf } from './setup.ts';
 import { abortedBySignal, untilAborted } from './signals.ts';
 import { version } from './version.ts';
@@ -90,14 +91,16 @@ async function run(argv: UiArgv): Promise<void> {
     evidence: (id: string) => findEvidence(evidenceDirectory(config.journal.directory), id),
     packets: (id: string) => readPacketFile(evidenceDirectory(config.journal.directory), id),
     coverage: await createCoverageView(config, client),
+    ...(await openAcknowledgement(config.ui)),
     ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
     ...(await createTuning(config, mode, client)),
   };
   const { createUiServer } = await import('../ui/server.ts');
   // Last: it keeps the process alive until it is closed.
   const source = await openSource(config);
+  const handled = await followHandled(config, source, log);
   try {
-    const app = createUiServer({ ...options, source });
+    const app = createUiServer({ ...options, source, onHandled: handled.note });
     const url = await listen(app, config.ui);
     log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
     const endRenewal = tls?.renew(app.server as unknown as Server);
@@ -105,6 +108,7 @@ async function run(argv: UiArgv): Promise<void> {
     endRenewal?.();
     await app.close();
   } finally {
+    await handled.close();
     await source.close();
   }
 }
@@ -205,6 +209,19 @@ async function openSource(config: Config) {
     });
   } catch (error) {
     throw new CommandError(messageOf(error), EXIT.failed);
+  }
+}
+
+/** @throws CommandError that says which file is wrong, and how. */
+async function openAcknowledgement({ acknowledgeKeyFile, acknowledgeTokensFile }: Config['ui']) {
+  const { openKeys, openTokens } = await import('../ui/acknowledge.ts');
+  try {
+    return {
+      ...(acknowledgeKeyFile === undefined ? {} : { keys: await openKeys(acknowledgeKeyFile) }),
+      ...(acknowledgeTokensFile === undefined ? {} : { tokens: await openTokens(acknowledgeTokensFile) }),
+    };
+  } catch (error) {
+    throw new CommandError(messageOf(error));
   }
 }
 

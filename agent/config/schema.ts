@@ -290,6 +290,21 @@ const ui = z
       'a URL',
       'The address of the page as people reach it, such as https://dpi.example.com: messages of sinks link to it.',
     ),
+    acknowledgeKeyFile: about(
+      text().optional(),
+      'a path',
+      'File with the key of links by which an alert is acknowledged: messages of sinks carry them, the page checks them (docs/destinations.md); read again when it changes.',
+    ),
+    acknowledgeFor: about(
+      millis(60_000, 2_592_000_000).prefault('7d'),
+      'a time from 1m to 30d, such as 7d',
+      'How long such a link may be used.',
+    ),
+    acknowledgeTokensFile: about(
+      text().optional(),
+      'a path',
+      'File with tokens of programs that may acknowledge alerts, a line each, <name>:<token>; read again when it changes.',
+    ),
     kibanaUrl: about(
       httpUrl.optional(),
       'a URL',

@@ -26,7 +26,9 @@ export async function createDestination(
     }
     case 'http': {
       const { createHttp } = await import('./http/http.ts');
-      return createHttp({ settings: entry.settings, ...about });
+      const { createLinks } = await import('./http/links.ts');
+      const links = createLinks(entry, ui, log.child({ sink: entry.name }));
+      return createHttp({ settings: entry.settings, ...about, ...(links === undefined ? {} : { links }) });
     }
     case 'syslog':
       return createSyslog({ ...entry.settings, about });

@@ -17,7 +17,8 @@ export function adviceFor(classtype: string, techniques: readonly string[]): Adv
   return { check: distinct(all.map(({ check }) => check)), act: distinct(all.map(({ act }) => act)) };
 }
 
-const ISOLATE = 'Isolate the pod by a NetworkPolicy that denies egress, and keep it running until its evidence is saved.';
+const ISOLATE =
+  'Isolate the pod by a NetworkPolicy that denies egress, and keep it running until its evidence is saved.';
 const REPLACE = 'Replace the pod from an image that is known to be clean; look for others of the same image.';
 const ROTATE = 'Rotate the credentials that the pod had: service account token, mounted secrets, keys of clouds.';
 

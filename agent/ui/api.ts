@@ -418,3 +418,11 @@ export interface Advice {
   check: string[];
   act: string[];
 }
+
+/** What became of alerts that a program acknowledged. */
+export interface AcknowledgeAnswer {
+  acknowledged: string[];
+  /** Those that somebody had acknowledged or dismissed before. */
+  before: string[];
+  unknown: string[];
+}

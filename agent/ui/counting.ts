@@ -1,5 +1,14 @@
 /** Counts rows in memory: values of fields, who attacks whom, and since when. */
-import { type AlertRow, type FacetValue, type Flows, type Level, type Pair, type Span, type Talker, type ValueField } from './api.ts';
+import {
+  type AlertRow,
+  type FacetValue,
+  type Flows,
+  type Level,
+  type Pair,
+  type Span,
+  type Talker,
+  type ValueField,
+} from './api.ts';
 import { podOf } from './row.ts';
 import { PAIR_ENDS, TALKERS, type ValueRequest } from './source.ts';
 
@@ -68,9 +77,7 @@ export function shownFlows(pairs: readonly Pair[], talkers: readonly Talker[]): 
     pairs: pairs
       .filter(({ source, destination }) => sources.has(source) && destinations.has(destination))
       .toSorted((a, b) => sumOf(b.counts) - sumOf(a.counts) || keyOf(a).localeCompare(keyOf(b))),
-    talkers: talkers
-      .toSorted((a, b) => sumOf(b.counts) - sumOf(a.counts) || (a.ip < b.ip ? -1 : 1))
-      .slice(0, TALKERS),
+    talkers: talkers.toSorted((a, b) => sumOf(b.counts) - sumOf(a.counts) || (a.ip < b.ip ? -1 : 1)).slice(0, TALKERS),
   };
 }
 

@@ -8,6 +8,7 @@
 import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { Access, User } from './access.ts';
+import { ACKNOWLEDGE_PATH, addAcknowledge, type AcknowledgeOptions } from './acknowledge.ts';
 import { HEADERS, sendFile, signalOf } from './answers.ts';
 import type {
   AlertDetail,
@@ -48,7 +49,7 @@ import { createVisitors, type Visitors } from './visitors.ts';
 
 const BODY_BYTES = 256 << 10;
 
-export interface ServerOptions {
+export interface ServerOptions extends AcknowledgeOptions {
   source: AlertSource;
   access: Access;
   page: Map<string, PageFile>;
@@ -72,6 +73,8 @@ export interface ServerOptions {
   dryRun?: (namespace: string, selector: string) => Promise<DryRun>;
   /** Absent where nothing can be quietened. */
   tuning?: Tuning;
+  /** Called for alerts that were acknowledged or dismissed. */
+  onHandled?: (ids: readonly string[]) => void;
 }
 
 /** What a request is answered from. */
@@ -91,6 +94,7 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   addCoverage(app, site);
   addTuning(app, site);
   addUnderstanding(app, site);
+  addAcknowledge(app, { ...site, onHandled: (ids) => site.onHandled?.(ids) });
   return app;
 }
 
@@ -114,7 +118,9 @@ function checkRequests(app: FastifyInstance, { access, secure }: ServerOptions):
     if (secure) reply.header('strict-transport-security', 'max-age=31536000');
     if (request.url.startsWith('/api/')) reply.header('cache-control', 'no-store');
     if (access.mode === 'none') checkLoopback(request);
-    if (request.method !== 'GET' && request.method !== 'HEAD') checkOwn(request);
+    // What a link may do its signature says, wherever it is sent from.
+    const isLink = request.routeOptions.url === ACKNOWLEDGE_PATH;
+    if (request.method !== 'GET' && request.method !== 'HEAD' && !isLink) checkOwn(request);
   });
 }
 
@@ -251,6 +257,7 @@ async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): P
   const ids = alerts.map(({ id }) => id);
   if (ids.length > 0) await source.mark(ids, done);
   live.tell(alerts, done);
+  if (done.state !== 'open' && ids.length > 0) site.onHandled?.(ids);
   log.info({ ...done, user: user.name, alerts: ids.length }, 'marked');
   return { marked: ids.length, more, before: byState(alerts) };
 }

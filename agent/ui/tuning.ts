@@ -65,10 +65,7 @@ export function addTuning(app: FastifyInstance, site: Site): void {
 }
 
 /** @throws Refused */
-async function allowed(
-  { visitors, tuning }: Site,
-  request: FastifyRequest,
-): Promise<{ user: User; tuning: Tuning }> {
+async function allowed({ visitors, tuning }: Site, request: FastifyRequest): Promise<{ user: User; tuning: Tuning }> {
   const user = await visitors.signedIn(request);
   if (tuning === undefined)
     throw new Refused(404, 'there is no policy to tune: alerts.policy, or ui.policyConfigMap in a cluster, names one');
@@ -96,7 +93,10 @@ async function attempt(
 ): Promise<TuneOutcome> {
   // Before anything is looked for: an entry that is none.
   await answered(tuning, () => tuning.attempt(entry, []));
-  const query = parseQuery({ range: '7d', state: ['open', 'acknowledged', 'dismissed'], q: selecting(entry) }, Date.now());
+  const query = parseQuery(
+    { range: '7d', state: ['open', 'acknowledged', 'dismissed'], q: selecting(entry) },
+    Date.now(),
+  );
   const past = await source.matching(query, await user.readable(), MOST_TRIED, signalOf(reply));
   const outcome = await answered(tuning, () => tuning.attempt(entry, past));
   return { ...outcome, more: past.length === MOST_TRIED };
@@ -114,7 +114,13 @@ function selecting({ signature, pod, source, destination }: TuneRequest): string
 }
 
 /** The alert that it was made for has it in its history; that it can't be noted takes nothing back. */
-async function tell({ source, log }: Site, user: User, id: unknown, { name }: Tuned, reply: FastifyReply): Promise<void> {
+async function tell(
+  { source, log }: Site,
+  user: User,
+  id: unknown,
+  { name }: Tuned,
+  reply: FastifyReply,
+): Promise<void> {
   if (typeof id !== 'string' || !isId(id)) return;
   try {
     const [alert] = await source.get([id], signalOf(reply));

@@ -58,6 +58,11 @@ export const http = z
       'true or false',
       'Whether each event is a request of its own; formats for people and for incidents always are.',
     ),
+    acknowledge: about(
+      boolean().prefault(true),
+      'true or false',
+      'Whether messages for people have the link to acknowledge, where ui.acknowledgeKeyFile and ui.publicUrl are set.',
+    ),
     headers: about(
       z.record(headerName(), headerValue()).prefault({}),
       'a mapping of names to values of printable ASCII',

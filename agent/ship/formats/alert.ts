@@ -59,6 +59,8 @@ export interface Alert {
   last: string;
   /** Of the alert on the page; empty where the page's address is not known. */
   url: string;
+  /** Where it is acknowledged without signing in, and empty where that is not set up. */
+  acknowledgeUrl: string;
   /** The line that Snort's alert_fast would print. */
   fast: string;
   event: Fields;
@@ -72,6 +74,8 @@ export interface About {
   cluster: string;
   /** Of the page. */
   publicUrl?: string;
+  /** Where an alert is acknowledged. */
+  acknowledgeUrl?: (id: string) => string;
 }
 
 /** @param json The journal's line, or a digest of several. @throws SyntaxError when it is no JSON. */
@@ -118,6 +122,7 @@ export function toAlert(json: string, about: About): Alert {
     count: Math.max(1, number(record['count']) ?? 1),
     last: timestampOf(record['last_timestamp']) || timestamp,
     url: about.publicUrl === undefined ? '' : pageOf(about.publicUrl, id),
+    acknowledgeUrl: about.acknowledgeUrl?.(id) ?? '',
     fast: text(record['snort_alert'], 2048),
     event,
     json,

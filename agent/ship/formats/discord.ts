@@ -8,6 +8,8 @@ import { COLOURS, toMessage } from './message.ts';
 /** https://discord.com/developers/docs/resources/message#embed-object-embed-limits; 6000 characters in all. */
 const MAX_TITLE = 256;
 const MAX_VALUE = 400;
+/** A value may have 1024 characters. */
+const MAX_LINK = 900;
 
 export const discord: Format = {
   ...COMMON,
@@ -23,7 +25,13 @@ export const discord: Format = {
           title: escaped(title, MAX_TITLE),
           color: COLOURS[alert.level],
           timestamp: new Date(alert.time).toISOString(),
-          fields: facts.map(({ name, value }) => ({ name, value: escaped(value, MAX_VALUE), inline: true })),
+          fields: [
+            ...facts.map(({ name, value }) => ({ name, value: escaped(value, MAX_VALUE), inline: true })),
+            // Buttons are for applications; a webhook's embed has links in its text.
+            ...(alert.acknowledgeUrl === '' || alert.acknowledgeUrl.length > MAX_LINK
+              ? []
+              : [{ name: 'Acknowledge', value: `[Acknowledge the alert](${alert.acknowledgeUrl})`, inline: false }]),
+          ],
           footer: { text: `event ${alert.id}` },
           ...(alert.url === '' ? {} : { url: alert.url }),
         },

@@ -37,14 +37,25 @@ export const pagerduty: Format = {
       },
       links: [
         ...(alert.url === '' ? [] : [{ href: alert.url, text: 'The alert' }]),
+        ...(alert.acknowledgeUrl === '' ? [] : [{ href: alert.acknowledgeUrl, text: 'Acknowledge' }]),
         ...alert.links.slice(0, 5).map((href) => ({ href, text: 'Reference' })),
       ],
     });
   },
 };
 
+/** Ends the incident of alerts that somebody took care of on the page. */
+export const pagerdutyResolve: Format = {
+  ...COMMON,
+  batches: false,
+  secret: 'body',
+  body(alerts, { secret }) {
+    return JSON.stringify({ routing_key: secret, event_action: 'resolve', dedup_key: dedupKey(single(alerts)) });
+  },
+};
+
 /** At most 255 characters. */
-function dedupKey({ cluster, resource, gid, sid, pod }: Alert): string {
+export function dedupKey({ cluster, resource, gid, sid, pod }: Alert): string {
   return `dpi-agent-${createHash('sha256')
     .update(JSON.stringify([cluster, resource, gid, sid, pod]))
     .digest('hex')}`;

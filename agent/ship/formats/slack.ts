@@ -18,7 +18,10 @@ export const slack: Format = {
   body(alerts) {
     const alert = single(alerts);
     const { title, flow, facts } = toMessage(alert);
-    const button = { type: 'button', text: plain('Open the alert', 75), url: alert.url, action_id: 'open' };
+    const buttons = [
+      buttonOf('open', 'Open the alert', alert.url),
+      buttonOf('acknowledge', 'Acknowledge', alert.acknowledgeUrl),
+    ].flat();
     return JSON.stringify({
       // What notifications show.
       text: cut(escape(`${title}: ${flow}`), MAX_TEXT),
@@ -30,12 +33,17 @@ export const slack: Format = {
             .slice(0, MAX_FIELDS)
             .map(({ name, value }) => ({ type: 'mrkdwn', text: cut(`*${name}*\n${escape(value)}`, MAX_FIELD) })),
         },
-        ...(alert.url === '' || alert.url.length > MAX_URL ? [] : [{ type: 'actions', elements: [button] }]),
+        ...(buttons.length === 0 ? [] : [{ type: 'actions', elements: buttons }]),
         { type: 'context', elements: [plain(`dpi-agent, event ${alert.id}`, MAX_TEXT)] },
       ],
     });
   },
 };
+
+function buttonOf(action: string, text: string, url: string): object[] {
+  if (url === '' || url.length > MAX_URL) return [];
+  return [{ type: 'button', text: plain(text, 75), url, action_id: action }];
+}
 
 function plain(text: string, limit: number): object {
   return { type: 'plain_text', text: cut(text, limit), emoji: false };

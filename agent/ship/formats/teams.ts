@@ -19,6 +19,10 @@ export const teams: Format = {
   body(alerts) {
     const alert = single(alerts);
     const { title, facts } = toMessage(alert);
+    const actions = [
+      { type: 'Action.OpenUrl', title: 'Open the alert', url: alert.url },
+      { type: 'Action.OpenUrl', title: 'Acknowledge', url: alert.acknowledgeUrl },
+    ].filter(({ url }) => url !== '');
     const card = {
       $schema: 'http://adaptivecards.io/schemas/adaptive-card.json',
       type: 'AdaptiveCard',
@@ -39,7 +43,7 @@ export const teams: Format = {
         },
         { type: 'TextBlock', text: `dpi-agent, event ${alert.id}`, size: 'Small', isSubtle: true, wrap: true },
       ],
-      ...(alert.url === '' ? {} : { actions: [{ type: 'Action.OpenUrl', title: 'Open the alert', url: alert.url }] }),
+      ...(actions.length === 0 ? {} : { actions }),
     };
     const contentType = 'application/vnd.microsoft.card.adaptive';
     return JSON.stringify({ type: 'message', attachments: [{ contentType, contentUrl: null, content: card }] });

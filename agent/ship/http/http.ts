@@ -31,6 +31,10 @@ const MAX_SINGLE = 10;
 
 export interface HttpOptions extends About {
   settings: HttpSettings;
+  /** Gives what a message's link to acknowledge is made with; without it there are none. */
+  links?: () => Promise<About['acknowledgeUrl']>;
+  /** Instead of the one that the settings name. */
+  format?: Format;
 }
 
 interface State {
@@ -48,7 +52,7 @@ export async function createHttp(options: HttpOptions): Promise<Destination> {
   const state: State = {
     options,
     files,
-    format: await createFormat(options.settings, files),
+    format: options.format ?? (await createFormat(options.settings, files)),
     closing: new AbortController(),
     connections: undefined,
     answer: undefined,
@@ -88,10 +92,16 @@ function parse<T>(parseTemplate: (text: string) => T, text: string): T {
 async function send(state: State, items: readonly Item[], signal: AbortSignal): Promise<Outcome[]> {
   signal.throwIfAborted();
   const secrets = await state.files.read();
-  if (isSingle(state)) return sendSingly(state, secrets, items, signal);
-  const alerts = items.map(({ json }) => toAlert(json, state.options));
+  const about = await aboutOf(state);
+  const alerts = items.map(({ json }) => toAlert(json, about));
+  if (isSingle(state)) return sendSingly(state, secrets, alerts, signal);
   await deliver(state, secrets, alerts, signal);
   return items.map(() => ({ is: 'delivered' }));
+}
+
+async function aboutOf({ options }: State): Promise<About> {
+  const acknowledgeUrl = await options.links?.();
+  return acknowledgeUrl === undefined ? options : { ...options, acknowledgeUrl };
 }
 
 function isSingle({ format, options }: State): boolean {
@@ -105,15 +115,15 @@ function isSingle({ format, options }: State): boolean {
 async function sendSingly(
   state: State,
   secrets: Secrets,
-  items: readonly Item[],
+  alerts: readonly Alert[],
   signal: AbortSignal,
 ): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   let first: unknown;
   let stumbled = false;
-  for (const { json } of items) {
+  for (const alert of alerts) {
     try {
-      await deliver(state, secrets, [toAlert(json, state.options)], signal);
+      await deliver(state, secrets, [alert], signal);
       outcomes.push({ is: 'delivered' });
       stumbled = false;
     } catch (error) {
@@ -126,7 +136,7 @@ async function sendSingly(
   }
   if (first !== undefined && outcomes.every(({ is }) => is === 'retry')) throw first;
   const waiting: Outcome = { is: 'retry', reason: 'the events before it were not taken', throttled: true };
-  return items.map((_, index) => outcomes[index] ?? waiting);
+  return alerts.map((_, index) => outcomes[index] ?? waiting);
 }
 
 /** Whether it is the fault of the event. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type * as z from 'zod';
+import { acknowledgeUrl, checkLink } from '../../../agent/events/acknowledgement.ts';
 import type { EeEvent } from '../../../agent/events/event.ts';
 import { toAlert, type Alert } from '../../../agent/ship/formats/alert.ts';
 import { toCef } from '../../../agent/ship/formats/cef.ts';
@@ -9,7 +10,13 @@ import { eventOf } from '../http/support.ts';
 import * as vendors from './vendors.ts';
 
 const CONTEXT = { secret: 'R'.repeat(32), labels: { team: 'soc' } };
-const ABOUT = { cluster: 'lab', publicUrl: 'https://dpi.example.com/alerts' };
+const KEY = 'k'.repeat(64);
+const ABOUT = {
+  cluster: 'lab',
+  publicUrl: 'https://dpi.example.com/alerts',
+  acknowledgeUrl: (alert: string) =>
+    acknowledgeUrl('https://dpi.example.com/alerts', { alert, until: 1_800_000_000, via: 'soc-chat' }, KEY),
+};
 
 const alertOf = (event: unknown): Alert => toAlert(JSON.stringify(event), ABOUT);
 
@@ -76,6 +83,16 @@ describe.each<[Name, z.ZodType]>([
     }
     expect(body).toContain('https://dpi.example.com/alerts/?range=all&alert=0000');
     expect(body).toContain(folded.record.event_id);
+  });
+
+  test('a person can acknowledge it, where links are configured, by what the page takes', async () => {
+    const [link] = /https:\/\/dpi\.example\.com\/alerts\/acknowledge\?[^")]+/.exec(await said(name, [folded])) ?? [];
+    if (name === 'falcosidekick') return expect(link).toBeUndefined();
+    const asked = Object.fromEntries(new URL(link ?? '').searchParams);
+    const allowed = { alert: folded.record.event_id, until: 1_800_000_000, via: 'soc-chat' };
+    expect(checkLink(asked, [KEY], 1_799_999_999_999)).toEqual({ is: 'valid', link: allowed });
+    const bare = await formatOf(name, false).body([toAlert(JSON.stringify(folded), { cluster: 'lab' })], CONTEXT);
+    expect(bare).not.toMatch(/acknowledge/i);
   });
 });
 

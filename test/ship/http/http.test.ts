@@ -3,6 +3,11 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import { loadConfig } from '../../../agent/config/load.ts';
+import { sinkEntries } from '../../../agent/config/sinks.ts';
+import { checkLink } from '../../../agent/events/acknowledgement.ts';
+import { createDestination } from '../../../agent/ship/destinations.ts';
 import type { Destination, SendFailure } from '../../../agent/ship/destination.ts';
 import { isLinkLocal } from '../../../agent/ship/http/connect.ts';
 import { afterMillis } from '../../../agent/ship/http/request.ts';
@@ -421,4 +426,34 @@ describe('templates', () => {
     await curious.send(items(1), NEVER);
     expect(server.received.map(({ body }) => body)).toEqual(['[]']);
   });
+});
+
+test('messages carry a link of the first key; where the key is gone they go out without it', async () => {
+  const server = await serve();
+  const file = join(await folder(), 'keys');
+  await writeFile(file, `${'a'.repeat(32)}\n${'b'.repeat(32)}\n`);
+  const flags = {
+    'ui.publicUrl': 'https://dpi.example.com',
+    'ui.acknowledgeKeyFile': file,
+    sinks: [{ name: 'chat', http: { url: server.url, format: 'slack' } }],
+  };
+  const loaded = loadConfig({ env: {}, flags }, () => 'node');
+  if ('errors' in loaded) throw new Error(loaded.errors[0]?.message);
+  const [entry] = sinkEntries(loaded.config.sinks);
+  if (entry === undefined) throw new Error('no sink');
+  const destination = await createDestination(entry, loaded.config, pino({ level: 'silent' }));
+  ends.push(() => destination.close());
+  const [item] = items(1);
+  if (item === undefined) throw new Error('no item');
+  expect(await destination.send([item], NEVER)).toEqual([delivered]);
+  const [link] = /https:[^"]+\/acknowledge\?[^"]+/.exec(server.received[0]?.body ?? '') ?? [];
+  const asked = Object.fromEntries(new URL(link ?? '').searchParams);
+  expect(checkLink(asked, ['a'.repeat(32)], Date.now())).toMatchObject({ is: 'valid', link: { via: 'chat' } });
+  expect(checkLink(asked, ['b'.repeat(32)], Date.now())).toEqual({ is: 'wrong' });
+
+  await rm(file);
+  const other = await createDestination(entry, loaded.config, pino({ level: 'silent' }));
+  ends.push(() => other.close());
+  expect(await other.send([item], NEVER)).toEqual([delivered]);
+  expect(server.received[1]?.body).not.toContain('acknowledge');
 });
