@@ -8,9 +8,11 @@ import type { Config } from './config/load.ts';
 import { sinkEntries, type SinkEntry } from './config/sinks.ts';
 import type { Evidence } from './evidence/collect.ts';
 import { evidenceDirectory, knownOf, type Recorded } from './evidence/place.ts';
+import { cutPackets } from './evidence/pcapng.ts';
 import { readPacketFile } from './evidence/read.ts';
 import { isRecord } from './files/record.ts';
 import type { Journal } from './journal/journal.ts';
+import type { PacketFile } from './ship/destination.ts';
 import { createDestination } from './ship/destinations.ts';
 import type { LateFacts } from './ship/late.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
@@ -84,9 +86,14 @@ function lateFactsOf({ config, evidence }: SinksOptions): LateFacts | undefined 
       if (keep === 'off' && evidence.status().files === 0) return 'none';
       if (!isRecorded(event)) return undefined;
       const record = await knownOf(directory, event);
-      return record && { record, packets: () => readPacketFile(directory, event.record.event_id) };
+      return record && { record, packets: (maxBytes) => readPackets(directory, event.record.event_id, maxBytes) };
     },
   };
+}
+
+async function readPackets(directory: string, eventId: string, maxBytes: number): Promise<PacketFile | undefined> {
+  const content = await readPacketFile(directory, eventId);
+  return content && cutPackets(content, maxBytes);
 }
 
 function isRecorded(event: object): event is Recorded {

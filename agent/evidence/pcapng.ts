@@ -78,6 +78,51 @@ export function readFacts(content: Buffer): unknown {
   return undefined;
 }
 
+/**
+ * The file with packets of at most so many bytes: those with comments go first, then those from the beginning. Of what
+ * is damaged, nothing is left.
+ */
+export function cutPackets(content: Buffer, maxBytes: number): { content: Buffer; cut: boolean } {
+  const blocks = [...blocksOf(content)];
+  const packets = blocks.filter(({ type }) => type === BLOCK.packet);
+  const kept = new Set<Block>();
+  let room = maxBytes;
+  for (const wanted of [packets.filter(hasOptions), packets]) {
+    for (const block of wanted) {
+      if (kept.has(block)) continue;
+      if (capturedOf(block) > room) break;
+      room -= capturedOf(block);
+      kept.add(block);
+    }
+  }
+  if (kept.size === packets.length) return { content, cut: false };
+  const rest = blocks.filter((block) => block.type !== BLOCK.packet || kept.has(block));
+  return { content: Buffer.concat(rest.map(({ bytes }) => bytes)), cut: true };
+}
+
+interface Block {
+  type: number;
+  bytes: Buffer;
+}
+
+function* blocksOf(content: Buffer): Generator<Block> {
+  for (let at = 0; at + 12 <= content.length;) {
+    const size = content.readUInt32LE(at + 4);
+    if (size < 12 || at + size > content.length) return;
+    yield { type: content.readUInt32LE(at), bytes: content.subarray(at, at + size) };
+    at += size;
+  }
+}
+
+/** Of a packet's block. */
+function capturedOf({ bytes }: Block): number {
+  return bytes.length < PACKET_BYTES ? 0 : bytes.readUInt32LE(20);
+}
+
+function hasOptions(block: Block): boolean {
+  return block.bytes.length > PACKET_BYTES + padding(capturedOf(block));
+}
+
 /** undefined: it is damaged. */
 function parseJson(value: string): unknown {
   try {

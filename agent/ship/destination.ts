@@ -8,8 +8,28 @@ export interface Item {
   id: string;
   /** The journal's line, without the newline. */
   json: string;
-  /** The capture file (pcapng) of its flow, where there is one; undefined once it is gone. */
-  packets?: () => Promise<Buffer | undefined>;
+  /** The capture file of its flow, where there is one. */
+  packets?: ReadPackets;
+}
+
+/**
+ * @param maxBytes Of packets: those of alerts first, then from the beginning.
+ * @returns undefined once it is gone. @throws the system's other errors.
+ */
+export type ReadPackets = (maxBytes: number) => Promise<PacketFile | undefined>;
+
+export interface PacketFile {
+  /** pcapng */
+  content: Buffer;
+  /** It has fewer packets than were kept. */
+  cut: boolean;
+}
+
+/** Of capture files, since the start. */
+export interface PacketCounts {
+  sent: number;
+  /** The destination did not take them: their events are there without. */
+  refused: number;
 }
 
 /** What became of one item. */
@@ -63,5 +83,7 @@ export interface Destination {
   send(items: readonly Item[], signal: AbortSignal): Promise<Outcome[]>;
   /** What the latest send was answered, for a person; of those that answer. */
   answer?(): string | undefined;
+  /** Of those that take packets. */
+  packets?(): PacketCounts;
   close(): Promise<void>;
 }

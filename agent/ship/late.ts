@@ -8,6 +8,7 @@
  */
 import { withKnown } from '../events/describe.ts';
 import { isRecord } from '../files/record.ts';
+import type { ReadPackets } from './destination.ts';
 import { isUnsettled, isWaiting, type Unsettled } from './entry.ts';
 import type { SinkState } from './state.ts';
 import { reasonOf } from './wait.ts';
@@ -16,8 +17,8 @@ import { reasonOf } from './wait.ts';
 export interface Found {
   /** Fields of its `record`. */
   record: object;
-  /** Its capture file (pcapng); undefined once that is gone. @throws the system's other errors. */
-  packets(): Promise<Buffer | undefined>;
+  /** Its capture file. */
+  packets: ReadPackets;
 }
 
 export interface LateFacts {
@@ -65,7 +66,7 @@ async function complete(sink: SinkState, entry: Unsettled): Promise<void> {
     counts.evidence.late += 1;
   } else {
     const found = await find(sink, event);
-    if (found === undefined) counts.evidence.joinedout += 1;
+    if (found === undefined) counts.evidence.without += 1;
     else if (found !== 'none') {
       counts.evidence.joined += 1;
       put(entry, found);

@@ -42,7 +42,7 @@
 import { backoffMillis } from './breaker.ts';
 import { commit } from './commit.ts';
 import { loadProgress, type Progress } from './cursor.ts';
-import type { SendFailure } from './destination.ts';
+import type { PacketCounts, SendFailure } from './destination.ts';
 import { isWaiting } from './entry.ts';
 import { completeEvents, type EvidenceCounts } from './late.ts';
 import { dueIn, gather, isWorthWaking, noticeEvicted } from './gather.ts';
@@ -62,6 +62,8 @@ export interface SinkStatus extends Omit<Progress, 'cursor'> {
   failures: Partial<Record<SendFailure | 'retry', number>>;
   /** Events since the start, by whether what became known of their flows went with them. */
   evidence: EvidenceCounts;
+  /** Capture files, where the destination takes them. */
+  packets?: PacketCounts;
   circuit: 'closed' | 'open';
   lastError?: string;
   /** Milliseconds since the Unix epoch, as are all times here. */
@@ -172,6 +174,7 @@ async function endWithin(
 function statusOf(sink: SinkState): SinkStatus {
   const { delivered, duplicates, deadLettered, filtered, digested } = sink.progress;
   const { deadLettersEvicted, retries, failures, evidence, lastError, lastSuccess } = sink.counts;
+  const packets = sink.settings.destination.packets?.();
   const oldest = sink.window.entries.find(isWaiting);
   return {
     name: sink.settings.name,
@@ -186,6 +189,7 @@ function statusOf(sink: SinkState): SinkStatus {
     retries,
     failures: { ...failures },
     evidence: { ...evidence },
+    ...(packets === undefined ? {} : { packets }),
     circuit: sink.breaker.open === undefined ? 'closed' : 'open',
     ...(lastError === undefined ? {} : { lastError }),
     ...(lastSuccess === undefined ? {} : { lastSuccess }),

@@ -187,6 +187,10 @@ export interface PacketRow {
   /** Captured bytes of payload; base64 of as many as there is room for. */
   payloadBytes: number;
   payload: string;
+  /** It fired the alert. */
+  fired?: true;
+  /** Bytes of the payload that the alert's rule looks for, from and up to; without overlaps, in order. */
+  marks?: [number, number][];
 }
 
 export interface AlertPackets {

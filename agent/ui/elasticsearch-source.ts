@@ -11,6 +11,7 @@ import { groupAlerts } from './elasticsearch/groups.ts';
 import { listAlerts, matchingAlerts } from './elasticsearch/list.ts';
 import { watchAlerts } from './elasticsearch/live.ts';
 import { markAlerts } from './elasticsearch/marks.ts';
+import { findPackets } from './elasticsearch/packets.ts';
 import { getAlerts } from './elasticsearch/rows.ts';
 import { flowsOf } from './elasticsearch/flows.ts';
 import { listValues, spanOf } from './elasticsearch/values.ts';
@@ -35,6 +36,7 @@ export function openElasticsearchSource(options: AlertIndexOptions): AlertSource
     flows: (query, scope, signal) => flowsOf(index, query, scope, signal),
     span: (query, scope, signal) => spanOf(index, query, scope, signal),
     get: (ids, signal) => getAlerts(index, ids, signal),
+    packets: (row, signal) => findPackets(index, row, signal),
     mark: (ids, act) => markAlerts(index, ids, act),
     subscribe: (listener) => live.subscribe(listener),
     async close() {

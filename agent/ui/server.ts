@@ -21,6 +21,7 @@ import type {
   SignInNeeded,
   State,
 } from './api.ts';
+import { contentsOf } from '../rulesets/contents.ts';
 import { EXPORTS, exported, formatOf } from './export.ts';
 import type { PageFile } from './files.ts';
 import { shownPackets } from './packets.ts';
@@ -187,8 +188,8 @@ function addAlerts(app: FastifyInstance, site: Site): void {
   app.get('/api/export', (request, reply) => sendExport(site, request, reply));
   app.get('/api/alerts/:id', (request, reply) => detailOf(site, request, reply));
   app.get('/api/alerts/:id/packets', async (request, reply) => {
-    const { row, content } = await packetsOf(site, request, reply);
-    return shownPackets(content, row);
+    const { row, content, ruleText } = await packetsOf(site, request, reply);
+    return shownPackets(content, row, contentsOf(ruleText));
   });
   app.get('/api/alerts/:id/pcap', async (request, reply) => {
     const { row, content } = await packetsOf(site, request, reply);
@@ -240,11 +241,13 @@ async function packetsOf(
   site: Site,
   request: FastifyRequest,
   reply: FastifyReply,
-): Promise<{ row: AlertRow; content: Buffer }> {
-  const { row } = await detailOf(site, request, reply);
-  const content = await site.packets?.(row.id);
+): Promise<{ row: AlertRow; content: Buffer; ruleText: string }> {
+  const { row, event, rule } = await detailOf(site, request, reply);
+  // What is here is whole; a source may have a part.
+  const content = (await site.packets?.(row.id)) ?? (await site.source.packets?.(row, signalOf(reply)));
   if (content === undefined) throw new Refused(404, `there are no packets of alert ${row.id} here`);
-  return { row, content };
+  // The alert's own is the one that fired.
+  return { row, content, ruleText: text(fields(fields(event)['record'])['rule']) || (rule?.text ?? '') };
 }
 
 async function mark(site: Site, request: FastifyRequest, reply: FastifyReply): Promise<MarkAnswer> {

@@ -63,6 +63,8 @@ export interface AlertSource {
   span(query: AlertQuery, scope: Scope, signal: AbortSignal): Promise<Span>;
   /** The alerts with these ids, as far as they are there. */
   get(ids: readonly string[], signal: AbortSignal): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]>;
+  /** The capture file of an alert's flow, where the source has those of all nodes. */
+  packets?(row: Pick<AlertRow, 'id' | 'resource'>, signal: AbortSignal): Promise<Buffer | undefined>;
   /** Stores what was done with alerts that `get` gave. */
   mark(ids: readonly string[], act: Act): Promise<void>;
   /** @returns what ends it. */

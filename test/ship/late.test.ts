@@ -30,7 +30,7 @@ function createFacts(...pending: string[]) {
     },
     async find({ record }): Promise<Found | undefined> {
       const known = found.get((record as { event_id: string }).event_id);
-      return known && { record: known, packets: async () => Buffer.from('packets') };
+      return known && { record: known, packets: async () => ({ content: Buffer.from('packets'), cut: false }) };
     },
   };
   return {
@@ -52,7 +52,7 @@ test('an event goes with what became known of it, and none behind it waits for i
   await world.append(3);
   const sink = world.start(
     async (items) => {
-      for (const item of items) sent.push([item.id, outcomeOf(item), (await item.packets?.())?.toString()]);
+      for (const item of items) sent.push([item.id, outcomeOf(item), (await item.packets?.(1))?.content.toString()]);
       return delivered(items);
     },
     { late },

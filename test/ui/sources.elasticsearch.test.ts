@@ -6,7 +6,7 @@ import { openElasticsearchSource } from '../../agent/ui/elasticsearch-source.ts'
 import { openJournalSource } from '../../agent/ui/journal-source.ts';
 import type { Scope } from '../../agent/ui/query.ts';
 import type { AlertSource } from '../../agent/ui/source.ts';
-import { namesOf, type Schema } from '../../agent/ship/elasticsearch/template.ts';
+import { namesOf, packetNamesOf, type Schema } from '../../agent/ship/elasticsearch/template.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeElasticsearch, startElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
@@ -91,6 +91,20 @@ describeElasticsearch(() => {
       await server.refresh(namesOf(cluster, schema).index);
     });
     afterAll(() => source?.close());
+
+    test('packets are found for the resource that they are of, and for no other', async () => {
+      const [one, other] = events;
+      if (one === undefined || other === undefined) throw new Error('no events');
+      const content = Buffer.from('packets of one');
+      await deliverTo(server.url, cluster, schema, [one], async () => ({ content, cut: false }));
+      await server.refresh(packetNamesOf(cluster).index);
+      const rows = (await source.get([one.record.event_id, other.record.event_id], never)).map(({ row }) => row);
+      const [row, without] = [one, other].map(({ record }) => rows.find(({ id }) => id === record.event_id));
+      if (row === undefined || without === undefined) throw new Error('no rows');
+      expect(await source.packets?.(row, never)).toEqual(content);
+      expect(await source.packets?.(without, never)).toBeUndefined();
+      expect(await source.packets?.({ ...row, resource: 'other/all' }, never)).toBeUndefined();
+    });
 
     test.each(QUERIES)('%s', async (_, text, scope) => {
       const query = queryOf(text, now);

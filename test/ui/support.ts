@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { loadConfig, type Config } from '../../agent/config/load.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { openJournal, type Journal } from '../../agent/journal/journal.ts';
+import type { ReadPackets } from '../../agent/ship/destination.ts';
 import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
 import type { Schema } from '../../agent/ship/elasticsearch/template.ts';
 import type { Order } from '../../agent/ui/api.ts';
@@ -83,10 +84,16 @@ export async function deliverTo(
   cluster: string,
   schema: Schema,
   events: readonly EeEvent[],
+  packets?: ReadPackets,
 ): Promise<void> {
   const log = { info: () => undefined, warn: () => undefined };
   const sink = createElasticsearch({ config: sinkConfig(url, schema), cluster, log });
-  const items = events.map((event, number) => ({ number, id: event.record.event_id, json: JSON.stringify(event) }));
+  const items = events.map((event, number) => ({
+    number,
+    id: event.record.event_id,
+    json: JSON.stringify(event),
+    ...(packets === undefined ? {} : { packets }),
+  }));
   try {
     const failed = (await sink.send(items, never)).filter(({ is }) => is !== 'delivered');
     if (failed.length > 0) throw new Error(`not delivered: ${JSON.stringify(failed[0])}`);

@@ -68,17 +68,53 @@ export function bytesAsText(bytes: Uint8Array): ComponentChild[] {
   return parts;
 }
 
-/** As `hexdump -C` prints it. */
-export function bytesAsHex(bytes: Uint8Array): string {
-  const lines: string[] = [];
-  for (let offset = 0; offset < bytes.length; offset += 16) {
-    const row = [...bytes.subarray(offset, offset + 16)];
-    const left = row.slice(0, 8).map(hex).join(' ').padEnd(23);
-    const right = row.slice(8).map(hex).join(' ').padEnd(23);
-    const text = row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
-    lines.push(`${offset.toString(16).padStart(4, '0')}  ${left}  ${right}  ${text}`);
+/** From a byte up to another. */
+export type Span = readonly [from: number, to: number];
+
+/** As `bytesAsText`, with some of the bytes marked. @param spans In order, without overlaps. */
+export function markedText(bytes: Uint8Array, spans: readonly Span[]): ComponentChild[] {
+  const parts: ComponentChild[] = [];
+  let done = 0;
+  for (const [from, to] of spans) {
+    parts.push(...bytesAsText(bytes.subarray(done, from)), <mark>{bytesAsText(bytes.subarray(from, to))}</mark>);
+    done = to;
   }
-  return lines.join('\n');
+  return [...parts, ...bytesAsText(bytes.subarray(done))];
+}
+
+/** As `hexdump -C` prints it, with some of the bytes marked. @param spans As of `markedText`. */
+export function bytesAsHex(bytes: Uint8Array, spans: readonly Span[] = []): ComponentChild[] {
+  const parts: ComponentChild[] = [];
+  const isMarked = (at: number): boolean => spans.some(([from, to]) => at >= from && at < to);
+  for (let offset = 0; offset < bytes.length; offset += ROW_BYTES) {
+    const row = [...bytes.subarray(offset, offset + ROW_BYTES)];
+    const marks = row.map((_, index) => spans.length > 0 && isMarked(offset + index));
+    const digits = row.map((byte, index) => hex(byte) + (index === 7 ? '  ' : ' '));
+    const missing = '   '.repeat(ROW_BYTES - row.length) + (row.length < 8 ? ' ' : '');
+    const text = row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.'));
+    parts.push(
+      `${offset === 0 ? '' : '\n'}${offset.toString(16).padStart(4, '0')}  `,
+      ...runsOf(digits, marks),
+      `${missing} `,
+      ...runsOf(text, marks),
+    );
+  }
+  return parts;
+}
+
+const ROW_BYTES = 16;
+
+/** Neighbours that are marked together. */
+function runsOf(texts: readonly string[], marks: readonly boolean[]): ComponentChild[] {
+  const parts: ComponentChild[] = [];
+  for (let from = 0, to = 0; from < texts.length; from = to) {
+    while (to < texts.length && marks[to] === marks[from]) to++;
+    const run = texts.slice(from, to).join('');
+    // Blanks behind the last one are none of it.
+    if (marks[from] === true) parts.push(<mark>{run.trimEnd()}</mark>, run.slice(run.trimEnd().length));
+    else parts.push(run);
+  }
+  return parts;
 }
 
 function hex(byte: number): string {

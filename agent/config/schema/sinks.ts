@@ -44,6 +44,11 @@ const elasticsearch = z
       'true or false',
       'Whether index template, index and alias are created, and put back when somebody changes them.',
     ),
+    packetsSize: about(
+      bytes('0', '4MiB').prefault('256KiB'),
+      'a size from 0 to 4MiB, such as 256KiB',
+      "At most this many bytes of packets of each event's flow go to an index of their own (docs/evidence.md); 0 sends none.",
+    ),
     timeoutMillis: about(
       millis(1000, 600_000).prefault(30_000),
       'milliseconds from 1000 to 600000, such as 30s',

@@ -52,6 +52,13 @@ export function addSinks(add: AddSampled, observed: ObservedSinks): void {
     'Events given on since the agent started, by whether what became known of their flows after they were journaled went with them.',
     () => observed.sinks().flatMap(evidenceSamples),
   );
+  add(
+    Counter,
+    'sink_packets_total',
+    ['sink', 'outcome'],
+    'Events of which a sink was sent the packets since the agent started, by whether it took them.',
+    () => observed.sinks().flatMap(packetSamples),
+  );
   addEach(add, ['sink'], SINKS, () => observed.sinks().map((status) => [{ sink: status.name }, status]));
 }
 
@@ -67,6 +74,10 @@ function outcomeSamples({ name, delivered, deadLettered, evicted, filtered, dige
 
 function evidenceSamples({ name, evidence }: SinkStatus): Sample[] {
   return Object.entries(evidence).map(([outcome, count]) => [{ sink: name, outcome }, count]);
+}
+
+function packetSamples({ name, packets }: SinkStatus): Sample[] {
+  return Object.entries(packets ?? {}).map(([outcome, count]) => [{ sink: name, outcome }, count]);
 }
 
 function failureSamples({ name, failures }: SinkStatus): Sample[] {

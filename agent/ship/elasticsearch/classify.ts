@@ -28,31 +28,31 @@ const OPERATORS: ReadonlySet<string> = new Set([
 /** Of a reason, in characters. */
 const MAX_REASON = 512;
 
-export interface BulkOutcomes {
-  outcomes: Outcome[];
-  /** Some item's index was not there. */
+/** What was answered to one document. */
+export interface Result {
+  status: number;
+  outcome: Outcome;
+  /** Its index was not there. */
   indexMissing: boolean;
 }
 
 /** @throws SendError `incomplete` when the answer is not one for exactly these items, in order. */
-export function classifyBulk(items: readonly Item[], answer: unknown): BulkOutcomes {
+export function classifyBulk(items: readonly Pick<Item, 'id'>[], answer: unknown): Result[] {
   const answered = get(answer, 'items');
   if (!Array.isArray(answered) || answered.length !== items.length) {
     const got = Array.isArray(answered) ? `${answered.length} items` : 'no items';
-    throw new SendError('incomplete', `Elasticsearch's answer has ${got} for ${items.length} events`);
+    throw new SendError('incomplete', `Elasticsearch's answer has ${got} for ${items.length} documents`);
   }
-  let indexMissing = false;
-  const outcomes = items.map((item, index): Outcome => {
+  return items.map(({ id }, index): Result => {
     const result: unknown = get(answered[index], 'create');
     const status = get(result, 'status');
-    if (get(result, '_id') !== item.id || typeof status !== 'number') {
-      throw new SendError('incomplete', `Elasticsearch's answer is not about event ${item.id}, which was sent`);
+    if (get(result, '_id') !== id || typeof status !== 'number') {
+      throw new SendError('incomplete', `Elasticsearch's answer is not about event ${id}, which was sent`);
     }
     const error = get(result, 'error');
-    if (get(error, 'type') === 'index_not_found_exception') indexMissing = true;
-    return classifyItem(status, error);
+    const indexMissing = get(error, 'type') === 'index_not_found_exception';
+    return { status, outcome: classifyItem(status, error), indexMissing };
   });
-  return { outcomes, indexMissing };
 }
 
 export function classifyItem(status: number, error: unknown): Outcome {

@@ -5,7 +5,14 @@
  */
 import type { Logger } from 'pino';
 import { get, reasonOf } from './classify.ts';
-import { differences, indexBody, TEMPLATE_VERSION, templateBody, templateDifferences, type Names } from './template.ts';
+import {
+  differences,
+  indexBody,
+  TEMPLATE_VERSION,
+  templateBody,
+  templateDifferences,
+  type IndexNames,
+} from './template.ts';
 
 export interface Answer {
   status: number;
@@ -20,14 +27,14 @@ export type Ask = (method: Method, path: string, body?: object) => Promise<Answe
 type Log = Pick<Logger, 'info' | 'warn'>;
 
 interface State {
-  readonly names: Names;
+  readonly names: IndexNames;
   readonly log: Log;
   /** What was said of a step and has not mended since. */
   readonly lastStates: Map<string, string>;
 }
 
 /** @returns one round; it throws only what `ask` throws. */
-export function createManager(names: Names, log: Log): (ask: Ask) => Promise<void> {
+export function createManager(names: IndexNames, log: Log): (ask: Ask) => Promise<void> {
   const state: State = { names, log, lastStates: new Map() };
   return async (ask) => {
     await keepTemplate(state, ask);
@@ -58,6 +65,7 @@ async function keepTemplate(state: State, ask: Ask): Promise<void> {
 
 async function keepIndex(state: State, ask: Ask): Promise<void> {
   const { names, log } = state;
+  const { alias } = names;
   const wanted = indexBody(names);
   let answer = await ask('GET', `/${names.index}`);
   if (answer.status === 404) {
@@ -65,7 +73,7 @@ async function keepIndex(state: State, ask: Ask): Promise<void> {
     const there = get(get(made.body, 'error'), 'type') === 'resource_already_exists_exception';
     if (!there) {
       if (failed(state, 'make index', names.index, made)) return;
-      log.info({ index: names.index, alias: names.alias }, 'index is made');
+      log.info({ index: names.index, ...(alias === undefined ? {} : { alias }) }, 'index is made');
       return;
     }
     answer = await ask('GET', `/${names.index}`);
@@ -74,9 +82,9 @@ async function keepIndex(state: State, ask: Ask): Promise<void> {
   // Where the name is an alias itself, the indices behind it.
   for (const [index, actual] of Object.entries(answer.body ?? {})) {
     await keepMapping(state, ask, index, wanted.mappings, get(actual, 'mappings'));
-    if (get(get(actual, 'aliases'), names.alias) !== undefined) continue;
-    if (failed(state, 'add alias to', index, await ask('PUT', `/${index}/_alias/${names.alias}`))) continue;
-    log.warn({ index, alias: names.alias }, 'alias was missing: put back');
+    if (alias === undefined || get(get(actual, 'aliases'), alias) !== undefined) continue;
+    if (failed(state, 'add alias to', index, await ask('PUT', `/${index}/_alias/${alias}`))) continue;
+    log.warn({ index, alias }, 'alias was missing: put back');
   }
 }
 

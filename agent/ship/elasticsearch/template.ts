@@ -1,5 +1,5 @@
 /**
- * Names of index, alias and template, and how events are mapped.
+ * Names of indices, alias and templates, and how events and their packets are mapped.
  *
  * `dynamic: false` everywhere: what is not named here is kept but not indexed, so that no text from a packet becomes a
  * field. What has a form (addresses, times, numbers) has `ignore_malformed`, so that an event is never refused for it.
@@ -13,11 +13,27 @@ export const TEMPLATE_VERSION = 6;
 /** `calico`: the events as they are. `ecs`: in the Elastic Common Schema, in an index of their own. */
 export type Schema = 'calico' | 'ecs';
 
-export interface Names {
-  schema: Schema;
+/** Of an index that an agent keeps. */
+export interface IndexNames {
+  schema: Schema | 'packets';
   index: string;
-  alias: string;
+  alias?: string;
   template: string;
+}
+
+/** Of the one with events. */
+export interface Names extends IndexNames {
+  schema: Schema;
+  alias: string;
+}
+
+/** Of the one with the packets of events, by their ids. */
+export function packetNamesOf(cluster: string): IndexNames {
+  return {
+    schema: 'packets',
+    index: `tigera_secure_dpi_packets.${cluster}`,
+    template: `dpi-agent-packets.${cluster}`,
+  };
 }
 
 export function namesOf(cluster: string, schema: Schema = 'calico'): Names {
@@ -130,6 +146,26 @@ const APP = object({
   smb: SMB,
 });
 
+/** `PacketSummary`, and where it is on its node. */
+const PACKETS = object({
+  count: lenient('long'),
+  bytes: lenient('long'),
+  first: lenient('date_nanos'),
+  last: lenient('date_nanos'),
+  complete: { type: 'boolean' },
+  file: shownOnly,
+});
+
+const PACKET_MAPPINGS = object({
+  '@timestamp': lenient('date_nanos'),
+  event_id: keyword(),
+  origin: keyword(),
+  host: keyword(),
+  size: lenient('long'),
+  cut: { type: 'boolean' },
+  pcapng: { type: 'binary' },
+});
+
 const MAPPINGS = object({
   type: keyword(),
   origin: keyword(),
@@ -185,6 +221,7 @@ const MAPPINGS = object({
       bytes_to_server: lenient('long'),
       bytes_to_client: lenient('long'),
     }),
+    packets: PACKETS,
     outcome: keyword(),
     app: APP,
     community_id: keyword(),
@@ -336,6 +373,7 @@ const ECS_MAPPINGS = object({
     source: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
     destination: object({ namespace: keyword(), name: keyword(), name_aggr: keyword() }),
     app: keyword(),
+    packets: PACKETS,
     outcome: keyword(),
     answer_us: lenient('long'),
     tls: object({ ja4: keyword(), alert: keyword(), versions: keyword() }),
@@ -357,17 +395,17 @@ const ECS_MAPPINGS = object({
 });
 
 /** What an index is made with. */
-export function indexBody({ schema, alias }: Names): { settings: object; mappings: object; aliases: object } {
+export function indexBody({ schema, alias }: IndexNames): { settings: object; mappings: object; aliases: object } {
   return {
     settings: {
       index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 300 } } },
     },
-    mappings: schema === 'ecs' ? ECS_MAPPINGS : MAPPINGS,
-    aliases: { [alias]: {} },
+    mappings: { calico: MAPPINGS, ecs: ECS_MAPPINGS, packets: PACKET_MAPPINGS }[schema],
+    aliases: alias === undefined ? {} : { [alias]: {} },
   };
 }
 
-export function templateBody(names: Names): object {
+export function templateBody(names: IndexNames): object {
   return {
     index_patterns: [`${names.index}*`],
     priority: 500,

@@ -46,9 +46,12 @@ export function createOpenSearch(options: OpenSearchOptions): Destination {
     connections: undefined,
     turn: 0,
   };
-  const { send } = createBulk({ settings, cluster, log, now }, (asked, signal) => askNode(state, asked, signal));
+  const { send, packets } = createBulk({ settings, cluster, log, now }, (asked, signal) =>
+    askNode(state, asked, signal),
+  );
   return {
     send,
+    packets,
     async close() {
       state.closing.abort();
       await state.connections?.dispatcher.destroy();

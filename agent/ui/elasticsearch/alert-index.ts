@@ -4,7 +4,7 @@ import { LRUCache } from 'lru-cache';
 import type { Config } from '../../config/load.ts';
 import { messageOf } from '../../files/errors.ts';
 import { createCredentialFiles, type Credentials } from '../../ship/elasticsearch/credentials.ts';
-import { namesOf } from '../../ship/elasticsearch/template.ts';
+import { namesOf, packetNamesOf } from '../../ship/elasticsearch/template.ts';
 import { FIELDS, type FieldNames } from '../fields.ts';
 import { fields, text } from '../row.ts';
 import { SourceError } from '../source.ts';
@@ -19,13 +19,15 @@ export interface AlertIndexOptions {
 
 export interface AlertIndex {
   readonly alias: string;
+  /** The index with packets of alerts. */
+  readonly packets: string;
   readonly field: FieldNames;
   /** Milliseconds since the epoch. */
   readonly now: () => number;
   /** Messages of signatures, `gid:sid`, as far as they are known. */
   readonly messages: LRUCache<string, string>;
-  /** @throws SourceError. The signal's reason when it is aborted. */
-  readonly ask: <T>(signal: AbortSignal | undefined, run: (client: Client) => Promise<T>) => Promise<T>;
+  /** @param of What is asked, if not the alias. @throws SourceError. The signal's reason when it is aborted. */
+  readonly ask: <T>(signal: AbortSignal | undefined, run: (client: Client) => Promise<T>, of?: string) => Promise<T>;
   /** As `ask` does. */
   readonly search: (body: estypes.SearchRequest, signal?: AbortSignal) => Promise<estypes.SearchResponse>;
   readonly close: () => Promise<void>;
@@ -45,14 +47,18 @@ export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOp
     return client.client;
   }
 
-  async function ask<T>(signal: AbortSignal | undefined, run: (client: Client) => Promise<T>): Promise<T> {
+  async function ask<T>(
+    signal: AbortSignal | undefined,
+    run: (client: Client) => Promise<T>,
+    of: string = alias,
+  ): Promise<T> {
     try {
       return await run(await connect());
     } catch (error) {
       signal?.throwIfAborted();
       if (error instanceof errors.ResponseError && (error.statusCode === 401 || error.statusCode === 403))
         files.forget();
-      throw new SourceError(explain(error, alias, config.nodes));
+      throw new SourceError(explain(error, of, config.nodes));
     }
   }
 
@@ -65,16 +71,16 @@ export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOp
       timeout: `${config.timeoutMillis}ms`,
       ...body,
     };
-    return ask(signal, (current) =>
-      current.search(request, {
-        maxRetries: Math.max(0, config.nodes.length - 1),
-        ...(signal === undefined ? {} : { signal }),
-      }),
-    );
+    const options = {
+      maxRetries: Math.max(0, config.nodes.length - 1),
+      ...(signal === undefined ? {} : { signal }),
+    };
+    return ask(signal, (current) => current.search(request, options), String(request.index));
   }
 
   return {
     alias,
+    packets: packetNamesOf(cluster).index,
     field: FIELDS[config.schema],
     now,
     messages: new LRUCache<string, string>({ max: NAMES }),

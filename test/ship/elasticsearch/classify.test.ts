@@ -54,10 +54,10 @@ test('outcomes are in the order of the items, and a missing index is told', () =
   const missing = {
     create: { _id: 'b', status: 404, error: { type: 'index_not_found_exception', reason: 'no such' } },
   };
-  expect(classifyBulk(items, { items: [created('a'), missing] })).toEqual({
-    outcomes: [{ is: 'delivered' }, { is: 'retry', reason: 'index_not_found_exception: no such' }],
-    indexMissing: true,
-  });
+  expect(classifyBulk(items, { items: [created('a'), missing] })).toEqual([
+    { status: 201, outcome: { is: 'delivered' }, indexMissing: false },
+    { status: 404, outcome: { is: 'retry', reason: 'index_not_found_exception: no such' }, indexMissing: true },
+  ]);
 });
 
 test.each([

@@ -1,12 +1,14 @@
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from '@jest/globals';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { gunzipSync } from 'node:zlib';
 import { schema, type Config } from '../../../agent/config/schema.ts';
 import type { Destination, Item } from '../../../agent/ship/destination.ts';
 import { createElasticsearch } from '../../../agent/ship/elasticsearch/elasticsearch.ts';
-import { indexBody, namesOf } from '../../../agent/ship/elasticsearch/template.ts';
+import { indexBody, namesOf, packetNamesOf } from '../../../agent/ship/elasticsearch/template.ts';
 import type { Finding } from '../../../agent/cli/finding.ts';
 import { runCli } from '../../support/cli.ts';
 import { createAuthority, type Authority } from '../../support/certificates.ts';
@@ -17,7 +19,7 @@ import {
   testOnOwnElasticsearch,
   type TestElasticsearch,
 } from '../../support/elasticsearch.ts';
-import { startEsProxy, type EsProxy } from '../../support/es-proxy.ts';
+import { startEsProxy, type EsFault, type EsProxy, type ItemError } from '../../support/es-proxy.ts';
 
 type Sink = Config['sinks']['elasticsearch'];
 
@@ -261,6 +263,101 @@ describeElasticsearch(() => {
     await send(destination, batch(2));
     expect(await send(destination, batch(3))).toEqual([duplicate, duplicate, delivered]);
     expect(await server.count(namesOf(cluster).index)).toBe(3);
+  });
+
+  /** With a capture file each. */
+  const withPackets = (items: Item[], size: (index: number) => number): Item[] =>
+    items.map((item, index) => ({
+      ...item,
+      packets: async (maxBytes) => ({ content: randomBytes(Math.min(maxBytes, size(index))), cut: false }),
+    }));
+
+  test('packets are in an index of their own, each once, also where a request has no room for all', async () => {
+    const { index, template } = packetNamesOf(cluster);
+    const destination = open({ nodes, packetsSize: 4 << 20 });
+    const record = (number: number): object => ({
+      origin: `dpi.shop/all`,
+      host: 'n',
+      record: { timestamp: `2026-11-30T00:00:00.00000${number}Z` },
+    });
+    // Six of 2.5 MiB, and three without.
+    const items = [...withPackets(batch(6, record), () => 5 << 19), ...batch(9, record).slice(6)];
+    expect(await send(destination, items)).toEqual(items.map(() => delivered));
+    expect(proxy.bulks().map(({ ids }) => ids.length)).toEqual([4, 4, 7]);
+    expect(destination.packets?.()).toEqual({ sent: 6, refused: 0 });
+    const found = await server.documents(index);
+    expect([...found.keys()].toSorted()).toEqual(items.slice(0, 6).map(({ id }) => id));
+    const { pcapng, ...rest } = found.get('id-3') as { pcapng: string };
+    expect(rest).toEqual({
+      '@timestamp': '2026-11-30T00:00:00.000003Z',
+      event_id: 'id-3',
+      origin: 'dpi.shop/all',
+      host: 'n',
+      size: 5 << 19,
+      cut: false,
+    });
+    expect(gunzipSync(Buffer.from(pcapng, 'base64'))).toHaveLength(5 << 19);
+    const [made] = Object.values((await server.call('GET', `/${index}/_mapping`)) as object) as unknown[];
+    expect(made).toMatchObject({
+      mappings: { dynamic: 'false', properties: { '@timestamp': { type: 'date_nanos' }, pcapng: { type: 'binary' } } },
+    });
+
+    // An answer that is lost after the first request: what went through is there once.
+    let requests = 0;
+    proxy.fault = ({ path }) => (path.includes('_bulk') && ++requests === 2 ? { type: 'cut' } : undefined);
+    expect((await send(destination, items)).map(({ is }) => is)).toEqual([
+      ...Array<string>(2).fill('delivered'),
+      ...Array<string>(7).fill('retry'),
+    ]);
+    proxy.fault = undefined;
+    expect(await send(destination, items)).toEqual(items.map(() => duplicate));
+    expect(await server.count(index)).toBe(6);
+    expect(destination.packets?.()).toEqual({ sent: 6, refused: 0 });
+    await server.call('DELETE', `/${index}`);
+    await server.call('DELETE', `/_index_template/${template}`);
+  });
+
+  test('an event never fails for its packets', async () => {
+    const destination = open({ nodes });
+    const items = withPackets(batch(2), () => 100);
+    /** Of the documents, the first and the third are packets. */
+    const ofPackets = (error: ItemError): EsFault => ({
+      type: 'items',
+      status: (_, number) => (number % 2 === 0 ? error : undefined),
+    });
+    const packetsFail = (error: ItemError) => (): EsFault => ofPackets(error);
+    await send(destination, batch(1));
+    // Refused for good, or for want of rights: at once.
+    proxy.fault = packetsFail({ status: 400, type: 'document_parsing_exception' });
+    expect(await send(destination, items)).toEqual([duplicate, delivered]);
+    proxy.fault = packetsFail({ status: 403, type: 'security_exception' });
+    expect(await send(destination, items)).toEqual([duplicate, duplicate]);
+    expect(destination.packets?.()).toEqual({ sent: 0, refused: 4 });
+    // Otherwise in five tries.
+    proxy.fault = packetsFail({ status: 503, type: 'unavailable_shards_exception' });
+    for (let tries = 1; tries < 5; tries++)
+      expect(await send(destination, items)).toMatchObject([
+        { is: 'retry', throttled: true },
+        { is: 'retry', throttled: true },
+      ]);
+    expect(await send(destination, items)).toEqual([duplicate, duplicate]);
+    expect(destination.packets?.()).toEqual({ sent: 0, refused: 6 });
+    // Of a whole request: it goes without them, and so do those of the next minute.
+    proxy.fault = ({ ids }) =>
+      ids.length === 4
+        ? { type: 'answer', status: 400, body: '{"error":{"type":"x","reason":"explicit index"}}' }
+        : undefined;
+    expect(await send(destination, items)).toEqual([duplicate, duplicate]);
+    const before = proxy.bulks().length;
+    expect(await send(destination, items)).toEqual([duplicate, duplicate]);
+    expect(proxy.bulks().length - before).toBe(1);
+    expect(destination.packets?.()).toEqual({ sent: 0, refused: 8 });
+    proxy.fault = undefined;
+    clock = 60_000;
+    expect(await send(destination, items)).toEqual([duplicate, duplicate]);
+    expect(destination.packets?.()).toEqual({ sent: 2, refused: 8 });
+    await server.call('DELETE', `/${packetNamesOf(cluster).index}`);
+    await server.call('DELETE', `/_index_template/${packetNamesOf(cluster).template}`);
   });
 
   test('each item gets its own outcome', async () => {

@@ -4,7 +4,7 @@ import { useState } from 'preact/hooks';
 import type { AlertPackets, PacketRow } from '../../../agent/ui/api.ts';
 import { Problem } from '../parts.tsx';
 import { useAnswer } from '../server.ts';
-import { bytesAsHex, bytesAsText, fromBase64, grouped, marked } from '../text.tsx';
+import { bytesAsHex, fromBase64, grouped, markedText, Text } from '../text.tsx';
 
 const VIEWS = { list: 'List', text: 'Text', hex: 'Hex' } as const;
 type View = keyof typeof VIEWS;
@@ -53,41 +53,101 @@ function Loaded({ id }: { id: string }): JSX.Element {
         ))}
       </div>
       {view === 'list' ? <List packets={packets} /> : <Stream packets={packets} view={view} />}
+      {view !== 'list' && packets.some(({ marks }) => marks !== undefined) && (
+        <p class="faint">
+          <mark>Marked</mark> are the bytes that the rule looks for.
+        </p>
+      )}
       {left > 0 && <p class="faint">{grouped(left)} more are in the file.</p>}
     </>
   );
 }
 
 function List({ packets }: { packets: readonly PacketRow[] }): JSX.Element {
-  const lines = packets.map(({ time, fromSource, protocol, flags = '', length, payloadBytes }) =>
-    [
-      time.slice(11, -1),
-      fromSource ? '→' : '←',
-      protocol.padEnd(4),
-      flags.padEnd(11),
-      String(length).padStart(6),
-      String(payloadBytes).padStart(6),
-    ].join('  '),
-  );
   return (
-    <pre class="payload" tabIndex={0} aria-label="Packets: time, direction, protocol, flags, length, payload">
-      {marked(lines.join('\n'), true)}
-    </pre>
+    <div class="packet-list" tabIndex={0} role="region" aria-label="Packets">
+      <table>
+        <thead>
+          <tr>
+            <th>Time</th>
+            <th>Packet</th>
+            <th class="number">Length</th>
+            <th class="number">Payload</th>
+          </tr>
+        </thead>
+        <tbody>
+          {packets.map(({ time, fromSource, protocol, flags, length, payloadBytes, fired }, index) => (
+            <tr key={index} class={fired === true ? 'fired' : ''}>
+              <td>{timeOfDay(time)}</td>
+              <td>
+                <Direction fromSource={fromSource} /> <Text>{[protocol, flags ?? ''].join(' ').trim()}</Text>
+                {fired === true && <Fired />}
+              </td>
+              <td class="number">{grouped(length)}</td>
+              <td class="number">{grouped(payloadBytes)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
   );
 }
 
 /** What both ends say, in the order of the packets. */
 function Stream({ packets, view }: { packets: readonly PacketRow[]; view: 'text' | 'hex' }): JSX.Element {
+  const said = packets.filter(({ payload }) => payload !== '');
+  if (said.length === 0) return <p class="faint">No packet has a payload.</p>;
   return (
-    <pre class={`payload payload-${view}`} tabIndex={0} aria-label={`Payload of the packets as ${view}`}>
-      {packets
-        .filter(({ payload }) => payload !== '')
-        .map(({ time, fromSource, payload }, index) => (
-          <div key={index} class={fromSource ? 'from-source' : 'from-destination'}>
-            <span class="faint">{`${fromSource ? '→' : '←'} ${time.slice(11, -1)}\n`}</span>
-            {view === 'hex' ? bytesAsHex(fromBase64(payload)) : bytesAsText(fromBase64(payload))}
-          </div>
-        ))}
-    </pre>
+    <div class="stream" tabIndex={0} role="region" aria-label={`Payload of the packets as ${view}`}>
+      {said.map((packet, index) => (
+        <Said key={index} packet={packet} view={view} />
+      ))}
+    </div>
   );
+}
+
+function Said({
+  packet: { time, fromSource, payload, payloadBytes, fired, marks = [] },
+  view,
+}: {
+  packet: PacketRow;
+  view: 'text' | 'hex';
+}): JSX.Element {
+  const bytes = fromBase64(payload);
+  return (
+    <div class={fromSource ? 'said from-source' : 'said from-destination'}>
+      <p class="faint">
+        <Direction fromSource={fromSource} /> {timeOfDay(time)} · {grouped(payloadBytes)} bytes
+        {bytes.length < payloadBytes && `, the first ${grouped(bytes.length)}`}
+        {fired === true && <Fired />}
+      </p>
+      <pre class={`payload payload-${view}`}>
+        {view === 'hex' ? bytesAsHex(bytes, marks) : markedText(bytes, marks)}
+      </pre>
+    </div>
+  );
+}
+
+function Direction({ fromSource }: { fromSource: boolean }): JSX.Element {
+  return (
+    <span
+      class={fromSource ? 'direction from-source' : 'direction from-destination'}
+      title={fromSource ? 'from the source' : 'from the destination'}
+    >
+      {fromSource ? '→' : '←'}
+    </span>
+  );
+}
+
+function Fired(): JSX.Element {
+  return (
+    <span class="fired-tag" title="The packet that fired the rule">
+      alert
+    </span>
+  );
+}
+
+/** To microseconds. */
+function timeOfDay(time: string): string {
+  return time.slice(11, -1);
 }
