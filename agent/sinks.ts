@@ -14,7 +14,7 @@ import { isRecord } from './files/record.ts';
 import type { Journal } from './journal/journal.ts';
 import type { PacketFile } from './ship/destination.ts';
 import { createDestination } from './ship/destinations.ts';
-import type { LateFacts } from './ship/late.ts';
+import type { LateFacts } from './ship/late-facts.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
 
 /** What the sinks may take to confirm what they are sending when the agent ends. */

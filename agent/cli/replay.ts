@@ -1,6 +1,9 @@
 /** `dpi-agent replay`: recorded packets through the live path. */
+import { stat } from 'node:fs/promises';
 import cliProgress from 'cli-progress';
 import type { Argv, CommandModule } from 'yargs';
+import type { Config } from '../config/load.ts';
+import type { EeEvent } from '../events/event.ts';
 import { messageOf } from '../files/errors.ts';
 import type { Progress, ReplaySummary } from '../replay/replay.ts';
 import { headOf, STDIN } from '../replay/head.ts';
@@ -9,9 +12,10 @@ import { isWhole, watchInterruption } from './interrupt.ts';
 import { createLog } from './log.ts';
 import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow, wrapWords } from './print.ts';
 import { COMMON_FLAGS, loadRulesOnce, prepareInspection, readConfig, withClusterNetworks } from './setup.ts';
+import { openPacketsOfAlerts, type Kept, type PacketsOfAlerts } from './replay-packets.ts';
 import { replayAccepted, shortfalls, furtherText } from './replay-accepted.ts';
 
-const OWN = ['files', 'output', 'summary', 'progress'];
+const OWN = ['files', 'output', 'summary', 'progress', 'packets'];
 
 /** What stands beside the progress bar, in characters; and the bar. */
 const COUNTS_COLUMNS = 58;
@@ -22,6 +26,7 @@ interface ReplayArgv {
   files: string[];
   output: string;
   progress: boolean;
+  packets?: string;
 }
 
 export const command: CommandModule<object, ReplayArgv> = {
@@ -36,6 +41,10 @@ export const command: CommandModule<object, ReplayArgv> = {
         default: 'table',
         describe: 'json: one ee_event a line on stdout',
       })
+      .option('packets', {
+        type: 'string',
+        describe: "Folder for the packets of each alert's flow; events then say what they said (record.app)",
+      })
       .option('progress', {
         type: 'boolean',
         default: true,
@@ -44,6 +53,7 @@ export const command: CommandModule<object, ReplayArgv> = {
       .strict(false)
       .example('$0 replay capture.pcap', 'alerts as a table')
       .example('$0 replay *.pcapng -o json | jq .record.snort_alert', 'alerts as NDJSON')
+      .example('$0 replay capture.pcap --packets out -o json', 'with the protocol and the packets of each alert')
       .example('tcpdump -w - -c 1000 | $0 replay - --rules my.rules', 'from stdin, with rules of your own'),
   handler: run,
 };
@@ -59,10 +69,10 @@ async function run(argv: ReplayArgv): Promise<void> {
   const inspection = await prepared;
   const rules = await loadRulesOnce(config, inspection.install, log);
 
-  const colours = coloursOf(process.stdout);
   const bar = progressBar(argv, total);
   const interruption = watchInterruption(() => bar.stop());
-  let rows = 0;
+  const printer = printerOf(argv.output, bar);
+  const packets = await packetsOf(argv, config, { log, abandon: interruption.abandon, give: printer.print });
   const { summary } = await replayAccepted(config, rules, {
     ...inspection,
     output: config.engine.output,
@@ -73,24 +83,62 @@ async function run(argv: ReplayArgv): Promise<void> {
     stop: interruption.stop,
     abandon: interruption.abandon,
     onProgress: bar.update,
-    onEvent(event) {
+    onEvent: (event, attributed) => (packets === undefined ? printer.print(event) : packets.add(event, attributed)),
+  });
+  const kept = await packets?.end();
+  bar.stop();
+  if (interruption.outputLost()) return;
+  report(summary, argv.output, printer.rows());
+  if (kept !== undefined) process.stderr.write(`dpi-agent: ${keptText(kept, argv.packets ?? '')}\n`);
+  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
+  const isPart = interruption.abandon.aborted || !isWhole(summary) || shortfalls(summary).length > 0;
+  process.exitCode =
+    isPart || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
+}
+
+function printerOf(output: string, bar: Bar): { print: (event: EeEvent) => void; rows: () => number } {
+  const colours = coloursOf(process.stdout);
+  let rows = 0;
+  return {
+    rows: () => rows,
+    print: (event) =>
       bar.aside(() => {
-        if (argv.output === 'json') {
+        if (output === 'json') {
           process.stdout.write(`${JSON.stringify(event)}\n`);
           return;
         }
         if (rows++ === 0) process.stdout.write(`${tableHeader(colours, columnsOf(process.stdout))}\n`);
         process.stdout.write(`${tableRow(event, colours, columnsOf(process.stdout))}\n`);
-      });
-    },
-  });
-  bar.stop();
-  if (interruption.outputLost()) return;
-  report(summary, argv.output, rows);
-  for (const line of interruption.explain(summary)) process.stderr.write(`dpi-agent: ${line}\n`);
-  const isPart = interruption.abandon.aborted || !isWhole(summary) || shortfalls(summary).length > 0;
-  process.exitCode =
-    isPart || summary.engineError !== undefined || summary.files.some(isDamaged) ? EXIT.failed : EXIT.ok;
+      }),
+  };
+}
+
+/** @throws CommandError where the folder can't be used, or a file can be read only once. */
+async function packetsOf(
+  { packets, files }: ReplayArgv,
+  { evidence }: Config,
+  options: Parameters<typeof openPacketsOfAlerts>[2],
+): Promise<PacketsOfAlerts | undefined> {
+  if (packets === undefined) return undefined;
+  for (const file of files)
+    if (file === STDIN || !(await stat(file)).isFile())
+      throw new CommandError(`--packets: ${file === STDIN ? 'stdin' : file} can be read only once: give it as a file`);
+  try {
+    return await openPacketsOfAlerts(packets, evidence, options);
+  } catch (error) {
+    throw new CommandError(`--packets: ${messageOf(error)}`);
+  }
+}
+
+function keptText({ counts, evicted }: Kept, directory: string): string {
+  const { written, cut, notFound, busy, failed } = counts;
+  return [
+    `packets of ${plural(written + cut, 'alert')} are in ${directory}`,
+    ...(cut === 0 ? [] : [`of ${grouped(cut)} not all (evidence.packets, evidence.bytes)`]),
+    ...(notFound + busy === 0 ? [] : [`of ${grouped(notFound + busy)} none were found`]),
+    ...(failed === 0 ? [] : [`of ${grouped(failed)} they could not be written`]),
+    ...(evicted === 0 ? [] : [`${grouped(evicted)} were deleted again (evidence.maxSize)`]),
+  ].join(', ');
 }
 
 /**

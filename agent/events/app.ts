@@ -144,6 +144,20 @@ export interface Traffic {
   answer_us?: number;
 }
 
+/** What is kept of the packets of an event's flow. */
+export interface PacketsOfFlow {
+  count: number;
+  /** On the wire, of all of them. */
+  bytes: number;
+  /** Times of the first and the last one, RFC 3339. */
+  first: string;
+  last: string;
+  /** Whether all of the flow's packets are there, from its beginning until it ended, or was waited for no longer. */
+  complete: boolean;
+  /** Of its node, in the folder of evidence. */
+  file: string;
+}
+
 /** What evidence found out about a flow. */
 export interface Description {
   app?: AppFacts;

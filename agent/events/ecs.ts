@@ -113,6 +113,7 @@ function ownOf(event: EeEvent): object {
     source: { namespace: event.source_namespace, name: event.source_name, name_aggr: event.source_name_aggr },
     destination: { namespace: event.dest_namespace, name: event.dest_name, name_aggr: event.dest_name_aggr },
     ...(record.payload === undefined ? {} : { payload: record.payload }),
+    ...(record.packets === undefined ? {} : { packets: record.packets }),
   };
 }
 

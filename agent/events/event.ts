@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import type { AttributedAlert, Peer } from '../alerts/attributed.ts';
 import { positionText, type Address, type Alert, type EngineFile, type Flow } from '../engine/alert.ts';
 import { stripControls } from '../text.ts';
-import type { AppFacts, Outcome, Traffic } from './app.ts';
+import type { AppFacts, Outcome, PacketsOfFlow, Traffic } from './app.ts';
 
 /** Further alerts that one event can stand for. */
 export const MAX_MERGED_POSITIONS = 64;
@@ -99,6 +99,7 @@ export interface EventRecord {
   community_id?: string;
   /** The flow's packets, as far as they were kept. */
   traffic?: Traffic;
+  packets?: PacketsOfFlow;
   /** That the engine saw in the transaction; at most 8. */
   files?: EngineFile[];
   references?: string[];

@@ -24,12 +24,10 @@ import type { Parser } from './protocol/attempt.ts';
 import { describeFlow } from './protocol/describe.ts';
 import type { EvidenceStore, StoreStatus } from './store.ts';
 
-/** Flows that are collected at a time. */
-const MAX_OPEN = 256;
+/** Flows that are collected at a time, and alerts of one flow that share a file. */
+const MOST = { flows: 256, alerts: 64 };
 /** Of a frame without IP, where only headers are kept. */
 const LINK_BYTES = 14;
-/** Alerts of one flow that share a file. */
-const MAX_SHARING = 64;
 
 export interface CollectSettings {
   /** For resources that say nothing. */
@@ -75,6 +73,9 @@ export interface Evidence {
 export interface CollectOptions {
   settings: CollectSettings;
   store: EvidenceStore;
+  most?: { flows: number; alerts: number };
+  /** Where alerts of a flow share a file only within such a time, in milliseconds: what comes live shares by `after`. */
+  shareMillis?: number;
   /** Those that capture. */
   lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'counters'> }[];
   log: Logger;
@@ -113,7 +114,7 @@ export function createEvidence(options: CollectOptions): Evidence {
   };
   return {
     collect: (attributed, keep) => collect(state, attributed, keep),
-    isPending: (eventId) => state.pending.has(eventId),
+    isPending: (id) => state.pending.has(id),
     onSettled(listener) {
       state.listeners.add(listener);
       return () => void state.listeners.delete(listener);
@@ -126,7 +127,7 @@ export function createEvidence(options: CollectOptions): Evidence {
 }
 
 function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): void {
-  const { lanes, open, underWay } = state;
+  const { lanes, open, underWay, most = MOST } = state;
   const { alert, position, seenAt, resource } = attributed;
   const [endpoint] = seenAt;
   const keep = byPolicy ?? (endpoint === undefined ? 'off' : keepFor(endpoint, resource, state.settings.keep));
@@ -134,10 +135,11 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
   const lane = lanes.find(({ name }) => position.generation.startsWith(`${name}-`));
   if (lane === undefined) return void state.counts.notFound++;
   const flow = flowOf(alert);
-  const key = [keep, lane.name, alert.vlan, keyOf(flow)].join(' ');
+  const share = state.shareMillis === undefined ? '' : Math.floor(alert.timeMicros / 1000 / state.shareMillis);
+  const key = [keep, lane.name, alert.vlan, keyOf(flow), share].join(' ');
   const known = open.get(key);
-  if (known !== undefined && known.alerts.length < MAX_SHARING) return add(state, known, attributed);
-  if (known !== undefined || open.size >= MAX_OPEN) return void state.counts.busy++;
+  if (known !== undefined && known.alerts.length < most.alerts) return add(state, known, attributed);
+  if (known !== undefined || open.size >= most.flows) return void state.counts.busy++;
   const collection: Collection = { alerts: [], keep };
   add(state, collection, attributed);
   open.set(key, collection);

@@ -36,7 +36,7 @@ export function oneConnection<Packet extends FlowPacket>(
 const layer = createLayer();
 
 /** The sequence number of a SYN that is no answer; undefined: it is none. */
-function openingOf({ frame, linkType }: FlowPacket): number | undefined {
+export function openingOf({ frame, linkType }: FlowPacket): number | undefined {
   const bytes = Buffer.from(frame.buffer, frame.byteOffset, frame.length);
   const link = linkTypeFromDlt(linkType);
   if (link === 'ethernet' && readOnlyLayer(layer, bytes, 0, bytes.length)) return openingAt(bytes);

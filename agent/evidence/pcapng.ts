@@ -88,15 +88,15 @@ export function cutPackets(content: Buffer, maxBytes: number): { content: Buffer
   const kept = new Set<Block>();
   let room = maxBytes;
   for (const wanted of [packets.filter(hasOptions), packets]) {
-    for (const block of wanted) {
-      if (kept.has(block)) continue;
-      if (capturedOf(block) > room) break;
-      room -= capturedOf(block);
-      kept.add(block);
+    for (const packet of wanted) {
+      if (kept.has(packet)) continue;
+      if (capturedOf(packet) > room) break;
+      room -= capturedOf(packet);
+      kept.add(packet);
     }
   }
   if (kept.size === packets.length) return { content, cut: false };
-  const rest = blocks.filter((block) => block.type !== BLOCK.packet || kept.has(block));
+  const rest = blocks.filter((each) => each.type !== BLOCK.packet || kept.has(each));
   return { content: Buffer.concat(rest.map(({ bytes }) => bytes)), cut: true };
 }
 
@@ -119,8 +119,8 @@ function capturedOf({ bytes }: Block): number {
   return bytes.length < PACKET_BYTES ? 0 : bytes.readUInt32LE(20);
 }
 
-function hasOptions(block: Block): boolean {
-  return block.bytes.length > PACKET_BYTES + padding(capturedOf(block));
+function hasOptions(packet: Block): boolean {
+  return packet.bytes.length > PACKET_BYTES + padding(capturedOf(packet));
 }
 
 /** undefined: it is damaged. */

@@ -5,22 +5,11 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { PacketsOfFlow } from '../events/app.ts';
 import type { DescribedRecord } from '../events/describe.ts';
 import { errorCode } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { readFacts } from './pcapng.ts';
-
-/** What is kept of an event's flow. */
-export interface PacketSummary {
-  count: number;
-  /** On the wire, of all of them. */
-  bytes: number;
-  /** Times of the first and the last one, RFC 3339. */
-  first: string;
-  last: string;
-  /** Whether all of the flow's packets are there, from its beginning until it ended, or was waited for no longer. */
-  complete: boolean;
-}
 
 /** What became known of an event's flow after the event was journaled. */
 export interface FlowFacts extends Partial<DescribedRecord> {
@@ -31,8 +20,11 @@ export interface FlowFacts extends Partial<DescribedRecord> {
 
 /** Likewise, with the file that tells it, in the folder of evidence. */
 export interface EvidenceRecord extends Omit<FlowFacts, 'events'> {
-  packets: PacketSummary & { file: string };
+  packets: PacketsOfFlow;
 }
+
+/** Without the file, which does not name itself. */
+export type PacketSummary = Omit<PacketsOfFlow, 'file'>;
 
 export const EVENT_ID = /^[0-9a-f]{40}$/;
 const DAY = /^\d{4}-\d\d-\d\d$/;

@@ -7,6 +7,7 @@
 import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import type { AttributedAlert } from '../alerts/attributed.ts';
 import { identify, type Identification } from '../alerts/identify.ts';
 import { createRepeats, type Repeats } from '../alerts/repeats.ts';
 import type { Policy } from '../alerts/policy.ts';
@@ -43,7 +44,8 @@ export interface ReplayOptions extends Omit<GenerationOptions, 'lane' | 'laneDir
   vocabulary: RuleVocabulary;
   /** What becomes of each alert; all pass without one. */
   policy?: Pick<Policy, 'judge'>;
-  onEvent(event: EeEvent): void;
+  /** What comes after it waits until it resolves. */
+  onEvent(event: EeEvent, attributed: AttributedAlert): Promise<void> | void;
   onProgress(progress: Progress): void;
   /** Ends it early: what was read until then is inspected to the end. */
   stop: AbortSignal;
@@ -228,12 +230,18 @@ async function readAlerts(
     if (options.abandon.aborted) return;
     for (const item of batch) {
       if (item.kind === 'damage') course.unparsable++;
-      else reportAlert(options, course, running, item.alert, { generation: generation.name, offset: item.start });
+      else await reportAlert(options, course, running, item.alert, { generation: generation.name, offset: item.start });
     }
   }
 }
 
-function reportAlert(options: ReplayOptions, course: Course, running: Running, found: Alert, position: Position): void {
+async function reportAlert(
+  options: ReplayOptions,
+  course: Course,
+  running: Running,
+  found: Alert,
+  position: Position,
+): Promise<void> {
   const { files, endpoints, progress, signatures, suppressed } = course;
   const place = placeOf(running, found);
   const index = running.files[place];
@@ -249,7 +257,7 @@ function reportAlert(options: ReplayOptions, course: Course, running: Running, f
     }
     progress.alerts++;
     countSignature(signatures, attributed.alert);
-    options.onEvent(toEvent(attributed, options.evidence));
+    await options.onEvent(toEvent(attributed, options.evidence), attributed);
   }
 }
 

@@ -9,7 +9,7 @@ import { noProgress, saveProgress, type Progress } from './cursor.ts';
 import { createLetterWriter, deadLetterDirectory, type LetterWriter } from './dead-letter.ts';
 import type { Destination, SendFailure } from './destination.ts';
 import { isWaiting, type Entry, type Unsettled } from './entry.ts';
-import type { EvidenceCounts, LateFacts } from './late.ts';
+import type { EvidenceCounts, LateFacts } from './late-facts.ts';
 import { createQuiet, type Quiet } from './quiet.ts';
 import { createFilter, type Takes } from './when.ts';
 

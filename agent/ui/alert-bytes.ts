@@ -22,8 +22,8 @@ interface Side {
   lower: Buffer;
   /** Of each packet, where it begins. */
   starts: { packet: number; at: number }[];
-  /** Where the packet that fired begins, or what followed it. */
-  fired: number;
+  /** Where the packet that fired begins and ends; where it is of the other side, both are where it came. */
+  fired: Span;
 }
 
 /** @returns of each packet, in order and without overlaps. */
@@ -45,24 +45,28 @@ export function alertBytes(packets: readonly SentPayload[], contents: readonly C
 function sideOf(packets: readonly SentPayload[], fromSource: boolean): Side {
   const starts: Side['starts'] = [];
   const parts: Buffer[] = [];
-  let [at, fired] = [0, -1];
+  let at = 0;
+  let fired: Span = [0, 0];
   for (const [packet, each] of packets.entries()) {
-    if (each.fired) fired = at;
-    if (each.fromSource !== fromSource || each.payload.length === 0) continue;
+    const length = each.fromSource === fromSource ? each.payload.length : 0;
+    if (each.fired) fired = [at, at + length];
+    if (length === 0) continue;
     starts.push({ packet, at });
     parts.push(each.payload);
-    at += each.payload.length;
+    at += length;
   }
   const bytes = Buffer.concat(parts);
-  return { bytes, lower: lowerCased(bytes), starts, fired: Math.max(0, fired) };
+  return { bytes, lower: lowerCased(bytes), starts, fired };
 }
 
-/** In the packet that fired or behind it, else the last one before. -1: it is not there. */
-function find({ bytes, lower, fired }: Side, { bytes: wanted, nocase }: Content): number {
+/** In the packet that fired, else the last one before its end, else the first one behind. -1: it is not there. */
+function find({ bytes, lower, fired: [from, to] }: Side, { bytes: wanted, nocase }: Content): number {
   const [where, what] = nocase ? [lower, lowerCased(wanted)] : [bytes, wanted];
-  if (what.length === 0) return -1;
-  const inside = where.indexOf(what, fired);
-  return inside >= 0 ? inside : where.lastIndexOf(what);
+  const inside = where.indexOf(what, from);
+  if (inside >= 0 && inside + what.length <= to) return inside;
+  // A negative place would count from the end.
+  const before = to < what.length ? -1 : where.lastIndexOf(what, to - what.length);
+  return before >= 0 ? before : where.indexOf(what);
 }
 
 /** ASCII's letters. */

@@ -1,9 +1,10 @@
 /** `dpi-agent replay` with the real engines. */
 import { describe, expect, test } from '@jest/globals';
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type { EeEvent } from '../../agent/events/event.ts';
+import { parsePackets } from '../../agent/evidence/read.ts';
 import { MARKER, MARKER_SID, payloadOf, type Workspace } from '../support/agent.ts';
 import { runCli, type CliResult } from '../support/cli.ts';
 import { describeEngine } from '../support/engines.ts';
@@ -214,6 +215,44 @@ for (const engine of ['snort', 'suricata'] as const) {
       expect(stderr).toContain(`${rules}:1`);
       expect(stderr).toContain('contnt');
       expect(code).toBe(1);
+    });
+
+    test('each alert has the packets of its own connection, and says what that said', async () => {
+      const asked = (seconds: number, status: number, path = MARKER): Frame[] =>
+        httpConversation({
+          clientPort: 40_000,
+          start: START + seconds * 1e6,
+          clientSequence: 1000 + seconds,
+          request: { path: `/${path}` },
+          response: { status, body: 'x'.repeat(20_000) },
+        });
+      // The same ends three times, an alert in the first and the last; then the same in another file.
+      const connections = [asked(0, 200), asked(10, 500, 'other'), asked(20, 404)];
+      const files = [
+        file('first.pcap', writePcap(connections.flat())),
+        file('second.pcap.gz', gzipSync(writePcapng(asked(0, 302)))),
+      ];
+      const directory = join(workspace.directory, 'packets');
+      const result = await replay(files, '-o', 'json', '--packets', directory);
+      expect({ code: result.code, stderr: result.stderr }).toEqual({
+        code: 0,
+        stderr: expect.stringContaining(`packets of 3 alerts are in ${directory}\n`),
+      });
+      const found = events(result);
+      expect(found.map(({ record }) => [record.outcome, record.app?.http?.status, record.app?.http?.url])).toEqual([
+        ['2xx', 200, `/${MARKER}`],
+        ['4xx', 404, `/${MARKER}`],
+        ['3xx', 302, `/${MARKER}`],
+      ]);
+      const expected = [connections[0], connections[2], asked(0, 302)];
+      for (const [index, { record }] of found.entries()) {
+        const { packets } = record;
+        const kept = parsePackets(readFileSync(join(directory, packets?.file ?? '')));
+        expect(kept.map(({ frame }) => Buffer.from(frame))).toEqual(expected[index]?.map(({ data }) => data));
+        expect(packets).toMatchObject({ count: kept.length, complete: true });
+      }
+      const piped = await replay(['-'], '--packets', directory);
+      expect([piped.code, piped.stderr]).toEqual([2, expect.stringContaining('stdin can be read only once')]);
     });
 
     test('nothing is left behind', async () => {

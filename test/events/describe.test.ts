@@ -62,6 +62,12 @@ test('payload makes room for it', () => {
   expect(Buffer.from(record.payload ?? '', 'base64').toString('base64')).toBe(record.payload);
 });
 
+test("a flow's packets are told in both schemas", () => {
+  const packets = { count: 2, bytes: 120, first: '', last: '', complete: true, file: 'x.pcapng' };
+  const known = withKnown(event, { packets });
+  expect(toEcs(known, 'prod')).toMatchObject({ dpi_agent: { packets } });
+});
+
 test('HTTP in the names of ECS', () => {
   expect(toEcs(withDescription(event, described), 'prod')).toMatchObject({
     http: {

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import type { FlowPacket } from '../../agent/evidence/packet.ts';
-import { pcapng, readFacts } from '../../agent/evidence/pcapng.ts';
+import { cutPackets, pcapng, readFacts } from '../../agent/evidence/pcapng.ts';
 import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 
 const SOURCE = { interface: 'cali1', namespace: 'shop', pod: 'web', node: 'n1', received: 9, dropped: 2 };
@@ -64,4 +64,15 @@ test('facts are read again, and those that are too long are left out', () => {
   expect(of(JSON.stringify({ app: 'y'.repeat(60_000) }))).toBeUndefined();
   expect(of('{damaged')).toBeUndefined();
   expect(readFacts(Buffer.alloc(0))).toBeUndefined();
+});
+
+test('a file is cut to some bytes of packets: those with comments stay, and the beginning', () => {
+  const packets = Array.from({ length: 10 }, (_, index) => packet(index, String(index).repeat(100)));
+  const content = pcapng(packets, SOURCE, [{ packet: 7, text: 'alert' }], '{"a":1}');
+  expect(cutPackets(content, 1000)).toEqual({ content, cut: false });
+  const { content: part, cut } = cutPackets(content, 350);
+  expect(cut).toBe(true);
+  expect(read(part)).toEqual([0, 1, 7].map((index) => expect.objectContaining({ time: index })));
+  expect(readFacts(part)).toEqual({ a: 1 });
+  expect(cutPackets(content.subarray(0, 500), 1000).content.length).toBeLessThanOrEqual(500);
 });

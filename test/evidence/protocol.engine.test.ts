@@ -15,7 +15,16 @@ const HTTP_SERVER = `
     setTimeout(() => response.writeHead(403, { 'content-type': 'text/plain' }).end('not for you'), 300);
   }).listen(8080, '::', () => console.log('up'));`;
 
+/** Prints what a sink sends. */
+const COLLECTOR = `
+  require('node:http').createServer(async (request, response) => {
+    for await (const part of request) process.stdout.write(part);
+    process.stdout.write('\\n');
+    response.end();
+  }).listen(9200, '127.0.0.1', () => console.log('up'));`;
+
 describeLive((engine) => {
+  let collected = '';
   let lab: Lab;
   let workspace: Workspace;
   let backend: Pod;
@@ -29,10 +38,17 @@ describeLive((engine) => {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
     await new Promise((resolve) => child.stdout?.once('data', resolve));
+    const collector = lab.spawn(lab.node, process.execPath, ['-e', COLLECTOR], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await new Promise((resolve) => collector.stdout?.once('data', resolve));
+    collector.stdout?.on('data', (data: Buffer) => (collected += data.toString()));
   });
 
   test('a request, and its answer that comes after the alert', async () => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
+    const sinks = [{ name: 'collector', http: { url: 'http://127.0.0.1:9200/', batchMillis: 0 } }];
+    const config = { evidence: { keep: 'full' }, sinks };
+    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config });
     const url = `http://${backend.address}:8080/login?${MARKER}`;
     lab.exec(attacker.netns, 'curl', '-s', '-A', 'probe/1', url);
     const event: EeEvent = await agent.event(({ dest_port }) => dest_port === 8080);
@@ -54,6 +70,10 @@ describeLive((engine) => {
       },
       traffic: { packets_to_server: expect.any(Number) },
     });
+    // The event was journaled before the answer came; sinks have it with that.
+    await poll(() => collected.endsWith('\n'));
+    const [sent] = JSON.parse(collected.trim().split('\n')[0] ?? '') as EeEvent[];
+    expect(sent?.record).toMatchObject({ ...evidence, event_id: event.record.event_id });
     const flags = ['-c', join(workspace.directory, 'dpi-agent.yaml'), '-o', 'json'];
     const found = await runCli(['events', '--host', backend.address, '--url', MARKER, ...flags]);
     expect((JSON.parse(found.stdout.split('\n')[0] ?? '') as EeEvent).record.app).toEqual(evidence.app);

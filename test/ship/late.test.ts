@@ -1,7 +1,7 @@
 /** Events wait for what becomes known of them, as long as they may, and the cursor with them. */
 import { afterEach, expect, test } from '@jest/globals';
 import type { Item } from '../../agent/ship/destination.ts';
-import type { Found, LateFacts } from '../../agent/ship/late.ts';
+import type { Found, LateFacts } from '../../agent/ship/late-facts.ts';
 import { loadProgress } from '../../agent/ship/cursor.ts';
 import { createWorld, delivered, until, type World } from './support.ts';
 

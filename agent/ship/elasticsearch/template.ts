@@ -146,7 +146,7 @@ const APP = object({
   smb: SMB,
 });
 
-/** `PacketSummary`, and where it is on its node. */
+/** `PacketsOfFlow`. */
 const PACKETS = object({
   count: lenient('long'),
   bytes: lenient('long'),
