@@ -3,18 +3,21 @@
  * real Elasticsearch.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
-import { namesOf } from '../../agent/ship/elasticsearch/template.ts';
+import { withKnown } from '../../agent/events/describe.ts';
+import type { EeEvent } from '../../agent/events/event.ts';
+import { packetFile } from '../../agent/evidence/place.ts';
+import { namesOf, packetNamesOf } from '../../agent/ship/elasticsearch/template.ts';
 import { passwordLine } from '../../agent/ui/passwords.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
 import { describeElasticsearch, startElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
 import { startUi, type TestUi } from '../support/ui.ts';
-import { alertsUntil, deliverTo, makeJournal } from './support.ts';
+import { alertsUntil, captureFile, deliverTo, makeJournal } from './support.ts';
 
 const HOSTILE = '"><img src=x onerror="document.title=\'owned\'"><script>document.title="owned"</script>';
 const now = Date.now();
@@ -32,9 +35,12 @@ const hostile = alertEvent(9000, now - 30_000, {
       http: { method: HOSTILE, host: HOSTILE, url: `/${HOSTILE}`, status: 200, response: { body: HOSTILE } },
     },
     cves: [HOSTILE],
+    rule: 'alert tcp any any -> any any (msg:"x"; content:"<SCRIPT>", nocase; sid:1;)',
     payload: Buffer.from(`<script>document.title="owned"</script>\u001B[2J\r\n${HOSTILE}`).toString('base64'),
   },
 });
+
+const capture = captureFile(hostile, `GET /${HOSTILE} HTTP/1.1\r\n\r\n`, `HTTP/1.1 200 OK\r\n\r\n${HOSTILE}`);
 
 interface Place {
   /** Of `dpi-agent ui`. */
@@ -50,6 +56,10 @@ interface Place {
 async function onJournal(): Promise<Place> {
   const journal = await makeJournal(...events, hostile);
   const { directory, marksFile } = journal;
+  const { timestamp, event_id: id } = hostile.record;
+  const file = join(directory, 'evidence', packetFile(timestamp.slice(0, 10), id));
+  mkdirSync(dirname(file), { recursive: true });
+  writeFileSync(file, capture);
   return {
     flags: ['--journal.directory', directory, '--ui.marksFile', marksFile],
     append: (...more) => journal.append(...more),
@@ -68,8 +78,12 @@ async function onElasticsearch(): Promise<Place> {
   const cluster = 'page';
   const { index, alias } = namesOf(cluster);
   const append = async (...more: typeof events): Promise<void> => deliverTo(server.url, cluster, 'calico', more);
-  await append(...events, hostile);
+  await append(...events);
+  const packets = { count: 10, complete: true } as EeEvent['record']['packets'];
+  const known = withKnown(hostile, { packets });
+  await deliverTo(server.url, cluster, 'calico', [known], async () => ({ content: capture, cut: false }));
   await server.refresh(index);
+  await server.refresh(packetNamesOf(cluster).index);
   return {
     flags: ['--cluster', cluster, '--sinks.elasticsearch.nodes', server.url],
     append,
@@ -343,6 +357,37 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       expect(links).toContain('https://example.com/?a=%22b');
       // The list and the facets have it too.
       expect(await page.locator('.rows').innerText()).toContain('<img src=x onerror=');
+      expect(complaints).toEqual([]);
+    });
+
+    test('shows its packets: a list, and what was said, with the bytes marked that fired; nothing of it becomes a part', async () => {
+      await open(`?alert=${hostile.record.event_id}&range=all`);
+      const packets = detail().locator('section', { has: page.getByRole('heading', { name: 'Packets', exact: true }) });
+      await packets.getByRole('button', { name: 'Show them' }).click();
+      await packets.getByRole('row').nth(1).waitFor();
+      expect(await packets.locator('tbody tr').allInnerTexts()).toEqual([
+        expect.stringMatching(/→ TCP SYN\s/),
+        expect.stringMatching(/← TCP SYN,ACK\s/),
+        expect.stringMatching(/→ TCP ACK\s/),
+        expect.stringMatching(/→ TCP PSH,ACK\s+alert\s/),
+        ...Array<unknown>(6).fill(expect.not.stringContaining('alert')),
+      ]);
+      await packets.getByRole('button', { name: 'Text' }).click();
+      expect(await packets.locator('.said mark').allInnerTexts()).toEqual(['<script>']);
+      expect(await packets.locator('.said', { has: page.locator('mark') }).innerText()).toMatch(/alert\s+GET \/">/);
+      expect(await packets.locator('.said.from-destination pre').innerText()).toContain('HTTP/1.1 200 OK');
+      await packets.getByRole('button', { name: 'Hex' }).click();
+      // Bytes and their characters, over two lines.
+      const marks = (await packets.locator('.said mark').allInnerTexts()).map((text) => text.replaceAll(/\s+/g, ' '));
+      expect(marks.filter((text) => /^[0-9a-f]{2}( [0-9a-f]{2})*$/.test(text)).join(' ')).toBe(
+        Buffer.from('<script>')
+          .toString('hex')
+          .replaceAll(/(..)(?!$)/g, '$1 '),
+      );
+      const link = await packets.getByRole('link', { name: 'Download pcapng' }).getAttribute('href');
+      const file = Buffer.from(await (await fetch(new URL(link ?? '', ui.url))).arrayBuffer());
+      expect(file.equals(capture)).toBe(true);
+      expect(await page.title()).toBe('Alerts · dpi-agent');
       expect(complaints).toEqual([]);
     });
 

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { loadConfig, type Config } from '../../agent/config/load.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
+import { pcapng } from '../../agent/evidence/pcapng.ts';
 import { openJournal, type Journal } from '../../agent/journal/journal.ts';
 import type { ReadPackets } from '../../agent/ship/destination.ts';
 import { createElasticsearch } from '../../agent/ship/elasticsearch/elasticsearch.ts';
@@ -12,6 +13,7 @@ import type { Order } from '../../agent/ui/api.ts';
 import { parseQuery, type AlertQuery } from '../../agent/ui/query.ts';
 import { PAGE_ROWS, type PageRequest } from '../../agent/ui/source.ts';
 import { alertEvent } from '../support/alerts.ts';
+import { tcpConversation } from '../support/packets.ts';
 
 /** The time that tests are at; alerts are from the day before. */
 export const NOW = Date.parse('2026-11-25T12:00:00Z');
@@ -76,6 +78,32 @@ export function sinkConfig(url: string, schema: Schema): Config['sinks']['elasti
   });
   if ('errors' in loaded) throw new Error(loaded.errors.map(({ message }) => message).join('\n'));
   return loaded.config.sinks.elasticsearch;
+}
+
+/** The capture file of an alert over TCP whose fourth packet, the source's first payload, fired it. */
+export function captureFile(event: EeEvent, request: string, answer: string): Buffer {
+  const { source_ip: client, dest_ip: server, source_port: clientPort, dest_port: serverPort, record } = event;
+  const fired = Date.parse(record.timestamp) * 1000 + Number(record.timestamp.slice(-4, -1));
+  const frames = tcpConversation({
+    client,
+    server,
+    ...(clientPort === undefined ? {} : { clientPort }),
+    ...(serverPort === undefined ? {} : { serverPort }),
+    start: fired - 3_000,
+    exchange: [
+      { from: 'client', data: request },
+      { from: 'server', data: answer },
+    ],
+  });
+  const packets = frames.map(({ timeMicros, data }) => ({
+    time: timeMicros,
+    frame: data,
+    length: data.length,
+    linkType: 1,
+  }));
+  const facts = { packets: { count: packets.length, complete: true } };
+  const source = { interface: 'cali1', namespace: 'shop', pod: 'web', node: 'n1' };
+  return pcapng(packets, source, [{ packet: 3, text: 'alert' }], JSON.stringify(facts));
 }
 
 /** As an agent sends them. @throws Error when one is not taken. */

@@ -6,7 +6,7 @@ import { sinkEntries, type SinkEntry } from '../../config/sinks.ts';
 import { messageOf } from '../../files/errors.ts';
 import { SendError } from '../../ship/destination.ts';
 import { get } from '../../ship/elasticsearch/classify.ts';
-import { namesOf, TEMPLATE_VERSION, type Names } from '../../ship/elasticsearch/template.ts';
+import { namesOf, packetNamesOf, TEMPLATE_VERSION, type Names } from '../../ship/elasticsearch/template.ts';
 import type { Finding } from '../finding.ts';
 import { PROBE_MILLIS, REMEDY_SLOW } from './limits.ts';
 
@@ -29,13 +29,14 @@ export async function elasticsearch(config: Config): Promise<Finding[]> {
   if (entries.length === 0) {
     return [{ level: 'info', subject: 'elasticsearch', message: 'no nodes: nothing is sent there' }];
   }
-  return (await Promise.all(entries.map((entry) => oneElasticsearch(entry, config.cluster)))).flat();
+  return (await Promise.all(entries.map((entry) => oneElasticsearch(entry, config)))).flat();
 }
 
 async function oneElasticsearch(
   { name: subject, settings }: EntryOf<'elasticsearch'>,
-  name: string,
+  { cluster: name, evidence: { keep } }: Config,
 ): Promise<Finding[]> {
+  const packets = keep === 'off' || settings.packetsSize === 0 ? undefined : packetNamesOf(name).index;
   // Its client takes 30 MB.
   const { createElasticsearch } = await import('../../ship/elasticsearch/elasticsearch.ts');
   const timeoutMillis = Math.min(settings.timeoutMillis, PROBE_MILLIS / 2);
@@ -59,7 +60,7 @@ async function oneElasticsearch(
         return {
           findings: [
             { level: 'ok', subject, message },
-            ...(await rights(ask, { subject, settings, names: namesOf(name, settings.schema) }, user)),
+            ...(await rights(ask, { subject, settings, names: namesOf(name, settings.schema), packets }, user)),
           ],
           answers: true,
         };
@@ -76,40 +77,21 @@ async function oneElasticsearch(
   return perNode.flatMap(({ findings }, index) => (index === first ? findings : findings.slice(0, 1)));
 }
 
-async function rights(
-  ask: (method: 'GET' | 'POST', path: string, body?: object) => Promise<{ status: number; body: unknown }>,
-  { subject, settings, names }: { subject: string; settings: EntryOf<'elasticsearch'>['settings']; names: Names },
-  user: unknown,
-): Promise<Finding[]> {
+interface Asked {
+  subject: string;
+  settings: EntryOf<'elasticsearch'>['settings'];
+  names: Names;
+  /** The index of packets, where they are kept. */
+  packets: string | undefined;
+}
+
+type Ask = (method: 'GET' | 'POST', path: string, body?: object) => Promise<{ status: number; body: unknown }>;
+
+async function rights(ask: Ask, of: Asked, user: unknown): Promise<Finding[]> {
+  const { subject, settings, names } = of;
   const { manageTemplate } = settings;
   const findings: Finding[] = [];
-  if (typeof user === 'string') {
-    const wanted = {
-      cluster: manageTemplate ? ['manage_index_templates'] : [],
-      index: manageTemplate ? INDEX_RIGHTS : INDEX_RIGHTS.slice(0, 2),
-    };
-    const { body } = await ask('POST', '/_security/user/_has_privileges', {
-      cluster: wanted.cluster,
-      index: [{ names: [names.index], privileges: wanted.index }],
-    });
-    const privileges = [get(body, 'cluster'), get(get(body, 'index'), names.index)];
-    const missing = [
-      ...wanted.cluster.filter((right) => get(privileges[0], right) !== true),
-      ...wanted.index
-        .filter((right) => get(privileges[1], right) !== true)
-        .map((right) => `${right} on ${names.index}`),
-    ];
-    findings.push(
-      missing.length === 0
-        ? { level: 'ok', subject, message: `${user} has all rights on ${names.index}` }
-        : {
-            level: 'error',
-            subject,
-            message: `${user} lacks ${missing.join(', ')}`,
-            remedy: 'give its role, or the API key, what docs/delivery.md lists under "In Elasticsearch"',
-          },
-    );
-  }
+  if (typeof user === 'string') findings.push(...(await rightsOf(ask, of, user)));
   const { status, body } = await ask('GET', `/_index_template/${names.template}`);
   const [entry] = [get(body, 'index_templates')].flat();
   const version = Number(get(get(get(entry, 'index_template'), '_meta'), 'template_version'));
@@ -129,6 +111,44 @@ async function rights(
     );
   }
   return findings;
+}
+
+async function rightsOf(ask: Ask, { subject, settings, names, packets }: Asked, user: string): Promise<Finding[]> {
+  const { manageTemplate } = settings;
+  const wanted = {
+    cluster: manageTemplate ? ['manage_index_templates'] : [],
+    index: manageTemplate ? INDEX_RIGHTS : INDEX_RIGHTS.slice(0, 2),
+  };
+  const indices = [names.index, ...(packets === undefined ? [] : [packets])];
+  const { body } = await ask('POST', '/_security/user/_has_privileges', {
+    cluster: wanted.cluster,
+    index: [{ names: indices, privileges: wanted.index }],
+  });
+  const lackingOn = (index: string): string[] =>
+    wanted.index
+      .filter((right) => get(get(get(body, 'index'), index), right) !== true)
+      .map((right) => `${right} on ${index}`);
+  const missing = [
+    ...wanted.cluster.filter((right) => get(get(body, 'cluster'), right) !== true),
+    ...lackingOn(names.index),
+  ];
+  const remedy = 'give its role, or the API key, what docs/delivery.md lists under "In Elasticsearch"';
+  const ofPackets = packets === undefined ? [] : lackingOn(packets);
+  return [
+    missing.length === 0
+      ? { level: 'ok', subject, message: `${user} has all rights on ${names.index}` }
+      : { level: 'error', subject, message: `${user} lacks ${missing.join(', ')}`, remedy },
+    ...(ofPackets.length === 0
+      ? []
+      : [
+          {
+            level: 'warning' as const,
+            subject,
+            message: `${user} lacks ${ofPackets.join(', ')}: events are there without their packets`,
+            remedy,
+          },
+        ]),
+  ];
 }
 
 const INDEX_RIGHTS = ['create_doc', 'create_index', 'manage'];

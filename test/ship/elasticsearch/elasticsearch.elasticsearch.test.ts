@@ -570,7 +570,17 @@ describeElasticsearch(() => {
       const settings = { nodes: server.url, username, passwordFile, caFile: server.authority?.file ?? '' };
       const flags = Object.entries(settings).flatMap(([key, value]) => [`--sinks.elasticsearch.${key}`, value]);
       const folders = ['--stateDirectory', directory, '--journal.directory', directory];
-      const { stdout } = await runCli(['doctor', '-o', 'json', '--cluster', cluster, ...folders, ...flags]);
+      const evidence = username === 'writer' ? ['--evidence.keep', 'full'] : [];
+      const { stdout } = await runCli([
+        'doctor',
+        '-o',
+        'json',
+        '--cluster',
+        cluster,
+        ...evidence,
+        ...folders,
+        ...flags,
+      ]);
       found[username] = (JSON.parse(stdout) as Finding[])
         .filter(({ subject }) => subject === 'elasticsearch')
         .map(({ level, message }) => `${level}: ${message}`);
@@ -582,6 +592,9 @@ describeElasticsearch(() => {
       writer: [
         `ok: ${server.url} answers, as user writer`,
         `error: writer lacks manage_index_templates, create_index on ${index}, manage on ${index}`,
+        expect.stringMatching(
+          /^warning: writer lacks create_doc on tigera_secure_dpi_packets\.\S+, .*: events are there without their packets$/,
+        ),
       ],
       wrong: [expect.stringContaining(passwordFile)],
     });
@@ -603,6 +616,17 @@ describeElasticsearch(() => {
 
   test('without credentials the message says which to set', async () => {
     expect(await failure(send(secured({}), batch(1)))).toMatch(/^unauthorized.*apiKeyFile/);
+  });
+
+  test('who may not write packets sends events without them', async () => {
+    const passwordFile = join(directory, 'no-packets');
+    writeFileSync(passwordFile, 'right password');
+    const destination = secured({ username: 'agent', passwordFile });
+    const packets: Item['packets'] = async () => ({ content: Buffer.from('x'), cut: false });
+    const items = batch(2).map((item) => ({ ...item, packets }));
+    expect(await send(destination, items)).toEqual([delivered, delivered]);
+    expect(destination.packets?.()).toEqual({ sent: 0, refused: 2 });
+    expect(said.filter(({ message }) => message.startsWith('packets of an event'))).toHaveLength(1);
   });
 
   test('who may only write is told once that template and index are not kept, and events are sent', async () => {
