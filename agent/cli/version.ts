@@ -1,7 +1,13 @@
 import { readFileSync } from 'node:fs';
 
+let known: string | undefined;
+
 /** This package's version. */
 export function version(): string {
+  return (known ??= readVersion());
+}
+
+function readVersion(): string {
   // From dist/agent/cli/ as well as from agent/cli/.
   for (const up of ['../../../package.json', '../../package.json']) {
     try {

@@ -20,6 +20,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { syncAboveSync } from '../files/folder.ts';
 import { replaceFileSync } from '../files/replace.ts';
+import { loadNativeMeanwhile } from '../native.ts';
 import { CANARY_FILE, canaryRule } from './canary.ts';
 import type { EngineName, GenerationInput } from './engine.ts';
 import { filesOf, type DataFile, type EngineRules } from './rules.ts';
@@ -73,11 +74,13 @@ export interface FolderOptions {
  * Makes the folders, the FIFO and the rules.
  * @throws Error on a full disk and the like; then nothing is left behind.
  */
-export function layOut(
+export async function layOut(
   options: FolderOptions,
   rules: EngineRules,
   name: string,
-): { directory: string; input: GenerationInput } {
+): Promise<{ directory: string; input: GenerationInput }> {
+  // For FIFOs and timers.
+  await loadNativeMeanwhile();
   const directory = join(options.laneDirectory, name);
   try {
     return { directory, input: fillIn(options, rules, directory) };

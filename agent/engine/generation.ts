@@ -7,7 +7,6 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, constants, openSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { identityOf, isOwnProc } from '../files/process.ts';
-import { loadNativeMeanwhile } from '../native.ts';
 import { createToken } from './canary.ts';
 import {
   addEngineCounters,
@@ -83,10 +82,9 @@ export interface GenerationOptions extends FolderOptions {
  */
 export async function startGeneration(options: GenerationOptions): Promise<Generation> {
   const { install, sandbox, mode } = options;
-  await loadNativeMeanwhile();
   const name = nameOf(options.lane);
   const rules = options.engineRules();
-  const { directory, input } = layOut(options, rules, name);
+  const { directory, input } = await layOut(options, rules, name);
   const { fifo, outputDirectory } = input;
   const token = mode === 'live' ? createToken() : undefined;
   const command = await prepare(options, directory, input, token);

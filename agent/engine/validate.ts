@@ -63,7 +63,7 @@ export async function validateRules(
 ): Promise<Validation> {
   const name = `validate-${process.pid}-${randomBytes(3).toString('hex')}`;
   const rules = options.engineRules();
-  const { directory, input } = layOut({ ...options, mode: 'live' }, rules, name);
+  const { directory, input } = await layOut({ ...options, mode: 'live' }, rules, name);
   try {
     const args = await options.driver.validateArguments(options.install, input);
     const cap = limits.bytes === Infinity ? undefined : limits.bytes * ADDRESS_SPACE_FACTOR;

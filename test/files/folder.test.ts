@@ -37,11 +37,11 @@ test('the folder of leases is on disk with them', () => {
   expect(synced).toEqual(expect.arrayContaining([join(root, 'state'), root]));
 });
 
-test("the folders of an engine's state are on disk before it runs", () => {
+test("the folders of an engine's state are on disk before it runs", async () => {
   const sandbox = { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] };
   const rules = { files: [], defaults: [], policies: [] };
   const laneDirectory = join(root, 'engines/main');
-  const { directory } = layOut({ laneDirectory, sandbox, output: 'json', mode: 'live' }, rules, 'generation');
+  const { directory } = await layOut({ laneDirectory, sandbox, output: 'json', mode: 'live' }, rules, 'generation');
   expect(synced).toEqual(expect.arrayContaining([directory, laneDirectory, join(root, 'engines'), root]));
 });
 
