@@ -9,6 +9,7 @@ import { findEngine } from '../agent/engine/find.ts';
 import { whyNoLab } from '../scripts/lab.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { BENCHMARKS, type BenchmarkName, type Figure, type Result, type Setting } from './bench.ts';
+import { benchControlPlane } from './control-plane.ts';
 import { benchCpu } from './cpu.ts';
 import { benchDelivery } from './delivery.ts';
 import { benchKubernetes } from './kubernetes.ts';
@@ -28,6 +29,7 @@ const NAMED = {
   sizing: { title: 'What one CPU and 1 GiB carry', run: benchSizing, withEngine: true },
   overload: { title: 'One pod floods', run: benchOverload, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
+  'control-plane': { title: 'Thousands of nodes', run: benchControlPlane, withEngine: false },
 } as const;
 const NAMES = Object.keys(NAMED) as (keyof typeof NAMED)[];
 
@@ -53,7 +55,7 @@ const options = readOptions();
 const engines = await chooseEngines(options.engine);
 const chosen = BENCHMARKS.filter((name) => options.only.includes(name));
 const named = NAMES.filter((name) => options.only.includes(name));
-const needsLab = [...chosen, ...named].some((name) => name !== 'replay' && name !== 'page');
+const needsLab = [...chosen, ...named].some((name) => !['replay', 'page', 'control-plane'].includes(name));
 const noLab = needsLab ? whyNoLab() : undefined;
 if (noLab !== undefined) fail(noLab, 1);
 
