@@ -5,7 +5,11 @@ import { createRequire } from 'node:module';
 
 const jest = createRequire(import.meta.url).resolve('jest/bin/jest');
 const args = process.argv.slice(2);
-if (!args.some((arg) => arg.startsWith('--selectProjects'))) args.push('--ignoreProjects', 'cluster');
+const chosen = args.indexOf('--selectProjects');
+if (chosen === -1 && !args.some((arg) => arg.startsWith('--selectProjects='))) args.push('--ignoreProjects', 'cluster');
+// jest takes all that follows for projects: what looks like a path ends the list.
+const path = chosen === -1 ? -1 : args.findIndex((arg, index) => index > chosen && /[/.]/.test(arg));
+if (path !== -1) args.splice(path, 0, '--testPathPatterns');
 const { status } = spawnSync(
   process.execPath,
   ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest, ...args],
