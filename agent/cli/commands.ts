@@ -42,6 +42,14 @@ export const COMMANDS = {
     describe: 'Keep the DaemonSet of a cluster as its resources want it, until SIGTERM or SIGINT',
     load: () => import('./operator.ts'),
   },
+  quickstart: {
+    describe: 'Set a cluster up, inspect pods of a selector, and prove it by a test request',
+    load: () => import('./quickstart.ts'),
+  },
+  uninstall: {
+    describe: 'Take out of a cluster what quickstart or deploy/ brought into it',
+    load: () => import('./uninstall.ts'),
+  },
   sinks: {
     describe: 'Show where events go, and send a test to a destination',
     load: () => import('./sinks.ts'),

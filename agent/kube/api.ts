@@ -126,6 +126,8 @@ export class ApiError extends Error {
 export interface Diagnosable {
   /** Whether this identity has a right in all namespaces. @throws ApiError. */
   may(right: Right, signal?: AbortSignal): Promise<boolean>;
+  /** What is at a path, as text: of what a pod serves, by the API server's proxy. @throws ApiError. */
+  text(path: string, signal?: AbortSignal): Promise<string>;
   /** How far the server's clock was ahead of this machine's, in milliseconds, ± a second; undefined: it did not say. */
   clockAhead(): number | undefined;
 }

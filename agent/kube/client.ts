@@ -137,6 +137,7 @@ function clientOf(state: State): ApiClient & Diagnosable {
         signal,
       ),
     may: (right, signal) => may(state, right, signal),
+    text: (path, signal) => textOf(state, { ...describe('get', path), accept: '*/*' }, {}, undefined, signal),
     clockAhead: () => state.clockAhead,
     watch: (path, query, onEvent, signal, onOpen) => watch(state, path, query, onEvent, signal, onOpen),
   };
@@ -187,22 +188,30 @@ function watch<T extends ApiObject>(
   });
 }
 
-function json<T>(
+async function json<T>(
   state: State,
   asked: Asked,
   query: Record<string, string>,
   content: Content | undefined,
   signal: AbortSignal | undefined,
 ): Promise<T> {
+  const text = await textOf(state, asked, query, content, signal);
+  const value = parse(text);
+  if (value === undefined) throw broken(asked, `the answer is no JSON object: ${excerpt(text)}`, 'Malformed');
+  return value as T;
+}
+
+function textOf(
+  state: State,
+  asked: Asked,
+  query: Record<string, string>,
+  content: Content | undefined,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   const { bodyBytes, requestMillis } = state.limits;
   return exchange(state, asked, signal, async () => {
     const response = await send(state, asked, query, content, signal);
-    const text = await readText(asked, response, bodyBytes, requestMillis);
-    const value = parse(text);
-    if (value === undefined) {
-      throw broken(asked, `the answer is no JSON object: ${excerpt(text)}`, 'Malformed');
-    }
-    return value as T;
+    return readText(asked, response, bodyBytes, requestMillis);
   });
 }
 

@@ -2,7 +2,8 @@
 import { afterAll, beforeAll, describe, expect } from '@jest/globals';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describeKubernetes, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
+import { runCli } from '../support/cli.ts';
+import { describeKubernetes, podObject, testOnOwnServer, useControlPlane } from '../support/kubernetes.ts';
 import {
   COMPONENTS,
   containerOf,
@@ -274,6 +275,74 @@ describeKubernetes(() => {
       expect(spec).toEqual(SAMPLE.spec);
     });
   });
+
+  // The last one: it takes all away.
+  testOnOwnServer('quickstart asks, applies and waits for the agents; uninstall leaves nothing', async () => {
+    const flags = ['--kubeconfig', cluster().kubeconfig];
+    const said = async (...args: string[]): Promise<string> => {
+      const { code, stdout, stderr } = await runCli([...args, ...flags]);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+      return stdout;
+    };
+    await finalizing(() => said('uninstall', '--yes'));
+    const before = ours();
+    expect(before).toEqual([]);
+    expect(await said('uninstall')).toContain('there is nothing of dpi-agent');
+
+    const namespace = cluster().namespace();
+    cluster().apply(podObject(namespace, 'web', 'node-1', { app: 'web' }), podObject(namespace, 'db', 'node-1'));
+    const args = ['quickstart', '-n', namespace, '-s', 'app == "web"', '--image', 'registry.example/own:1'];
+    const plan = await said(...args);
+    expect(plan).toContain('create DaemonSet tigera-dpi/tigera-dpi');
+    expect(plan).toContain(`selects 1 pod of namespace ${namespace}:\n  ${namespace}/web`);
+    expect(plan).toContain('Nothing was changed');
+    expect(ours()).toEqual([]);
+
+    const late = await runCli([...args, ...flags, '--yes', '--timeout', '1']);
+    expect(late).toMatchObject({ code: 1, stderr: expect.stringContaining('agents are not ready after 1 s') });
+    const { spec } = JSON.parse(kubectl('get', 'ds', '-n', 'tigera-dpi', '-o', 'json', 'tigera-dpi')) as DaemonSet;
+    expect(containerOf({ spec }).image).toBe('registry.example/own:1');
+
+    // In place of the controller, and of an agent.
+    const counts = { desiredNumberScheduled: 2, numberReady: 2, updatedNumberScheduled: 2 };
+    const ready = { ...counts, currentNumberScheduled: 2, numberMisscheduled: 0, observedGeneration: 1 };
+    const patch = (what: string[], status: object): string =>
+      kubectl('patch', ...what, '--subresource=status', '--type=merge', '-p', JSON.stringify({ status }));
+    patch(['ds', 'tigera-dpi', '-n', 'tigera-dpi'], ready);
+    patch([RESOURCE, 'quickstart', '-n', namespace], { podsCaptured: 1, nodesActive: 1, errors: 0 });
+    const done = await said(...args, '--yes', '--no-trial');
+    expect(done).toContain('agents inspect on 2 nodes');
+    expect(done).toContain('pods captured: 1 on 1 nodes, 0 errors');
+
+    const removed = await finalizing(() => said('uninstall', '--yes'));
+    expect(removed).toContain('All DeepPacketInspection resources of all namespaces are among them');
+    expect(ours()).toEqual([]);
+    expect(kubectl('get', 'clusterroles,clusterrolebindings,crds', '-o', 'name')).not.toMatch(/dpi|calico/);
+  });
+
+  /** Objects of this project, by what the CLI does not know of. */
+  function ours(): string[] {
+    const kinds = 'namespaces,clusterroles,clusterrolebindings,crds,validatingadmissionpolicies';
+    const all = lines(kubectl('get', kinds, '-o', 'name'));
+    return all.filter((name) => /dpi|deeppacket|intrusion/.test(name) && !name.includes('/dpi-test-'));
+  }
+
+  /** Ends namespaces that are asked to end, as a controller does that is not here. */
+  async function finalizing<T>(act: () => Promise<T>): Promise<T> {
+    const timer = setInterval(() => {
+      for (const name of ['tigera-dpi', 'dpi-agent-quickstart']) {
+        const text = kubectl('get', 'namespace', name, '--ignore-not-found', '-o', 'json');
+        if (!text.includes('"Terminating"')) continue;
+        const path = file({ ...(JSON.parse(text) as object), spec: { finalizers: [] } });
+        kubectl('replace', '--raw', `/api/v1/namespaces/${name}/finalize`, '-f', path);
+      }
+    }, 1_000);
+    try {
+      return await act();
+    } finally {
+      clearInterval(timer);
+    }
+  }
 });
 
 const SAMPLE = {
