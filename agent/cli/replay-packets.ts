@@ -51,7 +51,7 @@ export async function openPacketsOfAlerts(
   const recorded = createRecordedPackets();
   const evidence = createEvidence({
     settings: { ...settings, keep: settings.keep === 'off' ? 'full' : settings.keep },
-    most: { flows: MAX_EVENTS, alerts: MAX_EVENTS },
+    most: { flows: MAX_EVENTS, rate: MAX_EVENTS, alerts: MAX_EVENTS },
     shareMillis: Math.max(1, settings.after),
     store: await openEvidenceStore({ directory, maxSize: settings.maxSize, maxAge: 0 }),
     lanes: [{ name: LANE, capture: { packetsOf: recorded.packetsOf, counters: () => new Map() } }],

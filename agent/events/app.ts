@@ -154,6 +154,8 @@ export interface PacketsOfFlow {
   last: string;
   /** Whether all of the flow's packets are there, from its beginning until it ended, or was waited for no longer. */
   complete: boolean;
+  /** Packets of which only the beginning is there; absent: none. */
+  cut?: number;
   /** Of its node, in the folder of evidence. */
   file: string;
 }

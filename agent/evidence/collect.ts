@@ -3,7 +3,7 @@
  * is journaled meanwhile, and does not wait.
  *
  * Alerts of a flow that is being collected share one file, with a comment for each. So a flood of alerts costs no more
- * than its flows do, and of these so many are collected at a time, and so many bytes are held.
+ * than its flows do, and of these so many are collected at a time and in a second, and so many bytes are held.
  */
 import type { Logger } from 'pino';
 import type { AttributedAlert } from '../alerts/attributed.ts';
@@ -17,6 +17,7 @@ import { describedRecord, type DescribedRecord } from '../events/describe.ts';
 import { eventId } from '../events/event.ts';
 import { oneConnection } from './connection.ts';
 import { headersOf } from './headers.ts';
+import { createPace, type Pace } from './pace.ts';
 import { pcapng, type Comment, type Source } from './pcapng.ts';
 import type { FlowFacts } from './place.ts';
 import type { FlowPacket } from './packet.ts';
@@ -24,8 +25,11 @@ import type { Parser } from './protocol/attempt.ts';
 import { describeFlow } from './protocol/describe.ts';
 import type { EvidenceStore, StoreStatus } from './store.ts';
 
-/** Flows that are collected at a time, and alerts of one flow that share a file. */
-const MOST = { flows: 256, alerts: 64 };
+/**
+ * Flows that are collected at a time, of which each takes a millisecond of CPU, or two; those of a second; and alerts of
+ * one flow that share a file.
+ */
+const MOST = { flows: 256, rate: 50, alerts: 64 };
 /** Of a frame without IP, where only headers are kept. */
 const LINK_BYTES = 14;
 
@@ -73,12 +77,13 @@ export interface Evidence {
 export interface CollectOptions {
   settings: CollectSettings;
   store: EvidenceStore;
-  most?: { flows: number; alerts: number };
+  most?: typeof MOST;
   /** Where alerts of a flow share a file only within such a time, in milliseconds: what comes live shares by `after`. */
   shareMillis?: number;
   /** Those that capture. */
   lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'counters'> }[];
   log: Logger;
+  pace?: Pace;
 }
 
 interface Collection {
@@ -87,6 +92,8 @@ interface Collection {
 }
 
 interface State extends CollectOptions {
+  readonly pace: Pace;
+  readonly most: typeof MOST;
   readonly counts: EvidenceCounts;
   readonly unreadable: Map<Parser, number>;
   /** By lane, endpoint and flow. */
@@ -101,8 +108,11 @@ interface State extends CollectOptions {
 }
 
 export function createEvidence(options: CollectOptions): Evidence {
+  const { most = MOST } = options;
   const state: State = {
+    pace: createPace(most.flows, most.rate),
     ...options,
+    most,
     counts: { written: 0, cut: 0, notFound: 0, busy: 0, failed: 0 },
     unreadable: new Map(),
     open: new Map(),
@@ -127,7 +137,7 @@ export function createEvidence(options: CollectOptions): Evidence {
 }
 
 function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): void {
-  const { lanes, open, underWay, most = MOST } = state;
+  const { lanes, open, underWay, most } = state;
   const { alert, position, seenAt, resource } = attributed;
   const [endpoint] = seenAt;
   const keep = byPolicy ?? (endpoint === undefined ? 'off' : keepFor(endpoint, resource, state.settings.keep));
@@ -139,7 +149,7 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
   const key = [keep, lane.name, alert.vlan, keyOf(flow), share].join(' ');
   const known = open.get(key);
   if (known !== undefined && known.alerts.length < most.alerts) return add(state, known, attributed);
-  if (known !== undefined || open.size >= most.flows) return void state.counts.busy++;
+  if (known !== undefined || open.size >= most.flows || !state.pace.take()) return void state.counts.busy++;
   const collection: Collection = { alerts: [], keep };
   add(state, collection, attributed);
   open.set(key, collection);
@@ -300,6 +310,7 @@ function isComplete(
 /** What becomes known of the flow, as part of the event's `record`. */
 function factsOf(packets: readonly FlowPacket[], complete: boolean): FlowFacts {
   const times = packets.map(({ time }) => time);
+  const cut = packets.filter(({ frame, length }) => frame.length < length).length;
   return {
     packets: {
       count: packets.length,
@@ -307,6 +318,7 @@ function factsOf(packets: readonly FlowPacket[], complete: boolean): FlowFacts {
       first: rfc3339(Math.min(...times)),
       last: rfc3339(Math.max(...times)),
       complete,
+      ...(cut === 0 ? {} : { cut }),
     },
   };
 }

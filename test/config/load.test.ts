@@ -133,6 +133,7 @@ const DEFAULTS: Config = {
     rule: true,
     keep: 'off',
     memory: 33554432,
+    wholeRate: 4194304,
     after: 2000,
     packets: 1000,
     bytes: 262144,

@@ -5,6 +5,7 @@ import type { AskedPackets } from '../../agent/capture/packet-queries.ts';
 import type { PacketQuery } from '../../agent/capture/protocol.ts';
 import { eventId } from '../../agent/events/event.ts';
 import { createEvidence, type Evidence } from '../../agent/evidence/collect.ts';
+import { createPace } from '../../agent/evidence/pace.ts';
 import { readFacts } from '../../agent/evidence/pcapng.ts';
 import type { EvidenceStore } from '../../agent/evidence/store.ts';
 import { attributedAlert, endpointOf } from '../support/attributed.ts';
@@ -31,8 +32,10 @@ let saved: Saved[];
 let released: number;
 let refusal: Error | undefined;
 let evidence: Evidence;
+let millis: number;
 
 beforeEach(() => {
+  millis = 0;
   asked = [];
   saved = [];
   released = 0;
@@ -57,6 +60,7 @@ beforeEach(() => {
     store,
     lanes: [{ name: 'lane0', capture: { packetsOf, counters: () => new Map() } }],
     log: pino({ level: 'silent' }),
+    pace: createPace(256, 50, () => millis),
   });
 });
 
@@ -113,6 +117,15 @@ test('a flood of alerts is bounded, and those beyond are counted', async () => {
   expect(saved).toHaveLength(256);
   const { written, busy } = evidence.status().alerts;
   expect(written + busy).toBe(100_000);
+});
+
+test('what goes on alerting has so many files a second', async () => {
+  for (let second = 0; second < 4; second++) {
+    for (let number = 0; number < 1000; number++) evidence.collect(alertOf(second * 1000 + number, number));
+    await answerAll();
+    millis += 1000;
+  }
+  expect(saved).toHaveLength(256 + 3 * 50);
 });
 
 describe('what a file has is said as it is', () => {

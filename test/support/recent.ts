@@ -3,7 +3,7 @@ import { createForwarder, createOrigin, type Origin } from '../../agent/capture/
 import { createPacketAsking, type AskedPackets } from '../../agent/capture/packet-queries.ts';
 import { zeroCounters, type FlowEnds, type PacketQuery } from '../../agent/capture/protocol.ts';
 import { createKeeper } from '../../agent/capture/recent/keep.ts';
-import { createRecentMemory } from '../../agent/capture/recent/memory.ts';
+import { createRecentMemory, type RecentMemory } from '../../agent/capture/recent/memory.ts';
 import { createPacketQueries } from '../../agent/capture/recent/queries.ts';
 import type { Keep } from '../../agent/endpoints/endpoint.ts';
 import type { Shunt } from '../../agent/capture/shunt/shunt.ts';
@@ -15,6 +15,9 @@ const ARENA = 4 << 20;
 const TURN_PACKETS = 128;
 
 export interface Recent {
+  readonly memory: RecentMemory;
+  /** Time goes on by so much. */
+  pass(millis: number): void;
   /** Frames that an endpoint's interface showed, in turns. */
   capture(vlan: number, frames: readonly Frame[], perTurn?: number): void;
   ask(vlan: number, flow: FlowEnds, more?: Partial<PacketQuery>): Promise<AskedPackets>;
@@ -33,7 +36,8 @@ export function createRecent({ bytes, keep = 'full', dlt = LINKTYPE.ethernet, sh
   const memory = createRecentMemory(bytes);
   if (memory === undefined) throw new Error(`${bytes} bytes are too few`);
   const output = createFakeOutput(ARENA);
-  const forwarder = createForwarder(output, shunt, createKeeper(memory, output.arena, rate));
+  let millis = 0;
+  const forwarder = createForwarder(output, shunt, createKeeper(memory, output.arena, rate, () => millis));
   const origins = new Map<number, Origin>();
   const originOf = (vlan: number): Origin => {
     const marks = { vlan, counters: zeroCounters(), directions: undefined, recent: { key: vlan + 4096, keep } };
@@ -54,6 +58,8 @@ export function createRecent({ bytes, keep = 'full', dlt = LINKTYPE.ethernet, sh
     },
   );
   return {
+    memory,
+    pass: (more) => void (millis += more),
     capture(vlan, frames, perTurn = TURN_PACKETS) {
       const origin = originOf(vlan);
       for (let first = 0; first < frames.length; first += perTurn) {

@@ -15,8 +15,9 @@ import {
   udpPacket,
   type Frame,
 } from '../../support/packets.ts';
-import { createRecent, TCP_FLOW } from '../../support/recent.ts';
+import { createRecent, TCP_FLOW, type Recent } from '../../support/recent.ts';
 
+const ENDS = { source: '10.0.0.1', destination: '10.0.0.2' };
 const VLAN = 7;
 const MIB = 1 << 20;
 
@@ -205,6 +206,61 @@ describe('bounds', () => {
     expect(packets.map(({ time }) => time)).toContain(DEFAULT_START_MICROS + 1000);
   });
 
+  /** Of one flow, small, a microsecond apart from `first` on. */
+  function many(count: number, port: (at: number) => number, first = 0): Frame[] {
+    const frames = new Map<number, Buffer>();
+    return Array.from({ length: count }, (_, at) => {
+      const sourcePort = port(at);
+      const data =
+        frames.get(sourcePort) ??
+        ethernet(udpPacket({ ...ENDS, sourcePort, destinationPort: 9, payload: Buffer.alloc(40) }));
+      frames.set(sourcePort, data);
+      return { timeMicros: DEFAULT_START_MICROS + first + at, data };
+    });
+  }
+
+  /** What is kept lies in the memory that was asked for, and in no other. */
+  function expectWithin(recent: Recent, bytes: number): void {
+    const { memory } = recent;
+    expect(memory.bytes.length).toBeLessThanOrEqual(bytes);
+    const chunks = memory.chunksOf(VLAN + 4096);
+    expect(new Set(chunks.map(({ base }) => base)).size).toBe(chunks.length);
+    for (const { base, used } of chunks) {
+      expect(base % CHUNK_BYTES).toBe(0);
+      expect(used).toBeLessThanOrEqual(CHUNK_BYTES);
+      expect(base + CHUNK_BYTES).toBeLessThanOrEqual(memory.bytes.length);
+    }
+  }
+
+  test('a flow of a million packets', async () => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    for (let first = 0; first < 1e6; first += 50_000) recent.capture(VLAN, many(50_000, () => 1, first));
+    const time = DEFAULT_START_MICROS + 999_000;
+    const { packets, lost, skipped } = await recent.ask(VLAN, flow(1), { time });
+    expect({ count: packets.length, lost, skipped }).toEqual({ count: 1000, lost: true, skipped: true });
+    expect(packets.map((packet) => packet.time)).toContain(time);
+    expectWithin(recent, 4 * MIB);
+  });
+
+  test('a hundred thousand flows: each that was not overwritten is found, and of the others nothing', async () => {
+    const recent = createRecent({ bytes: 8 * MIB });
+    const port = (at: number): number => at % 50_000;
+    recent.capture(VLAN, many(50_000, port));
+    recent.capture(VLAN, many(50_000, (at) => 50_000 + (at % 15_000), 50_000));
+    expectWithin(recent, 8 * MIB);
+    for (const last of [64_999, 60_000, 55_001]) expect((await recent.ask(VLAN, flow(last))).packets).toHaveLength(3);
+    expect(await recent.ask(VLAN, flow(1))).toMatchObject({ packets: [], lost: true });
+  });
+
+  test('a clock that is set back or on changes no order', async () => {
+    const recent = createRecent({ bytes: 4 * MIB });
+    const steps = [0, 3.6e9, -3.6e9, 86_400e6];
+    const frames = steps.flatMap((step) => many(5, () => 1, step));
+    recent.capture(VLAN, frames);
+    const { packets } = await recent.ask(VLAN, flow(1), { time: DEFAULT_START_MICROS - 3.6e9 + 2 });
+    expect(asFrames(packets)).toEqual(expected(frames));
+  });
+
   test('so many flows are followed at a time, and the others are told so', async () => {
     const recent = createRecent({ bytes: 4 * MIB });
     recent.capture(VLAN, exchanged(4000).slice(0, 2));
@@ -239,6 +295,36 @@ describe('what is kept', () => {
     // A SYN has an option of 4 bytes.
     expect(packets.map(({ frame }) => frame.length)).toEqual(frames.map((_, at) => 14 + 20 + (at < 2 ? 24 : 20)));
     expect(packets.map(({ length }) => length)).toEqual(frames.map(({ data }) => data.length));
+  });
+
+  test('of large packets those up to a rate whole, and of the others the beginning', async () => {
+    const recent = createRecent({ bytes: 64 * MIB, rate: 1 * MIB });
+    const large = (port: number): Frame[] =>
+      framesOf(
+        Array.from({ length: 400 }, (_, at) =>
+          ethernet(
+            udpPacket({ ...ENDS, sourcePort: port, destinationPort: 9, payload: Buffer.alloc(60_000, at) }),
+          ),
+        ),
+      );
+    const sizes = async (vlan: number, port: number): Promise<number[]> => {
+      const flow = { ...TCP_FLOW(port), destinationPort: 9, protocol: 17 };
+      const { packets } = await recent.ask(vlan, flow, { bytes: 64 * MIB, time: DEFAULT_START_MICROS + 500 });
+      expect(packets.every(({ length }) => length === 60_042)).toBe(true);
+      return packets.map(({ frame }) => frame.length);
+    };
+    recent.capture(1, large(1), 4);
+    const burst = Math.floor((16 * MIB) / 60_042);
+    expect((await sizes(1, 1)).slice(0, burst + 50)).toEqual([
+      ...Array.from({ length: burst }, () => 60_042),
+      ...Array.from({ length: 50 }, () => 1024),
+    ]);
+    // Another endpoint has a rate of its own, and after a while it is so again.
+    recent.capture(2, large(2).slice(0, 3));
+    expect(await sizes(2, 2)).toEqual([60_042, 60_042, 60_042]);
+    recent.pass(1000);
+    recent.capture(1, large(3).slice(0, 20));
+    expect((await sizes(1, 3)).filter((size) => size === 60_042)).toHaveLength(Math.floor(MIB / 60_042));
   });
 
   test('nothing where it is off', async () => {

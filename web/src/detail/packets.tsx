@@ -13,7 +13,7 @@ type View = keyof typeof VIEWS;
 export function Packets({ id, summary }: { id: string; summary: unknown }): JSX.Element | null {
   const [open, setOpen] = useState(false);
   if (typeof summary !== 'object' || summary === null) return null;
-  const { count, complete } = summary as Readonly<Record<string, unknown>>;
+  const { count, complete, cut } = summary as Readonly<Record<string, unknown>>;
   return (
     <section>
       <div class="section-head">
@@ -21,6 +21,7 @@ export function Packets({ id, summary }: { id: string; summary: unknown }): JSX.
         <span class="faint">
           {typeof count === 'number' ? grouped(count) : 'unknown'}
           {complete === true ? '' : ', not all of the flow'}
+          {typeof cut === 'number' ? `, ${grouped(cut)} cut` : ''}
         </span>
         <a class="button" href={`/api/alerts/${encodeURIComponent(id)}/pcap`} download>
           Download pcapng
