@@ -12,7 +12,17 @@ import { parsePackets, readPacketFile } from '../agent/evidence/read.ts';
 import type { EeEvent } from '../agent/events/event.ts';
 import type { RunningAgent, Workspace } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, quantile, runAgent, withLab, withWorkspace, within, type Figure, type Setting } from './bench.ts';
+import {
+  fixed,
+  grouped,
+  quantile,
+  runAgent,
+  withLab,
+  withWorkspace,
+  within,
+  type Figure,
+  type Setting,
+} from './bench.ts';
 import { send } from './cpu.ts';
 import { microsOf } from './latency.ts';
 import { DEEP_SID, EXPECTED_SIDS, expectedAlerts, writeTraffic, type Traffic } from './traffic.ts';
@@ -67,7 +77,10 @@ async function alertsOf(agent: RunningAgent, traffic: Traffic): Promise<void> {
 async function figures(setting: Setting, { journal }: Workspace, events: readonly EeEvent[]): Promise<Figure[]> {
   const directory = evidenceDirectory(journal);
   const late: number[] = [];
-  const [flows, whole] = [{ all: 0, withFirst: 0 }, { all: 0, complete: 0 }];
+  const [flows, whole] = [
+    { all: 0, withFirst: 0 },
+    { all: 0, complete: 0 },
+  ];
   for (const { record } of events) {
     const found = await findEvidence(directory, record.event_id);
     if (found === undefined) continue;
@@ -86,7 +99,11 @@ async function figures(setting: Setting, { journal }: Workspace, events: readonl
   });
   return [
     figure('alerts with a file', `${grouped(late.length)} of ${grouped(events.length)}`),
-    figure('alert to file, p99', `${fixed(quantile(late, 0.99), 0)} ms`, `p50 ${fixed(quantile(late, 0.5), 0)} ms; packets are waited for ${AFTER_MILLIS} ms, or until the connection ends`),
+    figure(
+      'alert to file, p99',
+      `${fixed(quantile(late, 0.99), 0)} ms`,
+      `p50 ${fixed(quantile(late, 0.5), 0)} ms; packets are waited for ${AFTER_MILLIS} ms, or until the connection ends`,
+    ),
     figure('alerts deep in a connection whose file has its first packet', `${flows.withFirst} of ${flows.all}`),
     figure('files with all packets of their flow', `${whole.complete} of ${whole.all}`),
   ];

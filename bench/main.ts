@@ -12,6 +12,7 @@ import { BENCHMARKS, type BenchmarkName, type Figure, type Result, type Setting 
 import { benchControlPlane } from './control-plane.ts';
 import { benchCpu } from './cpu.ts';
 import { benchDelivery } from './delivery.ts';
+import { benchEvidence } from './evidence.ts';
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
@@ -28,6 +29,7 @@ const NAMED = {
   delivery: { title: 'Delivery', run: benchDelivery, withEngine: true },
   sizing: { title: 'What one CPU and 1 GiB carry', run: benchSizing, withEngine: true },
   overload: { title: 'One pod floods', run: benchOverload, withEngine: true },
+  evidence: { title: 'Packets of alerts at 1 Gbit/s', run: benchEvidence, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
   'control-plane': { title: 'Thousands of nodes', run: benchControlPlane, withEngine: false },
 } as const;

@@ -25,6 +25,7 @@ const NEEDS_OF_NAMED = {
   delivery: ['lab', 'elasticsearch'],
   sizing: ['lab'],
   overload: ['lab'],
+  evidence: ['lab'],
   page: ['elasticsearch', 'chromium'],
   'control-plane': ['control-plane'],
 };

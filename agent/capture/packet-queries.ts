@@ -3,7 +3,7 @@
  *
  * Not promised: what a process had that has died.
  */
-import type { FromCapture, PacketQuery, PacketsEnd, ToCapture } from './protocol.ts';
+import type { FromCapture, PacketQuery, PacketRecords, PacketsEnd, ToCapture } from './protocol.ts';
 import { RECORD_HEADER } from './record.ts';
 
 /** Beyond the time that was asked for. */
@@ -70,20 +70,25 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
     });
   }
 
+  function received({ query, link, records }: { query: number } & PacketRecords): void {
+    const entry = open.get(query);
+    if (entry === undefined) return;
+    const bytes = Buffer.from(records.buffer, records.byteOffset, records.length);
+    entry.isCut ||= held + bytes.length > mostBytes;
+    // None behind a gap.
+    if (entry.isCut) return;
+    held += bytes.length;
+    entry.bytes += bytes.length;
+    for (const packet of parse(bytes, link)) entry.packets.push(packet);
+  }
+
   return {
     ask,
-    received({ query, link, records }) {
-      const entry = open.get(query);
-      if (entry === undefined) return;
-      const bytes = Buffer.from(records.buffer, records.byteOffset, records.length);
-      entry.isCut ||= held + bytes.length > mostBytes;
-      // None behind a gap.
-      if (entry.isCut) return;
-      held += bytes.length;
-      entry.bytes += bytes.length;
-      for (const packet of parse(bytes, link)) entry.packets.push(packet);
+    received,
+    ended({ query, by, skipped, lost, link, records }) {
+      if (link !== undefined && records !== undefined) received({ query, link, records });
+      open.get(query)?.end(by, skipped, lost);
     },
-    ended: ({ query, by, skipped, lost }) => open.get(query)?.end(by, skipped, lost),
     processEnded() {
       for (const asked of open.values()) asked.end('died', true, true);
     },

@@ -71,6 +71,12 @@ export interface PacketQuery {
   bytes: number;
 }
 
+/** Some of a flow's packets, in order: pcap records of a link type. */
+export interface PacketRecords {
+  link: number;
+  records: Uint8Array;
+}
+
 /**
  * Why no more packets of a flow come: its connection ended, the time or the bounds were reached, too many flows are
  * asked for, none can be found, or the process ends.
@@ -242,13 +248,12 @@ export type FromCapture =
   | ({ type: 'stats'; deadRings: number } & Report)
   /** The endpoints' VLAN ids, in the order of the question; 0: not known. */
   | { type: 'owned'; query: number; vlans: number[] }
-  /** Some of a flow's packets, in order: pcap records of this link type. */
-  | { type: 'packets'; query: number; link: number; records: Uint8Array }
+  | ({ type: 'packets'; query: number } & PacketRecords)
   /**
-   * There are no more. `skipped`: the flow has more than was asked for. `lost`: of what the endpoint had before,
-   * something was overwritten.
+   * There are no more than these. `skipped`: the flow has more than was asked for. `lost`: of what the endpoint had
+   * before, something was overwritten.
    */
-  | { type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean }
+  | ({ type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean } & Partial<PacketRecords>)
   /** Before the end: whose the records were. */
   | ({ type: 'passed-on' } & PassedOn)
   | ({ type: 'handed-over' } & Report)

@@ -132,7 +132,7 @@ function parseJson(value: string): unknown {
   }
 }
 
-const NOTHING = Buffer.alloc(0);
+const END_OF_OPTIONS = Buffer.alloc(4);
 /** Of a packet's block, without the frame and options. */
 const PACKET_BYTES = 32;
 const MAX_FACTS = 60_000;
@@ -148,7 +148,7 @@ function optionsOf(comments: readonly Comment[]): Map<number, Buffer> {
     if (packet === undefined) continue;
     parts.set(packet, [...(parts.get(packet) ?? []), textOption(OPTION.comment, text)]);
   }
-  return new Map([...parts].map(([packet, of]) => [packet, Buffer.concat([...of, option(OPTION.end, NOTHING)])]));
+  return new Map([...parts].map(([packet, of]) => [packet, Buffer.concat([...of, END_OF_OPTIONS])]));
 }
 
 /** All of its block but the frame and options. @param at Of a word. */
@@ -210,21 +210,23 @@ function writeTime(bytes: Buffer, at: number, time: number): void {
 }
 
 function block(type: number, body: Buffer, options: readonly Buffer[]): Buffer {
-  const end = options.length > 0 ? [option(OPTION.end, NOTHING)] : [];
-  const content = Buffer.concat([body, ...options, ...end]);
-  const bytes = Buffer.alloc(content.length + 12);
+  const parts = options.length > 0 ? [body, ...options, END_OF_OPTIONS] : [body];
+  const bytes = Buffer.alloc(parts.reduce((sum, { length }) => sum + length, 12));
   bytes.writeUInt32LE(type, 0);
   bytes.writeUInt32LE(bytes.length, 4);
-  bytes.set(content, 8);
-  bytes.writeUInt32LE(bytes.length, bytes.length - 4);
+  let at = 8;
+  for (const part of parts) at += part.copy(bytes, at);
+  bytes.writeUInt32LE(bytes.length, at);
   return bytes;
 }
 
+/** Its value is padded to 32 bits. */
 function option(code: number, value: Buffer): Buffer {
-  const head = Buffer.alloc(4);
-  head.writeUInt16LE(code, 0);
-  head.writeUInt16LE(value.length, 2);
-  return Buffer.concat([head, padded(value)]);
+  const bytes = Buffer.alloc(4 + padding(value.length));
+  bytes.writeUInt16LE(code, 0);
+  bytes.writeUInt16LE(value.length, 2);
+  value.copy(bytes, 4);
+  return bytes;
 }
 
 function textOption(code: number, value: string): Buffer {
@@ -235,9 +237,4 @@ function numberOption(code: number, value: number): Buffer {
   const bytes = Buffer.alloc(8);
   bytes.writeBigUInt64LE(BigInt(value));
   return option(code, bytes);
-}
-
-/** To 32 bits. */
-function padded(bytes: Uint8Array): Buffer {
-  return Buffer.concat([bytes], padding(bytes.length));
 }

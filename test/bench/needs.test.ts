@@ -2,7 +2,7 @@ import { expect, test } from '@jest/globals';
 import { BENCHMARKS } from '../../bench/bench.ts';
 import { partsFor } from '../../scripts/bench.mjs';
 
-test.each(['replay', 'cpu', 'memory', 'latency', 'swap', 'observe', 'sizing', 'overload'])(
+test.each(['replay', 'cpu', 'memory', 'latency', 'swap', 'observe', 'sizing', 'overload', 'evidence'])(
   '%s needs neither Kubernetes nor Elasticsearch nor a browser',
   (name) => {
     const parts = partsFor({ only: name });

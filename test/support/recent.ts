@@ -32,12 +32,22 @@ export interface RecentOptions {
   rate?: number;
 }
 
-export function createRecent({ bytes, keep = 'full', dlt = LINKTYPE.ethernet, shunt, rate = 0 }: RecentOptions): Recent {
+export function createRecent({
+  bytes,
+  keep = 'full',
+  dlt = LINKTYPE.ethernet,
+  shunt,
+  rate = 0,
+}: RecentOptions): Recent {
   const memory = createRecentMemory(bytes);
   if (memory === undefined) throw new Error(`${bytes} bytes are too few`);
   const output = createFakeOutput(ARENA);
   let millis = 0;
-  const forwarder = createForwarder(output, shunt, createKeeper(memory, output.arena, rate, () => millis));
+  const forwarder = createForwarder(
+    output,
+    shunt,
+    createKeeper(memory, output.arena, rate, () => millis),
+  );
   const origins = new Map<number, Origin>();
   const originOf = (vlan: number): Origin => {
     const marks = { vlan, counters: zeroCounters(), directions: undefined, recent: { key: vlan + 4096, keep } };

@@ -6,7 +6,7 @@
  */
 import { addressBytes } from '../../endpoints/address.ts';
 import { byteAt, uint16 } from '../bytes.ts';
-import type { FromCapture, PacketQuery, PacketsEnd } from '../protocol.ts';
+import type { FromCapture, PacketQuery, PacketRecords, PacketsEnd } from '../protocol.ts';
 import { RECORD_HEADER } from '../record.ts';
 import { TCP } from './layers.ts';
 import type { Chunk, RecentMemory } from './memory.ts';
@@ -15,6 +15,8 @@ import { createSearch, hashesOf, type Flow, type Hit, type Search } from './sear
 /** Flows that are asked for at a time. */
 const MAX_OPEN = 256;
 const LOOK_MILLIS = 25;
+/** Bytes of packets that are held, so that a flow's go together: each message costs as much as 100 KB of them. */
+const MAX_HELD = 4 << 20;
 /** After so long the event loop goes on. */
 const SLICE_MILLIS = 2;
 /** How long what follows a connection's end is waited for: the last acknowledgement. */
@@ -68,6 +70,8 @@ interface State {
   /** Whose packets are still to be looked for. */
   waiting: Open[];
   readonly open: Set<Open>;
+  /** Bytes that are pending. */
+  held: number;
   looking: boolean;
   timer: NodeJS.Timeout | undefined;
 }
@@ -86,6 +90,7 @@ export function createPacketQueries(
     send,
     waiting: [],
     open: new Set(),
+    held: 0,
     looking: false,
     timer: undefined,
   };
@@ -140,7 +145,6 @@ function begin(state: State, open: Open): void {
   state.open.add(open);
   for (const found of latest(state, open)) add(state, open, found);
   if (!state.open.has(open)) return;
-  flush(state, open);
   open.unfollow = state.search.follow(open.flow, (hit) => add(state, open, foundOf(state, hit)));
   state.timer ??= setInterval(look, LOOK_MILLIS, state);
 }
@@ -148,7 +152,6 @@ function begin(state: State, open: Open): void {
 function look(state: State): void {
   const now = performance.now();
   for (const open of state.open) {
-    flush(state, open);
     if (now >= open.deadline) finish(state, open, open.finished.size > 1 ? 'flow' : 'time');
   }
 }
@@ -158,8 +161,8 @@ function finish(state: State, open: Open, by: PacketsEnd): void {
   state.waiting = state.waiting.filter((other) => other !== open);
   state.open.delete(open);
   open.unfollow();
-  flush(state, open);
-  state.send({ type: 'packets-end', query: query.query, by, skipped, lost: state.memory.hasLost(flow.key) });
+  const lost = state.memory.hasLost(flow.key);
+  state.send({ type: 'packets-end', query: query.query, by, skipped, lost, ...takePending(state, open) });
   if (state.open.size > 0) return;
   clearInterval(state.timer);
   state.timer = undefined;
@@ -275,7 +278,7 @@ function add(state: State, open: Open, found: Found): void {
   }
   open.packets--;
   open.bytes -= size;
-  if (link !== open.link) flush(state, open);
+  if (link !== open.link || state.held > MAX_HELD) flush(state, open);
   open.link = link;
   const { bytes } = state.memory;
   const frame = record + RECORD_HEADER + room;
@@ -283,14 +286,21 @@ function add(state: State, open: Open, found: Found): void {
   bytes.copy(copy, 0, record, record + RECORD_HEADER);
   bytes.copy(copy, RECORD_HEADER, frame, frame + size);
   open.pending.push(copy);
+  state.held += copy.length;
   noteEnd(open, found);
 }
 
-function flush({ send }: State, open: Open): void {
-  if (open.pending.length === 0) return;
+function flush(state: State, open: Open): void {
+  const taken = takePending(state, open);
+  if (taken !== undefined) state.send({ type: 'packets', query: open.query.query, ...taken });
+}
+
+function takePending(state: State, open: Open): PacketRecords | undefined {
+  if (open.pending.length === 0) return undefined;
   const records = Buffer.concat(open.pending);
   open.pending = [];
-  send({ type: 'packets', query: open.query.query, link: open.link, records });
+  state.held -= records.length;
+  return { link: open.link, records };
 }
 
 /** A connection of TCP ends when both ends say so, or one breaks it off; its ports may be used again. */

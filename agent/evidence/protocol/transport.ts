@@ -119,9 +119,7 @@ export function createTransportReader(flow: FlowKey): (packet: FlowPacket) => Tr
 const plain: Plain = { ip: 0, size: 0, source: 0, destination: 0, protocol: 0, transport: 0 };
 
 /** Of frames that `plain` describes, as most are. undefined: the flow is of a protocol that those do not have. */
-function plainMatcher(
-  flow: FlowKey,
-): ((packet: FlowPacket, bytes: Buffer) => Transport | undefined) | undefined {
+function plainMatcher(flow: FlowKey): ((packet: FlowPacket, bytes: Buffer) => Transport | undefined) | undefined {
   const { source, destination } = flow;
   const [from, to] = [addressBytes(source.ip), addressBytes(destination.ip)];
   const wanted = NUMBERS.get(flow.protocol.toUpperCase());
@@ -146,8 +144,7 @@ function plainMatcher(
 function isBetween(bytes: Buffer, a: Buffer, aPort: number | undefined, b: Buffer, bPort: number | undefined): boolean {
   const { size, source, destination, transport } = plain;
   if (a.length !== size || b.length !== size) return false;
-  for (let at = 0; at < size; at++)
-    if (bytes[source + at] !== a[at] || bytes[destination + at] !== b[at]) return false;
+  for (let at = 0; at < size; at++) if (bytes[source + at] !== a[at] || bytes[destination + at] !== b[at]) return false;
   const [first, second] = [bytes.readUInt16BE(transport), bytes.readUInt16BE(transport + 2)];
   return (aPort ?? first) === first && (bPort ?? second) === second;
 }

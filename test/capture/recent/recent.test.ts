@@ -234,7 +234,11 @@ describe('bounds', () => {
 
   test('a flow of a million packets', async () => {
     const recent = createRecent({ bytes: 4 * MIB });
-    for (let first = 0; first < 1e6; first += 50_000) recent.capture(VLAN, many(50_000, () => 1, first));
+    for (let first = 0; first < 1e6; first += 50_000)
+      recent.capture(
+        VLAN,
+        many(50_000, () => 1, first),
+      );
     const time = DEFAULT_START_MICROS + 999_000;
     const { packets, lost, skipped } = await recent.ask(VLAN, flow(1), { time });
     expect({ count: packets.length, lost, skipped }).toEqual({ count: 1000, lost: true, skipped: true });
@@ -246,10 +250,13 @@ describe('bounds', () => {
     const recent = createRecent({ bytes: 8 * MIB });
     const port = (at: number): number => at % 50_000;
     recent.capture(VLAN, many(50_000, port));
-    recent.capture(VLAN, many(50_000, (at) => 50_000 + (at % 15_000), 50_000));
+    recent.capture(
+      VLAN,
+      many(50_000, (at) => 50_000 + (at % 15_000), 50_000),
+    );
     expectWithin(recent, 8 * MIB);
     for (const last of [64_999, 60_000, 55_001]) expect((await recent.ask(VLAN, flow(last))).packets).toHaveLength(3);
-    expect(await recent.ask(VLAN, flow(1))).toMatchObject({ packets: [], lost: true });
+    expect(await recent.ask(VLAN, flow(20_000))).toMatchObject({ packets: [], lost: true });
   });
 
   test('a clock that is set back or on changes no order', async () => {
@@ -302,9 +309,7 @@ describe('what is kept', () => {
     const large = (port: number): Frame[] =>
       framesOf(
         Array.from({ length: 400 }, (_, at) =>
-          ethernet(
-            udpPacket({ ...ENDS, sourcePort: port, destinationPort: 9, payload: Buffer.alloc(60_000, at) }),
-          ),
+          ethernet(udpPacket({ ...ENDS, sourcePort: port, destinationPort: 9, payload: Buffer.alloc(60_000, at) })),
         ),
       );
     const sizes = async (vlan: number, port: number): Promise<number[]> => {
