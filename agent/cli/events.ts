@@ -16,6 +16,7 @@ import {
 import { stripControls, UNPRINTABLE } from '../text.ts';
 import { readFlags, type FilterArgv } from './events/flags.ts';
 import { command as packets } from './events/packets.ts';
+import { command as show } from './events/show.ts';
 import { command as pcap } from './events/pcap.ts';
 import { command as redrive } from './events/redrive.ts';
 import { CommandError, EXIT } from './exit.ts';
@@ -98,6 +99,7 @@ export const command: CommandModule<object, EventsArgv> = {
       .command(redrive as unknown as CommandModule)
       .command(pcap as unknown as CommandModule)
       .command(packets as unknown as CommandModule)
+      .command(show as unknown as CommandModule)
       .options(OWN_FLAGS)
       .strict(false)
       .example('$0 events --since 1h --severity high', 'the severe ones of the last hour')
@@ -109,7 +111,7 @@ export const command: CommandModule<object, EventsArgv> = {
 
 async function run(argv: EventsArgv): Promise<void> {
   if (argv._.length > 1)
-    throw new CommandError(`events: ${shown(argv._[1])}: expected flags, or redrive, pcap, packets`);
+    throw new CommandError(`events: ${shown(argv._[1])}: expected flags, or redrive, show, pcap, packets`);
   // What a flow said is beside the journal.
   const { filter, limit } = readFlags(argv, Date.now(), (event) =>
     withEvidenceSync(evidenceDirectory(directory), event as EeEvent),

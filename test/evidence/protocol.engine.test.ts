@@ -77,6 +77,14 @@ describeLive((engine) => {
     const flags = ['-c', join(workspace.directory, 'dpi-agent.yaml'), '-o', 'json'];
     const found = await runCli(['events', '--host', backend.address, '--url', MARKER, ...flags]);
     expect((JSON.parse(found.stdout.split('\n')[0] ?? '') as EeEvent).record.app).toEqual(evidence.app);
+    const shownEvent = await runCli(['events', 'show', event.record.event_id, ...flags.slice(0, 2)]);
+    for (const part of [
+      "the client's error",
+      'http status            403',
+      'http response body     not for you',
+      MARKER,
+    ])
+      expect(shownEvent.stdout).toContain(part);
     expect((await runCli(['events', '--host', 'elsewhere.test', ...flags])).stdout).toBe('');
   });
 });

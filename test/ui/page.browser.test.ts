@@ -56,8 +56,8 @@ interface Place {
 async function onJournal(): Promise<Place> {
   const journal = await makeJournal(...events, hostile);
   const { directory, marksFile } = journal;
-  const { timestamp, event_id: id } = hostile.record;
-  const file = join(directory, 'evidence', packetFile(timestamp.slice(0, 10), id));
+  const { timestamp, event_id } = hostile.record;
+  const file = join(directory, 'evidence', packetFile(timestamp.slice(0, 10), event_id));
   mkdirSync(dirname(file), { recursive: true });
   writeFileSync(file, capture);
   return {

@@ -24,15 +24,20 @@ export function withEvent(args: Argv): Argv {
     .strict(false);
 }
 
-/** The event's capture file. @throws CommandError that says what to do. */
-export async function readPackets(argv: EvidenceArgv): Promise<Buffer> {
+/** The folder of the journal. @throws CommandError where the event's id is none. */
+export function journalOf(argv: EvidenceArgv): string {
   const { event } = argv;
   if (!EVENT_ID.test(event))
     throw new CommandError(
       `${shown(event)}: expected an event's id, 40 hexadecimal digits: record.event_id of  dpi-agent events -o json`,
     );
-  const { journal } = readConfig({ ...argv }, ['event', 'output']);
-  const directory = evidenceDirectory(journal.directory);
+  return readConfig({ ...argv }, ['event', 'output']).journal.directory;
+}
+
+/** The event's capture file. @throws CommandError that says what to do. */
+export async function readPackets(argv: EvidenceArgv): Promise<Buffer> {
+  const { event } = argv;
+  const directory = evidenceDirectory(journalOf(argv));
   let content: Buffer | undefined;
   try {
     content = await readPacketFile(directory, event);

@@ -1,21 +1,10 @@
 /** What an alert's flow said: request and answer in one place, and whether it worked. */
 import type { JSX } from 'preact';
+import { outcomeText } from '../../../agent/events/outcomes.ts';
 import { fields, text, type Fields } from './fields.ts';
 import { Text } from '../text.tsx';
 import type { Location } from '../url.ts';
 import { Value } from '../value.tsx';
-
-const OUTCOMES: Readonly<Record<string, string>> = {
-  '2xx': 'answered, successfully',
-  '3xx': 'answered: elsewhere, or unchanged',
-  '4xx': "answered: the client's error",
-  '5xx': "answered: the server's error",
-  answered: 'answered',
-  reset: 'not answered, the connection was reset',
-  refused: 'refused: nobody listens',
-  'no-answer': 'not answered',
-  unknown: 'not known whether it was answered',
-};
 
 /** Fields of the query language, by where they are in `record.app`. */
 const QUERIES: Readonly<Record<string, string>> = {
@@ -50,7 +39,7 @@ export function Protocol({ record, place }: { record: Fields; place: Location })
       <dl class="facts">
         <Row name="Outcome">
           <Value place={place} field="outcome" value={outcome}>
-            {OUTCOMES[outcome] ?? <Text>{outcome}</Text>}
+            {outcomeText(outcome) ?? <Text>{outcome}</Text>}
           </Value>
         </Row>
         {text(app['protocol']) !== '' && (
