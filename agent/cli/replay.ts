@@ -26,7 +26,7 @@ interface ReplayArgv {
   files: string[];
   output: string;
   progress: boolean;
-  packets?: string;
+  packets?: string | undefined;
 }
 
 export const command: CommandModule<object, ReplayArgv> = {
