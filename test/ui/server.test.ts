@@ -367,44 +367,50 @@ describe('with tokens', () => {
     expect([hidden.status, missing.status]).toEqual([404, 404]);
   });
 
-  test('packets are for who may see the alert, and for nobody else', async () => {
-    const asked: string[] = [];
-    const packets = [{ time: 1_700_000_000_000_001, frame: Buffer.from('not of IP'), length: 90, linkType: 1 }];
-    const content = pcapng(packets, { interface: 'eth0', namespace: 'ci', pod: 'p', node: 'n' }, []);
-    const server = serverOf(access, {
-      packets(id) {
+  test.each(['this machine', 'Elasticsearch'])(
+    'packets of %s are for who may see the alert, and nobody else',
+    async (at) => {
+      const asked: string[] = [];
+      const packets = [{ time: 1_700_000_000_000_001, frame: Buffer.from('not of IP'), length: 90, linkType: 1 }];
+      const content = pcapng(packets, { interface: 'eth0', namespace: 'ci', pod: 'p', node: 'n' }, []);
+      const give = (id: string): Promise<Buffer> => {
         asked.push(id);
         return Promise.resolve(content);
-      },
-      evidence: () => Promise.resolve({ packets: { count: 1 } }),
-    });
-    const id = events.find(({ origin }) => origin.startsWith('dpi.ci/'))?.record.event_id ?? '';
-    for (const what of ['packets', 'pcap'])
-      expect((await ask(server, `/api/alerts/${id}/${what}`, bearer('shop'))).status).toBe(404);
-    expect((await ask(server, `/api/alerts/${id}/packets`)).status).toBe(401);
-    expect(asked).toEqual([]);
-    expect((await ask(server, `/api/alerts/${id}/packets`, bearer('all'))).json()).toEqual({
-      packets: [
-        {
-          time: '2023-11-14T22:13:20.000001Z',
-          fromSource: false,
-          protocol: '',
-          length: 90,
-          captured: 9,
-          payloadBytes: 9,
-          payload: Buffer.from('not of IP').toString('base64'),
-        },
-      ],
-      left: 0,
-    });
-    const file = await ask(server, `/api/alerts/${id}/pcap`, bearer('all'));
-    expect(file.headers).toMatchObject({
-      'content-disposition': `attachment; filename="${id}.pcapng"`,
-      'content-length': String(content.length),
-    });
-    const { event } = (await ask(server, `/api/alerts/${id}`, bearer('all'))).json() as { event: object };
-    expect(event).toMatchObject({ record: { event_id: id, packets: { count: 1 } } });
-  });
+      };
+      const isHere = at === 'this machine';
+      const server = serverOf(access, {
+        packets: (id) => (isHere ? give(id) : Promise.resolve(undefined)),
+        ...(isHere ? {} : { source: { ...source, packets: ({ id }) => give(id) } }),
+        evidence: () => Promise.resolve({ packets: { count: 1 } }),
+      });
+      const id = events.find(({ origin }) => origin.startsWith('dpi.ci/'))?.record.event_id ?? '';
+      for (const what of ['packets', 'pcap'])
+        expect((await ask(server, `/api/alerts/${id}/${what}`, bearer('shop'))).status).toBe(404);
+      expect((await ask(server, `/api/alerts/${id}/packets`)).status).toBe(401);
+      expect(asked).toEqual([]);
+      expect((await ask(server, `/api/alerts/${id}/packets`, bearer('all'))).json()).toEqual({
+        packets: [
+          {
+            time: '2023-11-14T22:13:20.000001Z',
+            fromSource: false,
+            protocol: '',
+            length: 90,
+            captured: 9,
+            payloadBytes: 9,
+            payload: Buffer.from('not of IP').toString('base64'),
+          },
+        ],
+        left: 0,
+      });
+      const file = await ask(server, `/api/alerts/${id}/pcap`, bearer('all'));
+      expect(file.headers).toMatchObject({
+        'content-disposition': `attachment; filename="${id}.pcapng"`,
+        'content-length': String(content.length),
+      });
+      const { event } = (await ask(server, `/api/alerts/${id}`, bearer('all'))).json() as { event: object };
+      expect(event).toMatchObject({ record: { event_id: id, packets: { count: 1 } } });
+    },
+  );
 
   test('what a query selects is marked where it may be seen, and only with the right to', async () => {
     const server = serverOf(access);
