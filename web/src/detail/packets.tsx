@@ -72,8 +72,8 @@ function List({ packets }: { packets: readonly PacketRow[] }): JSX.Element {
           <tr>
             <th>Time</th>
             <th>Packet</th>
-            <th class="number">Length</th>
-            <th class="number">Payload</th>
+            <th class="amount">Length</th>
+            <th class="amount">Payload</th>
           </tr>
         </thead>
         <tbody>
@@ -84,8 +84,8 @@ function List({ packets }: { packets: readonly PacketRow[] }): JSX.Element {
                 <Direction fromSource={fromSource} /> <Text>{[protocol, flags ?? ''].join(' ').trim()}</Text>
                 {fired === true && <Fired />}
               </td>
-              <td class="number">{grouped(length)}</td>
-              <td class="number">{grouped(payloadBytes)}</td>
+              <td class="amount">{grouped(length)}</td>
+              <td class="amount">{grouped(payloadBytes)}</td>
             </tr>
           ))}
         </tbody>
@@ -96,7 +96,7 @@ function List({ packets }: { packets: readonly PacketRow[] }): JSX.Element {
 
 /** What both ends say, in the order of the packets. */
 function Stream({ packets, view }: { packets: readonly PacketRow[]; view: 'text' | 'hex' }): JSX.Element {
-  const said = packets.filter(({ payload }) => payload !== '');
+  const said = packets.filter(({ payload, fired }) => payload !== '' || fired === true);
   if (said.length === 0) return <p class="faint">No packet has a payload.</p>;
   return (
     <div class="stream" tabIndex={0} role="region" aria-label={`Payload of the packets as ${view}`}>
@@ -122,9 +122,11 @@ function Said({
         {bytes.length < payloadBytes && `, the first ${grouped(bytes.length)}`}
         {fired === true && <Fired />}
       </p>
-      <pre class={`payload payload-${view}`}>
-        {view === 'hex' ? bytesAsHex(bytes, marks) : markedText(bytes, marks)}
-      </pre>
+      {bytes.length > 0 && (
+        <pre class={`payload payload-${view}`}>
+          {view === 'hex' ? bytesAsHex(bytes, marks) : markedText(bytes, marks)}
+        </pre>
+      )}
     </div>
   );
 }

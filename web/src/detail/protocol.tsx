@@ -48,7 +48,7 @@ export function Protocol({ record, place }: { record: Fields; place: Location })
           </Row>
         )}
         {saidOf(app).map(({ path, value }, index) => (
-          <Row key={index} name={path.replaceAll('.', ' ').replaceAll('_', ' ')}>
+          <Row key={index} name={labelOf(path, app)}>
             {QUERIES[path] === undefined ? (
               <Text>{value}</Text>
             ) : (
@@ -90,6 +90,13 @@ function Row({ name, children }: { name: string; children: JSX.Element }): JSX.E
 
 function bodyOf(app: Fields, side: 'request' | 'response'): string {
   return text(fields(fields(app['http'])[side])['body']);
+}
+
+/** Without the protocol's name, where only one is told. */
+function labelOf(path: string, app: Fields): string {
+  const isOnly = Object.keys(app).filter((key) => key !== 'protocol').length === 1;
+  const label = isOnly ? path.slice(path.indexOf('.') + 1) : path;
+  return label.replaceAll('.', ' ').replaceAll('_', ' ');
 }
 
 /** Everything but bodies, in its order. */
