@@ -21,7 +21,9 @@ test('README.md names every command in the row of cli/', () => {
 });
 
 test('docs/api.md has every request that the Alerts page’s server answers', () => {
-  const server = readFileSync(join(ROOT, 'agent/ui/server.ts'), 'utf8');
+  const server = ['server', 'tuning', 'understanding']
+    .map((name) => readFileSync(join(ROOT, `agent/ui/${name}.ts`), 'utf8'))
+    .join('');
   const routes = [...server.matchAll(/app\.(get|post|delete)\('(\/api\/[^']+)'/g)];
   expect(routes.length).toBeGreaterThan(5);
   const page = readFileSync(join(ROOT, 'docs/api.md'), 'utf8');

@@ -16,6 +16,7 @@ export const COMPONENTS = [
   'operator',
   'pod-monitor',
   'pod-networks',
+  'policy',
   'prometheus-rules',
   'response',
   'rule-server',

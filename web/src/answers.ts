@@ -1,6 +1,6 @@
 /** What the Alerts page asks its server for, by what the address selects. */
 import { useEffect } from 'preact/hooks';
-import type { Group, Order, Summary } from '../../agent/ui/api.ts';
+import type { Flows, Group, Order, Summary } from '../../agent/ui/api.ts';
 import { useList, type Listed } from './listed.ts';
 import { useLive, type Live } from './live.ts';
 import type { Mark } from './rows.ts';
@@ -10,7 +10,7 @@ import { asksForState, queryOf } from './url.ts';
 const RELOAD_MILLIS = 3000;
 const RETRY_MILLIS = 5000;
 
-export type Grouping = 'none' | 'signature' | 'pod';
+export type Grouping = 'none' | 'signature' | 'pod' | 'flows';
 
 export interface Answers {
   /** What they answer. */
@@ -19,6 +19,7 @@ export interface Answers {
   list: Listed;
   summary: Loaded<Summary>;
   groups: Loaded<Group[]>;
+  flows: Loaded<Flows>;
   live: Live;
   loading: boolean;
   /** Why one of them is missing. */
@@ -34,16 +35,21 @@ export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOu
   const query = queryOf(params);
   const order: Order = params.get('sort') === 'severity' ? 'severity' : 'time';
   const summary = useAnswer<Summary>(`/api/summary?${query}`);
-  const groups = useAnswer<Group[]>(grouping === 'none' ? undefined : `/api/groups?by=${grouping}&${query}`);
+  const groups = useAnswer<Group[]>(
+    grouping === 'signature' || grouping === 'pod' ? `/api/groups?by=${grouping}&${query}` : undefined,
+  );
+  const flows = useAnswer<Flows>(grouping === 'flows' ? `/api/flows?${query}` : undefined);
   const recount = useThrottled(() => {
     summary.reload();
     groups.reload();
+    flows.reload();
   }, RELOAD_MILLIS);
   const list = useList(grouping === 'none' ? query : undefined, order, params.getAll('state'), recount);
   const reload = (): void => {
     list.reload();
     summary.reload();
     groups.reload();
+    flows.reload();
   };
   const mark = (ids: readonly string[], made: Mark): void => {
     list.mark(ids, made);
@@ -51,7 +57,7 @@ export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOu
     if (asksForState(params)) list.reload();
     recount();
   };
-  const failed = list.error ?? summary.error ?? groups.error;
+  const failed = list.error ?? summary.error ?? groups.error ?? flows.error;
   const live = useLive(query, !params.has('to'), {
     alerts({ rows, more }) {
       if (more) list.refresh();
@@ -82,11 +88,12 @@ export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOu
     list,
     summary,
     groups,
+    flows,
     live,
-    loading: summary.loading || list.loading || groups.loading,
+    loading: summary.loading || list.loading || groups.loading || flows.loading,
     problem,
     // Those of other filters would be taken for what was asked for.
-    shown: problem === undefined || !(list.stale || summary.stale || groups.stale),
+    shown: problem === undefined || !(list.stale || summary.stale || groups.stale || flows.stale),
     reload,
     mark,
   };

@@ -6,15 +6,16 @@ import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
 import { isTyping } from './keys.ts';
 import { Help, Icon, Problem } from './parts.tsx';
+import { ReportPage } from './report/page.tsx';
 import { send, useAnswer, type AnswerError } from './server.ts';
 import { SignIn } from './sign-in.tsx';
 import { nextTheme, theme } from './theme.ts';
 import { TuningPage } from './tuning/page.tsx';
 import { useLocation, type Location } from './url.ts';
 
-const PAGES = ['alerts', 'coverage', 'tuning', 'dry-run'] as const;
+const PAGES = ['alerts', 'coverage', 'tuning', 'dry-run', 'report'] as const;
 type PageName = (typeof PAGES)[number];
-const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', tuning: 'Tuning', 'dry-run': 'Dry run' };
+const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', tuning: 'Tuning', 'dry-run': 'Dry run', report: 'Report' };
 
 export function App(): JSX.Element {
   const session = useAnswer<Session>('/api/session');
@@ -43,6 +44,7 @@ export function App(): JSX.Element {
       <Top page={page} place={place} session={data} signedOut={reload} showHelp={() => setHelp(true)} />
       {page === 'alerts' && <Alerts place={place} session={data} signedOut={reload} />}
       {page === 'coverage' && <CoveragePage />}
+      {page === 'report' && <ReportPage place={place} session={data} />}
       {page === 'tuning' && <TuningPage />}
       {page === 'dry-run' && <DryRunPage place={place} />}
       <Help open={help} close={closeHelp} />
@@ -123,7 +125,9 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
   );
 }
 
+/** Whether the head leads to it. */
 function hasPage({ dryRun, tuning }: Session, name: PageName): boolean {
+  if (name === 'report') return false;
   return name === 'dry-run' ? dryRun : name !== 'tuning' || tuning !== undefined;
 }
 

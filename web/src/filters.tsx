@@ -3,6 +3,7 @@ import { useState } from 'preact/hooks';
 import type { FacetName, FacetValue, Level, State, Summary } from '../../agent/ui/api.ts';
 import { TACTICS } from '../../agent/events/tactics.ts';
 import { Icon, LEVEL_NAMES, STATE_NAMES } from './parts.tsx';
+import { MoreFacets } from './more-facets.tsx';
 import { short, Text } from './text.tsx';
 import { FILTERS, narrow, toggle, type Location } from './url.ts';
 
@@ -32,6 +33,7 @@ export function Filters({ place, facets }: { place: Location; facets: Summary['f
       {ORDER.map((name) => (
         <Facet key={name} name={name} place={place} values={facets?.[name] ?? []} />
       ))}
+      <MoreFacets place={place} />
     </>
   );
 }

@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { RANGES, type Session, type State } from '../../agent/ui/api.ts';
+import { FlowsView } from './flows.tsx';
 import { Groups } from './groups.tsx';
 import { List } from './list.tsx';
 import { Empty, RANGE_NAMES } from './parts.tsx';
@@ -39,7 +40,8 @@ export function Results({ view, redraw }: { view: View; redraw: () => void }): J
         </span>
       </div>
       {grouping === 'none' && list.rows.length > 0 && <Chosen view={view} />}
-      {grouping === 'none' ? (
+      {grouping === 'flows' && <FlowsView flows={answers.flows.data} place={place} empty={empty} />}
+      {grouping === 'none' && (
         <List
           list={list}
           cursor={opened ?? cursor}
@@ -48,7 +50,8 @@ export function Results({ view, redraw }: { view: View; redraw: () => void }): J
           open={view.open}
           empty={empty}
         />
-      ) : (
+      )}
+      {(grouping === 'signature' || grouping === 'pod') && (
         <Groups
           by={grouping}
           groups={groups.data}
@@ -65,7 +68,7 @@ export function Results({ view, redraw }: { view: View; redraw: () => void }): J
 function GroupingButtons({ view: { place, grouping } }: { view: View }): JSX.Element {
   return (
     <div class="segments" role="group" aria-label="Grouping">
-      {(['none', 'signature', 'pod'] as const).map((name) => (
+      {(['none', 'signature', 'pod', 'flows'] as const).map((name) => (
         <button
           key={name}
           type="button"
@@ -78,7 +81,7 @@ function GroupingButtons({ view: { place, grouping } }: { view: View }): JSX.Ele
             })
           }
         >
-          {{ none: 'Alerts', signature: 'By signature', pod: 'By pod' }[name]}
+          {{ none: 'Alerts', signature: 'By signature', pod: 'By pod', flows: 'Who attacks whom' }[name]}
         </button>
       ))}
     </div>
@@ -145,7 +148,7 @@ function ZoneButton({ redraw }: { redraw: () => void }): JSX.Element {
   );
 }
 
-function Downloads({ view: { answers } }: { view: View }): JSX.Element {
+function Downloads({ view: { answers, place } }: { view: View }): JSX.Element {
   const address = (as: string): string => `/api/export?as=${as}&sort=${answers.order}&${answers.query}`;
   return (
     <>
@@ -159,6 +162,19 @@ function Downloads({ view: { answers } }: { view: View }): JSX.Element {
           {as.toUpperCase()}
         </a>
       ))}
+      <button
+        class="link"
+        type="button"
+        title="A report of these alerts, to print"
+        onClick={() =>
+          place.change((params) => {
+            params.set('page', 'report');
+            params.delete('alert');
+          })
+        }
+      >
+        Report
+      </button>
     </>
   );
 }

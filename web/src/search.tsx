@@ -1,9 +1,10 @@
 /** The query in words: applied as it is typed, where it can be read; said what is wrong, where it can't. */
 import type { JSX } from 'preact';
 import { useEffect, useId, useRef, useState } from 'preact/hooks';
-import { FIELDS } from '../../agent/ui/language/fields.ts';
 import { MAX_QUERY } from '../../agent/ui/language/parse.ts';
 import { Icon, TextProblem } from './parts.tsx';
+import { useSuggestions, type Suggestions } from './suggestions.ts';
+import { Text } from './text.tsx';
 import { problemOf, type Location } from './url.ts';
 
 const TYPING_MILLIS = 200;
@@ -17,7 +18,6 @@ const EXAMPLES = [
   'severity >= high',
   'not service: dns',
 ];
-const MOST_HINTS = 6;
 
 const INPUT = {
   type: 'search',
@@ -43,6 +43,11 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
   const typing = useRef(false);
   const hint = useId();
   const problem = problemOf(text);
+  const choice = useSuggestions(focused ? text : '', place, (next) => {
+    setText(next);
+    setPaused(false);
+    field.current?.focus();
+  });
   useEffect(() => setText(current), [current]);
 
   const apply = (): void => {
@@ -56,6 +61,7 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
   }, [text]);
 
   const press = (event: KeyboardEvent): void => {
+    if (choice.press(event)) return;
     if (event.key === 'Enter') {
       setPaused(true);
       if (problem !== undefined) return;
@@ -91,10 +97,16 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
             setFocused(false);
           }}
           onKeyDown={press}
+          role="combobox"
+          list={undefined}
+          aria-autocomplete="list"
+          aria-expanded={focused && choice.items.length > 0}
+          aria-controls={choice.id}
+          aria-activedescendant={choice.active === undefined ? undefined : `${choice.id}-${choice.active}`}
         />
         <kbd>/</kbd>
       </label>
-      <Hint id={hint} text={text} problem={shownProblem} focused={focused} />
+      <Hint id={hint} text={text} problem={shownProblem} focused={focused} choice={choice} />
     </div>
   );
 }
@@ -104,14 +116,15 @@ interface HintProps {
   text: string;
   problem: ReturnType<typeof problemOf>;
   focused: boolean;
+  choice: Suggestions;
 }
 
 /** What is wrong, or what could be typed; without the focus, for readers of the screen only. */
-function Hint({ id, text, problem, focused }: HintProps): JSX.Element {
+function Hint({ id, text, problem, focused, choice }: HintProps): JSX.Element {
   return (
     <div id={id} class={problem !== undefined || focused ? 'search-hint' : 'off-screen'}>
       {problem === undefined ? (
-        <Hints text={text} />
+        <Hints choice={choice} />
       ) : (
         <div role="alert">
           <TextProblem text={text} position={problem.position} message={problem.message} />
@@ -140,13 +153,10 @@ function setQuery(place: Location, text: string, typing: { current: boolean }): 
   typing.current = true;
 }
 
-/** Fields that begin as what is typed last. */
-function Hints({ text }: { text: string }): JSX.Element {
-  const [, start = ''] = /(?:^|[\s(])(ja[34]|[a-z][a-z.]*)$/i.exec(text) ?? [];
-  const fields = [...FIELDS]
-    .filter(([name]) => start !== '' && name.startsWith(start.toLowerCase()))
-    .slice(0, MOST_HINTS);
-  if (fields.length === 0) {
+/** Fields that begin as what is typed last, values of the field, or examples. */
+function Hints({ choice }: { choice: Suggestions }): JSX.Element {
+  const { id, items, active, take } = choice;
+  if (items.length === 0) {
     return (
       <p>
         {EXAMPLES.map((example) => (
@@ -159,15 +169,23 @@ function Hints({ text }: { text: string }): JSX.Element {
     );
   }
   return (
-    <dl>
-      {fields.map(([name, { about, example }]) => (
-        <div key={name}>
-          <dt>
-            <code>{example}</code>
-          </dt>
-          <dd class="faint">{about}</dd>
-        </div>
+    <ul id={id} role="listbox" aria-label="Suggestions">
+      {items.map((item, index) => (
+        <li
+          key={item.text}
+          id={`${id}-${index}`}
+          role="option"
+          aria-selected={index === active}
+          // The field keeps the focus.
+          onMouseDown={(event) => event.preventDefault()}
+          onClick={() => take(item)}
+        >
+          <code>
+            <Text>{item.shown}</Text>
+          </code>
+          <span class="faint">{item.about}</span>
+        </li>
       ))}
-    </dl>
+    </ul>
   );
 }

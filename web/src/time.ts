@@ -50,6 +50,33 @@ export function ago(timestamp: string): string {
   return `${Math.round(seconds / 86_400)} d ago`;
 }
 
+const SPANS: Record<string, number> = { s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 7 * 86_400_000 };
+
+/**
+ * A time that somebody typed, in the zone of all times: `2026-11-24`, `2026-11-24 14:05`, with seconds, with a zone of
+ * its own; `14:05` of today; `2h`, that long ago; `now`.
+ */
+export function parseMoment(typed: string, now: number = Date.now()): number | undefined {
+  const text = typed.trim().replace(/^-/, '');
+  if (/^now$/i.test(text)) return now;
+  const [, count, unit = ''] = /^(\d{1,6})\s*([smhdw])$/i.exec(text) ?? [];
+  if (count !== undefined) return now - Number(count) * (SPANS[unit.toLowerCase()] ?? 0);
+  const today = shifted(now).toISOString().slice(0, 10);
+  const whole = /^\d{1,2}:\d\d/.test(text) ? `${today} ${text.padStart(5, '0')}` : text;
+  const match = /^(\d{4}-\d\d-\d\d)(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d{1,3})?)?)\s*(Z|UTC|[+-]\d\d:\d\d)?)?$/i.exec(whole);
+  if (match === null) return undefined;
+  const [, date = '', clockTime = '00:00', own] = match;
+  const millis = Date.parse(`${date}T${clockTime}${own === undefined ? 'Z' : own.replace(/^(?:z|utc)$/i, 'Z')}`);
+  if (Number.isNaN(millis)) return undefined;
+  // What the zone's clocks are ahead by is that of the moment itself.
+  return own === undefined ? millis + offset(millis + offset(millis) * 60_000) * 60_000 : millis;
+}
+
+/** As `parseMoment` takes it. */
+export function typable(millis: number): string {
+  return shifted(millis).toISOString().slice(0, 19).replace('T', ' ');
+}
+
 function hours(millis: number, seconds: boolean): string {
   const date = shifted(millis);
   const minutes = `${pad(date.getUTCHours())}:${pad(date.getUTCMinutes())}`;

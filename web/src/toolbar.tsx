@@ -4,7 +4,9 @@ import { RANGES } from '../../agent/ui/api.ts';
 import type { Live } from './live.ts';
 import { Icon, RANGE_NAMES } from './parts.tsx';
 import { SearchField } from './search.tsx';
+import { SpanField } from './span-field.tsx';
 import { clearSpan, FILTERS, setRange, type Location } from './url.ts';
+import { Views } from './views.tsx';
 
 interface Props {
   place: Location;
@@ -26,6 +28,8 @@ export function Toolbar({ place, live, search, drawer, openDrawer, leave }: Prop
       </button>
       <SearchField place={place} field={search} leave={leave} />
       <RangeField place={place} />
+      <SpanField place={place} />
+      <Views place={place} />
       <LiveButton place={place} live={live} />
     </div>
   );

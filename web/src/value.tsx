@@ -2,6 +2,7 @@
 import type { ComponentChildren, JSX } from 'preact';
 import { useRef } from 'preact/hooks';
 import { CopyButton, Icon } from './parts.tsx';
+import { showBelow } from './popover.ts';
 import { Text } from './text.tsx';
 import { narrow, type Location } from './url.ts';
 
@@ -17,15 +18,6 @@ interface Props {
 export function Value({ place, field, value, children }: Props): JSX.Element {
   const menu = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
-  const open = (): void => {
-    const { current: shown } = menu;
-    const box = button.current?.getBoundingClientRect();
-    if (shown === null || box === undefined) return;
-    shown.showPopover();
-    shown.style.left = `${Math.max(8, Math.min(box.left, innerWidth - shown.offsetWidth - 8))}px`;
-    shown.style.top = `${Math.max(8, Math.min(box.bottom + 4, innerHeight - shown.offsetHeight - 8))}px`;
-    shown.querySelector('button')?.focus();
-  };
   const narrowBy = (not: boolean): void => {
     menu.current?.hidePopover();
     place.change((params) => narrow(params, field, value, not));
@@ -40,7 +32,7 @@ export function Value({ place, field, value, children }: Props): JSX.Element {
         aria-haspopup="true"
         aria-label={`Filter by ${field}, or copy it`}
         title="Only this, not this, copy"
-        onClick={open}
+        onClick={() => showBelow(menu.current, button.current)}
       >
         <Icon name="more" />
       </button>

@@ -96,7 +96,7 @@ export function useView(place: Location, session: Session, signedOut: () => void
 
 function groupingOf(params: URLSearchParams): Grouping {
   const group = params.get('group');
-  return group === 'signature' || group === 'pod' ? group : 'none';
+  return group === 'signature' || group === 'pod' || group === 'flows' ? group : 'none';
 }
 
 /** Whether alerts of this state leave the list. */

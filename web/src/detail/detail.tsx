@@ -18,7 +18,9 @@ import { Packets } from './packets.tsx';
 import { Payload } from './payload.tsx';
 import { History } from './history.tsx';
 import { Protocol } from './protocol.tsx';
+import { RelatedAlerts } from './related.tsx';
 import { Rule } from './rule.tsx';
+import { Understanding } from './understanding.tsx';
 
 interface Props {
   id: string;
@@ -94,7 +96,7 @@ function Body({ detail, row, place, session, markAs, say }: BodyProps): JSX.Elem
   const record = fields(event['record']);
   return (
     <>
-      <Actions row={row} session={session} markAs={markAs} />
+      <Actions row={row} session={session} place={place} markAs={markAs} />
       <Handled row={row} />
       <div class="flow">
         <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
@@ -111,6 +113,8 @@ function Body({ detail, row, place, session, markAs, say }: BodyProps): JSX.Elem
       </div>
       <Occurrence row={row} place={place} record={record} />
       <Rule detail={detail} row={row} place={place} event={event} record={record} />
+      <Understanding detail={detail} />
+      <RelatedAlerts row={row} place={place} />
       <Protocol record={record} place={place} />
       <Payload record={record} />
       <Packets id={row.id} summary={record['packets']} />
@@ -142,7 +146,7 @@ function Handled({ row: { state, handledBy, handledAt, reason, assignee } }: { r
   );
 }
 
-function Actions({ row, session, markAs }: Pick<BodyProps, 'row' | 'session' | 'markAs'>): JSX.Element {
+function Actions({ row, session, place, markAs }: Pick<BodyProps, 'row' | 'session' | 'place' | 'markAs'>): JSX.Element {
   return (
     <div class="actions">
       {row.state !== 'acknowledged' && (
@@ -161,6 +165,9 @@ function Actions({ row, session, markAs }: Pick<BodyProps, 'row' | 'session' | '
         </button>
       )}
       {session.tuning !== undefined && <TuneButton row={row} />}
+      <button type="button" title="A report of this case, to print" onClick={() => place.change((params) => params.set('page', 'report'))}>
+        <Icon name="print" /> Report
+      </button>
       {session.kibanaUrl !== undefined && session.source.kind === 'elasticsearch' && (
         <a
           class="button"

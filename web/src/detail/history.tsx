@@ -18,26 +18,31 @@ export function History({ row, history, session, say }: HistoryProps): JSX.Eleme
   return (
     <section>
       <h3>History</h3>
-      {history.length > 0 && (
-        <ol class="history">
-          {history.map((act, index) => (
-            <li key={index}>
-              <strong>
-                <Text>{act.by}</Text>
-              </strong>{' '}
-              {whatOf(act)}
-              {act.at !== '' && <span class="faint"> {fullMoment(act.at)}</span>}
-              {act.comment !== undefined && (
-                <blockquote>
-                  <Text>{act.comment}</Text>
-                </blockquote>
-              )}
-            </li>
-          ))}
-        </ol>
-      )}
+      {history.length > 0 && <Acts history={history} />}
       <Say row={row} user={session.user} say={say} />
     </section>
+  );
+}
+
+/** The oldest first. */
+export function Acts({ history }: { history: readonly Act[] }): JSX.Element {
+  return (
+    <ol class="history">
+      {history.map((act, index) => (
+        <li key={index}>
+          <strong>
+            <Text>{act.by}</Text>
+          </strong>{' '}
+          {whatOf(act)}
+          {act.at !== '' && <span class="faint"> {fullMoment(act.at)}</span>}
+          {act.comment !== undefined && (
+            <blockquote>
+              <Text>{act.comment}</Text>
+            </blockquote>
+          )}
+        </li>
+      ))}
+    </ol>
   );
 }
 
