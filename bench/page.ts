@@ -37,6 +37,8 @@ const FILTERS: [string, string][] = [
   ['two days', ''],
   ['grouped by signature', 'group=signature'],
   ['grouped by pod', 'group=pod'],
+  ['who attacks whom', 'group=flows'],
+  ['query with a network and not', 'q=ip%3A+10.65.0.0%2F16+and+not+pod%3A+shop%2Fcart-*'],
 ];
 
 /** Milliseconds since a page was asked for. */
@@ -183,9 +185,34 @@ async function measure(url: string, count: number, setting: Setting, report: Add
       }
       report(`filter: ${name}`, millis);
     }
+    await timeAnswers(url, page, report);
   } finally {
     await browser.close();
   }
+}
+
+/** What the page asks for beside the list: values of a facet that is opened or typed, and what is around an alert. */
+async function timeAnswers(url: string, page: Page, report: Add): Promise<void> {
+  const { rows } = (await (await fetch(new URL('/api/alerts?size=1', url))).json()) as { rows: { id: string }[] };
+  const paths = [
+    ['values of source.ip', '/api/values?range=all&of=source.ip'],
+    ['values of cve', '/api/values?range=all&of=cve'],
+    ['suggestions for "destination.pod: shop/c"', '/api/values?range=all&of=destination.pod&prefix=shop/c'],
+    ['what is around an alert', `/api/alerts/${rows[0]?.id ?? ''}/related`],
+  ] as const;
+  for (const [name, path] of paths) {
+    const millis: number[] = [];
+    for (let time = 0; time <= TIMES; time += 1) millis.push(await timeAnswer(page, path));
+    report(`answer: ${name}`, millis);
+  }
+}
+
+function timeAnswer(page: Page, path: string): Promise<number> {
+  return page.evaluate<number>(`(async () => {
+    const started = performance.now();
+    await (await fetch(${JSON.stringify(path)})).text();
+    return performance.now() - started;
+  })()`);
 }
 
 function drawn(page: Page): Promise<Opened> {

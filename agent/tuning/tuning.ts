@@ -141,6 +141,8 @@ function alone(request: TuneRequest): LoadedPolicy {
     throw new TuningError(`reason: expected a text of 1 to ${MAX_REASON} characters`);
   if (request.kind === 'off' && !/^\d{1,10}:\d{1,10}$/.test(request.signature ?? ''))
     throw new TuningError('signature: expected a signature such as 1:21562: a rule is turned off by it');
+  for (const [name, value] of Object.entries(limitOf(request)))
+    if (typeof value === 'number' && !Number.isInteger(value)) throw new TuningError(`${name}: expected a whole number`);
   const part = request.kind === 'limit' ? 'threshold' : 'suppress';
   const criteria = request.kind === 'off' ? { signature: request.signature } : criteriaOf(request);
   const text = JSON.stringify({ [part]: [{ name: 'tried', ...criteria, ...limitOf(request) }] });

@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Locator, Page } from 'playwright-core';
 import { alertEvent } from '../support/alerts.ts';
+import { accessibilityProblems } from '../support/axe.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
 import { poll } from '../support/poll.ts';
 import { startUi, type TestUi } from '../support/ui.ts';
@@ -73,6 +74,7 @@ describeBrowser(() => {
   let line: Line;
   let browser: TestBrowser;
   let directory: string;
+  let policy: string;
   let page: Page;
   let number = 10_000;
 
@@ -84,6 +86,8 @@ describeBrowser(() => {
     [browser, journal] = await Promise.all([openBrowser(), makeJournal(...events)]);
     const { marksFile } = journal;
     const flags = ['--journal.directory', journal.directory, '--ui.marksFile', marksFile, '--ui.agents', agentUrl];
+    policy = join(directory, 'policy.yaml');
+    flags.push('--alerts.policy', policy, '--ruleChanges', join(directory, 'changes.conf'));
     ui = await startUi(...flags, '--stateDirectory', directory);
     line = await lineTo(ui.url);
     page = await browser.context.newPage();
@@ -410,6 +414,84 @@ describeBrowser(() => {
     expect(await detail.count()).toBe(1);
   });
 
+  test('tuning says what it would have left out, is kept with its reason, and undone', async () => {
+    const event = newestWhere(({ record }) => record.snort_signature_id === '408');
+    const pod = event.record.seen_at[0];
+    const leftOut = countOf(
+      ({ record }) => record.snort_signature_id === '408' && record.seen_at[0]?.name === pod?.name,
+    );
+    await open(`?range=7d&alert=${idOf(event)}`);
+    await page.getByRole('button', { name: 'Tune…' }).click();
+    const dialog = page.getByRole('dialog');
+    await dialog.getByText(`Would have left out ${leftOut} of`).waitFor();
+    await dialog.getByLabel('Seen at pod').fill('nonsense');
+    await dialog.getByText('expected namespace/name').waitFor();
+    await dialog.getByLabel('Seen at pod').fill(`${pod?.namespace}/*`);
+    await dialog.getByLabel('Why', { exact: true }).fill('our own scanner');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await dialog.getByText('suppress-408').waitFor();
+    expect(readFileSync(policy, 'utf8')).toContain('reason: our own scanner');
+    await page.keyboard.press('Escape');
+    await page.goto(`${line.url}/?page=tuning`);
+    await page.getByRole('button', { name: 'Take out suppress-408' }).click();
+    await page.getByText('Nothing is left out').waitFor();
+    expect(readFileSync(policy, 'utf8')).not.toContain('408');
+  });
+
+  test('a dismissal is explained, and an alert has a comment, an owner and a history', async () => {
+    await open('?range=7d');
+    const id = (await rows().nth(4).getAttribute('data-id')) ?? '';
+    await row(id).locator('a').focus();
+    await page.keyboard.press('d');
+    await page.getByLabel('Why dismissed').selectOption('expected');
+    await note('Dismissed: expected').waitFor();
+    await page.goto(`${line.url}/?range=7d&alert=${id}`);
+    const detail = page.getByRole('complementary', { name: newestWhere((one) => idOf(one) === id).record.message });
+    await detail.getByText('dismissed it: expected').waitFor();
+    await detail.getByLabel('Comment', { exact: true }).fill('looked at the pod');
+    await detail.getByRole('button', { name: 'Comment', exact: true }).click();
+    await detail.locator('blockquote').getByText('looked at the pod').waitFor();
+    await detail.getByRole('button', { name: 'Assign', exact: true }).click();
+    await detail.getByText('Assigned to local').waitFor();
+    await markElsewhere('open', id);
+  });
+
+  test('values are suggested while a query is typed, and taken by keys', async () => {
+    await open();
+    await search().pressSequentially('destination.pod: shop/c');
+    const option = page.getByRole('option').first();
+    await option.waitFor();
+    const value = (await option.locator('code').textContent()) ?? '';
+    await page.keyboard.press('ArrowDown');
+    await page.keyboard.press('Enter');
+    await poll(async () => (await search().inputValue()) === `destination.pod: ${value} `);
+    await shows(countOf((event) => `${event.dest_namespace}/${event.dest_name}` === value));
+  });
+
+  test('further values, typed times and saved views narrow the list', async () => {
+    await open();
+    await page.getByText('MITRE technique').click();
+    await page.locator('.more-facets').getByRole('button', { name: /^T1496/ }).click();
+    await shows(countOf((event) => event.mitre_ids?.includes('T1496') === true));
+    await page.getByRole('button', { name: 'Saved views' }).click();
+    await page.getByLabel('Name of the view').fill('mining');
+    await page.getByRole('button', { name: 'Save this view' }).click();
+    await page.keyboard.press('Escape');
+    await page.getByRole('button', { name: 'From and to' }).click();
+    await page.getByLabel('From', { exact: true }).fill('30h');
+    await page.getByLabel('To', { exact: true }).fill('1x');
+    await page.getByRole('button', { name: 'Show', exact: true }).click();
+    await page.getByText('To: expected a time').waitFor();
+    await page.getByLabel('To', { exact: true }).fill('2h');
+    await page.keyboard.press('Enter');
+    await leadsTo('from=');
+    await page.goto(line.url);
+    await page.getByRole('button', { name: 'Saved views' }).click();
+    await page.getByRole('button', { name: 'mining', exact: true }).click();
+    await leadsTo('technique');
+    await shows(countOf((event) => event.mitre_ids?.includes('T1496') === true));
+  });
+
   test('the list is taken away as it is filtered', async () => {
     await open('?range=7d&q=jndi');
     const [download] = await Promise.all([
@@ -421,6 +503,43 @@ describeBrowser(() => {
       .trim()
       .split('\r\n');
     expect(lines).toHaveLength(1 + countOf(({ record }) => record.snort_signature_id === '1000104'));
+  });
+
+  test('who attacks whom leads to the alerts between two namespaces, and they to what is around one', async () => {
+    await open();
+    await page.getByRole('button', { name: 'Who attacks whom' }).click();
+    await page.getByRole('button', { name: /from outside to payments/ }).click();
+    await shows(countOf((event) => event.source_namespace === '-' && event.dest_namespace === 'payments'));
+    await rows().first().locator('a').click();
+    await page.getByText('What to check').waitFor();
+    await page.locator('.timeline rect.current').waitFor();
+    await page.getByRole('button', { name: /^Pod/ }).click();
+    await page.locator('.related a').first().click();
+    await poll(async () => (await page.locator('.detail h2').textContent()) !== '');
+    await page.getByRole('button', { name: 'Report' }).last().click();
+    await page.getByText('What was done').waitFor();
+  });
+
+  test('nothing on any page keeps people out, in light and dark', async () => {
+    const problems: string[] = [];
+    const look = async (name: string): Promise<void> => {
+      await page.locator('main[aria-busy="false"]').waitFor();
+      problems.push(...(await accessibilityProblems(page)).map((problem) => `${name}: ${problem}`));
+    };
+    for (const path of ['', '&group=signature', '&group=flows', '&page=report', '&page=coverage', '&page=tuning']) {
+      await page.goto(`${line.url}/?range=7d${path}`);
+      await look(path);
+    }
+    await open(`?range=7d&alert=${idOf(events.at(-3) ?? newestWhere(() => true))}`);
+    await page.locator('.timeline').waitFor();
+    await look('an alert');
+    await page.getByRole('button', { name: 'Tune…' }).click();
+    await page.getByRole('dialog').getByText(/Would have|no such alert/).waitFor();
+    await look('tune');
+    await page.keyboard.press('Escape');
+    await page.keyboard.press('?');
+    await look('help');
+    expect(problems).toEqual([]);
   });
 
   test('coverage without a cluster names the pods', async () => {

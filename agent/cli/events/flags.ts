@@ -7,7 +7,7 @@ import { globTester } from '../../pattern.ts';
 import { stripControls } from '../../text.ts';
 import { LEVELS } from '../../ui/api.ts';
 import { accepting } from '../../ui/language/accept.ts';
-import { asksForFlow, asksForState, type Condition } from '../../ui/language/condition.ts';
+import { asksForFlow, asksForMarks, type Condition } from '../../ui/language/condition.ts';
 import { allOf, anyOf as anyCondition, FIELDS } from '../../ui/language/fields.ts';
 import { LanguageError, parseLanguage } from '../../ui/language/parse.ts';
 import { LEVEL_FROM } from '../../events/level.ts';
@@ -175,7 +175,7 @@ function whereQuery(query: unknown, known: Known, errors: string[]): Where | und
   }
   try {
     const condition = parseLanguage(query);
-    if (asksForState(condition)) errors.push('flag --query: state: only the Alerts page knows what was made of alerts');
+    if (asksForMarks(condition)) errors.push('flag --query: state, assignee: only the Alerts page knows what was made of alerts');
     return whereCondition(condition, known);
   } catch (error) {
     if (!(error instanceof LanguageError)) throw error;

@@ -77,7 +77,7 @@ export const command: CommandModule<object, AddArgv> = {
     await withReasons(() => tuning.attempt(request, []));
     const past = await pastAlerts(config.journal.directory, request, argv.since);
     const outcome = tuning.attempt(request, past);
-    const added = argv.dryRun ? undefined : await withReasons(() => tuning.add(request, userInfo().username));
+    const added = argv.dryRun ? undefined : await withReasons(() => tuning.add(request, ownName()));
     if (argv.output === 'json') return printJson({ outcome, ...(added === undefined ? {} : { added }) });
     for (const line of outcomeLines(outcome, argv.since)) printLine(line);
     if (added === undefined) return printLine('nothing was changed (--dry-run)');
@@ -123,6 +123,15 @@ async function pastAlerts(directory: string, { signature }: TuneRequest, ago: st
     if (errorCode(error) !== 'ENOENT') throw error;
   }
   return found;
+}
+
+/** Of who runs it; a number where it has no name. */
+function ownName(): string {
+  try {
+    return userInfo().username;
+  } catch {
+    return `uid ${process.getuid?.() ?? ''}`;
+  }
 }
 
 function outcomeLines({ events, leftOut, criticalLeftOut, kinds }: Outcome, since: string): string[] {

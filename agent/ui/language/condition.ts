@@ -108,6 +108,23 @@ export function asksForFlow(condition: Condition): boolean {
   }
 }
 
+/** Whether it asks for what somebody did with alerts. */
+export function asksForMarks(condition: Condition): boolean {
+  switch (condition.is) {
+    case 'state':
+      return true;
+    case 'text':
+      return condition.in.includes('assignee');
+    case 'not':
+      return asksForMarks(condition.of);
+    case 'and':
+    case 'or':
+      return condition.of.some(asksForMarks);
+    default:
+      return false;
+  }
+}
+
 /** Whether it asks for the state of alerts. */
 export function asksForState(condition: Condition): boolean {
   switch (condition.is) {
