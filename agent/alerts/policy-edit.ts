@@ -52,7 +52,7 @@ export function withEntry(
   const before = fieldsOf(document);
   if (isSeq(list)) list.add(document.createNode(entry));
   else document.set(part, document.createNode([entry]));
-  return checked(where, document, { ...before, [part]: [...listOf(before[part]), entry] });
+  return checked(where, text, document, { ...before, [part]: [...listOf(before[part]), entry] });
 }
 
 /** @returns undefined where there is no such entry. @throws PolicyEditError */
@@ -69,7 +69,7 @@ export function withoutEntry(where: string, text: string, name: string): string 
   if (left.length === 0) document.delete(part);
   else document.deleteIn([part, index]);
   const { [part]: _, ...others } = before;
-  return checked(where, document, left.length === 0 ? others : { ...others, [part]: left });
+  return checked(where, text, document, left.length === 0 ? others : { ...others, [part]: left });
 }
 
 function documentOf(where: string, text: string): Document {
@@ -88,8 +88,10 @@ function documentOf(where: string, text: string): Document {
   return document;
 }
 
-function checked(where: string, document: Document, expected: Record<string, unknown>): string {
-  const text = Object.keys(expected).length === 0 ? commentsOf(document) : document.toString({ lineWidth: 0 });
+/** @param before Whose way to write lists is kept. */
+function checked(where: string, before: string, document: Document, expected: Record<string, unknown>): string {
+  const format = { lineWidth: 0, flowCollectionPadding: !/\[\S/.test(before) };
+  const text = Object.keys(expected).length === 0 ? commentsOf(document) : document.toString(format);
   const policy = parsePolicy(where, text);
   if ('errors' in policy) throw new PolicyEditError(policy.errors.join('\n'));
   if (!isDeepStrictEqual(fieldsOf(parseDocument(text)), expected))

@@ -50,11 +50,7 @@ export function readPolicy(file: string, now: number = Date.now()): LoadedPolicy
 }
 
 /** The same of a text. @param name What errors call it. */
-export function parsePolicy(
-  name: string,
-  text: string,
-  now: number = Date.now(),
-): LoadedPolicy | { errors: string[] } {
+export function parsePolicy(name: string, text: string, now: number = Date.now()): LoadedPolicy | { errors: string[] } {
   return policyOf(readYamlText(name, text), now);
 }
 

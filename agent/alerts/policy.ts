@@ -78,15 +78,7 @@ export interface PolicyRules {
 export interface Judged extends Pick<AttributedAlert, 'resource'> {
   alert: Pick<
     Alert,
-    | 'gid'
-    | 'sid'
-    | 'rev'
-    | 'message'
-    | 'classification'
-    | 'protocol'
-    | 'source'
-    | 'destination'
-    | 'timeMicros'
+    'gid' | 'sid' | 'rev' | 'message' | 'classification' | 'protocol' | 'source' | 'destination' | 'timeMicros'
   >;
   seenAt: readonly Pick<Endpoint, 'id' | 'namespace' | 'name' | 'labels'>[];
   rule?: Pick<RuleFacts, 'classtype'>;

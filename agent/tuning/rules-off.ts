@@ -1,6 +1,6 @@
 /** Rules that are turned off one by one, in the operator's file of changes: a line each, with a comment about it. */
 import { withChange } from '../rulesets/changes.ts';
-import type { Tuned } from './tuning.ts';
+import type { Tuned } from './entry.ts';
 
 const LINE = /^\s*disable\s+(\d{1,10}:\d{1,10})\s*(?:#\s*(.*))?$/;
 /** `why (by whom, when)`, as it is written here. */

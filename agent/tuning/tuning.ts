@@ -10,44 +10,7 @@ import { entriesOf, withEntry, withoutEntry, PolicyEditError } from '../alerts/p
 import type { Place } from './place.ts';
 import { tryPolicy, type Outcome, type PastAlert } from './preview.ts';
 import { offName, offRules, withoutOff, withRuleOff } from './rules-off.ts';
-
-export const KINDS = ['suppress', 'limit', 'off'] as const;
-export const TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
-
-/** What is wanted. All that it says has to hold. */
-export interface TuneRequest {
-  /** `off`: the rule is not loaded any more; it says a signature only. */
-  kind: (typeof KINDS)[number];
-  /** `<gid>:<sid>` */
-  signature?: string;
-  /** The pod at which it was seen, `<namespace>/<name>` with `*`. */
-  pod?: string;
-  /** Address or network. */
-  source?: string;
-  destination?: string;
-  days?: string;
-  hours?: string;
-  /** A date, that day included, or a time. */
-  until?: string;
-  reason: string;
-  /** Of a limit: so many in so many seconds, for each of these. */
-  count?: number;
-  seconds?: number;
-  track?: (typeof TRACKS)[number];
-}
-
-export interface Tuned {
-  name: string;
-  kind: 'suppress' | 'threshold' | 'off';
-  /** Key and value, as it is written. */
-  says: Record<string, string>;
-  reason?: string;
-  by?: string;
-  /** RFC 3339. */
-  at?: string;
-  until?: string;
-  over: boolean;
-}
+import type { TuneRequest, Tuned } from './entry.ts';
 
 export interface Tuning {
   /** Where it is kept, for people. */
@@ -75,7 +38,8 @@ export function createTuning(place: Place, now: () => Date = () => new Date()): 
     async add(request, by) {
       alone(request);
       const about = { reason: plain(request.reason, MAX_REASON), by: plain(by, 256), at: now().toISOString() };
-      const name = request.kind === 'off' ? await turnOff(place, request, about) : await addEntry(place, request, about);
+      const name =
+        request.kind === 'off' ? await turnOff(place, request, about) : await addEntry(place, request, about);
       const added = (await listAll(place)).find((tuned) => tuned.name === name);
       if (added === undefined) throw new TuningError('it was taken out again meanwhile');
       return added;
@@ -84,7 +48,7 @@ export function createTuning(place: Place, now: () => Date = () => new Date()): 
       const known = (await listAll(place)).find((tuned) => tuned.name === name);
       if (known === undefined) throw new TuningError(`there is no entry ${plain(name, 80)} any more`);
       if (known.kind === 'off') await place.edit('changes', (text) => withoutOff(text, name));
-      else await tuned(place.edit('policy', (text) => withoutEntry(policyName, text, name) ?? text));
+      else await refusing(place.edit('policy', (text) => withoutEntry(policyName, text, name) ?? text));
       return known;
     },
   };
@@ -99,7 +63,7 @@ interface About {
 async function addEntry(place: Place, request: TuneRequest, about: About): Promise<string> {
   const where = place.name('policy') ?? 'policy';
   let name = '';
-  await tuned(
+  await refusing(
     place.edit('policy', (text) => {
       name = freeName(request, new Set(entriesOf(where, text).map((entry) => entry.name)));
       const part = request.kind === 'limit' ? 'threshold' : 'suppress';
@@ -142,7 +106,8 @@ function alone(request: TuneRequest): LoadedPolicy {
   if (request.kind === 'off' && !/^\d{1,10}:\d{1,10}$/.test(request.signature ?? ''))
     throw new TuningError('signature: expected a signature such as 1:21562: a rule is turned off by it');
   for (const [name, value] of Object.entries(limitOf(request)))
-    if (typeof value === 'number' && !Number.isInteger(value)) throw new TuningError(`${name}: expected a whole number`);
+    if (typeof value === 'number' && !Number.isInteger(value))
+      throw new TuningError(`${name}: expected a whole number`);
   const part = request.kind === 'limit' ? 'threshold' : 'suppress';
   const criteria = request.kind === 'off' ? { signature: request.signature } : criteriaOf(request);
   const text = JSON.stringify({ [part]: [{ name: 'tried', ...criteria, ...limitOf(request) }] });
@@ -183,7 +148,7 @@ function freeName({ kind, signature }: TuneRequest, taken: ReadonlySet<string>):
 }
 
 /** What a policy can't be is for who asked. */
-async function tuned<T>(action: Promise<T>): Promise<T> {
+async function refusing<T>(action: Promise<T>): Promise<T> {
   try {
     return await action;
   } catch (error) {

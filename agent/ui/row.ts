@@ -131,13 +131,13 @@ function seenAt(value: unknown): string[] {
 /** What somebody did, as it is stored; undefined for what is nothing of the kind. */
 export function actOf(value: unknown): Act | undefined {
   const { at, by, state, reason, comment, assignee, tuned } = fields(value);
-  const known = STATES.find((name) => name === state);
+  const made = STATES.find((name) => name === state);
   const why = reasonOf(reason);
-  if (text(at) === '' && known === undefined) return undefined;
+  if (text(at) === '' && made === undefined) return undefined;
   return {
     at: text(at),
     by: text(by),
-    ...(known === undefined ? {} : { state: known }),
+    ...(made === undefined ? {} : { state: made }),
     ...(why === undefined ? {} : { reason: why }),
     ...optional('comment', text(comment)),
     ...(typeof assignee === 'string' ? { assignee } : {}),

@@ -6,7 +6,8 @@ import { readPolicy } from '../../agent/alerts/policy-file.ts';
 import { ApiError, type ApiClient } from '../../agent/kube/api.ts';
 import { configMapPlace, filesPlace } from '../../agent/tuning/place.ts';
 import type { PastAlert } from '../../agent/tuning/preview.ts';
-import { createTuning, TuningError, type TuneRequest } from '../../agent/tuning/tuning.ts';
+import type { TuneRequest } from '../../agent/tuning/entry.ts';
+import { createTuning, TuningError } from '../../agent/tuning/tuning.ts';
 
 const AT = '2026-11-25T12:00:00.000Z';
 const FIRST = `# ours
@@ -41,7 +42,10 @@ const entry = (more: Partial<TuneRequest> = {}): TuneRequest => ({
 
 describe('an entry', () => {
   test('is added with who made it and why, and what was there stays as it is', async () => {
-    const added = await tuning().add(entry({ pod: 'ci/runner-*', until: '2099-01-31', source: '2001:db8::/32' }), 'anna');
+    const added = await tuning().add(
+      entry({ pod: 'ci/runner-*', until: '2099-01-31', source: '2001:db8::/32' }),
+      'anna',
+    );
     expect(added).toEqual({
       name: 'suppress-408',
       kind: 'suppress',
@@ -52,7 +56,7 @@ describe('an entry', () => {
       at: AT,
       over: false,
     });
-    expect(text().startsWith(FIRST.replace("'ci/*']", "'ci/*' ]")) || text().startsWith(FIRST)).toBe(true);
+    expect(text().startsWith(FIRST)).toBe(true);
     expect(readPolicy(policy)).toMatchObject({ suppress: [{ name: 'suppress-1' }, { name: 'suppress-408' }] });
   });
 
@@ -61,9 +65,14 @@ describe('an entry', () => {
     const before = (await all.list()).map(({ name }) => name);
     await Promise.all([all.add(entry(), 'anna'), all.add(entry(), 'bob')]);
     await all.add(entry({ kind: 'limit', count: 2, seconds: 60, track: 'by_pod' }), 'anna');
-    expect((await all.list()).map(({ name }) => name)).toEqual([...before, 'suppress-408', 'suppress-408-2', 'limit-408']);
+    expect((await all.list()).map(({ name }) => name)).toEqual([
+      ...before,
+      'suppress-408',
+      'suppress-408-2',
+      'limit-408',
+    ]);
     for (const name of ['suppress-408', 'limit-408', 'suppress-408-2']) await all.remove(name);
-    expect(text().replaceAll(/\[ | \]/g, (bracket) => bracket.trim())).toBe(FIRST);
+    expect(text()).toBe(FIRST);
     await expect(all.remove('suppress-408')).rejects.toThrow(TuningError);
   });
 

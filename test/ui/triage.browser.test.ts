@@ -471,7 +471,10 @@ describeBrowser(() => {
   test('further values, typed times and saved views narrow the list', async () => {
     await open();
     await page.getByText('MITRE technique').click();
-    await page.locator('.more-facets').getByRole('button', { name: /^T1496/ }).click();
+    await page
+      .locator('.more-facets')
+      .getByRole('button', { name: /^T1496/ })
+      .click();
     await shows(countOf((event) => event.mitre_ids?.includes('T1496') === true));
     await page.getByRole('button', { name: 'Saved views' }).click();
     await page.getByLabel('Name of the view').fill('mining');
@@ -534,7 +537,10 @@ describeBrowser(() => {
     await page.locator('.timeline').waitFor();
     await look('an alert');
     await page.getByRole('button', { name: 'Tune…' }).click();
-    await page.getByRole('dialog').getByText(/Would have|no such alert/).waitFor();
+    await page
+      .getByRole('dialog')
+      .getByText(/Would have|no such alert/)
+      .waitFor();
     await look('tune');
     await page.keyboard.press('Escape');
     await page.keyboard.press('?');

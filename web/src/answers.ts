@@ -31,6 +31,18 @@ export interface Answers {
   mark: (ids: readonly string[], mark: Mark) => void;
 }
 
+/** Asks again after what may pass by itself. */
+function useFailure(failed: AnswerError | undefined, reload: () => void, signedOut: () => void): void {
+  useEffect(() => {
+    if (failed?.status === 401) signedOut();
+  }, [failed?.status]);
+  useEffect(() => {
+    if (failed === undefined || (failed.status > 0 && failed.status < 500)) return undefined;
+    const timer = setTimeout(reload, RETRY_MILLIS);
+    return () => clearTimeout(timer);
+  }, [failed]);
+}
+
 export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOut: () => void): Answers {
   const query = queryOf(params);
   const order: Order = params.get('sort') === 'severity' ? 'severity' : 'time';
@@ -73,14 +85,7 @@ export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOu
       }
     },
   });
-  useEffect(() => {
-    if (failed?.status === 401) signedOut();
-  }, [failed?.status]);
-  useEffect(() => {
-    if (failed === undefined || (failed.status > 0 && failed.status < 500)) return undefined;
-    const timer = setTimeout(reload, RETRY_MILLIS);
-    return () => clearTimeout(timer);
-  }, [failed]);
+  useFailure(failed, reload, signedOut);
   const problem = failed?.status === 401 ? undefined : failed;
   return {
     query,

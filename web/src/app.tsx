@@ -15,7 +15,13 @@ import { useLocation, type Location } from './url.ts';
 
 const PAGES = ['alerts', 'coverage', 'tuning', 'dry-run', 'report'] as const;
 type PageName = (typeof PAGES)[number];
-const TITLES: Record<PageName, string> = { alerts: 'Alerts', coverage: 'Coverage', tuning: 'Tuning', 'dry-run': 'Dry run', report: 'Report' };
+const TITLES: Record<PageName, string> = {
+  alerts: 'Alerts',
+  coverage: 'Coverage',
+  tuning: 'Tuning',
+  'dry-run': 'Dry run',
+  report: 'Report',
+};
 
 export function App(): JSX.Element {
   const session = useAnswer<Session>('/api/session');

@@ -132,7 +132,7 @@ function Row({ row, current, stop, chosen, fresh, choose, open }: RowProps): JSX
       </div>
       <div class="row-flow">
         <EndText end={row.source} />
-        <span class="row-arrow" aria-label="to">
+        <span class="row-arrow" role="img" aria-label="to">
           <Icon name="arrow" />
         </span>
         <EndText end={row.destination} />

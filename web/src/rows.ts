@@ -58,9 +58,9 @@ export function marked(before: Rows, ids: readonly string[], mark: Mark, stays: 
 export function withMark(row: AlertRow, { state, by, at, reason, assignee }: Mark): AlertRow {
   const { reason: _, assignee: before, ...rest } = row;
   const whose = assignee ?? before ?? '';
-  const marked = { ...rest, ...(whose === '' ? {} : { assignee: whose }) };
-  if (state === undefined) return { ...marked, ...(row.reason === undefined ? {} : { reason: row.reason }) };
-  return { ...marked, state, handledBy: by, handledAt: at, ...(reason === undefined ? {} : { reason }) };
+  const kept = { ...rest, ...(whose === '' ? {} : { assignee: whose }) };
+  if (state === undefined) return { ...kept, ...(row.reason === undefined ? {} : { reason: row.reason }) };
+  return { ...kept, state, handledBy: by, handledAt: at, ...(reason === undefined ? {} : { reason }) };
 }
 
 /** The second behind the first. A comment changes no state. */

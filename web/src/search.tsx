@@ -60,21 +60,19 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
     return () => clearTimeout(timer);
   }, [text]);
 
-  const press = (event: KeyboardEvent): void => {
-    if (choice.press(event)) return;
-    if (event.key === 'Enter') {
+  const press = pressOf(choice, {
+    enter() {
       setPaused(true);
       if (problem !== undefined) return;
       apply();
       leave();
-    } else if (event.key === 'Escape') {
-      // The browser would empty the field, and leave the filter.
-      event.preventDefault();
+    },
+    escape() {
       if (problem === undefined) apply();
       else setText(current);
       leave();
-    }
-  };
+    },
+  });
   const shownProblem = paused ? problem : undefined;
   return (
     <div class="search">
@@ -84,31 +82,48 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
         <input
           ref={field}
           {...INPUT}
+          {...comboOf(choice)}
+          list={undefined}
           value={text}
           aria-invalid={shownProblem !== undefined}
           aria-describedby={hint}
-          onInput={(event) => {
-            setPaused(false);
-            setText(event.currentTarget.value);
-          }}
+          onInput={({ currentTarget }) => (setPaused(false), setText(currentTarget.value))}
           onFocus={() => setFocused(true)}
           onBlur={() => {
             typing.current = false;
             setFocused(false);
           }}
           onKeyDown={press}
-          role="combobox"
-          list={undefined}
-          aria-autocomplete="list"
-          aria-expanded={focused && choice.items.length > 0}
-          aria-controls={choice.id}
-          aria-activedescendant={choice.active === undefined ? undefined : `${choice.id}-${choice.active}`}
         />
         <kbd>/</kbd>
       </label>
       <Hint id={hint} text={text} problem={shownProblem} focused={focused} choice={choice} />
     </div>
   );
+}
+
+function pressOf(choice: Suggestions, keys: { enter(): void; escape(): void }): (event: KeyboardEvent) => void {
+  return (event) => {
+    if (choice.press(event)) return;
+    if (event.key === 'Enter') keys.enter();
+    else if (event.key === 'Escape') {
+      // The browser would empty the field, and leave the filter.
+      event.preventDefault();
+      keys.escape();
+    }
+  };
+}
+
+/** The list of suggestions is there while there are some. */
+function comboOf({ id, items, active }: Suggestions) {
+  const isOpen = items.length > 0;
+  return {
+    role: 'combobox',
+    'aria-autocomplete': 'list',
+    'aria-expanded': isOpen,
+    'aria-controls': isOpen ? id : undefined,
+    'aria-activedescendant': active === undefined ? undefined : `${id}-${active}`,
+  } as const;
 }
 
 interface HintProps {
@@ -123,7 +138,7 @@ interface HintProps {
 function Hint({ id, text, problem, focused, choice }: HintProps): JSX.Element {
   return (
     <div id={id} class={problem !== undefined || focused ? 'search-hint' : 'off-screen'}>
-      {problem === undefined ? (
+      {problem === undefined || choice.items.length > 0 ? (
         <Hints choice={choice} />
       ) : (
         <div role="alert">

@@ -28,47 +28,67 @@ export function SpanField({ place }: { place: Location }): JSX.Element {
     });
     box.current?.hidePopover();
   };
-  const hint = useId();
   return (
     <>
-      <button ref={button} class="icon-button" type="button" aria-label="From and to" title="From and to" onClick={open}>
+      <button
+        ref={button}
+        class="icon-button"
+        type="button"
+        aria-label="From and to"
+        title="From and to"
+        onClick={open}
+      >
         <Icon name="clock" />
       </button>
       <div ref={box} class="value-menu span-box" popover="auto" role="group" aria-label="From and to">
-        <form
-          onSubmit={(event) => {
-            event.preventDefault();
-            apply();
-          }}
-        >
-          {(['from', 'to'] as const).map((name) => (
-            <label key={name}>
-              {name === 'from' ? 'From' : 'To'}
-              <input
-                class="mono"
-                value={typed[name]}
-                spellcheck={false}
-                autocomplete="off"
-                placeholder={name === 'from' ? '2026-11-24 14:05, or 2h' : 'now'}
-                aria-describedby={hint}
-                onInput={({ currentTarget }) => setTyped({ ...typed, [name]: currentTarget.value })}
-              />
-            </label>
-          ))}
-          <p id={hint} class="faint">
-            In {zoneName()}, or with a zone: 2026-11-24T14:05Z. 30m, 2h, 7d: that long ago.
-          </p>
-          {problem !== '' && (
-            <p class="form-problem" role="alert">
-              {problem}
-            </p>
-          )}
-          <button class="small" type="submit">
-            Show
-          </button>
-        </form>
+        <Form typed={typed} change={setTyped} problem={problem} apply={apply} />
       </div>
     </>
+  );
+}
+
+interface FormProps {
+  typed: { from: string; to: string };
+  change: (typed: FormProps['typed']) => void;
+  problem: string;
+  apply: () => void;
+}
+
+function Form({ typed, change, problem, apply }: FormProps): JSX.Element {
+  const hint = useId();
+  return (
+    <form
+      onSubmit={(event) => {
+        event.preventDefault();
+        apply();
+      }}
+    >
+      {(['from', 'to'] as const).map((name) => (
+        <label key={name}>
+          {name === 'from' ? 'From' : 'To'}
+          <input
+            class="mono"
+            value={typed[name]}
+            spellcheck={false}
+            autocomplete="off"
+            placeholder={name === 'from' ? '2026-11-24 14:05, or 2h' : 'now'}
+            aria-describedby={hint}
+            onInput={({ currentTarget }) => change({ ...typed, [name]: currentTarget.value })}
+          />
+        </label>
+      ))}
+      <p id={hint} class="faint">
+        In {zoneName()}, or with a zone: 2026-11-24T14:05Z. 30m, 2h, 7d: that long ago.
+      </p>
+      {problem !== '' && (
+        <p class="form-problem" role="alert">
+          {problem}
+        </p>
+      )}
+      <button class="small" type="submit">
+        Show
+      </button>
+    </form>
   );
 }
 

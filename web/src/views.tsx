@@ -41,31 +41,14 @@ export function Views({ place }: { place: Location }): JSX.Element {
       </button>
       <div ref={box} class="value-menu views" popover="auto" role="group" aria-label="Saved views">
         {views.length === 0 && <p class="faint">No view is saved in this browser.</p>}
-        <ul>
-          {views.map((view) => (
-            <li key={view.name}>
-              <button
-                class="link"
-                type="button"
-                onClick={() => {
-                  box.current?.hidePopover();
-                  place.change((params) => replace(params, view.query));
-                }}
-              >
-                <Text>{view.name}</Text>
-              </button>
-              <button
-                class="value-button"
-                type="button"
-                aria-label={`Remove view ${view.name}`}
-                title="Remove"
-                onClick={() => store(views.filter((other) => other !== view))}
-              >
-                <Icon name="close" />
-              </button>
-            </li>
-          ))}
-        </ul>
+        <List
+          views={views}
+          show={(query) => {
+            box.current?.hidePopover();
+            place.change((params) => replace(params, query));
+          }}
+          remove={(view) => store(views.filter((other) => other !== view))}
+        />
         <form
           onSubmit={(event) => {
             event.preventDefault();
@@ -85,6 +68,35 @@ export function Views({ place }: { place: Location }): JSX.Element {
         </form>
       </div>
     </>
+  );
+}
+
+interface ListProps {
+  views: readonly SavedView[];
+  show: (query: string) => void;
+  remove: (view: SavedView) => void;
+}
+
+function List({ views, show, remove }: ListProps): JSX.Element {
+  return (
+    <ul>
+      {views.map((view) => (
+        <li key={view.name}>
+          <button class="link" type="button" onClick={() => show(view.query)}>
+            <Text>{view.name}</Text>
+          </button>
+          <button
+            class="value-button"
+            type="button"
+            aria-label={`Remove view ${view.name}`}
+            title="Remove"
+            onClick={() => remove(view)}
+          >
+            <Icon name="close" />
+          </button>
+        </li>
+      ))}
+    </ul>
   );
 }
 

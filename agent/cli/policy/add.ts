@@ -12,7 +12,7 @@ import { searchJournal } from '../../journal/search.ts';
 import { stripControls } from '../../text.ts';
 import { rowOf } from '../../ui/row.ts';
 import type { Outcome, PastAlert } from '../../tuning/preview.ts';
-import { KINDS, TRACKS, type TuneRequest } from '../../tuning/tuning.ts';
+import { KINDS, TRACKS, type TuneRequest } from '../../tuning/entry.ts';
 import { CommandError } from '../exit.ts';
 import { timeOf } from '../events/flags.ts';
 import { grouped, plural } from '../print.ts';
@@ -21,10 +21,7 @@ import { printJson, printLine } from '../rules/common.ts';
 import { openTuning, POLICY_FLAGS, withReasons, wordsOf } from './common.ts';
 
 const MOST_TRIED = 100_000;
-const OWN = [
-  ...['output', 'kind', 'signature', 'pod', 'source', 'destination', 'days', 'hours', 'until', 'reason', 'count'],
-  ...['per', 'track', 'since', 'dryRun', 'dry-run'],
-];
+const OWN = 'output kind signature pod source destination days hours until reason count per track since dryRun dry-run'.split(' ');
 
 interface AddArgv {
   output: string;

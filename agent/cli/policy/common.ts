@@ -1,6 +1,7 @@
 /** What the subcommands of `dpi-agent policy` share: their flags, and what they work on. */
 import type { Config } from '../../config/load.ts';
-import { createTuning, TuningError, type Tuned, type Tuning } from '../../tuning/tuning.ts';
+import type { Tuned } from '../../tuning/entry.ts';
+import { createTuning, TuningError, type Tuning } from '../../tuning/tuning.ts';
 import { PolicyEditError } from '../../alerts/policy-edit.ts';
 import { ApiError } from '../../kube/api.ts';
 import { stripControls } from '../../text.ts';

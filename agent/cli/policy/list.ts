@@ -18,7 +18,7 @@ export const command: CommandModule<object, ListArgv> = {
       .options(POLICY_FLAGS)
       .option('alerts.policy', { type: 'string', describe: "The policy's file; default: the configuration's" })
       .strict(false)
-      .example('$0 policy list', 'as a table') as unknown as Argv<ListArgv>,
+      .example('$0 policy list', 'as a table'),
   async handler(argv) {
     const tuning = await openTuning(readConfig({ ...argv }, ['output']));
     const entries = await withReasons(() => tuning.list());

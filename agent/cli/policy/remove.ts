@@ -19,7 +19,7 @@ export const command: CommandModule<object, RemoveArgv> = {
       .options(POLICY_FLAGS)
       .option('alerts.policy', { type: 'string', describe: "The policy's file; default: the configuration's" })
       .strict(false)
-      .example('$0 policy remove suppress-408', 'its alerts become events again') as unknown as Argv<RemoveArgv>,
+      .example('$0 policy remove suppress-408', 'its alerts become events again'),
   async handler(argv) {
     const tuning = await openTuning(readConfig({ ...argv }, ['output', 'names']));
     const removed = [];

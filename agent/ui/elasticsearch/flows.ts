@@ -18,10 +18,7 @@ export async function flowsOf(
   const filter = selected(field, query, scope);
   const answer = await search({ size: 0, query: { bool: { filter } }, aggs: aggregationsOf(field) }, signal);
   const { pairs, talkers } = fields(answer.aggregations);
-  return shownFlows(
-    bucketsOf(pairs).flatMap(pairsOf),
-    bucketsOf(talkers).map(talkerOf),
-  );
+  return shownFlows(bucketsOf(pairs).flatMap(pairsOf), bucketsOf(talkers).map(talkerOf));
 }
 
 function aggregationsOf(field: FieldNames): Aggregations {

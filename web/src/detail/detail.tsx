@@ -96,7 +96,7 @@ function Body({ detail, row, place, session, markAs, say }: BodyProps): JSX.Elem
   const record = fields(event['record']);
   return (
     <>
-      <Actions row={row} session={session} place={place} markAs={markAs} />
+      <Actions row={row} pod={podPattern(row, event)} session={session} place={place} markAs={markAs} />
       <Handled row={row} />
       <div class="flow">
         <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
@@ -146,7 +146,12 @@ function Handled({ row: { state, handledBy, handledAt, reason, assignee } }: { r
   );
 }
 
-function Actions({ row, session, place, markAs }: Pick<BodyProps, 'row' | 'session' | 'place' | 'markAs'>): JSX.Element {
+interface ActionsProps extends Pick<BodyProps, 'row' | 'session' | 'place' | 'markAs'> {
+  /** What tuning begins with. */
+  pod: string;
+}
+
+function Actions({ row, pod, session, place, markAs }: ActionsProps): JSX.Element {
   return (
     <div class="actions">
       {row.state !== 'acknowledged' && (
@@ -164,8 +169,12 @@ function Actions({ row, session, place, markAs }: Pick<BodyProps, 'row' | 'sessi
           <Icon name="reopen" /> Open again
         </button>
       )}
-      {session.tuning !== undefined && <TuneButton row={row} />}
-      <button type="button" title="A report of this case, to print" onClick={() => place.change((params) => params.set('page', 'report'))}>
+      {session.tuning !== undefined && <TuneButton row={row} pod={pod} />}
+      <button
+        type="button"
+        title="A report of this case, to print"
+        onClick={() => place.change((params) => params.set('page', 'report'))}
+      >
         <Icon name="print" /> Report
       </button>
       {session.kibanaUrl !== undefined && session.source.kind === 'elasticsearch' && (
@@ -180,6 +189,13 @@ function Actions({ row, session, place, markAs }: Pick<BodyProps, 'row' | 'sessi
       )}
     </div>
   );
+}
+
+/** The pod that saw it, by its owner where that is known: pods come and go. */
+function podPattern({ seenAt: [seen = ''], source, destination }: AlertRow, event: Fields): string {
+  const isAt = ({ namespace, name }: AlertRow['source']): boolean => seen === `${namespace ?? ''}/${name ?? ''}`;
+  const aggr = isAt(source) ? event['source_name_aggr'] : isAt(destination) ? event['dest_name_aggr'] : undefined;
+  return /^[a-z0-9.-]+\*$/.test(text(aggr)) ? `${seen.split('/')[0] ?? ''}/${text(aggr)}` : seen;
 }
 
 interface OccurrenceProps {

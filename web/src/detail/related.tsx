@@ -48,8 +48,8 @@ function Seen({ related: { signature, all }, row }: { related: Related; row: Ale
         'The only alert of its signature.'
       ) : (
         <>
-          Its signature: <strong>{grouped(signature.count)}</strong> alerts since {moment(signature.first ?? row.timestamp, false)},{' '}
-          {rare} of all.
+          Its signature: <strong>{grouped(signature.count)}</strong> alerts since{' '}
+          {moment(signature.first ?? row.timestamp, false)}, {rare} of all.
         </>
       )}
     </p>
@@ -59,11 +59,25 @@ function Seen({ related: { signature, all }, row }: { related: Related; row: Ale
 const WIDTH = 600;
 const HEIGHT = 44;
 
-function Timeline({ related, rows, current }: { related: Related; rows: readonly AlertRow[]; current: string }): JSX.Element {
+function Timeline({
+  related,
+  rows,
+  current,
+}: {
+  related: Related;
+  rows: readonly AlertRow[];
+  current: string;
+}): JSX.Element {
   const [from, to] = [Date.parse(related.from), Date.parse(related.to)];
   const x = (time: string): number => Math.round(((Date.parse(time) - from) / (to - from)) * WIDTH);
   return (
-    <svg class="timeline" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label="A day before it and a day after it">
+    <svg
+      class="timeline"
+      viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label="A day before it and a day after it"
+    >
       <line x1="0" x2={WIDTH} y1={HEIGHT - 4} y2={HEIGHT - 4} />
       {rows.map((row) => {
         const height = 34 - LEVELS.indexOf(row.level) * 7;

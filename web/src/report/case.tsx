@@ -9,8 +9,7 @@ import { LEVEL_NAMES, Problem, Skeleton, STATE_NAMES } from '../parts.tsx';
 import { useAnswer } from '../server.ts';
 import { grouped, marked, Text } from '../text.tsx';
 import { fullMoment } from '../time.ts';
-import { End } from './list.tsx';
-import { Head } from './page.tsx';
+import { End, Head } from './parts.tsx';
 
 export function CaseReport({ id, session }: { id: string; session: Session }): JSX.Element {
   const path = `/api/alerts/${encodeURIComponent(id)}`;
@@ -83,15 +82,21 @@ function Flow({ flow, outcome }: { flow: unknown; outcome: string | undefined })
   );
 }
 
-const NAMES = { flow: 'of its flow', source: 'of its source', pod: 'of its pod', technique: 'of its technique' } as const;
+const NAMES = {
+  flow: 'of its flow',
+  source: 'of its source',
+  pod: 'of its pod',
+  technique: 'of its technique',
+} as const;
 
 function Around({ related: { of, signature, all } }: { related: Related }): JSX.Element {
   return (
     <>
       <p>
         {grouped(signature.count)} alerts of its signature
-        {signature.first !== undefined && ` since ${fullMoment(signature.first)}`}, of {grouped(all.count)} in all. In the
-        day before it and the day after it: {of.map(({ by, count }) => `${grouped(count)} ${NAMES[by]}`).join(', ')}.
+        {signature.first !== undefined && ` since ${fullMoment(signature.first)}`}, of {grouped(all.count)} in all. In
+        the day before it and the day after it: {of.map(({ by, count }) => `${grouped(count)} ${NAMES[by]}`).join(', ')}
+        .
       </p>
       <ul class="points">
         {(of.find(({ by }) => by === 'pod')?.rows ?? []).slice(0, 20).map((row) => (

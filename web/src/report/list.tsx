@@ -1,12 +1,20 @@
 /** The alerts that the filters select: their numbers, what and who is most frequent, and the first of them. */
 import type { JSX } from 'preact';
-import { LEVELS, type AlertRow, type Flows, type Group, type Page, type Session, type Summary } from '../../../agent/ui/api.ts';
+import {
+  LEVELS,
+  type AlertRow,
+  type Flows,
+  type Group,
+  type Page,
+  type Session,
+  type Summary,
+} from '../../../agent/ui/api.ts';
 import { LEVEL_NAMES, Problem, RANGE_NAMES, Skeleton, STATE_NAMES, Table } from '../parts.tsx';
 import { useAnswer, type Loaded } from '../server.ts';
 import { grouped, Text } from '../text.tsx';
 import { fullMoment, moment, zoneName } from '../time.ts';
 import { FILTERS, queryOf, type Location } from '../url.ts';
-import { Head } from './page.tsx';
+import { End, Head } from './parts.tsx';
 
 const ROWS = 200;
 const MOST_FREQUENT = 15;
@@ -31,7 +39,9 @@ export function ListReport({ place, session }: { place: Location; session: Sessi
         <>
           <p>
             <strong>{grouped(all.summary.total)} alerts</strong>:{' '}
-            {LEVELS.map((level) => `${grouped(all.summary.counts[level])} ${LEVEL_NAMES[level].toLowerCase()}`).join(', ')}
+            {LEVELS.map((level) => `${grouped(all.summary.counts[level])} ${LEVEL_NAMES[level].toLowerCase()}`).join(
+              ', ',
+            )}
           </p>
           <Frequent groups={all.groups} flows={all.flows} />
           <Rows rows={all.page.rows} total={all.summary.total} order={sort} />
@@ -49,7 +59,12 @@ interface All {
 }
 
 /** Undefined while one of them is missing. */
-function data(summary: Loaded<Summary>, groups: Loaded<Group[]>, flows: Loaded<Flows>, page: Loaded<Page>): All | undefined {
+function data(
+  summary: Loaded<Summary>,
+  groups: Loaded<Group[]>,
+  flows: Loaded<Flows>,
+  page: Loaded<Page>,
+): All | undefined {
   if (summary.data === undefined || groups.data === undefined) return undefined;
   if (flows.data === undefined || page.data === undefined) return undefined;
   return { summary: summary.data, groups: groups.data, flows: flows.data, page: page.data };
@@ -59,7 +74,8 @@ function data(summary: Loaded<Summary>, groups: Loaded<Group[]>, flows: Loaded<F
 function Selection({ params }: { params: URLSearchParams }): JSX.Element {
   const [from, to] = ['from', 'to'].map((name) => params.get(name));
   const range = RANGE_NAMES[(params.get('range') ?? '24h') as keyof typeof RANGE_NAMES] ?? '';
-  const span = from || to ? `${from ? `from ${fullMoment(from)}` : ''} ${to ? `to ${fullMoment(to)}` : ''}`.trim() : range;
+  const span =
+    from || to ? `${from ? `from ${fullMoment(from)}` : ''} ${to ? `to ${fullMoment(to)}` : ''}`.trim() : range;
   const filters = FILTERS.flatMap((name) => params.getAll(name).map((value) => `${name} ${value}`));
   return (
     <p>
@@ -120,8 +136,13 @@ function Rows({ rows, total, order }: { rows: AlertRow[]; total: number; order: 
   const which = order === 'severity' ? 'most severe' : 'newest';
   return (
     <>
-      <h2 id="rows">{rows.length < total ? `The ${grouped(rows.length)} ${which} of ${grouped(total)} alerts` : 'Alerts'}</h2>
-      <Table labelledBy="rows" columns={[`Time (${zoneName()})`, 'Severity', 'State', 'Message', 'Source', 'Destination']}>
+      <h2 id="rows">
+        {rows.length < total ? `The ${grouped(rows.length)} ${which} of ${grouped(total)} alerts` : 'Alerts'}
+      </h2>
+      <Table
+        labelledBy="rows"
+        columns={[`Time (${zoneName()})`, 'Severity', 'State', 'Message', 'Source', 'Destination']}
+      >
         {rows.map((row) => (
           <tr key={row.id}>
             <td>{moment(row.timestamp)}</td>
@@ -139,21 +160,6 @@ function Rows({ rows, total, order }: { rows: AlertRow[]; total: number; order: 
           </tr>
         ))}
       </Table>
-    </>
-  );
-}
-
-export function End({ end: { ip, port, name, namespace } }: { end: AlertRow['source'] }): JSX.Element {
-  return (
-    <>
-      {name !== undefined && (
-        <div>
-          <Text>{`${namespace ?? ''}/${name}`}</Text>
-        </div>
-      )}
-      <span class="mono">
-        <Text>{port === undefined ? ip : `${ip}:${port}`}</Text>
-      </span>
     </>
   );
 }

@@ -1,8 +1,14 @@
 /** What an entry would have left out of the last days. */
 import type { JSX } from 'preact';
+import type { TuneOutcome } from '../../../agent/ui/api.ts';
 import { grouped, Text } from '../text.tsx';
 import { moment } from '../time.ts';
-import type { Tried } from './tune.tsx';
+
+export interface Tried {
+  outcome?: TuneOutcome;
+  /** Why it can't be said. */
+  problem?: string;
+}
 
 export function OutcomeLines({ tried: { outcome, problem } }: { tried: Tried }): JSX.Element {
   return (

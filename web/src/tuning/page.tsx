@@ -77,7 +77,12 @@ function Entries({ entries, remove }: { entries: Tuned[]; remove: (name: string)
             {entry.at !== undefined && <div class="faint">{fullMoment(entry.at)}</div>}
           </td>
           <td>
-            <button class="small" type="button" aria-label={`Take out ${entry.name}`} onClick={() => remove(entry.name)}>
+            <button
+              class="small"
+              type="button"
+              aria-label={`Take out ${entry.name}`}
+              onClick={() => remove(entry.name)}
+            >
               Take out
             </button>
           </td>

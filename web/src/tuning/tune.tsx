@@ -5,19 +5,20 @@ import type { AlertRow, TuneOutcome, TuneRequest, Tuned } from '../../../agent/u
 import { Icon } from '../parts.tsx';
 import { AnswerError, send } from '../server.ts';
 import { Text } from '../text.tsx';
-import { OutcomeLines } from './outcome.tsx';
+import { OutcomeLines, type Tried } from './outcome.tsx';
 
 const TYPING_MILLIS = 300;
 const DAY_MILLIS = 86_400_000;
 
-export function TuneButton({ row }: { row: AlertRow }): JSX.Element {
+/** @param pod Where it was seen, as far as pods that take its place have it in common. */
+export function TuneButton({ row, pod }: { row: AlertRow; pod: string }): JSX.Element {
   const [open, setOpen] = useState(false);
   return (
     <>
       <button type="button" onClick={() => setOpen(true)}>
         <Icon name="tune" /> Tune…
       </button>
-      {open && <TuneDialog row={row} close={() => setOpen(false)} />}
+      {open && <TuneDialog row={row} pod={pod} close={() => setOpen(false)} />}
     </>
   );
 }
@@ -25,9 +26,9 @@ export function TuneButton({ row }: { row: AlertRow }): JSX.Element {
 /** As it is typed; empty texts are left out. */
 type Typed = Required<Omit<TuneRequest, 'destination'>>;
 
-function TuneDialog({ row, close }: { row: AlertRow; close: () => void }): JSX.Element {
+function TuneDialog({ row, pod, close }: { row: AlertRow; pod: string; close: () => void }): JSX.Element {
   const dialog = useRef<HTMLDialogElement>(null);
-  const [typed, setTyped] = useState(() => firstOf(row));
+  const [typed, setTyped] = useState(() => firstOf(row, pod));
   const [added, setAdded] = useState<Tuned>();
   const [problem, setProblem] = useState<string>();
   const request = requestOf(typed);
@@ -133,12 +134,7 @@ function Kind({ typed, change }: PartProps): JSX.Element {
         <legend class="off-screen">What to do</legend>
         {(['suppress', 'limit', 'off'] as const).map((kind) => (
           <label key={kind}>
-            <input
-              type="radio"
-              name="kind"
-              checked={typed.kind === kind}
-              onChange={() => change({ ...typed, kind })}
-            />{' '}
+            <input type="radio" name="kind" checked={typed.kind === kind} onChange={() => change({ ...typed, kind })} />{' '}
             {KINDS[kind]}
           </label>
         ))}
@@ -213,8 +209,8 @@ function Criteria({ typed, change }: PartProps): JSX.Element {
     <>
       <div class="tune-row">
         {field('signature', 'Signature', 'any')}
-        {field('pod', 'Seen at pod (* for any characters)', 'any')}
-        {field('source', 'From address or network', 'any')}
+        {field('pod', 'Seen at pod', 'any, or shop/cart-*')}
+        {field('source', 'From address or network', 'any, or 10.0.0.0/8')}
       </div>
       <div class="tune-row">
         {field('days', 'Days', 'all, or mon-fri')}
@@ -234,12 +230,12 @@ function Criteria({ typed, change }: PartProps): JSX.Element {
   );
 }
 
-/** Of the pod that saw it, for a week. */
-function firstOf(row: AlertRow): Typed {
+/** Of the pods that saw it, for a week. */
+function firstOf(row: AlertRow, pod: string): Typed {
   return {
     kind: 'suppress',
     signature: `${row.gid}:${row.sid}`,
-    pod: row.seenAt[0] ?? '',
+    pod,
     source: '',
     days: '',
     hours: '',
@@ -261,11 +257,6 @@ function requestOf({ kind, signature, reason, count, seconds, track, ...criteria
   const said = Object.entries({ signature, ...criteria }).filter(([, value]) => value.trim() !== '');
   const limit = kind === 'limit' ? { count, seconds, track } : {};
   return { kind, reason, ...Object.fromEntries(said), ...limit };
-}
-
-export interface Tried {
-  outcome?: TuneOutcome;
-  problem?: string;
 }
 
 /** What it would have left out: asked when nothing is typed for a moment. */
