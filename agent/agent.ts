@@ -5,7 +5,7 @@
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
-import { startAlerting } from './alerting.ts';
+import { startAlerting, type AskedResponse } from './alerting.ts';
 import type { AlertCounts } from './alerts/books.ts';
 import type { Names } from './alerts/name.ts';
 import type { PolicyStatus } from './alerts/used-policy.ts';
@@ -52,6 +52,8 @@ export interface AgentOptions {
   signal?: AbortSignal;
   /** Called for each event once it is on disk. */
   onEvent?: (event: EeEvent) => void;
+  /** Called for each event that the policy has a response to, once it is on disk. */
+  onResponse?: (response: AskedResponse) => void;
   /** An endpoint's state changed, or that of an engine. */
   onChange?: () => void;
   /** A lane's canary came back after so many seconds. */

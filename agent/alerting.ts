@@ -18,9 +18,11 @@ import { identify } from './alerts/identify.ts';
 import { createMerger, type Merger } from './alerts/merge.ts';
 import { createNamer, type Namer, type Names } from './alerts/name.ts';
 import { createRepeats, type Repeats } from './alerts/repeats.ts';
+import type { Response } from './alerts/policy.ts';
 import type { followPolicy } from './alerts/policy-file.ts';
 import { usePolicy, type PolicyStatus, type UsedPolicy } from './alerts/used-policy.ts';
 import type { Config } from './config/load.ts';
+import type { Endpoint } from './endpoints/endpoint.ts';
 import type { Leases } from './endpoints/leases.ts';
 import type { Alert, Decoded, Position } from './engine/alert.ts';
 import type { EngineInstall } from './engine/engine.ts';
@@ -58,9 +60,18 @@ export interface AlertingOptions {
   problems: Map<string, string>;
   /** Called for each event once it is on disk. */
   onEvent?: (event: EeEvent) => void;
+  /** Called for each event that the policy has a response to, once it is on disk. */
+  onResponse?: (response: AskedResponse) => void;
   onChange?: () => void;
   log: Logger;
   system?: Partial<AlertingSystem>;
+}
+
+/** What an entry of the policy wants done about a pod. */
+export interface AskedResponse {
+  entry: Response;
+  pod: Endpoint;
+  event: EeEvent;
 }
 
 /** What is around it. */
@@ -287,7 +298,7 @@ async function record(stations: Stations, alerts: AttributedAlert[]): Promise<vo
   const consumed = consumedBy(stations, alerts);
   await stations.patient.append(documents.map(({ line }) => line));
   stations.books.add('journaled', documents.length);
-  for (const { event } of documents) giveOn(stations, event);
+  for (const document of documents) giveOn(stations, document);
   for (const [generation, offset] of consumed) {
     await letGo(stations, generation, (lane) => lane.consumed(generation, offset));
   }
@@ -300,6 +311,7 @@ function letGoLater({ eventlessUpTo }: Stations, { generation, offset }: Positio
 }
 
 interface Document {
+  attributed: AttributedAlert;
   event: EeEvent;
   line: EventLine;
 }
@@ -312,7 +324,7 @@ function documentOf(stations: Stations, attributed: AttributedAlert): Document |
   const held = heldFrom < position.offset ? { checkpoint: { ...position, offset: heldFrom } } : {};
   try {
     const event = toEvent({ ...held, ...attributed }, config.evidence);
-    return { event, line: { position: event.record.position, json: JSON.stringify(event) } };
+    return { attributed, event, line: { position: event.record.position, json: JSON.stringify(event) } };
   } catch (error) {
     setAside(stations, alert, position, error);
     return undefined;
@@ -333,9 +345,11 @@ function consumedBy({ flood }: Stations, alerts: readonly AttributedAlert[]): Ma
   return consumed;
 }
 
-function giveOn({ onEvent, log }: Stations, event: EeEvent): void {
+function giveOn({ onEvent, onResponse, policy, log }: Stations, { event, attributed }: Document): void {
   try {
     onEvent?.(event);
+    const response = onResponse && policy.respond(attributed);
+    if (response !== undefined) onResponse?.({ ...response, event });
   } catch (error) {
     log.error({ err: error, event: event.record.event_id }, 'an event is journaled, but could not be given on');
   }

@@ -16,9 +16,18 @@
  *     evidence:
  *       - pod: shop/vault-*
  *         keep: headers                  # off, headers, full
+ *     respond:
+ *       - class: trojan-activity
+ *         respond: isolate
+ *         severity: critical             # at least: critical, high, medium, low
+ *         end: source                    # which end the pod is: source, destination, either
+ *         allow: dns                     # what still goes through: nothing, dns
+ *         for: 2h
+ *         dryRun: false                  # true: say what would be cut
  */
 import { statSync } from 'node:fs';
 import { BlockList, isIP } from 'node:net';
+import { parseDuration } from '../config/leaves.ts';
 import { nearest } from '../config/nearest.ts';
 import { plain, shown } from '../config/text.ts';
 import { readYaml, readYamlText, type Path } from '../config/yaml.ts';
@@ -26,12 +35,13 @@ import { messageOf } from '../files/errors.ts';
 import { isRecord } from '../files/record.ts';
 import { matches, parseSelector } from '../kube/selector/selector.ts';
 import { globTester, parsePattern } from '../pattern.ts';
-import type { Keeping, Match, PolicyRules, Suppression, Threshold } from './policy.ts';
+import type { Keeping, Match, PolicyRules, Response, Suppression, Threshold } from './policy.ts';
 import { thresholdLines } from './threshold-config.ts';
 
 const MAX_ENTRIES = 1_000;
 const MAX_ERRORS = 20;
 const LOOK_MILLIS = 2_000;
+const MINUTE_MILLIS = 60_000;
 const DAY_MILLIS = 86_400_000;
 
 export interface LoadedPolicy extends PolicyRules {
@@ -104,11 +114,36 @@ function policyOf(yaml: ReturnType<typeof readYaml>, now: number): LoadedPolicy 
     const keep = createReader(entry, path, report)('keep', oneOf(KEEPS), (value) => KEEPS.find((one) => one === value));
     return { ...readEntry(entry, path), keep: keep ?? 'off' };
   });
-  return errors.length > 0 ? { errors } : { suppress, threshold, evidence, expired };
+  const respond = entries('respond').map(([entry, path]): Response => {
+    knownKeys(entry, path, [...ENTRY_KEYS, ...RESPONSE_KEYS], report);
+    for (const key of ['respond', 'severity'])
+      if (entry[key] === undefined) report(path, `has no ${key}: a response needs respond and severity`);
+    return { ...readEntry(entry, path), ...readResponse(createReader(entry, path, report)) };
+  });
+  return errors.length > 0 ? { errors } : { suppress, threshold, evidence, respond, expired };
 }
 
-const PARTS = ['suppress', 'threshold', 'evidence'] as const;
+const PARTS = ['suppress', 'threshold', 'evidence', 'respond'] as const;
 type Part = (typeof PARTS)[number];
+
+/** What is not given is the more careful. */
+function readResponse(read: Reader): Omit<Response, 'name' | 'match'> {
+  const choose = <T extends string>(key: string, values: readonly T[]): T | undefined =>
+    read(key, oneOf(values), (value) => values.find((one) => one === value));
+  const level = choose('severity', SEVERITIES) ?? 'critical';
+  const forMillis = read('for', 'a time from 1m to 30d, such as 2h', (value) => {
+    const millis = typeof value === 'string' ? parseDuration(value) : undefined;
+    return millis === undefined || millis < MINUTE_MILLIS || millis > 30 * DAY_MILLIS ? undefined : Math.round(millis);
+  });
+  return {
+    respond: choose('respond', ['isolate']) ?? 'isolate',
+    priority: SEVERITIES.indexOf(level) + 1 === SEVERITIES.length ? Infinity : SEVERITIES.indexOf(level) + 1,
+    end: choose('end', ['source', 'destination', 'either']) ?? 'source',
+    allow: choose('allow', ['nothing', 'dns']) ?? 'nothing',
+    forMillis: forMillis ?? 60 * MINUTE_MILLIS,
+    dryRun: read('dryRun', 'true or false', (value) => (typeof value === 'boolean' ? value : undefined)) ?? true,
+  };
+}
 
 /** Those that are mappings, with their places. */
 function entriesOf(part: Part, list: unknown, report: Report): [Record<string, unknown>, Path][] {
@@ -142,6 +177,9 @@ const ENTRY_KEYS = [
 ];
 const CRITERIA = ['signature', 'class', 'message', 'pod', 'selector', 'source', 'destination'];
 const THRESHOLD_KEYS = ['count', 'seconds', 'track', 'type'];
+const RESPONSE_KEYS = ['respond', 'severity', 'end', 'allow', 'for', 'dryRun'];
+/** By priority, from 1 on. */
+const SEVERITIES = ['critical', 'high', 'medium', 'low'] as const;
 const TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
 const KEEPS = ['off', 'headers', 'full'] as const;
 const TYPES = ['limit', 'threshold', 'both'] as const;

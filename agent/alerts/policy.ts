@@ -12,7 +12,8 @@
  * - `threshold`: each `count`th alert of a window passes.
  * - `both`: the `count`th alert of a window passes, and no other.
  *
- * Of `evidence`, the first one that matches says what is kept of the packets of the alert's flow.
+ * Of `evidence`, the first one that matches says what is kept of the packets of the alert's flow; of `respond`, what is
+ * done about the inspected pod at one end of it.
  *
  * A packet that is seen at its other end too counts once, and both of its alerts share one fate: so they are merged.
  *
@@ -28,6 +29,7 @@ import type { AttributedAlert, RuleFacts } from './attributed.ts';
 
 export const MAX_TRACKED = 65_536;
 const MAX_TWINS = 10_000;
+const MEDIUM = 3;
 /** Texts of rules that a pattern's answer is remembered for. */
 const MAX_REMEMBERED = 10_000;
 
@@ -68,10 +70,26 @@ export interface Keeping extends Suppression {
   keep: Keep;
 }
 
+/** What is done about an alert's pod, by whom the agent asks for it. */
+export interface Response extends Suppression {
+  respond: 'isolate';
+  /** Of the alert, at most: 1 is the worst. */
+  priority: number;
+  /** Which end of the flow the pod has to be. */
+  end: 'source' | 'destination' | 'either';
+  /** What still goes through. */
+  allow: 'nothing' | 'dns';
+  /** Until it is released. */
+  forMillis: number;
+  /** Say what would be cut, and change nothing. */
+  dryRun: boolean;
+}
+
 export interface PolicyRules {
   suppress: readonly Suppression[];
   threshold: readonly Threshold[];
   evidence?: readonly Keeping[];
+  respond?: readonly Response[];
 }
 
 /** Of an alert, what a policy looks at. */
@@ -92,6 +110,8 @@ export interface Policy {
   judge(attributed: Judged, mayHaveTwin: () => boolean): string | undefined;
   /** What the first entry of `evidence` that matches says; undefined: none does. */
   keep(attributed: Judged): Keep | undefined;
+  /** The first entry of `respond` that matches, and the pod that it is about. */
+  respond(attributed: AttributedAlert): { entry: Response; pod: Endpoint } | undefined;
 }
 
 interface Window {
@@ -117,6 +137,7 @@ export function createPolicy(
   const suppress = rules.suppress.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
   const threshold = rules.threshold.map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
   const evidence = (rules.evidence ?? []).map((entry) => ({ ...entry, matches: createMatcher(entry, onProblem) }));
+  const respond = (rules.respond ?? []).map((entry) => ({ entry, matches: createMatcher(entry, onProblem) }));
   /** Those used least recently are first. */
   const windows = new Map<string, Window>();
   const twins = new Map<string, Fate[]>();
@@ -166,7 +187,27 @@ export function createPolicy(
       return entry === undefined ? undefined : judgeThreshold(entry, attributed, mayHaveTwin);
     },
     keep: (attributed) => evidence.find(({ matches }) => matches(attributed))?.keep,
+    respond(attributed) {
+      for (const { entry, matches } of respond) {
+        const pod = podAt(attributed, entry.end);
+        if (pod !== undefined && isAsBad(attributed, entry) && matches(attributed)) return { entry, pod };
+      }
+      return undefined;
+    },
   };
+}
+
+/** Without a priority an alert is of medium severity. */
+function isAsBad({ alert }: AttributedAlert, { priority }: Response): boolean {
+  return (alert.priority || MEDIUM) <= priority;
+}
+
+/** The inspected pod at that end of the flow. */
+function podAt({ alert, seenAt }: AttributedAlert, end: Response['end']): Endpoint | undefined {
+  const isAt = ({ addresses }: Endpoint, one: 'source' | 'destination'): boolean => addresses.includes(alert[one].ip);
+  return seenAt.find((endpoint) =>
+    end === 'either' ? isAt(endpoint, 'source') || isAt(endpoint, 'destination') : isAt(endpoint, end),
+  );
 }
 
 /** Alerts of one flow and signature that wait for their twins. */

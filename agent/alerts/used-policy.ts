@@ -15,6 +15,7 @@ export interface PolicyStatus {
 export interface UsedPolicy {
   judge: Policy['judge'];
   keep: Policy['keep'];
+  respond: Policy['respond'];
   status: () => PolicyStatus | undefined;
   stop: () => void;
 }
@@ -31,7 +32,13 @@ export function usePolicy(
   follow = followPolicy,
 ): UsedPolicy {
   if (file === undefined)
-    return { judge: () => undefined, keep: () => undefined, status: () => undefined, stop: () => undefined };
+    return {
+      judge: () => undefined,
+      keep: () => undefined,
+      respond: () => undefined,
+      status: () => undefined,
+      stop: () => undefined,
+    };
   const nothing = { suppress: [], threshold: [] };
   let current = createPolicy(nothing, mergeMillis);
   let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
@@ -58,6 +65,7 @@ export function usePolicy(
   return {
     judge: (...alert) => current.judge(...alert),
     keep: (attributed) => current.keep(attributed),
+    respond: (attributed) => current.respond(attributed),
     status: () => status,
     stop,
   };

@@ -2,6 +2,7 @@
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import { startAgent, type Agent } from '../agent.ts';
+import type { AskedResponse } from '../alerting.ts';
 import { zeroCounters, addCounters, lostOf } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
 import type { Config } from '../config/load.ts';
@@ -10,6 +11,7 @@ import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
 import type { ApiClient } from '../kube/api.ts';
 import type { LiveRules } from '../rulesets/live.ts';
+import { createWishes } from '../respond/wishes.ts';
 import { leaveUnproven } from '../rulesets/unproven.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
@@ -135,6 +137,7 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
       log,
       signal: ending,
       onEvent: createPrinter(options.argv.output ?? defaultOutput(config)),
+      onResponse: respondBy(config, log),
       onChange: pods.changed,
       onWaiting: (problem) => (agent = problem ?? ENGINE_STARTS),
       onCanary: metrics.canaryReturned,
@@ -159,6 +162,22 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
   } finally {
     close();
   }
+}
+
+/** Asks for what the policy wants done about pods. */
+function respondBy({ respond }: Config, log: Logger): (response: AskedResponse) => void {
+  const { wish } = createWishes({ ...respond, log });
+  return ({ entry: { name: entry, allow, forMillis, dryRun }, pod: { namespace, name: pod }, event: { record } }) =>
+    wish({
+      namespace,
+      pod,
+      allow,
+      forMillis,
+      dryRun,
+      entry,
+      alert: record.event_id,
+      reason: `${record.generator_id}:${record.snort_signature_id} ${record.message}`.slice(0, 500),
+    });
 }
 
 function defaultOutput({ sinks }: Config): string {

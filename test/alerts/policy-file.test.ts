@@ -52,7 +52,7 @@ const judge = (yaml: string, one: AttributedAlert): string | undefined =>
 const NOON = '2026-11-25T12:00:00Z';
 
 test('an empty file lets everything pass', () => {
-  expect(load('')).toEqual({ suppress: [], threshold: [], evidence: [], expired: [] });
+  expect(load('')).toEqual({ suppress: [], threshold: [], evidence: [], respond: [], expired: [] });
   expect(load('suppress:\nthreshold: []\n')).toMatchObject({ suppress: [], threshold: [] });
 });
 
@@ -69,6 +69,48 @@ evidence:
   expect(policy.keep(alert(NOON))).toBe('off');
   expect(createPolicy(load(''), 0).keep(alert(NOON))).toBeUndefined();
   expect(policy.judge(alert(NOON), () => false)).toBeUndefined();
+});
+
+describe('a response', () => {
+  const entry = 'respond:\n  - name: c2\n    signature: 7\n    respond: isolate\n    severity: high\n';
+  const seen = (ip: string, priority: number): AttributedAlert => {
+    const one = alert(NOON);
+    const [endpoint] = one.seenAt;
+    return {
+      ...one,
+      alert: { ...one.alert, priority },
+      seenAt: endpoint === undefined ? [] : [{ ...endpoint, addresses: [ip] }],
+    };
+  };
+  const named = (yaml: string, one: AttributedAlert): string | undefined =>
+    createPolicy(load(yaml), 0).respond(one)?.pod.name;
+
+  test('is a dry run, for an hour, and lets nothing through, unless more is said', () => {
+    expect(load(entry).respond).toMatchObject([
+      { name: 'c2', respond: 'isolate', end: 'source', allow: 'nothing', forMillis: 3_600_000, dryRun: true },
+    ]);
+    const more = `${entry}    allow: dns\n    for: 30m\n    dryRun: false\n`;
+    expect(load(more).respond).toMatchObject([{ allow: 'dns', forMillis: 1_800_000, dryRun: false }]);
+  });
+
+  test('is to alerts that are as bad, of the pod at that end: who only attacks has nobody isolated', () => {
+    expect(named(entry, seen('10.1.2.3', 2))).toBe('web-1');
+    expect(named(entry, seen('10.1.2.3', 3))).toBeUndefined();
+    expect(named(entry, seen('10.1.2.3', 0))).toBeUndefined();
+    expect(named(entry, seen('10.0.0.2', 1))).toBeUndefined();
+    expect(named(`${entry}    end: destination\n`, seen('10.0.0.2', 1))).toBe('web-1');
+    expect(named(`${entry}    end: either\n`, seen('10.0.0.2', 1))).toBe('web-1');
+    expect(named(`${entry}    pod: other/*\n`, seen('10.1.2.3', 1))).toBeUndefined();
+  });
+
+  test('that is wrong is refused, with its place', () => {
+    expect(errors('respond:\n  - signature: 7\n    respond: delete\n    for: 10s\n')).toEqual([
+      expect.stringContaining('has no severity'),
+      expect.stringContaining('respond[0].for: 10s: expected a time from 1m to 30d'),
+      expect.stringContaining('respond[0].respond: delete: expected one of isolate'),
+    ]);
+    expect(errors(entry.replace('    signature: 7\n', ''))[0]).toContain('matches every alert');
+  });
 });
 
 test('every criterion can be written, alone or as a list', () => {
