@@ -1,5 +1,5 @@
 /**
- * Rewrites the part of docs/configuration.md that the code knows: the table of keys, between its two markers.
+ * Rewrites what the code knows of docs/: the table of keys in configuration.md, between its two markers, and openapi.json.
  *   node dist/scripts/docs.js
  * test/docs.test.ts fails when the page is stale.
  */
@@ -7,8 +7,10 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { describeConfig, type ConfigRow } from '../agent/config/describe.ts';
+import { openApi } from '../agent/ui/openapi.ts';
 
 export const PAGE = 'docs/configuration.md';
+export const API = 'docs/openapi.json';
 export const BEGIN = '<!-- keys: written by scripts/docs.ts -->';
 export const END = '<!-- keys: end -->';
 
@@ -47,6 +49,8 @@ function escaped(text: string): string {
 const self = fileURLToPath(import.meta.url);
 if (process.argv[1] !== undefined && resolve(process.argv[1]) === self) {
   // From dist/scripts/.
-  const path = join(self, '../../..', PAGE);
-  writeFileSync(path, withKeys(readFileSync(path, 'utf8')));
+  const root = join(self, '../../..');
+  writeFileSync(join(root, PAGE), withKeys(readFileSync(join(root, PAGE), 'utf8')));
+  const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  writeFileSync(join(root, API), `${JSON.stringify(openApi(version), null, 2)}\n`);
 }

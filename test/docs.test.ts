@@ -2,7 +2,8 @@ import { describe, expect, test } from '@jest/globals';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { COMMANDS } from '../agent/cli/commands.ts';
-import { BEGIN, END, PAGE, withKeys } from '../scripts/docs.ts';
+import { OPERATIONS, openApi } from '../agent/ui/openapi.ts';
+import { API, BEGIN, END, PAGE, withKeys } from '../scripts/docs.ts';
 
 const ROOT = resolve(import.meta.dirname, '..');
 
@@ -21,15 +22,33 @@ test('README.md names every command in the row of cli/', () => {
 });
 
 test('docs/api.md has every request that the Alerts page’s server answers', () => {
-  const server = ['server', 'tuning', 'understanding']
+  const requests = servedRequests();
+  expect(requests.length).toBeGreaterThan(15);
+  const page = readFileSync(join(ROOT, 'docs/api.md'), 'utf8');
+  for (const request of requests) {
+    const [method = '', path = ''] = request.split(' ');
+    expect(page).toContain(`\`${method.toUpperCase()} ${path.replace(':id', '<id>')}\``);
+  }
+});
+
+test('docs/openapi.json is what node dist/scripts/docs.js writes, and has these requests and no others', () => {
+  const { version } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as { version: string };
+  expect(JSON.parse(readFileSync(join(ROOT, API), 'utf8'))).toEqual(openApi(version));
+  const documented = Object.entries(OPERATIONS).flatMap(([path, operations]) =>
+    Object.keys(operations).map((method) => `${method} ${path.replace('{id}', ':id')}`),
+  );
+  expect(documented.sort()).toEqual(servedRequests().sort());
+});
+
+/** Of the Alerts page's server: `get /api/alerts/:id`. */
+function servedRequests(): string[] {
+  const code = ['server', 'response', 'tuning', 'understanding', 'acknowledge']
     .map((name) => readFileSync(join(ROOT, `agent/ui/${name}.ts`), 'utf8'))
     .join('');
-  const routes = [...server.matchAll(/app\.(get|post|delete)\('(\/api\/[^']+)'/g)];
-  expect(routes.length).toBeGreaterThan(5);
-  const page = readFileSync(join(ROOT, 'docs/api.md'), 'utf8');
-  for (const [, method = '', path = ''] of routes)
-    expect(page).toContain(`\`${method.toUpperCase()} ${path.replace(':id', '<id>')}\``);
-});
+  return [...code.matchAll(/app\.(get|post|put|patch|delete)\('(\/api\/[^']+)'/g)].map(
+    ([, method = '', path = '']) => `${method} ${path}`,
+  );
+}
 
 const pages = ['README.md', ...readdirSync(join(ROOT, 'docs')).map((name) => `docs/${name}`)].filter((name) =>
   name.endsWith('.md'),

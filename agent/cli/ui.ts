@@ -13,6 +13,7 @@ import { evidenceDirectory, findEvidence } from '../evidence/place.ts';
 import { readPacketFile } from '../evidence/read.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
 import type { Address } from '../observe/ask.ts';
+import type { ResponseAsker } from '../ui/response.ts';
 import type { ApiClient } from '../kube/api.ts';
 import { CommandError, EXIT } from './exit.ts';
 import { createLog } from './log.ts';
@@ -94,6 +95,7 @@ async function run(argv: UiArgv): Promise<void> {
     ...(await openAcknowledgement(config.ui)),
     ...(client === undefined ? {} : { dryRun: await createDryRun(client) }),
     ...(await createTuning(config, mode, client)),
+    ...(await createResponse(config)),
   };
   const { createUiServer } = await import('../ui/server.ts');
   // Last: it keeps the process alive until it is closed.
@@ -276,6 +278,14 @@ async function createDryRun(client: ApiClient) {
       throw error;
     }
   };
+}
+
+/** Who isolates pods, where one is named. */
+async function createResponse({ respond: { url, caFile } }: Config) {
+  if (url === undefined) return {};
+  const { ask } = await import('../respond/ask.ts');
+  const response: ResponseAsker = (token, asked) => ask({ url, caFile }, token, asked);
+  return { response };
 }
 
 /** Those that are named, else this machine's. */

@@ -47,7 +47,8 @@ export function createWishes(options: WishesOptions): Wishes {
       if (last !== undefined && now() - last < QUIET_MILLIS) return;
       asked.set(key, now());
       const about = { pod, entry: wish.entry, alert: wish.alert };
-      if (url === undefined) return log.warn(about, 'respond: the policy wants a pod isolated, and respond.url names nobody');
+      if (url === undefined)
+        return log.warn(about, 'respond: the policy wants a pod isolated, and respond.url names nobody');
       if (limit.pendingCount >= MAX_WAITING) return log.warn(about, 'respond: too many wishes at once: left out');
       void limit(() => send({ url, caFile }, wish, options));
     },

@@ -26,7 +26,7 @@ import { isId, parameters } from './requests.ts';
 import type { AlertSource } from './source.ts';
 
 export const ACKNOWLEDGE_PATH = '/acknowledge';
-const MAX_IDS = 100;
+export const MAX_ACKNOWLEDGED = 100;
 const MAX_FORM_BYTES = 4096;
 const MAX_FILE_BYTES = 65_536;
 const MIN_TOKEN = 32;
@@ -159,8 +159,8 @@ async function acknowledgeByToken(
 function idsOf(body: unknown): string[] {
   const { ids } = (body ?? {}) as Record<string, unknown>;
   const valid = (id: unknown): id is string => typeof id === 'string' && isId(id);
-  if (!Array.isArray(ids) || ids.length === 0 || ids.length > MAX_IDS || !ids.every(valid))
-    throw new QueryError(`ids: expected 1 to ${MAX_IDS} ids of alerts`);
+  if (!Array.isArray(ids) || ids.length === 0 || ids.length > MAX_ACKNOWLEDGED || !ids.every(valid))
+    throw new QueryError(`ids: expected 1 to ${MAX_ACKNOWLEDGED} ids of alerts`);
   return [...new Set(ids)];
 }
 

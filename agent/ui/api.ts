@@ -211,6 +211,8 @@ export interface Session {
   dryRun: boolean;
   /** Where what quietens alerts is kept; absent where nothing can be. */
   tuning?: string;
+  /** Whether pods can be isolated from here, by who has the right. */
+  isolates: boolean;
 }
 
 /** Before anybody has signed in. */
@@ -275,6 +277,35 @@ export interface LiveMessage {
 /** The live stream's messages `marks`: what somebody made of alerts. */
 export interface MarkMessage extends Act {
   ids: string[];
+}
+
+/** What isolating a pod cuts, and what stays open. */
+export interface IsolationAnswer {
+  cut: {
+    namespace: string;
+    pod: string;
+    node: string;
+    addresses: string[];
+    /** API group of the policy that cuts. */
+    engine: string;
+    services: { name: string; others: number }[];
+    open: { policy: string; direction: 'ingress' | 'egress' }[];
+    notes: string[];
+  };
+  /** Absent: nothing was done. */
+  isolation?: IsolatedPod;
+}
+
+export interface IsolatedPod {
+  namespace: string;
+  pod: string;
+  allow: 'nothing' | 'dns';
+  by: string;
+  reason: string;
+  alert?: string;
+  /** RFC 3339. */
+  since: string;
+  until: string;
 }
 
 /** What was marked. */

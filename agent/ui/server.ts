@@ -24,8 +24,10 @@ import type {
 import { contentsOf } from '../rulesets/contents.ts';
 import { EXPORTS, exported, formatOf } from './export.ts';
 import type { PageFile } from './files.ts';
+import { openApi } from './openapi.ts';
 import { shownPackets } from './packets.ts';
 import { createLive, type Live } from './live.ts';
+import { addResponse, type ResponseAsker } from './response.ts';
 import { inScope, parseQuery, single, type AlertQuery, type Scope } from './query.ts';
 import { refusalOf, Refused } from './refused.ts';
 import { adviceFor } from './advice.ts';
@@ -76,6 +78,8 @@ export interface ServerOptions extends AcknowledgeOptions {
   tuning?: Tuning;
   /** Called for alerts that were acknowledged or dismissed. */
   onHandled?: (ids: readonly string[]) => void;
+  /** Who isolates pods, where somebody does. */
+  response?: ResponseAsker;
 }
 
 /** What a request is answered from. */
@@ -90,12 +94,15 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   answerFailures(app, options.log);
   addFiles(app, options.page);
   const site: Site = { ...options, visitors: createVisitors(options), live: createLive(options.source) };
+  // It says nothing of alerts, nor of who may see them.
+  app.get('/api/openapi.json', () => openApi(options.version));
   addSession(app, site);
   addAlerts(app, site);
   addCoverage(app, site);
   addTuning(app, site);
   addUnderstanding(app, site);
   addAcknowledge(app, { ...site, onHandled: (ids) => site.onHandled?.(ids) });
+  if (options.response !== undefined) addResponse(app, site.visitors, options.response);
   return app;
 }
 
@@ -159,7 +166,7 @@ function signInNeeded({ access }: Site): SignInNeeded {
   return { error: 'sign in first', access: access.mode === 'kubernetes' ? 'kubernetes' : 'password' };
 }
 
-function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning }: Site, user: User): Session {
+function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning, response }: Site, user: User): Session {
   return {
     access: access.mode,
     user: user.name,
@@ -168,6 +175,7 @@ function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning }: Site,
     ...(kibanaUrl === undefined ? {} : { kibanaUrl }),
     dryRun: dryRun !== undefined,
     ...(tuning === undefined ? {} : { tuning: tuning.where }),
+    isolates: response !== undefined && access.mode === 'kubernetes',
   };
 }
 

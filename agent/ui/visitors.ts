@@ -15,6 +15,8 @@ export interface Visitors {
   whoIs(request: FastifyRequest): Promise<User | undefined>;
   /** @throws Refused where `whoIs` knows nobody. */
   signedIn(request: FastifyRequest): Promise<User>;
+  /** Of the cluster, of who asks; undefined where none is known. Whether it is good, `signedIn` says. */
+  tokenOf(request: FastifyRequest): string | undefined;
   /** Opens a session. @throws Refused */
   signIn(request: FastifyRequest, credentials: Credentials): Promise<{ user: User; cookie: string }>;
   /** Ends the session. @returns the cookie that takes the place of its own. */
@@ -36,6 +38,7 @@ export function createVisitors(options: Pick<Entrance, 'access' | 'log' | 'secur
   return {
     whoIs: (request) => whoIs(entrance, request),
     signedIn: (request) => signedIn(entrance, request),
+    tokenOf: (request) => tokenOf(entrance, request),
     signIn: (request, credentials) => signIn(entrance, request, credentials),
     signOut: (request) => signOut(entrance, request),
   };
@@ -44,9 +47,20 @@ export function createVisitors(options: Pick<Entrance, 'access' | 'log' | 'secur
 async function whoIs(entrance: Entrance, request: FastifyRequest): Promise<User | undefined> {
   const { access } = entrance;
   if (access.mode === 'none') return ANYBODY;
-  const [, token] = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '') ?? [];
+  const token = bearerOf(request);
   if (token !== undefined && access.mode === 'kubernetes') return userOfToken(entrance, request, token);
   return userOfSession(entrance, request);
+}
+
+function bearerOf(request: FastifyRequest): string | undefined {
+  return /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
+}
+
+function tokenOf(entrance: Entrance, request: FastifyRequest): string | undefined {
+  if (entrance.access.mode !== 'kubernetes') return undefined;
+  const value = cookieOf(entrance, request);
+  const credentials = value === undefined ? undefined : entrance.sessions.find(value)?.credentials;
+  return bearerOf(request) ?? (credentials !== undefined && 'token' in credentials ? credentials.token : undefined);
 }
 
 async function userOfToken(entrance: Entrance, request: FastifyRequest, token: string): Promise<User | undefined> {

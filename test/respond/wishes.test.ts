@@ -45,7 +45,16 @@ function wishesTo(to: string | undefined, now?: () => number): Wishes {
 }
 
 const wish = (pod: string) =>
-  ({ namespace: 'shop', pod, allow: 'nothing', forMillis: 60_000, reason: 'r', alert: 'a', entry: 'c2', dryRun: true }) as const;
+  ({
+    namespace: 'shop',
+    pod,
+    allow: 'nothing',
+    forMillis: 60_000,
+    reason: 'r',
+    alert: 'a',
+    entry: 'c2',
+    dryRun: true,
+  }) as const;
 
 test('a pod is wished for once in a while, however many alerts it has', async () => {
   let millis = 0;

@@ -14,6 +14,7 @@ import { Value } from '../value.tsx';
 import { Document, kibanaLink } from './document.tsx';
 import { Fact } from './fact.tsx';
 import { fields, text, type Fields } from './fields.ts';
+import { Isolate } from './isolate.tsx';
 import { Packets } from './packets.tsx';
 import { Payload } from './payload.tsx';
 import { History } from './history.tsx';
@@ -97,6 +98,7 @@ function Body({ detail, row, place, session, markAs, say }: BodyProps): JSX.Elem
   return (
     <>
       <Actions row={row} pod={podPattern(row, event)} session={session} place={place} markAs={markAs} />
+      {session.isolates && <Isolate row={row} seenAt={record['seen_at']} />}
       <Handled row={row} />
       <div class="flow">
         <EndCard place={place} side="source" end={row.source} aggr={text(event['source_name_aggr'])} />
