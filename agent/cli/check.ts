@@ -150,7 +150,7 @@ async function checkFolders(config: Config): Promise<Finding[]> {
   return findings;
 }
 
-function checkPolicy({ alerts: { policy: file } }: Config): Finding[] {
+function checkPolicy({ alerts: { policy: file }, respond: { url } }: Config): Finding[] {
   if (file === undefined) return [];
   const subject = 'policy';
   const policy = readPolicy(file);
@@ -158,17 +158,28 @@ function checkPolicy({ alerts: { policy: file } }: Config): Finding[] {
     const remedy = 'correct it; docs/rule-tuning.md describes it';
     return policy.errors.map((message) => ({ level: 'error', subject, message, remedy }));
   }
-  const { suppress, threshold, expired } = policy;
+  const { suppress, threshold, respond = [], expired } = policy;
+  const counts = [
+    plural(suppress.length, 'suppression'),
+    plural(threshold.length, 'threshold'),
+    ...(respond.length === 0 ? [] : [plural(respond.length, 'response')]),
+  ];
   return [
     {
       level: 'ok',
       subject,
-      message: `${file}: ${plural(suppress.length, 'suppression')}, ${plural(threshold.length, 'threshold')}`,
+      message: `${file}: ${counts.join(', ')}`,
     },
+    ...(respond.length === 0 || url !== undefined ? [] : [noResponder(subject)]),
     ...expired.map(({ name, place: at }): Finding => {
       return { level: 'warning', subject, message: `${at}: ${name} is over`, remedy: 'take it out' };
     }),
   ];
+}
+
+function noResponder(subject: string): Finding {
+  const message = 'its responses have nobody to ask: respond.url is not set';
+  return { level: 'warning', subject, message, remedy: 'set it, or add the component response (docs/response.md)' };
 }
 
 /** The folder, or the nearest one above it that is there and in which it will be made. */

@@ -67,8 +67,18 @@ export function startKeeper(options: KeeperOptions): Keeper {
     if (limit.pendingCount >= MAX_WAITING) throw new RespondError('Bounded', 'too many wishes at once: try again');
     return limit(act);
   };
-  let looking: Promise<void> = limit(() => look(state));
-  const timer = setInterval(() => (looking = limit(() => look(state))), lookMillis);
+  let isWaiting = false;
+  const lookInTurn = (): void => {
+    // A slow API server does not pile them up.
+    if (isWaiting) return;
+    isWaiting = true;
+    void limit(async () => {
+      isWaiting = false;
+      await look(state);
+    });
+  };
+  lookInTurn();
+  const timer = setInterval(lookInTurn, lookMillis);
   return {
     isolateForPerson: (wish, person) => inTurn(() => counted(state, forPerson(state, wish, person))),
     isolateForAgent: (wish, node) => inTurn(() => counted(state, forAgent(state, bounds, wish, node))),
@@ -78,7 +88,8 @@ export function startKeeper(options: KeeperOptions): Keeper {
     async stop() {
       clearInterval(timer);
       limit.clearQueue();
-      await Promise.race([looking, limit(() => undefined)]);
+      // After what is under way.
+      await limit(() => undefined);
     },
   };
 }

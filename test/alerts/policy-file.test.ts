@@ -106,8 +106,8 @@ describe('a response', () => {
   test('that is wrong is refused, with its place', () => {
     expect(errors('respond:\n  - signature: 7\n    respond: delete\n    for: 10s\n')).toEqual([
       expect.stringContaining('has no severity'),
-      expect.stringContaining('respond[0].for: 10s: expected a time from 1m to 30d'),
-      expect.stringContaining('respond[0].respond: delete: expected one of isolate'),
+      expect.stringContaining('respond[0].for: "10s": expected a time from 1m to 30d'),
+      expect.stringContaining('respond[0].respond: "delete": expected one of isolate'),
     ]);
     expect(errors(entry.replace('    signature: 7\n', ''))[0]).toContain('matches every alert');
   });

@@ -4,6 +4,13 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Page } from 'playwright-core';
+import { createClient } from '../../agent/kube/client.ts';
+import { createAccess } from '../../agent/kube/token-access.ts';
+import { startKeeper, type Keeper } from '../../agent/respond/keeper.ts';
+import { personOf } from '../../agent/respond/persons.ts';
+import { createRespondServer } from '../../agent/respond/server.ts';
+import { DEPLOY } from '../deploy/support.ts';
+import { pino } from 'pino';
 import type { EeEvent } from '../../agent/events/event.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
@@ -22,6 +29,8 @@ describeKubernetes(() =>
     let ui: TestUi;
     let browser: TestBrowser;
     let page: Page;
+    let keeper: Keeper | undefined;
+    let responding: ReturnType<typeof createRespondServer> | undefined;
     let ours: EeEvent;
     let theirs: EeEvent;
     const tokens: Record<'analyst' | 'viewer' | 'admin', string> = { analyst: '', viewer: '', admin: '' };
@@ -42,10 +51,14 @@ describeKubernetes(() =>
         podObject(shop, 'db-1', 'worker-1', { app: 'db' }),
       );
       const at = (number: number, namespace: string): EeEvent =>
-        alertEvent(number, Date.now() - 60_000 * number, { event: { origin: `dpi.${namespace}/web` } });
+        alertEvent(number, Date.now() - 60_000 * number, {
+          event: { origin: `dpi.${namespace}/web` },
+          record: { seen_at: [{ namespace, name: 'web-1', interface: 'cali1' }] },
+        });
       [ours, theirs] = [at(1, shop), at(2, other)];
       journal = await makeJournal(theirs, ours);
       directory = mkdtempSync(join(tmpdir(), 'dpi-page-'));
+      const respondUrl = await startResponse();
       [browser, ui] = await Promise.all([
         openBrowser(),
         startUi(
@@ -55,12 +68,16 @@ describeKubernetes(() =>
           journal.directory,
           '--stateDirectory',
           directory,
+          '--respond.url',
+          respondUrl,
         ),
       ]);
     });
     afterAll(async () => {
       await ui?.stop();
       await browser?.close();
+      await responding?.close();
+      await keeper?.stop();
       await journal?.remove();
       rmSync(directory, { recursive: true, force: true });
     });
@@ -69,6 +86,20 @@ describeKubernetes(() =>
       page = await browser.context.newPage();
     });
     afterEach(() => page.close());
+
+    /** As deploy/components/response runs it. @returns its URL. */
+    async function startResponse(): Promise<string> {
+      const file = (name: string): string => join(DEPLOY, 'components/response', name);
+      for (const name of ['rbac.yaml', 'admission.yaml']) cluster().kubectl('apply', '-f', file(name));
+      const { kubeconfig } = cluster().serviceAccount('tigera-dpi', 'dpi-agent-response');
+      const client = await createClient({ kubeconfig });
+      const log = pino({ level: 'silent' });
+      const automatic = { automatic: false, automaticPods: [], automaticPerHour: 1, automaticAtOnce: 1 };
+      keeper = startKeeper({ ...automatic, client, log, protectedNamespaces: ['tigera-dpi'], maxFor: 86_400_000 });
+      const agentOf = createAccess(client, { audience: 'dpi-agent-response', serviceAccounts: [] });
+      responding = createRespondServer({ keeper, agentOf, personOf: (token) => personOf(client, token), log });
+      return responding.listen({ host: '127.0.0.1', port: 0 });
+    }
 
     const signIn = async (token: string, path = ''): Promise<void> => {
       await page.goto(`${ui.url}${path}`);
@@ -134,6 +165,39 @@ describeKubernetes(() =>
       await signOut();
       await signIn(tokens.viewer, `?page=dry-run&namespace=${shop}&selector=all()`);
       await page.getByText(`you may not list pods in namespace ${shop}`).waitFor();
+    });
+
+    testOnOwnServer('a pod is isolated by who has the right, who sees before what is cut', async () => {
+      const pod = `${shop}/web-1`;
+      const policies = (): string => cluster().kubectl('get', 'networkpolicies', '-n', shop, '-o', 'name');
+      await signIn(tokens.viewer, `?alert=${ours.record.event_id}`);
+      await page.getByRole('button', { name: `Isolate ${pod}` }).click();
+      await page.getByText('deeppacketinspections/isolations').waitFor();
+      expect(policies()).toBe('');
+      await page.goto(ui.url);
+      await signOut();
+
+      cluster().apply({
+        apiVersion: 'v1',
+        kind: 'Service',
+        metadata: { name: 'cart', namespace: shop },
+        spec: { selector: { app: 'web' }, ports: [{ port: 80 }] },
+      });
+      const right = `--clusterrole=dpi-agent-isolate`;
+      cluster().kubectl('-n', shop, 'create', 'rolebinding', 'isolates', right, `--serviceaccount=${shop}:analyst`);
+      await signIn(tokens.analyst, `?alert=${ours.record.event_id}`);
+      await page.getByRole('button', { name: `Isolate ${pod}` }).click();
+      await page.getByText('Service cart: no other pod is ready').waitFor();
+      expect(policies()).toBe('');
+      await page.getByLabel('Reason').fill('C2 beacon');
+      await page.getByRole('button', { name: 'Isolate it now' }).click();
+      await page.getByRole('status').getByText(`by system:serviceaccount:${shop}:analyst: C2 beacon`).waitFor();
+      expect(policies()).toContain('dpi-agent-isolate-');
+      await page.reload();
+      await page.getByRole('button', { name: `Isolate ${pod}` }).click();
+      await page.getByRole('button', { name: 'Release it' }).click();
+      await page.getByRole('button', { name: 'Isolate it now' }).waitFor();
+      expect(policies()).toBe('');
     });
 
     testOnOwnServer('coverage has the resources that the user may see', async () => {
