@@ -187,14 +187,19 @@ export function createPolicy(
       return entry === undefined ? undefined : judgeThreshold(entry, attributed, mayHaveTwin);
     },
     keep: (attributed) => evidence.find(({ matches }) => matches(attributed))?.keep,
-    respond(attributed) {
-      for (const { entry, matches } of respond) {
-        const pod = podAt(attributed, entry.end);
-        if (pod !== undefined && isAsBad(attributed, entry) && matches(attributed)) return { entry, pod };
-      }
-      return undefined;
-    },
+    respond: (attributed) => respondBy(respond, attributed),
   };
+}
+
+function respondBy(
+  entries: readonly { entry: Response; matches: (attributed: AttributedAlert) => boolean }[],
+  attributed: AttributedAlert,
+): ReturnType<Policy['respond']> {
+  for (const { entry, matches } of entries) {
+    const pod = podAt(attributed, entry.end);
+    if (pod !== undefined && isAsBad(attributed, entry) && matches(attributed)) return { entry, pod };
+  }
+  return undefined;
 }
 
 /** Without a priority an alert is of medium severity. */

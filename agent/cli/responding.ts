@@ -55,7 +55,7 @@ export async function serveResponse(config: Config): Promise<void> {
 function answersOf(keeper: Keeper) {
   return {
     stuck: () => undefined,
-    metrics: createMetrics(keeper.status, version()),
+    metrics: createMetrics(() => keeper.status(), version()),
     readiness() {
       const { problem } = keeper.status();
       return { ready: problem === undefined, problems: problem === undefined ? [] : [problem] };

@@ -166,9 +166,9 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
 
 /** Asks for what the policy wants done about pods. */
 function respondBy({ respond }: Config, log: Logger): (response: AskedResponse) => void {
-  const { wish } = createWishes({ ...respond, log });
+  const wishes = createWishes({ ...respond, log });
   return ({ entry: { name: entry, allow, forMillis, dryRun }, pod: { namespace, name: pod }, event: { record } }) =>
-    wish({
+    wishes.wish({
       namespace,
       pod,
       allow,

@@ -128,14 +128,18 @@ function calicoSpec(id: string, allow: Passage): object {
   };
 }
 
-function annotationsOf({ namespace: _, pod, podUid, alert, reason, by, ...rest }: Isolation): Record<string, string> {
+function annotationsOf(isolation: Isolation): Record<string, string> {
+  const { pod, podUid, alert, reason, by, origin, allow, since, until } = isolation;
   const values = {
     pod,
     'pod-uid': podUid,
     by: plain(by),
     reason: plain(reason),
     ...(alert === undefined ? {} : { alert: plain(alert) }),
-    ...rest,
+    origin,
+    allow,
+    since,
+    until,
   };
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [`${PREFIX}${key}`, value]));
 }

@@ -32,15 +32,19 @@ export function addResponse(app: FastifyInstance, visitors: Visitors, ask: Respo
   };
   app.get('/api/isolations', (request) => {
     const namespace = single('namespace', parameters(request)['namespace']);
-    const query = namespace === undefined ? '' : `?${new URLSearchParams({ namespace })}`;
+    const query = namespace === undefined ? '' : `?${new URLSearchParams({ namespace }).toString()}`;
     return goOn(request, { method: 'GET', path: `${ISOLATIONS_PATH}${query}` });
   });
   app.post('/api/isolations', (request) =>
-    goOn(request, { method: 'POST', path: ISOLATIONS_PATH, body: (request.body ?? {}) as object }),
+    goOn(request, { method: 'POST', path: ISOLATIONS_PATH, body: bodyOf(request) }),
   );
   app.post('/api/isolations/release', (request) =>
-    goOn(request, { method: 'POST', path: `${ISOLATIONS_PATH}/release`, body: (request.body ?? {}) as object }),
+    goOn(request, { method: 'POST', path: `${ISOLATIONS_PATH}/release`, body: bodyOf(request) }),
   );
+}
+
+function bodyOf({ body }: FastifyRequest): object {
+  return typeof body === 'object' && body !== null ? body : {};
 }
 
 async function answered(ask: ResponseAsker, token: string, asked: Asked) {

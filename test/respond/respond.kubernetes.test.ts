@@ -43,7 +43,7 @@ describeKubernetes(() => {
 
   beforeAll(async () => {
     const apply = (path: string): string => kubectl('apply', '-f', join(PROJECT, 'deploy', path));
-    for (const file of ['namespace.yaml', 'rbac.yaml', 'components/response/rbac.yaml']) apply(file);
+    for (const path of ['namespace.yaml', 'rbac.yaml', 'components/response/rbac.yaml']) apply(path);
     apply('components/response/admission.yaml');
     apply('crds/projectcalico.org/deeppacketinspections.yaml');
     kubectl('wait', '--for=condition=Established', '--timeout=300s', 'crd', '--all');

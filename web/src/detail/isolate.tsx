@@ -137,7 +137,7 @@ function Peers({ pod: { namespace, name } }: { pod: Pod }): JSX.Element | null {
   const peers = new Set(
     (data?.rows ?? []).map(({ source, destination }) => {
       const other = isIt(source) ? destination : source;
-      return `${other.name === undefined ? other.ip : `${other.namespace ?? ''}/${other.name}`}`;
+      return other.name === undefined ? other.ip : `${other.namespace ?? ''}/${other.name}`;
     }),
   );
   if (peers.size === 0) return null;
@@ -159,21 +159,23 @@ interface ConfirmProps {
 function Confirm({ cut: { namespace, pod, open }, row, done }: ConfirmProps): JSX.Element {
   const [forMillis, setFor] = useState<number>(HOUR);
   const [allow, setAllow] = useState<'nothing' | 'dns'>('nothing');
-  const [reason, setReason] = useState(row.message);
+  const [reason, setReason] = useState(row.message.slice(0, 500));
   const [partly, setPartly] = useState(false);
   const [error, setError] = useState<AnswerError>();
-  const act = (): void => {
+  const act = async (): Promise<void> => {
     const wish = { namespace, pod, allow, forMillis, reason, alert: row.id, partly, dryRun: false };
-    send<IsolationAnswer>('POST', '/api/isolations', wish).then(
-      ({ isolation }) => isolation !== undefined && done(isolation),
-      (failed: unknown) => setError(answerErrorOf(failed)),
-    );
+    try {
+      const { isolation } = await send<IsolationAnswer>('POST', '/api/isolations', wish);
+      if (isolation !== undefined) done(isolation);
+    } catch (failed) {
+      setError(answerErrorOf(failed));
+    }
   };
   return (
     <form
       onSubmit={(event) => {
         event.preventDefault();
-        act();
+        void act();
       }}
     >
       <label>
@@ -204,7 +206,7 @@ function Confirm({ cut: { namespace, pod, open }, row, done }: ConfirmProps): JS
           this stays open
         </label>
       )}
-      {error !== undefined && <Problem error={error} retry={act} />}
+      {error !== undefined && <Problem error={error} retry={() => void act()} />}
       <button class="primary" type="submit">
         Isolate it now
       </button>
@@ -215,19 +217,21 @@ function Confirm({ cut: { namespace, pod, open }, row, done }: ConfirmProps): JS
 function Isolated({ isolated, done }: { isolated: IsolatedPod; done: () => void }): JSX.Element {
   const { namespace, pod, until, by, reason } = isolated;
   const [error, setError] = useState<AnswerError>();
-  const release = (): void => {
-    send('POST', '/api/isolations/release', { namespace, pod, reason: 'from the Alerts page' }).then(
-      done,
-      (failed: unknown) => setError(answerErrorOf(failed)),
-    );
+  const release = async (): Promise<void> => {
+    try {
+      await send('POST', '/api/isolations/release', { namespace, pod, reason: 'from the Alerts page' });
+      done();
+    } catch (failed) {
+      setError(answerErrorOf(failed));
+    }
   };
   return (
     <>
       <p role="status">
         Isolated until {fullMoment(until)} by <Text>{by}</Text>: <Text>{reason}</Text>
       </p>
-      {error !== undefined && <Problem error={error} retry={release} />}
-      <button class="primary" type="button" onClick={release}>
+      {error !== undefined && <Problem error={error} retry={() => void release()} />}
+      <button class="primary" type="button" onClick={() => void release()}>
         Release it
       </button>
     </>
