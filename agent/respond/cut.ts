@@ -18,10 +18,20 @@ export interface Cut {
   engine: Engine;
   /** Services that lead to it, and how many other ready pods each has. */
   services: { name: string; others: number }[];
+  /** Its labels. */
+  labels: Readonly<Record<string, string>>;
   /** Other policies that select it and go on letting traffic through, where they do. */
-  open: { policy: string; direction: 'ingress' | 'egress' }[];
+  open: OpenWay[];
   /** What whoever asks should know. */
   notes: string[];
+}
+
+/** What another policy lets through. */
+export interface OpenWay {
+  policy: string;
+  direction: 'ingress' | 'egress';
+  /** Labels of the pod by which the policy selects it; without one of them it does not. */
+  labels: string[];
 }
 
 /** It can't be done. The message says why, and what to do. */
@@ -58,6 +68,7 @@ export async function whatIsCut(
     addresses: pod.addresses,
     engine,
     services,
+    labels: pod.labels,
     open,
     notes: notesOf(services),
   };
@@ -143,10 +154,17 @@ async function stillOpen(client: Pick<ApiClient, 'get'>, pod: Pod): Promise<Cut[
       const spec = record(record(item)['spec']);
       if (!selects(record(spec['podSelector']), pod.labels)) continue;
       for (const direction of ['ingress', 'egress'] as const)
-        if (list(spec[direction]).length > 0) open.push({ policy: item.metadata.name, direction });
+        if (list(spec[direction]).length > 0)
+          open.push({ policy: item.metadata.name, direction, labels: selectedBy(record(spec['podSelector'])) });
     }
   }
   return open;
+}
+
+function selectedBy(selector: Record<string, unknown>): string[] {
+  const expressions = list(selector['matchExpressions']).map(record);
+  const asked = expressions.filter(({ operator }) => operator === 'In' || operator === 'Exists');
+  return [...Object.keys(texts(selector['matchLabels'])), ...asked.map(({ key }) => text(key))];
 }
 
 /** https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#resources-that-support-set-based-requirements */

@@ -26,11 +26,13 @@ import {
 export const NEVER = ['kube-system', 'kube-public', 'kube-node-lease', 'calico-system', 'tigera-operator'] as const;
 const COMPONENT = 'dpi-agent-response';
 
-export interface Wish extends Omit<Isolation, 'podUid' | 'since' | 'until'> {
+export interface Wish extends Omit<Isolation, 'podUid' | 'since' | 'until' | 'labels'> {
   /** Until it is released, in milliseconds. */
   forMillis: number;
   /** Do it although other policies go on letting traffic through. */
   partly: boolean;
+  /** Take the labels from it by which other policies select it. Services and its controller may know it no more. */
+  detach?: boolean;
   /** Say what would be cut, and change nothing. */
   dryRun: boolean;
 }
@@ -53,15 +55,20 @@ export interface Acting {
 /** @throws RespondError, ApiError */
 export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
   const { client, isProtected, now = Date.now } = acting;
-  const { forMillis, partly, dryRun, ...asked } = wish;
+  const { forMillis, partly, detach = false, dryRun, ...asked } = wish;
   const cut = await whatIsCut(client, wish.namespace, wish.pod, [...NEVER, ...isProtected]);
   if (dryRun) return { cut };
-  if (cut.open.length > 0 && !partly) throw new RespondError('StaysOpen', openText(cut));
+  const taken = detach ? labelsToTake(cut) : {};
+  const isCut = cut.open.every(({ labels }) => labels.some((key) => taken[key] !== undefined));
+  if (!isCut && !partly) throw new RespondError('StaysOpen', openText(cut));
   const since = now();
-  const isolation: Isolation = { ...asked, podUid: cut.podUid, since: iso(since), until: iso(since + forMillis) };
+  const times = { since: iso(since), until: iso(since + forMillis) };
+  const detached = Object.keys(taken).length === 0 ? {} : { labels: taken };
+  const isolation: Isolation = { ...asked, ...times, ...detached, podUid: cut.podUid };
   const made = await makePolicy(client, isolation, cut.engine);
   try {
-    await label(client, isolation, idOf(isolation.podUid));
+    const gone = Object.fromEntries(Object.keys(taken).map((key) => [key, null]));
+    await label(client, isolation, { ...gone, [POD_LABEL]: idOf(isolation.podUid) });
   } catch (error) {
     await client
       .remove(policiesPath(cut.engine, wish.namespace, made.metadata.name), made.metadata.uid)
@@ -79,11 +86,17 @@ export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
   return { cut, isolation };
 }
 
+/** Those by which policies select it that let something through. */
+function labelsToTake({ open, labels }: Cut): Record<string, string> {
+  const keys = new Set(open.flatMap((way) => way.labels));
+  return Object.fromEntries(Object.entries(labels).filter(([key]) => keys.has(key)));
+}
+
 export function openText({ open, namespace, pod }: Cut): string {
   const names = open.map(({ policy, direction }) => `${policy} (${direction})`).join(', ');
   return (
     `${namespace}/${pod} would not be cut off: policies of Kubernetes add up, and these go on letting traffic through: ${names}. ` +
-    'Take them away, or their labels from the pod; or have the rest cut all the same'
+    'Take these labels from it (detach), or have the rest cut all the same (partly)'
   );
 }
 
@@ -109,26 +122,40 @@ async function isStillThere(client: Acting['client'], { namespace, pod, podUid }
   }
 }
 
-/** @param value null takes it away. */
+/** @returns what could not be done, as an end of a sentence: the component may give no other labels back. */
+async function unlabel(client: Acting['client'], isolation: Isolation): Promise<string> {
+  const { labels = {} } = isolation;
+  const taken = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
+  try {
+    await label(client, isolation, { ...labels, [POD_LABEL]: null });
+    return '';
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 422 || taken.length === 0) throw error;
+    await label(client, isolation, { [POD_LABEL]: null });
+    return `; labels that were taken from it are not given back: ${taken.join(' ')}`;
+  }
+}
+
+/** @param labels null takes one away. */
 async function label(
   client: Acting['client'],
   { namespace, pod, podUid }: Pick<Isolation, 'namespace' | 'pod' | 'podUid'>,
-  value: string | null,
+  labels: Readonly<Record<string, string | null>>,
 ): Promise<void> {
-  await client.mergePatch(podPath(namespace, pod), { metadata: { uid: podUid, labels: { [POD_LABEL]: value } } });
+  await client.mergePatch(podPath(namespace, pod), { metadata: { uid: podUid, labels } });
 }
 
 /** @param why Such as `it is over`. @throws ApiError */
 export async function release(acting: Acting, isolation: KnownIsolation, why: string): Promise<void> {
   const { client } = acting;
   const isThere = await isStillThere(client, isolation);
-  if (isThere) await label(client, isolation, null);
+  const left = isThere ? await unlabel(client, isolation) : '';
   await client
     .remove(policiesPath(isolation.engine, isolation.namespace, isolation.name), isolation.uid)
     .catch((error: unknown) => {
       if (!(error instanceof ApiError) || error.status !== 404) throw error;
     });
-  if (isThere) await tell(acting, isolation, 'Released', `released: ${why}`);
+  if (isThere) await tell(acting, isolation, 'Released', `released: ${why}${left}`);
 }
 
 async function tell(

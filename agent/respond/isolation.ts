@@ -43,6 +43,8 @@ export interface Isolation {
   /** RFC 3339. */
   since: string;
   until: string;
+  /** That were taken from the pod, so that other policies do not select it any more; a release gives them back. */
+  labels?: Readonly<Record<string, string>>;
 }
 
 /** As the cluster has it. */
@@ -129,7 +131,7 @@ function calicoSpec(id: string, allow: Passage): object {
 }
 
 function annotationsOf(isolation: Isolation): Record<string, string> {
-  const { pod, podUid, alert, reason, by, origin, allow, since, until } = isolation;
+  const { pod, podUid, alert, reason, by, origin, allow, since, until, labels } = isolation;
   const values = {
     pod,
     'pod-uid': podUid,
@@ -140,8 +142,19 @@ function annotationsOf(isolation: Isolation): Record<string, string> {
     allow,
     since,
     until,
+    ...(labels === undefined ? {} : { labels: JSON.stringify(labels) }),
   };
   return Object.fromEntries(Object.entries(values).map(([key, value]) => [`${PREFIX}${key}`, value]));
+}
+
+/** What the annotation says, whatever it holds. */
+function takenLabels(json: string): Pick<Isolation, 'labels'> {
+  if (json === '') return {};
+  try {
+    return { labels: texts(JSON.parse(json)) };
+  } catch {
+    return {};
+  }
 }
 
 function plain(value: string): string {
@@ -166,6 +179,7 @@ export function isolationOf({ metadata }: ApiObject, engine: Engine): KnownIsola
     ...(value('alert') === '' ? {} : { alert: plain(value('alert')) }),
     since: value('since'),
     until: value('until'),
+    ...takenLabels(value('labels')),
     engine,
     name: metadata.name,
     uid: metadata.uid,

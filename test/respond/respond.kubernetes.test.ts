@@ -3,8 +3,10 @@
  * deploy/components/response gives it. Nobody enforces the policies here: the objects are what counts.
  */
 import { afterAll, afterEach, beforeAll, expect, test } from '@jest/globals';
-import { execFileSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { createClient } from '../../agent/kube/client.ts';
 import { createAccess } from '../../agent/kube/token-access.ts';
@@ -163,16 +165,13 @@ describeKubernetes(() => {
   const agents = (pod: string, more: object = {}): object => wish(pod, { alert: 'a1', entry: 'c2', ...more });
 
   /** `dpi-agent respond …` as the cluster's admin. */
-  function respond(...args: string[]): { status: number; stdout: string; stderr: string } {
+  async function respond(...args: string[]): Promise<{ status: number; stdout: string; stderr: string }> {
     const all = [join(PROJECT, 'bin/dpi-agent.js'), 'respond', ...args, '--kubeconfig', cluster().kubeconfig];
     try {
-      return {
-        status: 0,
-        stdout: execFileSync(process.execPath, all, { encoding: 'utf8', stdio: 'pipe' }),
-        stderr: '',
-      };
+      return { status: 0, ...(await promisify(execFile)(process.execPath, all)) };
     } catch (error) {
-      return error as { status: number; stdout: string; stderr: string };
+      const { code, stdout, stderr } = error as { code: number; stdout: string; stderr: string };
+      return { status: code, stdout, stderr };
     }
   }
 
@@ -191,8 +190,8 @@ describeKubernetes(() => {
       'jsonpath={.items[*].message}',
     );
 
-  test('by hand: what would be cut is said first; then a label and a policy are there, and go again', () => {
-    const dry = respond('isolate', `${namespace}/web-1`, '--dry-run', '-o', 'json');
+  test('by hand: what would be cut is said first; then a label and a policy are there, and go again', async () => {
+    const dry = await respond('isolate', `${namespace}/web-1`, '--dry-run', '-o', 'json');
     expect(JSON.parse(dry.stdout)).toMatchObject({
       cut: {
         engine: 'networking.k8s.io',
@@ -204,9 +203,9 @@ describeKubernetes(() => {
     });
     expect([policies(), labelOf('web-1')]).toEqual([[], '']);
 
-    expect(respond('isolate', `${namespace}/web-1`, '--allow', 'dns', '--reason', 'C2 beacon').stdout).toContain(
-      'isolated',
-    );
+    expect(
+      (await respond('isolate', `${namespace}/web-1`, '--allow', 'dns', '--reason', 'C2 beacon')).stdout,
+    ).toContain('isolated');
     const [policy] = policies();
     const id = labelOf('web-1');
     expect(id).toMatch(/^[0-9a-f]{16}$/);
@@ -227,15 +226,15 @@ describeKubernetes(() => {
     });
     expect(policy?.spec).not.toHaveProperty('ingress');
     expect(eventsOf('web-1')).toContain('C2 beacon');
-    expect(respond('isolate', `${namespace}/web-1`)).toMatchObject({
+    expect(await respond('isolate', `${namespace}/web-1`)).toMatchObject({
       status: 1,
       stderr: expect.stringContaining('isolated already'),
     });
-    expect(JSON.parse(respond('list', '-n', namespace, '-o', 'json').stdout)).toMatchObject([
+    expect(JSON.parse((await respond('list', '-n', namespace, '-o', 'json')).stdout)).toMatchObject([
       { pod: 'web-1', allow: 'dns' },
     ]);
 
-    expect(respond('release', `${namespace}/web-1`).status).toBe(0);
+    expect((await respond('release', `${namespace}/web-1`)).status).toBe(0);
     expect([policies(), labelOf('web-1')]).toEqual([[], '']);
   });
 
@@ -249,13 +248,27 @@ describeKubernetes(() => {
     await start();
     expect(await ask(person.token, wish('web-1', { dryRun: true }))).toMatchObject({
       status: 200,
-      cut: { open: [{ policy: 'allow-web', direction: 'ingress' }] },
+      cut: { open: [{ policy: 'allow-web', direction: 'ingress', labels: ['app'] }] },
     });
     expect(await ask(agentToken, agents('web-1'))).toMatchObject({ status: 409, reason: 'StaysOpen' });
     expect(await ask(person.token, wish('web-1'))).toMatchObject({ status: 409, reason: 'StaysOpen' });
     expect(labelOf('web-1')).toBe('');
     expect(await ask(person.token, wish('web-1', { partly: true }))).toMatchObject({ status: 200 });
     expect(labelOf('web-1')).not.toBe('');
+
+    expect((await respond('isolate', `${namespace}/web-2`, '--detach')).status).toBe(0);
+    const appOf = (): string =>
+      kubectl('get', 'pod', 'web-2', '-n', namespace, '-o', 'jsonpath={.metadata.labels.app}');
+    expect([appOf(), labelOf('web-2')]).toEqual(['', expect.stringMatching(/^[0-9a-f]{16}$/)]);
+    expect((await respond('release', `${namespace}/web-2`)).status).toBe(0);
+    expect([appOf(), labelOf('web-2')]).toEqual(['web', '']);
+
+    // The component may not give them back, and lets the pod go all the same.
+    expect((await respond('isolate', `${namespace}/web-2`, '--detach')).status).toBe(0);
+    expect(await ask(person.token, { namespace, pod: 'web-2' }, '/release')).toMatchObject({ status: 200 });
+    expect(labelOf('web-2')).toBe('');
+    expect(eventsOf('web-2')).toContain('not given back: app=web');
+    kubectl('label', 'pod', 'web-2', '-n', namespace, 'app=web');
   });
 
   test('what is over is released, also by who started afterwards', async () => {
@@ -404,7 +417,7 @@ describeKubernetes(() => {
 
   function file(text: string): string {
     const path = join(cluster().directory, 'object.json');
-    execFileSync('tee', [path], { input: text, stdio: ['pipe', 'ignore', 'inherit'] });
+    writeFileSync(path, text);
     return path;
   }
 });

@@ -11,7 +11,7 @@ import { readConfig } from '../setup.ts';
 import { foldLine, type Line } from '../table.ts';
 import { actingOf, asCommand, POD_ARGUMENT, podOf, printJson, printLines, RESPOND_FLAGS } from './common.ts';
 
-const OWN = ['pod', 'for', 'allow', 'reason', 'alert', 'partly', 'dry-run', 'dryRun', 'output'];
+const OWN = ['pod', 'for', 'allow', 'reason', 'alert', 'partly', 'detach', 'dry-run', 'dryRun', 'output'];
 const LEAST_MILLIS = 60_000;
 
 interface IsolateArgv {
@@ -21,6 +21,7 @@ interface IsolateArgv {
   reason: string;
   alert?: string;
   partly: boolean;
+  detach: boolean;
   dryRun: boolean;
   output: string;
 }
@@ -41,11 +42,17 @@ export const command: CommandModule<object, IsolateArgv> = {
         default: false,
         describe: 'Also where other policies go on letting traffic through',
       })
+      .option('detach', {
+        type: 'boolean',
+        default: false,
+        describe: 'Take the labels from it by which such policies select it, until it is released',
+      })
       .option('dry-run', { type: 'boolean', default: false, describe: 'Say what would be cut, and change nothing' })
       .strict(false)
       .example('$0 respond isolate shop/cart-0 --dry-run', 'what would be cut')
       .example('$0 respond isolate shop/cart-0 --for 2h --reason "C2 beacon"', 'cut it off for two hours')
       .example('$0 respond isolate shop/cart-0 --allow dns', 'names are still answered')
+      .example('$0 respond isolate shop/cart-0 --detach', 'also where other policies let traffic through')
       .example('$0 respond isolate shop/cart-0 --dry-run -o json | jq .cut.services', 'for programs')
       .epilogue(
         'It takes your own rights: get pods, list services, pods and networkpolicies, create networkpolicies, patch pods. ' +
@@ -56,7 +63,7 @@ export const command: CommandModule<object, IsolateArgv> = {
 
 async function run(argv: IsolateArgv): Promise<void> {
   const config = readConfig({ ...argv }, OWN);
-  const { allow, reason, alert, partly, dryRun } = argv;
+  const { allow, reason, alert, partly, detach, dryRun } = argv;
   const forMillis = forOf(argv.for, config.respondServing.maxFor);
   const wish = {
     ...podOf(argv.pod),
@@ -64,6 +71,7 @@ async function run(argv: IsolateArgv): Promise<void> {
     reason,
     ...(alert === undefined ? {} : { alert }),
     partly,
+    detach,
     dryRun,
     forMillis,
     by: userName(),
@@ -73,8 +81,8 @@ async function run(argv: IsolateArgv): Promise<void> {
   const done = await asCommand(() => isolate(acting, wish));
   if (argv.output === 'json') printJson(done);
   else printLines(doneLines(done, allow));
-  if (dryRun && done.cut.open.length > 0 && !partly) {
-    if (argv.output !== 'json') process.stderr.write(`dpi-agent: ${openText(done.cut)} (--partly)\n`);
+  if (dryRun && done.cut.open.length > 0 && !partly && !detach) {
+    if (argv.output !== 'json') process.stderr.write(`dpi-agent: ${openText(done.cut)}\n`);
     process.exitCode = EXIT.failed;
   }
 }
