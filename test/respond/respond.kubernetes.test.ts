@@ -87,7 +87,7 @@ describeKubernetes(() => {
     await app?.close();
     await keeper?.stop();
     [app, keeper] = [undefined, undefined];
-    kubectl('delete', 'networkpolicies', '--all', '-n', namespace);
+    kubectl('delete', 'networkpolicies.networking.k8s.io', '--all', '-n', namespace);
     kubectl('label', 'pods', '--all', '-n', namespace, 'dpi-agent.io/isolated-');
   });
   afterAll(async () => {
@@ -140,6 +140,8 @@ describeKubernetes(() => {
       personOf: (token) => personOf(client, token),
       log,
     });
+    // However long kubectl takes meanwhile.
+    app.server.keepAliveTimeout = 0;
     address = await app.listen({ host: '127.0.0.1', port: 0 });
   }
 
@@ -176,7 +178,11 @@ describeKubernetes(() => {
   }
 
   const policies = (): Policy[] =>
-    (JSON.parse(kubectl('get', 'networkpolicies', '-n', namespace, '-o', 'json')) as { items: Policy[] }).items;
+    (
+      JSON.parse(kubectl('get', 'networkpolicies.networking.k8s.io', '-n', namespace, '-o', 'json')) as {
+        items: Policy[];
+      }
+    ).items;
   const labelOf = (pod: string): string =>
     kubectl('get', 'pod', pod, '-n', namespace, '-o', 'jsonpath={.metadata.labels.dpi-agent\\.io/isolated}');
   const eventsOf = (pod: string): string =>
@@ -413,6 +419,50 @@ describeKubernetes(() => {
     ).toMatch(/isolated pods only/);
     expect(as('get', 'secrets', '-A')).toMatch(/forbidden/);
     expect(as('delete', 'pod', 'web-1', '-n', namespace)).toMatch(/forbidden/);
+  });
+
+  test('Calico’s policies are taken where they are served: one that comes before the others', async () => {
+    const plural = 'networkpolicies.projectcalico.org';
+    const schema = { openAPIV3Schema: { type: 'object', 'x-kubernetes-preserve-unknown-fields': true } };
+    cluster().apply({
+      apiVersion: 'apiextensions.k8s.io/v1',
+      kind: 'CustomResourceDefinition',
+      metadata: { name: plural },
+      spec: {
+        group: 'projectcalico.org',
+        scope: 'Namespaced',
+        names: { plural: 'networkpolicies', singular: 'networkpolicy', kind: 'NetworkPolicy' },
+        versions: [{ name: 'v3', served: true, storage: true, schema }],
+      },
+    });
+    kubectl('wait', '--for=condition=Established', '--timeout=300s', 'crd', plural);
+    await start();
+    const theirs = { apiVersion: 'projectcalico.org/v3', kind: 'NetworkPolicy', spec: {} };
+    await poll(() => {
+      try {
+        cluster().apply({ ...theirs, metadata: { name: 'theirs', namespace } });
+        return true;
+      } catch {
+        return false;
+      }
+    });
+    expect(await ask(person.token, wish('web-1', { allow: 'dns' }))).toMatchObject({ status: 200 });
+    const id = labelOf('web-1');
+    const name = `default.dpi-agent-isolate-${id}`;
+    expect(JSON.parse(kubectl('get', plural, name, '-n', namespace, '-o', 'json'))).toMatchObject({
+      spec: {
+        tier: 'default',
+        order: -1_000_000,
+        selector: `dpi-agent.io/isolated == '${id}'`,
+        ingress: [{ action: 'Deny' }],
+        egress: [{ action: 'Allow', protocol: 'UDP' }, { action: 'Allow', protocol: 'TCP' }, { action: 'Deny' }],
+      },
+    });
+    const own = ['--kubeconfig', component.kubeconfig];
+    expect(() => kubectl('delete', plural, 'theirs', '-n', namespace, '--wait=false', ...own)).toThrow(/but its own/);
+    expect(await ask(person.token, { namespace, pod: 'web-1' }, '/release')).toMatchObject({ status: 200 });
+    expect(kubectl('get', plural, '-n', namespace, '-o', 'name')).not.toContain('isolate');
+    expect(labelOf('web-1')).toBe('');
   });
 
   function file(text: string): string {

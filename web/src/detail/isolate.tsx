@@ -120,6 +120,14 @@ function WhatIsCut({ cut }: { cut: IsolationAnswer['cut'] }): JSX.Element {
           <strong>Stays open:</strong> {direction} that policy <Text>{policy}</Text> allows
         </li>
       ))}
+      {cut.open.length > 0 && (
+        <li class="faint">
+          To cut that, too:{' '}
+          <code>
+            dpi-agent respond isolate <Text>{`${cut.namespace}/${cut.pod}`}</Text> --detach
+          </code>
+        </li>
+      )}
       {cut.notes.map((note) => (
         <li key={note} class="faint">
           <Text>{note}</Text>
