@@ -107,6 +107,11 @@ export interface Agent {
   rules(): RulesStatus;
   /** The same by part: a lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
+  /**
+   * Takes over what needs no restart: sinks, and of `alerts` policy, burst and rate.
+   * @throws Error when a sink can't be made; then nothing has changed.
+   */
+  reconfigure(config: Config): Promise<void>;
   /** Why only a new process can go on; undefined while this one can. */
   stuck(): string | undefined;
   /**
@@ -246,6 +251,10 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
     conditions: (ruleSets) => [rules.conditions(ruleSets), limits.limited().problem ?? []].flat(),
     rules: rules.status,
     problemsByPart: () => problems,
+    async reconfigure(config) {
+      await sinks.apply(config);
+      alerting.change(config.alerts);
+    },
     stuck: started.stuck,
     stop,
   };

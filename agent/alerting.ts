@@ -13,7 +13,7 @@ import { mayBeSeenTwice } from './alerts/attribute.ts';
 import type { AttributedAlert } from './alerts/attributed.ts';
 import { createAlertBooks, type AlertBooks } from './alerts/books.ts';
 import { openFailedAlerts, type FailedAlerts } from './alerts/failed.ts';
-import { createFloodControl, type FloodControl } from './alerts/flood.ts';
+import { createFloodControl, type FloodControl, type FloodLimit } from './alerts/flood.ts';
 import { identify } from './alerts/identify.ts';
 import { createMerger, type Merger } from './alerts/merge.ts';
 import { createNamer, type Namer, type Names } from './alerts/name.ts';
@@ -94,6 +94,8 @@ export interface Alerting {
   signatures: SignatureCounts;
   /** Undefined without a policy file. */
   policy: () => PolicyStatus | undefined;
+  /** The policy's file and how many alerts pass before they are folded are these from now on. */
+  change(settings: Pick<Config['alerts'], 'policy' | 'burst' | 'ratePerSecond'>): void;
   /**
    * Journals what is held, once all is read.
    * @param deadline Milliseconds, on the monotonic clock: what the journal doesn't take then is left to the next agent.
@@ -112,6 +114,8 @@ interface Stations extends AlertingOptions {
   repeats: Repeats;
   policy: UsedPolicy;
   flood: FloodControl;
+  /** Of the flood control, which reads it at each alert. */
+  floodLimit: FloodLimit;
   merger: Merger;
   namer: Namer;
   patient: PatientJournal;
@@ -130,8 +134,10 @@ export function startAlerting(options: AlertingOptions): Alerting {
   const { config, leases, rules, journal, log, system = {} } = options;
   const { clock = systemClock } = system;
   const { policy, mergeMillis, burst, ratePerSecond, foldMillis } = config.alerts;
+  const floodLimit = { burst, ratePerSecond, foldMillis };
   const stations: Stations = {
     ...options,
+    floodLimit,
     books: createAlertBooks(),
     clock,
     failed: system.failed ?? openFailedAlerts(join(config.stateDirectory, 'failed-alerts.ndjson'), log),
@@ -139,7 +145,7 @@ export function startAlerting(options: AlertingOptions): Alerting {
     states: statesByGeneration(options.left, rules.states),
     repeats: createRepeats(),
     policy: usePolicy(policy, mergeMillis, log, system.followPolicy),
-    flood: createFloodControl({ burst, ratePerSecond, foldMillis }),
+    flood: createFloodControl(floodLimit),
     merger: createMerger(mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases)),
     namer: createNamer(options.names),
     patient: beingPatient(journal, journalEvents(options), clock),
@@ -156,6 +162,11 @@ export function startAlerting(options: AlertingOptions): Alerting {
     books: stations.books,
     signatures: stations.signatures,
     policy: stations.policy.status,
+    change(settings) {
+      stations.floodLimit.burst = settings.burst;
+      stations.floodLimit.ratePerSecond = settings.ratePerSecond;
+      stations.policy.change(settings.policy);
+    },
     stop: (deadline, allRead) => stop(stations, deadline, allRead),
   };
 }

@@ -10,9 +10,10 @@ import type { Evidence } from './evidence/collect.ts';
 import { evidenceDirectory, knownOf, type Recorded } from './evidence/place.ts';
 import { cutPackets } from './evidence/pcapng.ts';
 import { readPacketFile } from './evidence/read.ts';
+import { messageOf } from './files/errors.ts';
 import { isRecord } from './files/record.ts';
 import type { Journal } from './journal/journal.ts';
-import type { PacketFile } from './ship/destination.ts';
+import type { Destination, PacketFile } from './ship/destination.ts';
 import { createDestination } from './ship/destinations.ts';
 import type { LateFacts } from './ship/late-facts.ts';
 import { startSink, type Sink, type SinkStatus } from './ship/sink.ts';
@@ -35,28 +36,99 @@ export interface SinksOptions {
 
 export interface Sinks {
   status: () => SinkStatus[];
+  /**
+   * Goes over to the sinks of another configuration; those that are the same in both go on. One that is changed goes on
+   * from its cursor.
+   * @throws Error when one of them can't be made; then all are as they were.
+   */
+  apply(config: Config): Promise<void>;
   /** What was just journaled goes out too, where sinks take it; the rest waits for the next agent. */
   stop(): Promise<void>;
 }
 
-export async function startSinks(options: SinksOptions): Promise<Sinks> {
-  const entries = sinkEntries(options.config.sinks);
-  const sinks = await Promise.all(entries.map((entry) => start(entry, options)));
+interface Running {
+  sink: Sink;
+  /** Of all that it was made from. */
+  print: string;
+}
+
+interface State extends Omit<SinksOptions, 'config'> {
+  running: readonly Running[];
+  isStopped: boolean;
+  /** The last change that was begun: one after the other. */
+  changing: Promise<void>;
+}
+
+export async function startSinks({ config, ...options }: SinksOptions): Promise<Sinks> {
+  const state: State = { ...options, running: [], isStopped: false, changing: Promise.resolve() };
+  await goOver(state, config);
   return {
-    status: () => sinks.map((sink) => sink.status()),
-    async stop() {
-      for (const sink of sinks) sink.hurry();
-      await drain(sinks);
-      await Promise.all(sinks.map((sink) => sink.stop(GRACE_MILLIS)));
-    },
+    status: () => state.running.map(({ sink }) => sink.status()),
+    apply: (next) => inTurn(state, () => goOver(state, next)),
+    stop: () => inTurn(state, () => end(state)),
   };
 }
 
-async function start(entry: SinkEntry, options: SinksOptions): Promise<Sink> {
-  const { config, journal, onSent, log } = options;
-  const late = lateFactsOf(options);
+function inTurn(state: State, change: () => Promise<void>): Promise<void> {
+  const done = state.changing.then(change);
+  state.changing = done.catch(() => undefined);
+  return done;
+}
+
+/** All that can fail is done before anything is stopped. */
+async function goOver(state: State, config: Config): Promise<void> {
+  if (state.isStopped) return;
+  const before = new Map(state.running.map((each) => [each.print, each]));
+  const wanted = sinkEntries(config.sinks).map((entry) => ({ entry, print: printOf(entry, config) }));
+  const created = await createAll(
+    wanted.filter(({ print }) => !before.has(print)),
+    config,
+    state.log,
+  );
+  const prints = new Set(wanted.map(({ print }) => print));
+  await Promise.all(
+    [...before.values()].filter(({ print }) => !prints.has(print)).map(({ sink }) => sink.stop(GRACE_MILLIS)),
+  );
+  state.running = wanted.flatMap(({ entry, print }) => {
+    const destination = created.get(print);
+    if (destination !== undefined) return { sink: start(entry, destination, config, state), print };
+    return before.get(print) ?? [];
+  });
+}
+
+/** What a sink and its destination are made from. */
+function printOf(entry: SinkEntry, { ui }: Config): string {
+  const { publicUrl, acknowledgeKeyFile, acknowledgeFor } = ui;
+  return JSON.stringify([entry, publicUrl, acknowledgeKeyFile, acknowledgeFor]);
+}
+
+/** @throws Error when one can't be made, with its name; then there is none. */
+async function createAll(
+  wanted: readonly { entry: SinkEntry; print: string }[],
+  config: Config,
+  log: Logger,
+): Promise<Map<string, Destination>> {
+  const created = new Map<string, Destination>();
+  try {
+    for (const { entry, print } of wanted) {
+      created.set(
+        print,
+        await createDestination(entry, config, log).catch((error: unknown) => {
+          throw new Error(`sink ${entry.name}: ${messageOf(error)}`, { cause: error });
+        }),
+      );
+    }
+    return created;
+  } catch (error) {
+    await Promise.all([...created.values()].map((destination) => destination.close()));
+    throw error;
+  }
+}
+
+function start(entry: SinkEntry, destination: Destination, config: Config, state: State): Sink {
+  const { journal, onSent, log } = state;
+  const late = lateFactsOf(config, state);
   const { name, when, quiet, deadLetterSize, settings } = entry;
-  const destination = await createDestination(entry, config, log);
   const batchEvents = Math.min(settings.batchEvents, destination.maxEvents ?? Infinity);
   return startSink({
     name,
@@ -74,7 +146,7 @@ async function start(entry: SinkEntry, options: SinksOptions): Promise<Sink> {
 }
 
 /** What is known of an event's flow is in its file of evidence. */
-function lateFactsOf({ config, evidence }: SinksOptions): LateFacts | undefined {
+function lateFactsOf(config: Config, { evidence }: State): LateFacts | undefined {
   if (evidence === undefined) return undefined;
   const directory = evidenceDirectory(config.journal.directory);
   const { keep, after } = config.evidence;
@@ -99,6 +171,14 @@ async function readPackets(directory: string, eventId: string, maxBytes: number)
 function isRecorded(event: object): event is Recorded {
   const { record } = event as { record?: unknown };
   return isRecord(record) && typeof record['event_id'] === 'string' && typeof record['timestamp'] === 'string';
+}
+
+async function end(state: State): Promise<void> {
+  state.isStopped = true;
+  const sinks = state.running.map(({ sink }) => sink);
+  for (const sink of sinks) sink.hurry();
+  await drain(sinks);
+  await Promise.all(sinks.map((sink) => sink.stop(GRACE_MILLIS)));
 }
 
 async function drain(sinks: readonly Sink[]): Promise<void> {

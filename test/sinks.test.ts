@@ -205,6 +205,52 @@ test('killed at any moment, a sink has sent each event at least once, with the s
   expect([...seen.keys()].toSorted((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, id) => id));
 });
 
+test('sinks go over to another configuration: who stays is not disturbed, who changes goes on, and nothing is lost', async () => {
+  const [stays, before, after, added] = [await serve(), await serve(), await serve(), await serve()];
+  const directory = await folder();
+  const sinkOf = (name: string, { url }: TestServer, more = {}) => ({ name, http: { url, batchMillis: 0, ...more } });
+  const old = configOf(directory, [sinkOf('stays', stays), sinkOf('moves', before), sinkOf('goes', before)]);
+  const journal = await journalOf(old);
+  const sinks = await start(old, journal);
+  const delivered = (): Promise<void> =>
+    until(async () => {
+      await delay(5);
+      return sinks.status().every(({ pending }) => pending === 0);
+    });
+  await append(journal, events(0, 10));
+  await delivered();
+  const [{ lastSuccess } = {}] = sinks.status();
+  const next = configOf(directory, [sinkOf('added', added), sinkOf('stays', stays), sinkOf('moves', after)]);
+  // Changes that come at once are taken one after the other, while events come.
+  const changes = [sinks.apply(next), append(journal, events(10, 20)), sinks.apply(old), sinks.apply(next)];
+  await Promise.all(changes);
+  await append(journal, events(20, 30));
+  await delivered();
+  expect(sinks.status().map((status) => [status.name, sum(status), status.delivered])).toEqual([
+    ['added', 30, 30],
+    ['stays', 30, 30],
+    ['moves', 30, 30],
+  ]);
+  expect(batchIds(stays)).toEqual(Array.from({ length: 30 }, (_, id) => id));
+  const moved = new Set([...batchIds(before), ...batchIds(after)]);
+  expect(moved.size).toBe(30);
+  expect(batchIds(after)).toEqual(expect.arrayContaining([20, 29]));
+  expect(lastSuccess).toBeDefined();
+
+  // A template that is no file is said by the sink; a destination that can't be made leaves all as it is.
+  const wrong = configOf(directory, [sinkOf('stays', added), sinkOf('wrong', added)]);
+  const [, second] = wrong.sinks.list;
+  Object.assign(second ?? {}, { http: undefined, elasticsearch: { ...wrong.sinks.elasticsearch, nodes: ['no url'] } });
+  await expect(sinks.apply(wrong)).rejects.toThrow('sink wrong: ');
+  await append(journal, events(30, 31));
+  await delivered();
+  expect(batchIds(stays)).toHaveLength(31);
+  await sinks.stop();
+  await sinks.apply(next);
+  await append(journal, events(31, 32));
+  expect(sinks.status().map(({ pending }) => pending)).toEqual([1, 1, 1]);
+});
+
 test('a message that is alike goes to a chat once in a while, and the rest is in its count', async () => {
   const chat = await serve(answer(200, 'ok'));
   const config = configOf(await folder(), [

@@ -1,7 +1,7 @@
 /** The policy of a file as it is at any time. While the file can't be read or used, the policy before stays. */
 import type { Logger } from 'pino';
 import { createPolicy, type Policy } from './policy.ts';
-import { followPolicy } from './policy-file.ts';
+import { followPolicy, type LoadedPolicy } from './policy-file.ts';
 
 export interface PolicyStatus {
   file: string;
@@ -17,6 +17,17 @@ export interface UsedPolicy {
   keep: Policy['keep'];
   respond: Policy['respond'];
   status: () => PolicyStatus | undefined;
+  /** Another file, or none. While it can't be used, the entries of before stay. */
+  change: (file: string | undefined) => void;
+  stop: () => void;
+}
+
+interface State {
+  readonly mergeMillis: number;
+  readonly log: Logger;
+  readonly follow: typeof followPolicy;
+  current: Policy | undefined;
+  status: PolicyStatus | undefined;
   stop: () => void;
 }
 
@@ -31,42 +42,59 @@ export function usePolicy(
   log: Logger,
   follow = followPolicy,
 ): UsedPolicy {
-  if (file === undefined)
-    return {
-      judge: () => undefined,
-      keep: () => undefined,
-      respond: () => undefined,
-      status: () => undefined,
-      stop: () => undefined,
-    };
-  const nothing = { suppress: [], threshold: [] };
-  let current = createPolicy(nothing, mergeMillis);
-  let status: PolicyStatus = { file, suppressions: 0, thresholds: 0, errors: [] };
-  const { stop } = follow(file, {
-    loaded(policy) {
-      for (const { name, place } of policy.expired)
-        log.warn({ name, place }, 'an entry of the policy is over: take it out');
-      status = { file, suppressions: policy.suppress.length, thresholds: policy.threshold.length, errors: [] };
-      current = createPolicy(policy, mergeMillis, (name, reason) => {
-        status.errors.push(`${name}: ${reason}`);
-        log.error({ name, reason }, 'an entry of the policy is not used');
-      });
-      log.info(status, 'policy of alerts');
-    },
-    refused(errors) {
-      status = { ...status, errors };
-      for (const error of errors) log.error({ file }, `policy of alerts: ${error}`);
-      log.error(
-        { file, suppressions: status.suppressions, thresholds: status.thresholds },
-        'the policy of before stays',
-      );
-    },
-  });
+  const state: State = { mergeMillis, log, follow, current: undefined, status: undefined, stop: () => undefined };
+  change(state, file);
   return {
-    judge: (...alert) => current.judge(...alert),
-    keep: (attributed) => current.keep(attributed),
-    respond: (attributed) => current.respond(attributed),
-    status: () => status,
-    stop,
+    judge: (...alert) => state.current?.judge(...alert),
+    keep: (attributed) => state.current?.keep(attributed),
+    respond: (attributed) => state.current?.respond(attributed),
+    status: () => state.status,
+    change: (next) => change(state, next),
+    stop: () => state.stop(),
   };
+}
+
+function change(state: State, file: string | undefined): void {
+  const { mergeMillis, follow } = state;
+  if (file === state.status?.file) return;
+  state.stop();
+  state.stop = () => undefined;
+  if (file === undefined) {
+    state.current = undefined;
+    state.status = undefined;
+    return;
+  }
+  state.current ??= createPolicy({ suppress: [], threshold: [] }, mergeMillis);
+  const { suppressions = 0, thresholds = 0 } = state.status ?? {};
+  state.status = { file, suppressions, thresholds, errors: [] };
+  ({ stop: state.stop } = follow(file, {
+    loaded: (policy) => load(state, file, policy),
+    refused: (errors) => refuse(state, file, errors),
+  }));
+}
+
+function load(state: State, file: string, policy: LoadedPolicy): void {
+  const { mergeMillis, log } = state;
+  for (const { name, place } of policy.expired)
+    log.warn({ name, place }, 'an entry of the policy is over: take it out');
+  const status: PolicyStatus = {
+    file,
+    suppressions: policy.suppress.length,
+    thresholds: policy.threshold.length,
+    errors: [],
+  };
+  state.status = status;
+  state.current = createPolicy(policy, mergeMillis, (name, reason) => {
+    status.errors.push(`${name}: ${reason}`);
+    log.error({ name, reason }, 'an entry of the policy is not used');
+  });
+  log.info(status, 'policy of alerts');
+}
+
+function refuse(state: State, file: string, errors: string[]): void {
+  const { log } = state;
+  const { suppressions = 0, thresholds = 0 } = state.status ?? {};
+  state.status = { file, suppressions, thresholds, errors };
+  for (const error of errors) log.error({ file }, `policy of alerts: ${error}`);
+  log.error({ file, suppressions, thresholds }, 'the policy of before stays');
 }

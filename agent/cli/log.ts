@@ -9,14 +9,26 @@ import type { Config } from '../config/load.ts';
 const INFO = 30;
 const DUE_MILLIS = 30_000;
 
+/** Levels of logs that were made here: loggers that are made of one keep no level of their own. */
+const LEAST = new WeakMap<Logger, { value: number }>();
+
+/** The least level that a log shows from now on, and so do those that were made of it. */
+export function setLevel(log: Logger, level: Config['logLevel']): void {
+  const least = LEAST.get(log);
+  if (least !== undefined) least.value = pino.levels.values[level] ?? INFO;
+}
+
 export function createLog(config: Pick<Config, 'logLevel' | 'logFormat' | 'node'>): Logger {
+  const least = { value: pino.levels.values[config.logLevel] ?? INFO };
   const readable = config.logFormat === 'pretty' || (config.logFormat === 'auto' && process.stderr.isTTY);
   const limit = createLineLimit();
   const options: LoggerOptions = {
-    level: config.logLevel,
+    // What is shown is decided below: a level could not be changed for loggers that were made of this one.
+    level: 'trace',
     base: { node: config.node },
     hooks: {
       logMethod(args, method, level) {
+        if (level < least.value) return;
         const before = level < INFO ? 0 : limit.admit(kindOf(args, this.bindings()), performance.now());
         if (before === 'drop') return;
         const [first, ...rest] = args;
@@ -39,6 +51,7 @@ export function createLog(config: Pick<Config, 'logLevel' | 'logFormat' | 'node'
         }),
       )
     : pino({ ...options, formatters: { level: (label) => ({ level: label }) } }, pino.destination(2));
+  LEAST.set(log, least);
   setInterval(() => {
     for (const { kind, leftOut } of limit.due(performance.now()))
       log.warn({ what: kind, leftOut }, 'lines were left out');

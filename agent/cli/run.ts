@@ -5,7 +5,7 @@ import { startAgent, type Agent } from '../agent.ts';
 import type { AskedResponse } from '../alerting.ts';
 import { zeroCounters, addCounters, lostOf } from '../capture/protocol.ts';
 import { staticEndpoints } from '../config/endpoints.ts';
-import type { Config } from '../config/load.ts';
+import { loadConfig, type Config } from '../config/load.ts';
 import { EngineError } from '../engine/supervisor.ts';
 import type { EeEvent } from '../events/event.ts';
 import { JournalError } from '../journal/journal.ts';
@@ -14,19 +14,22 @@ import type { LiveRules } from '../rulesets/live.ts';
 import { createWishes } from '../respond/wishes.ts';
 import { leaveUnproven } from '../rulesets/unproven.ts';
 import { CommandError, EXIT } from './exit.ts';
-import { createLog } from './log.ts';
+import { createLog, setLevel } from './log.ts';
 import { coloursOf, columnsOf, grouped, plural, tableHeader, tableRow } from './print.ts';
 import { followNetworks, followSelectedPods } from './run/cluster.ts';
 import { observe } from './run/observe.ts';
+import { followConfig, withConfiguration, type Reload } from './run/reload.ts';
 import {
   CLUSTER_FLAGS,
   COMMON_FLAGS,
+  configSources,
   connect,
   interfaceFlag,
   followsCluster,
   openLiveRules,
   prepareInspection,
   readConfig,
+  unlessWrong,
   type Inspection,
 } from './setup.ts';
 import { bringFirstRules, startRuleSources, withRules, type FollowedSources } from './rule-sources.ts';
@@ -38,6 +41,7 @@ const OWN = ['output', 'interface'];
 const ENGINE_STARTS = 'the engine is starting';
 
 interface RunArgv {
+  config?: string;
   output?: string;
   interface?: string[];
 }
@@ -65,7 +69,8 @@ export const command: CommandModule<object, RunArgv> = {
 };
 
 async function run(argv: RunArgv): Promise<void> {
-  const config = withInterfaces(readConfig({ ...argv }, OWN), argv.interface ?? []);
+  const load = () => loadWithInterfaces(argv);
+  const config = unlessWrong(load());
   const follows = followsCluster(config);
   if (config.endpoints.length === 0 && !follows) {
     throw new CommandError(
@@ -78,7 +83,7 @@ async function run(argv: RunArgv): Promise<void> {
   // Before anything is written: rules, engines and alerts of another agent may be there.
   const unlock = await lockState(config, log);
   try {
-    await inspect({ argv, config, client, inspection, log });
+    await inspect({ argv, load, config, client, inspection, log });
   } finally {
     unlock();
   }
@@ -86,6 +91,8 @@ async function run(argv: RunArgv): Promise<void> {
 
 interface RunOptions {
   argv: RunArgv;
+  /** The configuration as it is now. */
+  load: () => LoadedConfig;
   config: Config;
   /** Of the API server, where a cluster is followed. */
   client: ApiClient | undefined;
@@ -116,6 +123,7 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
   const startedAt = Date.now();
   let agent: Agent | string = ENGINE_STARTS;
   let sources: FollowedSources | undefined;
+  let reload: Reload | undefined;
   // The caches fill while the engine starts.
   const pods = await followSelectedPods(options);
   const { metrics, close } = await observe({
@@ -127,6 +135,7 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
     agent: () => agent,
     ruleSources: () => sources?.status() ?? [],
     ruleServer: () => sources?.server(),
+    configuration: () => reload?.status(),
     log,
   });
   try {
@@ -146,11 +155,18 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
     });
     agent = running;
     for (const endpoint of staticEndpoints(config)) running.attach(endpoint);
-    pods.captureWith(withRules(running, rules, () => sources));
+    pods.captureWith(
+      withConfiguration(
+        withRules(running, rules, () => sources),
+        () => reload,
+      ),
+    );
     sources = startRuleSources(current, inspection.install, rules, log, pods.changed);
+    reload = followFile(options, running, pods.changed);
     await untilAborted(ending);
     log.info({ signal: ending.reason as string }, 'ending');
     void sources.stop();
+    await reload?.stop();
     await Promise.all([pods.stop(), running.stop()]);
     summarise(running, Date.now() - startedAt, log);
   } catch (error) {
@@ -180,6 +196,16 @@ function respondBy({ respond }: Config, log: Logger): (response: AskedResponse) 
     });
 }
 
+/** Undefined where the configuration has no file. */
+function followFile({ argv, load, config, log }: RunOptions, agent: Agent, onChange: () => void): Reload | undefined {
+  if (argv.config === undefined) return undefined;
+  const apply = async (next: Config): Promise<void> => {
+    await agent.reconfigure(next);
+    setLevel(log, next.logLevel);
+  };
+  return followConfig({ file: argv.config, config, load, apply, onChange, log });
+}
+
 function defaultOutput({ sinks }: Config): string {
   return process.stdout.isTTY && !sinks.stdout.enabled ? 'table' : 'none';
 }
@@ -193,6 +219,13 @@ function createPrinter(output: string): (event: EeEvent) => void {
     if (rows++ === 0) process.stdout.write(`${tableHeader(colours, columnsOf(process.stdout))}\n`);
     process.stdout.write(`${tableRow(event, colours, columnsOf(process.stdout))}\n`);
   };
+}
+
+type LoadedConfig = ReturnType<typeof loadConfig>;
+
+function loadWithInterfaces(argv: RunArgv): LoadedConfig {
+  const loaded = loadConfig(configSources({ ...argv }, OWN));
+  return 'errors' in loaded ? loaded : { config: withInterfaces(loaded.config, argv.interface ?? []) };
 }
 
 /** `--interface` as endpoints of the configuration. */

@@ -93,7 +93,11 @@ export function configSources(argv: Record<string, unknown>, own: readonly strin
 
 /** @throws CommandError that lists every error. */
 export function readConfig(argv: Record<string, unknown>, own: readonly string[]): Config {
-  const loaded = loadConfig(configSources(argv, own));
+  return unlessWrong(loadConfig(configSources(argv, own)));
+}
+
+/** @throws CommandError that lists every error. */
+export function unlessWrong(loaded: ReturnType<typeof loadConfig>): Config {
   if ('errors' in loaded) throw new CommandError(loaded.errors.map((error) => error.message).join('\n'));
   return loaded.config;
 }

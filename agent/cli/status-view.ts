@@ -6,7 +6,7 @@ import { lostOf, type Counters } from '../capture/protocol.ts';
 import type { CanaryStatus } from '../observe/canary.ts';
 import type { PolicyStatus } from '../alerts/used-policy.ts';
 import type { EndpointCoverage } from '../observe/coverage.ts';
-import type { EndpointSnapshot, LaneSnapshot, Snapshot } from '../observe/snapshot.ts';
+import type { ConfigStatus, EndpointSnapshot, LaneSnapshot, Snapshot } from '../observe/snapshot.ts';
 import type { RuleServerStatus } from '../rulesets/rule-server.ts';
 import { grouped, plural, type Colours } from './print.ts';
 import { foldLine, paintLine, tableLines, type Cell, type Line } from './table.ts';
@@ -41,7 +41,8 @@ export function statusLines(snapshot: Snapshot, before: Snapshot | undefined, op
 }
 
 function head(snapshot: Snapshot): Line[] {
-  const { agent, engine, rules, policy, ruleServer, state, problems, alerts, journal, cluster, time } = snapshot;
+  const { agent, engine, rules, configuration, policy, ruleServer, state, problems, alerts, journal, cluster, time } =
+    snapshot;
   const count = (name: string): number => alerts[name] ?? 0;
   const method = engine.searchMethods.length === 0 ? '' : ` (${engine.searchMethods.join(', ')})`;
   const label = (name: string): Cell => dim(name.padEnd(9));
@@ -56,6 +57,7 @@ function head(snapshot: Snapshot): Line[] {
     ...problems.map((problem): Line => [label('problem'), { text: problem, paint: 'red' }]),
     [label('engine'), `${engine.name} ${engine.version}${method}  ${engine.binary}`],
     [label('rules'), `${plural(rules.loaded, 'rule')}, ${plural(rules.files.length, 'file')}`],
+    ...(configuration === undefined ? [] : configurationLines(configuration, label)),
     ...(policy === undefined ? [] : policyLines(policy, label)),
     ...(ruleServer === undefined ? [] : serverLines(ruleServer, label, time)),
     ...(cluster === undefined
@@ -119,6 +121,16 @@ function captureWarnings({ lanes: all }: Snapshot): Line[] {
     ),
   );
   return [...reasons].map((reason): Line => [{ text: reason, paint: 'yellow' }]);
+}
+
+/** Nothing where all of the file is in effect. */
+function configurationLines({ file, errors, needsRestart }: ConfigStatus, label: (name: string) => Cell): Line[] {
+  return [
+    ...errors.map((error): Line => [label('config'), { text: `${file} is not taken over: ${error}`, paint: 'red' }]),
+    ...(needsRestart.length === 0
+      ? []
+      : [[label('config'), { text: `needs a restart: ${needsRestart.join(', ')}`, paint: 'yellow' } as const]]),
+  ];
 }
 
 function policyLines({ file, suppressions, thresholds, errors }: PolicyStatus, label: (name: string) => Cell): Line[] {

@@ -8,6 +8,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Registry } from 'prom-client';
 import { addSampledTo, type AddSampled } from '../sampled-metrics.ts';
 import { addAlerts, addSignatures, type ObservedAlerts } from './metrics/alerts.ts';
+import { addConfiguration, type ObservedConfiguration } from './metrics/configuration.ts';
 import { addCoverage, addEndpoints, type ObservedEndpoints } from './metrics/endpoints.ts';
 import { addEvidence, type ObservedEvidence } from './metrics/evidence.ts';
 import { addJournal, type ObservedJournal } from './metrics/journal.ts';
@@ -27,7 +28,8 @@ export interface Observed
     ObservedEvidence,
     ObservedSinks,
     ObservedLanes,
-    ObservedLimits {
+    ObservedLimits,
+    ObservedConfiguration {
   /** How often a watch of the API server had to begin again, by what is watched; empty without a cluster. */
   watchRestarts(): Record<string, number>;
 }
@@ -52,6 +54,7 @@ export function createMetrics(observed: Observed, facts: Facts): Metrics {
   const add = addSampledTo(registry, 'dpi_agent_');
 
   addInfo(add, facts);
+  addConfiguration(add, observed);
   addEndpoints(add, observed);
   addCoverage(add, observed);
   addLanes(add, observed);

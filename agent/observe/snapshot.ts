@@ -25,6 +25,8 @@ export interface Snapshot {
   ruleSources?: SourceStatus[];
   /** Where one is followed. */
   ruleServer?: RuleServerStatus;
+  /** Where there is a file. */
+  configuration?: ConfigStatus;
   /** What suppresses alerts, where there is a policy. */
   policy?: PolicyStatus;
   lanes: LaneSnapshot[];
@@ -37,6 +39,17 @@ export interface Snapshot {
   sinks: SinkStatus[];
   /** Where a cluster is followed. */
   cluster?: { server: string; synced: boolean; resources: number; pods: number };
+}
+
+/** Of the configuration's file, which is followed. */
+export interface ConfigStatus {
+  file: string;
+  /** When what is in effect was read. */
+  loadedAt: number;
+  /** What is wrong with the file as it is now; then what is in effect is that of before. */
+  errors: string[];
+  /** Keys whose values wait for a restart. */
+  needsRestart: string[];
 }
 
 export interface LaneSnapshot {
@@ -90,12 +103,13 @@ export interface SnapshotFacts {
   rules: Snapshot['rules'];
   ruleSources: SourceStatus[];
   ruleServer?: RuleServerStatus | undefined;
+  configuration?: ConfigStatus | undefined;
   journalDirectory: string;
 }
 
 /** @param agent The agent, or what its start waits for. */
 export function takeSnapshot(
-  { agent: about, engine, rules, ruleSources, ruleServer, journalDirectory }: SnapshotFacts,
+  { agent: about, engine, rules, ruleSources, ruleServer, configuration, journalDirectory }: SnapshotFacts,
   agent: Inspecting | string,
   resources: ResourceCoverage[],
   cluster: Snapshot['cluster'],
@@ -109,6 +123,7 @@ export function takeSnapshot(
     rules,
     ...(ruleSources.length === 0 ? {} : { ruleSources }),
     ...(ruleServer === undefined ? {} : { ruleServer }),
+    ...(configuration === undefined ? {} : { configuration }),
     resources,
     ...(cluster === undefined ? {} : { cluster }),
   };

@@ -1,9 +1,13 @@
 /** The policy of alerts in a running agent: what it suppresses, its changes, and its counts over a kill. */
 import { expect, test } from '@jest/globals';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { parse, stringify } from 'yaml';
+import type { Snapshot } from '../../agent/observe/snapshot.ts';
 import type { Lab, Pod } from '../../scripts/lab.ts';
 import { journaled, MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
+import { runCli } from '../support/cli.ts';
+import { poll } from '../support/poll.ts';
 import { conversation, describeLive, inject, useLab, useWorkspace } from '../support/live.ts';
 
 type Counts = Record<
@@ -83,6 +87,64 @@ describeLive((engine) => {
       'limited <1>',
       'third <0>',
     ]);
+  });
+
+  test('a changed configuration is taken over without a restart, but for what needs one; a wrong one changes nothing', async () => {
+    const file = join(workspace.directory, 'dpi-agent.yaml');
+    const other = join(workspace.directory, 'other.yaml');
+    const change = (edit: (config: Record<string, unknown>) => void): void => {
+      const config = parse(readFileSync(file, 'utf8')) as Record<string, unknown>;
+      edit(config);
+      // As a ConfigMap is swapped: the link to its folder.
+      writeFileSync(join(workspace.directory, 'new'), stringify(config));
+      renameSync(join(workspace.directory, 'new'), file);
+    };
+    const status = async (): Promise<Snapshot> =>
+      JSON.parse(
+        (await runCli(['status', '--socket', join(workspace.directory, 'state/agent.sock'), '-o', 'json'])).stdout,
+      ) as Snapshot;
+    const seen = (text: string): number => agent?.events.filter((event) => payloadOf(event).includes(text)).length ?? 0;
+    policy('suppress: [{ source: 10.65.9.0/24 }]\n');
+    writeFileSync(other, 'suppress: [{ source: 10.65.7.0/24 }]\n');
+    agent = await start();
+    change((config) => {
+      config['alerts'] = { policy: other };
+      config['sinks'] = [{ name: 'out', stdout: {} }];
+      config['logLevel'] = 'info';
+      config['lanes'] = 2;
+    });
+    await agent.logged(({ msg }) => msg === 'configuration: these keys need a restart');
+    expect(agent.log.find(({ msg }) => msg === 'configuration: taken over')?.['changed']).toEqual([
+      'sinks.list',
+      'logLevel',
+      'alerts.policy',
+    ]);
+    expect((await status()).configuration).toMatchObject({ file, errors: [], needsRestart: ['lanes'] });
+    attack('10.65.7.1', 'suppressed');
+    attack('10.65.9.1', 'passes');
+    // By the agent itself, and by the sink that is new.
+    await poll(() => seen('passes') === 2);
+    const from = agent.log.length;
+    change((config) => {
+      config['sinks'] = [
+        { name: 'out', stdout: {} },
+        { name: 'out', http: { url: 'ftp://x' } },
+      ];
+      config['logLevel'] = 'loud';
+    });
+    await agent.logged(({ msg }) => msg === 'the configuration of before stays', from);
+    const errors = agent.log.slice(from).map(({ msg }) => msg);
+    expect(errors).toContainEqual(
+      expect.stringMatching(/dpi-agent.yaml:\d+:\d+: logLevel: "loud": expected one of trace,/),
+    );
+    expect(errors).toContainEqual(expect.stringMatching(/dpi-agent.yaml:\d+:\d+: sinks\[1\].http.url: "ftp:/));
+    const after = await status();
+    expect(after.configuration?.errors).toHaveLength(3);
+    expect(after.sinks.map(({ name, delivered }) => [name, delivered])).toEqual([['out', 1]]);
+    expect(agent.log.filter(({ level }) => level === 'debug' || level === 'trace').length).toBe(
+      agent.log.slice(0, from).filter(({ level }) => level === 'debug' || level === 'trace').length,
+    );
+    expect(await counts()).toMatchObject({ journaled: 1, suppressed: 1 });
   });
 
   test('after a kill, what is suppressed is suppressed again, and nothing is lost or twice', async () => {

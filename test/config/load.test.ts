@@ -152,6 +152,7 @@ const DEFAULTS: Config = {
     trustedProxies: [],
     agents: [],
     agentNamespace: 'tigera-dpi',
+    acknowledgeFor: 604_800_000,
   },
   endpoints: [],
 };

@@ -73,6 +73,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
     ],
     ruleServer: () => ({ url: 'https://rules', answers: true, answeredAt: Date.now() }),
     policy: () => ({ errors: [] }),
+    configuration: () => ({ file: '/c.yaml', loadedAt: 1_700_000_000_000, errors: [], needsRestart: ['lanes'] }),
     journal: () => ({
       total: 7,
       evicted: 2,

@@ -138,7 +138,9 @@ test('a link shows its alert and asks; only its form acknowledges, once, and say
     'referrer-policy': 'no-referrer',
   });
   // What the form has is what the link had.
-  const fields = [...body.matchAll(/name="(\w+)" value="([^"]*)"/g)].map(([, name = '', value = '']) => [name, value]);
+  const fields = [...body.matchAll(/name="(\w+)" value="([^"]*)"/g)].map(
+    ([, name = '', value = '']) => [name, value] as [string, string],
+  );
   expect(`?${new URLSearchParams(fields).toString()}`).toBe(link.slice(link.indexOf('?')));
 
   expect((await submit(link)).body).toContain('The alert is acknowledged');

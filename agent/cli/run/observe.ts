@@ -8,7 +8,7 @@ import { coverResources, type ResourceCoverage } from '../../observe/coverage.ts
 import { createMetrics, type Metrics } from '../../observe/metrics.ts';
 import { readinessOf } from '../../observe/readiness.ts';
 import { serveSocket, type Answers } from '../../observe/server.ts';
-import { takeSnapshot, type Snapshot } from '../../observe/snapshot.ts';
+import { takeSnapshot, type ConfigStatus, type Snapshot } from '../../observe/snapshot.ts';
 import type { LiveRules } from '../../rulesets/live.ts';
 import type { RuleServerStatus } from '../../rulesets/rule-server.ts';
 import type { SourceStatus } from '../../rulesets/schedule.ts';
@@ -29,6 +29,8 @@ export interface Observed {
   ruleSources: () => SourceStatus[];
   /** Undefined where none is configured. */
   ruleServer: () => RuleServerStatus | undefined;
+  /** Undefined without a file. */
+  configuration: () => ConfigStatus | undefined;
   log: Logger;
 }
 
@@ -64,7 +66,7 @@ function runningOf(agent: Agent | string): Agent | undefined {
 }
 
 function metricsOf(observed: Observed): Metrics {
-  const { config, install, rules, pods, ruleSources, ruleServer } = observed;
+  const { config, install, rules, pods, ruleSources, ruleServer, configuration } = observed;
   const running = (): Agent | undefined => runningOf(observed.agent());
   return createMetrics(
     {
@@ -78,6 +80,7 @@ function metricsOf(observed: Observed): Metrics {
       rules: rules.status,
       ruleSources,
       ruleServer,
+      configuration,
       alerts: () => ({ ...running()?.alerts() }),
       folded: () => running()?.folded() ?? 0,
       suppressed: () => running()?.suppressed() ?? new Map<string, number>(),
@@ -91,7 +94,7 @@ function metricsOf(observed: Observed): Metrics {
 }
 
 function snapshotOf(observed: Observed): Snapshot {
-  const { config, install, rules, pods, startedAt, agent, ruleSources, ruleServer } = observed;
+  const { config, install, rules, pods, startedAt, agent, ruleSources, ruleServer, configuration } = observed;
   const index = rules.index();
   const files = [...new Set([...index.values()].map(({ file }) => file))];
   const facts = {
@@ -101,6 +104,7 @@ function snapshotOf(observed: Observed): Snapshot {
     rules: { sets: rules.status().sets, files, loaded: index.size },
     ruleSources: ruleSources(),
     ruleServer: ruleServer(),
+    configuration: configuration(),
   };
   return takeSnapshot(facts, agent(), coverageOf(observed), pods.facts(), Date.now());
 }
