@@ -36,4 +36,3 @@ export interface Tuned {
   until?: string;
   over: boolean;
 }
-

@@ -123,9 +123,11 @@ describe('tuning', () => {
     expect(leftOut).toBeGreaterThan(0);
     // The namespace of the resource narrows what is looked at.
     expect(body).toMatchObject({ leftOut, criticalLeftOut: 0, more: false });
-    const all = (await ask('anna', '/api/tuning/attempt', 'POST', {
-      entry: { kind: 'off', signature: '1:408', reason: '-' },
-    })).body as TuneOutcome;
+    const all = (
+      await ask('anna', '/api/tuning/attempt', 'POST', {
+        entry: { kind: 'off', signature: '1:408', reason: '-' },
+      })
+    ).body as TuneOutcome;
     expect(all).toMatchObject({ events: hits.length, leftOut: hits.length });
   });
 
@@ -160,8 +162,7 @@ describe('tuning', () => {
 
 describe('what is done with an alert', () => {
   const id = (): string => events.findLast((event) => namespaceOf(event) === 'payments')?.record.event_id ?? '';
-  const detail = async () =>
-    (await ask('bob', `/api/alerts/${id()}`)).body as AlertDetail;
+  const detail = async () => (await ask('bob', `/api/alerts/${id()}`)).body as AlertDetail;
 
   test('is remembered with who, why and what was said, also by another start', async () => {
     const said = { ids: [id()], state: 'dismissed', reason: 'expected', comment: 'a test\u001B[2J of ours' };

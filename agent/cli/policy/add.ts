@@ -21,7 +21,10 @@ import { printJson, printLine } from '../rules/common.ts';
 import { openTuning, POLICY_FLAGS, withReasons, wordsOf } from './common.ts';
 
 const MOST_TRIED = 100_000;
-const OWN = 'output kind signature pod source destination days hours until reason count per track since dryRun dry-run'.split(' ');
+const OWN =
+  'output kind signature pod source destination days hours until reason count per track since dryRun dry-run'.split(
+    ' ',
+  );
 
 interface AddArgv {
   output: string;
