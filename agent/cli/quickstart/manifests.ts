@@ -47,7 +47,7 @@ export function manifests(image: string, withCrd: boolean): Manifest[] {
 }
 
 function readManifests(file: string): Manifest[] {
-  const [place] = ['../../../deploy/', '../../../../deploy/']
+  const [place] = ['../../deploy/', '../../../deploy/', '../../../../deploy/']
     .map((up) => fileURLToPath(new URL(up, import.meta.url)))
     .filter((folder) => existsSync(join(folder, file)));
   if (place === undefined)
