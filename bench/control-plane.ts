@@ -3,6 +3,7 @@
  * real kube-apiserver and etcd. All of it shares this machine: seconds of CPU say more than times.
  */
 import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { copyFileSync, mkdirSync, writeFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,6 +34,8 @@ const CHURN_MILLIS = { full: 60_000, quick: 20_000 };
 /** Of the pods are renewed in a minute. */
 const CHURN_PART = 0.01;
 const PATIENCE_MILLIS = 600_000;
+/** Objects of one transaction; etcd takes 128. */
+const TRANSACTION = 100;
 const MEBIBYTE = 2 ** 20;
 
 interface Run {
@@ -127,11 +130,33 @@ async function prepare(run: Run): Promise<void> {
   const limit = pLimit(16);
   const resources = [...Array(RESOURCES).keys()];
   await limit.map(resources, (index) => admin.create(resourcePath(V3, NAMESPACE), resourceObject(index)));
-  let made = 0;
-  await limit.map([...Array(agents * pods).keys()], async (index) => {
-    await createPod(run, index);
-    if (++made % 1_000 === 0) setting.say(`control-plane: ${made} pods`);
-  });
+  const nodes = [...Array(agents).keys()].map((index) => stored('minions', nodeObject(nodeName(index))));
+  const made = [...Array(agents * pods).keys()].map((index) => stored(`pods/${NAMESPACE}`, podObject(run, index)));
+  setting.say(`control-plane: ${made.length} pods`);
+  await putIntoEtcd(plane, [...nodes, ...made]);
+}
+
+interface Stored {
+  key: string;
+  value: string;
+}
+
+/** As kube-apiserver finds it in etcd. */
+function stored(place: string, object: { metadata: { name: string } }): Stored {
+  const uid = randomUUID();
+  const metadata = { ...object.metadata, uid, creationTimestamp: new Date().toISOString().replace(/\.\d+/, '') };
+  const base64 = (text: string): string => Buffer.from(text).toString('base64');
+  const value = base64(JSON.stringify({ ...object, metadata }));
+  return { key: base64(`/registry/${place}/${object.metadata.name}`), value };
+}
+
+/** Tens of thousands of objects take the API server minutes to make, and etcd seconds. */
+async function putIntoEtcd({ etcd }: ControlPlane, objects: Stored[]): Promise<void> {
+  for (let from = 0; from < objects.length; from += TRANSACTION) {
+    const success = objects.slice(from, from + TRANSACTION).map((requestPut) => ({ requestPut }));
+    const answer = await fetch(`${etcd}/v3/kv/txn`, { method: 'POST', body: JSON.stringify({ success }) });
+    if (!answer.ok) throw new Error(`etcd: ${await answer.text()}`);
+  }
 }
 
 function resourceObject(index: number): object {
@@ -151,18 +176,27 @@ function selector(index: number, apps: number): string {
 
 const nodeName = (index: number): string => `node-${String(index).padStart(5, '0')}.example.internal`;
 
+function nodeObject(name: string) {
+  return { apiVersion: 'v1', kind: 'Node', metadata: { name } };
+}
+
 /** The pods of a node are of different apps, from another one on for each node. */
-async function createPod({ admin, agents }: Run, index: number, name = `pod-${index}`): Promise<void> {
-  const node = nodeName(index % agents);
+function podObject({ agents }: Run, index: number, name = `pod-${index}`) {
   const app = `app-${((index % agents) + Math.floor(index / agents)) % RESOURCES}`;
-  await admin.create(`/api/v1/namespaces/${NAMESPACE}/pods`, {
+  const podIP = `10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}`;
+  return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, labels: { app } },
-    spec: { nodeName: node, terminationGracePeriodSeconds: 0, containers: [{ name: 'main', image: 'none' }] },
-  });
-  const status = { phase: 'Running', podIP: `10.${(index >> 16) & 255}.${(index >> 8) & 255}.${index & 255}` };
-  await admin.mergePatch(`/api/v1/namespaces/${NAMESPACE}/pods/${name}/status`, { status });
+    metadata: { name, namespace: NAMESPACE, labels: { app } },
+    spec: {
+      nodeName: nodeName(index % agents),
+      terminationGracePeriodSeconds: 0,
+      restartPolicy: 'Always',
+      dnsPolicy: 'ClusterFirst',
+      containers: [{ name: 'main', image: 'none' }],
+    },
+    status: { phase: 'Running', podIP, podIPs: [{ ip: podIP }] },
+  };
 }
 
 function startOperator(plane: ControlPlane) {
@@ -224,7 +258,10 @@ async function churn(run: Run, millis: number): Promise<void> {
     const path = `/api/v1/namespaces/${NAMESPACE}/pods/pod-${index}`;
     const { metadata } = await admin.get<ApiObject>(path);
     await admin.remove(path, metadata.uid);
-    await createPod(run, index, `pod-${index}-renewed`);
+    const { status, ...pod } = podObject(run, index, `pod-${index}-renewed`);
+    const made = `/api/v1/namespaces/${NAMESPACE}/pods`;
+    await admin.create(made, pod);
+    await admin.mergePatch(`${made}/${pod.metadata.name}/status`, { status });
     await sleep(Math.max(0, since + (millis * (done + 1)) / renewals - performance.now()));
   }
 }
@@ -266,6 +303,7 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
       `memory: API server ${memoryOf('kube-apiserver')}, operator ${memoryOf('agent')}`,
     ].join('; '),
   });
+  run.setting.say(`control-plane: ${Object.values(figures.at(-1) ?? {}).join(' | ')}`);
   return result;
 }
 

@@ -40,6 +40,8 @@ export interface ControlPlane {
   /** Path of the kubeconfig of a member of system:masters. */
   kubeconfig: string;
   directory: string;
+  /** `http://…` of etcd's JSON gateway (etcd.io/docs, "gRPC gateway"). */
+  etcd: string;
   /** Path of the certificate that signed the API server's. */
   ca: string;
   /**
@@ -236,6 +238,7 @@ export async function startControlPlane(options: ControlPlaneOptions): Promise<C
     server,
     kubeconfig,
     directory,
+    etcd: etcdUrl,
     ca,
     user,
     kubeconfigFor,

@@ -81,6 +81,8 @@ export interface AgentOptions {
   /** Further keys of the configuration. */
   config?: Record<string, unknown>;
   ruleSets?: string[];
+  /** Folder of another build of the project; default: this one. */
+  project?: string;
   /** Called with its process at once, before it has started others. */
   started?: (pid: number) => void;
 }
@@ -118,7 +120,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
   const child = lab.spawn(
     lab.node,
     process.execPath,
-    [join(PROJECT, 'bin/dpi-agent.js'), 'run', '-c', config, '-e', options.engine, '-o', 'json'],
+    [join(options.project ?? PROJECT, 'bin/dpi-agent.js'), 'run', '-c', config, '-e', options.engine, '-o', 'json'],
     {
       stdio: ['ignore', 'pipe', 'pipe'],
     },
