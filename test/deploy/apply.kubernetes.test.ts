@@ -291,6 +291,9 @@ describeKubernetes(() => {
 
     const namespace = cluster().namespace();
     cluster().apply(podObject(namespace, 'web', 'node-1', { app: 'web' }), podObject(namespace, 'db', 'node-1'));
+    const running = { status: { phase: 'Running', podIP: '10.65.0.9', podIPs: [{ ip: '10.65.0.9' }] } };
+    for (const name of ['web', 'db'])
+      kubectl('patch', 'pod', name, '-n', namespace, '--subresource=status', '-p', JSON.stringify(running));
     const args = ['quickstart', '-n', namespace, '-s', 'app == "web"', '--image', 'registry.example/own:1'];
     const plan = await said(...args);
     expect(plan).toContain('create DaemonSet tigera-dpi/tigera-dpi');
