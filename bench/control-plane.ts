@@ -319,12 +319,12 @@ function served(plane: ControlPlane): { bytes: number } {
 }
 
 function noteLargest(run: Run, { items }: ApiList<ApiDeepPacketInspection>): void {
-  const sizes = items.map((object) => JSON.stringify(object).length);
+  const bytes = items.map((object) => JSON.stringify(object).length);
   const listed = items.map(({ status }) => status?.nodes?.length ?? 0);
   note(
     run,
     'largest resource',
-    `${grouped(Math.max(...sizes) / 1_000)} kB`,
+    `${grouped(Math.max(...bytes) / 1_000)} kB`,
     `${Math.max(...listed)} nodes listed in it`,
   );
 }

@@ -332,12 +332,10 @@ function acceptOf({ metadataOnly }: Query, kind: string): string {
   return metadataOnly === true ? `${WHOLE};as=${kind};g=meta.k8s.io;v=v1,${WHOLE}` : WHOLE;
 }
 
-function parameters({ metadataOnly: _, ...query }: Query): Record<string, string> {
-  return Object.fromEntries(
-    Object.entries(query as Record<string, string | number | undefined>).flatMap(([name, value]) =>
-      value === undefined ? [] : [[name, String(value)]],
-    ),
-  );
+function parameters({ labelSelector, fieldSelector, resourceVersion, limit, continue: more }: Query) {
+  const given = { labelSelector, fieldSelector, resourceVersion, limit, continue: more };
+  const set = Object.entries(given).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(set.map(([name, value]) => [name, String(value)]));
 }
 
 /** The lines of a watch. @throws Error when the last one is torn, one is too long, or nothing comes for too long. */

@@ -171,7 +171,7 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
     client,
     path: resourcePath(followed),
     query: {},
-    convert: (object) => (isCopy(object) ? undefined : known(node, object)),
+    convert: (object) => (isCopy(object) ? undefined : toKnown(node, object)),
     byMetadata: {
       pathOf: ({ namespace, name }) => resourcePath(followed, namespace, name),
       update: updated,
@@ -198,7 +198,7 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
   return reflector;
 }
 
-function known(node: string, object: ApiDeepPacketInspection): Known {
+function toKnown(node: string, object: ApiDeepPacketInspection): Known {
   return { ...toResource(object), reported: hasEntryOf(node, object), generation: object.metadata.generation };
 }
 

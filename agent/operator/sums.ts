@@ -12,6 +12,9 @@ import { countsOf, sumsOf, type Counts } from '../kube/status-entry.ts';
 /** Of `status.nodes` in JSON: some 500 nodes without errors. */
 const MAX_BYTES = 128 << 10;
 
+/** Fields of an inspection that the resource's own status does not repeat. */
+const OF_THE_RESOURCE = ['api', 'namespace', 'name', 'uid', 'node'];
+
 export interface NodeEntry extends Counts {
   /** JSON of the node's entry in the status. */
   json: string;
@@ -32,10 +35,8 @@ export function toEntries(object: NodeObject): NodeEntries {
   return { node, uid, entries: new Map(entries) };
 }
 
-function toEntry(
-  node: string,
-  { api: _, namespace: __, name: ___, uid: ____, ...said }: Partial<Inspection>,
-): NodeEntry {
+function toEntry(node: string, one: Partial<Inspection>): NodeEntry {
+  const said = Object.fromEntries(Object.entries(one).filter(([field]) => !OF_THE_RESOURCE.includes(field)));
   return { ...countsOf(said), json: JSON.stringify({ node, ...said }) };
 }
 
