@@ -29,8 +29,8 @@ const SIZES = {
   ],
   quick: [{ agents: 100, pods: 30 }],
 };
-const REST_MILLIS = { full: 60_000, quick: 15_000 };
-const CHURN_MILLIS = { full: 60_000, quick: 20_000 };
+const REST_MILLIS = { full: 60_000, quick: 10_000 };
+const CHURN_MILLIS = { full: 60_000, quick: 10_000 };
 /** Of the pods are renewed in a minute. */
 const CHURN_PART = 0.01;
 const PATIENCE_MILLIS = 600_000;
