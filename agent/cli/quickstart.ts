@@ -114,7 +114,7 @@ async function start(client: Client, argv: QuickstartArgv, wanted: Manifest[], r
   await showStatus(client, pathOf({ ...resource, apiVersion: api }));
   say(`
 Alerts of a node, in a browser on http://127.0.0.1:9098:
-  kubectl -n tigera-dpi exec daemonset/tigera-dpi -- dpi-agent ui --config /etc/dpi-agent/dpi-agent.yaml &
+  kubectl -n tigera-dpi exec daemonset/tigera-dpi -- dpi-agent ui --config /etc/dpi-agent/dpi-agent.yaml --access none &
   kubectl -n tigera-dpi port-forward daemonset/tigera-dpi 9098
 What is inspected: kubectl get dpi -A
 Away with it all: dpi-agent uninstall`);
