@@ -108,6 +108,7 @@ function isVxlan(bytes: Buffer, port: number): boolean {
 
 /** @param at As firstLayer gave it, or `inner`. @returns whether there is a layer of IP. */
 export function readLayer(layer: Layer, bytes: Buffer, at: number, end: number): boolean {
+  layer.ip = at;
   layer.ports = layer.fragment = layer.inner = -1;
   const isRead = byteAt(bytes, at) >>> 4 === 4 ? readIpv4(layer, bytes, at, end) : readIpv6(layer, bytes, at, end);
   if (isRead) readTransport(layer, bytes, end);
