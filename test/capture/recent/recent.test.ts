@@ -2,6 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
 import type { AskedPacket } from '../../../agent/capture/packet-queries.ts';
 import { CHUNK_BYTES } from '../../../agent/capture/recent/memory.ts';
+import { RECORD_HEADER, writeRecordHeader } from '../../../agent/capture/record.ts';
 import { createShunt } from '../../../agent/capture/shunt/shunt.ts';
 import {
   DEFAULT_START_MICROS,
@@ -206,15 +207,13 @@ describe('bounds', () => {
     expect(packets.map(({ time }) => time)).toContain(DEFAULT_START_MICROS + 1000);
   });
 
-  /** Of one flow, small, a microsecond apart from `first` on. */
+  const small = ethernet(udpPacket({ ...ENDS, sourcePort: 1, destinationPort: 9, payload: Buffer.alloc(40) }));
+
+  /** Small ones, a microsecond apart from `first` on. */
   function many(count: number, port: (at: number) => number, first = 0): Frame[] {
-    const frames = new Map<number, Buffer>();
     return Array.from({ length: count }, (_, at) => {
-      const sourcePort = port(at);
-      const data =
-        frames.get(sourcePort) ??
-        ethernet(udpPacket({ ...ENDS, sourcePort, destinationPort: 9, payload: Buffer.alloc(40) }));
-      frames.set(sourcePort, data);
+      const data = Buffer.from(small);
+      data.writeUInt16BE(port(at), 34);
       return { timeMicros: DEFAULT_START_MICROS + first + at, data };
     });
   }
@@ -234,12 +233,24 @@ describe('bounds', () => {
 
   test('a flow of a million packets', async () => {
     const recent = createRecent({ bytes: 4 * MIB });
-    for (let first = 0; first < 1e6; first += 50_000)
-      recent.capture(
-        VLAN,
-        many(50_000, () => 1, first),
-      );
-    const time = DEFAULT_START_MICROS + 999_000;
+    recent.capture(
+      VLAN,
+      many(1, () => 1),
+    );
+    const kind = { key: VLAN + 4096, link: LINKTYPE.ethernet, room: 4 };
+    const size = RECORD_HEADER + kind.room + small.length;
+    const turn = Buffer.alloc(500 * size);
+    const view = new DataView(turn.buffer, turn.byteOffset, turn.length);
+    const start = DEFAULT_START_MICROS / 1e6;
+    for (let second = 1; second <= 2000; second++) {
+      for (let at = 0; at < turn.length; at += size) {
+        writeRecordHeader(view, at, start + second, at / size, small.length, small.length);
+        small.copy(turn, at + RECORD_HEADER + kind.room);
+      }
+      recent.memory.addAll(kind, turn, 0, turn.length);
+      recent.memory.settle();
+    }
+    const time = (start + 1999) * 1e6 + 7;
     const { packets, lost, skipped } = await recent.ask(VLAN, flow(1), { time });
     expect({ count: packets.length, lost, skipped }).toEqual({ count: 1000, lost: true, skipped: true });
     expect(packets.map((packet) => packet.time)).toContain(time);
