@@ -15,7 +15,7 @@ import { createSearch, hashesOf, type Flow, type Hit, type Search } from './sear
 /** Flows that are asked for at a time. */
 const MAX_OPEN = 256;
 const LOOK_MILLIS = 25;
-/** Bytes of packets that are held, so that a flow's go together: each message costs as much as 100 KB of them. */
+/** Bytes of packets that are held in all, so that a flow's go together: each message costs as much as 100 KB of them. */
 const MAX_HELD = 4 << 20;
 /** After so long the event loop goes on. */
 const SLICE_MILLIS = 2;
@@ -278,7 +278,8 @@ function add(state: State, open: Open, found: Found): void {
   }
   open.packets--;
   open.bytes -= size;
-  if (link !== open.link || state.held > MAX_HELD) flush(state, open);
+  if (state.held > MAX_HELD) for (const each of state.open) flush(state, each);
+  else if (link !== open.link) flush(state, open);
   open.link = link;
   const { bytes } = state.memory;
   const frame = record + RECORD_HEADER + room;
