@@ -27,7 +27,7 @@ import { send } from './cpu.ts';
 import { microsOf } from './latency.ts';
 import { DEEP_SID, EXPECTED_SIDS, expectedAlerts, writeTraffic, type Traffic } from './traffic.ts';
 
-const BYTES = { full: 2e9, quick: 200e6 };
+const BYTES = { full: 1e9, quick: 200e6 };
 const BYTES_PER_SECOND = 125e6;
 const MARKERS = 50;
 const AFTER_MILLIS = 2_000;
