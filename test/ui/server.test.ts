@@ -687,3 +687,89 @@ test('pages that have gone count no longer: streams are for those that are open'
     await poll(() => subscriptions() === 0);
   }
 });
+
+describe('the API’s document', () => {
+  interface Described {
+    parameters?: { name: string; in: string; schema: { enum?: string[] } }[];
+    responses: Record<string, { content: Record<string, { schema?: { required?: string[]; type?: string } }> }>;
+  }
+
+  test('is given to everybody, and holds for what the server answers', async () => {
+    const file = tokens({});
+    expect((await ask(serverOf(file), '/api/alerts')).status).toBe(401);
+    expect((await ask(serverOf(file), '/api/openapi.json')).json()).toMatchObject({ openapi: '3.1.0' });
+    const server = serverOf(openAccess);
+    const { paths } = (await ask(server, '/api/openapi.json')).json() as {
+      paths: Record<string, { get?: Described }>;
+    };
+    const asked: Record<string, string> = { '/api/groups': '?by=pod', '/api/export': '?as=csv' };
+    const left = ['/api/live', '/api/dry-run', '/api/isolations', '/api/openapi.json'];
+    const gets = Object.entries(paths).filter(([path, { get }]) => get && !path.includes('{') && !left.includes(path));
+    expect(gets.length).toBeGreaterThan(5);
+    for (const [path, { get }] of gets) {
+      const answer = await ask(server, `${path}${asked[path] ?? ''}`);
+      const [[type, content] = ['', {}]] = Object.entries(get?.responses['200']?.content ?? {});
+      expect([path, answer.status, answer.headers['content-type']]).toEqual([path, 200, expect.stringContaining(type)]);
+      const { required = [] } = content.schema ?? {};
+      for (const key of required)
+        expect([path, answer.json()]).toEqual([path, expect.objectContaining({ [key]: expect.anything() })]);
+    }
+  });
+
+  test('names the values that are taken, and no others are', async () => {
+    const server = serverOf(openAccess);
+    const { paths } = (await ask(server, '/api/openapi.json')).json() as { paths: Record<string, { get: Described }> };
+    const choices = (paths['/api/alerts']?.get.parameters ?? []).flatMap(({ name, schema }) =>
+      schema.enum === undefined ? [] : [{ name, values: schema.enum }],
+    );
+    expect(choices.map(({ name }) => name)).toEqual(['range', 'sort']);
+    for (const { name, values } of choices) {
+      for (const value of values) expect((await ask(server, `/api/alerts?${name}=${value}`)).status).toBe(200);
+      expect((await ask(server, `/api/alerts?${name}=nonsense`)).status).toBe(400);
+    }
+  });
+});
+
+describe('isolating pods', () => {
+  const wish = { namespace: 'shop', pod: 'web-1', forMillis: 60_000, reason: 'r' };
+
+  test('is asked for with the token of who signed in, and what is answered goes back', async () => {
+    const asked: { token: string; method: string; path: string }[] = [];
+    let answer = { status: 200, body: { cut: {} } as Record<string, unknown> };
+    const server = serverOf(tokens({ anna: { sees: 'all' } }), {
+      response: (token, { method, path }) => {
+        asked.push({ token, method, path });
+        return Promise.resolve(answer);
+      },
+    });
+    const sent = { method: 'POST', payload: wish };
+    expect((await ask(server, '/api/isolations', sent)).status).toBe(401);
+    const headers = { authorization: 'Bearer anna' };
+    expect(
+      (await ask(server, '/api/isolations', { ...sent, headers: { ...headers, origin: 'https://evil.example' } }))
+        .status,
+    ).toBe(403);
+    expect(asked).toEqual([]);
+    expect((await ask(server, '/api/isolations', { ...sent, headers })).json()).toEqual({ cut: {} });
+    const signedIn = await ask(server, '/api/session', { method: 'POST', payload: { token: 'anna' } });
+    expect(signedIn.json()).toMatchObject({ isolates: true });
+    const cookie = signedIn.headers['set-cookie']?.[0]?.split(';')[0] ?? '';
+    answer = { status: 409, body: { error: 'open', reason: 'StaysOpen' } };
+    const refused = await ask(server, '/api/isolations/release', { ...sent, headers: { cookie } });
+    expect([refused.status, refused.json()]).toEqual([409, { error: 'open', reason: 'StaysOpen' }]);
+    await ask(server, '/api/isolations?namespace=a%26b', { headers: { cookie } });
+    expect(asked).toEqual([
+      { token: 'anna', method: 'POST', path: '/v1/isolations' },
+      { token: 'anna', method: 'POST', path: '/v1/isolations/release' },
+      { token: 'anna', method: 'GET', path: '/v1/isolations?namespace=a%26b' },
+    ]);
+  });
+
+  test('is for tokens only, and not there where nobody does it', async () => {
+    const response = () => Promise.reject(new Error('not asked'));
+    const open = serverOf(openAccess, { response });
+    expect((await ask(open, '/api/isolations', { method: 'POST', payload: wish })).status).toBe(403);
+    expect((await ask(open, '/api/session')).json()).toMatchObject({ isolates: false });
+    expect((await ask(serverOf(openAccess), '/api/isolations')).status).toBe(404);
+  });
+});
