@@ -59,8 +59,8 @@ export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
   const cut = await whatIsCut(client, wish.namespace, wish.pod, [...NEVER, ...isProtected]);
   if (dryRun) return { cut };
   const taken = detach ? labelsToTake(cut) : {};
-  const isCut = cut.open.every(({ labels }) => labels.some((key) => taken[key] !== undefined));
-  if (!isCut && !partly) throw new RespondError('StaysOpen', openText(cut));
+  const open = cut.open.filter(({ labels }) => labels.every((key) => taken[key] === undefined));
+  if (open.length > 0 && !partly) throw new RespondError('StaysOpen', openText({ ...cut, open }));
   const since = now();
   const times = { since: iso(since), until: iso(since + forMillis) };
   const detached = Object.keys(taken).length === 0 ? {} : { labels: taken };
@@ -83,7 +83,7 @@ export async function isolate(acting: Acting, wish: Wish): Promise<Done> {
     'Isolated',
     `isolated until ${isolation.until} by ${isolation.by}: ${isolation.reason}`,
   );
-  return { cut, isolation };
+  return { cut: { ...cut, open }, isolation };
 }
 
 /** Those by which policies select it that let something through. */

@@ -10,6 +10,7 @@ import { promisify } from 'node:util';
 import { pino } from 'pino';
 import { createClient } from '../../agent/kube/client.ts';
 import { createAccess } from '../../agent/kube/token-access.ts';
+import { isolate, listIsolations, release } from '../../agent/respond/isolate.ts';
 import { startKeeper, type Keeper, type KeeperOptions } from '../../agent/respond/keeper.ts';
 import { personOf } from '../../agent/respond/persons.ts';
 import { createRespondServer } from '../../agent/respond/server.ts';
@@ -262,15 +263,20 @@ describeKubernetes(() => {
     expect(await ask(person.token, wish('web-1', { partly: true }))).toMatchObject({ status: 200 });
     expect(labelOf('web-1')).not.toBe('');
 
-    expect((await respond('isolate', `${namespace}/web-2`, '--detach')).status).toBe(0);
+    const warn = (message: string): void => expect(message).toBe('');
+    const acting = { client: await createClient({ kubeconfig: cluster().kubeconfig }), isProtected: [], warn };
+    const detach = { namespace, pod: 'web-2', allow: 'nothing', by: 'me', origin: 'person', reason: 'r' } as const;
+    const more = { forMillis: 60_000, partly: false, dryRun: false, detach: true };
+    const done = await isolate(acting, { ...detach, ...more });
+    expect(done).toMatchObject({ cut: { open: [] }, isolation: { labels: { app: 'web' } } });
     const appOf = (): string =>
       kubectl('get', 'pod', 'web-2', '-n', namespace, '-o', 'jsonpath={.metadata.labels.app}');
     expect([appOf(), labelOf('web-2')]).toEqual(['', expect.stringMatching(/^[0-9a-f]{16}$/)]);
-    expect((await respond('release', `${namespace}/web-2`)).status).toBe(0);
+    for (const one of await listIsolations(acting.client, namespace)) await release(acting, one, 'by hand');
     expect([appOf(), labelOf('web-2')]).toEqual(['web', '']);
 
     // The component may not give them back, and lets the pod go all the same.
-    expect((await respond('isolate', `${namespace}/web-2`, '--detach')).status).toBe(0);
+    await isolate(acting, { ...detach, ...more });
     expect(await ask(person.token, { namespace, pod: 'web-2' }, '/release')).toMatchObject({ status: 200 });
     expect(labelOf('web-2')).toBe('');
     expect(eventsOf('web-2')).toContain('not given back: app=web');

@@ -110,7 +110,13 @@ function doneLines({ cut, isolation }: Done, allow: Passage): Line[] {
   return [
     [{ text: `${head} ${cut.namespace}/${cut.pod}${until}`, paint: 'bold' } as const],
     ...cutLines(cut, what),
+    ...labelLines(isolation?.labels),
   ].flatMap((line) => foldLine(line, columns, 2));
+}
+
+function labelLines(taken: Readonly<Record<string, string>> = {}): Line[] {
+  const names = Object.entries(taken).map(([key, value]) => `${key}=${value}`);
+  return names.length === 0 ? [] : [[`  taken from it until it is released by hand: ${names.join(' ')}`]];
 }
 
 function cutLines({ node, addresses, engine, services, open, notes }: Cut, what: string): Line[] {
