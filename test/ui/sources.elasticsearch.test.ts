@@ -1,7 +1,7 @@
 /** Elasticsearch, in both schemas, answers as the journal does. */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import type { EeEvent } from '../../agent/events/event.ts';
-import type { AlertRow } from '../../agent/ui/api.ts';
+import { VALUE_FIELDS, type Act, type AlertRow, type Span } from '../../agent/ui/api.ts';
 import { openElasticsearchSource } from '../../agent/ui/elasticsearch-source.ts';
 import { openJournalSource } from '../../agent/ui/journal-source.ts';
 import type { Scope } from '../../agent/ui/query.ts';
@@ -141,6 +141,54 @@ describeElasticsearch(() => {
             .toSorted((a, b) => (a.key < b.key ? -1 : 1));
         expect(plain(groups)).toEqual(plain(others));
       }
+    });
+
+    test.each(QUERIES.filter(([name]) => /everything|network|words|may be seen/.test(name)))(
+      'values, flows and span of %s',
+      async (_, text, scope) => {
+        const query = queryOf(text, now);
+        const both = <T>(ask: (one: AlertSource) => Promise<T>): Promise<T[]> => Promise.all([source, expected].map(ask));
+        for (const field of VALUE_FIELDS) {
+          const [found, wanted] = await both((one) =>
+            one.values({ field, prefix: '', limit: 1000 }, query, scope, never),
+          );
+          expect({ field, found }).toEqual({ field, found: wanted });
+        }
+        const request = { field: 'destination.pod', prefix: 'shop/c', limit: 5 } as const;
+        const [begun, wantedBegun] = await both((one) => one.values(request, query, scope, never));
+        expect(begun).toEqual(wantedBegun);
+        const [flows, wantedFlows] = await both((one) => one.flows(query, scope, never));
+        expect(flows?.pairs).toEqual(wantedFlows?.pairs);
+        const counts = (list: typeof flows): object[] => list?.talkers.map((talker) => talker.counts) ?? [];
+        expect(counts(flows).slice(0, 3)).toEqual(counts(wantedFlows).slice(0, 3));
+        // Of times, aggregations know milliseconds.
+        const inMillis = ({ count, first = '', last = '' }: Span): unknown[] => [count, Date.parse(first), Date.parse(last)];
+        expect((await both((one) => one.span(query, scope, never))).map(inMillis)).toEqual(
+          Array(2).fill(inMillis(await expected.span(query, scope, never))),
+        );
+      },
+    );
+
+    test('what was done with an alert is in its history, and the last of it in its row', async () => {
+      const id = events[20]?.record.event_id ?? '';
+      const acts: Act[] = [
+        { at: '2026-11-25T10:00:00.000Z', by: 'anna', state: 'dismissed', reason: 'expected', comment: 'ours' },
+        { at: '2026-11-25T10:01:00.000Z', by: 'bob', assignee: 'anna' },
+        { at: '2026-11-25T10:02:00.000Z', by: 'bob', state: 'open' },
+        { at: '2026-11-25T10:03:00.000Z', by: 'bob', comment: 'not ours' },
+      ];
+      for (const act of acts) for (const one of [source, expected]) await one.mark([id], act);
+      const [found] = await source.get([id], never);
+      const [wanted] = await expected.get([id], never);
+      expect(found?.history).toEqual(acts);
+      // It is the same one for both schemas.
+      expect(wanted?.history.slice(-acts.length)).toEqual(acts);
+      expect(found?.row).toEqual(wanted?.row);
+      expect(found?.row).toMatchObject({ state: 'open', handledBy: 'bob', assignee: 'anna' });
+      expect(found?.row.reason).toBeUndefined();
+      await server.refresh(namesOf(cluster, schema).index);
+      const mine = queryOf('range=all&q=assignee:anna', now);
+      expect(ids((await source.list(mine, 'all', pageOf(), never)).rows)).toEqual([id]);
     });
 
     test('the most severe come first where they are wanted, and of those the newest', async () => {

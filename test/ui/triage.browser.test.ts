@@ -526,7 +526,8 @@ describeBrowser(() => {
   test('nothing on any page keeps people out, in light and dark', async () => {
     const problems: string[] = [];
     const look = async (name: string): Promise<void> => {
-      await page.locator('main[aria-busy="false"]').waitFor();
+      await page.locator('main:not([aria-busy="true"])').waitFor();
+      await page.locator('.skeleton').waitFor({ state: 'detached' });
       problems.push(...(await accessibilityProblems(page)).map((problem) => `${name}: ${problem}`));
     };
     for (const path of ['', '&group=signature', '&group=flows', '&page=report', '&page=coverage', '&page=tuning']) {
