@@ -326,7 +326,7 @@ const ui = z
         .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/)
         .optional(),
       'a name of a ConfigMap',
-      'ConfigMap in ui.agentNamespace that the page keeps what makes alerts fewer in, by the keys policy.yaml and rule-changes.conf, in place of the files of alerts.policy and ruleChanges.',
+      'ConfigMap in ui.agentNamespace that the page tunes alerts in, in place of the files of alerts.policy and ruleChanges (docs/ui.md).',
     ),
     marksFile: about(
       text().optional(),
