@@ -51,7 +51,7 @@ export interface FieldNames {
   document(source: unknown): unknown;
   markOf(source: unknown): Fields;
   /** Where a document has what was done with it. */
-  mark: { in: string; dismissedOnTop: boolean };
+  mark: { place: string; dismissedOnTop: boolean };
 }
 
 export const FIELDS: Record<Schema, FieldNames> = {
@@ -114,7 +114,7 @@ export const FIELDS: Record<Schema, FieldNames> = {
     markOf(source) {
       return { ...fields(fields(source)['record']), dismissed: fields(source)['dismissed'] };
     },
-    mark: { in: 'record', dismissedOnTop: true },
+    mark: { place: 'record', dismissedOnTop: true },
   },
   ecs: {
     time: '@timestamp',
@@ -172,6 +172,6 @@ export const FIELDS: Record<Schema, FieldNames> = {
     },
     document: fromEcs,
     markOf: (source) => fields(fields(source)['dpi_agent']),
-    mark: { in: 'dpi_agent', dismissedOnTop: false },
+    mark: { place: 'dpi_agent', dismissedOnTop: false },
   },
 };

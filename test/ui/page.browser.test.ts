@@ -402,7 +402,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       await detail()
         .getByText(/^Acknowledged by local/)
         .waitFor();
-      await detail().getByRole('button', { name: 'Dismiss' }).click();
+      await detail().getByRole('button', { name: 'Dismiss', exact: true }).click();
       await shows(150);
       expect(await place.mark(id ?? '')).toMatchObject({ state: 'dismissed', by: 'local' });
       await page.goto(`${ui.url}?state=dismissed`);

@@ -114,7 +114,7 @@ describeKubernetes(() =>
     const answers = (text: string, button: string): Promise<unknown> =>
       Promise.all([
         page.getByRole('status').getByText(text).waitFor(),
-        page.locator('.detail').getByRole('button', { name: button }).click(),
+        page.locator('.detail').getByRole('button', { name: button, exact: true }).click(),
       ]);
     const row = (event: EeEvent) => page.locator(`[data-id="${event.record.event_id}"]`);
 

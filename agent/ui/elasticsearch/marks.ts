@@ -1,5 +1,6 @@
 /** Stores what was done with alerts, in their documents. */
 import type { Act } from '../api.ts';
+import { fields, text } from '../row.ts';
 import { SourceError } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 
@@ -8,13 +9,13 @@ const MAX_ACTS = 50;
 
 /** Painless, as Elasticsearch and OpenSearch have it. */
 const SCRIPT = `
-  if (ctx._source[params.in] == null) ctx._source[params.in] = [:];
-  def inside = ctx._source[params.in];
-  for (entry in params.inside.entrySet()) inside[entry.getKey()] = entry.getValue();
-  for (entry in params.top.entrySet()) ctx._source[entry.getKey()] = entry.getValue();
-  if (inside.history == null) inside.history = [];
-  inside.history.add(params.act);
-  while (inside.history.size() > params.most) inside.history.remove(0);`;
+  if (ctx._source[params.place] == null) { ctx._source[params.place] = [:]; }
+  def inside = ctx._source[params.place];
+  for (def entry : params.inside.entrySet()) { inside[entry.getKey()] = entry.getValue(); }
+  for (def entry : params.top.entrySet()) { ctx._source[entry.getKey()] = entry.getValue(); }
+  if (inside['history'] == null) { inside['history'] = []; }
+  inside['history'].add(params.act);
+  while (inside['history'].size() > params.most) { inside['history'].remove(0); }`;
 
 export async function markAlerts({ field, search, ask }: AlertIndex, ids: readonly string[], act: Act): Promise<void> {
   // The alias has several indices, and a document is updated in its own.
@@ -28,19 +29,19 @@ export async function markAlerts({ field, search, ask }: AlertIndex, ids: readon
   const failed = answer.items.find(({ update }) => update?.error !== undefined)?.update?.error;
   if (failed === undefined) return;
   throw new SourceError(
-    `Elasticsearch did not store it: ${failed.reason ?? failed.type}. The page's user needs the index privilege "write"`,
+    `Elasticsearch did not store it: ${text(fields(failed.caused_by)['reason']) || (failed.reason ?? failed.type)}. The page's user needs the index privilege "write"`,
   );
 }
 
 /** What of a document changes. */
 function changesOf(
-  { in: place, dismissedOnTop }: AlertIndex['field']['mark'],
+  { place, dismissedOnTop }: AlertIndex['field']['mark'],
   { state, by, at, reason, assignee }: Act,
-): { in: string; inside: object; top: object } {
+): { place: string; inside: object; top: object } {
   const dismissed = { dismissed: state === 'dismissed' };
   const acknowledged = state === 'acknowledged';
   const handled = { acknowledged, handled_by: by, handled_at: at, reason: reason ?? null };
   const inside = state === undefined ? {} : { ...handled, ...(dismissedOnTop ? {} : dismissed) };
   const top = state !== undefined && dismissedOnTop ? dismissed : {};
-  return { in: place, inside: { ...inside, ...(assignee === undefined ? {} : { assignee }) }, top };
+  return { place, inside: { ...inside, ...(assignee === undefined ? {} : { assignee }) }, top };
 }
