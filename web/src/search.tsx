@@ -54,11 +54,7 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
     if (text.trim() === current.trim()) return;
     setQuery(place, text, typing);
   };
-  useEffect(() => {
-    if (text === current || problem !== undefined) return undefined;
-    const timer = setTimeout(apply, TYPING_MILLIS);
-    return () => clearTimeout(timer);
-  }, [text]);
+  useLater(apply, text, text !== current && problem === undefined);
 
   const press = pressOf(choice, {
     enter() {
@@ -73,7 +69,7 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
       leave();
     },
   });
-  const shownProblem = paused ? problem : undefined;
+  const shown = paused ? problem : undefined;
   return (
     <div class="search">
       <label class="search-field">
@@ -85,7 +81,7 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
           {...comboOf(choice)}
           list={undefined}
           value={text}
-          aria-invalid={shownProblem !== undefined}
+          aria-invalid={shown !== undefined}
           aria-describedby={hint}
           onInput={({ currentTarget }) => (setPaused(false), setText(currentTarget.value))}
           onFocus={() => setFocused(true)}
@@ -97,9 +93,18 @@ export function SearchField({ place, field, leave }: Props): JSX.Element {
         />
         <kbd>/</kbd>
       </label>
-      <Hint id={hint} text={text} problem={shownProblem} focused={focused} choice={choice} />
+      <Hint id={hint} text={text} problem={shown} focused={focused} choice={choice} />
     </div>
   );
+}
+
+/** Does it when nothing was typed for a moment. */
+function useLater(action: () => void, text: string, wanted: boolean): void {
+  useEffect(() => {
+    if (!wanted) return undefined;
+    const timer = setTimeout(action, TYPING_MILLIS);
+    return () => clearTimeout(timer);
+  }, [text]);
 }
 
 function pressOf(choice: Suggestions, keys: { enter(): void; escape(): void }): (event: KeyboardEvent) => void {
