@@ -440,8 +440,8 @@ describeBrowser(() => {
 
   test('a dismissal is explained, and an alert has a comment, an owner and a history', async () => {
     await open('?range=7d');
-    const id = (await rows().nth(4).getAttribute('data-id')) ?? '';
-    await row(id).locator('a').focus();
+    const id = (await rows().first().getAttribute('data-id')) ?? '';
+    await page.keyboard.press('j');
     await page.keyboard.press('d');
     await page.getByLabel('Why dismissed').selectOption('expected');
     await note('Dismissed: expected').waitFor();
