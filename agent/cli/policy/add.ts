@@ -81,7 +81,9 @@ export const command: CommandModule<object, AddArgv> = {
     if (argv.output === 'json') return printJson({ outcome, ...(added === undefined ? {} : { added }) });
     for (const line of outcomeLines(outcome, argv.since)) printLine(line);
     if (added === undefined) return printLine('nothing was changed (--dry-run)');
-    printLine(`${tuning.where}: ${stripControls(`${added.name}: ${wordsOf(added)}`)}`);
+    const { ruleChanges, ui } = config;
+    const where = added.kind === 'off' && ui.policyConfigMap === undefined ? ruleChanges : tuning.where;
+    printLine(`${where}: ${stripControls(`${added.name}: ${wordsOf(added)}`)}`);
     return printLine(`to undo it: dpi-agent policy remove ${added.name}`);
   },
 };
