@@ -1,35 +1,51 @@
-/** Stores what was done with alerts, in their documents. */
+/**
+ * Stores what was done with alerts, in their documents, without a script: some clusters run none. A document that
+ * somebody else changed meanwhile is read again.
+ */
 import type { Act } from '../api.ts';
-import { fields, text } from '../row.ts';
 import { SourceError } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 
 /** Acts that a document keeps; of more, the oldest go. */
 const MAX_ACTS = 50;
+const TRIES = 5;
+const CONFLICT = 409;
 
-/** Painless, as Elasticsearch and OpenSearch have it. */
-const SCRIPT = `
-  if (ctx._source[params.place] == null) { ctx._source[params.place] = [:]; }
-  def inside = ctx._source[params.place];
-  for (def entry : params.inside.entrySet()) { inside[entry.getKey()] = entry.getValue(); }
-  for (def entry : params.top.entrySet()) { ctx._source[entry.getKey()] = entry.getValue(); }
-  if (inside['history'] == null) { inside['history'] = []; }
-  inside['history'].add(params.act);
-  while (inside['history'].size() > params.most) { inside['history'].remove(0); }`;
+interface Place {
+  _index: string;
+  _id: string;
+}
 
-export async function markAlerts({ field, search, ask }: AlertIndex, ids: readonly string[], act: Act): Promise<void> {
+export async function markAlerts(index: AlertIndex, ids: readonly string[], act: Act): Promise<void> {
   // The alias has several indices, and a document is updated in its own.
-  const { hits } = (await search({ size: ids.length, query: { ids: { values: [...ids] } }, _source: false })).hits;
-  const script = { source: SCRIPT, params: { ...changesOf(field.mark, act), act, most: MAX_ACTS } };
-  const operations = hits.flatMap(({ _index, _id = '' }) => [
-    { update: { _index, _id, retry_on_conflict: 3 } },
-    { script },
-  ]);
-  const answer = await ask(undefined, (client) => client.bulk({ refresh: 'wait_for', operations }));
-  const failed = answer.items.find(({ update }) => update?.error !== undefined)?.update?.error;
-  if (failed === undefined) return;
+  const { hits } = (await index.search({ size: ids.length, query: { ids: { values: [...ids] } }, _source: false })).hits;
+  let left: Place[] = hits.map(({ _index, _id = '' }) => ({ _index, _id }));
+  for (let tries = TRIES; left.length > 0; tries -= 1) {
+    if (tries === 0) throw new SourceError('others change these alerts all the time: try it again in a moment');
+    left = await update(index, left, act);
+  }
+}
+
+/** @returns those that somebody else changed meanwhile. */
+async function update({ field, ask }: AlertIndex, places: readonly Place[], act: Act): Promise<Place[]> {
+  const { place } = field.mark;
+  const { docs } = await ask(undefined, (client) =>
+    client.mget({ docs: places.map((one) => ({ ...one, _source: [`${place}.history`] })) }),
+  );
+  const operations = docs.flatMap((doc) => {
+    if (!('_source' in doc) || doc._seq_no === undefined) return [];
+    const { _index, _id, _seq_no: if_seq_no, _primary_term: if_primary_term } = doc;
+    const { history } = field.markOf(doc._source);
+    const acts: unknown[] = [...(Array.isArray(history) ? history : []), act].slice(-MAX_ACTS);
+    return [{ update: { _index, _id, if_seq_no, if_primary_term } }, { doc: changesOf(field.mark, act, acts) }];
+  });
+  if (operations.length === 0) return [];
+  const { items } = await ask(undefined, (client) => client.bulk({ refresh: 'wait_for', operations }));
+  const failed = items.flatMap((item) => (item.update?.error === undefined ? [] : [item.update]));
+  const bad = failed.find(({ status }) => status !== CONFLICT)?.error;
+  if (bad === undefined) return failed.map(({ _index, _id }) => ({ _index, _id: _id ?? '' }));
   throw new SourceError(
-    `Elasticsearch did not store it: ${text(fields(failed.caused_by)['reason']) || (failed.reason ?? failed.type)}. The page's user needs the index privilege "write"`,
+    `Elasticsearch did not store it: ${bad.reason ?? bad.type}. The page's user needs the index privilege "write"`,
   );
 }
 
@@ -37,11 +53,12 @@ export async function markAlerts({ field, search, ask }: AlertIndex, ids: readon
 function changesOf(
   { place, dismissedOnTop }: AlertIndex['field']['mark'],
   { state, by, at, reason, assignee }: Act,
-): { place: string; inside: object; top: object } {
+  history: readonly unknown[],
+): object {
   const dismissed = { dismissed: state === 'dismissed' };
   const acknowledged = state === 'acknowledged';
   const handled = { acknowledged, handled_by: by, handled_at: at, reason: reason ?? null };
   const inside = state === undefined ? {} : { ...handled, ...(dismissedOnTop ? {} : dismissed) };
   const top = state !== undefined && dismissedOnTop ? dismissed : {};
-  return { place, inside: { ...inside, ...(assignee === undefined ? {} : { assignee }) }, top };
+  return { ...top, [place]: { ...inside, ...(assignee === undefined ? {} : { assignee }), history } };
 }
