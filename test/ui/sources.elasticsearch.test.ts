@@ -147,7 +147,8 @@ describeElasticsearch(() => {
       'values, flows and span of %s',
       async (_, text, scope) => {
         const query = queryOf(text, now);
-        const both = <T>(ask: (one: AlertSource) => Promise<T>): Promise<T[]> => Promise.all([source, expected].map(ask));
+        const both = <T>(ask: (one: AlertSource) => Promise<T>): Promise<T[]> =>
+          Promise.all([source, expected].map(ask));
         for (const field of VALUE_FIELDS) {
           const [found, wanted] = await both((one) =>
             one.values({ field, prefix: '', limit: 1000 }, query, scope, never),
@@ -162,7 +163,11 @@ describeElasticsearch(() => {
         const counts = (list: typeof flows): object[] => list?.talkers.map((talker) => talker.counts) ?? [];
         expect(counts(flows).slice(0, 3)).toEqual(counts(wantedFlows).slice(0, 3));
         // Of times, aggregations know milliseconds.
-        const inMillis = ({ count, first = '', last = '' }: Span): unknown[] => [count, Date.parse(first), Date.parse(last)];
+        const inMillis = ({ count, first = '', last = '' }: Span): unknown[] => [
+          count,
+          Date.parse(first),
+          Date.parse(last),
+        ];
         expect((await both((one) => one.span(query, scope, never))).map(inMillis)).toEqual(
           Array(2).fill(inMillis(await expected.span(query, scope, never))),
         );

@@ -175,7 +175,8 @@ function whereQuery(query: unknown, known: Known, errors: string[]): Where | und
   }
   try {
     const condition = parseLanguage(query);
-    if (asksForMarks(condition)) errors.push('flag --query: state, assignee: only the Alerts page knows what was made of alerts');
+    if (asksForMarks(condition))
+      errors.push('flag --query: state, assignee: only the Alerts page knows what was made of alerts');
     return whereCondition(condition, known);
   } catch (error) {
     if (!(error instanceof LanguageError)) throw error;

@@ -18,7 +18,8 @@ interface Place {
 
 export async function markAlerts(index: AlertIndex, ids: readonly string[], act: Act): Promise<void> {
   // The alias has several indices, and a document is updated in its own.
-  const { hits } = (await index.search({ size: ids.length, query: { ids: { values: [...ids] } }, _source: false })).hits;
+  const { hits } = (await index.search({ size: ids.length, query: { ids: { values: [...ids] } }, _source: false }))
+    .hits;
   let left: Place[] = hits.map(({ _index, _id = '' }) => ({ _index, _id }));
   for (let tries = TRIES; left.length > 0; tries -= 1) {
     if (tries === 0) throw new SourceError('others change these alerts all the time: try it again in a moment');
