@@ -18,7 +18,7 @@ const MAX_DATAGRAMS = 64;
 
 export interface RecordedPackets {
   /** Resolves once the file was read. */
-  packetsOf(query: Omit<PacketQuery, 'query'>): Promise<AskedPackets>;
+  packetsOf: (query: Omit<PacketQuery, 'query'>) => Promise<AskedPackets>;
   /** Reads the file for those that were asked for. @throws the system's error, and the signal's reason. */
   read(file: string, signal: AbortSignal): Promise<void>;
 }

@@ -35,7 +35,7 @@ function createFacts(...pending: string[]) {
   };
   return {
     late,
-    settle(id: string, record?: object) {
+    settle: (id: string, record?: object): void => {
       if (record !== undefined) found.set(id, record);
       open.delete(id);
       for (const listener of listeners) listener();
