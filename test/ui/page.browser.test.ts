@@ -353,7 +353,8 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       const links = await detail()
         .getByRole('link')
         .evaluateAll((all) => all.map((link) => link.getAttribute('href')));
-      expect(links.filter((link) => link?.startsWith('https://') !== true)).toEqual([]);
+      const own = `/api/alerts/${hostile.record.event_id}/pcap`;
+      expect(links.filter((link) => link?.startsWith('https://') !== true)).toEqual([own]);
       expect(links).toContain('https://example.com/?a=%22b');
       // The list and the facets have it too.
       expect(await page.locator('.rows').innerText()).toContain('<img src=x onerror=');

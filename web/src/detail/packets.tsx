@@ -144,9 +144,12 @@ function Direction({ fromSource }: { fromSource: boolean }): JSX.Element {
 
 function Fired(): JSX.Element {
   return (
-    <span class="fired-tag" title="The packet that fired the rule">
-      alert
-    </span>
+    <>
+      {' '}
+      <span class="fired-tag" title="The packet that fired the rule">
+        alert
+      </span>
+    </>
   );
 }
 
