@@ -19,6 +19,6 @@ export default defineConfig({
       output: { entryFileNames: '[name].js', chunkFileNames: '[name]-[hash].js' },
     },
   },
-  // It has a native part.
-  ssr: { noExternal: true, external: ['pcap'] },
+  // They read files of their own: a native part, and WebAssembly.
+  ssr: { noExternal: true, external: ['pcap', '@platformatic/kafka'] },
 });

@@ -7,6 +7,7 @@ type ListEntry = Sinks['list'][number];
 export type When = NonNullable<ListEntry['when']>;
 export type QuietSettings = NonNullable<ListEntry['quiet']>;
 export type OpenSearchSettings = NonNullable<ListEntry['opensearch']>;
+export type KafkaSettings = NonNullable<ListEntry['kafka']>;
 export type HttpSettings = NonNullable<ListEntry['http']>;
 type SyslogSettings = Sinks['syslog'] & { address: string };
 
@@ -22,6 +23,7 @@ export type SinkEntry = {
 type SinkKind =
   | { kind: 'elasticsearch'; settings: Sinks['elasticsearch'] }
   | { kind: 'opensearch'; settings: OpenSearchSettings }
+  | { kind: 'kafka'; settings: KafkaSettings }
   | { kind: 'syslog'; settings: SyslogSettings }
   | { kind: 'stdout'; settings: NonNullable<ListEntry['stdout']> }
   | { kind: 'http'; settings: HttpSettings };
@@ -42,7 +44,7 @@ export function sinkEntries({ elasticsearch, syslog, stdout, deadLetterSize, lis
 
 /** One, as the schema makes sure. */
 function ofList(entry: ListEntry, deadLetterSize: number): SinkEntry[] {
-  const { name, when, quiet, elasticsearch, opensearch, syslog, stdout, http } = entry;
+  const { name, when, quiet, elasticsearch, opensearch, kafka, syslog, stdout, http } = entry;
   const common = {
     name,
     ...(when === undefined ? {} : { when }),
@@ -51,6 +53,7 @@ function ofList(entry: ListEntry, deadLetterSize: number): SinkEntry[] {
   };
   if (elasticsearch !== undefined) return [{ ...common, kind: 'elasticsearch', settings: elasticsearch }];
   if (opensearch !== undefined) return [{ ...common, kind: 'opensearch', settings: opensearch }];
+  if (kafka !== undefined) return [{ ...common, kind: 'kafka', settings: kafka }];
   if (http !== undefined) return [{ ...common, kind: 'http', settings: http }];
   if (stdout !== undefined) return [{ ...common, kind: 'stdout', settings: stdout }];
   if (syslog?.address === undefined) return [];

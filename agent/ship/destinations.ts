@@ -24,6 +24,10 @@ export async function createDestination(
       const { createOpenSearch } = await import('./opensearch/opensearch.ts');
       return createOpenSearch({ settings: entry.settings, cluster, log: log.child({ sink: entry.name }) });
     }
+    case 'kafka': {
+      const { createKafka } = await import('./kafka/kafka.ts');
+      return createKafka({ settings: entry.settings, cluster, log: log.child({ sink: entry.name }) });
+    }
     case 'http': {
       const { createHttp } = await import('./http/http.ts');
       const { createLinks } = await import('./http/links.ts');

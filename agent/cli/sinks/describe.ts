@@ -32,6 +32,8 @@ function placeOf(entry: SinkEntry): string {
     case 'elasticsearch':
     case 'opensearch':
       return entry.settings.nodes.join(', ');
+    case 'kafka':
+      return `${entry.settings.topic} at ${entry.settings.brokers.join(', ')}`;
     case 'syslog':
       return `${entry.settings.address} (${entry.settings.protocol})`;
     case 'stdout':

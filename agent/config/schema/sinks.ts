@@ -4,6 +4,7 @@ import { about, boolean, bytes, list, millis, text } from '../leaves.ts';
 import { batch } from './batch.ts';
 import { ALWAYS, caFile, setName } from './common.ts';
 import { http } from './http-sink.ts';
+import { kafka } from './kafka-sink.ts';
 import { quiet, when } from './sink-choice.ts';
 
 const elasticsearch = z
@@ -149,7 +150,7 @@ const deadLetterSize = bytes('1MiB', '1024GiB');
 const DEAD_LETTER_SIZE = 'a size from 1MiB to 1024GiB';
 
 /** What a sink of the list can be: exactly one of them. */
-const SINK_KINDS = ['elasticsearch', 'opensearch', 'syslog', 'stdout', 'http'] as const;
+const SINK_KINDS = ['elasticsearch', 'opensearch', 'kafka', 'syslog', 'stdout', 'http'] as const;
 
 const entry = z
   .strictObject({
@@ -174,6 +175,7 @@ const entry = z
       'a mapping with the keys of sinks.stdout but enabled',
       'Events go to standard output.',
     ),
+    kafka: kafka.optional(),
     http: http.optional(),
     when: when.optional(),
     quiet: quiet.optional(),
