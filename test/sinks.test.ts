@@ -237,10 +237,10 @@ test('sinks go over to another configuration: who stays is not disturbed, who ch
   expect(batchIds(after)).toEqual(expect.arrayContaining([20, 29]));
   expect(lastSuccess).toBeDefined();
 
-  // A template that is no file is said by the sink; a destination that can't be made leaves all as it is.
+  // One that can't be made leaves all as they are.
   const wrong = configOf(directory, [sinkOf('stays', added), sinkOf('wrong', added)]);
   const [, second] = wrong.sinks.list;
-  Object.assign(second ?? {}, { http: undefined, elasticsearch: { ...wrong.sinks.elasticsearch, nodes: ['no url'] } });
+  Object.assign(second?.http ?? {}, { format: 'unheard-of' });
   await expect(sinks.apply(wrong)).rejects.toThrow('sink wrong: ');
   await append(journal, events(30, 31));
   await delivered();

@@ -28,7 +28,7 @@ import type { Engine } from './engine.ts';
 import { startSimulatedLane, type Engines, type SimulatedLane } from './lane.ts';
 import type { Node } from './node.ts';
 import { linesOf, type Oracle } from './oracle.ts';
-import { makePolicy, type Plan } from './plan.ts';
+import { makePolicy, type Choice, type Plan } from './plan.ts';
 
 export const STATE = '/var/lib/dpi-agent';
 export const PLACES = {
@@ -49,6 +49,7 @@ export interface Machine {
   engines: Engines;
   node: Node;
   plan: Plan;
+  choice: Choice;
   random: () => number;
   oracle: Oracle;
   alertOracle: AlertOracle;
@@ -209,7 +210,8 @@ export function* textsOf(disk: Disk, path = PLACES.journal): Generator<string> {
   for (const [, line] of linesOf(disk, path)) yield line;
 }
 
-function startOwnSink({ clock, disk, destination, oracle, plan, random }: Machine, journal: Journal): Sink {
+function startOwnSink(machine: Machine, journal: Journal): Sink {
+  const { clock, disk, destination, oracle, plan, choice, random } = machine;
   const system = { fileSystem: disk, lock: () => () => undefined, every: clock.every };
   return startSink({
     name: 'test',
@@ -218,6 +220,8 @@ function startOwnSink({ clock, disk, destination, oracle, plan, random }: Machin
     destination,
     batch: plan.batch,
     deadLetterSize: plan.deadLetterSize,
+    ...(choice.signatures === undefined ? {} : { when: { signature: choice.signatures } }),
+    ...(choice.quiet === undefined ? {} : { quiet: choice.quiet }),
     log: LOG,
     clock,
     random,

@@ -11,7 +11,7 @@ import type { SimulatedLane } from './lane.ts';
 
 /** Signatures that a policy may suppress are from there on. */
 export const SUPPRESSIBLE = 20;
-const SIDS: readonly [number, ...number[]] = [7, 7, 8, SUPPRESSIBLE, SUPPRESSIBLE + 1];
+export const SIDS: readonly [number, ...number[]] = [7, 7, 8, SUPPRESSIBLE, SUPPRESSIBLE + 1];
 const WORLD = '203.0.113.7';
 
 export interface NodePlan {

@@ -13,6 +13,8 @@
  * 4. Letters are the events themselves, each once.
  * 5. At any moment the counts of the sink make up the journal's events.
  * 6. When the faults have ended, all is settled.
+ * 7. What the sink does not take is not sent, and counts as filtered; what alike events stand for counts as digested,
+ * and digests that were sent have all of their alerts in their counts.
  *
  * An alert whose event retention deleted may be read again, and has then another number.
  *
@@ -23,6 +25,7 @@ import type { Item, Outcome } from '../../agent/ship/destination.ts';
 import type { Progress } from '../../agent/ship/cursor.ts';
 import type { SinkStatus } from '../../agent/ship/sink.ts';
 import type { Disk } from './disk.ts';
+import type { Choice } from './plan.ts';
 
 export interface Places {
   journal: string;
@@ -66,7 +69,22 @@ const NOTHING: Progress = {
   digested: 0,
 };
 
+/** What is known of an event of the journal. */
+interface Known {
+  isTaken: boolean;
+  /** Alerts that it stands for. */
+  alerts: number;
+}
+
 interface State {
+  readonly choice: Choice;
+  /** By number. */
+  known: Map<number, Known>;
+  /** By number, how many alerts beside its own a digest had when it was sent; of this process. */
+  folded: Map<number, number>;
+  foldedAlerts: number;
+  /** Alerts of events that were digested; of this process. */
+  digested: number;
   readonly disk: Disk;
   readonly places: Places;
   readonly taken: ReadonlySet<string>;
@@ -87,8 +105,13 @@ interface State {
 }
 
 /** @param taken Ids of what the destination has. */
-export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<string>): Oracle {
+export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<string>, choice: Choice): Oracle {
   const state: State = {
+    choice,
+    known: new Map(),
+    folded: new Map(),
+    foldedAlerts: 0,
+    digested: 0,
     disk,
     places,
     taken,
@@ -105,7 +128,11 @@ export function createOracle(disk: Disk, places: Places, taken: ReadonlySet<stri
   return {
     broken: () => state.broken,
     acknowledged(lines, end) {
-      for (const [index, line] of lines.entries()) state.numbers.set(idOf(line) ?? '', end - lines.length + index);
+      for (const [index, line] of lines.entries()) {
+        const number = end - lines.length + index;
+        state.numbers.set(idOf(line) ?? '', number);
+        state.known.set(number, knownOf(line, choice));
+      }
     },
     sent: (items) => noteSent(state, items),
     answered(items, outcomes) {
@@ -139,7 +166,8 @@ function readCursor(state: State): Progress {
   const bytes = state.disk.peek(state.places.cursor);
   const progress = bytes === undefined ? NOTHING : (parse(bytes.toString()) as Progress | undefined);
   if (progress === undefined && !state.lost) fail(state, 2, 'the cursor file is damaged');
-  return progress ?? NOTHING;
+  // What is 0 may be left out.
+  return { ...NOTHING, ...progress };
 }
 
 /** By number. */
@@ -160,21 +188,35 @@ function readEvents(state: State): Map<string, number> {
   for (const [number, line] of linesOf(state.disk, state.places.journal)) {
     const id = idOf(line);
     if (id === undefined) continue;
+    state.known.set(number, knownOf(line, state.choice));
     if (events.has(id)) fail(state, 1, `${id} is in the journal twice`);
     events.set(id, number);
   }
   return events;
 }
 
+function knownOf(json: string, { signatures }: Choice): Known {
+  const { record } = parse(json) as { record: { snort_signature_id: string; count?: number } };
+  return { isTaken: signatures?.includes(record.snort_signature_id) ?? true, alerts: record.count ?? 1 };
+}
+
 function noteSent(state: State, items: readonly Item[]): void {
-  const { confirmed, durable, numbers, evicted } = state;
-  for (const { number, id } of items) {
+  const { confirmed, durable, numbers, evicted, choice, known, folded } = state;
+  for (const { number, id, json } of items) {
     if (confirmed.has(number)) fail(state, 3, `event ${number} was confirmed and is sent again`);
     if (number < durable.cursor.event)
       fail(state, 3, `event ${number} is sent; the cursor is at ${durable.cursor.event}`);
-    const known = numbers.get(id);
-    if (known !== undefined && known !== number && evicted.get(number) !== id)
-      fail(state, 1, `${id} is sent as ${number} and was number ${known}`);
+    const before = numbers.get(id);
+    if (before !== undefined && before !== number && evicted.get(number) !== id)
+      fail(state, 1, `${id} is sent as ${number} and was number ${before}`);
+    const sent = knownOf(json, choice);
+    if (!sent.isTaken) fail(state, 7, `event ${number} is sent, and not for the sink`);
+    const own = known.get(number)?.alerts ?? sent.alerts;
+    if (choice.quiet === undefined && sent.alerts !== own) fail(state, 7, `event ${number} was changed`);
+    const more = sent.alerts - own - (folded.get(number) ?? 0);
+    if (more <= 0) continue;
+    folded.set(number, sent.alerts - own);
+    state.foldedAlerts += more;
   }
 }
 
@@ -197,27 +239,39 @@ function compare(state: State, before: Progress, after: Progress): void {
   const from = before.cursor.event;
   const to = after.cursor.event;
   if (to < from) fail(state, 2, `the cursor goes back from ${from} to ${to}`);
-  const { delivered, refusable, deletable } = becameOf(state, from, to);
+  const became = becameOf(state, from, to);
+  const { delivered, refusable, deletable, filterable, digestible } = became;
   const counts = {
     delivered: after.delivered - before.delivered,
     deadLettered: after.deadLettered - before.deadLettered,
     evicted: after.evicted - before.evicted,
+    filtered: after.filtered - before.filtered,
+    digested: after.digested - before.digested,
   };
   const right =
     counts.delivered === delivered &&
     counts.deadLettered <= refusable &&
     counts.evicted <= deletable &&
-    counts.delivered + counts.deadLettered + counts.evicted === to - from;
-  if (!right) {
-    const is = JSON.stringify(counts);
-    fail(state, 2, `events ${from} to ${to}: counted ${is}, were ${delivered}, at most ${refusable} and ${deletable}`);
-  }
+    counts.filtered <= filterable &&
+    counts.digested <= digestible &&
+    Object.values(counts).reduce((sum, count) => sum + count, 0) === to - from;
+  if (!right)
+    fail(state, 2, `events ${from} to ${to}: counted ${JSON.stringify(counts)}, were ${JSON.stringify(became)}`);
 }
 
-/** How many of these events were delivered, may have been refused, and may have been deleted. */
-function becameOf(state: State, from: number, to: number): { delivered: number; refusable: number; deletable: number } {
-  const { confirmed, lettersEvicted, evicted } = state;
-  const became = { delivered: 0, refusable: 0, deletable: 0 };
+interface Became {
+  delivered: number;
+  /** At most. */
+  refusable: number;
+  deletable: number;
+  filterable: number;
+  digestible: number;
+}
+
+/** How many of these events were delivered, and how many may have had each other end. */
+function becameOf(state: State, from: number, to: number): Became {
+  const { confirmed, lettersEvicted, evicted, known, choice } = state;
+  const became: Became = { delivered: 0, refusable: 0, deletable: 0, filterable: 0, digestible: 0 };
   let letters: Map<number, string> | undefined;
   for (let number = from; number < to; number++) {
     if (confirmed.has(number)) {
@@ -226,15 +280,31 @@ function becameOf(state: State, from: number, to: number): { delivered: number; 
     }
     letters ??= readLetters(state);
     const isLetter = letters.has(number) || lettersEvicted.has(number);
+    const event = known.get(number);
     if (isLetter) became.refusable += 1;
     if (evicted.has(number)) became.deletable += 1;
-    if (!isLetter && !evicted.has(number)) fail(state, 2, `the cursor is at ${to} and event ${number} is not settled`);
+    if (event?.isTaken === false) became.filterable += 1;
+    else if (choice.quiet !== undefined && !isLetter) became.digestible += 1;
+    if (isLetter || evicted.has(number) || event?.isTaken === false) continue;
+    if (choice.quiet === undefined) fail(state, 2, `the cursor is at ${to} and event ${number} is not settled`);
+    else noteDigested(state, number, event?.alerts ?? 1);
   }
   return became;
 }
 
+/** A digest that stands for it was settled before it. */
+function noteDigested(state: State, number: number, alerts: number): void {
+  state.digested += alerts;
+  const { digested, foldedAlerts } = state;
+  if (digested > foldedAlerts)
+    fail(state, 7, `event ${number} is passed; digests have ${foldedAlerts} alerts, ${digested} were digested`);
+}
+
 function noteEnd(state: State, lossy: boolean): void {
   state.confirmed = new Set();
+  state.folded = new Map();
+  state.foldedAlerts = 0;
+  state.digested = 0;
   if (lossy) {
     state.lost = true;
     state.fresh = true;
@@ -268,12 +338,13 @@ function checkSettled(state: State, { pending }: SinkStatus, journalEnd: number)
 
 /** All before the cursor is somewhere, whoever sent it. */
 function checkPassed(state: State, progress: Progress, events: ReadonlyMap<string, number>): void {
-  const { lost, taken, lettersEvicted, evicted, numbers } = state;
+  const { lost, taken, lettersEvicted, evicted, numbers, known, choice } = state;
   if (lost) return;
   const letters = readLetters(state);
   for (const [id, number] of events) {
     if (number >= progress.cursor.event || taken.has(id)) continue;
     if (letters.has(number) || lettersEvicted.has(number) || evicted.has(number)) continue;
+    if (known.get(number)?.isTaken === false || choice.quiet !== undefined) continue;
     fail(state, 2, `the cursor is at ${progress.cursor.event} and ${id}, number ${number}, is nowhere`);
   }
   for (const [number, id] of letters) {

@@ -4,9 +4,10 @@
  */
 import type { PolicyRules } from '../../agent/alerts/policy.ts';
 import type { Config } from '../../agent/config/load.ts';
+import type { QuietSettings } from '../../agent/config/sinks.ts';
 import type { JournalOptions } from '../../agent/journal/journal.ts';
 import type { SinkOptions } from '../../agent/ship/state.ts';
-import { SUPPRESSIBLE, type NodePlan } from './node.ts';
+import { SIDS, SUPPRESSIBLE, type NodePlan } from './node.ts';
 
 const MEBIBYTE = 1 << 20;
 export const MINUTE = 60_000;
@@ -36,6 +37,29 @@ export interface Plan {
   ends: End[];
   /** Whether the disk says of some syncs that it did them, and did not. */
   lying: boolean;
+}
+
+/** Which events the sink takes, and how alike ones become one. */
+export interface Choice {
+  /** Signatures; all without it. */
+  signatures?: string[];
+  quiet?: QuietSettings;
+}
+
+/** @param random Of its own: what else a seed makes of a run stays. */
+export function makeChoice(random: () => number): Choice {
+  if (random() < 0.5) return {};
+  const { every, after, alike } = {
+    every: pick(random, [1000, MINUTE, 10 * MINUTE]),
+    after: pick(random, [1, 1, 3]),
+    alike: pick(random, [['signature', 'resource'], ['signature'], []] as QuietSettings['alike'][] as [
+      QuietSettings['alike'],
+    ]),
+  };
+  return {
+    ...(random() < 0.5 ? { signatures: SIDS.filter(() => random() < 0.7).map(String) } : {}),
+    ...(random() < 0.7 ? { quiet: { every, after, alike } } : {}),
+  };
 }
 
 export interface End {

@@ -12,7 +12,7 @@ import { createDisk, FAIR } from './disk.ts';
 import { createEngines } from './lane.ts';
 import { createNode } from './node.ts';
 import { createOracle } from './oracle.ts';
-import { makePlan, MINUTE, pick, type End } from './plan.ts';
+import { makeChoice, makePlan, MINUTE, pick, type End } from './plan.ts';
 
 /** Steps of the clock after which a life that is not at its end never will be. */
 const MAX_STEPS = 400_000;
@@ -84,7 +84,8 @@ function createMachine(seed: number): Machine {
   const clock = createClock();
   const disk = createDisk(clock, seeded(seed + 0x1000_0000), ['/var/log', '/var/lib']);
   const destination = createDestination(clock, seeded(seed + 0x2000_0000), plan.bad);
-  const oracle = createOracle(disk, PLACES, destination.taken);
+  const choice = makeChoice(seeded(seed + 0x5000_0000));
+  const oracle = createOracle(disk, PLACES, destination.taken, choice);
   const alertOracle = createAlertOracle(disk, PLACES.lanes, plan.crowd > 0);
   const outside = { clock, disk, random: seeded(seed + 0x3000_0000), stamped: plan.stamped };
   const engines = createEngines(PLACES.lanes, outside, alertOracle.wrote);
@@ -97,7 +98,7 @@ function createMachine(seed: number): Machine {
   disk.onRename = oracle.renamed;
   destination.onSend = oracle.sent;
   destination.onAnswer = oracle.answered;
-  return { clock, disk, destination, engines, node, plan, random, oracle, alertOracle };
+  return { clock, disk, destination, engines, node, plan, choice, random, oracle, alertOracle };
 }
 
 function brokenOf({ oracle, alertOracle }: Machine): string | undefined {
