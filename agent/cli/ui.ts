@@ -8,7 +8,7 @@ import type { FastifyInstance } from 'fastify';
 import type { Logger } from 'pino';
 import type { Argv, CommandModule } from 'yargs';
 import type { Config } from '../config/load.ts';
-import { elasticsearchOf } from '../config/sinks.ts';
+import { alertStoreOf } from '../config/sinks.ts';
 import { evidenceDirectory, findEvidence } from '../evidence/place.ts';
 import { readPacketFile } from '../evidence/read.ts';
 import { errorCode, messageOf } from '../files/errors.ts';
@@ -196,12 +196,12 @@ function refuseOpenDoors({ ui }: Config, mode: Mode): void {
 
 async function openSource(config: Config) {
   const { source, marksFile } = config.ui;
-  const elasticsearch = elasticsearchOf(config.sinks);
-  if (source === 'elasticsearch' && elasticsearch === undefined)
-    throw new CommandError('ui.source is elasticsearch, but sinks.elasticsearch.nodes names none');
-  if (source !== 'journal' && elasticsearch !== undefined) {
+  const alerts = alertStoreOf(config.sinks);
+  if (source === 'elasticsearch' && alerts === undefined)
+    throw new CommandError('ui.source is elasticsearch, but no sink is Elasticsearch or OpenSearch');
+  if (source !== 'journal' && alerts !== undefined) {
     const { openElasticsearchSource } = await import('../ui/elasticsearch-source.ts');
-    return openElasticsearchSource({ config: elasticsearch, cluster: config.cluster });
+    return openElasticsearchSource({ config: alerts.settings, store: alerts.store, cluster: config.cluster });
   }
   const { openJournalSource } = await import('../ui/journal-source.ts');
   try {

@@ -60,8 +60,15 @@ function ofList(entry: ListEntry, deadLetterSize: number): SinkEntry[] {
   return [{ ...common, kind: 'syslog', settings: { ...syslog, address: syslog.address } }];
 }
 
-/** The Elasticsearch that the page reads from: the first one. */
-export function elasticsearchOf(sinks: Sinks): Sinks['elasticsearch'] | undefined {
-  for (const entry of sinkEntries(sinks)) if (entry.kind === 'elasticsearch') return entry.settings;
+export interface AlertStore {
+  store: 'elasticsearch' | 'opensearch';
+  settings: Sinks['elasticsearch'];
+}
+
+/** What the page reads from: the first Elasticsearch, else the first OpenSearch. */
+export function alertStoreOf(sinks: Sinks): AlertStore | undefined {
+  const entries = sinkEntries(sinks);
+  for (const { kind, settings } of entries) if (kind === 'elasticsearch') return { store: kind, settings };
+  for (const { kind, settings } of entries) if (kind === 'opensearch') return { store: kind, settings };
   return undefined;
 }

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { describeConfig } from '../../agent/config/describe.ts';
 import { loadConfig, type Config } from '../../agent/config/load.ts';
-import { elasticsearchOf, sinkEntries, type SinkEntry } from '../../agent/config/sinks.ts';
+import { alertStoreOf, sinkEntries, type SinkEntry } from '../../agent/config/sinks.ts';
 
 let folder: string;
 beforeAll(() => {
@@ -70,9 +70,9 @@ test('the form without names stays, also beside a list, from the environment', (
 
 test('the page reads from the first Elasticsearch, wherever it is named', () => {
   const config = load(LIST);
-  expect(Array.isArray(config) ? undefined : elasticsearchOf(config.sinks)?.nodes).toEqual(['https://es:9200']);
+  expect(Array.isArray(config) ? undefined : alertStoreOf(config.sinks)?.settings.nodes).toEqual(['https://es:9200']);
   const none = load('');
-  expect(Array.isArray(none) ? undefined : elasticsearchOf(none.sinks)).toBeUndefined();
+  expect(Array.isArray(none) ? undefined : alertStoreOf(none.sinks)).toBeUndefined();
 });
 
 test.each([

@@ -8,14 +8,19 @@ import { namesOf, packetNamesOf } from '../../ship/elasticsearch/template.ts';
 import { FIELDS, type FieldNames } from '../fields.ts';
 import { fields, text } from '../row.ts';
 import { SourceError } from '../source.ts';
+import { OpenSearchConnection } from './opensearch-connection.ts';
 
 const NAMES = 20_000;
 
 export interface AlertIndexOptions {
   config: Config['sinks']['elasticsearch'];
+  /** Elasticsearch without it. */
+  store?: 'elasticsearch' | 'opensearch';
   cluster: string;
   now?: () => number;
 }
+
+type Store = NonNullable<AlertIndexOptions['store']>;
 
 export interface AlertIndex {
   readonly alias: string;
@@ -33,7 +38,8 @@ export interface AlertIndex {
   readonly close: () => Promise<void>;
 }
 
-export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOptions): AlertIndex {
+export function openAlertIndex(options: AlertIndexOptions): AlertIndex {
+  const { config, cluster, now = Date.now, store = 'elasticsearch' } = options;
   const { alias } = namesOf(cluster, config.schema);
   const files = createCredentialFiles(config);
   let client: { of: Credentials; client: Client } | undefined;
@@ -42,7 +48,7 @@ export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOp
     const credentials = await files.read();
     if (client?.of !== credentials) {
       client?.client.close().catch(() => {});
-      client = { of: credentials, client: clientOf(config, credentials) };
+      client = { of: credentials, client: clientOf(config, credentials, store) };
     }
     return client.client;
   }
@@ -58,7 +64,7 @@ export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOp
       signal?.throwIfAborted();
       if (error instanceof errors.ResponseError && (error.statusCode === 401 || error.statusCode === 403))
         files.forget();
-      throw new SourceError(explain(error, of, config.nodes));
+      throw new SourceError(explain(error, of, config.nodes, store));
     }
   }
 
@@ -90,9 +96,10 @@ export function openAlertIndex({ config, cluster, now = Date.now }: AlertIndexOp
   };
 }
 
-function clientOf(config: Config['sinks']['elasticsearch'], { auth, ca }: Credentials): Client {
+function clientOf(config: Config['sinks']['elasticsearch'], { auth, ca }: Credentials, store: Store): Client {
   return new Client({
     nodes: config.nodes,
+    ...(store === 'opensearch' ? { Connection: OpenSearchConnection } : {}),
     ...(auth === undefined ? {} : { auth }),
     tls: { rejectUnauthorized: config.verifyTls, ...(ca === undefined ? {} : { ca }) },
     ConnectionPool: ClusterConnectionPool,
@@ -103,10 +110,10 @@ function clientOf(config: Config['sinks']['elasticsearch'], { auth, ca }: Creden
 }
 
 /** What is wrong, for who runs the page. */
-function explain(error: unknown, index: string, nodes: readonly string[]): string {
-  const where = `Elasticsearch (${nodes.join(', ')})`;
+function explain(error: unknown, index: string, nodes: readonly string[], store: Store): string {
+  const where = `${store === 'opensearch' ? 'OpenSearch' : 'Elasticsearch'} (${nodes.join(', ')})`;
   if (error instanceof errors.ResponseError) {
-    if (error.statusCode === 401) return `${where} does not accept the credentials: look at sinks.elasticsearch`;
+    if (error.statusCode === 401) return `${where} does not accept the credentials: look at the sink's user`;
     if (error.statusCode === 403)
       return `${where} does not let this user read ${index}: it needs the index privilege "read"`;
     const reason = text(fields(fields(error.body)['error'])['reason']);
