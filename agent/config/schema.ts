@@ -248,7 +248,7 @@ const ui = z
     source: about(
       z.enum(['auto', 'journal', 'elasticsearch']).prefault('auto'),
       'one of auto, journal, elasticsearch',
-      'Where dpi-agent ui has its alerts from; auto takes Elasticsearch where sinks.elasticsearch names one.',
+      'Where dpi-agent ui has its alerts from; auto takes Elasticsearch, or OpenSearch, where a sink names one.',
     ),
     address: about(
       z
