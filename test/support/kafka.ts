@@ -53,7 +53,12 @@ export async function startKafka(): Promise<TestKafka> {
   let child: ChildProcess;
   const begin = async (): Promise<void> => {
     child = spawn('java', [...JAVA, 'kafka.Kafka', properties], { stdio: 'ignore' });
-    await Promise.all([poll(() => isOpen(broker)), poll(() => isOpen(secured))]);
+    for (const place of [broker, secured]) {
+      await poll(() => {
+        if (child.exitCode !== null) throw new Error(`Kafka ended with status ${child.exitCode}`);
+        return isOpen(place);
+      });
+    }
   };
   const kill = async (): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
@@ -113,7 +118,7 @@ function propertiesOf({ directory, broker, secured, controller, port, authority 
     'advertised.listeners': `PLAINTEXT://127.0.0.1:${port},SASL_SSL://localhost:${secured}`,
     'controller.listener.names': 'CONTROLLER',
     'listener.security.protocol.map': 'PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT',
-    'sasl.enabled.mechanisms': 'SCRAM-SHA-512,PLAIN',
+    'sasl.enabled.mechanisms': 'SCRAM-SHA-512',
     'listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config':
       'org.apache.kafka.common.security.scram.ScramLoginModule required;',
     'ssl.keystore.type': 'PEM',

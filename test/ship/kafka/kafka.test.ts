@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { loadConfig } from '../../../agent/config/load.ts';
 import { openJournal } from '../../../agent/journal/journal.ts';
@@ -55,7 +55,7 @@ describeKafka('Kafka', () => {
     kafka = await startKafka();
   });
   afterAll(async () => kafka?.stop());
-  afterEach(() => {
+  beforeEach(() => {
     kafka.answers.lose = () => false;
   });
 
