@@ -107,7 +107,7 @@ describeKafka('Kafka', () => {
     await destination.send([itemOf(event(1000), 1000)], NEVER);
     kafka.answers.lose = () => random() < 0.4;
     while (waiting.size > 0) {
-      if (sent++ > 60) kafka.answers.lose = () => false;
+      if (sent++ > 25) kafka.answers.lose = () => false;
       // As a sink asks: for a batch, or only for one event, each time another one.
       const all = [...waiting.values()];
       const from = Math.floor(random() * all.length);
