@@ -65,7 +65,7 @@ export async function startSinks({ config, ...options }: SinksOptions): Promise<
   return {
     status: () => state.running.map(({ sink }) => sink.status()),
     apply: (next) => inTurn(state, () => goOver(state, next)),
-    stop: () => inTurn(state, () => end(state)),
+    stop: () => inTurn(state, () => stopAll(state)),
   };
 }
 
@@ -173,7 +173,7 @@ function isRecorded(event: object): event is Recorded {
   return isRecord(record) && typeof record['event_id'] === 'string' && typeof record['timestamp'] === 'string';
 }
 
-async function end(state: State): Promise<void> {
+async function stopAll(state: State): Promise<void> {
   state.isStopped = true;
   const sinks = state.running.map(({ sink }) => sink);
   for (const sink of sinks) sink.hurry();

@@ -63,7 +63,7 @@ function addLinks(scope: FastifyInstance, desk: Desk, keys: AcknowledgeOptions['
   const form = { parseAs: 'string', bodyLimit: MAX_FORM_BYTES } as const;
   scope.removeAllContentTypeParsers();
   scope.addContentTypeParser('application/x-www-form-urlencoded', form, (_, body, done) =>
-    done(null, Object.fromEntries(new URLSearchParams(String(body)))),
+    done(null, Object.fromEntries(new URLSearchParams(body as string))),
   );
   // For people: an error is a page, too.
   scope.setErrorHandler((error: unknown, _, reply) => {
@@ -263,10 +263,9 @@ async function openSecrets<T>(file: string, parse: (text: string) => T): Promise
     const now = `${mtimeMs} ${size} ${ino}`;
     if (now === print) return value;
     if (size > MAX_FILE_BYTES) throw new Error(`${file} is larger than ${MAX_FILE_BYTES} bytes`);
-    const read = parse(await readFile(file, 'utf8'));
+    value = parse(await readFile(file, 'utf8'));
     print = now;
-    value = read;
-    return read;
+    return value;
   };
   try {
     value = await read();

@@ -78,7 +78,7 @@ test('the page reads from the first Elasticsearch, wherever it is named', () => 
 test.each([
   [
     '[{ name: a }]',
-    'agent.yaml:1:17: sinks[0].name: "a": expected one of elasticsearch, opensearch, syslog, stdout, http with it',
+    'agent.yaml:1:17: sinks[0].name: "a": expected one of elasticsearch, opensearch, kafka, syslog, stdout, http with it',
   ],
   ['[{ name: a, stdout: {}, syslog: { address: "a:1" } }]', 'got syslog and stdout'],
   ['[{ name: A, stdout: {} }]', 'sinks[0].name: "A": expected a name of a-z, 0-9 and "-"'],

@@ -198,6 +198,6 @@ async function read(address: string, topic: string, atLeast: number) {
     }
     return found;
   } finally {
-    await consumer.close(true);
+    await new Promise<void>((resolve) => consumer.close(true, () => resolve()));
   }
 }

@@ -131,7 +131,7 @@ test('a link shows its alert and asks; only its form acknowledges, once, and say
   expect(await stateOf(HOSTILE)).toEqual(['open', undefined]);
   const { body, headers } = await ask({ path: link });
   expect(body).toContain('&lt;script&gt;alert(1)&lt;/script&gt;&quot;&#39;');
-  expect(body).not.toMatch(/<script|\u001B/);
+  expect(body.includes('<script') || body.includes('\u001B')).toBe(false);
   expect(headers).toMatchObject({
     'content-type': 'text/html; charset=utf-8',
     'cache-control': 'no-store',
@@ -230,10 +230,10 @@ test('a program acknowledges by its token, and is told what was not open', async
 
 test('the incident of an alert ends when it is acknowledged, also where the server is busy at first', async () => {
   const asked: unknown[] = [];
-  incidents = createServer((request, response) => {
+  incidents = createServer((asking, response) => {
     let body = '';
-    request.on('data', (chunk: Buffer) => (body += String(chunk)));
-    request.on('end', () => {
+    asking.on('data', (chunk: Buffer) => (body += String(chunk)));
+    asking.on('end', () => {
       asked.push(JSON.parse(body));
       if (asked.length === 1) response.setHeader('retry-after', '0');
       response.writeHead(asked.length === 1 ? 429 : 202).end();
@@ -253,5 +253,6 @@ test('the incident of an alert ends when it is acknowledged, also where the serv
   await submit(linkOf(OTHER));
   await poll(() => (logged.includes('the incident is resolved') ? true : undefined));
   const incident = dedupKey(toAlert(JSON.stringify(OTHER), { cluster: config.cluster }));
-  expect(asked).toEqual(Array(2).fill({ routing_key: 'ROUTING', event_action: 'resolve', dedup_key: incident }));
+  const resolved = { routing_key: 'ROUTING', event_action: 'resolve', dedup_key: incident };
+  expect(asked).toEqual([resolved, resolved]);
 });

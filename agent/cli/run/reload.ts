@@ -36,9 +36,9 @@ export interface ReloadOptions {
 }
 
 export interface Reload {
-  status(): ConfigStatus;
+  status: () => ConfigStatus;
   /** Empty when all of the file is in effect. */
-  conditions(): string[];
+  conditions: () => string[];
   /** Resolves when nothing is being taken over any more. */
   stop(): Promise<void>;
 }

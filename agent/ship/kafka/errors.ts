@@ -54,7 +54,7 @@ export function refusalOf(error: unknown, topic: string): Refusal {
   const codes = leaves.map(codeOf);
   const last = leaves.at(-1);
   const failure = failureOf(last, codes.at(-1));
-  const isMissing = codes.includes(3) || /^Unknown topic/.test(messageOf(last));
+  const isMissing = codes.includes(3) || messageOf(last).startsWith('Unknown topic');
   const why = isMissing ? `there is no topic ${topic}: create it` : `${messageOf(last)}${REMEDIES[failure] ?? ''}`;
   return {
     failure,

@@ -91,8 +91,8 @@ describe.each<[Name, z.ZodType]>([
     const asked = Object.fromEntries(new URL(link ?? '').searchParams);
     const allowed = { alert: folded.record.event_id, until: 1_800_000_000, via: 'soc-chat' };
     expect(checkLink(asked, [KEY], 1_799_999_999_999)).toEqual({ is: 'valid', link: allowed });
-    const bare = await formatOf(name, false).body([toAlert(JSON.stringify(folded), { cluster: 'lab' })], CONTEXT);
-    expect(bare).not.toMatch(/acknowledge/i);
+    const without = await formatOf(name, false).body([toAlert(JSON.stringify(folded), { cluster: 'lab' })], CONTEXT);
+    expect(without).not.toMatch(/acknowledge/i);
   });
 });
 
