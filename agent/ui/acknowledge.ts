@@ -62,8 +62,8 @@ export function addAcknowledge(app: FastifyInstance, options: Omit<Desk, 'attemp
 function addLinks(scope: FastifyInstance, desk: Desk, keys: AcknowledgeOptions['keys']): void {
   const form = { parseAs: 'string', bodyLimit: MAX_FORM_BYTES } as const;
   scope.removeAllContentTypeParsers();
-  scope.addContentTypeParser('application/x-www-form-urlencoded', form, (_, body, done) =>
-    done(null, Object.fromEntries(new URLSearchParams(body as string))),
+  scope.addContentTypeParser<string>('application/x-www-form-urlencoded', form, (_, body, done) =>
+    done(null, Object.fromEntries(new URLSearchParams(body))),
   );
   // For people: an error is a page, too.
   scope.setErrorHandler((error: unknown, _, reply) => {

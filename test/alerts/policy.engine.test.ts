@@ -115,8 +115,8 @@ describeLive((engine) => {
     });
     await agent.logged(({ msg }) => msg === 'configuration: these keys need a restart');
     expect(agent.log.find(({ msg }) => msg === 'configuration: taken over')?.['changed']).toEqual([
-      'sinks.list',
       'logLevel',
+      'sinks.list',
       'alerts.policy',
     ]);
     expect((await status()).configuration).toMatchObject({ file, errors: [], needsRestart: ['lanes'] });
