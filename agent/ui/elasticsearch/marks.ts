@@ -34,8 +34,9 @@ async function update({ field, ask }: AlertIndex, places: readonly Place[], act:
     client.mget({ docs: places.map((one) => ({ ...one, _source: [`${place}.history`] })) }),
   );
   const operations = docs.flatMap((doc) => {
-    if (!('_source' in doc) || doc._seq_no === undefined) return [];
+    if (!('_source' in doc)) return [];
     const { _index, _id, _seq_no: if_seq_no, _primary_term: if_primary_term } = doc;
+    if (if_seq_no === undefined || if_primary_term === undefined) return [];
     const { history } = field.markOf(doc._source);
     const acts: unknown[] = [...(Array.isArray(history) ? history : []), act].slice(-MAX_ACTS);
     return [{ update: { _index, _id, if_seq_no, if_primary_term } }, { doc: changesOf(field.mark, act, acts) }];
