@@ -33,7 +33,7 @@ test('alerts are read and marked there', async () => {
   try {
     const { signal } = new AbortController();
     expect((await source.get([id], signal))[0]?.row.id).toBe(id);
-    await source.mark([id], 'acknowledged', 'anna', new Date());
+    await source.mark([id], { state: 'acknowledged', by: 'anna', at: new Date().toISOString() });
     const elasticsearch = openElasticsearchSource({ config, cluster: 'cluster' });
     await expect(elasticsearch.get([id], signal)).rejects.toThrow('406');
     await elasticsearch.close();
