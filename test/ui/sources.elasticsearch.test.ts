@@ -53,6 +53,14 @@ const QUERIES: [string, string, Scope][] = [
   ['a namespace that may not be seen', 'range=all&namespace=shop', new Set(['ci'])],
 ];
 
+/** What was done with one of them. */
+const acts: Act[] = [
+  { at: '2026-11-25T10:00:00.000Z', by: 'anna', state: 'dismissed', reason: 'expected', comment: 'ours' },
+  { at: '2026-11-25T10:01:00.000Z', by: 'bob', assignee: 'anna' },
+  { at: '2026-11-25T10:02:00.000Z', by: 'bob', state: 'open' },
+  { at: '2026-11-25T10:03:00.000Z', by: 'bob', comment: 'not ours' },
+];
+
 describeElasticsearch(() => {
   let server: TestElasticsearch;
   let journal: TestJournal;
@@ -88,6 +96,8 @@ describeElasticsearch(() => {
         await source.mark([id], act);
         await expected.mark([id], act);
       }
+      const handled = events[20]?.record.event_id ?? '';
+      for (const act of acts) for (const one of [source, expected]) await one.mark([handled], act);
       await server.refresh(namesOf(cluster, schema).index);
     });
     afterAll(() => source?.close());
@@ -176,13 +186,6 @@ describeElasticsearch(() => {
 
     test('what was done with an alert is in its history, and the last of it in its row', async () => {
       const id = events[20]?.record.event_id ?? '';
-      const acts: Act[] = [
-        { at: '2026-11-25T10:00:00.000Z', by: 'anna', state: 'dismissed', reason: 'expected', comment: 'ours' },
-        { at: '2026-11-25T10:01:00.000Z', by: 'bob', assignee: 'anna' },
-        { at: '2026-11-25T10:02:00.000Z', by: 'bob', state: 'open' },
-        { at: '2026-11-25T10:03:00.000Z', by: 'bob', comment: 'not ours' },
-      ];
-      for (const act of acts) for (const one of [source, expected]) await one.mark([id], act);
       const [found] = await source.get([id], never);
       const [wanted] = await expected.get([id], never);
       expect(found?.history).toEqual(acts);

@@ -55,7 +55,9 @@ function valuesOf(field: FieldNames, of: ValueField, aggregations: Fields): [str
     .flatMap((bucket): [string, Fields][] => {
       const value = String(bucket['key']);
       if (value === none || value === '') return [];
-      return [[value.startsWith(before) ? value.slice(before.length) : value, bucket]];
+      const plain = value.startsWith(before) ? value.slice(before.length) : value;
+      // One schema has it in small letters.
+      return [[of === 'protocol' ? plain.toUpperCase() : plain, bucket]];
     });
 }
 
