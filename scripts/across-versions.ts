@@ -130,7 +130,7 @@ function compare(what: string, { workspace, received, pods }: Ground, ports: num
   const missing = ports.filter((port) => !events.some(({ source_port: source }) => Number(source) === port));
   const leases = leasesOf(workspace);
   const lost = pods.filter(({ name }) => leases.filter(({ endpoint }) => endpoint.name === name).length !== lives);
-  const undelivered = ids.filter((id) => !deliveredIds(received).has(String(id)));
+  const undelivered = ids.filter((id) => !deliveredIds(received).has(id));
   const problems = [
     ...(missing.length > 0 ? [`alerts of ports ${missing.join(', ')} are not in the journal`] : []),
     ...(new Set(ids).size < ids.length ? ['an event is twice in the journal'] : []),

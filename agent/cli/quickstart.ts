@@ -43,7 +43,7 @@ export const command: CommandModule<object, QuickstartArgv> = {
       .strict(false)
       .example(`$0 quickstart --image registry.example/dpi-agent:0.1.0`, 'what it would do, and then, asked, does')
       .example(`$0 quickstart -n shop -s 'app == "web"' --yes`, 'one app of one namespace, without asking')
-      .example('$0 uninstall', 'takes all of it away again') as Argv<QuickstartArgv>,
+      .example('$0 uninstall', 'takes all of it away again'),
   handler: run,
 };
 

@@ -172,12 +172,16 @@ async function inspectBy(rules: LiveRules, current: Config, options: RunOptions)
   } catch (error) {
     await pods.stop();
     if (ending.aborted && error === ending.reason) return;
-    if (error instanceof EngineError || error instanceof JournalError)
-      throw new CommandError(error.message, EXIT.failed);
-    throw error;
+    throw saidAs(error);
   } finally {
     close();
   }
+}
+
+/** What a person can mend is said without a stack. */
+function saidAs(error: unknown): unknown {
+  const isKnown = error instanceof EngineError || error instanceof JournalError;
+  return isKnown ? new CommandError(error.message, EXIT.failed) : error;
 }
 
 /** Asks for what the policy wants done about pods. */

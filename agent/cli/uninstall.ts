@@ -42,7 +42,7 @@ export const command: CommandModule<object, UninstallArgv> = {
       .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'Remove without asking' })
       .strict(false)
       .example('$0 uninstall', 'what would go, and then, asked, goes')
-      .example('$0 uninstall --kubeconfig admin.conf --yes', 'without asking') as Argv<UninstallArgv>,
+      .example('$0 uninstall --kubeconfig admin.conf --yes', 'without asking'),
   handler: run,
 };
 

@@ -38,8 +38,12 @@ export interface AlertIndex {
   readonly close: () => Promise<void>;
 }
 
-export function openAlertIndex(options: AlertIndexOptions): AlertIndex {
-  const { config, cluster, now = Date.now, store = 'elasticsearch' } = options;
+export function openAlertIndex({
+  config,
+  cluster,
+  now = Date.now,
+  store = 'elasticsearch',
+}: AlertIndexOptions): AlertIndex {
   const { alias } = namesOf(cluster, config.schema);
   const files = createCredentialFiles(config);
   let client: { of: Credentials; client: Client } | undefined;
