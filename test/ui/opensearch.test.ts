@@ -20,6 +20,10 @@ test('alerts are read and marked there', async () => {
       expect(body).toContain('"acknowledged":true');
       return response.end(JSON.stringify({ errors: false, took: 1, items: [{ update: { _id: id, status: 200 } }] }));
     }
+    if (path.startsWith('/_mget')) {
+      const doc = { _index: 'a', _id: id, _seq_no: 1, _primary_term: 1, found: true, _source: {} };
+      return response.end(JSON.stringify({ docs: [doc] }));
+    }
     return response.end(JSON.stringify({ took: 1, hits: { hits: [{ _index: 'a', _id: id, _source: event }] } }));
   });
   const flags = { sinks: [{ name: 'search', opensearch: { nodes: [server.url] } }] };
