@@ -67,7 +67,7 @@ describeKubernetes(() => {
     { components: ['calico-api-server', 'fewer-rights', 'pod-monitor'] },
     { components: ['calico-api-server', 'fewer-rights', 'operator'] },
     { components: ['operator', 'copies'] },
-    { components: ['elasticsearch', '../ui', 'rules', 'operator'] },
+    { components: ['elasticsearch', '../ui', 'policy', 'rules', 'operator'] },
     { components: ['elasticsearch', '../ui', 'rules-image', 'operator'] },
   ])('an overlay with $components', ({ components }: { components: string[] }) => {
     testOnOwnServer('renders, is accepted, and has the objects that it is about', () => {
@@ -97,6 +97,7 @@ describeKubernetes(() => {
         ...(serves('elasticsearch')
           ? ['NODES', 'API_KEY_FILE', 'CA_FILE'].map((name) => `DPI_AGENT_SINKS_ELASTICSEARCH_${name}`)
           : []),
+        ...(serves('policy') ? ['ALERTS_POLICY', 'RULE_CHANGES'].map((name) => `DPI_AGENT_${name}`) : []),
         ...(serves('response') ? ['RESPOND_URL', 'RESPOND_CA_FILE'].map((name) => `DPI_AGENT_${name}`) : []),
         ...(serves('rule-server')
           ? ['RULE_SERVER_URL', 'RULE_SERVER_CA_FILE', 'RULES_DIRECTORY'].map((name) => `DPI_AGENT_${name}`)
