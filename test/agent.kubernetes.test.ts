@@ -475,7 +475,7 @@ describeKubernetes(() => {
         lab.removePod(pod);
       });
 
-      testOnOwnServer('serves v1 only, then v3, which is preferred', async () => {
+      testOnOwnServer('serves v1 only, then v3 in its place', async () => {
         const pod = addPod('one', '10.66.0.2');
         cluster().kubectl('delete', 'crd', RESOURCES);
         install('crd.projectcalico.org');
@@ -485,6 +485,8 @@ describeKubernetes(() => {
         install('projectcalico.org');
         const from = agent.log.length;
         addResource('new', 'all()');
+        // While v1 is there, v3 is asked for once in ten minutes only.
+        cluster().kubectl('delete', 'crd', 'deeppacketinspections.crd.projectcalico.org');
         await agent.logged(
           (line) => line.msg === 'following DeepPacketInspection resources' && line['api'] === 'projectcalico.org/v3',
           from,
@@ -492,7 +494,6 @@ describeKubernetes(() => {
         await entry('new', (own) => own?.podsCaptured === 1);
         await isInspected(pod, 'by the new one');
         expect(agent.events.at(-1)?.origin).toBe(`dpi.${namespace}/new`);
-        cluster().kubectl('delete', 'crd', 'deeppacketinspections.crd.projectcalico.org');
         lab.removePod(pod);
       });
     });

