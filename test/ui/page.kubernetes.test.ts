@@ -189,7 +189,7 @@ describeKubernetes(() =>
       await page.getByRole('button', { name: `Isolate ${pod}` }).click();
       await page.getByText('Service cart: no other pod is ready').waitFor();
       expect(policies()).toBe('');
-      await page.getByLabel('Reason').fill('C2 beacon');
+      await page.getByRole('textbox', { name: 'Reason' }).fill('C2 beacon');
       await page.getByRole('button', { name: 'Isolate it now' }).click();
       await page.getByRole('status').getByText(`by system:serviceaccount:${shop}:analyst: C2 beacon`).waitFor();
       expect(policies()).toContain('dpi-agent-isolate-');
