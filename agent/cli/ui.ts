@@ -198,7 +198,9 @@ async function openSource(config: Config) {
   const { source, marksFile } = config.ui;
   const alerts = alertStoreOf(config.sinks);
   if (source === 'elasticsearch' && alerts === undefined)
-    throw new CommandError('ui.source is elasticsearch, but no sink is Elasticsearch or OpenSearch');
+    throw new CommandError(
+      'ui.source is elasticsearch, but no sink is Elasticsearch or OpenSearch: name one in sinks, such as sinks.elasticsearch.nodes',
+    );
   if (source !== 'journal' && alerts !== undefined) {
     const { openElasticsearchSource } = await import('../ui/elasticsearch-source.ts');
     return openElasticsearchSource({ config: alerts.settings, store: alerts.store, cluster: config.cluster });

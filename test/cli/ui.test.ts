@@ -92,7 +92,9 @@ describe('it does not start', () => {
   });
 
   test('for Elasticsearch without an address', async () => {
-    expect(await refused('--source', 'elasticsearch')).toContain('sinks.elasticsearch.nodes names none');
+    expect(await refused('--source', 'elasticsearch')).toContain(
+      'no sink is Elasticsearch or OpenSearch: name one in sinks',
+    );
   });
 
   test('where the port is taken', async () => {
