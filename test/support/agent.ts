@@ -59,8 +59,23 @@ export function createWorkspace(): Workspace {
     journal: join(directory, 'journal'),
     rules,
     agents: [],
-    remove: () => rmSync(directory, { recursive: true, force: true }),
+    remove() {
+      endEnginesIn(directory);
+      rmSync(directory, { recursive: true, force: true });
+    },
   };
+}
+
+/** Of an agent that was killed: one that waits for a writer of its FIFO would wait for ever. */
+function endEnginesIn(directory: string): void {
+  for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    try {
+      const command = readFileSync(`/proc/${pid}/cmdline`, 'latin1');
+      if (command.includes(`${directory}/state/lanes/`)) process.kill(Number(pid), 'SIGKILL');
+    } catch {
+      // It has ended.
+    }
+  }
 }
 
 /** The events in the journal, in order. */
