@@ -7,9 +7,9 @@ const jest = createRequire(import.meta.url).resolve('jest/bin/jest');
 const args = process.argv.slice(2);
 const chosen = args.indexOf('--selectProjects');
 if (chosen === -1 && !args.some((arg) => arg.startsWith('--selectProjects='))) args.push('--ignoreProjects', 'cluster');
-// jest takes all that follows for projects: what looks like a path ends the list.
-const path = chosen === -1 ? -1 : args.findIndex((arg, index) => index > chosen && /[/.]/.test(arg));
-if (path !== -1) args.splice(path, 0, '--testPathPatterns');
+// jest takes all that follows, up to a flag, for projects: what looks like a path ends the list.
+const end = args.findIndex((arg, index) => index > chosen && /^-|[/.]/.test(arg));
+if (chosen !== -1 && end !== -1 && !args[end]?.startsWith('-')) args.splice(end, 0, '--testPathPatterns');
 const { status } = spawnSync(
   process.execPath,
   ['--experimental-vm-modules', '--disable-warning=ExperimentalWarning', jest, ...args],
