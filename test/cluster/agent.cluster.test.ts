@@ -199,6 +199,7 @@ for (const { cni, resolver, quiet } of [
           },
         ],
         nodesActive: 1,
+        podsSelected: 1,
         podsCaptured: 1,
         errors: 0,
       });

@@ -22,6 +22,9 @@ export const whyNoKafka = program.whyNoKafka();
 
 export const USER = 'agent';
 export const PASSWORD = 'right-password';
+/** After which a reader gives up, and how many are tried. */
+const SILENT_MILLIS = 20_000;
+const MOST_READERS = 5;
 
 export interface TestKafka {
   /** Through the proxy; without TLS and users. */
@@ -183,21 +186,42 @@ async function createTopic(
   }
 }
 
-async function read(address: string, topic: string, atLeast: number) {
+/** All that a topic has. A consumer that began while its broker was coming back may hear nothing: another one asks again. */
+async function read(address: string, topic: string, atLeast: number): Promise<Found[]> {
+  for (let tries = 1; ; tries++) {
+    const { found, total } = await readOnce(address, topic, atLeast);
+    if (found.length === total) return found;
+    if (tries === MOST_READERS) throw new Error(`${topic}: ${found.length} of ${total} messages came`);
+  }
+}
+
+interface Found {
+  id: string;
+  key: string;
+  partition: number;
+  value: string;
+}
+
+async function readOnce(address: string, topic: string, atLeast: number): Promise<{ found: Found[]; total: number }> {
   const settings = { clientId: 'test', bootstrapBrokers: [address], deserializers: stringDeserializers };
   const consumer = new Consumer({ ...settings, groupId: randomBytes(8).toString('hex') });
   const offsets = await consumer.listOffsets({ topics: [topic] });
   const total = (offsets.get(topic) ?? []).reduce((sum, offset) => sum + Number(offset), 0);
   if (total < atLeast) throw new Error(`${topic} has ${total} messages, not ${atLeast}`);
   const stream = await consumer.consume({ topics: [topic], mode: 'earliest', autocommit: false });
-  const found = [];
+  const found: Found[] = [];
+  const silence = setTimeout(() => stream.destroy(), SILENT_MILLIS);
   try {
     for await (const { headers, key, partition, value } of stream) {
+      silence.refresh();
       found.push({ id: headers.get('event_id') ?? '', key, partition, value });
       if (found.length === total) break;
     }
-    return found;
+  } catch {
+    // It was silent for too long.
   } finally {
+    clearTimeout(silence);
     await new Promise<void>((resolve) => consumer.close(true, () => resolve()));
   }
+  return { found, total };
 }
