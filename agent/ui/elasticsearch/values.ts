@@ -34,7 +34,7 @@ export async function listValues(
 
 /** Where a document that has a technique's part (T1071.001) has the technique, too, that one is not a value by itself. */
 function leaveOutWholes(counts: Map<string, number>): void {
-  for (const [value, count] of [...counts]) {
+  for (const [value, count] of counts) {
     const [whole = '', part] = value.split('.');
     const left = (counts.get(whole) ?? 0) - count;
     if (part === undefined) continue;
