@@ -317,10 +317,13 @@ export interface MarkAnswer {
   before: { state: State; ids: string[] }[];
 }
 
+export const TUNE_KINDS = ['suppress', 'limit', 'off'] as const;
+export const TUNE_TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
+
 /** What quietens alerts: see docs/rule-tuning.md. All that it says has to hold. */
 export interface TuneRequest {
   /** `off`: the rule is not loaded any more; it says a signature only. */
-  kind: 'suppress' | 'limit' | 'off';
+  kind: (typeof TUNE_KINDS)[number];
   /** `<gid>:<sid>` */
   signature?: string;
   /** The pod at which it was seen, `<namespace>/<name>` with `*`. */
@@ -338,7 +341,7 @@ export interface TuneRequest {
   /** Of a limit: so many in so many seconds, for each of these. */
   count?: number;
   seconds?: number;
-  track?: 'by_source' | 'by_pod' | 'by_rule';
+  track?: (typeof TUNE_TRACKS)[number];
 }
 
 export interface Tuned {

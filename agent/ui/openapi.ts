@@ -3,7 +3,7 @@
  * docs/openapi.json. Values come from where requests are checked; a test holds its paths to the server's own.
  */
 import { MAX_ACKNOWLEDGED } from './acknowledge.ts';
-import { LEVELS, ORDERS, RANGES, REASONS, STATES, VALUE_FIELDS } from './api.ts';
+import { LEVELS, ORDERS, RANGES, REASONS, STATES, TUNE_KINDS, TUNE_TRACKS, VALUE_FIELDS } from './api.ts';
 import { EXPORTS } from './export.ts';
 import { MAX_MARKED } from './requests.ts';
 import { MAX_PAGE_ROWS, PAGE_ROWS } from './source.ts';
@@ -80,14 +80,14 @@ const wish = object(
 
 const tuning = object(
   {
-    kind: oneOf(['suppress', 'limit', 'off']),
+    kind: oneOf(TUNE_KINDS),
     ...Object.fromEntries(
       ['signature', 'pod', 'source', 'destination', 'days', 'hours', 'until'].map((name) => [name, string]),
     ),
     reason: string,
     count,
     seconds: count,
-    track: oneOf(['by_source', 'by_pod', 'by_rule']),
+    track: oneOf(TUNE_TRACKS),
   },
   ['kind', 'reason'],
 );

@@ -6,7 +6,7 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
 import type { User } from './access.ts';
 import { signalOf } from './answers.ts';
-import type { AlertRow, TuneOutcome, TuneRequest, Tuned } from './api.ts';
+import { TUNE_KINDS, TUNE_TRACKS, type AlertRow, type TuneOutcome, type TuneRequest, type Tuned } from './api.ts';
 import { quoted } from './language/write.ts';
 import { inScope, parseQuery, QueryError } from './query.ts';
 import { Refused } from './refused.ts';
@@ -132,16 +132,14 @@ async function tell(
 }
 
 const TEXTS = ['signature', 'pod', 'source', 'destination', 'days', 'hours', 'until'] as const;
-const KINDS = ['suppress', 'limit', 'off'] as const;
-const TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
 const MAX_TEXT = 512;
 
 /** @throws QueryError */
 function entryOf(body: unknown): TuneRequest {
   const entry = fields(fields(body)['entry']);
-  const kind = KINDS.find((name) => name === entry['kind']);
-  if (kind === undefined) throw new QueryError(`kind: expected one of ${KINDS.join(', ')}`);
-  const track = TRACKS.find((name) => name === entry['track']);
+  const kind = TUNE_KINDS.find((name) => name === entry['kind']);
+  if (kind === undefined) throw new QueryError(`kind: expected one of ${TUNE_KINDS.join(', ')}`);
+  const track = TUNE_TRACKS.find((name) => name === entry['track']);
   const texts = TEXTS.flatMap((name) => {
     const value = entry[name];
     if (value === undefined || value === '') return [];
