@@ -1,14 +1,10 @@
 /** What `dpi-agent rules serve` runs: sources, engines that check, the web server, metrics. */
-import { once } from 'node:events';
-import { isIPv6 } from 'node:net';
 import { join } from 'node:path';
 import type { Server } from 'node:tls';
 import type { Logger } from 'pino';
 import type { Config } from '../config/load.ts';
 import type { EngineInstall, EngineName } from '../engine/engine.ts';
 import { findEngine } from '../engine/find.ts';
-import { readCertificate, renewCertificate } from '../files/certificate.ts';
-import { errorCode, messageOf } from '../files/errors.ts';
 import { serve as serveObserved } from '../observe/server.ts';
 import { createAccess } from '../kube/token-access.ts';
 import { requestOf } from '../rulesets/sources.ts';
@@ -16,9 +12,11 @@ import { RefusedError, updateSet } from '../rulesets/update.ts';
 import { createMetrics } from '../ruleserver/metrics.ts';
 import { createRuleServer } from '../ruleserver/server.ts';
 import { startServing, type CheckedBy, type Serving } from '../ruleserver/serving.ts';
-import { CommandError, EXIT } from './exit.ts';
+import { CommandError } from './exit.ts';
 import { createLog } from './log.ts';
 import { connect } from './setup.ts';
+import { abortedBySignal, untilAborted } from './signals.ts';
+import { listen, openCertificate, refuseInClear } from './token-server.ts';
 import { version } from './version.ts';
 import { ENGINES, TITLES } from './rules/common.ts';
 import { checkVersion } from './rules/version-check.ts';
@@ -33,8 +31,7 @@ export async function serveRules(config: Config): Promise<void> {
   const tls = await openCertificate(config.ruleServing, log);
   const client = await connect(config);
   const { audience, serviceAccounts } = config.ruleServing;
-  const stopping = new AbortController();
-  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopping.abort(signal));
+  const ending = abortedBySignal();
   const serving = await startServing(servingOptions(config, engines, log));
   const requests = new Map<number, number>();
   const app = createRuleServer({
@@ -52,11 +49,11 @@ export async function serveRules(config: Config): Promise<void> {
   });
   const close = await observe(config, serving, requests, log);
   try {
-    const url = await listen(app, config.ruleServing, tls === undefined ? 'http' : 'https');
+    const url = await listen(app, 'ruleServing', config.ruleServing);
     log.info({ url, audience, serviceAccounts }, 'rule server: is up');
     const endRenewal = tls?.renew(app.server as unknown as Server);
-    if (!stopping.signal.aborted) await once(stopping.signal, 'abort');
-    log.info({ signal: stopping.signal.reason as string }, 'ending');
+    await untilAborted(ending);
+    log.info({ signal: ending.reason as string }, 'ending');
     endRenewal?.();
   } finally {
     await app.close();
@@ -66,13 +63,10 @@ export async function serveRules(config: Config): Promise<void> {
 }
 
 /** @throws CommandError where there is nothing to serve, or tokens would cross the network in the clear. */
-function refuseToServe({ ruleSources, ruleServing: { address, tlsCertFile } }: Config): void {
+function refuseToServe({ ruleSources, ruleServing }: Config): void {
   if (ruleSources.length === 0)
     throw new CommandError('nothing to serve: name sources in ruleSources of the configuration (docs/rules.md)');
-  if (tlsCertFile !== undefined || address === '::1' || address.startsWith('127.')) return;
-  throw new CommandError(
-    `tokens would cross the network to ${address} in the clear: set ruleServing.tlsCertFile and ruleServing.tlsKeyFile, or listen on 127.0.0.1`,
-  );
+  refuseInClear('ruleServing', ruleServing);
 }
 
 /** Those that check what is served. @throws CommandError where there is none. */
@@ -133,38 +127,6 @@ async function checkWithAll({ config, engines, log }: Checking, set: string, dir
     if (problem !== undefined)
       log.warn({ set, engine: TITLES[name], reason: problem }, 'rule server: not for this engine');
   return checked;
-}
-
-/** @throws CommandError that says which file is wrong, and how. */
-async function openCertificate({ tlsCertFile: cert, tlsKeyFile: key }: Config['ruleServing'], log: Logger) {
-  if (cert === undefined || key === undefined) return undefined;
-  const files = { cert, key };
-  try {
-    const certificate = await readCertificate(files);
-    const until = new Date(certificate.until).toISOString();
-    if (certificate.until < Date.now())
-      log.warn({ file: cert, until }, 'the certificate has expired: agents refuse it');
-    return { ...certificate, renew: (server: Server) => renewCertificate(server, files, log) };
-  } catch (error) {
-    throw new CommandError(messageOf(error));
-  }
-}
-
-/** @returns its URL. @throws CommandError */
-async function listen(
-  app: ReturnType<typeof createRuleServer>,
-  { address, port }: Config['ruleServing'],
-  scheme: string,
-): Promise<string> {
-  try {
-    await app.listen({ host: address, port });
-  } catch (error) {
-    const why = errorCode(error) === 'EADDRINUSE' ? 'the port is taken: set ruleServing.port' : messageOf(error);
-    throw new CommandError(`cannot listen on ${address}:${port}: ${why}`, EXIT.failed);
-  }
-  const bound = app.server.address();
-  const taken = typeof bound === 'object' && bound !== null ? bound.port : port;
-  return `${scheme}://${isIPv6(address) ? `[${address}]` : address}:${taken}`;
 }
 
 /** @returns what ends it. What can't be served is no reason not to serve rules. */
