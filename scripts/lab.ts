@@ -101,6 +101,7 @@ export function openLab(prefix: string): Lab {
   ip('netns', 'add', node);
   ip('-n', node, 'link', 'set', 'lo', 'up');
   exec(node, 'sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
+  silence(node);
   // Proxy ARP answers only for what the node has a route to.
   ip('-n', node, 'route', 'add', '169.254.1.1/32', 'dev', 'lo');
 
@@ -115,10 +116,16 @@ export function openLab(prefix: string): Lab {
     }
   }
 
+  /** Interfaces that are made there from now on send nothing by themselves: no neighbour discovery, no group reports. */
+  function silence(netns: string): void {
+    exec(netns, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1');
+  }
+
   function addPod({ name, namespace = 'default', address, address6 }: PodOptions): Pod {
     const netns = `${own}-${namespace}-${name}`;
     const hostSide = calicoInterface(namespace, name);
     ip('netns', 'add', netns);
+    if (address6 === undefined) silence(netns);
     ip('-n', node, 'link', 'add', hostSide, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
     ip('-n', netns, 'link', 'set', 'lo', 'up');
     ip('-n', netns, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
@@ -130,7 +137,12 @@ export function openLab(prefix: string): Lab {
     // Overlapping addresses are for pods that only talk to the node.
     ip('-n', node, 'route', 'append', `${address}/32`, 'dev', hostSide, 'scope', 'link');
     if (address6 !== undefined) {
-      exec(node, 'sysctl', '-qw', `net.ipv6.conf.${hostSide}.proxy_ndp=1`);
+      exec(
+        node,
+        'sysctl',
+        '-qw',
+        ...['disable_ipv6=0', 'proxy_ndp=1'].map((key) => `net.ipv6.conf.${hostSide}.${key}`),
+      );
       ip('-n', node, '-6', 'addr', 'add', 'fe80::1/64', 'dev', hostSide, 'nodad');
       ip('-n', netns, '-6', 'addr', 'add', `${address6}/128`, 'dev', 'eth0', 'nodad');
       ip('-n', netns, '-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'eth0');
@@ -161,6 +173,7 @@ export function openLab(prefix: string): Lab {
     addUplinkPod(kind, { name, namespace = 'default', address }) {
       const netns = `${own}-${namespace}-${name}`;
       ip('netns', 'add', netns);
+      silence(netns);
       ip('-n', netns, 'link', 'set', 'lo', 'up');
       onUplink(kind, netns, 'eth0', `${address}/8`);
       return { name, namespace, netns, interface: 'eth0', address };

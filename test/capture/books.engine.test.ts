@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { zeroCounters, type Counters, type LibraryName } from '../../agent/capture/protocol.ts';
 import { openLab, type Lab, type Pod } from '../../scripts/lab.ts';
 import { createWorkspace, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
-import { accounts, kernelPackets, settledCounters, silence } from '../support/books.ts';
+import { accounts, kernelPackets, settledCounters } from '../support/books.ts';
 import { describeLive, spawnLoad } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 import { PROJECT } from '../support/project.ts';
@@ -32,9 +32,7 @@ describeLive((engine) => {
       let before: number;
       beforeEach(async () => {
         lab = openLab(`dpi-b-${engine}`);
-        silence(lab, lab.node);
         pod = lab.addPod(POD);
-        silence(lab, pod.netns);
         workspace = createWorkspace();
         agent = await runAgent({ lab, engine, workspace, pods: [pod], config: { capture: { library } } });
         await agent.logged(({ msg }) => msg === 'engine reads packets');
@@ -102,7 +100,7 @@ describeLive((engine) => {
         expectAccounts(counters);
         kill('capture', 'SIGSTOP');
         lab.removePod(pod);
-        silence(lab, lab.addPod(POD).netns);
+        lab.addPod(POD);
         await spawnLoad(lab, pod.netns, 'flood', 1, RATE, 'eth0');
         const missed = sentPackets();
         kill('capture', 'SIGCONT');

@@ -16,7 +16,7 @@ import {
   type RunningAgent,
   type Workspace,
 } from '../support/agent.ts';
-import { accounts, kernelPackets, settledCounters, silence, watchReports } from '../support/books.ts';
+import { accounts, kernelPackets, settledCounters, watchReports } from '../support/books.ts';
 import { describeLive, spawnLoad } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 
@@ -56,7 +56,6 @@ describeLive((engine) => {
   let agent: RunningAgent | undefined;
   beforeEach(() => {
     lab = openLab(`dpi-o-${engine}`);
-    silence(lab, lab.node);
     workspace = createWorkspace();
     appendFileSync(workspace.rules, SLOW_RULES.join(''));
   });
@@ -113,9 +112,7 @@ describeLive((engine) => {
   });
 
   function addPod(index: number): Pod {
-    const pod = lab.addPod({ name: `p${index}`, address: `10.65.0.${index + 2}` });
-    silence(lab, pod.netns);
-    return pod;
+    return lab.addPod({ name: `p${index}`, address: `10.65.0.${index + 2}` });
   }
 });
 

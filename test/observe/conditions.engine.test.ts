@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import type { Readiness } from '../../agent/observe/readiness.ts';
 import type { Lab, Pod } from '../../scripts/lab.ts';
 import { MARKER, payloadOf, runAgent, type RunningAgent, type Workspace } from '../support/agent.ts';
-import { silence } from '../support/books.ts';
 import { conversation, describeLive, inject, serve, useLab, useWorkspace } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
 
@@ -25,11 +24,8 @@ describeLive((engine) => {
 
   useLab(`dpi-o-${engine}`, (made) => {
     lab = made;
-    // The ring of a quiet pod holds two packets that come apart: one sent by itself would fill it while nobody reads.
-    silence(lab, lab.node);
     flooded = lab.addPod({ name: 'flooded', address: '10.65.9.2' });
     quiet = lab.addPod({ name: 'quiet', address: '10.65.9.3' });
-    for (const pod of [flooded, quiet]) silence(lab, pod.netns);
   });
   useWorkspace((made) => (workspace = made));
 

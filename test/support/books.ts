@@ -13,11 +13,6 @@ const QUIET_REPORTS = 3;
 const ASK_MILLIS = 60_000;
 const POLL_MILLIS = 100;
 
-/** No namespace of the lab sends packets by itself. To be called before pods are added, and with each one added. */
-export function silence(lab: Lab, netns: string): void {
-  lab.exec(netns, 'sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=1', 'net.ipv6.conf.default.disable_ipv6=1');
-}
-
 /** Packets that the kernel has counted at the host sides of the pods, sent and received. */
 export function kernelPackets(lab: Lab, pods: Pod[]): number[] {
   const files = pods.flatMap(({ interface: name }) =>

@@ -1,7 +1,6 @@
 /** Declares cases for an engine, on a lab, with an Elasticsearch of their own, or says in one line what is missing. */
 import { afterAll, afterEach, beforeAll, describe } from '@jest/globals';
 import { openLab, whyNoLab, type Lab, type Pod } from '../../../scripts/lab.ts';
-import { silence } from '../../support/books.ts';
 import {
   describeElasticsearch,
   isElasticsearchGiven,
@@ -54,9 +53,7 @@ function bench(engine: EngineName, options: ElasticsearchOptions): Bench {
   };
   beforeAll(async () => {
     lab = openLab('dpi-f');
-    silence(lab, lab.node);
     pod = lab.addPod({ name: 'victim', address: '10.65.9.2' });
-    silence(lab, pod.netns);
     elasticsearch = await startElasticsearch(options);
   });
   afterEach(async () => {
