@@ -20,6 +20,8 @@ export interface Query {
   continue?: string;
   /** Objects come with their metadata only, where the server can do that; with all they have, where it can't. */
   metadataOnly?: boolean;
+  /** Objects come as `Row`, where the server can do that; with all they have, where it can't. */
+  rows?: boolean;
 }
 
 /** The part of an API object's metadata that the agent reads. */
@@ -57,6 +59,12 @@ export interface ApiObject {
   apiVersion?: string;
   kind?: string;
   metadata: Metadata;
+}
+
+/** An object as `kubectl get` has it: its metadata, and what the columns of its resource show. */
+export interface Row extends ApiObject {
+  /** By the path of the field that a column shows, such as `.spec.selector`: of columns without a text of their own. */
+  columns: Record<string, unknown>;
 }
 
 export interface ApiList<T extends ApiObject> {

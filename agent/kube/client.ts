@@ -21,6 +21,7 @@ import {
   type Verb,
   type WatchEvent,
 } from './api.ts';
+import { listOfRows, rowReader } from './table.ts';
 import { loadCredentials, type Credentials, type CredentialsOptions } from './credentials.ts';
 
 const SECOND = 1000;
@@ -109,14 +110,7 @@ export async function createClient(options: ClientOptions = {}): Promise<ApiClie
 function clientOf(state: State): ApiClient & Diagnosable {
   return {
     server: state.credentials.server,
-    get: (path, query = {}, signal) =>
-      json(
-        state,
-        { ...describe('get', path), accept: acceptOf(query, 'PartialObjectMetadataList') },
-        parameters(query),
-        undefined,
-        signal,
-      ),
+    get: (path, query = {}, signal) => get(state, path, query, signal),
     mergePatch: (path, patch, signal) =>
       json(state, describe('patch', path), {}, write('PATCH', 'application/merge-patch+json', patch), signal),
     apply: (path, object, fieldManager, signal) =>
@@ -141,6 +135,15 @@ function clientOf(state: State): ApiClient & Diagnosable {
     clockAhead: () => state.clockAhead,
     watch: (path, query, onEvent, signal, onOpen) => watch(state, path, query, onEvent, signal, onOpen),
   };
+}
+
+async function get<T>(state: State, path: string, query: Query, signal: AbortSignal | undefined): Promise<T> {
+  const asked = { ...describe('get', path), accept: acceptOf(query, 'PartialObjectMetadataList') };
+  const answer = await json<T>(state, asked, parameters(query), undefined, signal);
+  if (query.rows !== true) return answer;
+  const rows = listOfRows(answer);
+  if (rows === undefined) throw broken(asked, 'a row of the table has no object', 'Malformed');
+  return rows as T;
 }
 
 function create<T>(state: State, path: string, object: object, signal: AbortSignal | undefined): Promise<T> {
@@ -180,9 +183,10 @@ function watch<T extends ApiObject>(
   return exchange(state, asked, signal, async () => {
     const response = await send(state, asked, search, undefined, signal);
     onOpen?.();
+    const toObject = query.rows === true ? rowReader() : (object: unknown) => object;
     for await (const line of lines(asked, response, limits.lineBytes, limits.silenceMillis)) {
       if (signal.aborted) break;
-      onEvent(watchEvent<T>(asked, line));
+      onEvent(watchEvent<T>(asked, line, toObject));
     }
     signal.throwIfAborted();
   });
@@ -328,8 +332,9 @@ function describe(verb: Exclude<Verb, 'list'>, path: string): Asked {
 const WHOLE = 'application/json';
 
 /** kubernetes.io/docs/reference/using-api/api-concepts, "Alternate representations of resources". */
-function acceptOf({ metadataOnly }: Query, kind: string): string {
-  return metadataOnly === true ? `${WHOLE};as=${kind};g=meta.k8s.io;v=v1,${WHOLE}` : WHOLE;
+function acceptOf({ metadataOnly, rows }: Query, kind: string): string {
+  const kinds = [...(rows === true ? ['Table'] : []), ...(metadataOnly === true ? [kind] : [])];
+  return [...kinds.map((as) => `${WHOLE};as=${as};g=meta.k8s.io;v=v1`), WHOLE].join(',');
 }
 
 function parameters({ labelSelector, fieldSelector, resourceVersion, limit, continue: more }: Query) {
@@ -372,9 +377,14 @@ async function* lines(
   }
 }
 
-function watchEvent<T extends ApiObject>(asked: Asked, line: string): WatchEvent<T> {
-  const event: { type?: string; object?: Partial<ApiObject> & Partial<Status> } = parse(line) ?? {};
-  const { type, object } = event;
+function watchEvent<T extends ApiObject>(
+  asked: Asked,
+  line: string,
+  toObject: (object: unknown) => unknown,
+): WatchEvent<T> {
+  const event: { type?: string; object?: unknown } = parse(line) ?? {};
+  const { type } = event;
+  const object = toObject(event.object) as (Partial<ApiObject> & Partial<Status>) | undefined;
   if (type === 'ERROR' && object !== undefined) {
     const { code = 500, reason = '', message = '' } = object;
     throw new ApiError(`cannot ${asked.text}: ${excerpt(message || reason)}`, code, reason);
@@ -386,7 +396,7 @@ function watchEvent<T extends ApiObject>(asked: Asked, line: string): WatchEvent
   ) {
     throw broken(asked, `an event is not understood: ${excerpt(line)}`, 'Malformed');
   }
-  return event as WatchEvent<T>;
+  return { type, object } as WatchEvent<T>;
 }
 
 /** The whole text of an answer. @throws Error when it is too long, or takes too long. */

@@ -15,6 +15,7 @@ import { reflect, type Reflector } from './reflector.ts';
 import {
   followResourceApi,
   isCopy,
+  resourceFromRow,
   resourcePath,
   toResource,
   type ApiDeepPacketInspection,
@@ -165,7 +166,7 @@ function goOver(state: State, served: ResourceApi | undefined, recheck: () => vo
 /** @param recheck Called when the API may be gone. */
 function followResources(state: State, followed: ResourceApi, recheck: () => void): Reflector<Known> {
   const { options, status, reported } = state;
-  const { client, node, onChange, log, clock, random } = options;
+  const { client, node, onChange, log, clock, random, statusIn } = options;
   const logChange = logState(log, `resources of ${followed}`);
   const reflector = reflect<ApiDeepPacketInspection, Known>({
     client,
@@ -176,6 +177,8 @@ function followResources(state: State, followed: ResourceApi, recheck: () => voi
       pathOf: ({ namespace, name }) => resourcePath(followed, namespace, name),
       update: updated,
     },
+    // Who writes into the resources has to see what their status says of its node.
+    ...(statusIn === 'node' ? { fromRow: resourceFromRow } : {}),
     onChange(change) {
       if (change.type === 'deleted') {
         status.forget(change.object, followed);

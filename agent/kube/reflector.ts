@@ -9,7 +9,8 @@
  * one is.
  *
  * Where the objects are large and what is kept of them seldom changes, it watches metadata only, and reads the body of
- * an object where its metadata says that what is kept may be another.
+ * an object where its metadata says that what is kept may be another. Where the server's tables have all of what is
+ * kept, it reads no bodies at all.
  */
 import { systemClock, type Clock } from '../files/clock.ts';
 import {
@@ -19,6 +20,7 @@ import {
   type ApiObject,
   type Metadata,
   type Query,
+  type Row,
   type WatchEvent,
 } from './api.ts';
 import { readBodies, type Bodies } from './bodies.ts';
@@ -69,6 +71,11 @@ export interface ReflectOptions<Api extends ApiObject, T> {
   /** What to keep of an object; undefined to keep nothing of it. */
   convert: (object: Api) => T | undefined;
   byMetadata?: ByMetadata<T>;
+  /**
+   * The object, as far as `convert` reads it, out of its row in a table; undefined: its body has to be read. With
+   * `byMetadata` only.
+   */
+  fromRow?: (row: Row) => Api | undefined;
   /** Default: `<namespace>/<name>`, or the name of an object without namespace. */
   keyOf?: (object: Api) => string;
   onChange?: (change: Change<T>) => void;
@@ -123,6 +130,8 @@ interface State<Api extends ApiObject, T> {
   watches: number;
   /** Each object that was listed has a generation. */
   haveGeneration: boolean;
+  /** The server's tables have all of each object that is kept, as far as is known. */
+  haveRows: boolean;
   setSynced(): void;
 }
 
@@ -144,6 +153,7 @@ export function reflect<Api extends ApiObject, T>(options: ReflectOptions<Api, T
     bookmarks: false,
     watches: 0,
     haveGeneration: true,
+    haveRows: true,
     setSynced,
   };
   void run(state);
@@ -228,6 +238,7 @@ async function list<Api extends ApiObject, T>(state: State<Api, T>): Promise<str
   const listed = new Map<string, Entry<T> | undefined>();
   let more: string | undefined;
   let at: string;
+  state.haveRows = true;
   do {
     const page = await getPage(state, more);
     at = page.metadata.resourceVersion;
@@ -246,20 +257,36 @@ async function list<Api extends ApiObject, T>(state: State<Api, T>): Promise<str
 }
 
 /** @param more Of the page before. */
-function getPage<Api extends ApiObject, T>(state: State<Api, T>, more: string | undefined): Promise<ApiList<Api>> {
+async function getPage<Api extends ApiObject, T>(
+  state: State<Api, T>,
+  more: string | undefined,
+): Promise<ApiList<Api>> {
   const { options, notOlderThan, pageSize, stopping } = state;
+  const { client, path, fromRow } = options;
   const query: Query = {
     ...options.query,
     // With a limit, a version would mean exactly that one, and be read from etcd.
     ...(notOlderThan === undefined || more !== undefined ? { limit: pageSize } : { resourceVersion: notOlderThan }),
     ...(more === undefined ? {} : { continue: more }),
   };
-  return options.client.get(options.path, query, stopping.signal);
+  if (fromRow !== undefined && state.haveRows) {
+    const page = await client.get<ApiList<Api>>(path, { ...query, rows: true }, stopping.signal);
+    const items = page.items.map((object) => (isRow(object) ? fromRow(object) : object));
+    if (items.every((object) => object !== undefined)) return { ...page, items };
+    state.haveRows = false;
+  }
+  return client.get(path, query, stopping.signal);
+}
+
+/** Where a server has no tables, objects come as they are. */
+function isRow(object: ApiObject): object is Row {
+  return 'columns' in object;
 }
 
 async function watch<Api extends ApiObject, T>(state: State<Api, T>, from: string, onOpen: () => void): Promise<void> {
-  const { client, path, query, byMetadata } = state.options;
+  const { client, path, query, byMetadata, fromRow } = state.options;
   const lean = state.haveGeneration ? byMetadata : undefined;
+  const rows = fromRow !== undefined && state.haveRows;
   const unread = new AbortController();
   const signal = AbortSignal.any([state.stopping.signal, unread.signal]);
   const bodies = readBodies<Api>({
@@ -268,7 +295,7 @@ async function watch<Api extends ApiObject, T>(state: State<Api, T>, from: strin
     onBody: (object) => read(state, object, (key, entry) => store(state, key, entry)),
     onFailure: () => unread.abort(),
   });
-  const asked = { ...query, resourceVersion: from, ...(lean === undefined ? {} : { metadataOnly: true }) };
+  const asked = { ...query, resourceVersion: from, ...(lean === undefined ? {} : { metadataOnly: true, rows }) };
   const onEvent = (event: WatchEvent<Api>): void => {
     if (!signal.aborted) take(state, event, lean, bodies);
   };
@@ -318,8 +345,10 @@ function takeMetadata<Api extends ApiObject, T>(
     const key = keyOf(object);
     const before = state.cache.get(key);
     const kept = before?.uid === uid ? lean.update(metadata, before.object) : undefined;
-    if (kept === undefined) bodies.want(key, lean.pathOf(metadata), version);
-    else store(state, key, { uid, version, object: kept });
+    const whole = kept === undefined && isRow(object) ? state.options.fromRow?.(object) : undefined;
+    if (kept !== undefined) store(state, key, { uid, version, object: kept });
+    else if (whole === undefined) bodies.want(key, lean.pathOf(metadata), version);
+    else read(state, whole, (_, entry) => store(state, key, entry));
   });
 }
 

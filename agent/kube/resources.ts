@@ -7,7 +7,7 @@
  */
 import type { Logger } from 'pino';
 import { holdingClock, type Clock } from '../files/clock.ts';
-import { ApiError, type ApiClient, type ApiObject } from './api.ts';
+import { ApiError, type ApiClient, type ApiObject, type Row } from './api.ts';
 import { list, record, text, texts } from './fields.ts';
 
 /** The API group and version that the agent follows: v3 where it is served. */
@@ -129,6 +129,12 @@ export function toResource(api: ApiDeepPacketInspection): DeepPacketInspection {
     selector: text(record(api.spec)['selector']),
     annotations: texts(metadata['annotations']),
   };
+}
+
+/** As far as the server's tables have it; undefined: they do not have its selector. */
+export function resourceFromRow({ metadata, columns }: Row): ApiDeepPacketInspection | undefined {
+  const selector = columns['.spec.selector'];
+  return selector === undefined ? undefined : { metadata, spec: { selector } };
 }
 
 /** Whether it stands for a resource of the other group: then only that one counts. */

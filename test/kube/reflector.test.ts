@@ -246,6 +246,55 @@ test('the pause grows with failures, and a watch that ends at once is one', asyn
   expect((at[4] ?? 0) - (at[0] ?? 0)).toBeGreaterThanOrEqual(105);
 });
 
+const row = (name: string, uid: string, version: string, columns: Record<string, string>): Thing =>
+  ({ metadata: { ...thing(name, uid, version).metadata, generation: Number(version) }, columns }) as Thing;
+const byRow: Partial<ReflectOptions<Thing, string>> = {
+  byMetadata: { pathOf: ({ name }) => `/api/v1/things/${name}`, update: () => undefined },
+  fromRow: ({ metadata, columns }) =>
+    columns['.value'] === undefined ? undefined : { metadata, value: String(columns['.value']) },
+};
+
+test('where tables have all that is kept, no body is read', async () => {
+  const server = scripted(
+    () => page('5', [row('a', 'u1', '1', { '.value': 'one' })]),
+    (send) => {
+      send({ type: 'MODIFIED', object: row('a', 'u1', '6', { '.value': 'two' }) });
+      send({ type: 'ADDED', object: row('b', 'u2', '7', { '.value': 'three' }) });
+    },
+  );
+  const { changes } = follow(server, byRow);
+  await until(() => changes.length === 3);
+  expect(changes).toEqual(['added ns/a one', 'updated ns/a one -> two', 'added ns/b three']);
+  expect(server.lists).toEqual([{ resourceVersion: '0', rows: true }]);
+  expect(server.watches).toEqual([{ resourceVersion: '5', metadataOnly: true, rows: true }]);
+});
+
+test('where tables lack what is kept, bodies are read, until the next list', async () => {
+  let served = false;
+  const server = scripted(
+    ({ rows }, count) => {
+      const [name, version] = count === 3 ? ['b', '6'] : ['a', '1'];
+      const object = row(name, 'u', version, served ? { '.value': 'shown' } : {});
+      if (rows === true) return page('5', [object]);
+      const { metadata } = object;
+      // The third is the body that the watch made it read.
+      return count === 3 ? ({ metadata, value: 'body' } as never) : page('5', [{ metadata, value: 'listed' }]);
+    },
+    async (send, count) => {
+      if (count > 1) return undefined;
+      send({ type: 'ADDED', object: { metadata: { ...row('b', 'u', '6', {}).metadata } } });
+      await until(() => changes.length === 2);
+      served = true;
+      throw gone();
+    },
+  );
+  const { changes } = follow(server, byRow);
+  await until(() => server.watches.length === 2);
+  expect(changes.slice(0, 2)).toEqual(['added ns/a listed', 'added ns/b body']);
+  expect(server.lists.map(({ rows }) => rows)).toEqual([true, undefined, undefined, true]);
+  expect(server.watches.map(({ rows }) => rows)).toEqual([false, true]);
+});
+
 test('what is converted to undefined is not kept, and what throws changes nothing', async () => {
   const thrown: unknown[] = [];
   const server = scripted(

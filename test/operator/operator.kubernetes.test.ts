@@ -397,12 +397,13 @@ describeKubernetes(() => {
         createNodeStatusWriter({ client: clients[node], node: `node-${node}`, spreadMillis: 0, intervalMillis: 0 });
       const [a, b] = [writerOf('a'), writerOf('b')];
 
-      let bodies = 0;
+      let whole = 0;
       let changes = 0;
       const counting: ApiClient = {
         ...clients.a,
         get: (asked, query, signal) => {
-          if (asked === path) bodies++;
+          const isResource = asked === path || asked === resourcePath(V3);
+          if (isResource && query?.rows !== true) whole++;
           return clients.a.get(asked, query, signal);
         },
       };
@@ -425,13 +426,17 @@ describeKubernetes(() => {
         });
         expect(status()?.nodes?.[0]).toMatchObject({ node: 'node-a', resolvers: { route: 3 } });
 
-        // Another selector does arrive, and the statuses before it were nothing to read.
+        // Another selector does arrive, and neither it nor the statuses before it were anything to read.
         inspect('sample-dpi', 'app == "other"');
         await poll(() => follower.resources()[0]?.selector === 'app == "other"');
-        expect({ bodies, changes: changes - before }).toEqual({ bodies: 1, changes: 1 });
+        expect({ whole, changes: changes - before }).toEqual({ whole: 0, changes: 1 });
         inspect('sample-dpi', 'app == "other"', { annotations: { 'dpi-agent.io/rule-sets': 'custom' } });
         await poll(() => follower.resources()[0]?.annotations['dpi-agent.io/rule-sets'] === 'custom');
-        expect(bodies).toBe(1);
+        inspect('made-later', 'app == "third"');
+        await poll(() => follower.resources().some(({ selector }) => selector === 'app == "third"'));
+        cluster().kubectl('delete', 'deeppacketinspections.projectcalico.org', 'made-later', '-n', namespace);
+        await poll(() => follower.resources().length === 1);
+        expect(whole).toBe(0);
       } finally {
         await follower.stop();
       }
