@@ -25,7 +25,9 @@ import { messageOf } from './files/errors.ts';
 import { openJournal, scanConsumed, type Journal, type JournalStatus } from './journal/journal.ts';
 import type { Lane } from './lane.ts';
 import type { LaneStatus } from './lane/status.ts';
+import { followLaneCount, lanesFor } from './lane-count.ts';
 import { generationsLeft, startLanes } from './lanes.ts';
+import { readGranted } from './observe/limits.ts';
 import { watchClock, watchCoverage, watchLedger, watchLimits, type Limited } from './observe/checks.ts';
 import type { EndpointCoverage } from './observe/coverage.ts';
 import type { SignatureCounts } from './observe/signatures.ts';
@@ -108,7 +110,7 @@ export interface Agent {
   /** The same by part: a lane for its engine, `capture/<lane>`, `canary/<lane>`, `journal`, `state`. */
   problemsByPart(): ReadonlyMap<string, string>;
   /**
-   * Takes over what needs no restart: sinks, and of `alerts` policy, burst and rate.
+   * Takes over what needs no restart: sinks, lanes, and of `alerts` policy, burst and rate.
    * @throws Error when a sink can't be made; then nothing has changed.
    */
   reconfigure(config: Config): Promise<void>;
@@ -130,7 +132,7 @@ export interface Agent {
 export async function startAgent(options: AgentOptions): Promise<Agent> {
   const parts = await startParts(options);
   const { rules, signal } = options;
-  const { lanes, started, attachments } = parts;
+  const { lanes, open, started, attachments } = parts;
   try {
     await Promise.race([started.ready, aborted(signal)]);
   } catch (error) {
@@ -138,7 +140,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     throw error;
   }
   const unfollow = rules.follow({
-    lanes: () => lanes,
+    lanes: () => open,
     policies: attachments.combinations,
     packets: () => lanes.reduce((sum, { capture }) => sum + receivedOf(capture.counters().values()), 0),
   });
@@ -156,6 +158,8 @@ async function startParts(options: AgentOptions) {
   const problems = new Map<string, string>();
   /** Filled as they start. */
   const lanes: Lane[] = [];
+  /** Of them, those that take endpoints. */
+  const open: Lane[] = [];
   const common = { ...options, lanes, problems };
 
   // What earlier agents left, and how far their alerts got.
@@ -170,18 +174,22 @@ async function startParts(options: AgentOptions) {
   const clock = watchClock((agoMicros) => leases.clockMoved(agoMicros), log);
   const attachments = openAttachments({
     ...common,
+    lanes: open,
     leases,
     keep: config.evidence.keep,
     goesOver: (id) => coverage.forget(id),
   });
   const evidence = await startEvidence(options, lanes);
   const withEvidence = evidence === undefined ? {} : { evidence };
-  const alerting = startAlerting({ ...common, ...withEvidence, leases, left, consumed, journal });
+  const { isMoving, spread } = attachments;
+  const alerting = startAlerting({ ...common, ...withEvidence, leases, isMoving, left, consumed, journal });
   // What earlier agents left to deliver need not wait for the engines.
   const sinks = await startSinks({ ...options, ...withEvidence, journal });
-  const started = await startLanes(lanes, {
+  const started = await startLanes(lanes, lanesFor(config, readGranted()), {
     ...common,
     consumed,
+    open,
+    spread,
     events: {
       alerts(generation, items, passed) {
         clock.check();
@@ -196,7 +204,9 @@ async function startParts(options: AgentOptions) {
   const coverage = watchCoverage({ ...options, windowMillis: config.coverage.windowMillis, endpoints });
   const ledger = watchLedger({ endpoints, engines: () => lanes.flatMap((lane) => lane.status().ledger ?? []), log });
   const limits = watchLimits({ endpoints, log });
-  return { problems, lanes, journal, clock, attachments, alerting, evidence, sinks, started, coverage, ledger, limits };
+  const laneCount = followLaneCount({ settings: config, count: () => lanes.length, resize: started.resize, log });
+  const checks = { coverage, ledger, limits, laneCount };
+  return { problems, lanes, open, journal, clock, attachments, alerting, evidence, sinks, started, ...checks };
 }
 
 /** Packets of alerts are kept where they can be: whatever is wrong with that, alerts go on. */
@@ -214,8 +224,11 @@ async function startEvidence({ config, log }: AgentOptions, lanes: readonly Lane
 
 /** Also of an agent that has not started yet. */
 async function stopParts(parts: Parts) {
-  const { lanes, journal, clock, attachments, alerting, evidence, sinks, coverage, ledger, limits } = parts;
+  const { lanes, journal, clock, attachments, alerting, evidence, sinks, started } = parts;
+  const { coverage, ledger, limits, laneCount } = parts;
   attachments.stop();
+  laneCount.stop();
+  await started.close();
   const allRead = Promise.all(lanes.map((lane) => lane.stop()));
   await alerting.stop(performance.now() + JOURNAL_GRACE_MILLIS, allRead);
   await evidence?.settled();
@@ -226,7 +239,7 @@ async function stopParts(parts: Parts) {
 
 function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Agent {
   const { problems, lanes, journal, clock, attachments, alerting, evidence, sinks } = parts;
-  const { started, coverage, ledger, limits } = parts;
+  const { started, coverage, ledger, limits, laneCount } = parts;
   return {
     attach(endpoint) {
       clock.check();
@@ -254,6 +267,7 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
     async reconfigure(config) {
       await sinks.apply(config);
       alerting.change(config.alerts);
+      laneCount.change(config);
     },
     stuck: started.stuck,
     stop,

@@ -54,6 +54,8 @@ export interface AlertingOptions {
   journal: Journal;
   /** They delete what they need not keep. */
   lanes: readonly Lane[];
+  /** Whether two lanes may have captured the same packets of an endpoint. */
+  isMoving?: (endpointId: string) => boolean;
   /** Collects packets of alerts that become events; absent: none are. */
   evidence?: Pick<Evidence, 'collect'>;
   /** What keeps packets from being inspected, by part: `journal` and `state` are set here. */
@@ -131,7 +133,7 @@ interface Stations extends AlertingOptions {
 }
 
 export function startAlerting(options: AlertingOptions): Alerting {
-  const { config, leases, rules, journal, log, system = {} } = options;
+  const { config, leases, isMoving, rules, journal, log, system = {} } = options;
   const { clock = systemClock } = system;
   const { policy, mergeMillis, burst, ratePerSecond, foldMillis } = config.alerts;
   const floodLimit = { burst, ratePerSecond, foldMillis };
@@ -146,7 +148,10 @@ export function startAlerting(options: AlertingOptions): Alerting {
     repeats: createRepeats(),
     policy: usePolicy(policy, mergeMillis, log, system.followPolicy),
     flood: createFloodControl(floodLimit),
-    merger: createMerger(mergeMillis, (attributed) => mayBeSeenTwice(attributed, leases)),
+    merger: createMerger(
+      mergeMillis,
+      (attributed) => attributed.seenAt.some(({ id }) => isMoving?.(id)) || mayBeSeenTwice(attributed, leases),
+    ),
     namer: createNamer(options.names),
     patient: beingPatient(journal, journalEvents(options), clock),
     eventlessUpTo: new Map(),

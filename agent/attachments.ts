@@ -1,12 +1,15 @@
 /**
  * Which endpoints are inspected: each leases a VLAN id that has its rule sets, and the least loaded lane captures it.
  *
- * Invariants: an endpoint is captured only once the engines have its rule sets; it keeps its id and its lane until it
- * is detached, whatever else of it changes.
+ * Invariants: an endpoint is captured only once the engines have its rule sets; it keeps its id until it is detached,
+ * whatever else of it changes, and its lane as long as the lanes are the same ones. One that moves is captured by both
+ * lanes for a moment, so that no packet is missed; its alerts of that moment are merged.
+ *
+ * Not promised: that a pattern is found which began in a flow's packets before the move, and ends in those after it.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
-import type { AttachSpec, Counters } from './capture/protocol.ts';
+import { addCounters, zeroCounters, type AttachSpec, type Counters } from './capture/protocol.ts';
 import type { EndpointState } from './capture/supervisor.ts';
 import { createCombinations, type Combination, type Combinations } from './endpoints/combinations.ts';
 import { keepMost, tapsOf, type Endpoint, type Keep } from './endpoints/endpoint.ts';
@@ -17,9 +20,15 @@ import type { LiveRules } from './rulesets/live.ts';
 
 /** How long an engine keeps the rules of sets that no endpoint has any more. */
 const TRIM_MILLIS = 60_000;
+/** Until a lane that an endpoint moves to captures it, at most, and between two looks. */
+const MOVE_MILLIS = 5_000;
+const LOOK_MILLIS = 20;
+/** Alerts of the packets that both lanes captured come so much later, at most. */
+const AFTER_MOVE_MILLIS = 1_000;
 
 export interface AttachmentsOptions {
   leases: Leases;
+  /** Those that take endpoints. */
   lanes: readonly Lane[];
   rules: Pick<LiveRules, 'defaults' | 'changed'>;
   /** What keeps packets from being inspected, by part. */
@@ -54,12 +63,24 @@ export interface Attachments {
   noteState: (endpointId: string, state: EndpointState) => void;
   /** Which ids are inspected by other rule sets than the default ones. */
   combinations: () => Combination[];
+  /** Moves endpoints whose lane takes none any more, and so many others that each lane has about as many. */
+  spread: () => Promise<void>;
+  /** Whether two lanes may have captured the same packets of it a moment ago. */
+  isMoving: (endpointId: string) => boolean;
   stop(): void;
 }
 
 interface Attachment {
   endpoint: Endpoint;
   lane: Lane;
+  /** The lane that it moves to. */
+  next: Lane | undefined;
+  /** It is being detached, and moves no more. */
+  isLeaving: boolean;
+  /** Resolves when it has moved. */
+  moved: Promise<void>;
+  /** What lanes counted that it was in before. */
+  earlier: Counters;
   /** Its lane was told, as the rule sets that it needs are loaded. */
   isCaptured: boolean;
   /** How often its id went over to other rule sets. */
@@ -76,6 +97,8 @@ interface Parts extends AttachmentsOptions {
   isToldAll: boolean;
   /** Changes of them that the engines may not have yet. */
   changing: number;
+  readonly moving: Set<string>;
+  spreading: Promise<void>;
   /** Calls the next trim off. */
   callOffTrim: () => void;
 }
@@ -89,6 +112,8 @@ export function openAttachments(options: AttachmentsOptions): Attachments {
     combinations: createCombinations(options.rules.defaults),
     isToldAll: true,
     changing: 0,
+    moving: new Set(),
+    spreading: Promise.resolve(),
     callOffTrim: () => undefined,
   };
   return {
@@ -101,6 +126,8 @@ export function openAttachments(options: AttachmentsOptions): Attachments {
     captured: () => capturedEndpoints(parts),
     noteState: (endpointId, state) => noteState(parts, endpointId, state),
     combinations: parts.combinations.list,
+    spread: () => (parts.spreading = parts.spreading.then(() => spread(parts))),
+    isMoving: (endpointId) => parts.moving.has(endpointId),
     stop: () => parts.callOffTrim(),
   };
 }
@@ -118,7 +145,7 @@ function attachNew(parts: Parts, endpoint: Endpoint): void {
   const lane = leastLoaded(lanes, attached);
   // Of what was claimed or given up before, the engines may not know yet.
   const isLoaded = parts.isToldAll && parts.changing === 0;
-  const attachment: Attachment = { endpoint, lane, isCaptured: isLoaded, moves: 0 };
+  const attachment: Attachment = { ...NEW, endpoint, lane, earlier: zeroCounters(), isCaptured: isLoaded };
   attached.set(endpoint.id, attachment);
   if (isLoaded) return lane.capture.attach(specOf(endpoint, vlan, parts.keep));
   log.info({ endpoint: endpoint.id, sets }, 'its rule sets are loaded first');
@@ -147,8 +174,9 @@ function changeAttached(parts: Parts, attachment: Attachment, endpoint: Endpoint
   const vlan = leases.idOf(endpoint.id);
   if (vlan === undefined) return;
   if (hasOtherTaps && attachment.isCaptured) goesOver(endpoint.id);
-  if ((hasOtherTaps || isKeptOtherwise) && attachment.isCaptured)
-    attachment.lane.capture.attach(specOf(endpoint, vlan, keep));
+  if ((hasOtherTaps || isKeptOtherwise) && attachment.isCaptured) {
+    for (const lane of [attachment.lane, attachment.next]) lane?.capture.attach(specOf(endpoint, vlan, keep));
+  }
   if (!combinations.move(vlan, setsOf(endpoint, rules))) return;
   attachment.moves++;
   trimLater(parts);
@@ -167,7 +195,9 @@ async function detach(parts: Parts, endpointId: string): Promise<Counters | unde
   const { leases, attached, everCaptured, combinations, log } = parts;
   const attachment = attached.get(endpointId);
   if (attachment === undefined) return undefined;
-  const counters = await attachment.lane.capture.detach(endpointId);
+  attachment.isLeaving = true;
+  await attachment.moved;
+  const counters = addCounters(await attachment.lane.capture.detach(endpointId), attachment.earlier);
   attached.delete(endpointId);
   everCaptured.delete(endpointId);
   try {
@@ -192,14 +222,16 @@ function trimLater(parts: Parts): void {
   });
 }
 
-function capturedEndpoints({ lanes, attached }: Parts): CapturedEndpoint[] {
+function capturedEndpoints({ attached }: Parts): CapturedEndpoint[] {
+  const lanes = new Set([...attached.values()].map(({ lane }) => lane));
   const byLane = new Map(
-    lanes.map((lane) => [lane.name, { states: lane.capture.states(), counters: lane.capture.counters() }]),
+    [...lanes].map((lane) => [lane, { states: lane.capture.states(), counters: lane.capture.counters() }]),
   );
-  return [...attached.values()].flatMap(({ endpoint, lane }) => {
-    const counters = byLane.get(lane.name)?.counters.get(endpoint.id);
-    const state = byLane.get(lane.name)?.states.get(endpoint.id);
-    return counters === undefined || state === undefined ? [] : [{ endpoint, lane: lane.name, state, counters }];
+  return [...attached.values()].flatMap(({ endpoint, lane, earlier }) => {
+    const counters = byLane.get(lane)?.counters.get(endpoint.id);
+    const state = byLane.get(lane)?.states.get(endpoint.id);
+    if (counters === undefined || state === undefined) return [];
+    return { endpoint, lane: lane.name, state, counters: addCounters({ ...counters }, earlier) };
   });
 }
 
@@ -229,8 +261,54 @@ function specOf(endpoint: Endpoint, vlan: number, keep: Keep): AttachSpec {
 
 /** Its endpoints share a lane's engine, so a new one goes where the fewest are. */
 function leastLoaded(lanes: readonly Lane[], attached: Map<string, Attachment>): Lane {
-  const load = (lane: Lane): number => [...attached.values()].filter((entry) => entry.lane === lane).length;
   const [first, ...rest] = lanes;
   if (first === undefined) throw new Error('there is no lane');
-  return rest.reduce((best, lane) => (load(lane) < load(best) ? lane : best), first);
+  return rest.reduce((best, lane) => (loadOf(lane, attached) < loadOf(best, attached) ? lane : best), first);
+}
+
+function loadOf(lane: Lane, attached: Map<string, Attachment>): number {
+  return [...attached.values()].filter((entry) => (entry.next ?? entry.lane) === lane).length;
+}
+
+const NEW = { next: undefined, isLeaving: false, moved: Promise.resolve(), moves: 0 } satisfies Partial<Attachment>;
+
+/** One at a time: the others are captured as before meanwhile. */
+async function spread(parts: Parts): Promise<void> {
+  for (let next = nextMove(parts); next !== undefined; next = nextMove(parts)) {
+    const { attachment, to } = next;
+    attachment.moved = move(parts, attachment, to);
+    await attachment.moved;
+  }
+}
+
+function nextMove({ lanes, attached }: Parts): { attachment: Attachment; to: Lane } | undefined {
+  const to = leastLoaded(lanes, attached);
+  const all = [...attached.values()].filter(({ isLeaving }) => !isLeaving);
+  const fullest = lanes.find((lane) => loadOf(lane, attached) > loadOf(to, attached) + 1);
+  const attachment = all.find(({ lane }) => !lanes.includes(lane)) ?? all.find(({ lane }) => lane === fullest);
+  return attachment === undefined ? undefined : { attachment, to };
+}
+
+async function move(parts: Parts, attachment: Attachment, to: Lane): Promise<void> {
+  const { leases, keep, moving, clock, log } = parts;
+  const { lane: from } = attachment;
+  const { id } = attachment.endpoint;
+  const vlan = leases.idOf(id);
+  if (attachment.isCaptured && vlan !== undefined) {
+    attachment.next = to;
+    moving.add(id);
+    to.capture.attach(specOf(attachment.endpoint, vlan, keep));
+    for (let left = MOVE_MILLIS; left > 0 && isStarting(to, id); left -= LOOK_MILLIS) {
+      await new Promise<void>((resolve) => clock.after(LOOK_MILLIS, resolve));
+    }
+    addCounters(attachment.earlier, await from.capture.detach(id));
+    clock.after(AFTER_MOVE_MILLIS, () => moving.delete(id));
+    log.info({ endpoint: id, from: from.name, lane: to.name }, 'captured by another lane');
+  }
+  attachment.lane = to;
+  attachment.next = undefined;
+}
+
+function isStarting({ capture }: Lane, id: string): boolean {
+  return capture.states().get(id)?.is === 'starting';
 }

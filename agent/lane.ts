@@ -57,6 +57,8 @@ export interface LaneEvents {
 
 export interface LaneOptions extends Omit<GenerationOptions, 'mode'> {
   capture: CaptureSettings;
+  /** Folders of which it reads what earlier agents left there. */
+  leftIn: readonly string[];
   /** Milliseconds between two canaries; 0 for none. */
   canaryMillis: number;
   /** Offset to go on at in the alerts of a generation that an earlier agent left, from what the journal says. */
@@ -121,7 +123,11 @@ export async function startLane(
 ): Promise<Lane> {
   const { leftGenerations: findLeft, startCapture, startEngine, readFiles, clock } = { ...machine, ...system };
   // Before a generation of our own is in the folder.
-  const left = await findLeft(options.laneDirectory);
+  const found = await Promise.all(options.leftIn.map((directory) => findLeft(directory)));
+  const left = {
+    generations: found.flatMap(({ generations }) => generations),
+    unreadable: found.flatMap(({ unreadable }) => unreadable),
+  };
   const state = newState();
   const canary = watchCanary({
     isOff: options.canaryMillis === 0,

@@ -1,8 +1,15 @@
-/** The lanes of an agent: where each has its folder, how they start, and what is wrong with them. */
+/**
+ * The lanes of an agent: where each has its folder, how they start, what is wrong with them, and how they become more or
+ * fewer while it runs.
+ *
+ * Invariants: a lane that is added takes endpoints once its engine reads packets by the rules in force; one that is
+ * taken away ends once its endpoints are captured by others, and what its engine had found is in the journal.
+ */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
 import type { Config } from './config/load.ts';
 import type { EngineDriver, EngineInstall } from './engine/engine.ts';
+import type { Generation } from './engine/generation.ts';
 import { leftGenerations, type LeftGenerations } from './engine/orphans.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
 import type { Sandbox } from './engine/sandbox.ts';
@@ -10,6 +17,7 @@ import type { EngineError } from './engine/supervisor.ts';
 import type { Consumed } from './journal/journal.ts';
 import { captureSettings, startLane, type Lane, type LaneEvents, type LaneOptions } from './lane.ts';
 import type { CanaryStatus } from './observe/canary.ts';
+import { MOST_LANES } from './lane-count.ts';
 import { whyNotInPods } from './rights.ts';
 import type { LiveRules } from './rulesets/live.ts';
 
@@ -23,6 +31,10 @@ export interface LanesOptions {
   consumed: ReadonlyMap<string, Consumed>;
   /** What becomes of alerts and of endpoints. */
   events: Pick<LaneEvents, 'alerts' | 'finished' | 'endpoint'>;
+  /** Those that take endpoints. */
+  open: Lane[];
+  /** Endpoints go to the lanes that take them. */
+  spread: () => Promise<void>;
   /** What keeps packets from being inspected, by part: those of the lanes are set here. */
   problems: Map<string, string>;
   onChange?: () => void;
@@ -39,6 +51,10 @@ export interface StartedLanes {
   stuck: () => string | undefined;
   /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
   barredFromPods: () => string | undefined;
+  /** So many lanes from now on. Resolves when none is to be started or ended any more. Never rejects. */
+  resize: (count: number) => Promise<void>;
+  /** No lane is started any more. */
+  close: () => Promise<void>;
 }
 
 interface Place {
@@ -46,50 +62,136 @@ interface Place {
   directory: string;
 }
 
-function placesOf({ lanes, stateDirectory }: Config): Place[] {
-  return Array.from({ length: lanes }, (_, index) => {
-    const name = `lane${index}`;
-    return { name, directory: join(stateDirectory, 'lanes', name) };
-  });
+/** Each lane reads what was left in its own folder; the first one also what is in those of lanes that there are no more. */
+function leftIn(config: Config, index: number, count: number): string[] {
+  const further = index > 0 ? [] : Array.from({ length: MOST_LANES - count }, (_, more) => count + more);
+  return [index, ...further].map((one) => placeOf(config, one).directory);
 }
 
-/** Generations that earlier agents left in the lanes' folders. */
+function placeOf({ stateDirectory }: Pick<Config, 'stateDirectory'>, index: number): Place {
+  const name = `lane${index}`;
+  return { name, directory: join(stateDirectory, 'lanes', name) };
+}
+
+/** Generations that earlier agents left in the lanes' folders, of however many lanes those had. */
 export async function generationsLeft(config: Config): Promise<LeftGenerations['generations']> {
-  const left = await Promise.all(placesOf(config).map(({ directory }) => leftGenerations(directory)));
+  const places = Array.from({ length: MOST_LANES }, (_, index) => placeOf(config, index));
+  const left = await Promise.all(places.map(({ directory }) => leftGenerations(directory)));
   return left.flatMap(({ generations }) => generations);
 }
 
 /** What a lane says of its own start. */
 interface Start {
-  succeeded(): void;
+  /** The engine reads packets; each time. */
+  succeeded(generation: Generation): void;
   failed(error: EngineError): void;
 }
 
+interface State {
+  readonly lanes: Lane[];
+  readonly options: LanesOptions;
+  stuck: string | undefined;
+  wanted: number;
+  adjusting: Promise<void> | undefined;
+  closed: boolean;
+}
+
 /** @param lanes Each is added when it has started. */
-export async function startLanes(lanes: Lane[], options: LanesOptions): Promise<StartedLanes> {
+export async function startLanes(lanes: Lane[], count: number, options: LanesOptions): Promise<StartedLanes> {
   const barred = whyNotInPods();
+  const state: State = { lanes, options, stuck: undefined, wanted: count, adjusting: undefined, closed: false };
   const ready: Promise<void>[] = [];
-  let stuck: string | undefined;
-  const isStuck = (reason: string): void => {
-    stuck = reason;
-  };
-  for (const place of placesOf(options.config)) {
+  for (let index = 0; index < count; index++) {
     const start: Start = { succeeded: () => undefined, failed: () => undefined };
     ready.push(
       new Promise((resolve, reject) => {
-        start.succeeded = resolve;
+        start.succeeded = () => resolve();
         start.failed = reject;
       }),
     );
-    lanes.push(
-      await startLane(laneOptions(place, options), laneEvents(place.name, options, start, isStuck), options.log),
-    );
+    options.open.push(await begin(state, index, leftIn(options.config, index, count), start));
   }
   return {
     ready: Promise.all(ready),
-    stuck: () => stuck,
+    stuck: () => state.stuck,
     barredFromPods: () => barred ?? whyLibraryCannot(lanes),
+    resize(wanted) {
+      state.wanted = wanted;
+      return (state.adjusting ??= adjust(state).finally(() => {
+        state.adjusting = undefined;
+      }));
+    },
+    async close() {
+      state.closed = true;
+      await state.adjusting;
+    },
   };
+}
+
+/** @param leftIn Folders of which it reads what earlier agents left there. */
+async function begin(state: State, index: number, leftIn: readonly string[], start: Start): Promise<Lane> {
+  const { lanes, options } = state;
+  const place = placeOf(options.config, index);
+  const isStuck = (reason: string): void => {
+    state.stuck = reason;
+  };
+  const lane = await startLane(
+    laneOptions(place, leftIn, options),
+    laneEvents(place.name, options, start, isStuck),
+    options.log,
+  );
+  lanes.push(lane);
+  return lane;
+}
+
+/** Lanes are numbered: the last one ends first. */
+async function adjust(state: State): Promise<void> {
+  const { lanes, options } = state;
+  while (!state.closed && lanes.length !== state.wanted) {
+    try {
+      await (lanes.length < state.wanted ? add(state, lanes.length) : takeAway(state));
+    } catch (error) {
+      options.log.error({ err: error, lanes: lanes.length, wanted: state.wanted }, 'the lanes stay as they are');
+      return;
+    }
+  }
+}
+
+async function add(state: State, index: number): Promise<void> {
+  let lane: Lane | undefined;
+  let isReading = false;
+  const takeEndpoints = (): void => {
+    const { open, spread } = state.options;
+    if (lane === undefined || !state.lanes.includes(lane) || open.includes(lane)) return;
+    open.push(lane);
+    void spread();
+  };
+  const start: Start = {
+    succeeded(generation) {
+      // Rules that changed meanwhile were brought to the other lanes only.
+      if (generation.rules() !== state.options.rules.engineRules()) return void lane?.restart();
+      isReading = true;
+      takeEndpoints();
+    },
+    // It is started again.
+    failed: () => undefined,
+  };
+  // What earlier agents left was all found when this one started.
+  lane = await begin(state, index, [], start);
+  if (isReading) takeEndpoints();
+}
+
+async function takeAway({ lanes, options }: State): Promise<void> {
+  const { open, spread, problems, onChange, log } = options;
+  const lane = lanes.at(-1);
+  if (lane === undefined) return;
+  if (open.includes(lane)) open.splice(open.indexOf(lane), 1);
+  await spread();
+  await lane.stop();
+  lanes.splice(lanes.indexOf(lane), 1);
+  for (const part of [lane.name, `capture/${lane.name}`, `canary/${lane.name}`]) problems.delete(part);
+  log.info({ lane: lane.name }, 'lane ended');
+  onChange?.();
 }
 
 function whyLibraryCannot(lanes: readonly Lane[]): string | undefined {
@@ -97,7 +199,7 @@ function whyLibraryCannot(lanes: readonly Lane[]): string | undefined {
   return library === undefined ? undefined : `${library} cannot enter network namespaces (capture.library)`;
 }
 
-function laneOptions({ name, directory }: Place, options: LanesOptions): LaneOptions {
+function laneOptions({ name, directory }: Place, leftIn: readonly string[], options: LanesOptions): LaneOptions {
   const { config, install, driver, sandbox, rules, consumed } = options;
   return {
     install,
@@ -106,6 +208,7 @@ function laneOptions({ name, directory }: Place, options: LanesOptions): LaneOpt
     engineRules: rules.engineRules,
     lane: name,
     laneDirectory: directory,
+    leftIn,
     output: install.name === 'snort' ? config.engine.output : 'json',
     capture: captureSettings(config),
     canaryMillis: config.canary.interval,
@@ -121,7 +224,7 @@ function laneEvents(lane: string, options: LanesOptions, start: Start, isStuck: 
     ready(generation) {
       log.info({ lane, pid: generation.pid, generation: generation.name }, 'engine reads packets');
       problems.delete(lane);
-      start.succeeded();
+      start.succeeded(generation);
       onChange?.();
     },
     engineFailed(error) {

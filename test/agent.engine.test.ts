@@ -290,6 +290,44 @@ describeLive((engine) => {
       expect(counters.forwarded + lostOf(counters)).toBe(counters.received);
     });
 
+    test('lanes become more and fewer while it runs: each packet is one event, and none is lost', async () => {
+      const pods = ['one', 'two', 'three'].map((name, index) =>
+        lab.addPod({ name: `lanes-${name}`, address: `10.65.7.${index + 2}` }),
+      );
+      const running = await runAgent({ lab, engine, workspace, pods, config: { lanes: 1 } });
+      agent = running;
+      const file = join(workspace.directory, 'dpi-agent.yaml');
+      const names = pods.map(({ name }) => name);
+      const change = async (lanes: number): Promise<void> => {
+        writeFileSync(file, readFileSync(file, 'utf8').replace(/^lanes: \d+$/m, `lanes: ${lanes}`));
+        await running.logged(({ msg, lanes: now }) => msg === 'another number of lanes from now on' && now === lanes);
+      };
+      const sent: string[] = [];
+      const speakUntil = async (isOver: () => boolean): Promise<void> => {
+        while (!isOver()) {
+          const frames = names.map((name) => {
+            sent.push(`${name} ${sent.length}`);
+            const [exchange] = [[{ from: 'client' as const, data: `${MARKER} ${sent.at(-1)};` }]];
+            return udpExchange({ client: '10.65.0.9', server: '10.65.0.8', clientPort: 1_000 + sent.length, exchange });
+          });
+          pods.forEach(({ netns }, index) => inject(lab, workspace, netns, 'eth0', frames[index] ?? []));
+          await new Promise((resolve) => setImmediate(resolve));
+        }
+      };
+      const moved = (lane: string): number =>
+        running.log.filter(({ msg, lane: to }) => msg === 'captured by another lane' && to === lane).length;
+      const ended = (): number => running.log.filter(({ msg }) => msg === 'lane ended').length;
+      await change(3);
+      await speakUntil(() => moved('lane1') === 1 && moved('lane2') === 1);
+      await change(1);
+      await speakUntil(() => ended() === 2);
+      const found = (): string[] => running.events.map((one) => /(lanes-\w+ \d+);/.exec(payloadOf(one))?.[1] ?? '');
+      await poll(() => new Set(found()).size === sent.length);
+      await running.stop();
+      expect(found().toSorted()).toEqual(sent.toSorted());
+      expect(names.map((name) => lostOf(lastCounters(running, `default/${name}`)))).toEqual([0, 0, 0]);
+    });
+
     test('a capture process that is killed is started again with its endpoints', async () => {
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       const from = agent.log.length;

@@ -7,18 +7,23 @@ import { openLeases, type Leases } from '../agent/endpoints/leases.ts';
 import type { Lane } from '../agent/lane.ts';
 
 /** What a lane was told, in order. */
-function fakeLane(name: string): { lane: Lane; told: (AttachSpec | string)[] } {
+function fakeLane(name: string): { lane: Lane; told: (AttachSpec | string)[]; starts: (slowly: boolean) => void } {
   const told: (AttachSpec | string)[] = [];
   const capture = {
-    attach: (spec: AttachSpec) => told.push(spec),
+    attach(spec: AttachSpec) {
+      told.push(spec);
+      states.add(spec.id);
+    },
     detach(id: string) {
       told.push(`detached ${id}`);
-      return Promise.resolve(zeroCounters());
+      return Promise.resolve({ ...zeroCounters(), received: states.delete(id) ? 10 : 0 });
     },
-    states: () => new Map(),
-    counters: () => new Map(),
+    states: () => new Map([...states].map((id) => [id, { is: isSlow ? 'starting' : 'capturing' }])),
+    counters: () => new Map([...states].map((id) => [id, { ...zeroCounters(), received: 10 }])),
   };
-  return { lane: { name, capture } as unknown as Lane, told };
+  const states = new Set<string>();
+  let isSlow = false;
+  return { lane: { name, capture } as unknown as Lane, told, starts: (slowly) => (isSlow = slowly) };
 }
 
 const pod = (name: string, changes: Partial<Endpoint> = {}): Endpoint => ({
@@ -38,6 +43,7 @@ const OTHER_SETS = { ruleSets: { 'shop/dpi': ['other'] } };
 describe('an endpoint', () => {
   let leases: Leases;
   let lanes: ReturnType<typeof fakeLane>[];
+  let open: Lane[];
   let loaded: (() => void)[];
   let goneOver: string[];
   let parts: AttachmentsOptions;
@@ -49,11 +55,12 @@ describe('an endpoint', () => {
   beforeEach(() => {
     leases = openLeases(undefined);
     lanes = [fakeLane('lane0'), fakeLane('lane1')];
+    open = lanes.map(({ lane }) => lane);
     loaded = [];
     goneOver = [];
     parts = {
       leases,
-      lanes: lanes.map(({ lane }) => lane),
+      lanes: open,
       rules: { defaults: () => ['default'], changed: () => new Promise((resolve) => loaded.push(resolve)) },
       problems: new Map(),
       keep: 'full',
@@ -130,6 +137,67 @@ describe('an endpoint', () => {
     kept({ 'shop/dpi': 'off' });
     expect(told()).toMatchObject([[{ keep: 'headers' }, { vlan: 1, keep: 'full' }], []]);
     expect(goneOver).toEqual([]);
+  });
+
+  describe('of which the lanes become others', () => {
+    const places = (): string[] =>
+      attachments.captured().map(({ endpoint, lane, counters }) => `${endpoint.name} ${lane} ${counters.received}`);
+
+    test('goes to a new one where that has fewer by two, and is captured there before it is no longer here', async () => {
+      open.pop();
+      for (const name of ['a', 'b', 'c']) attachments.attach(pod(name));
+      const second = lanes[1];
+      if (second === undefined) throw new Error('there are two');
+      open.push(second.lane);
+      second.starts(true);
+      const spread = attachments.spread();
+      await new Promise((resolve) => setImmediate(resolve));
+      // What it asks for meanwhile, both lanes are told.
+      attachments.attach(pod('a', { interface: 'cali-new' }));
+      expect(attachments.isMoving('shop/a')).toBe(true);
+      expect(told()[0]).not.toContain('detached shop/a');
+      expect(told()[1]).toMatchObject([
+        { id: 'shop/a', vlan: 1 },
+        { vlan: 1, taps: [{ interface: 'cali-new' }] },
+      ]);
+      second.starts(false);
+      await spread;
+      expect(told()[0]).toContain('detached shop/a');
+      // With what the one before counted.
+      expect(places()).toEqual(['a lane1 20', 'b lane0 10', 'c lane0 10']);
+      await expect(attachments.detach('shop/a')).resolves.toMatchObject({ received: 20 });
+      expect(places()).toEqual(['b lane0 10', 'c lane0 10']);
+      await attachments.spread();
+      expect(places()).toEqual(['b lane1 20', 'c lane0 10']);
+    });
+
+    test('leaves the one that takes none any more, also where its rule sets are not loaded yet', async () => {
+      for (const name of ['a', 'b']) attachments.attach(pod(name));
+      attachments.attach(pod('c', OTHER_SETS));
+      attachments.attach(pod('d', OTHER_SETS));
+      open.pop();
+      await attachments.spread();
+      await load();
+      expect(places()).toEqual(['a lane0 10', 'b lane0 20', 'c lane0 10', 'd lane0 10']);
+      expect(told()[1]).toMatchObject([{ id: 'shop/b' }, 'detached shop/b']);
+    });
+
+    test.each([
+      ['from both where it goes while it moves', true, [['detached shop/a'], ['detached shop/a']]],
+      ['where it goes before it moves', false, [['detached shop/a'], []]],
+    ])('is gone %s', async (_when, isMoving, ends) => {
+      attachments.attach(pod('a'));
+      open.shift();
+      lanes[1]?.starts(true);
+      const spread = attachments.spread();
+      if (isMoving) await new Promise((resolve) => setImmediate(resolve));
+      const gone = attachments.detach('shop/a');
+      lanes[1]?.starts(false);
+      await Promise.all([spread, gone]);
+      expect(told().map((of) => of.filter((one) => typeof one === 'string'))).toEqual(ends);
+      expect(places()).toEqual([]);
+      expect(leases.active()).toEqual([]);
+    });
   });
 
   describe('on a disk that is full', () => {

@@ -69,6 +69,7 @@ function options(more: Partial<LaneOptions>): LaneOptions {
   return {
     lane: 'lane0',
     laneDirectory: folder,
+    leftIn: [folder],
     driver,
     install: { name: 'snort', binary: '/nowhere', version: '3', searchMethods: [] },
     sandbox: { uid: undefined, gid: undefined, isolateNetwork: false, setpriv: undefined, missing: [] },

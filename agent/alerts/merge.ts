@@ -6,7 +6,8 @@
  * waits for its twin holds back those behind it, for the window at most. Two alerts are twins when signature, protocol,
  * both addresses, both ports and the bytes are the same, their packets' times lie within the window, and no endpoint
  * saw both: the second packet that fires at one endpoint is another event. So is that of another pod with the same
- * address, at the same end of its own flow.
+ * address, at the same end of its own flow. An endpoint that moves to another lane is captured by both for a moment:
+ * what two engines found at it at the same time is one packet.
  */
 import type { Alert } from '../engine/alert.ts';
 import { areOtherEnds } from './attribute.ts';
@@ -22,6 +23,9 @@ const MAX_HELD = 10_000;
  * One event names so many further alerts at most, so that none of them is read again after a crash (see agent/events).
  */
 const MAX_MERGED = 64;
+
+/** Two captures of one interface may look at the clock one after the other. */
+const SAME_TIME_MICROS = 1_000;
 
 interface Entry {
   attributed: AttributedAlert;
@@ -72,7 +76,7 @@ export function createMerger(windowMillis: number, mayHaveTwin: (attributed: Att
         const first = twin.attributed;
         twin.attributed = {
           ...first,
-          seenAt: [...first.seenAt, ...attributed.seenAt],
+          seenAt: [...first.seenAt, ...attributed.seenAt.filter((other) => !isSeenAlready(first, other))],
           mergedPositions: [...first.mergedPositions, attributed.position],
           ...(first.source === undefined && attributed.source !== undefined ? { source: attributed.source } : {}),
           ...(first.destination === undefined && attributed.destination !== undefined
@@ -104,9 +108,22 @@ function areTwins(first: AttributedAlert, second: AttributedAlert, windowMillis:
   return (
     Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
     first.mergedPositions.length < MAX_MERGED &&
-    second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other)) &&
+    (areOfBothLanes(first, second) || second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other))) &&
     haveSameBytes(first.alert, second.alert)
   );
+}
+
+/** Whether they are of one packet of an endpoint that two lanes captured. */
+function areOfBothLanes(first: AttributedAlert, second: AttributedAlert): boolean {
+  return (
+    first.position.generation !== second.position.generation &&
+    Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= SAME_TIME_MICROS &&
+    second.seenAt.every((other) => isSeenAlready(first, other))
+  );
+}
+
+function isSeenAlready({ seenAt }: AttributedAlert, { id }: AttributedAlert['seenAt'][number]): boolean {
+  return seenAt.some((endpoint) => endpoint.id === id);
 }
 
 /** Whether nothing speaks against it: not every format has the bytes. */

@@ -20,13 +20,14 @@ function keysOf(before: unknown, after: unknown, key: string): string[] {
 
 /** The configuration that an agent which runs with `running` can have without a restart when `next` is wanted. */
 export function takeOver(running: Config, next: Config): Config {
-  const { sinks, ui, logLevel, alerts } = next;
+  const { sinks, ui, lanes, logLevel, alerts } = next;
   const { burst, ratePerSecond, policy } = alerts;
   const { policy: _, ...others } = running.alerts;
   return {
     ...running,
     sinks,
     ui,
+    lanes,
     logLevel,
     alerts: { ...others, burst, ratePerSecond, ...(policy === undefined ? {} : { policy }) },
   };

@@ -363,9 +363,9 @@ export const schema = z.strictObject({
     "Folder for the engine's configuration, its pipes and its output; of one agent at a time.",
   ),
   lanes: about(
-    integer(1, 64).prefault(1),
-    'an integer from 1 to 64',
-    'Capture and engine processes that share the endpoints.',
+    z.union([z.literal('auto'), integer(1, 64)]).prefault(1),
+    'auto, or an integer from 1 to 64',
+    "Capture and engine processes that share the endpoints; auto: as many as the container's limits carry, also once they change.",
   ),
   rules: about(
     list(text()).prefault([]),

@@ -10,6 +10,12 @@ import { join } from 'node:path';
 
 const ROOT = '/sys/fs/cgroup';
 
+/** What its limits let it have; what is not limited is absent. */
+export interface Granted {
+  cpus?: number;
+  memoryBytes?: number;
+}
+
 /** Sums since the cgroup was made. */
 export interface LimitsSeen {
   /** Only where there is a CPU limit. */
@@ -30,15 +36,39 @@ export function readLimits(root = ROOT, own = textOf('/proc/self/cgroup') ?? '')
   return { ...(cpu === undefined ? {} : { cpu }), pressure: pressureIn(places) };
 }
 
+/** Read anew each time: a limit may change while the container runs. */
+export function readGranted(root = ROOT, own = textOf('/proc/self/cgroup') ?? ''): Granted {
+  const cpus = cpusIn(placesIn(root, own));
+  const memoryBytes = memoryIn(placesIn(root, own, 'memory'));
+  return { ...(cpus === undefined ? {} : { cpus }), ...(memoryBytes === undefined ? {} : { memoryBytes }) };
+}
+
+/** Quota and period in microseconds; `max` and -1 for none. */
+function cpusIn(places: string[]): number | undefined {
+  const [quota, period] = (
+    firstOf(places, 'cpu.max') || `${firstOf(places, 'cpu.cfs_quota_us')} ${firstOf(places, 'cpu.cfs_period_us')}`
+  )
+    .trim()
+    .split(/\s+/)
+    .map(Number);
+  return quota !== undefined && period !== undefined && quota > 0 && period > 0 ? quota / period : undefined;
+}
+
+/** `max` for none in cgroup 2, and in cgroup 1 a number that no machine reaches. */
+function memoryIn(places: string[]): number | undefined {
+  const bytes = Number(firstOf(places, 'memory.max') || firstOf(places, 'memory.limit_in_bytes') || 'none');
+  return bytes > 0 && bytes < 2 ** 60 ? bytes : undefined;
+}
+
 /**
  * Folders where its cgroup may be, the most likely first: in a container, what is mounted is often its own cgroup,
  * whatever path the kernel names (cgroups(7), cgroup_namespaces(7)).
  */
-function placesIn(root: string, own: string): string[] {
+function placesIn(root: string, own: string, controller: 'cpu' | 'memory' = 'cpu'): string[] {
   const pathOf = (line: RegExp): string => line.exec(own)?.[1] ?? '/';
   const unified = pathOf(/^0::(\/.*)$/m);
-  const cpu = pathOf(/^\d+:(?:[^:]*,)?cpu(?:,[^:]*)?:(\/.*)$/m);
-  return [join(root, unified), root, join(root, 'cpu', cpu), join(root, 'cpu')];
+  const legacy = pathOf(new RegExp(`^\\d+:(?:[^:]*,)?${controller}(?:,[^:]*)?:(/.*)$`, 'm'));
+  return [join(root, unified), root, join(root, controller, legacy), join(root, controller)];
 }
 
 function throttlingIn(places: string[]): LimitsSeen['cpu'] {

@@ -52,6 +52,20 @@ describe('twins', () => {
     expect(merger.releaseAll()).toMatchObject([{ source: { name: 'first' }, destination: { name: 'other' } }]);
   });
 
+  test('of one endpoint that two lanes captured are of one packet where they are of one time', () => {
+    const merger = createMerger(WINDOW, () => true);
+    const first = alert({ generation: 'lane0-1' });
+    const second = alert({ generation: 'lane1-1', micros: 900 });
+    expect(merger.add(first, 0)).toBe('added');
+    expect(merger.add(second, 0)).toBe('merged');
+    // The next packet, and another alert of the same engine.
+    expect(merger.add(alert({ generation: 'lane1-1', micros: 2_000 }), 0)).toBe('added');
+    expect(merger.add(alert({ generation: 'lane0-1' }), 0)).toBe('added');
+    expect(merger.add(alert({ generation: 'lane0-1', at: 'b', micros: 10 }), 0)).toBe('merged');
+    const [one] = merger.releaseAll();
+    expect(one).toMatchObject({ seenAt: [{ id: 'a' }, { id: 'b' }] });
+  });
+
   test.each([
     ['signature', { sid: 2 }],
     ['port', { port: 1001 }],

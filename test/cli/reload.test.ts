@@ -84,16 +84,16 @@ afterEach(async () => {
 });
 
 test('a swapped link is taken over once, and what needs a restart is said until the file is as it was', async () => {
-  publish('a', 'lanes: 1\n');
+  publish('a', 'journal: { maxSize: 2GiB }\n');
   const { status, conditions } = await start();
   await looks(3);
   expect(applied).toEqual([]);
-  publish('b', 'lanes: 2\ncapture: { snaplen: 70000 }\nui: { port: 1 }\nsinks: [{ name: out, stdout: {} }]\n');
+  publish('b', 'capture: { snaplen: 70000 }\nui: { port: 1 }\nsinks: [{ name: out, stdout: {} }]\n');
   await looks(4);
   expect(applied).toEqual(['out']);
-  expect(status()).toMatchObject({ errors: [], needsRestart: ['lanes', 'capture.snaplen'] });
-  expect(conditions()).toEqual(['configuration: waits for a restart of the agent: lanes, capture.snaplen']);
-  publish('c', 'lanes: 1\nsinks: [{ name: out, stdout: {} }]\n');
+  expect(status()).toMatchObject({ errors: [], needsRestart: ['capture.snaplen', 'journal.maxSize'] });
+  expect(conditions()).toEqual(['configuration: waits for a restart of the agent: capture.snaplen, journal.maxSize']);
+  publish('c', 'journal: { maxSize: 2GiB }\nlanes: 2\nsinks: [{ name: out, stdout: {} }]\n');
   await looks(3);
   expect(applied).toEqual(['out', 'out']);
   expect(conditions()).toEqual([]);
@@ -107,7 +107,7 @@ test('a file that is wrong, gone, or can not be used changes nothing, and says w
   expect(applied).toEqual([]);
   expect(status().errors).toHaveLength(2);
   expect(conditions()[0]).toContain(
-    `configuration: ${file} is not taken over: ${file}:1:8: lanes: "many": expected an integer`,
+    `configuration: ${file} is not taken over: ${file}:1:8: lanes: "many": expected auto, or an integer`,
   );
   rmSync(join(folder, 'data'));
   await looks(3);

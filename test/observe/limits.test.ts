@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { readLimits } from '../../agent/observe/limits.ts';
+import { readGranted, readLimits } from '../../agent/observe/limits.ts';
 import { PROJECT } from '../support/project.ts';
 
 let root: string;
@@ -99,5 +99,42 @@ describe('what a cgroup says', () => {
   ])('nothing: %s', (_case, files: Record<string, string>) => {
     has(files);
     expect(readLimits(root, '')).toEqual({ pressure: {} });
+  });
+});
+
+describe('what its limits let it have', () => {
+  test('in version 2, also once they are others', () => {
+    has({ 'cpu.max': '250000 100000\n', 'memory.max': '1073741824\n' });
+    expect(readGranted(root, '')).toEqual({ cpus: 2.5, memoryBytes: 2 ** 30 });
+    has({ 'cpu.max': '400000 50000\n', 'memory.max': 'max\n' });
+    expect(readGranted(root, '')).toEqual({ cpus: 8 });
+    has({ 'cpu.max': 'max 100000\n' });
+    expect(readGranted(root, '')).toEqual({});
+  });
+
+  test('in version 1, of the own one', () => {
+    has({
+      'cpu/cpu.cfs_quota_us': '-1\n',
+      'cpu/cpu.cfs_period_us': '100000\n',
+      'cpu/kubepods/pod1/cpu.cfs_quota_us': '300000\n',
+      'cpu/kubepods/pod1/cpu.cfs_period_us': '100000\n',
+      'memory/memory.limit_in_bytes': '9223372036854771712\n',
+      'memory/other/memory.limit_in_bytes': '2147483648\n',
+    });
+    expect(readGranted(root, '4:memory:/other\n2:cpu,cpuacct:/kubepods/pod1\n')).toEqual({
+      cpus: 3,
+      memoryBytes: 2 ** 31,
+    });
+    expect(readGranted(root, '')).toEqual({});
+  });
+
+  test.each([
+    ['nothing is there', {}],
+    ['of another form', { 'cpu.max': 'many few', 'memory.max': 'much' }],
+    ['of half a form', { 'cpu.max': '100000' }],
+    ['no time at all', { 'cpu.max': '0 100000', 'memory.max': '0' }],
+  ])('where it is not known: %s', (_case, files: Record<string, string>) => {
+    has(files);
+    expect(readGranted(root, '')).toEqual({});
   });
 });

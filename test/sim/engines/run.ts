@@ -256,6 +256,7 @@ function laneOptions({ canaryMillis }: EnginesMachine, lane: string, engineRules
   return {
     lane,
     laneDirectory: '',
+    leftIn: [''],
     driver: {
       name: 'snort',
       prepare: () => Promise.reject(new Error('simulated')),
