@@ -23,7 +23,7 @@ import {
 } from './bench.ts';
 import { cpuSeconds, memoryByName } from './processes.ts';
 
-const NODE = 'bench-node';
+export const NODE = 'bench-node';
 const RESOURCE = 'deeppacketinspections.projectcalico.org';
 const PODS = { timed: 50, idle: 100 };
 const REST_MILLIS = { full: 300_000, quick: 60_000 };
@@ -73,7 +73,7 @@ export async function benchKubernetes(setting: Setting): Promise<Result[]> {
 }
 
 /** @throws Error when they are not built and can't be. */
-async function binaries(): Promise<string> {
+export async function binaries(): Promise<string> {
   const programs = (await import(
     pathToFileURL(join(PROJECT, 'scripts/kubernetes.mjs')).href
   )) as typeof import('../scripts/kubernetes.mjs');
@@ -89,6 +89,30 @@ async function measure(
   cluster: ControlPlane,
   audit: string,
 ): Promise<Result[]> {
+  prepareCluster(cluster);
+  setting.say('kubernetes: agent');
+  const agent = await startFollowing(setting, lab, workspace, cluster);
+  try {
+    const timed = await makePods(setting, lab, cluster, { namespace: 'timed', count: PODS.timed });
+    const millis = await capturedAfter(agent, 'timed', timed);
+    await makePods(setting, lab, cluster, { namespace: 'idle', count: PODS.idle - PODS.timed });
+    await sleep(SETTLE_MILLIS);
+    const rest = setting.quick ? REST_MILLIS.quick : REST_MILLIS.full;
+    setting.say(`kubernetes: ${rest / 1000} s at rest`);
+    const from = new Date();
+    const cpuBefore = cpuSeconds(agent.pid);
+    await sleep(rest);
+    const cpu = (cpuSeconds(agent.pid) - cpuBefore) / (rest / 1000);
+    const memory = memoryByName(agent.pid);
+    const requests = requestsSince(audit, from);
+    return toResults(setting, millis, cpu, memory, requests, rest);
+  } finally {
+    await agent.stop();
+  }
+}
+
+/** The resources, and an identity `agent` with the agents' rights. */
+export function prepareCluster(cluster: ControlPlane): void {
   const deploy = (file: string): string => join(PROJECT, 'deploy', file);
   cluster.kubectl('apply', '-f', deploy('namespace.yaml'), '-f', deploy('rbac.yaml'));
   cluster.kubectl('apply', '-f', deploy('crds/projectcalico.org/deeppacketinspections.yaml'));
@@ -100,8 +124,16 @@ async function measure(
     roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name: 'tigera-dpi' },
     subjects: [{ apiGroup: 'rbac.authorization.k8s.io', kind: 'User', name: 'agent' }],
   });
-  setting.say('kubernetes: agent');
-  const agent = await within(
+}
+
+/** An agent whose cluster has the identity `agent`; resolves when its engine reads packets. */
+export function startFollowing(
+  setting: Setting,
+  lab: Lab,
+  workspace: Workspace,
+  cluster: ControlPlane,
+): Promise<RunningAgent> {
+  return within(
     PATIENCE_MILLIS,
     'the start of dpi-agent',
     runAgent({
@@ -118,32 +150,21 @@ async function measure(
       },
     }),
   );
-  try {
-    const timed = await makePods(setting, lab, cluster, 'timed', PODS.timed);
-    const millis = await capturedAfter(agent, 'timed', timed);
-    await makePods(setting, lab, cluster, 'idle', PODS.idle - PODS.timed);
-    await sleep(SETTLE_MILLIS);
-    const rest = setting.quick ? REST_MILLIS.quick : REST_MILLIS.full;
-    setting.say(`kubernetes: ${rest / 1000} s at rest`);
-    const from = new Date();
-    const cpuBefore = cpuSeconds(agent.pid);
-    await sleep(rest);
-    const cpu = (cpuSeconds(agent.pid) - cpuBefore) / (rest / 1000);
-    const memory = memoryByName(agent.pid);
-    const requests = requestsSince(audit, from);
-    return toResults(setting, millis, cpu, memory, requests, rest);
-  } finally {
-    await agent.stop();
-  }
+}
+
+export interface PodsToMake {
+  namespace: string;
+  count: number;
+  /** So many a second are made anew, for so many seconds. Default: none. */
+  renewed?: { perSecond: number; seconds: number };
 }
 
 /** Pods of a new namespace, with veths, one after the other, and a resource that selects them all. */
-async function makePods(
+export async function makePods(
   setting: Setting,
   lab: Lab,
   cluster: ControlPlane,
-  namespace: string,
-  count: number,
+  { namespace, count, renewed = { perSecond: 0, seconds: 0 } }: PodsToMake,
 ): Promise<ChurnedPod[]> {
   setting.say(`kubernetes: ${count} pods`);
   cluster.apply(
@@ -160,7 +181,7 @@ async function makePods(
   const child = lab.spawn(
     lab.node,
     process.execPath,
-    [script, cluster.kubeconfig, namespace, NODE, String(count), '0', '0'],
+    [script, cluster.kubeconfig, namespace, NODE, ...[count, renewed.perSecond, renewed.seconds].map(String)],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   const ended = watch(child);

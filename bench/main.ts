@@ -16,6 +16,7 @@ import { benchEvidence } from './evidence.ts';
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
+import { benchNode } from './node.ts';
 import { benchObserve } from './observe.ts';
 import { benchOverload } from './overload.ts';
 import { benchPage } from './page.ts';
@@ -31,6 +32,7 @@ const NAMED = {
   overload: { title: 'One pod floods', run: benchOverload, withEngine: true },
   evidence: { title: 'Packets of alerts at 1 Gbit/s', run: benchEvidence, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
+  node: { title: 'A node of 250 pods', run: benchNode, withEngine: true },
   'control-plane': { title: 'Thousands of nodes', run: benchControlPlane, withEngine: false },
 } as const;
 const NAMES = Object.keys(NAMED) as (keyof typeof NAMED)[];

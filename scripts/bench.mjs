@@ -27,6 +27,7 @@ const NEEDS_OF_NAMED = {
   overload: ['lab'],
   evidence: ['lab'],
   page: ['elasticsearch', 'chromium'],
+  node: ['lab', 'control-plane'],
   'control-plane': ['control-plane'],
 };
 
@@ -41,7 +42,7 @@ const HELP = `npm run bench -- [options]
   -o, --output table|json       default: table
   --write                       puts the tables into docs/performance.md
 
-Sets up what the chosen ones need, and nothing else: a control plane for kubernetes and control-plane, Elasticsearch for delivery and page, Chromium for page.
+Sets up what the chosen ones need, and nothing else: a control plane for kubernetes, node and control-plane, Elasticsearch for delivery and page, Chromium for page.
 Needs root for network namespaces (all but replay, page and control-plane), and control groups for sizing.
 Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;

@@ -113,11 +113,21 @@ withHelm('the chart', () => {
     [['rule-server', 'response'], { ruleServer: on, response: on }],
     [['elasticsearch', 'rule-server', 'operator'], { elasticsearch: on, ruleServer: on, operator: on }],
     [
-      ['fewer-rights', 'elasticsearch', '../ui', 'rules-image', 'pod-networks', 'response', 'operator', 'copies'],
+      [
+        'fewer-rights',
+        'elasticsearch',
+        '../ui',
+        'policy',
+        'rules-image',
+        'pod-networks',
+        'response',
+        'operator',
+        'copies',
+      ],
       {
         agent: { fewerRights: true, podNetworks: true },
         elasticsearch: on,
-        ui: on,
+        ui: { enabled: true, tuning: true },
         rules: { image: on },
         response: on,
         operator: { enabled: true, copies: true },
@@ -133,7 +143,7 @@ withHelm('the chart', () => {
     const all = {
       operator: { enabled: true, copies: true },
       elasticsearch: on,
-      ui: on,
+      ui: { enabled: true, tuning: true },
       rules: { configMap: on },
       ruleServer: on,
       response: on,
@@ -150,6 +160,7 @@ withHelm('the chart', () => {
     [{ operator: { copies: true } }, 'operator'],
     [{ rules: { configMap: on, image: on } }, 'rules'],
     [{ ui: on }, 'ui.enabled needs elasticsearch.enabled'],
+    [{ ui: { tuning: true } }, 'ui.tuning needs ui.enabled'],
   ])('refuses the values %j', (values, why) => {
     expect(() => template(values)).toThrow(why);
   });

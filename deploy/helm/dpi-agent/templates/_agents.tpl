@@ -72,6 +72,12 @@ spec:
         - name: DPI_AGENT_RESPOND_CA_FILE
           value: /var/run/secrets/dpi-agent/response/ca.crt
         {{- end }}
+        {{- if .Values.ui.tuning }}
+        - name: DPI_AGENT_ALERTS_POLICY
+          value: /etc/dpi-agent-policy/policy.yaml
+        - name: DPI_AGENT_RULE_CHANGES
+          value: /etc/dpi-agent-policy/rule-changes.conf
+        {{- end }}
         {{- with .Values.agent.env }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -136,6 +142,11 @@ spec:
           mountPath: /var/run/secrets/dpi-agent/response
           readOnly: true
         {{- end }}
+        {{- if .Values.ui.tuning }}
+        - name: policy
+          mountPath: /etc/dpi-agent-policy
+          readOnly: true
+        {{- end }}
         {{- include "dpi-agent.rulesMount" . | nindent 8 }}
   volumes:
     - name: config
@@ -192,6 +203,12 @@ spec:
               items:
                 - key: ca.crt
                   path: ca.crt
+    {{- end }}
+    {{- if .Values.ui.tuning }}
+    - name: policy
+      configMap:
+        name: dpi-agent-policy
+        optional: true
     {{- end }}
     {{- include "dpi-agent.rulesVolume" . | nindent 4 }}
 {{- end }}
