@@ -22,6 +22,7 @@ import { benchOverload } from './overload.ts';
 import { benchPage } from './page.ts';
 import { benchReplay } from './replay.ts';
 import { createReport, toMarkdown, toTable, writeInto } from './report.ts';
+import { benchSinks } from './sinks.ts';
 import { benchSizing } from './sizing.ts';
 import { benchSwap } from './swap.ts';
 
@@ -33,6 +34,7 @@ const NAMED = {
   evidence: { title: 'Packets of alerts at 1 Gbit/s', run: benchEvidence, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
   node: { title: 'A node of 250 pods', run: benchNode, withEngine: true },
+  sinks: { title: 'Sinks', run: benchSinks, withEngine: false },
   'control-plane': { title: 'Thousands of nodes', run: benchControlPlane, withEngine: false },
 } as const;
 const NAMES = Object.keys(NAMED) as (keyof typeof NAMED)[];
@@ -59,7 +61,7 @@ const options = readOptions();
 const engines = await chooseEngines(options.engine);
 const chosen = BENCHMARKS.filter((name) => options.only.includes(name));
 const named = NAMES.filter((name) => options.only.includes(name));
-const needsLab = [...chosen, ...named].some((name) => !['replay', 'page', 'control-plane'].includes(name));
+const needsLab = [...chosen, ...named].some((name) => !['replay', 'page', 'sinks', 'control-plane'].includes(name));
 const noLab = needsLab ? whyNoLab() : undefined;
 if (noLab !== undefined) fail(noLab, 1);
 

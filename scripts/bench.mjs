@@ -28,6 +28,7 @@ const NEEDS_OF_NAMED = {
   evidence: ['lab'],
   page: ['elasticsearch', 'chromium'],
   node: ['lab', 'control-plane'],
+  sinks: [],
   'control-plane': ['control-plane'],
 };
 
@@ -43,7 +44,8 @@ const HELP = `npm run bench -- [options]
   --write                       puts the tables into docs/performance.md
 
 Sets up what the chosen ones need, and nothing else: a control plane for kubernetes, node and control-plane, Elasticsearch for delivery and page, Chromium for page.
-Needs root for network namespaces (all but replay, page and control-plane), and control groups for sizing.
+sinks measures Elasticsearch, OpenSearch and Kafka where node scripts/NAME.mjs has fetched them.
+Needs root for network namespaces (all but replay, page, sinks and control-plane), and control groups for sizing.
 Exit status: 0; 1 when alerts differ, packets were lost or a part failed; 2 for wrong options.
 `;
 

@@ -7,18 +7,17 @@
  * setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { cached, fetchZip, missingFetchers } from './maven.mjs';
 
 const VERSION = '8.19.4';
-const ARTIFACT = `org.elasticsearch.distribution.integ-test-zip:elasticsearch:${VERSION}:zip`;
+const ARCHIVE = { group: 'org.elasticsearch.distribution.integ-test-zip', name: 'elasticsearch', version: VERSION };
 
 /** The folder that holds `bin/` and `lib/`, once fetched. */
 export function elasticsearchDirectory() {
-  const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
-  return join(cache, 'dpi-agent', `elasticsearch-${VERSION}`);
+  return cached(`elasticsearch-${VERSION}`);
 }
 
 export function isElasticsearchThere() {
@@ -29,7 +28,7 @@ export function isElasticsearchThere() {
 export function whyNoElasticsearchProgram() {
   if (javaHome() === undefined) return 'Elasticsearch needs Java 17 or newer, which was not found';
   if (isElasticsearchThere()) return undefined;
-  const missing = ['mvn', 'unzip'].filter((name) => spawnSync(name, ['-v'], { stdio: 'ignore' }).error !== undefined);
+  const missing = missingFetchers();
   return missing.length === 0 ? undefined : `${missing.join(' and ')} is not installed, which fetches Elasticsearch`;
 }
 
@@ -53,36 +52,7 @@ function javaMajor(java) {
 
 /** Fetches the server unless it is there. @throws Error with what Maven said. */
 export function fetchElasticsearch() {
-  const directory = elasticsearchDirectory();
-  if (isElasticsearchThere()) return;
-  mkdirSync(join(directory, '..'), { recursive: true });
-  const work = mkdtempSync(`${directory}-`);
-  try {
-    run('mvn', ['-q', '-B', 'dependency:get', `-Dartifact=${ARTIFACT}`, '-Dtransitive=false']);
-    run('unzip', ['-q', archive(), '-d', work]);
-    rmSync(directory, { recursive: true, force: true });
-    renameSync(join(work, `elasticsearch-${VERSION}`), directory);
-  } finally {
-    rmSync(work, { recursive: true, force: true });
-  }
-}
-
-/** Where Maven put it. */
-function archive() {
-  const usual = join(homedir(), '.m2', 'repository');
-  const path = join(...'org/elasticsearch/distribution/integ-test-zip/elasticsearch'.split('/'), VERSION);
-  const name = `elasticsearch-${VERSION}.zip`;
-  if (existsSync(join(usual, path, name))) return join(usual, path, name);
-  // A machine may keep its repository elsewhere.
-  const local = run('mvn', ['-q', '-B', 'help:evaluate', '-Dexpression=settings.localRepository', '-DforceStdout']);
-  return join(local.trim(), path, name);
-}
-
-function run(program, args) {
-  const { status, error, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
-  if (status === 0) return stdout;
-  const said = `${stdout ?? ''}${stderr ?? ''}`.slice(-4000);
-  throw new Error(`${program} ${args.join(' ')} failed${error ? `: ${error.message}` : ''}\n${said}`);
+  if (!isElasticsearchThere()) fetchZip(ARCHIVE, elasticsearchDirectory());
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {

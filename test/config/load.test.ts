@@ -116,6 +116,7 @@ const DEFAULTS: Config = {
       schema: 'calico',
       verifyTls: true,
       manageTemplate: true,
+      dataStream: false,
       packetsSize: 256 << 10,
       timeoutMillis: 30_000,
       ...BATCH,

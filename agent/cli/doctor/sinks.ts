@@ -6,6 +6,7 @@ import { sinkEntries, type SinkEntry } from '../../config/sinks.ts';
 import { messageOf } from '../../files/errors.ts';
 import { SendError } from '../../ship/destination.ts';
 import { get } from '../../ship/elasticsearch/classify.ts';
+import { hasPolicy } from '../../ship/elasticsearch/policy.ts';
 import { namesOf, packetNamesOf, TEMPLATE_VERSION, type Names } from '../../ship/elasticsearch/template.ts';
 import type { Finding } from '../finding.ts';
 import { PROBE_MILLIS, REMEDY_SLOW } from './limits.ts';
@@ -60,7 +61,11 @@ async function oneElasticsearch(
         return {
           findings: [
             { level: 'ok', subject, message },
-            ...(await rights(ask, { subject, settings, names: namesOf(name, settings.schema), packets }, user)),
+            ...(await rights(
+              ask,
+              { subject, settings, names: namesOf(name, settings.schema, settings.dataStream), packets },
+              user,
+            )),
           ],
           answers: true,
         };
@@ -114,10 +119,10 @@ async function rights(ask: Ask, of: Asked, user: unknown): Promise<Finding[]> {
 }
 
 async function rightsOf(ask: Ask, { subject, settings, names, packets }: Asked, user: string): Promise<Finding[]> {
-  const { manageTemplate } = settings;
+  const { manageTemplate, dataStream } = settings;
   const wanted = {
-    cluster: manageTemplate ? ['manage_index_templates'] : [],
-    index: manageTemplate ? INDEX_RIGHTS : INDEX_RIGHTS.slice(0, 2),
+    cluster: manageTemplate ? ['manage_index_templates', ...(hasPolicy(settings) ? ['manage_ilm'] : [])] : [],
+    index: [...(manageTemplate ? INDEX_RIGHTS : INDEX_RIGHTS.slice(0, 2)), ...(dataStream ? STREAM_RIGHTS : [])],
   };
   const indices = [names.index, ...(packets === undefined ? [] : [packets])];
   const { body } = await ask('POST', '/_security/user/_has_privileges', {
@@ -152,6 +157,8 @@ async function rightsOf(ask: Ask, { subject, settings, names, packets }: Asked, 
 }
 
 const INDEX_RIGHTS = ['create_doc', 'create_index', 'manage'];
+/** To look for what a stream has before it is sent again. */
+const STREAM_RIGHTS = ['read', 'view_index_metadata'];
 
 export async function syslog(config: Config): Promise<Finding[]> {
   return (await Promise.all(entriesOf(config, 'syslog').map(oneSyslog))).flat();

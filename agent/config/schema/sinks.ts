@@ -45,6 +45,26 @@ const elasticsearch = z
       'true or false',
       'Whether index template, index and alias are created, and put back when somebody changes them.',
     ),
+    dataStream: about(
+      boolean().prefault(false),
+      'true or false',
+      'Whether events go to a data stream instead of an index (docs/delivery.md).',
+    ),
+    rolloverAge: about(
+      millis(3_600_000, 315_360_000_000).optional(),
+      'a time from 1h to 3650d, such as 7d',
+      'Of a data stream, after which its policy begins the next index; 30d where only other keys of the policy are set.',
+    ),
+    rolloverSize: about(
+      bytes('1MiB', '1TiB').optional(),
+      'a size from 1MiB to 1TiB, such as 20GiB',
+      'The same by the size of the index; 50GiB where only other keys of the policy are set.',
+    ),
+    deleteAfter: about(
+      millis(3_600_000, 315_360_000_000).optional(),
+      'a time from 1h to 3650d, such as 90d',
+      'How long after its rollover an index of the data stream is deleted; without it, never.',
+    ),
     packetsSize: about(
       bytes('0', '4MiB').prefault('256KiB'),
       'a size from 0 to 4MiB, such as 256KiB',
@@ -63,6 +83,7 @@ const elasticsearch = z
       context.addIssue({ code: 'custom', path: ['apiKeyFile'], message });
     }
     checkUser(value, context);
+    checkPolicy(value, context);
   }, ALWAYS);
 
 function checkUser(
@@ -80,8 +101,25 @@ function checkUser(
   }
 }
 
+const POLICY = ['rolloverAge', 'rolloverSize', 'deleteAfter'] as const;
+
+/** An index that takes all events for ever can't be rolled over. */
+function checkPolicy(
+  value: { dataStream: boolean } & Partial<Record<(typeof POLICY)[number], unknown>>,
+  context: z.RefinementCtx,
+): void {
+  if (value.dataStream) return;
+  for (const key of POLICY) {
+    if (value[key] === undefined) continue;
+    context.addIssue({ code: 'custom', path: [key], message: 'expected dataStream: true beside it' });
+  }
+}
+
 const { apiKeyFile: _, ...ofBoth } = elasticsearch.shape;
-const opensearch = z.strictObject(ofBoth).superRefine(checkUser, ALWAYS);
+const opensearch = z.strictObject(ofBoth).superRefine((value, context) => {
+  checkUser(value, context);
+  checkPolicy(value, context);
+}, ALWAYS);
 
 /** RFC 5424, 6.2.1: by their codes, from 0. */
 const FACILITIES = [

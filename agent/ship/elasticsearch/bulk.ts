@@ -1,15 +1,18 @@
 /**
  * Events by `_bulk` of `create` with the event's id: the journal's lines as they are, or in ECS. An event that arrived
  * in a try whose answer was lost is a duplicate in the next, and is there once. Packets go before their event, in the
- * same request. Template, index and alias are looked at each minute.
+ * same request. Template, index and alias are looked at each minute. In a data stream an event is there once too:
+ * stream.ts says how.
  */
 import type { Logger } from 'pino';
 import { messageOf } from '../../files/errors.ts';
 import { SendError, type Item, type Outcome, type PacketCounts } from '../destination.ts';
 import { classifyBulk, type Result } from './classify.ts';
 import { documentOf } from './document.ts';
-import { createManager, type Answer, type Method } from './manage.ts';
+import { createManager, type Answer, type Ask, type Method } from './manage.ts';
 import { createPacketIndex, type PacketIndex } from './packets.ts';
+import type { Lifecycle } from './policy.ts';
+import { createStreamLedger, type StreamLedger } from './stream.ts';
 import { namesOf, type Names, type Schema } from './template.ts';
 
 const MANAGE_MILLIS = 60_000;
@@ -36,7 +39,8 @@ export interface Asked {
 export type AskNode = (asked: Asked, signal: AbortSignal) => Promise<Answer>;
 
 export interface BulkOptions {
-  settings: { schema: Schema; manageTemplate: boolean; packetsSize: number };
+  settings: { schema: Schema; manageTemplate: boolean; packetsSize: number; dataStream: boolean } & Lifecycle;
+  store: 'elasticsearch' | 'opensearch';
   cluster: string;
   log: Pick<Logger, 'info' | 'warn'>;
   /** Monotonic, in milliseconds. */
@@ -48,6 +52,8 @@ interface State {
   readonly names: Names;
   readonly manage: ReturnType<typeof createManager>;
   readonly packets: PacketIndex;
+  /** Of a data stream. */
+  readonly ledger: StreamLedger | undefined;
   readonly askNode: AskNode;
   managedAt: number;
 }
@@ -55,18 +61,21 @@ interface State {
 export interface Bulk {
   send: (items: readonly Item[], signal: AbortSignal) => Promise<Outcome[]>;
   packets: () => PacketCounts;
-  /** Asks whatever else. @throws SendError but for 400, 403 and 404. */
+  /** Asks whatever else. @throws SendError but for 400, 403, 404 and 405. */
   ask: (method: Method, path: string, body: object | undefined, signal: AbortSignal) => Promise<Answer>;
 }
 
 /** @param askNode Asks one of the nodes, once. */
 export function createBulk(options: BulkOptions, askNode: AskNode): Bulk {
-  const names = namesOf(options.cluster, options.settings.schema);
+  const { cluster, settings, store, log } = options;
+  const names = namesOf(cluster, settings.schema, settings.dataStream);
+  const stream = settings.dataStream ? { store, lifecycle: settings } : undefined;
   const state: State = {
     options,
     names,
-    manage: createManager(names, options.log),
+    manage: createManager(names, log, stream),
     packets: createPacketIndex(options),
+    ledger: stream && createStreamLedger(names.index, log),
     askNode,
     managedAt: -Infinity,
   };
@@ -77,14 +86,33 @@ export function createBulk(options: BulkOptions, askNode: AskNode): Bulk {
   };
 }
 
-/** Where packets make too much for one request, in several: what the later ones do not get through goes again. */
 async function send(state: State, items: readonly Item[], signal: AbortSignal): Promise<Outcome[]> {
   const { settings, now } = state.options;
+  const askNow: Ask = (method, path, body) => ask(state, method, path, body, signal);
   signal.throwIfAborted();
   if (settings.manageTemplate && now() - state.managedAt >= MANAGE_MILLIS) {
-    await state.manage((method, path, body) => ask(state, method, path, body, signal));
+    await state.manage(askNow);
     state.managedAt = now();
   }
+  const { ledger } = state;
+  if (ledger === undefined) return sendAll(state, items, signal);
+  const there = await ledger.find(items, askNow);
+  const missing = items.filter(({ id }) => !there.has(id));
+  let outcomes: Outcome[] | undefined;
+  try {
+    outcomes = missing.length === 0 ? [] : await sendAll(state, missing, signal);
+  } finally {
+    ledger.settle(missing, outcomes);
+  }
+  let next = 0;
+  return items.map(({ id }) => {
+    if (there.has(id)) return { is: 'delivered', duplicate: true };
+    return outcomes[next++] ?? { is: 'retry', reason: 'nothing was answered' };
+  });
+}
+
+/** Where packets make too much for one request, in several: what the later ones do not get through goes again. */
+async function sendAll(state: State, items: readonly Item[], signal: AbortSignal): Promise<Outcome[]> {
   const outcomes: Outcome[] = [];
   do {
     const request = await requestOf(state, items.slice(outcomes.length));
@@ -106,8 +134,8 @@ interface Request {
   lines: string[];
 }
 
-async function requestOf({ packets, options }: State, items: readonly Item[]): Promise<Request> {
-  const { settings, cluster } = options;
+async function requestOf({ names, packets, options }: State, items: readonly Item[]): Promise<Request> {
+  const { cluster } = options;
   const request: Request = { items: [], documents: [], lines: [] };
   let bytes = 0;
   for (const item of items) {
@@ -120,7 +148,7 @@ async function requestOf({ packets, options }: State, items: readonly Item[]): P
     }
     request.items.push(item);
     request.documents.push({ of: item, isPackets: false });
-    request.lines.push(JSON.stringify({ create: { _id: item.id } }), documentOf(item, settings.schema, cluster));
+    request.lines.push(JSON.stringify({ create: { _id: item.id } }), documentOf(item, names, cluster));
   }
   return request;
 }
@@ -177,6 +205,6 @@ function ask(
   body: object | undefined,
   signal: AbortSignal,
 ): Promise<Answer> {
-  const asked = { method, path, maxAnswer: ANSWER_BYTES, answers: [400, 403, 404] };
+  const asked = { method, path, maxAnswer: ANSWER_BYTES, answers: [400, 403, 404, 405] };
   return askNode(body === undefined ? asked : { ...asked, body }, signal);
 }

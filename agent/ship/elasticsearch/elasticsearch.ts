@@ -51,7 +51,9 @@ export function createElasticsearch(options: ElasticsearchOptions): Elasticsearc
     turn: 0,
   };
   return {
-    ...createBulk({ settings: config, cluster, log, now }, (asked, signal) => askNode(state, asked, signal)),
+    ...createBulk({ settings: config, store: 'elasticsearch', cluster, log, now }, (asked, signal) =>
+      askNode(state, asked, signal),
+    ),
     async close() {
       state.closing.abort();
       await state.client?.client.close();

@@ -1,10 +1,12 @@
 /**
- * Keeps template, index, mapping and alias as this agent needs them: what is missing is made, what was changed is put
- * back and logged. Agents of all nodes do so at once; each step may find that another agent was first. What isn't
+ * Keeps template, index or data stream, mapping, alias and policy as this agent needs them: what is missing is made, what
+ * was changed is put back and logged. Agents of all nodes do so at once; each step may find that another agent was first. What isn't
  * permitted is logged once, and events are sent all the same.
  */
 import type { Logger } from 'pino';
+import { SendError } from '../destination.ts';
 import { get, reasonOf } from './classify.ts';
+import { hasPolicy, POLICY_KINDS, type Lifecycle } from './policy.ts';
 import {
   differences,
   indexBody,
@@ -21,28 +23,76 @@ export interface Answer {
 
 export type Method = 'GET' | 'PUT' | 'POST';
 
-/** Answers 400, 403 and 404 too. @throws SendError for all else. */
+/** Answers 400, 403, 404 and 405 too. @throws SendError for all else. */
 export type Ask = (method: Method, path: string, body?: object) => Promise<Answer>;
 
 type Log = Pick<Logger, 'info' | 'warn'>;
 
+/** Of a data stream. */
+export interface StreamOptions {
+  store: 'elasticsearch' | 'opensearch';
+  lifecycle: Lifecycle;
+}
+
 interface State {
   readonly names: IndexNames;
+  readonly stream: StreamOptions | undefined;
   readonly log: Log;
   /** What was said of a step and has not mended since. */
   readonly lastStates: Map<string, string>;
 }
 
-/** @returns one round; it throws only what `ask` throws. */
-export function createManager(names: IndexNames, log: Log): (ask: Ask) => Promise<void> {
-  const state: State = { names, log, lastStates: new Map() };
+/** @returns one round; it throws what `ask` throws, and SendError where no event would get through. */
+export function createManager(names: IndexNames, log: Log, stream?: StreamOptions): (ask: Ask) => Promise<void> {
+  const state: State = { names, log, stream, lastStates: new Map() };
   return async (ask) => {
-    await keepTemplate(state, ask);
-    await keepIndex(state, ask);
+    const policy = await keepPolicy(state, ask);
+    await keepTemplate(state, ask, policy === undefined ? {} : policy.settings);
+    if (names.isStream === true) await keepStream(state, ask);
+    await keepIndex(state, ask, policy);
   };
 }
 
-async function keepTemplate(state: State, ask: Ask): Promise<void> {
+/** Of the indices of a data stream. */
+interface Policy {
+  settings: object;
+  /** Gives it to those that are there. */
+  attach?: () => Promise<void>;
+}
+
+/** @returns undefined where none is wanted, or to be had. */
+async function keepPolicy(state: State, ask: Ask): Promise<Policy | undefined> {
+  const { names, stream, log } = state;
+  if (stream === undefined || !hasPolicy(stream.lifecycle)) return undefined;
+  const kind = POLICY_KINDS[stream.store];
+  const path = kind.path(names.template);
+  const { status, body } = await ask('GET', path);
+  if (status === 400 || status === 405) {
+    once(state, 'policy', 'none', () =>
+      log.warn(
+        `the cluster has no ${kind.feature}: the data stream ${names.index} neither rolls over nor loses old events`,
+      ),
+    );
+    return undefined;
+  }
+  if (status !== 404 && failed(state, 'look at policy', names.template, { status, body })) return undefined;
+  const settings = kind.settings(names.template);
+  const wanted = kind.body(stream.lifecycle, names.index);
+  if (status !== 404 && !kind.differs(wanted, body, names.template)) return { settings };
+  const written = await ask('PUT', status === 404 ? path : kind.overwrite(path, body), wanted);
+  if (failed(state, 'write policy', names.template, written)) return status === 404 ? undefined : { settings };
+  if (status === 404) log.info({ policy: names.template }, 'policy is made');
+  else log.warn({ policy: names.template }, 'policy was changed: put back');
+  const attached = kind.attach?.(names.template, names.index);
+  if (attached === undefined) return { settings };
+  return {
+    settings,
+    attach: async () =>
+      void failed(state, 'give the policy to', names.index, await ask('POST', attached.path, attached.body)),
+  };
+}
+
+async function keepTemplate(state: State, ask: Ask, further: object): Promise<void> {
   const { names, log } = state;
   const path = `/_index_template/${names.template}`;
   const answer = await ask('GET', path);
@@ -55,7 +105,7 @@ async function keepTemplate(state: State, ask: Ask): Promise<void> {
       log.info({ template: names.template, version }, "index template is a newer agent's: left as it is"),
     );
   }
-  const wanted = templateBody(names);
+  const wanted = templateBody(names, further);
   const changed = template === undefined ? [] : templateDifferences(wanted, template);
   if (template !== undefined && changed.length === 0) return;
   if (failed(state, 'write index template', names.template, await ask('PUT', path, wanted))) return;
@@ -63,12 +113,38 @@ async function keepTemplate(state: State, ask: Ask): Promise<void> {
   else log.warn({ template: names.template, changed: few(changed) }, 'index template was changed: put back');
 }
 
-async function keepIndex(state: State, ask: Ask): Promise<void> {
+/** @throws SendError where the cluster has none: an index made by the first event would map its texts. */
+async function keepStream(state: State, ask: Ask): Promise<void> {
   const { names, log } = state;
-  const { alias } = names;
+  const path = `/_data_stream/${names.index}`;
+  const answer = await ask('GET', path);
+  if (answer.status === 400 || answer.status === 405) {
+    throw new SendError(
+      'server_error',
+      `the cluster has no data streams (${answer.status}): set the sink's dataStream to false`,
+    );
+  }
+  if (answer.status !== 404) return void failed(state, 'look at data stream', names.index, answer);
+  if ((await ask('GET', `/${names.index}`)).status === 200) {
+    return once(state, 'in the way', names.index, () =>
+      log.warn(
+        { index: names.index },
+        'an index has the name of the data stream: events go into it. To have a stream, copy the index by _reindex, and delete it',
+      ),
+    );
+  }
+  const made = await ask('PUT', path);
+  if (get(get(made.body, 'error'), 'type') === 'resource_already_exists_exception') return;
+  if (failed(state, 'make data stream', names.index, made)) return;
+  log.info({ stream: names.index }, 'data stream is made');
+}
+
+async function keepIndex(state: State, ask: Ask, policy: Policy | undefined): Promise<void> {
+  const { names, log } = state;
+  const { alias, isStream = false } = names;
   const wanted = indexBody(names);
   let answer = await ask('GET', `/${names.index}`);
-  if (answer.status === 404) {
+  if (answer.status === 404 && !isStream) {
     const made = await ask('PUT', `/${names.index}`, wanted);
     const there = get(get(made.body, 'error'), 'type') === 'resource_already_exists_exception';
     if (!there) {
@@ -79,13 +155,32 @@ async function keepIndex(state: State, ask: Ask): Promise<void> {
     answer = await ask('GET', `/${names.index}`);
   }
   if (failed(state, 'look at index', names.index, answer)) return;
-  // Where the name is an alias itself, the indices behind it.
+  await policy?.attach?.();
+  // Where the name is an alias itself, or a data stream, the indices behind it.
   for (const [index, actual] of Object.entries(answer.body ?? {})) {
+    const ofStream = get(actual, 'data_stream') !== undefined;
+    if (ofStream && !isStream) {
+      throw new SendError(
+        'server_error',
+        `${names.index} is a data stream: set the sink's dataStream to true, or delete it`,
+      );
+    }
     await keepMapping(state, ask, index, wanted.mappings, get(actual, 'mappings'));
-    if (alias === undefined || get(get(actual, 'aliases'), alias) !== undefined) continue;
+    if (ofStream) await keepSettings(state, ask, index, policy?.settings ?? {}, get(actual, 'settings'));
+    // That of a data stream comes with its template.
+    if (ofStream || alias === undefined || get(get(actual, 'aliases'), alias) !== undefined) continue;
     if (failed(state, 'add alias to', index, await ask('PUT', `/${index}/_alias/${alias}`))) continue;
     log.warn({ index, alias }, 'alias was missing: put back');
   }
+}
+
+/** Those of the policy: the template has them for the next index only. */
+async function keepSettings(state: State, ask: Ask, index: string, wanted: object, actual: unknown): Promise<void> {
+  if (Object.keys(wanted).length === 0) return;
+  if (differences({ settings: { index: wanted } }, { settings: actual }, false).length === 0) return;
+  const answer = await ask('PUT', `/${index}/_settings`, { index: wanted });
+  if (failed(state, 'change settings of', index, answer)) return;
+  state.log.info({ index }, 'index has the policy');
 }
 
 async function keepMapping(state: State, ask: Ask, index: string, wanted: object, actual: unknown): Promise<void> {

@@ -19,6 +19,8 @@ export interface IndexNames {
   index: string;
   alias?: string;
   template: string;
+  /** `index` is a data stream. */
+  isStream?: boolean;
 }
 
 /** Of the one with events. */
@@ -36,12 +38,16 @@ export function packetNamesOf(cluster: string): IndexNames {
   };
 }
 
-export function namesOf(cluster: string, schema: Schema = 'calico'): Names {
+export function namesOf(cluster: string, schema: Schema = 'calico', isStream = false): Names {
+  const names = indexNamesOf(cluster, schema);
+  return isStream ? { ...names, isStream } : names;
+}
+
+function indexNamesOf(cluster: string, schema: Schema): Names {
   if (schema === 'ecs') {
     return {
       schema,
-      // Elastic Security looks into logs-*. No data stream: those take no document twice by its id, but have it in each
-      // of their indices.
+      // Elastic Security looks into logs-*.
       index: `logs-dpi_agent.alerts-${cluster}`,
       alias: `dpi-agent-alerts.${cluster}`,
       template: `dpi-agent-alerts-ecs.${cluster}`,
@@ -395,22 +401,38 @@ const ECS_MAPPINGS = object({
 });
 
 /** What an index is made with. */
-export function indexBody({ schema, alias }: IndexNames): { settings: object; mappings: object; aliases: object } {
+export function indexBody({ schema, alias, isStream }: IndexNames): IndexBody {
+  const mappings = { calico: MAPPINGS, ecs: ECS_MAPPINGS, packets: PACKET_MAPPINGS }[schema];
   return {
     settings: {
       index: { number_of_shards: 1, auto_expand_replicas: '0-1', mapping: { total_fields: { limit: 300 } } },
     },
-    mappings: { calico: MAPPINGS, ecs: ECS_MAPPINGS, packets: PACKET_MAPPINGS }[schema],
+    mappings: isStream === true ? withTimestamp(mappings, schema) : mappings,
     aliases: alias === undefined ? {} : { [alias]: {} },
   };
 }
 
-export function templateBody(names: IndexNames): object {
+interface IndexBody {
+  settings: { index: object };
+  mappings: object;
+  aliases: object;
+}
+
+/** A data stream has its time in this field, and takes no document with a malformed one. */
+function withTimestamp(mappings: object, schema: IndexNames['schema']): object {
+  const type = schema === 'calico' ? 'date_nanos' : 'date';
+  return { ...mappings, properties: { ...(get(mappings, 'properties') as object), '@timestamp': { type } } };
+}
+
+/** @param further Settings of the index. */
+export function templateBody(names: IndexNames, further: object = {}): object {
+  const { settings, ...body } = indexBody(names);
   return {
     index_patterns: [`${names.index}*`],
     priority: 500,
+    ...(names.isStream === true ? { data_stream: {} } : {}),
     _meta: { managed_by: 'dpi-agent', template_version: TEMPLATE_VERSION },
-    template: indexBody(names),
+    template: { settings: { index: { ...settings.index, ...further } }, ...body },
   };
 }
 
@@ -432,6 +454,9 @@ export function templateDifferences(wanted: object, actual: unknown): string[] {
   // Components would change the mapping too; without any, Elasticsearch gives an empty list.
   const components = get(actual, 'composed_of');
   const relevant = Object.fromEntries(keys.map((key) => [key, get(actual, key)]));
+  // Filled with defaults: that it is there, or not, is all that counts.
+  const stream = get(actual, 'data_stream');
+  if (stream !== undefined) relevant['data_stream'] = {};
   if (Array.isArray(components) && components.length > 0) relevant['composed_of'] = components;
   return differences(wanted, relevant, true);
 }

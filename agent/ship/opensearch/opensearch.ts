@@ -46,7 +46,7 @@ export function createOpenSearch(options: OpenSearchOptions): Destination {
     connections: undefined,
     turn: 0,
   };
-  const { send, packets } = createBulk({ settings, cluster, log, now }, (asked, signal) =>
+  const { send, packets } = createBulk({ settings, store: 'opensearch', cluster, log, now }, (asked, signal) =>
     askNode(state, asked, signal),
   );
   return {

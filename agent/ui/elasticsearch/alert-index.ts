@@ -23,6 +23,7 @@ export interface AlertIndexOptions {
 type Store = NonNullable<AlertIndexOptions['store']>;
 
 export interface AlertIndex {
+  /** Or the data stream. */
   readonly alias: string;
   /** The index with packets of alerts. */
   readonly packets: string;
@@ -44,7 +45,9 @@ export function openAlertIndex({
   now = Date.now,
   store = 'elasticsearch',
 }: AlertIndexOptions): AlertIndex {
-  const { alias } = namesOf(cluster, config.schema);
+  const names = namesOf(cluster, config.schema);
+  // OpenSearch gives an alias to the indices of a stream, Elasticsearch to the stream: its own name does for both.
+  const alias = config.dataStream ? names.index : names.alias;
   const files = createCredentialFiles(config);
   let client: { of: Credentials; client: Client } | undefined;
 

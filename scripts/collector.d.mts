@@ -1,0 +1,2 @@
+/** The program, once built. */
+export function collectorProgram(): string;
