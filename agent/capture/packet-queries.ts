@@ -3,8 +3,8 @@
  *
  * Not promised: what a process had that has died.
  */
-import type { FromCapture, PacketQuery, PacketRecords, PacketsEnd, ToCapture } from './protocol.ts';
-import { RECORD_HEADER } from './record.ts';
+import { readBlocks } from './packet-block.ts';
+import type { FromCapture, PacketQuery, PacketBlocks, PacketsEnd, ToCapture } from './protocol.ts';
 
 /** Beyond the time that was asked for. */
 const ANSWER_MILLIS = 10_000;
@@ -15,6 +15,8 @@ export interface AskedPacket {
   frame: Buffer;
   length: number;
   linkType: number;
+  /** As packet-block.ts has it; the frame is part of it. */
+  block?: Buffer;
 }
 
 export interface AskedPackets {
@@ -70,43 +72,27 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
     });
   }
 
-  function received({ query, link, records }: { query: number } & PacketRecords): void {
+  function received({ query, link, blocks }: { query: number } & PacketBlocks): void {
     const entry = open.get(query);
     if (entry === undefined) return;
-    const bytes = Buffer.from(records.buffer, records.byteOffset, records.length);
+    const bytes = Buffer.from(blocks.buffer, blocks.byteOffset, blocks.length);
     entry.isCut ||= held + bytes.length > mostBytes;
     // None behind a gap.
     if (entry.isCut) return;
     held += bytes.length;
     entry.bytes += bytes.length;
-    for (const packet of parse(bytes, link)) entry.packets.push(packet);
+    for (const packet of readBlocks(bytes)) entry.packets.push({ ...packet, linkType: link });
   }
 
   return {
     ask,
     received,
-    ended({ query, by, skipped, lost, link, records }) {
-      if (link !== undefined && records !== undefined) received({ query, link, records });
+    ended({ query, by, skipped, lost, link, blocks }) {
+      if (link !== undefined && blocks !== undefined) received({ query, link, blocks });
       open.get(query)?.end(by, skipped, lost);
     },
     processEnded() {
       for (const asked of open.values()) asked.end('died', true, true);
     },
   };
-}
-
-function parse(bytes: Buffer, linkType: number): AskedPacket[] {
-  const packets: AskedPacket[] = [];
-  for (let at = 0; at + RECORD_HEADER <= bytes.length;) {
-    const frame = at + RECORD_HEADER;
-    const end = frame + bytes.readUInt32LE(at + 8);
-    packets.push({
-      time: bytes.readUInt32LE(at) * 1e6 + bytes.readUInt32LE(at + 4),
-      frame: bytes.subarray(frame, end),
-      length: bytes.readUInt32LE(at + 12),
-      linkType,
-    });
-    at = end;
-  }
-  return packets;
 }

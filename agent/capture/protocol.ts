@@ -71,10 +71,10 @@ export interface PacketQuery {
   bytes: number;
 }
 
-/** Some of a flow's packets, in order: pcap records of a link type. */
-export interface PacketRecords {
+/** Some of a flow's packets, in order, of a link type: see packet-block.ts. */
+export interface PacketBlocks {
   link: number;
-  records: Uint8Array;
+  blocks: Uint8Array;
 }
 
 /**
@@ -248,12 +248,12 @@ export type FromCapture =
   | ({ type: 'stats'; deadRings: number } & Report)
   /** The endpoints' VLAN ids, in the order of the question; 0: not known. */
   | { type: 'owned'; query: number; vlans: number[] }
-  | ({ type: 'packets'; query: number } & PacketRecords)
+  | ({ type: 'packets'; query: number } & PacketBlocks)
   /**
    * There are no more than these. `skipped`: the flow has more than was asked for. `lost`: of what the endpoint had
    * before, something was overwritten.
    */
-  | ({ type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean } & Partial<PacketRecords>)
+  | ({ type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean } & Partial<PacketBlocks>)
   /** Before the end: whose the records were. */
   | ({ type: 'passed-on' } & PassedOn)
   | ({ type: 'handed-over' } & Report)

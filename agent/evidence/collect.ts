@@ -5,6 +5,7 @@
  * Alerts of a flow that is being collected share one file, with a comment for each. So a flood of alerts costs no more
  * than its flows do, and of these so many are collected at a time and in a second, and so many bytes are held.
  */
+import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { AttributedAlert } from '../alerts/attributed.ts';
 import type { AskedPackets } from '../capture/packet-queries.ts';
@@ -18,7 +19,7 @@ import { eventId } from '../events/event.ts';
 import { oneConnection } from './connection.ts';
 import { headersOf } from './headers.ts';
 import { createPace, type Pace } from './pace.ts';
-import { pcapng, type Comment, type Source } from './pcapng.ts';
+import { pcapngParts, type Comment, type Source } from './pcapng.ts';
 import type { FlowFacts } from './place.ts';
 import type { FlowPacket } from './packet.ts';
 import type { Parser } from './protocol/attempt.ts';
@@ -243,7 +244,7 @@ async function write(
     const complete = isComplete(first.alert, packets, asked, isOne);
     const comments = alerts.map((alert) => commentOf(alert, packets));
     const facts = JSON.stringify({ ...factsOf(packets, complete), ...saidTo(state, alerts, packets) });
-    const content = pcapng(packets, sourceOf(first, counters), comments, facts);
+    const content = pcapngParts(packets, sourceOf(first, counters), comments, facts);
     const events = alerts.map((each) => ({ id: eventId(each), timeMicros: each.alert.timeMicros }));
     await store.save(events, content);
     counts[complete ? 'written' : 'cut'] += alerts.length;
@@ -276,12 +277,11 @@ function saidTo(
   };
   const [first, ...others] = alerts;
   if (first === undefined) return {};
-  const common = JSON.stringify(describe(first));
   const events: Record<string, DescribedRecord> = {};
   let room = MAX_EVENTS_BYTES;
   for (const other of others) {
     const { length } = Buffer.from(JSON.stringify(describe(other)));
-    if (length > room || JSON.stringify(describe(other)) === common) continue;
+    if (length > room || isDeepStrictEqual(describe(other), describe(first))) continue;
     events[eventId(other)] = describe(other);
     room -= length + 50;
   }
@@ -290,7 +290,8 @@ function saidTo(
 
 function withoutPayload(packet: FlowPacket): FlowPacket {
   const { payload = LINK_BYTES } = headersOf(packet) ?? {};
-  return { ...packet, frame: packet.frame.subarray(0, payload) };
+  const { block: _, ...rest } = packet;
+  return { ...rest, frame: packet.frame.subarray(0, payload) };
 }
 
 /** From the first packet of the flow until it ended, or was waited for no longer. */

@@ -8,4 +8,6 @@ export interface FlowPacket {
   readonly length: number;
   /** the pcap link type of the frame, e.g. 1 for Ethernet */
   readonly linkType: number;
+  /** as a block of a capture file, of which the frame is a part (capture/packet-block.ts) */
+  readonly block?: Buffer;
 }

@@ -4,6 +4,7 @@
  *
  * Format: draft-ietf-opsawg-pcapng. Little-endian, times in microseconds, which is its default.
  */
+import { BLOCK_BYTES, BLOCK_HEAD, blockSize, PACKET_BLOCK, writeBlock } from '../capture/packet-block.ts';
 import { stripControls } from '../text.ts';
 import type { FlowPacket } from './packet.ts';
 
@@ -24,7 +25,7 @@ export interface Comment {
   text: string;
 }
 
-const BLOCK = { section: 0x0a0d_0d0a, interface: 1, statistics: 5, packet: 6 } as const;
+const BLOCK = { section: 0x0a0d_0d0a, interface: 1, statistics: 5, packet: PACKET_BLOCK } as const;
 const OPTION = { end: 0, comment: 1, name: 2, description: 3, application: 4, received: 4, dropped: 5 } as const;
 const MAGIC = 0x1a2b_3c4d;
 const SNAPLEN = 262_144;
@@ -32,35 +33,57 @@ const MAX_TEXT = 1024;
 /** DLT_RAW of the BSDs, and what Suricata reads as IP, are LINKTYPE_RAW in a file. */
 const RAW = { number: 101, also: new Set([12, 14, 778]) };
 
-/** @param facts JSON that programs read: see `readFacts`. Longer ones than 60,000 bytes are left out. */
-export function pcapng(
+/**
+ * In parts that follow each other: what was captured as blocks of a file is not copied.
+ *
+ * @param facts JSON that programs read: see `readFacts`. Longer ones than 60,000 bytes are left out.
+ */
+export function pcapngParts(
   packets: readonly FlowPacket[],
   source: Source,
   comments: readonly Comment[],
   facts?: string,
-): Buffer {
+): Buffer[] {
   const links = [...new Set(packets.map(({ linkType }) => linkType))];
-  const head = [section(comments, facts), ...links.map((link) => interfaceOf(link, source))];
-  const end = packets.at(-1)?.time ?? 0;
-  const tail = links.map((_, index) => statistics(index, source, end));
   const options = optionsOf(comments);
-  const sizeOf = (index: number, { frame }: FlowPacket): number =>
-    PACKET_BYTES + padding(frame.length) + (options.get(index)?.length ?? 0);
-  const around = [...head, ...tail].reduce((sum, { length }) => sum + length, 0);
-  const bytes = Buffer.alloc(packets.reduce((sum, packet, index) => sum + sizeOf(index, packet), around));
-  // Blocks are of whole words. Machines that have engines are little-endian.
-  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
-  let at = 0;
-  for (const part of head) at += part.copy(bytes, at);
-  for (const [index, packet] of packets.entries()) {
-    const size = sizeOf(index, packet);
-    writePacket(words, at / 4, size, packet, links.indexOf(packet.linkType));
-    bytes.set(packet.frame, at + 28);
-    options.get(index)?.copy(bytes, at + 28 + padding(packet.frame.length));
-    at += size;
-  }
-  for (const part of tail) at += part.copy(bytes, at);
+  const end = packets.at(-1)?.time ?? 0;
+  return joined([
+    section(comments, facts),
+    ...links.map((link) => interfaceOf(link, source)),
+    ...packets.map((packet, index) => blockOf(packet, links.indexOf(packet.linkType), options.get(index))),
+    ...links.map((_, index) => statistics(index, source, end)),
+  ]);
+}
+
+/** Likewise, as one. */
+export function pcapng(...file: Parameters<typeof pcapngParts>): Buffer {
+  return Buffer.concat(pcapngParts(...file));
+}
+
+function blockOf({ block: made, frame, time, length }: FlowPacket, index: number, options?: Buffer): Buffer {
+  if (made !== undefined && index === 0 && options === undefined) return made;
+  const plain = blockSize(frame.length);
+  const bytes = Buffer.alloc(plain + (options?.length ?? 0));
+  writeBlock(new Uint32Array(bytes.buffer, bytes.byteOffset, plain / 4), 0, time, frame.length, length);
+  bytes.set(frame, BLOCK_HEAD);
+  bytes.writeUInt32LE(index, 8);
+  if (options === undefined) return bytes;
+  options.copy(bytes, plain - 4);
+  bytes.writeUInt32LE(bytes.length, 4);
+  bytes.writeUInt32LE(bytes.length, bytes.length - 4);
   return bytes;
+}
+
+/** What lies behind each other in memory becomes one part; and those that are small together. */
+function joined(parts: readonly Buffer[]): Buffer[] {
+  const runs: { bytes: Buffer; end: number }[] = [];
+  for (const part of parts) {
+    const last = runs.at(-1);
+    if (last?.bytes.buffer === part.buffer && last.end === part.byteOffset) last.end += part.length;
+    else runs.push({ bytes: part, end: part.byteOffset + part.length });
+  }
+  const whole = runs.map(({ bytes, end }) => Buffer.from(bytes.buffer, bytes.byteOffset, end - bytes.byteOffset));
+  return whole.length > MAX_PARTS ? [Buffer.concat(whole)] : whole;
 }
 
 /** What `pcapng` was given as `facts`; undefined: the file has none. @param content Its first 64 KiB, at least. */
@@ -116,11 +139,11 @@ function* blocksOf(content: Buffer): Generator<Block> {
 
 /** Of a packet's block. */
 function capturedOf({ bytes }: Block): number {
-  return bytes.length < PACKET_BYTES ? 0 : bytes.readUInt32LE(20);
+  return bytes.length < BLOCK_BYTES ? 0 : bytes.readUInt32LE(20);
 }
 
 function hasOptions(packet: Block): boolean {
-  return packet.bytes.length > PACKET_BYTES + padding(capturedOf(packet));
+  return packet.bytes.length > BLOCK_BYTES + padding(capturedOf(packet));
 }
 
 /** undefined: it is damaged. */
@@ -133,8 +156,8 @@ function parseJson(value: string): unknown {
 }
 
 const END_OF_OPTIONS = Buffer.alloc(4);
-/** Of a packet's block, without the frame and options. */
-const PACKET_BYTES = 32;
+/** A write of more costs more than their copy. */
+const MAX_PARTS = 32;
 const MAX_FACTS = 60_000;
 
 function padding(length: number): number {
@@ -149,24 +172,6 @@ function optionsOf(comments: readonly Comment[]): Map<number, Buffer> {
     parts.set(packet, [...(parts.get(packet) ?? []), textOption(OPTION.comment, text)]);
   }
   return new Map([...parts].map(([packet, of]) => [packet, Buffer.concat([...of, END_OF_OPTIONS])]));
-}
-
-/** All of its block but the frame and options. @param at Of a word. */
-function writePacket(
-  words: Uint32Array,
-  at: number,
-  size: number,
-  { time, frame, length }: FlowPacket,
-  index: number,
-): void {
-  words[at] = BLOCK.packet;
-  words[at + 1] = size;
-  words[at + 2] = index;
-  words[at + 3] = Math.floor(time / 2 ** 32);
-  words[at + 4] = time % 2 ** 32;
-  words[at + 5] = frame.length;
-  words[at + 6] = length;
-  words[at + size / 4 - 1] = size;
 }
 
 function section(comments: readonly Comment[], facts: string | undefined): Buffer {

@@ -8,8 +8,10 @@
  * Not promised: that an event has evidence: what is under way when the agent dies is lost, and what was written last
  * may be damaged by a power cut.
  */
-import { link, mkdir, readdir, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
+import { closeSync, open, rename, writev } from 'node:fs';
+import { link, mkdir, readdir, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { errorCode } from '../files/errors.ts';
 import { dayOf, listDays, packetFile } from './place.ts';
 
@@ -37,8 +39,8 @@ export interface StoreStatus {
 }
 
 export interface EvidenceStore {
-  /** Writes a capture file, by the names of all its events. @throws the system's error; then there is none of it. */
-  save(events: readonly SavedEvent[], content: Buffer): Promise<void>;
+  /** Writes a capture file, that is in parts, by the names of all its events. @throws the system's error; then there is none of it. */
+  save(events: readonly SavedEvent[], content: readonly Buffer[]): Promise<void>;
   status(): StoreStatus;
 }
 
@@ -58,7 +60,7 @@ interface Entry {
 
 /** What of the file system tests make fail. */
 export interface StoreSystem {
-  writeFile: (path: string, content: Buffer, options: { mode: number }) => Promise<void>;
+  write: (path: string, content: readonly Buffer[]) => Promise<void>;
   statfs: (path: string) => Promise<{ bavail: number; blocks: number; bsize: number }>;
   now: () => number;
 }
@@ -83,7 +85,7 @@ export async function openEvidenceStore(
 ): Promise<EvidenceStore> {
   const state: State = {
     ...settings,
-    system: { writeFile, statfs, now: Date.now, ...system },
+    system: { write, statfs, now: Date.now, ...system },
     entries: [],
     bytes: 0,
     evicted: 0,
@@ -119,20 +121,21 @@ function remember(state: State, entry: Entry): void {
   state.bytes += entry.size;
 }
 
-async function save(state: State, events: readonly SavedEvent[], content: Buffer): Promise<void> {
+async function save(state: State, events: readonly SavedEvent[], content: readonly Buffer[]): Promise<void> {
   const { directory, system } = state;
-  const size = Math.ceil(content.length / events.length);
+  const whole = content.reduce((sum, { length }) => sum + length, 0);
+  const size = Math.ceil(whole / events.length);
   const entries = events.map(({ id, timeMicros }): Entry => {
     return { day: dayOf(timeMicros), eventId: id, size, written: system.now() };
   });
-  await evict(state, content.length);
+  await evict(state, whole);
   await makeFolders(state, entries);
-  await checkRoom(state, content.length);
+  await checkRoom(state, whole);
   const [path, ...others] = entries.map(({ day, eventId }) => join(directory, packetFile(day, eventId)));
   if (path === undefined) return;
   try {
-    await system.writeFile(`${path}.new`, content, { mode: FILE_MODE });
-    await rename(`${path}.new`, path);
+    await system.write(`${path}.new`, content);
+    await promisify(rename)(`${path}.new`, path);
     for (const other of others) await linkTo(path, other);
   } catch (error) {
     state.days.clear();
@@ -141,6 +144,31 @@ async function save(state: State, events: readonly SavedEvent[], content: Buffer
     throw error;
   }
   for (const entry of entries) remember(state, entry);
+}
+
+// Of those of promises, each step costs more than the file's bytes.
+const [openFile, writeParts] = [promisify(open), promisify(writev)];
+
+async function write(path: string, content: readonly Buffer[]): Promise<void> {
+  const file = await openFile(path, 'w', FILE_MODE);
+  try {
+    for (let rest = content; rest.length > 0;) {
+      const { bytesWritten } = await writeParts(file, rest);
+      rest = behind(rest, bytesWritten);
+    }
+  } finally {
+    closeSync(file);
+  }
+}
+
+function behind(parts: readonly Buffer[], written: number): readonly Buffer[] {
+  let at = written;
+  const rest = parts.map((part) => {
+    const begin = Math.min(at, part.length);
+    at -= begin;
+    return part.subarray(begin);
+  });
+  return rest.filter(({ length }) => length > 0);
 }
 
 async function makeFolders({ directory, days }: State, entries: readonly Entry[]): Promise<void> {
@@ -189,8 +217,10 @@ async function evict(state: State, more: number): Promise<void> {
   for (const entry of gone) await remove(state, entry);
 }
 
-async function remove({ directory, days }: State, { day, eventId }: Entry): Promise<void> {
+async function remove(state: State, { day, eventId }: Entry): Promise<void> {
+  const { directory, days } = state;
   await rm(join(directory, packetFile(day, eventId)), { force: true });
+  if (state.entries.some((entry) => entry.day === day)) return;
   if (
     await rmdir(join(directory, day)).then(
       () => true,

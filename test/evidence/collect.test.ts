@@ -41,7 +41,8 @@ beforeEach(() => {
   released = 0;
   refusal = undefined;
   const store: EvidenceStore = {
-    save(events, content) {
+    save(events, parts) {
+      const content = Buffer.concat(parts);
       if (refusal !== undefined) return Promise.reject(refusal);
       saved.push({ ids: events.map(({ id }) => id), content, record: readFacts(content) });
       return Promise.resolve();

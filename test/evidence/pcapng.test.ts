@@ -1,6 +1,7 @@
 import { expect, test } from '@jest/globals';
+import { BLOCK_HEAD, blockSize, readBlocks, writeBlock } from '../../agent/capture/packet-block.ts';
 import type { FlowPacket } from '../../agent/evidence/packet.ts';
-import { cutPackets, pcapng, readFacts } from '../../agent/evidence/pcapng.ts';
+import { cutPackets, pcapng, pcapngParts, readFacts } from '../../agent/evidence/pcapng.ts';
 import { createPcapParser } from '../../agent/replay/pcap-file.ts';
 
 const SOURCE = { interface: 'cali1', namespace: 'shop', pod: 'web', node: 'n1', received: 9, dropped: 2 };
@@ -40,6 +41,38 @@ test('packets are read as they were written, whatever their lengths, times and l
     link: linkType,
   }));
   expect(read(pcapng(packets, SOURCE, []))).toEqual(expected);
+});
+
+/** As a capture process sends them. */
+function asBlocks(packets: readonly FlowPacket[]): FlowPacket[] {
+  const bytes = Buffer.alloc(
+    packets.reduce((sum, { frame }) => sum + blockSize(frame.length), 0),
+    0xff,
+  );
+  const words = new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+  let at = 0;
+  for (const { time, frame, length } of packets) {
+    writeBlock(words, at / 4, time, frame.length, length);
+    bytes.set(frame, at + BLOCK_HEAD);
+    at += blockSize(frame.length);
+  }
+  return [...readBlocks(bytes)].map((packet) => ({ ...packet, linkType: 1 }));
+}
+
+test('packets that are blocks of a file are written as they are, and make the same file', () => {
+  const packets = ['', 'a', 'ab', 'abc', 'abcd', 'alert', 'and more', 'of it'].map((text, index) =>
+    packet(1_700_000_000_123_456 + index, text),
+  );
+  const blocks = asBlocks(packets);
+  const comments = [{ packet: 5, text: 'alert' }];
+  const other = packet(1_700_000_000_200_000, 'of another link type', 101);
+  expect(pcapng([...blocks, other], SOURCE, comments, '{}')).toEqual(
+    pcapng([...packets, other], SOURCE, comments, '{}'),
+  );
+  expect(pcapng(asBlocks([packet(1, '')]), SOURCE, [])).toEqual(pcapng([packet(1, '')], SOURCE, []));
+  const [first] = blocks;
+  const shared = pcapngParts(blocks, SOURCE, comments).filter(({ buffer }) => buffer === first?.frame.buffer);
+  expect(shared.map(({ length }) => length)).toEqual([32 + 4 * 36, 40 + 40]);
 });
 
 test("BSD's raw link types get the number that files have for them", () => {

@@ -43,7 +43,7 @@ const files = (): string[] =>
 
 test('a file is found by the id of each of its events, and only its owner and group read it', async () => {
   const store = await openEvidenceStore(settings());
-  await store.save([event(1), event(2)], CONTENT);
+  await store.save([event(1), event(2)], [CONTENT.subarray(0, 50), CONTENT.subarray(50)]);
   for (const eventId of [id(1), id(2)]) {
     const found = await findEvidence(directory, eventId);
     expect(found).toEqual(recordOf(`${DAY}/${eventId}.pcapng`));
@@ -58,7 +58,7 @@ test('a file is found by the id of each of its events, and only its owner and gr
 
 test('each event has its file in the folder of its own day', async () => {
   const store = await openEvidenceStore(settings());
-  await store.save([event(1), event(2, TIME + 86_400e6)], CONTENT);
+  await store.save([event(1), event(2, TIME + 86_400e6)], [CONTENT]);
   const recorded = { record: { event_id: id(2), timestamp: '2023-11-15T22:13:20.000000Z' } };
   expect(await withEvidence(directory, recorded)).toEqual({
     record: { ...recorded.record, ...recordOf(`2023-11-15/${id(2)}.pcapng`) },
@@ -70,7 +70,7 @@ test('each event has its file in the folder of its own day', async () => {
 test('the oldest files go first, so that all take no more than they may, also after a restart', async () => {
   const small = { ...settings(), maxSize: 3 * MIB };
   const store = await openEvidenceStore(small);
-  for (let number = 1; number <= 4; number++) await store.save([event(number)], Buffer.alloc(MIB));
+  for (let number = 1; number <= 4; number++) await store.save([event(number)], [Buffer.alloc(MIB)]);
   expect(store.status()).toMatchObject({ files: 3, bytes: 3 * MIB, evicted: 1 });
   expect(await findEvidence(directory, id(1))).toBeUndefined();
   const next = await openEvidenceStore({ ...small, maxSize: MIB });
@@ -80,7 +80,7 @@ test('the oldest files go first, so that all take no more than they may, also af
 
 test('what is too old goes, and its folder with it', async () => {
   const store = await openEvidenceStore(settings());
-  await store.save([event(1)], Buffer.from('packets'));
+  await store.save([event(1)], [Buffer.from('packets')]);
   utimesSync(join(directory, DAY, `${id(1)}.pcapng`), 1, 1);
   const next = await openEvidenceStore({ ...settings(), maxAge: 1000 });
   expect(next.status()).toEqual({ files: 0, bytes: 0, evicted: 1 });
@@ -108,12 +108,12 @@ test('what a power cut left of a file says nothing', async () => {
 describe('a disk without room', () => {
   test('leaves nothing of the file that it refuses', async () => {
     const store = await openEvidenceStore(settings(), {
-      writeFile(path, content) {
-        writeFileSync(path, content.subarray(0, 10));
+      write(path, [content]) {
+        writeFileSync(path, content?.subarray(0, 10) ?? '');
         return Promise.reject(Object.assign(new Error('ENOSPC'), { code: 'ENOSPC' }));
       },
     });
-    await expect(store.save([event(1)], CONTENT)).rejects.toThrow('ENOSPC');
+    await expect(store.save([event(1)], [CONTENT])).rejects.toThrow('ENOSPC');
     expect(files()).toEqual([]);
     expect(store.status()).toMatchObject({ files: 0, bytes: 0 });
   });
@@ -123,9 +123,9 @@ describe('a disk without room', () => {
     const store = await openEvidenceStore(settings(), {
       statfs: () => Promise.resolve({ bavail: free, blocks: 2 ** 40, bsize: 1 }),
     });
-    await expect(store.save([event(1)], Buffer.alloc(MIB))).rejects.toThrow('little room');
+    await expect(store.save([event(1)], [Buffer.alloc(MIB)])).rejects.toThrow('little room');
     free = 80 * MIB;
-    await store.save([event(1)], Buffer.alloc(MIB));
+    await store.save([event(1)], [Buffer.alloc(MIB)]);
     expect(store.status()).toMatchObject({ files: 1 });
   });
 });

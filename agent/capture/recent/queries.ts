@@ -6,7 +6,8 @@
  */
 import { addressBytes } from '../../endpoints/address.ts';
 import { byteAt, uint16 } from '../bytes.ts';
-import type { FromCapture, PacketQuery, PacketRecords, PacketsEnd } from '../protocol.ts';
+import { BLOCK_HEAD, blockSize, writeBlock } from '../packet-block.ts';
+import type { FromCapture, PacketBlocks, PacketQuery, PacketsEnd } from '../protocol.ts';
 import { RECORD_HEADER } from '../record.ts';
 import { TCP } from './layers.ts';
 import type { Chunk, RecentMemory } from './memory.ts';
@@ -14,16 +15,23 @@ import { createSearch, hashesOf, type Flow, type Hit, type Search } from './sear
 
 /** Flows that are asked for at a time. */
 const MAX_OPEN = 256;
-const LOOK_MILLIS = 25;
 /** Bytes of packets that are held in all, so that a flow's go together: each message costs as much as 100 KB of them. */
 const MAX_HELD = 4 << 20;
 /** After so long the event loop goes on. */
 const SLICE_MILLIS = 2;
 /** How long what follows a connection's end is waited for: the last acknowledgement. */
 const LINGER_MILLIS = 100;
+/** Of what is to be sent of a flow, that is written together at least. */
+const LEAST_WRITTEN = 4 << 10;
 /** In the header of TCP. */
 const FLAGS_AT = 13;
 const [FIN, SYN, RST, ACK] = [0x01, 0x02, 0x04, 0x10];
+
+/** Memory for blocks, as bytes and as words. */
+interface Writable {
+  bytes: Buffer;
+  words: Uint32Array;
+}
 
 export interface PacketQueries {
   ask(query: PacketQuery): void;
@@ -53,8 +61,12 @@ interface Open {
   deadline: number;
   packets: number;
   bytes: number;
-  /** Records that were not sent yet, of one link type. */
+  /** Blocks of packets that were not sent yet, of one link type. */
   pending: Buffer[];
+  /** What is written to, from where on it is pending, and up to where. */
+  written: Writable;
+  from: number;
+  to: number;
   link: number;
   /** Ports that said FIN. */
   readonly finished: Set<number>;
@@ -73,7 +85,9 @@ interface State {
   /** Bytes that are pending. */
   held: number;
   looking: boolean;
+  /** For the earliest deadline. */
   timer: NodeJS.Timeout | undefined;
+  timerAt: number;
 }
 
 /** @param keyOf What the endpoint's packets are kept by that has this VLAN id, or had it last. */
@@ -93,6 +107,7 @@ export function createPacketQueries(
     held: 0,
     looking: false,
     timer: undefined,
+    timerAt: Infinity,
   };
   return {
     ask: (query) => ask(state, query),
@@ -114,6 +129,9 @@ function ask(state: State, query: PacketQuery): void {
     packets: query.packets,
     bytes: query.bytes,
     pending: [],
+    written: writable(0),
+    from: 0,
+    to: 0,
     link: 0,
     finished: new Set(),
     skipped: false,
@@ -143,16 +161,29 @@ function lookFor(state: State): void {
 
 function begin(state: State, open: Open): void {
   state.open.add(open);
-  for (const found of latest(state, open)) add(state, open, found);
+  const found = latest(state, open);
+  const bytes = sum(found, ({ size }) => blockSize(size));
+  open.written = writable(Math.min(bytes, MAX_HELD));
+  for (const each of found) add(state, open, each);
   if (!state.open.has(open)) return;
   open.unfollow = state.search.follow(open.flow, (hit) => add(state, open, foundOf(state, hit)));
-  state.timer ??= setInterval(look, LOOK_MILLIS, state);
+  lookAt(state, open.deadline);
+}
+
+/** On the clock of performance.now(), at the latest. */
+function lookAt(state: State, time: number): void {
+  if (time >= state.timerAt) return;
+  clearTimeout(state.timer);
+  state.timerAt = time;
+  state.timer = setTimeout(look, Math.max(1, Math.ceil(time - performance.now())), state);
 }
 
 function look(state: State): void {
   const now = performance.now();
+  state.timerAt = Infinity;
   for (const open of state.open) {
     if (now >= open.deadline) finish(state, open, open.finished.size > 1 ? 'flow' : 'time');
+    else lookAt(state, open.deadline);
   }
 }
 
@@ -164,8 +195,8 @@ function finish(state: State, open: Open, by: PacketsEnd): void {
   const lost = state.memory.hasLost(flow.key);
   state.send({ type: 'packets-end', query: query.query, by, skipped, lost, ...takePending(state, open) });
   if (state.open.size > 0) return;
-  clearInterval(state.timer);
-  state.timer = undefined;
+  clearTimeout(state.timer);
+  state.timerAt = Infinity;
 }
 
 // --- What was there --------------------------------------------------------------------------------------------------
@@ -208,7 +239,7 @@ function beginning(state: State, open: Open, chunks: readonly Chunk[], quarter: 
     const more = foundIn(state, open, chunk);
     if (more.length === 0) continue;
     begins = [...begins, ...more];
-    bytes = begins.reduce((sum, { size }) => sum + size, 0);
+    bytes = sum(begins, ({ size }) => size);
   }
   return begins;
 }
@@ -241,8 +272,7 @@ function foundOf({ memory: { bytes, view } }: State, { batch: { link, room }, re
 function select(open: Open, begins: readonly Found[], found: readonly Found[]): Found[] {
   const { query } = open;
   const all = [...begins, ...found];
-  const sum = all.reduce((bytes, { size }) => bytes + size, 0);
-  if (all.length <= query.packets && sum <= query.bytes) return all;
+  if (all.length <= query.packets && sum(all, ({ size }) => size) <= query.bytes) return all;
   open.skipped = true;
   const alert = all.findLastIndex(({ time }) => time <= query.time) + 1;
   const quarter = { packets: query.packets / 4, bytes: query.bytes / 4 };
@@ -271,7 +301,7 @@ function withoutStrangers(packets: readonly Found[]): Found[] {
 
 function add(state: State, open: Open, found: Found): void {
   if (!state.open.has(open)) return;
-  const { record, link, room, size } = found;
+  const { link, size } = found;
   if (open.packets < 1 || open.bytes < size) {
     open.skipped = true;
     return finish(state, open, 'limit');
@@ -281,14 +311,36 @@ function add(state: State, open: Open, found: Found): void {
   if (state.held > MAX_HELD) for (const each of state.open) flush(state, each);
   else if (link !== open.link) flush(state, open);
   open.link = link;
-  const { bytes } = state.memory;
+  write(state, open, found);
+  noteEnd(state, open, found);
+}
+
+function write(state: State, open: Open, { record, room, size, time }: Found): void {
+  const { bytes, view } = state.memory;
+  const length = blockSize(size);
+  if (open.to + length > open.written.bytes.length) {
+    setAside(open);
+    open.written = writable(Math.max(length, LEAST_WRITTEN));
+    open.from = open.to = 0;
+  }
   const frame = record + RECORD_HEADER + room;
-  const copy = Buffer.allocUnsafe(RECORD_HEADER + size);
-  bytes.copy(copy, 0, record, record + RECORD_HEADER);
-  bytes.copy(copy, RECORD_HEADER, frame, frame + size);
-  open.pending.push(copy);
-  state.held += copy.length;
-  noteEnd(open, found);
+  const { written } = open;
+  writeBlock(written.words, open.to / 4, time, size, view.getUint32(record + 12, true));
+  bytes.copy(written.bytes, open.to + BLOCK_HEAD, frame, frame + size);
+  open.to += length;
+  state.held += length;
+}
+
+/** @param size Of whole words. */
+function writable(size: number): Writable {
+  const bytes = Buffer.allocUnsafeSlow(size);
+  return { bytes, words: new Uint32Array(bytes.buffer, bytes.byteOffset, size / 4) };
+}
+
+function setAside(open: Open): void {
+  const { pending, written, from, to } = open;
+  if (to > from) pending.push(written.bytes.subarray(from, to));
+  open.from = to;
 }
 
 function flush(state: State, open: Open): void {
@@ -296,18 +348,26 @@ function flush(state: State, open: Open): void {
   if (taken !== undefined) state.send({ type: 'packets', query: open.query.query, ...taken });
 }
 
-function takePending(state: State, open: Open): PacketRecords | undefined {
-  if (open.pending.length === 0) return undefined;
-  const records = Buffer.concat(open.pending);
+function takePending(state: State, open: Open): PacketBlocks | undefined {
+  setAside(open);
+  const { pending, link } = open;
+  if (pending.length === 0) return undefined;
+  const blocks = pending.length === 1 && pending[0] !== undefined ? pending[0] : Buffer.concat(pending);
   open.pending = [];
-  state.held -= records.length;
-  return { link: open.link, records };
+  state.held -= blocks.length;
+  return { link, blocks };
 }
 
 /** A connection of TCP ends when both ends say so, or one breaks it off; its ports may be used again. */
-function noteEnd(open: Open, { port, flags }: Found): void {
+function noteEnd(state: State, open: Open, { port, flags }: Found): void {
   if ((flags & (SYN | ACK)) === SYN) open.finished.clear();
   if ((flags & FIN) !== 0) open.finished.add(port);
   if ((flags & RST) !== 0) open.finished.add(-1).add(-2);
-  if (open.finished.size > 1) open.deadline = Math.min(open.deadline, performance.now() + LINGER_MILLIS);
+  if (open.finished.size < 2) return;
+  open.deadline = Math.min(open.deadline, performance.now() + LINGER_MILLIS);
+  lookAt(state, open.deadline);
+}
+
+function sum<Item>(items: readonly Item[], of: (item: Item) => number): number {
+  return items.reduce((total, item) => total + of(item), 0);
 }

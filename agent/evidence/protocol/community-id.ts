@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { addressBytes } from '../../endpoints/address.ts';
 import type { FlowKey } from './transport.ts';
 
+const SEED = Buffer.alloc(2);
 const NUMBERS: Readonly<Record<string, number>> = { TCP: 6, UDP: 17, SCTP: 132 };
 
 /** @returns undefined for protocols without ports: ICMP's types and codes are not in an alert. */
@@ -12,18 +13,10 @@ export function communityId({ protocol, source, destination }: FlowKey): string 
   const [first, second] = ends;
   if (number === undefined || first === undefined || second === undefined) return undefined;
   if (first.length !== second.length) return undefined;
-  const isInOrder = Buffer.compare(first, second) <= 0;
-  const port = (end: Buffer): Buffer => end.subarray(-2);
-  const address = (end: Buffer): Buffer => end.subarray(0, -2);
-  const [low, high] = isInOrder ? [first, second] : [second, first];
-  const digest = createHash('sha1')
-    .update(Buffer.alloc(2))
-    .update(address(low))
-    .update(address(high))
-    .update(Buffer.from([number, 0]))
-    .update(port(low))
-    .update(port(high))
-    .digest('base64');
+  const [low, high] = Buffer.compare(first, second) <= 0 ? [first, second] : [second, first];
+  const [address, port] = [(end: Buffer) => end.subarray(0, -2), (end: Buffer) => end.subarray(-2)];
+  const hashed = [SEED, address(low), address(high), Buffer.from([number, 0]), port(low), port(high)];
+  const digest = createHash('sha1').update(Buffer.concat(hashed)).digest('base64');
   return `1:${digest}`;
 }
 
