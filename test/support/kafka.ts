@@ -87,7 +87,7 @@ export async function startKafka(): Promise<TestKafka> {
   };
 }
 
-const JAVA = [
+export const JAVA = [
   '-Xmx256m',
   '-XX:+UseSerialGC',
   '-XX:TieredStopAtLevel=1',
@@ -95,7 +95,7 @@ const JAVA = [
   join(program.kafkaDirectory(), 'lib', '*'),
 ];
 
-function java(args: string[]): void {
+export function java(args: string[]): void {
   execFileSync('java', [...JAVA, ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
 }
 
@@ -138,7 +138,7 @@ function propertiesOf({ directory, broker, secured, controller, port, authority 
     .join('');
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -146,7 +146,7 @@ async function freePort(): Promise<number> {
   return port;
 }
 
-function isOpen(port: number): Promise<boolean> {
+export function isOpen(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, '127.0.0.1');
     socket.once('connect', () => (socket.destroy(), resolve(true)));
@@ -172,22 +172,23 @@ async function startProxy(broker: number, answers: { lose: () => boolean }): Pro
   return { proxy, port: (proxy.address() as AddressInfo).port };
 }
 
-async function createTopic(
+export async function createTopic(
   address: string,
   name: string,
   partitions: number,
   configs: { name: string; value: string }[],
+  replicas = 1,
 ): Promise<void> {
   const admin = new Admin({ clientId: 'test', bootstrapBrokers: [address] });
   try {
-    await admin.createTopics({ topics: [name], partitions, replicas: 1, configs });
+    await admin.createTopics({ topics: [name], partitions, replicas, configs });
   } finally {
     await admin.close();
   }
 }
 
 /** All that a topic has. A consumer that began while its broker was coming back may hear nothing: another one asks again. */
-async function read(address: string, topic: string, atLeast: number): Promise<Found[]> {
+export async function read(address: string, topic: string, atLeast: number): Promise<Found[]> {
   for (let tries = 1; ; tries++) {
     const { found, total } = await readOnce(address, topic, atLeast);
     if (found.length === total) return found;
