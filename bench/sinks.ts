@@ -17,9 +17,9 @@ import { fixed, grouped, quantile, type Figure, type Setting } from './bench.ts'
 import type { SinkLoad } from './sink-load.ts';
 
 /** Events of the backlog: batches, and one a request. */
-const BATCHED = { full: 50_000, quick: 2_000 };
-const SINGLE = { full: 5_000, quick: 200 };
-const PACED = { full: 400, quick: 50 };
+const BATCHED = { full: 20_000, quick: 2_000 };
+const SINGLE = { full: 3_000, quick: 200 };
+const PACED = { full: 300, quick: 50 };
 const MEGABYTE = 1e6;
 
 const BATCHING = ['json', 'ndjson', 'cloudevents', 'alertmanager', 'splunk-hec', 'loki', 'otlp', 'elastic-ecs'];

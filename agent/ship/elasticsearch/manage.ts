@@ -75,8 +75,9 @@ async function keepPolicy(state: State, ask: Ask): Promise<Policy | undefined> {
     );
     return undefined;
   }
-  if (status !== 404 && failed(state, 'look at policy', names.template, { status, body })) return undefined;
   const settings = kind.settings(names.template);
+  // Somebody else may keep it.
+  if (status !== 404 && failed(state, 'look at policy', names.template, { status, body })) return { settings };
   const wanted = kind.body(stream.lifecycle, names.index);
   if (status !== 404 && !kind.differs(wanted, body, names.template)) return { settings };
   const written = await ask('PUT', status === 404 ? path : kind.overwrite(path, body), wanted);

@@ -140,9 +140,9 @@ testWithCollector('records arrive with severity, body and attributes, each once 
     'network.transport': 'tcp',
     'k8s.namespace.name': 'shop',
     'k8s.pod.name': 'db-0',
-    'dpi.signature': '1:21562',
+    'dpi.signature': '1:21562:3',
     'dpi.severity': 100,
-    'dpi.tactic': 'TA0011',
+    'dpi.tactic': 'Command and Control',
     'dpi.resource': 'shop/web',
   });
   expect(JSON.parse(String(attributes['dpi.event']))).toEqual(events[0]);
