@@ -393,7 +393,7 @@ export const VALUE_FIELDS = [
 ] as const;
 export type ValueField = (typeof VALUE_FIELDS)[number];
 
-/** Alerts from one namespace to another; empty: no pod's, or not known whose. */
+/** Alerts from one namespace, or pod, to another; empty: no pod's, or not known whose. */
 export interface Pair {
   source: string;
   destination: string;
@@ -410,6 +410,10 @@ export interface Talker {
 /** Who attacks whom. The most frequent ones. */
 export interface Flows {
   pairs: Pair[];
+  /** From pod to pod, `<namespace>/<name>`; empty: no pod's, or not known whose. */
+  edges: Pair[];
+  /** Alerts that are in none of the edges. */
+  others: number;
   /** Sources. */
   talkers: Talker[];
 }

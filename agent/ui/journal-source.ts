@@ -1,7 +1,7 @@
 /**
- * The alerts of this machine's journal: the newest 100,000 in memory, followed as they are written. About 70 MB of
- * memory when it is full; the documents stay on disk. Queries take some tens of milliseconds. Older alerts are for
- * `dpi-agent events`.
+ * The alerts of this machine's journal: the newest million in memory, followed as they are written; the documents stay
+ * on disk. Those of before are read the newest first: the page has the first of them at once, and the others as they
+ * are read. Older alerts are for `dpi-agent events`.
  */
 import { open } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -9,29 +9,26 @@ import { evidenceDirectory } from '../evidence/place.ts';
 import { errorCode } from '../files/errors.ts';
 import { followJournal, journalEnd, searchJournal, type FoundEvent, type Place } from '../journal/search.ts';
 import { MAX_LINE_BYTES, segmentPath } from '../journal/segment.ts';
-import { LEVELS, type Act, type AlertRow, type Group, type Page } from './api.ts';
+import type { Act, AlertRow } from './api.ts';
 import { followKnownFlows } from './known-flows.ts';
 import { openMarks, type Marks } from './marks.ts';
-import { inScope, matches, type AlertQuery, type Scope } from './query.ts';
-import { fields, flowOf, podsOf, rowOf, withMark } from './row.ts';
-import { GROUPS, SourceError, type AlertListener, type AlertSource, type PageRequest } from './source.ts';
-import { flowsOf, listValues, spanOf } from './counting.ts';
-import { summarize } from './summarize.ts';
+import { flowsOf, spanOf, valuesOf } from './memory/counts.ts';
+import { groupRows } from './memory/groups.ts';
+import { listRows, newestRows } from './memory/list.ts';
+import { summarize } from './memory/summary.ts';
+import { addRows, createTable, hasRoom, rowAt, setFlow, setMark, type Entry, type Table } from './memory/table.ts';
+import { fields, flowOf, rowOf, withMark } from './row.ts';
+import { SourceError, type AlertListener, type AlertSource } from './source.ts';
 
-const LIMIT = 100_000;
-/** Texts of which one copy is kept. */
-const SHARED = 50_000;
+const LIMIT = 1_000_000;
+/** Read before the page is there. */
+const FIRST = 50_000;
+/** Read at once. */
+const BATCH = 10_000;
 const RETRY_MILLIS = 1000;
 /** Alerts that come within this time go to the pages together. */
 const GATHER_MILLIS = 200;
 const MOST_AT_ONCE = 200;
-
-interface Entry {
-  row: AlertRow;
-  /** Milliseconds since the epoch. */
-  time: number;
-  at: Place;
-}
 
 export interface JournalSourceOptions {
   directory: string;
@@ -43,14 +40,10 @@ export interface JournalSourceOptions {
 
 interface State {
   readonly directory: string;
-  readonly limit: number;
   readonly marks: Marks;
-  readonly share: (text: string) => string;
   readonly stopping: AbortController;
   readonly listeners: Set<AlertListener>;
-  /** By time, oldest first. */
-  entries: Entry[];
-  readonly byId: Map<string, Entry>;
+  readonly table: Table;
   problem: string | undefined;
   /** For the listeners, and how many more there were. */
   gathered: AlertRow[];
@@ -58,39 +51,37 @@ interface State {
   timer: NodeJS.Timeout | undefined;
 }
 
-/** Resolves when what is there has been read. The folder need not be there yet. */
+/** Resolves when the newest that are there have been read. The folder need not be there yet. */
 export async function openJournalSource(options: JournalSourceOptions): Promise<AlertSource> {
   const { directory, marksFile, limit = LIMIT, now = Date.now } = options;
   const state: State = {
     directory,
-    limit,
     marks: await openMarks(marksFile),
-    share: createShare(),
     stopping: new AbortController(),
     listeners: new Set(),
-    entries: [],
-    byId: new Map(),
+    table: createTable(limit),
     problem: undefined,
     gathered: [],
     left: 0,
     timer: undefined,
   };
   const end = await quietly(() => journalEnd(directory));
-  if (end !== undefined) await readUntil(state, end);
-  return sourceOf(state, Promise.all([follow(state, end), followFlows(state)]), now);
+  const older = end === undefined ? undefined : readBefore(state, end);
+  await nextRead(older, FIRST);
+  return sourceOf(state, Promise.all([readOn(older), follow(state, end), followFlows(state)]), now);
 }
 
 function sourceOf(state: State, following: Promise<unknown>, now: () => number): AlertSource {
-  const { directory, limit, listeners } = state;
+  const { directory, listeners, table } = state;
   return {
-    about: { kind: 'journal', directory, limit },
-    list: async (query, scope, page) => pageOf(entriesOf(state), query, scope, page),
-    matching: async (query, scope, most) => newestOf(entriesOf(state), query, scope, most),
-    summary: async (query, scope) => summarize(entriesOf(state), query, scope, now()),
-    groups: async (by, query, scope) => groupsOf(entriesOf(state), by, query, scope),
-    values: async (of, query, scope) => listValues(selectedRows(entriesOf(state), query, scope), of),
-    flows: async (query, scope) => flowsOf(selectedRows(entriesOf(state), query, scope)),
-    span: async (query, scope) => spanOf(selectedRows(entriesOf(state), query, scope)),
+    about: { kind: 'journal', directory, limit: table.limit },
+    list: async (query, scope, page) => listRows(readable(state), query, scope, page),
+    matching: async (query, scope, most) => newestRows(readable(state), query, scope, most),
+    summary: async (query, scope) => summarize(readable(state), query, scope, now()),
+    groups: async (by, query, scope) => groupRows(readable(state), by, query, scope),
+    values: async (of, query, scope) => valuesOf(readable(state), of, query, scope),
+    flows: async (query, scope) => flowsOf(readable(state), query, scope),
+    span: async (query, scope) => spanOf(readable(state), query, scope),
     get: (ids) => find(state, ids),
     mark: (ids, act) => setMarks(state, ids, act),
     subscribe(listener) {
@@ -108,22 +99,39 @@ function sourceOf(state: State, following: Promise<unknown>, now: () => number):
 }
 
 /** @throws SourceError where nothing can be read. */
-function entriesOf({ problem, entries }: State): readonly Entry[] {
-  if (problem !== undefined && entries.length === 0) throw new SourceError(problem);
-  return entries;
+function readable({ problem, table }: State): Table {
+  if (problem !== undefined && table.size === 0) throw new SourceError(problem);
+  return table;
 }
 
-/** What the journal has. */
-async function readUntil(state: State, end: Place): Promise<void> {
-  const { directory, limit, byId, entries } = state;
-  for await (const hit of searchJournal({ directory, filter: {}, order: 'newest' })) {
-    if (entries.length >= limit) break;
-    const entry = entryOf(state, hit);
-    if (entry === undefined || !isBefore(hit.at, end)) continue;
-    byId.set(entry.row.id, entry);
-    entries.push(entry);
+/** Reads what the journal has before a place, the newest first, as far as there is room. Yields how many have been. */
+async function* readBefore(state: State, end: Place): AsyncGenerator<number> {
+  const { directory, table, stopping } = state;
+  const { signal } = stopping;
+  let batch: Entry[] = [];
+  for await (const hit of searchJournal({ directory, filter: {}, order: 'newest', signal })) {
+    const entry = isBefore(hit.at, end) ? entryOf(state, hit) : undefined;
+    if (entry !== undefined) batch.push(entry);
+    if (batch.length < Math.min(BATCH, table.limit - table.size)) continue;
+    addRows(table, batch);
+    batch = [];
+    yield table.size;
+    if (!hasRoom(table)) return;
   }
-  entries.sort(byTime);
+  addRows(table, batch);
+}
+
+/** Until so many have been read. */
+async function nextRead(older: AsyncGenerator<number> | undefined, count: number): Promise<void> {
+  for (;;) {
+    const read = await older?.next();
+    if (read === undefined || read.done === true || read.value >= count) return;
+  }
+}
+
+async function readOn(older: AsyncGenerator<number> | undefined): Promise<void> {
+  // The folder may go away; what follows it says so.
+  await nextRead(older, Infinity).catch(() => undefined);
 }
 
 /** Goes on behind what was read, also when the folder goes away and comes back. */
@@ -147,37 +155,28 @@ async function follow(state: State, from: Place | undefined): Promise<void> {
 }
 
 /** What is known of a flow is known later than the alert. */
-function followFlows({ directory, byId, share, stopping }: State): Promise<void> {
+function followFlows({ directory, table, stopping }: State): Promise<void> {
   return followKnownFlows({
     directory: evidenceDirectory(directory),
     signal: stopping.signal,
-    wants: (eventId) => byId.has(eventId),
+    wants: (eventId) => table.slots.has(eventId),
     learn(eventId, record) {
-      const entry = byId.get(eventId);
-      if (entry !== undefined) entry.row = { ...entry.row, ...flowOf(fields(record), share) };
+      const slot = table.slots.get(eventId);
+      if (slot !== undefined) setFlow(table, slot, { ...rowAt(table, slot), ...flowOf(fields(record)) });
     },
   });
 }
 
-function entryOf({ marks, share, byId }: State, { event, at }: FoundEvent): Entry | undefined {
+function entryOf({ marks }: State, { event, at }: FoundEvent): Entry | undefined {
   const id = (event.record as { event_id?: unknown }).event_id;
-  const row = rowOf(event, marks.get(String(id)), share);
-  return row === undefined || byId.has(row.id) ? undefined : { row, time: Date.parse(row.timestamp), at };
+  const row = rowOf(event, marks.get(String(id)));
+  return row === undefined ? undefined : { row, at };
 }
 
 function add(state: State, hit: FoundEvent): void {
-  const { byId, entries, limit } = state;
   const entry = entryOf(state, hit);
   if (entry === undefined) return;
-  byId.set(entry.row.id, entry);
-  let index = entries.length;
-  while (index > 0 && byTime(entries[index - 1] ?? entry, entry) > 0) index -= 1;
-  entries.splice(index, 0, entry);
-  if (entries.length > limit + limit / 10) {
-    for (const { row } of entries.slice(0, -limit)) byId.delete(row.id);
-    state.entries = entries.slice(-limit);
-  }
-  announce(state, entry.row);
+  for (const row of addRows(state.table, [entry])) announce(state, row);
 }
 
 function announce(state: State, row: AlertRow): void {
@@ -195,113 +194,27 @@ function announceGathered(state: State): void {
   for (const listener of listeners) listener.rows(gathered, left > 0);
 }
 
-function pageOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, { after, size, order }: PageRequest): Page {
-  const compare = order === 'time' ? byAge : bySeverity;
-  const last = after === undefined ? undefined : keyOf(after);
-  const rows: AlertRow[] = [];
-  for (const { row } of newestFirst(entries, query, scope)) {
-    if (last !== undefined && compare(row, last) >= 0) continue;
-    rows.push(row);
-    // By severity, the oldest may be the first.
-    if (order === 'time' && rows.length > size) break;
-  }
-  if (order === 'severity') rows.sort((a, b) => bySeverity(b, a));
-  const shown = rows.slice(0, size);
-  const end = shown.at(-1);
-  return { rows: shown, ...(rows.length <= size || end === undefined ? {} : { next: placeOf(end, order) }) };
-}
-
-function newestOf(entries: readonly Entry[], query: AlertQuery, scope: Scope, limit: number): AlertRow[] {
-  const found: AlertRow[] = [];
-  for (const { row } of newestFirst(entries, query, scope)) {
-    if (found.length === limit) break;
-    found.push(row);
-  }
-  return found;
-}
-
-function* newestFirst(entries: readonly Entry[], query: AlertQuery, scope: Scope): Generator<Entry> {
-  for (let index = entries.length - 1; index >= 0; index -= 1) {
-    const entry = entries[index];
-    if (entry === undefined || !inScope(scope, entry.row.namespace)) continue;
-    if (matches(query, entry.row, entry.time)) yield entry;
-  }
-}
-
-function* selectedRows(entries: readonly Entry[], query: AlertQuery, scope: Scope): Generator<AlertRow> {
-  for (const { row } of newestFirst(entries, query, scope)) yield row;
-}
-
-/** Where in the order a row is, as `next` says it. */
-function placeOf({ severity, timestamp, id }: Key, order: PageRequest['order']): string {
-  return `${order === 'time' ? '' : `${severity}~`}${timestamp},${id}`;
-}
-
-function keyOf(place: string): Key {
-  const [, severity = '0', timestamp = '', id = ''] = /^(?:(\d+)~)?([^,]*),([^,]*)/.exec(place) ?? [];
-  return { severity: Number(severity), timestamp, id };
-}
-
-function groupsOf(entries: readonly Entry[], by: 'pod' | 'signature', query: AlertQuery, scope: Scope): Group[] {
-  const groups = new Map<string, Group>();
-  for (const { row, time } of entries) {
-    if (!inScope(scope, row.namespace) || !matches(query, row, time)) continue;
-    if (by === 'pod') for (const pod of podsOf(row)) addTo(groups, pod, pod, row);
-    else addTo(groups, `${row.gid}:${row.sid}`, row.message, row);
-  }
-  return [...groups.values()].toSorted((a, b) => b.count - a.count).slice(0, GROUPS);
-}
-
-/** @param row Of the alerts that are added, the newest comes last. */
-function addTo(groups: Map<string, Group>, key: string, label: string, row: AlertRow): void {
-  const { level, timestamp: newest } = row;
-  const group = groups.get(key);
-  if (group === undefined) {
-    groups.set(key, { key, label, count: 1, level, newest });
-    return;
-  }
-  group.count += 1;
-  group.newest = newest;
-  group.label = label;
-  if (LEVELS.indexOf(level) < LEVELS.indexOf(group.level)) group.level = level;
-}
-
 async function find(
-  { directory, byId, marks }: State,
+  { directory, table, marks }: State,
   ids: readonly string[],
 ): Promise<{ row: AlertRow; event: unknown; history: Act[] }[]> {
   const found = [];
   for (const id of ids) {
-    const entry = byId.get(id);
-    if (entry !== undefined) {
-      found.push({ row: entry.row, event: await documentAt(directory, entry.at), history: marks.history(id) });
-    }
+    const slot = table.slots.get(id);
+    if (slot === undefined) continue;
+    const row = rowAt(table, slot);
+    const at = { segment: table.segment[slot] ?? 0, offset: table.offset[slot] ?? 0 };
+    found.push({ row, event: await documentAt(directory, at), history: marks.history(id) });
   }
   return found;
 }
 
-async function setMarks({ marks, byId }: State, ids: readonly string[], act: Act): Promise<void> {
+async function setMarks({ marks, table }: State, ids: readonly string[], act: Act): Promise<void> {
   await marks.add(ids, act);
   for (const id of ids) {
-    const entry = byId.get(id);
-    if (entry !== undefined) entry.row = withMark(entry.row, marks.get(id));
+    const slot = table.slots.get(id);
+    if (slot !== undefined) setMark(table, slot, withMark(rowAt(table, slot), marks.get(id)));
   }
-}
-
-function byTime(a: Entry, b: Entry): number {
-  return byAge(a.row, b.row);
-}
-
-type Key = Pick<AlertRow, 'severity' | 'timestamp' | 'id'>;
-
-function bySeverity(a: Key, b: Key): number {
-  return a.severity - b.severity || byAge(a, b);
-}
-
-/** Times of one form, in UTC, are in the order of their texts. */
-function byAge(a: Key, b: Key): number {
-  if (a.timestamp !== b.timestamp) return a.timestamp < b.timestamp ? -1 : 1;
-  return a.id === b.id ? 0 : a.id < b.id ? -1 : 1;
 }
 
 function isBefore(a: Place, b: Place): boolean {
@@ -335,16 +248,4 @@ async function quietly<T>(action: () => Promise<T>): Promise<T | undefined> {
     if (errorCode(error) === 'ENOENT') return undefined;
     throw error;
   }
-}
-
-/** One copy of equal texts, of as many as are worth it. */
-function createShare(): (text: string) => string {
-  const texts = new Map<string, string>();
-  return (text) => {
-    const known = texts.get(text);
-    if (known !== undefined) return known;
-    if (texts.size >= SHARED) texts.clear();
-    texts.set(text, text);
-    return text;
-  };
 }

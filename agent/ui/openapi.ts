@@ -195,9 +195,14 @@ export const OPERATIONS: Record<string, Partial<Record<Method, Operation>>> = {
   },
   '/api/flows': {
     get: {
-      summary: 'Who attacks whom: pairs of namespaces, and sources',
+      summary: 'Who attacks whom: pairs of namespaces and of pods, and sources; others: alerts in no pair of pods',
       parameters: FILTERS,
-      answer: object({ pairs: list({ type: 'object' }), talkers: list({ type: 'object' }) }),
+      answer: object({
+        pairs: list({ type: 'object' }),
+        edges: list({ type: 'object' }),
+        others: count,
+        talkers: list({ type: 'object' }),
+      }),
     },
   },
   '/api/tuning': {

@@ -40,15 +40,8 @@ export function withMark(row: AlertRow, mark: Mark): AlertRow {
   return { ...rest, ...markedAs(mark) };
 }
 
-/**
- * @param share Gives one copy of texts that many rows have.
- * @returns undefined when it is no event that can be shown.
- */
-export function rowOf(
-  document: unknown,
-  mark: Mark = { state: 'open' },
-  share: (name: string) => string = (name) => name,
-): AlertRow | undefined {
+/** @returns undefined when it is no event that can be shown. */
+export function rowOf(document: unknown, mark: Mark = { state: 'open' }): AlertRow | undefined {
   const event = fields(document);
   const record = fields(event['record']);
   const id = text(record['event_id']);
@@ -64,40 +57,37 @@ export function rowOf(
     severity,
     level: levelOf(severity),
     ...markedAs(mark),
-    resource: share(resource),
-    namespace: share(resource.split('/')[0] ?? ''),
-    gid: share(text(record['generator_id']) || '1'),
-    sid: share(sid),
-    rev: share(text(record['snort_signature_revision'])),
-    message: share(text(record['message'])),
-    ...optional('classification', share(text(record['classification']))),
-    ...(tactic === '' || tactic === 'n/a' ? {} : { tactic: share(tactic) }),
-    techniques: texts(event['mitre_ids']).map(share),
-    cves: texts(record['cves']).map(share),
-    protocol: share(text(record['protocol'])),
-    ...optional('service', share(text(record['service']))),
-    source: endOf(event, 'source', share),
-    destination: endOf(event, 'dest', share),
+    resource: resource,
+    namespace: resource.split('/')[0] ?? '',
+    gid: text(record['generator_id']) || '1',
+    sid: sid,
+    rev: text(record['snort_signature_revision']),
+    message: text(record['message']),
+    ...optional('classification', text(record['classification'])),
+    ...(tactic === '' || tactic === 'n/a' ? {} : { tactic: tactic }),
+    techniques: texts(event['mitre_ids']),
+    cves: texts(record['cves']),
+    protocol: text(record['protocol']),
+    ...optional('service', text(record['service'])),
+    source: endOf(event, 'source'),
+    destination: endOf(event, 'dest'),
     count: Math.max(1, number(record['count']) ?? 1),
-    seenAt: seenAt(record['seen_at']).map(share),
-    node: share(text(event['host'])),
-    ...flowOf(record, share),
+    seenAt: seenAt(record['seen_at']),
+    node: text(event['host']),
+    ...flowOf(record),
   };
 }
 
 /** @param record Of an event, or what became known of its flow. */
-export function flowOf(
-  record: Fields,
-  share: (text: string) => string,
-): Pick<AlertRow, 'outcome' | 'community' | 'app'> {
+export function flowOf(record: Fields): Pick<AlertRow, 'outcome' | 'community' | 'app'> {
   return {
-    ...optional('outcome', share(text(record['outcome']))),
+    ...optional('outcome', text(record['outcome'])),
     ...optional('community', text(record['community_id'])),
-    ...appOf(record['app'], share),
+    ...appOf(record['app']),
   };
 }
 
-function appOf(value: unknown, share: (text: string) => string): { app?: RowApp } {
+function appOf(value: unknown): { app?: RowApp } {
   const app = fields(value);
   const protocol = text(app['protocol']);
   if (protocol === '') return {};
@@ -108,17 +98,17 @@ function appOf(value: unknown, share: (text: string) => string): { app?: RowApp 
   const hassh = texts([ssh?.['hassh'], ssh?.['hassh_server']]);
   return {
     app: {
-      protocol: share(protocol),
-      ...optional('host', share(domainOf(text(http?.['host'])) ?? '')),
-      ...optional('method', share(text(http?.['method']))),
-      ...optional('url', share(text(http?.['url']))),
+      protocol: protocol,
+      ...optional('host', domainOf(text(http?.['host'])) ?? ''),
+      ...optional('method', text(http?.['method'])),
+      ...optional('url', text(http?.['url'])),
       ...(status === undefined ? {} : { status }),
-      ...optional('useragent', share(text(http?.['user_agent']))),
-      ...(domains.length === 0 ? {} : { domains: domains.map(share) }),
-      ...optional('sni', share(text(tls?.['sni']))),
-      ...optional('ja3', share(text(tls?.['ja3']))),
-      ...optional('ja4', share(text(tls?.['ja4']))),
-      ...(hassh.length === 0 ? {} : { hassh: hassh.map(share) }),
+      ...optional('useragent', text(http?.['user_agent'])),
+      ...(domains.length === 0 ? {} : { domains: domains }),
+      ...optional('sni', text(tls?.['sni'])),
+      ...optional('ja3', text(tls?.['ja3'])),
+      ...optional('ja4', text(tls?.['ja4'])),
+      ...(hassh.length === 0 ? {} : { hassh: hassh }),
     },
   };
 }
@@ -149,13 +139,13 @@ export function reasonOf(value: unknown): Reason | undefined {
   return REASONS.find((name) => name === value);
 }
 
-function endOf(event: Fields, side: 'source' | 'dest', share: (text: string) => string): End {
+function endOf(event: Fields, side: 'source' | 'dest'): End {
   const port = number(event[`${side}_port`]);
   return {
-    ip: share(text(event[`${side}_ip`])),
+    ip: text(event[`${side}_ip`]),
     ...(port === undefined ? {} : { port }),
-    ...optional('name', share(known(event[`${side}_name`]))),
-    ...optional('namespace', share(known(event[`${side}_namespace`]))),
+    ...optional('name', known(event[`${side}_name`])),
+    ...optional('namespace', known(event[`${side}_namespace`])),
   };
 }
 

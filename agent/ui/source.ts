@@ -21,6 +21,8 @@ export const FACET_VALUES = 25;
 /** Namespaces of each side, and sources. */
 export const PAIR_ENDS = 20;
 export const TALKERS = 10;
+/** From pod to pod. */
+export const EDGES = 40;
 
 /** Which page of a list. */
 export interface PageRequest {

@@ -4,6 +4,7 @@ import type { Session } from '../../agent/ui/api.ts';
 import { Alerts, focusList } from './alerts.tsx';
 import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
+import { IsolatedPage } from './isolated.tsx';
 import { isTyping } from './keys.ts';
 import { Help, Icon, Problem } from './parts.tsx';
 import { ReportPage } from './report/page.tsx';
@@ -13,12 +14,13 @@ import { nextTheme, theme } from './theme.ts';
 import { TuningPage } from './tuning/page.tsx';
 import { useLocation, type Location } from './url.ts';
 
-const PAGES = ['alerts', 'coverage', 'tuning', 'dry-run', 'report'] as const;
+const PAGES = ['alerts', 'coverage', 'tuning', 'isolated', 'dry-run', 'report'] as const;
 type PageName = (typeof PAGES)[number];
 const TITLES: Record<PageName, string> = {
   alerts: 'Alerts',
   coverage: 'Coverage',
   tuning: 'Tuning',
+  isolated: 'Isolated',
   'dry-run': 'Dry run',
   report: 'Report',
 };
@@ -52,6 +54,7 @@ export function App(): JSX.Element {
       {page === 'coverage' && <CoveragePage />}
       {page === 'report' && <ReportPage place={place} session={data} />}
       {page === 'tuning' && <TuningPage />}
+      {page === 'isolated' && <IsolatedPage place={place} />}
       {page === 'dry-run' && <DryRunPage place={place} />}
       <Help open={help} close={closeHelp} />
     </>
@@ -132,9 +135,9 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
 }
 
 /** Whether the head leads to it. */
-function hasPage({ dryRun, tuning }: Session, name: PageName): boolean {
-  if (name === 'report') return false;
-  return name === 'dry-run' ? dryRun : name !== 'tuning' || tuning !== undefined;
+function hasPage({ dryRun, tuning, isolates }: Session, name: PageName): boolean {
+  const has = { report: false, 'dry-run': dryRun, tuning: tuning !== undefined, isolated: isolates };
+  return name === 'alerts' || name === 'coverage' || has[name];
 }
 
 function PageLink({ name, current, place }: { name: PageName; current: boolean; place: Location }): JSX.Element {

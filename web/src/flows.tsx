@@ -1,9 +1,10 @@
-/** Who attacks whom: namespaces as rows and columns, each cell as dark as it has alerts; and the top sources. */
+/** Who attacks whom: drawn, by namespaces as rows and columns, and the top sources. */
 import type { ComponentChildren, JSX } from 'preact';
 import { LEVELS, type Flows, type Level, type Pair, type Talker } from '../../agent/ui/api.ts';
+import { Graph } from './graph.tsx';
 import { LEVEL_NAMES, Skeleton } from './parts.tsx';
 import { grouped, short, Text } from './text.tsx';
-import { narrow, type Location } from './url.ts';
+import { narrow, narrowEnd, type Location } from './url.ts';
 
 /** What is no namespace's. */
 const OUTSIDE = 'outside';
@@ -19,6 +20,7 @@ export function FlowsView({ flows, place, empty }: ViewProps): JSX.Element {
   if (flows.pairs.length === 0) return <>{empty}</>;
   return (
     <div class="flows">
+      <Graph flows={flows} place={place} />
       <Matrix pairs={flows.pairs} place={place} />
       <Talkers talkers={flows.talkers} place={place} />
     </div>
@@ -85,14 +87,6 @@ function Cell({ pair, most, place }: { pair: Pair | undefined; most: number; pla
       </button>
     </td>
   );
-}
-
-function narrowEnd(params: URLSearchParams, field: string, namespace: string): void {
-  if (namespace !== '') return narrow(params, field, namespace, false);
-  const before = (params.get('q') ?? '').trim();
-  const added = `not ${field}: *`;
-  params.set('q', before === '' ? added : `(${before}) and ${added}`);
-  return params.delete('group');
 }
 
 function Talkers({ talkers, place }: { talkers: Talker[]; place: Location }): JSX.Element {

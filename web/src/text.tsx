@@ -12,6 +12,11 @@ export function Text({ children }: { children: string }): JSX.Element {
   return <bdi>{marked(children)}</bdi>;
 }
 
+/** The same for where no marks can be: titles, and drawn text. */
+export function shown(text: string): string {
+  return text.replaceAll(HIDDEN, nameOf);
+}
+
 /** @param lines Whether ends of lines and tabs are kept, where they are shown as such. */
 export function marked(text: string, lines = false): ComponentChild[] {
   const parts: ComponentChild[] = [];

@@ -65,6 +65,15 @@ export function narrow(params: URLSearchParams, field: string, value: string, no
   params.delete('group');
 }
 
+/** To alerts whose end is this one's. @param value Empty: no pod's, or not known whose. */
+export function narrowEnd(params: URLSearchParams, field: string, value: string): void {
+  if (value !== '') return narrow(params, field, value, false);
+  const before = (params.get('q') ?? '').trim();
+  const added = `not ${field}: *`;
+  params.set('q', before === '' ? added : `(${before}) and ${added}`);
+  return params.delete('group');
+}
+
 /** Why a query in words can't be read; undefined: it can. */
 export function problemOf(q: string): LanguageError | undefined {
   try {

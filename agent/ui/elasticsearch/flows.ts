@@ -1,13 +1,16 @@
 /** Who attacks whom: alerts counted by the namespaces of both ends, and by source. */
 import type { Flows, Pair, Talker } from '../api.ts';
 import type { FieldNames } from '../fields.ts';
-import { shownFlows } from '../counting.ts';
+import { shownFlows, sumOf, sumPairs } from '../counting.ts';
 import type { AlertQuery, Scope } from '../query.ts';
 import { fields, text, type Fields } from '../row.ts';
 import { PAIR_ENDS, TALKERS } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 import { bucketsOf, levelCounts, levels, type Aggregations } from './counts.ts';
 import { selected } from './filters.ts';
+
+/** Namespaces that have a pod of one name. */
+const SAME_NAMES = 3;
 
 export async function flowsOf(
   { field, search }: AlertIndex,
@@ -17,8 +20,9 @@ export async function flowsOf(
 ): Promise<Flows> {
   const filter = selected(field, query, scope);
   const answer = await search({ size: 0, query: { bool: { filter } }, aggs: aggregationsOf(field) }, signal);
-  const { pairs, talkers } = fields(answer.aggregations);
-  return shownFlows(bucketsOf(pairs).flatMap(pairsOf), bucketsOf(talkers).map(talkerOf));
+  const { pairs, talkers, edges, total } = fields(answer.aggregations);
+  const all = sumOf(levelCounts(total));
+  return shownFlows(bucketsOf(pairs).flatMap(pairsOf), bucketsOf(talkers).map(talkerOf), edgesOf(edges), all);
 }
 
 function aggregationsOf(field: FieldNames): Aggregations {
@@ -31,6 +35,8 @@ function aggregationsOf(field: FieldNames): Aggregations {
         destination: { terms: { field: destinationPod.namespace, size: PAIR_ENDS, missing: '-' }, aggs: { level } },
       },
     },
+    total: level,
+    edges: endsOf(sourcePod, { destination: endsOf(destinationPod, { level }) }),
     talkers: {
       terms: { field: field.sourceIp, size: TALKERS },
       aggs: {
@@ -40,6 +46,29 @@ function aggregationsOf(field: FieldNames): Aggregations {
       },
     },
   };
+}
+
+/** The pods with the most alerts. */
+function endsOf({ name, namespace }: FieldNames['sourcePod'], aggs: Aggregations): Aggregations[string] {
+  const inNamespace = { terms: { field: namespace, size: SAME_NAMES, missing: '-' }, aggs };
+  return { terms: { field: name, size: PAIR_ENDS, missing: '-' }, aggs: { namespace: inNamespace } };
+}
+
+function edgesOf(sources: unknown): Pair[] {
+  const edges = podsIn(sources).flatMap(([source, { destination }]) =>
+    podsIn(destination).map(([pod, { level }]) => ({ source, destination: pod, counts: levelCounts(level) })),
+  );
+  return sumPairs(edges);
+}
+
+/** With the name's and the namespace's in one; empty where either is not known. */
+function podsIn(names: unknown): [string, Fields][] {
+  return bucketsOf(names).flatMap((name) =>
+    bucketsOf(name['namespace']).map((namespace): [string, Fields] => {
+      const known = name['key'] !== '-' && namespace['key'] !== '-';
+      return [known ? `${text(namespace['key'])}/${text(name['key'])}` : '', namespace];
+    }),
+  );
 }
 
 function pairsOf(bucket: Fields): Pair[] {

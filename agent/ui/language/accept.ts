@@ -1,8 +1,11 @@
 /** Tries a condition on rows. */
-import type { AlertRow } from '../api.ts';
+import type { AlertRow, End } from '../api.ts';
 import { addressNumber } from './address.ts';
 import { isLike } from '../../files/glob.ts';
 import { fold, type Condition, type NumberField, type TextField } from './condition.ts';
+
+/** A row, or the part of one that has what is looked at. */
+export type Searched = Partial<Omit<AlertRow, 'source' | 'destination'> & Record<'source' | 'destination', End>>;
 
 /** @param time The row's, in milliseconds since the epoch. */
 export type Accept = (row: AlertRow, time: number) => boolean;
@@ -24,16 +27,13 @@ export function accepting(condition: Condition): Accept {
       return (row, time) => !accept(row, time);
     }
     case 'text': {
-      const { in: fields, like } = condition;
-      const test = remembered((text) => text !== '' && isLike(like, fold(text)));
+      const { in: fields } = condition;
+      const test = remembered(textTest(condition));
       return (row) => fields.some((field) => hasText(row, field, test));
     }
     case 'address': {
-      const { at, in: network } = condition;
-      const test = remembered((text) => {
-        const number = addressNumber(text);
-        return number !== undefined && number >= network.first && number <= network.last;
-      });
+      const { at } = condition;
+      const test = remembered(addressTest(condition));
       return (row) => test(row[at].ip);
     }
     case 'number': {
@@ -46,6 +46,17 @@ export function accepting(condition: Condition): Accept {
     case 'state':
       return (row) => row.state === condition.state;
   }
+}
+
+export function textTest({ like }: Extract<Condition, { is: 'text' }>): (text: string) => boolean {
+  return (text) => text !== '' && isLike(like, fold(text));
+}
+
+export function addressTest({ in: network }: Extract<Condition, { is: 'address' }>): (text: string) => boolean {
+  return (text) => {
+    const number = addressNumber(text);
+    return number !== undefined && number >= network.first && number <= network.last;
+  };
 }
 
 /** Of each text and address in a condition; a stream of alerts may go on for days. */
@@ -65,12 +76,12 @@ function remembered(test: (text: string) => boolean): (text: string) => boolean 
   };
 }
 
-function hasText(row: AlertRow, field: TextField, test: (text: string) => boolean): boolean {
+export function hasText(row: Searched, field: TextField, test: (text: string) => boolean): boolean {
   switch (field) {
     case 'technique':
-      return row.techniques.some((technique) => test(technique) || test(technique.split('.')[0] ?? ''));
+      return (row.techniques ?? []).some((technique) => test(technique) || test(technique.split('.')[0] ?? ''));
     case 'cve':
-      return row.cves.some(test);
+      return (row.cves ?? []).some(test);
     case 'domain':
       return (row.app?.domains ?? []).some(test);
     case 'hassh':
@@ -81,20 +92,20 @@ function hasText(row: AlertRow, field: TextField, test: (text: string) => boolea
 }
 
 function textOf(
-  row: AlertRow,
+  row: Searched,
   field: Exclude<TextField, 'technique' | 'cve' | 'domain' | 'hassh'>,
 ): string | undefined {
   switch (field) {
     case 'class':
       return row.classification;
     case 'source.name':
-      return row.source.name;
+      return row.source?.name;
     case 'source.namespace':
-      return row.source.namespace;
+      return row.source?.namespace;
     case 'destination.name':
-      return row.destination.name;
+      return row.destination?.name;
     case 'destination.namespace':
-      return row.destination.namespace;
+      return row.destination?.namespace;
     case 'app':
       return row.app?.protocol;
     case 'host':
