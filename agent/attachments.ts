@@ -23,6 +23,8 @@ const TRIM_MILLIS = 60_000;
 /** Until a lane that an endpoint moves to captures it, at most, and between two looks. */
 const MOVE_MILLIS = 5_000;
 const LOOK_MILLIS = 20;
+/** In which the lane before reads what came before that. */
+const OVERLAP_MILLIS = 200;
 /** Alerts of the packets that both lanes captured come so much later, at most. */
 const AFTER_MOVE_MILLIS = 1_000;
 
@@ -99,6 +101,7 @@ interface Parts extends AttachmentsOptions {
   changing: number;
   readonly moving: Set<string>;
   spreading: Promise<void>;
+  stopped: boolean;
   /** Calls the next trim off. */
   callOffTrim: () => void;
 }
@@ -114,6 +117,7 @@ export function openAttachments(options: AttachmentsOptions): Attachments {
     changing: 0,
     moving: new Set(),
     spreading: Promise.resolve(),
+    stopped: false,
     callOffTrim: () => undefined,
   };
   return {
@@ -128,7 +132,10 @@ export function openAttachments(options: AttachmentsOptions): Attachments {
     combinations: parts.combinations.list,
     spread: () => (parts.spreading = parts.spreading.then(() => spread(parts))),
     isMoving: (endpointId) => parts.moving.has(endpointId),
-    stop: () => parts.callOffTrim(),
+    stop() {
+      parts.stopped = true;
+      parts.callOffTrim();
+    },
   };
 }
 
@@ -274,7 +281,7 @@ const NEW = { next: undefined, isLeaving: false, moved: Promise.resolve(), moves
 
 /** One at a time: the others are captured as before meanwhile. */
 async function spread(parts: Parts): Promise<void> {
-  for (let next = nextMove(parts); next !== undefined; next = nextMove(parts)) {
+  for (let next = nextMove(parts); next !== undefined && !parts.stopped; next = nextMove(parts)) {
     const { attachment, to } = next;
     attachment.moved = move(parts, attachment, to);
     await attachment.moved;
@@ -298,15 +305,23 @@ async function move(parts: Parts, attachment: Attachment, to: Lane): Promise<voi
     attachment.next = to;
     moving.add(id);
     to.capture.attach(specOf(attachment.endpoint, vlan, keep));
-    for (let left = MOVE_MILLIS; left > 0 && isStarting(to, id); left -= LOOK_MILLIS) {
-      await new Promise<void>((resolve) => clock.after(LOOK_MILLIS, resolve));
-    }
-    addCounters(attachment.earlier, await from.capture.detach(id));
+    const pause = (millis: number): Promise<void> => new Promise((resolve) => clock.after(millis, resolve));
+    for (let left = MOVE_MILLIS; left > 0 && isStarting(to, id); left -= LOOK_MILLIS) await pause(LOOK_MILLIS);
+    await pause(OVERLAP_MILLIS);
+    addCounters(attachment.earlier, await leave(from, id));
     clock.after(AFTER_MOVE_MILLIS, () => moving.delete(id));
     log.info({ endpoint: id, from: from.name, lane: to.name }, 'captured by another lane');
   }
   attachment.lane = to;
   attachment.next = undefined;
+}
+
+/** @returns the lane's counters, without what was left in its ring, which the other lane has. */
+async function leave({ capture }: Lane, id: string): Promise<Counters> {
+  const before = capture.counters().get(id)?.droppedDetached ?? 0;
+  const counters = await capture.detach(id);
+  const left = counters.droppedDetached - before;
+  return { ...counters, droppedDetached: before, received: counters.received - left };
 }
 
 function isStarting({ capture }: Lane, id: string): boolean {
