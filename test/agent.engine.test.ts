@@ -375,22 +375,28 @@ describeLive((engine) => {
       lab.exec(lab.node, 'ip', 'link', 'del', late.interface);
     });
 
-    test('an agent killed with alerts unread goes on where it was: none lost, none twice', async () => {
-      agent = await runAgent({ lab, engine, workspace, pods: [{ ...pod, resources: ['default/one', 'default/two'] }] });
+    test('after one that was killed with alerts unread, an agent of fewer lanes goes on: none lost, none twice', async () => {
+      // The pod is in the lane that the next one does not have.
+      const beside = lab.addPod({ name: 'beside', address: '10.65.6.2' });
+      const pods = [beside, { ...pod, resources: ['default/one', 'default/two'] }];
+      agent = await runAgent({ lab, engine, workspace, pods, config: { lanes: 2 } });
+      const { pid: enginePid } = await agent.logged(
+        ({ msg, lane }) => msg === 'engine reads packets' && lane === 'lane1',
+      );
       const total = 60;
       const frames = Array.from({ length: total }, (_, index) =>
         conversation(`${MARKER} <${index}>`, 6000 + index),
       ).flat();
       // All of it is captured, and nothing inspected.
-      for (const pid of agent.children('engine')) process.kill(pid, 'SIGSTOP');
+      process.kill(Number(enginePid), 'SIGSTOP');
       inject(lab, workspace, pod.netns, 'eth0', frames);
       await poll(async () =>
         (await snapshot(workspace)).endpoints.some((endpoint) => endpoint.counters.forwarded >= frames.length),
       );
-      for (const pid of agent.children('engine')) process.kill(pid, 'SIGCONT');
+      process.kill(Number(enginePid), 'SIGCONT');
       // In the middle of it: some are in the journal, some in the engine's file, some not inspected yet.
       await agent.event(() => true);
-      const children = agent.children();
+      const children = [...agent.children(), Number(enginePid)];
       await agent.stop('SIGKILL');
       agent = await runAgent({ lab, engine, workspace, pods: [pod] });
       await agent.stop();
