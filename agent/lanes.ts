@@ -63,7 +63,7 @@ interface Place {
 }
 
 /** Each lane reads what was left in its own folder; the first one also what is in those of lanes that there are no more. */
-function leftIn(config: Config, index: number, count: number): string[] {
+function foldersToRead(config: Config, index: number, count: number): string[] {
   const further = index > 0 ? [] : Array.from({ length: MOST_LANES - count }, (_, more) => count + more);
   return [index, ...further].map((one) => placeOf(config, one).directory);
 }
@@ -109,7 +109,7 @@ export async function startLanes(lanes: Lane[], count: number, options: LanesOpt
         start.failed = reject;
       }),
     );
-    options.open.push(await begin(state, index, leftIn(options.config, index, count), start));
+    options.open.push(await begin(state, index, foldersToRead(options.config, index, count), start));
   }
   return {
     ready: Promise.all(ready),

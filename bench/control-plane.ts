@@ -233,7 +233,7 @@ async function converged(
 ): Promise<number[]> {
   const wanted = (apps() * agents * pods) / RESOURCES;
   const times = new Map<string, number>();
-  const note = ({ metadata, status }: ApiDeepPacketInspection): void => {
+  const compare = ({ metadata, status }: ApiDeepPacketInspection): void => {
     const { podsCaptured: captured = 0, podsSelected: selected = captured } = status ?? {};
     const isRight = selected === wanted && captured === wanted;
     if (isRight && !times.has(metadata.name)) times.set(metadata.name, performance.now() - since);
@@ -243,7 +243,7 @@ async function converged(
     client: admin,
     path: resourcePath(V3),
     convert: (object) => object,
-    onChange: ({ object }) => note(object),
+    onChange: ({ object }) => compare(object),
   });
   try {
     while (times.size < RESOURCES) {
