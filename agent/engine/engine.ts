@@ -35,7 +35,9 @@ export interface GenerationInput {
   configDirectory: string;
   /** Folder that the engine may write to. */
   outputDirectory: string;
-  /** Folder within, where this state of the rules is; a later one has another. */
+  /** Folder where the engine may keep what it compiled of the rules' patterns; none in a replay, which loads them once. */
+  patternsDirectory?: string;
+  /** Folder within the configuration's, where this state of the rules is; a later one has another. */
   rulesDirectory: string;
   /** Rule files, in the engine's own syntax, for all VLAN ids that no policy names. */
   ruleFiles: string[];

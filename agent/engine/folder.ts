@@ -8,14 +8,27 @@
  *     config/iprep/                       reputations that rules ask for
  *     config/data/                        files that rules name, under names that tell their contents
  *     output/                             the engine's: alerts
+ *     patterns/                           the engine's: what it compiled of its rules, so that a reload compiles only
+ *                                         what changed
  *     state/                              the agent's: what was read and deleted
  *     generation.json                     what a later agent must know to read the alerts to the end
  *     engine.pid                          the engine's process (files/process.ts), for a later agent; empty: it has
  *                                         none
  *
- * The engine can change nothing but output/, so it can't make the agent, which may be root, write anywhere else.
+ * The engine can change nothing but output/ and patterns/, so it can't make the agent, which may be root, write anywhere else.
  */
-import { chownSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { syncAboveSync } from '../files/folder.ts';
@@ -36,6 +49,8 @@ const DATA_FOLDER = 'data';
 const REPUTATION_FOLDER = 'iprep';
 export const CATEGORIES_FILE = 'categories.txt';
 export const REPUTATION_FILE = 'reputation.list';
+/** Some 3 KB for each rule, of those in use and of some that were. */
+const MAX_PATTERNS_BYTES = 256 << 20;
 /** Former rules of a generation whose alerts a later agent may still read. */
 const KEPT_RULES = 4;
 
@@ -98,7 +113,9 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
   mkdirSync(options.laneDirectory, { recursive: true, mode: 0o711 });
   mkdirSync(directory, { mode: 0o711 });
   mkdirSync(configDirectory, { mode: 0o755 });
-  mkdirSync(outputDirectory, { mode: 0o700 });
+  const patternsDirectory = options.mode === 'live' ? join(directory, 'patterns') : undefined;
+  const ofEngine = [outputDirectory, ...(patternsDirectory === undefined ? [] : [patternsDirectory])];
+  for (const path of ofEngine) mkdirSync(path, { mode: 0o700 });
   mkdirSync(join(directory, 'state'), { mode: 0o700 });
   // What is read of its alerts is on disk by the generation's name.
   syncAboveSync(join(directory, 'state'));
@@ -108,11 +125,19 @@ function fillIn(options: FolderOptions, rules: EngineRules, directory: string): 
   if (isOurs) makeFifo(fifo);
   if (uid !== undefined && gid !== undefined) {
     if (isOurs) chownSync(fifo, 0, gid);
-    chownSync(outputDirectory, uid, gid);
+    for (const path of ofEngine) chownSync(path, uid, gid);
   }
   const { mode, output, expectedBytes } = options;
-  const base = { mode, fifo, configDirectory, outputDirectory, output };
-  return stageRules(expectedBytes === undefined ? base : { ...base, expectedBytes }, rules, 0);
+  const base = {
+    mode,
+    fifo,
+    configDirectory,
+    outputDirectory,
+    output,
+    ...(patternsDirectory === undefined ? {} : { patternsDirectory }),
+    ...(expectedBytes === undefined ? {} : { expectedBytes }),
+  };
+  return stageRules(base, rules, 0);
 }
 
 type BaseInput = Omit<
@@ -144,7 +169,7 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
   if (rules.reputation !== undefined) stageReputation(reputationDirectory, rules.reputation);
   writeFileSync(pathOf(RULES_FILE), JSON.stringify(record));
   const paths = (sets: readonly string[]): string[] => filesOf(rules, sets).map(({ name }) => pathOf(name));
-  const { mode, fifo, configDirectory, outputDirectory, output, expectedBytes } = base;
+  const { mode, fifo, configDirectory, outputDirectory, patternsDirectory, output, expectedBytes } = base;
   const input: GenerationInput = {
     mode,
     fifo,
@@ -155,6 +180,7 @@ export function stageRules(base: BaseInput, rules: EngineRules, revision: number
     ruleFiles: paths(rules.shared ?? rules.defaults),
     policies: rules.policies.map(({ id, vlans, sets }) => ({ id, vlans, ruleFiles: paths(sets) })),
   };
+  if (patternsDirectory !== undefined) input.patternsDirectory = patternsDirectory;
   if (expectedBytes !== undefined) input.expectedBytes = expectedBytes;
   if (rules.reputation !== undefined) input.reputationDirectory = reputationDirectory;
   if (rules.variables !== undefined) input.variables = rules.variables;
@@ -182,6 +208,23 @@ function stageReputation(directory: string, { categories, list }: NonNullable<En
   mkdirSync(directory, { recursive: true, mode: 0o755 });
   replaceFileSync(join(directory, CATEGORIES_FILE), categories, 0o644);
   replaceFileSync(join(directory, REPUTATION_FILE), list, 0o644);
+}
+
+/**
+ * Patterns of rules long gone stay in their folder: it is emptied where they have become many, and the engine compiles
+ * all once more. File by file, as the engine, which owns the folder, could put a link into the way of more.
+ */
+export function boundPatterns(directory: string, maxBytes = MAX_PATTERNS_BYTES): void {
+  const files = readdirSync(directory).map((name) => join(directory, name));
+  const sizes = files.map((file) => lstatSync(file, { throwIfNoEntry: false })?.size ?? 0);
+  if (sizes.reduce((all, size) => all + size, 0) <= maxBytes) return;
+  for (const file of files) {
+    try {
+      unlinkSync(file);
+    } catch {
+      // A folder, which no engine makes there.
+    }
+  }
 }
 
 /** Those long before are not needed to read what is left of the alerts. */

@@ -20,6 +20,7 @@ import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput } from
 import { boundedOutput, exitOf, type BoundedOutput, type EngineExit } from './exit.ts';
 import {
   addCanary,
+  boundPatterns,
   forgetRules,
   layOut,
   stageRules,
@@ -237,6 +238,7 @@ function stage(
       // Told or not, it is what it may inspect by from now on.
       inUse.input = staged;
       inUse.rules = rules;
+      if (staged.patternsDirectory !== undefined) boundPatterns(staged.patternsDirectory);
       await driver.reload(install, before, staged, kill);
       await forgetRules(staged.configDirectory, inUse.revision);
     },

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parse } from 'yaml';
@@ -60,6 +60,18 @@ describe('snort.lua', () => {
     snort = { ...snort, searchMethods };
     const { lua } = await prepareSnort({ searchMethod });
     expect(/^search_engine = \{ search_method = '(.*)' \}$/m.exec(lua)?.[1]).toBe(expected);
+  });
+
+  test.each([
+    ['reading / writing', 'hyperscan', ", rule_db_dir = '/run/g/patterns'"],
+    ['reading / writing', 'ac_full', ''],
+    ['reading', 'hyperscan', ''],
+  ])('a build whose folder of patterns is for %s keeps those of %s: %s', async (use, searchMethod, expected) => {
+    const says = `string search_engine.rule_db_dir: directory for ${use} rule group databases`;
+    writeFileSync(snort.binary, `#!/bin/sh\n[ "$*" = '--help-config search_engine' ] && echo '${says}'\n`);
+    chmodSync(snort.binary, 0o755);
+    const { lua } = await prepareSnort({ searchMethod }, { patternsDirectory: '/run/g/patterns' });
+    expect(lua).toContain(`search_engine = { search_method = '${searchMethod}'${expected} }`);
   });
 
   test('asks for time-stamped files of unified2', async () => {

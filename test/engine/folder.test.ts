@@ -1,8 +1,18 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { forgetRules, stageRules } from '../../agent/engine/folder.ts';
+import { boundPatterns, forgetRules, stageRules } from '../../agent/engine/folder.ts';
 import type { EngineRules } from '../../agent/engine/rules.ts';
 
 let folder: string;
@@ -47,4 +57,20 @@ test('reputations are replaced in their place', () => {
   }
   expect(readFileSync(config('iprep', 'reputation.list'), 'utf8')).toBe('b');
   expect(readFileSync(config('iprep', 'categories.txt'), 'utf8')).toBe('c');
+});
+
+test('compiled patterns are kept up to a bound, and then go without what an engine may have linked to', () => {
+  const patterns = join(folder, 'patterns');
+  const elsewhere = join(folder, 'elsewhere');
+  for (const path of [patterns, join(patterns, 'folder'), elsewhere]) mkdirSync(path);
+  for (const path of [join(patterns, 'a.hsdb'), join(patterns, 'b.hsdb'), join(elsewhere, 'x')]) writeFileSync(path, '');
+  symlinkSync(elsewhere, join(patterns, 'link'));
+  const most = 1 << 20;
+  truncateSync(join(patterns, 'a.hsdb'), most / 2);
+  boundPatterns(patterns, most);
+  expect(readdirSync(patterns)).toEqual(['a.hsdb', 'b.hsdb', 'folder', 'link']);
+  truncateSync(join(patterns, 'b.hsdb'), most / 2);
+  boundPatterns(patterns, most);
+  expect(readdirSync(patterns)).toEqual(['folder']);
+  expect(readdirSync(elsewhere)).toEqual(['x']);
 });

@@ -1,7 +1,9 @@
 /** Snort 3: its configuration, its command line, and what it says. */
+import { execFile } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { replaceFile } from '../../files/replace.ts';
 import {
   asExpression,
@@ -17,6 +19,11 @@ import type { EngineCommand, EngineDriver, EngineInstall, GenerationInput, RuleE
 import { createAlertJsonDecoder } from '../readers/alert-json.ts';
 import { createUnified2Decoder } from '../readers/unified2.ts';
 import { withHint } from './snort2.ts';
+
+const run = promisify(execFile);
+
+/** What its help may take. */
+const HELP_MILLIS = 20_000;
 
 /** Fields of alert_json that the decoder reads. */
 const FIELDS =
@@ -74,13 +81,19 @@ export interface SnortSettings {
 }
 
 export function createSnortDriver(settings: SnortSettings): EngineDriver {
+  let keeps: Promise<boolean> | undefined;
+  const keepsPatterns = (binary: string): Promise<boolean> => (keeps ??= canKeepPatterns(binary));
+
   async function writeConfig(install: EngineInstall, input: GenerationInput): Promise<string> {
     for (const { id, ruleFiles } of input.policies) {
       await writeFile(policyFile(input, id), policyLua(install, input, id, ruleFiles));
     }
     const path = join(input.configDirectory, 'snort.lua');
+    const { patternsDirectory } = input;
+    const patterns =
+      patternsDirectory !== undefined && (await keepsPatterns(install.binary)) ? patternsDirectory : undefined;
     // In one step: an engine that reloads by itself never sees a part of it.
-    await replaceFile(path, snortLua(install, input, settings), 0o644);
+    await replaceFile(path, snortLua(install, input, settings, patterns), 0o644);
     return path;
   }
 
@@ -125,6 +138,22 @@ export function createSnortDriver(settings: SnortSettings): EngineDriver {
   };
 }
 
+/** Whether this Snort writes what it compiled of patterns where it reads it; earlier ones read it only, or can't. */
+async function canKeepPatterns(binary: string): Promise<boolean> {
+  try {
+    const { stdout } = await run(binary, ['--help-config', 'search_engine'], { timeout: HELP_MILLIS });
+    return /\brule_db_dir: .*\bwriting\b/.test(stdout);
+  } catch {
+    return false;
+  }
+}
+
+/** Only hyperscan's patterns can be kept. */
+function searchEngine(method: string, patterns: string | undefined): string {
+  const kept = patterns === undefined || method !== 'hyperscan' ? '' : `, rule_db_dir = ${quote(patterns)}`;
+  return `search_engine = { search_method = ${quote(method)}${kept} }`;
+}
+
 function common(install: EngineInstall, config: string): string[] {
   const modules = join(prefix(install.binary), 'lib', 'daq');
   return ['-c', config, ...(existsSync(modules) ? ['--daq-dir', modules] : [])];
@@ -135,7 +164,12 @@ function prefix(binary: string): string {
   return resolve(dirname(realpathSync(binary)), '..');
 }
 
-function snortLua(install: EngineInstall, input: GenerationInput, settings: SnortSettings): string {
+function snortLua(
+  install: EngineInstall,
+  input: GenerationInput,
+  settings: SnortSettings,
+  patterns: string | undefined,
+): string {
   const isSmall = input.expectedBytes !== undefined && input.expectedBytes < WORTH_COMPILING_BYTES;
   const fastest = isSmall ? undefined : install.searchMethods[0];
   const method = settings.searchMethod === 'auto' ? fastest : settings.searchMethod;
@@ -145,7 +179,7 @@ function snortLua(install: EngineInstall, input: GenerationInput, settings: Snor
     `include ${quote(installed)}`,
     // Checksums of packets that never left the machine are not filled in.
     `network = { checksum_eval = 'none' }`,
-    ...(method === undefined ? [] : [`search_engine = { search_method = ${quote(method)} }`]),
+    ...(method === undefined ? [] : [searchEngine(method, patterns)]),
     ...(settings.memoryLimit === undefined ? [] : memoryBounds(settings.memoryLimit)),
     ...variablesLua(input.variables),
     `ips = { variables = default_variables, enable_builtin_rules = false, rules = [[`,
