@@ -63,7 +63,8 @@ test('compiled patterns are kept up to a bound, and then go without what an engi
   const patterns = join(folder, 'patterns');
   const elsewhere = join(folder, 'elsewhere');
   for (const path of [patterns, join(patterns, 'folder'), elsewhere]) mkdirSync(path);
-  for (const path of [join(patterns, 'a.hsdb'), join(patterns, 'b.hsdb'), join(elsewhere, 'x')]) writeFileSync(path, '');
+  for (const path of [join(patterns, 'a.hsdb'), join(patterns, 'b.hsdb'), join(elsewhere, 'x')])
+    writeFileSync(path, '');
   symlinkSync(elsewhere, join(patterns, 'link'));
   const most = 1 << 20;
   truncateSync(join(patterns, 'a.hsdb'), most / 2);
