@@ -2,19 +2,34 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { loadNative } from '../native.ts';
+import { openMailbox, type Mailbox } from './mailbox.ts';
 import type { CaptureSettings, FromCapture } from './protocol.ts';
 
 const MAIN = fileURLToPath(new URL('./main.js', import.meta.url));
 /** What a capture process drops is soon forgotten: V8 of Node 24 would let 100 MB of it gather. In MiB. */
 const YOUNG_HEAP = '--max-semi-space-size=4';
 
+const mailboxes = new WeakMap<ChildProcess, Mailbox>();
+
 export function forkCapture(settings: CaptureSettings): ChildProcess {
-  return fork(MAIN, argumentsOf(settings), {
-    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  const mailbox = openMailbox();
+  const child = fork(MAIN, [...argumentsOf(settings), ...(mailbox === undefined ? [] : ['mailbox'])], {
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc', ...(mailbox === undefined ? [] : [mailbox.file])],
     // Packets are bytes.
     serialization: 'advanced',
     execArgv: [YOUNG_HEAP],
   });
+  if (mailbox === undefined) return child;
+  mailboxes.set(child, mailbox);
+  // Behind its last message, and where it could not be started.
+  child.once('disconnect', () => mailbox.close());
+  child.once('error', () => mailbox.close());
+  return child;
+}
+
+/** undefined: there is none. */
+export function mailboxOf(child: ChildProcess | undefined): Mailbox | undefined {
+  return child === undefined ? undefined : mailboxes.get(child);
 }
 
 /** One that is only asked what it would capture by, and whose errors nobody reads. */

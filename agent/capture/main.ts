@@ -10,6 +10,7 @@ import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
 import type { CaptureSettings, FromCapture, Report, Seen, ToCapture } from './protocol.ts';
 import { chooseLibrary, type Chosen } from './library.ts';
+import { createPost, MAILBOX_FILE } from './mailbox.ts';
 import { createKeeper } from './recent/keep.ts';
 import { createRecentMemory } from './recent/memory.ts';
 import { createPacketQueries } from './recent/queries.ts';
@@ -25,6 +26,8 @@ const STATS_MILLIS = 1_000;
 const CLOSE_GRACE_MILLIS = 1_000;
 /** An engine that has not read what waits within this, while a process hands over, has lost its input. */
 const HAND_OVER_GRACE_MILLIS = 3_000;
+/** A message itself carries fewer bytes of packets at less cost. */
+const LEAST_POSTED = 16 << 10;
 const SHUNT_FLOWS = 32_768;
 const VLAN_IDS = 4096;
 
@@ -42,6 +45,14 @@ let wasSlow = false;
 function send(message: FromCapture): void {
   // Fails when the agent is gone; 'disconnect' ends this process.
   if (process.connected) process.send?.(message, undefined, {}, () => undefined);
+}
+
+/** By the mailbox, where they are many. */
+function sendPackets(message: FromCapture): void {
+  const isOfFlow = message.type === 'packets' || message.type === 'packets-end';
+  const { blocks } = isOfFlow ? message : {};
+  const posted = blocks instanceof Uint8Array && blocks.length >= LEAST_POSTED ? post?.put(blocks) : undefined;
+  send(posted === undefined || !isOfFlow ? message : { ...message, blocks: posted });
 }
 
 const output = createOutput(settings.queueSize, native, {
@@ -66,7 +77,9 @@ const shunt = settings.shunt ? createShunt({ firstBytes: settings.shuntAfter, fl
 const recent = createRecentMemory(settings.recentBytes);
 /** By VLAN id, of who has it or had it last. */
 const recentKeys = new Map<number, number>();
-const packets = recent === undefined ? undefined : createPacketQueries(recent, (vlan) => recentKeys.get(vlan), send);
+const post = process.argv[4] === 'mailbox' ? createPost(MAILBOX_FILE) : undefined;
+const packets =
+  recent === undefined ? undefined : createPacketQueries(recent, (vlan) => recentKeys.get(vlan), sendPackets);
 const keeper = recent === undefined ? undefined : createKeeper(recent, output.arena, settings.recentRate);
 const turns = createTurns(output, createForwarder(output, shunt, keeper), settings.snaplen);
 const { library, instead } = await choose();

@@ -3,6 +3,7 @@
  *
  * Not promised: what a process had that has died.
  */
+import type { Mailbox } from './mailbox.ts';
 import { readBlocks } from './packet-block.ts';
 import type { FromCapture, PacketQuery, PacketBlocks, PacketsEnd, ToCapture } from './protocol.ts';
 
@@ -33,8 +34,9 @@ export interface AskedPackets {
 
 export interface PacketAsking {
   ask: (query: Omit<PacketQuery, 'query'>) => Promise<AskedPackets>;
-  received(message: Extract<FromCapture, { type: 'packets' }>): void;
-  ended(message: Extract<FromCapture, { type: 'packets-end' }>): void;
+  /** @param mailbox Of the process that says so. */
+  received(message: Extract<FromCapture, { type: 'packets' }>, mailbox?: Mailbox): void;
+  ended(message: Extract<FromCapture, { type: 'packets-end' }>, mailbox?: Mailbox): void;
   /** What was asked ends with what has come. */
   processEnded(): void;
 }
@@ -72,13 +74,16 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
     });
   }
 
-  function received({ query, link, blocks }: { query: number } & PacketBlocks): void {
+  function received({ query, link, blocks }: { query: number } & PacketBlocks, mailbox?: Mailbox): void {
+    const bytes =
+      blocks instanceof Uint8Array
+        ? Buffer.from(blocks.buffer, blocks.byteOffset, blocks.length)
+        : mailbox?.take(blocks);
     const entry = open.get(query);
     if (entry === undefined) return;
-    const bytes = Buffer.from(blocks.buffer, blocks.byteOffset, blocks.length);
-    entry.isCut ||= held + bytes.length > mostBytes;
+    entry.isCut ||= bytes === undefined || held + bytes.length > mostBytes;
     // None behind a gap.
-    if (entry.isCut) return;
+    if (entry.isCut || bytes === undefined) return;
     held += bytes.length;
     entry.bytes += bytes.length;
     for (const packet of readBlocks(bytes)) entry.packets.push({ ...packet, linkType: link });
@@ -87,8 +92,8 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
   return {
     ask,
     received,
-    ended({ query, by, skipped, lost, link, blocks }) {
-      if (link !== undefined && blocks !== undefined) received({ query, link, blocks });
+    ended({ query, by, skipped, lost, link, blocks }, mailbox) {
+      if (link !== undefined && blocks !== undefined) received({ query, link, blocks }, mailbox);
       open.get(query)?.end(by, skipped, lost);
     },
     processEnded() {

@@ -1,5 +1,6 @@
 /** What the agent and its capture process say to each other over Node's IPC channel. */
 import type { Keep, Tap } from '../endpoints/endpoint.ts';
+import type { Posted } from './mailbox.ts';
 import { SHUNT_PROTOCOLS } from './shunt/shunt.ts';
 import type { Accepted, Handed } from './output.ts';
 import type { PassedOn } from './record-owners.ts';
@@ -71,10 +72,10 @@ export interface PacketQuery {
   bytes: number;
 }
 
-/** Some of a flow's packets, in order, of a link type: see packet-block.ts. */
+/** Some of a flow's packets, in order, of a link type: see packet-block.ts, and mailbox.ts for where they may be. */
 export interface PacketBlocks {
   link: number;
-  blocks: Uint8Array;
+  blocks: Uint8Array | Posted;
 }
 
 /**

@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import { REBUILD } from '../native.ts';
-import { firstMessage, forkCapture } from './child.ts';
+import { firstMessage, forkCapture, mailboxOf } from './child.ts';
 import { createCounts, type Counts } from './counts.ts';
 import type { Accepted } from './output.ts';
 import { createOwnerQueries, type OwnerQueries } from './owner-queries.ts';
@@ -311,9 +311,9 @@ function receive(supervision: Supervision, message: FromCapture): void {
     case 'owned':
       return supervision.owners.answered(message.query, message.vlans);
     case 'packets':
-      return supervision.packets.received(message);
+      return supervision.packets.received(message, mailboxOf(supervision.child));
     case 'packets-end':
-      return supervision.packets.ended(message);
+      return supervision.packets.ended(message, mailboxOf(supervision.child));
     case 'passed-on':
       return supervision.owners.passedOn(message);
     case 'handed-over':

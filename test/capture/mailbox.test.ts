@@ -1,0 +1,64 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { createPost, MAILBOX_BYTES, openMailbox, type Mailbox } from '../../agent/capture/mailbox.ts';
+import { seeded } from '../support/random.ts';
+
+let directory: string;
+let mailbox: Mailbox;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'mailbox-'));
+  const opened = openMailbox(directory);
+  if (opened === undefined) throw new Error('there are no files without a name here');
+  mailbox = opened;
+});
+afterEach(() => {
+  mailbox.close();
+  rmSync(directory, { recursive: true });
+});
+
+test('what was put is taken as it was, however often the ring goes round, and what has no room is not put', () => {
+  const next = seeded(1);
+  const random = (below: number): number => Math.floor(next() * below);
+  const post = createPost(mailbox.file);
+  const waiting: { sent: Buffer; posted: { at: number; length: number } }[] = [];
+  let refused = 0;
+  for (let round = 0; round < 300; round++) {
+    const sent = Buffer.alloc(random(300_000), round);
+    const posted = post.put(sent);
+    if (posted === undefined) refused++;
+    else waiting.push({ sent, posted });
+    // Read behind by some, at times by more than fit.
+    while (waiting.length > random(20)) {
+      const first = waiting.shift();
+      expect(first === undefined ? undefined : mailbox.take(first.posted)).toEqual(first?.sent);
+    }
+  }
+  for (const { sent, posted } of waiting) expect(mailbox.take(posted)).toEqual(sent);
+  expect(refused).toBeGreaterThan(0);
+  expect(post.put(Buffer.alloc(MAILBOX_BYTES))).toBeDefined();
+});
+
+test('of what nobody put nothing is taken, whatever a process says', () => {
+  createPost(mailbox.file).put(Buffer.alloc(100));
+  for (const [at, length] of [
+    [0, 101],
+    [-8, 8],
+    [0, -1],
+    [0, MAILBOX_BYTES + 1],
+    [MAILBOX_BYTES - 1, 2],
+    [Number.NaN, 1],
+    [0.5, 1],
+    [0, Infinity],
+    [2 ** 60, 1],
+  ] as const)
+    expect(mailbox.take({ at, length })).toBeUndefined();
+  mailbox.close();
+  expect(mailbox.take({ at: 0, length: 100 })).toBeUndefined();
+});
+
+test('where there is no file system for it, there is none', () => {
+  expect(openMailbox(join(directory, 'none'))).toBeUndefined();
+});
