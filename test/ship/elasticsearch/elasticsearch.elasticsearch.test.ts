@@ -110,6 +110,17 @@ describeElasticsearch(() => {
     expect(proxy.bulks()[0]?.headers['content-encoding']).toBe('gzip');
   });
 
+  testOnOwnElasticsearch('a cluster without data streams gets nothing of them, and that is said', async () => {
+    const sent = send(open({ nodes, dataStream: true, deleteAfter: 90 * 86_400_000 }), batch(1));
+    expect(await failure(sent)).toMatch(
+      /^server_error: the cluster has no data streams \(40[05]\): set the sink's dataStream/,
+    );
+    expect(said.map(({ message }) => message).join('\n')).toContain(
+      'the cluster has no index lifecycle management (ILM)',
+    );
+    expect(proxy.bulks()).toEqual([]);
+  });
+
   test('a second agent finds all as it should be, and so does each look after it', async () => {
     await send(open({ nodes }), batch(1));
     said = [];
