@@ -1,12 +1,11 @@
 /** A real Kafka of three brokers on loopback, which keep what they have when they are killed. */
 import { spawn, type ChildProcess } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Admin } from '@platformatic/kafka';
-import { createTopic, freePort, isOpen, JAVA, java, read } from './kafka.ts';
+import { clusterId, createTopic, freePort, isOpen, JAVA, java, read } from './kafka.ts';
 import { poll } from './poll.ts';
 
 const BROKERS = [0, 1, 2] as const;
@@ -31,7 +30,7 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
   const ports = await Promise.all(BROKERS.map(freePort));
   const controllers = await Promise.all(BROKERS.map(freePort));
   const addresses = ports.map((port) => `127.0.0.1:${port}`);
-  const id = randomBytes(16).toString('base64url');
+  const id = clusterId();
   const files = BROKERS.map((broker) => writeProperties(directory, broker, ports[broker] ?? 0, controllers));
   for (const file of files) java(['kafka.tools.StorageTool', 'format', '-t', id, '-c', file]);
   const children: ChildProcess[] = [];

@@ -57,7 +57,7 @@ describeOpensearch('OpenSearch', () => {
   }
 
   function read(more: Record<string, unknown> = {}): AlertSource {
-    const nodes = [proxy.url];
+    const nodes = [server.url];
     const config = { ...configSchema.parse({ node: 'n' }).sinks.elasticsearch, nodes, ...more };
     const source = openElasticsearchSource({ config, store: 'opensearch', cluster });
     ends.push(() => source.close());
@@ -164,7 +164,7 @@ describeOpensearch('OpenSearch', () => {
       duplicate,
       delivered,
     ]);
-    expect(said.at(-1)).toContain('an index has the name of the data stream');
+    expect(said).toContainEqual(expect.stringContaining('an index has the name of the data stream'));
     await server.call('DELETE', `/${index}`);
     said = [];
     expect(await create({ dataStream: true, deleteAfter: '90d' }).send(items.slice(0, 1), never)).toEqual([delivered]);
