@@ -1,17 +1,18 @@
 /**
- * The Alerts page on a real Elasticsearch with a million alerts, in a real Chromium: time until the page and its alerts
- * are on the screen, and of each filter. New alerts are indexed meanwhile, as in a cluster: no answer is one that
- * Elasticsearch kept from before. Elasticsearch and Chromium run on the same machine.
+ * The Alerts page on a million alerts, of a journal and of a real Elasticsearch, in a real Chromium: time until the page
+ * and its alerts are on the screen, and of each filter. New alerts come meanwhile, as in a cluster: no answer is one
+ * that Elasticsearch kept from before. All run on the same machine. Where there is no Elasticsearch, the journal only.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import { writeFileSync } from 'node:fs';
 import type { Page } from 'playwright-core';
+import { openJournal } from '../agent/journal/journal.ts';
 import { indexBody, namesOf } from '../agent/ship/elasticsearch/template.ts';
 import { alertEvent } from '../test/support/alerts.ts';
 import { findChromium, openBrowser } from '../test/support/chromium.ts';
-import { startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
+import { isElasticsearchHere, startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
 import { startUi } from '../test/support/ui.ts';
 import { grouped, median, withWorkspace, within, type Figure, type Setting } from './bench.ts';
 
@@ -26,6 +27,14 @@ const CLUSTER = 'bench-page';
 const START_MILLIS = 60_000;
 const SPAN_MILLIS = 7 * 86_400_000;
 const NAMES = namesOf(CLUSTER);
+/** Room for all of them. */
+const JOURNAL = {
+  segmentSize: 64 << 20,
+  maxSize: 8 * 1024 ** 3,
+  segmentAge: 86_400_000,
+  maxAge: 0,
+  fsync: false,
+} as const;
 
 const FILTERS: [string, string][] = [
   ['namespace', 'namespace=payments'],
@@ -71,43 +80,114 @@ const WATCH = `
 
 type Add = (what: string, millis: number[]) => void;
 
-/** @throws Error when there is no Elasticsearch or no Chromium here, or something does not end. */
+/** @throws Error when there is no Chromium, or something does not end. */
 export async function benchPage(setting: Setting): Promise<Figure[]> {
   if (findChromium() === undefined) throw new Error('no chromium: install it');
-  const count = setting.quick ? ALERTS.quick : ALERTS.full;
+  const results = await benchJournal(setting);
+  if (await isElasticsearchHere()) results.push(...(await benchElasticsearch(setting)));
+  return results;
+}
+
+function countOf({ quick }: Setting): number {
+  return quick ? ALERTS.quick : ALERTS.full;
+}
+
+async function benchJournal(setting: Setting): Promise<Figure[]> {
+  const results: Figure[] = [];
+  await withWorkspace(async ({ directory }) => {
+    const count = countOf(setting);
+    const journal = await openJournal({ ...JOURNAL, directory: join(directory, 'journal') });
+    const now = Date.now();
+    for (let first = 0; first < count; first += BATCH) {
+      if (first % 50_000 === 0) setting.say(`page: journal, ${grouped(first)} of ${grouped(count)} alerts`);
+      const size = Math.min(BATCH, count - first);
+      await journal.append(linesOf(first, size, (number) => timeOf(number, count, now)));
+    }
+    const config = join(directory, 'ui.yaml');
+    const journalDirectory = join(directory, 'journal');
+    writeFileSync(
+      config,
+      stringify({ node: 'bench', journal: { directory: journalDirectory }, stateDirectory: directory }),
+    );
+    try {
+      await onPage(['--source', 'journal', '-c', config], setting, results, 'journal', async (first) =>
+        journal.append(linesOf(first, ARRIVING, () => Date.now())),
+      );
+    } finally {
+      await journal.close();
+    }
+  });
+  return results;
+}
+
+async function benchElasticsearch(setting: Setting): Promise<Figure[]> {
   const results: Figure[] = [];
   await withWorkspace(async ({ directory }) => {
     setting.say('page: starting Elasticsearch');
     const server = await startOwnElasticsearch({ heap: '1g' });
-    const stopping = new AbortController();
     try {
-      await fill(server, count, setting);
+      await fill(server, countOf(setting), setting);
       const config = join(directory, 'ui.yaml');
-      writeFileSync(
-        config,
-        stringify({ node: 'bench', cluster: CLUSTER, sinks: { elasticsearch: { nodes: [server.url] } } }),
+      const sinks = { elasticsearch: { nodes: [server.url] } };
+      writeFileSync(config, stringify({ node: 'bench', cluster: CLUSTER, sinks }));
+      await onPage(['-c', config], setting, results, 'elasticsearch', (first) =>
+        add(server, first, ARRIVING, () => Date.now()),
       );
-      const ui = await within(START_MILLIS, "the page's server", startUi('-c', config));
-      const arriving = arrive(server, count, stopping.signal);
-      try {
-        await measure(ui.url, count, setting, (what, millis) =>
-          results.push({
-            engine: '-',
-            what,
-            value: `${grouped(median(millis.slice(1)))} ms`,
-            details: `slowest of ${TIMES} ${grouped(Math.max(...millis.slice(1)))} ms; the first time ${grouped(millis[0] ?? NaN)} ms`,
-          }),
-        );
-      } finally {
-        stopping.abort();
-        await arriving;
-        await ui.stop();
-      }
     } finally {
       await server.stop();
     }
   });
   return results;
+}
+
+/** Measures the page, while alerts arrive. @param flags Of its server. */
+async function onPage(
+  flags: string[],
+  setting: Setting,
+  results: Figure[],
+  source: string,
+  arrive: (first: number) => Promise<unknown>,
+): Promise<void> {
+  const count = countOf(setting);
+  const stopping = new AbortController();
+  const ui = await within(START_MILLIS, "the page's server", startUi(...flags));
+  let arriving = Promise.resolve();
+  try {
+    await allRead(ui.url, count);
+    arriving = keepArriving(arrive, count, stopping.signal);
+    await measure(ui.url, count, setting, (what, millis) =>
+      results.push({
+        engine: source,
+        what,
+        value: `${grouped(median(millis.slice(1)))} ms`,
+        details: `slowest of ${TIMES} ${grouped(Math.max(...millis.slice(1)))} ms; the first time ${grouped(millis[0] ?? NaN)} ms`,
+      }),
+    );
+  } finally {
+    stopping.abort();
+    await arriving;
+    await ui.stop();
+  }
+}
+
+async function allRead(url: string, count: number): Promise<void> {
+  for (;;) {
+    const answer = await fetch(new URL('/api/summary?range=all', url));
+    const { total, reading } = (await answer.json()) as { total: number; reading?: true };
+    if (reading !== true && total >= count) return;
+    await sleep(1000);
+  }
+}
+
+function timeOf(number: number, count: number, now: number): number {
+  return now - Math.round(((count - number) / count) * SPAN_MILLIS);
+}
+
+function linesOf(first: number, size: number, time: (number: number) => number) {
+  return Array.from({ length: size }, (_, index) => {
+    const event = alertEvent(first + index, time(first + index));
+    return { position: event.record.position, json: JSON.stringify(event) };
+  });
 }
 
 async function fill(server: TestElasticsearch, count: number, setting: Setting): Promise<void> {
@@ -117,7 +197,7 @@ async function fill(server: TestElasticsearch, count: number, setting: Setting):
   for (let first = 0; first < count; first += BATCH) {
     if (first % 50_000 === 0) setting.say(`page: ${grouped(first)} of ${grouped(count)} alerts`);
     const size = Math.min(BATCH, count - first);
-    await add(server, first, size, (number) => now - Math.round(((count - number) / count) * SPAN_MILLIS));
+    await add(server, first, size, (number) => timeOf(number, count, now));
   }
   await server.call('PUT', `/${NAMES.index}/_settings`, { index: { refresh_interval: '1s' } });
   await server.refresh(NAMES.index);
@@ -143,9 +223,13 @@ async function add(
   if (!text.includes('"errors":false')) throw new Error(`not all alerts were taken: ${text.slice(0, 500)}`);
 }
 
-async function arrive(server: TestElasticsearch, first: number, stop: AbortSignal): Promise<void> {
-  for (let number = first; !stop.aborted; number += ARRIVING) {
-    await add(server, number, ARRIVING, () => Date.now());
+async function keepArriving(
+  arrive: (first: number) => Promise<unknown>,
+  count: number,
+  stop: AbortSignal,
+): Promise<void> {
+  for (let number = count; !stop.aborted; number += ARRIVING) {
+    await arrive(number);
     await sleep(1000, undefined, { signal: stop }).catch(() => undefined);
   }
 }

@@ -127,6 +127,8 @@ export interface Bucket {
 export interface Summary {
   /** Of what all filters select. */
   total: number;
+  /** Older alerts are still being read: the counts grow. */
+  reading?: true;
   counts: Record<Level, number>;
   histogram: {
     /** Milliseconds since the epoch. */

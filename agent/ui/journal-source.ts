@@ -44,6 +44,8 @@ interface State {
   readonly stopping: AbortController;
   readonly listeners: Set<AlertListener>;
   readonly table: Table;
+  /** Older ones are still being read. */
+  reading: boolean;
   problem: string | undefined;
   /** For the listeners, and how many more there were. */
   gathered: AlertRow[];
@@ -60,6 +62,7 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
     stopping: new AbortController(),
     listeners: new Set(),
     table: createTable(limit),
+    reading: false,
     problem: undefined,
     gathered: [],
     left: 0,
@@ -67,8 +70,8 @@ export async function openJournalSource(options: JournalSourceOptions): Promise<
   };
   const end = await quietly(() => journalEnd(directory));
   const older = end === undefined ? undefined : readBefore(state, end);
-  await nextRead(older, FIRST);
-  return sourceOf(state, Promise.all([readOn(older), follow(state, end), followFlows(state)]), now);
+  state.reading = await nextRead(older, FIRST);
+  return sourceOf(state, Promise.all([readOn(state, older), follow(state, end), followFlows(state)]), now);
 }
 
 function sourceOf(state: State, following: Promise<unknown>, now: () => number): AlertSource {
@@ -77,7 +80,10 @@ function sourceOf(state: State, following: Promise<unknown>, now: () => number):
     about: { kind: 'journal', directory, limit: table.limit },
     list: async (query, scope, page) => listRows(readable(state), query, scope, page),
     matching: async (query, scope, most) => newestRows(readable(state), query, scope, most),
-    summary: async (query, scope) => summarize(readable(state), query, scope, now()),
+    summary: async (query, scope) => ({
+      ...summarize(readable(state), query, scope, now()),
+      ...(state.reading ? { reading: true } : {}),
+    }),
     groups: async (by, query, scope) => groupRows(readable(state), by, query, scope),
     values: async (of, query, scope) => valuesOf(readable(state), of, query, scope),
     flows: async (query, scope) => flowsOf(readable(state), query, scope),
@@ -121,17 +127,22 @@ async function* readBefore(state: State, end: Place): AsyncGenerator<number> {
   addRows(table, batch);
 }
 
-/** Until so many have been read. */
-async function nextRead(older: AsyncGenerator<number> | undefined, count: number): Promise<void> {
+/** Until so many have been read. @returns whether there are more. */
+async function nextRead(older: AsyncGenerator<number> | undefined, count: number): Promise<boolean> {
   for (;;) {
     const read = await older?.next();
-    if (read === undefined || read.done === true || read.value >= count) return;
+    if (read === undefined || read.done === true) return false;
+    if (read.value >= count) return true;
   }
 }
 
-async function readOn(older: AsyncGenerator<number> | undefined): Promise<void> {
+async function readOn(state: State, older: AsyncGenerator<number> | undefined): Promise<void> {
+  if (!state.reading) return;
   // The folder may go away; what follows it says so.
   await nextRead(older, Infinity).catch(() => undefined);
+  state.reading = false;
+  // Pages look again.
+  for (const listener of state.listeners) listener.rows([], true);
 }
 
 /** Goes on behind what was read, also when the folder goes away and comes back. */

@@ -131,6 +131,7 @@ export const OPERATIONS: Record<string, Partial<Record<Method, Operation>>> = {
       parameters: FILTERS,
       answer: object({
         total: count,
+        reading: { type: 'boolean' },
         counts: object(Object.fromEntries(LEVELS.map((level) => [level, count]))),
         histogram: object({ from: count, to: count, interval: count, buckets: list({ type: 'object' }) }),
         facets: { type: 'object' },

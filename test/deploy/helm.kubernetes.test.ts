@@ -127,7 +127,8 @@ withHelm('the chart', () => {
       {
         agent: { fewerRights: true, podNetworks: true },
         elasticsearch: on,
-        ui: { enabled: true, tuning: true },
+        ui: on,
+        policy: on,
         rules: { image: on },
         response: on,
         operator: { enabled: true, copies: true },
@@ -143,7 +144,8 @@ withHelm('the chart', () => {
     const all = {
       operator: { enabled: true, copies: true },
       elasticsearch: on,
-      ui: { enabled: true, tuning: true },
+      ui: on,
+      policy: on,
       rules: { configMap: on },
       ruleServer: on,
       response: on,

@@ -59,9 +59,17 @@ interface Program {
   javaHome(): string | undefined;
 }
 
+async function loadProgram(): Promise<Program> {
+  return (await import(pathToFileURL(join(PROJECT, 'scripts/elasticsearch.mjs')).href)) as Program;
+}
+
+export async function isElasticsearchHere(): Promise<boolean> {
+  return (await loadProgram()).isElasticsearchThere();
+}
+
 /** @throws Error when it is not installed, or does not start. */
 export async function startOwnElasticsearch(options: ElasticsearchOptions = {}): Promise<TestElasticsearch> {
-  const program = (await import(pathToFileURL(join(PROJECT, 'scripts/elasticsearch.mjs')).href)) as Program;
+  const program = await loadProgram();
   const java = program.javaHome();
   if (java === undefined) throw new Error('Elasticsearch needs Java 17 or newer, which was not found');
   if (!program.isElasticsearchThere()) throw new Error('no Elasticsearch here: run node scripts/elasticsearch.mjs');

@@ -165,6 +165,7 @@ function Numbers({ summary, place }: { summary: Summary | undefined; place: Loca
       <div class="number">
         <strong>{summary === undefined ? '–' : short(summary.total)}</strong>
         <span>{summary?.total === 1 ? 'alert' : 'alerts'}</span>
+        {summary?.reading === true && <span class="faint">older ones are being read</span>}
       </div>
       {LEVELS.map((level) => (
         <button

@@ -1,6 +1,6 @@
 /**
  * Who attacks whom, drawn: pods that alerts come from on the left, those that they go to on the right, a line for each
- * pair, as thick as it has alerts, in the colour of the most severe one. The table below says the same.
+ * pair, as thick as it has alerts, in the colours of their levels. The table below says the same.
  */
 import type { JSX } from 'preact';
 import { LEVELS, type Flows, type Level, type Pair } from '../../agent/ui/api.ts';
@@ -15,6 +15,7 @@ const LEFT = 250;
 const RIGHT = WIDTH - 250;
 const OUTSIDE = 'outside';
 const THICKEST = 12;
+const THINNEST = 0.7;
 const LONGEST = 34;
 
 type Side = 'source' | 'destination';
@@ -52,7 +53,7 @@ function Drawing({ edges, place }: { edges: Pair[]; place: Location }): JSX.Elem
           edge={edge}
           from={heightOf(sources, edge.source)}
           to={heightOf(destinations, edge.destination)}
-          width={1 + (THICKEST - 1) * (Math.log1p(sumOf(edge.counts)) / Math.log1p(most))}
+          scale={THICKEST / most}
           place={place}
         />
       ))}
@@ -70,21 +71,28 @@ interface LineProps {
   edge: Pair;
   from: number;
   to: number;
-  width: number;
+  /** Of a line, for each alert. */
+  scale: number;
   place: Location;
 }
 
-function Line({ edge, from, to, width, place }: LineProps): JSX.Element {
+/** A strand for each level. */
+function Line({ edge, from, to, scale, place }: LineProps): JSX.Element {
   const middle = (LEFT + RIGHT) / 2;
+  const levels = LEVELS.filter((level) => edge.counts[level] > 0);
+  const widths = levels.map((level) => Math.max(THINNEST, edge.counts[level] * scale));
+  let below = -widths.reduce((sum, width) => sum + width, 0) / 2;
   return (
-    <path
-      class={`edge-${worstOf(edge.counts)}`}
-      d={`M${LEFT} ${from}C${middle} ${from} ${middle} ${to} ${RIGHT} ${to}`}
-      stroke-width={width}
-      onClick={() => showEdge(place, edge)}
-    >
+    <g class="graph-line" onClick={() => showEdge(place, edge)}>
       <title>{inWords(edge)}</title>
-    </path>
+      {levels.map((level, index) => {
+        const width = widths[index] ?? THINNEST;
+        const [y, end] = [from + below + width / 2, to + below + width / 2];
+        below += width;
+        const d = `M${LEFT} ${y}C${middle} ${y} ${middle} ${end} ${RIGHT} ${end}`;
+        return <path key={level} class={`edge-${level}`} d={d} stroke-width={width} />;
+      })}
+    </g>
   );
 }
 

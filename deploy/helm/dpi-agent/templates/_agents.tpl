@@ -72,7 +72,7 @@ spec:
         - name: DPI_AGENT_RESPOND_CA_FILE
           value: /var/run/secrets/dpi-agent/response/ca.crt
         {{- end }}
-        {{- if .Values.ui.tuning }}
+        {{- if .Values.policy.enabled }}
         - name: DPI_AGENT_ALERTS_POLICY
           value: /etc/dpi-agent-policy/policy.yaml
         - name: DPI_AGENT_RULE_CHANGES
@@ -142,7 +142,7 @@ spec:
           mountPath: /var/run/secrets/dpi-agent/response
           readOnly: true
         {{- end }}
-        {{- if .Values.ui.tuning }}
+        {{- if .Values.policy.enabled }}
         - name: policy
           mountPath: /etc/dpi-agent-policy
           readOnly: true
@@ -204,10 +204,11 @@ spec:
                 - key: ca.crt
                   path: ca.crt
     {{- end }}
-    {{- if .Values.ui.tuning }}
+    {{- if .Values.policy.enabled }}
+    # Made by nobody here, so that an upgrade takes back nothing that was tuned.
     - name: policy
       configMap:
-        name: dpi-agent-policy
+        name: {{ .Values.policy.configMap }}
         optional: true
     {{- end }}
     {{- include "dpi-agent.rulesVolume" . | nindent 4 }}
