@@ -16,6 +16,9 @@ export interface Keys {
   close(): void;
   search(): void;
   choose(): void;
+  chooseAll(): void;
+  /** Only alerts of its signature. */
+  alike(): void;
   mark(state: State): void;
   undo(): void;
 }
@@ -52,6 +55,10 @@ function actionOf({ key, target, shiftKey }: KeyboardEvent, keys: Keys): (() => 
     Escape: () => keys.close(),
     '/': () => keys.search(),
     x: () => keys.choose(),
+    '*': () => keys.chooseAll(),
+    s: () => keys.alike(),
+    t: () => pressInDetail('t'),
+    i: () => pressInDetail('i'),
     a: () => keys.mark('acknowledged'),
     d: () => keys.mark('dismissed'),
     o: () => keys.mark('open'),
@@ -62,4 +69,9 @@ function actionOf({ key, target, shiftKey }: KeyboardEvent, keys: Keys): (() => 
     ...(inside('a, button, summary, input') ? {} : { Enter: () => keys.open() }),
   };
   return actions[key];
+}
+
+/** Of the alert that is open. */
+function pressInDetail(key: string): void {
+  document.querySelector<HTMLElement>(`.detail [aria-keyshortcuts="${key}"]`)?.click();
 }

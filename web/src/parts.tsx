@@ -168,10 +168,13 @@ const KEYS: [string, string][] = [
   ['Esc', 'Close, or leave the search field'],
   ['/', 'Search'],
   ['x', 'Choose the alert'],
+  ['*', 'Choose all that match'],
+  ['s', 'Only alerts of its signature'],
   ['a', 'Acknowledge'],
   ['d', 'Dismiss'],
   ['o', 'Open again'],
   ['u', 'Undo the last of these'],
+  ['t i', 'Tune, isolate: of the alert that is open'],
   ['?', 'This help'],
 ];
 

@@ -140,6 +140,11 @@ export function keysOf(
     choose() {
       if (cursor !== undefined) view.choose(cursor);
     },
+    chooseAll: () => view.chooseAll(),
+    alike() {
+      const row = view.answers.list.rows.find(({ id }) => id === (opened ?? cursor));
+      if (row !== undefined) view.place.change((params) => params.set('signature', `${row.gid}:${row.sid}`));
+    },
     mark(state) {
       // What is looked at is what is meant.
       if (opened !== undefined) view.mark([opened], state);

@@ -38,7 +38,7 @@ export function Isolate({ row, seenAt }: { row: AlertRow; seenAt: unknown }): JS
   return (
     <div class="actions">
       {pods.map((pod) => (
-        <button key={`${pod.namespace}/${pod.name}`} type="button" onClick={() => setChosen(pod)}>
+        <button key={`${pod.namespace}/${pod.name}`} type="button" aria-keyshortcuts="i" onClick={() => setChosen(pod)}>
           Isolate <Text>{`${pod.namespace}/${pod.name}`}</Text>…
         </button>
       ))}
@@ -71,7 +71,7 @@ function Asking({ pod, row, close }: AskingProps): JSX.Element {
     lookAt(dry).then(setBefore, (error: unknown) => setBefore({ error: answerErrorOf(error) }));
   }, [pod.namespace, pod.name, turn]);
   return (
-    <section class="card" aria-labelledby="isolate-title" aria-busy={before === undefined}>
+    <section class="card isolate" aria-labelledby="isolate-title" aria-busy={before === undefined}>
       <h3 id="isolate-title" ref={heading} tabIndex={-1}>
         Isolate <Text>{`${pod.namespace}/${pod.name}`}</Text>
       </h3>
@@ -195,7 +195,7 @@ function Confirm({ cut: { namespace, pod, open }, row, done }: ConfirmProps): JS
             </option>
           ))}
         </select>
-      </label>{' '}
+      </label>
       <label>
         <input
           type="checkbox"
@@ -204,8 +204,8 @@ function Confirm({ cut: { namespace, pod, open }, row, done }: ConfirmProps): JS
         />{' '}
         let DNS through
       </label>
-      <label>
-        Reason{' '}
+      <label class="reason">
+        Reason
         <input value={reason} required maxLength={500} onInput={(event) => setReason(event.currentTarget.value)} />
       </label>
       {open.length > 0 && (

@@ -15,7 +15,7 @@ export function TuneButton({ row, pod }: { row: AlertRow; pod: string }): JSX.El
   const [open, setOpen] = useState(false);
   return (
     <>
-      <button type="button" onClick={() => setOpen(true)}>
+      <button type="button" aria-keyshortcuts="t" onClick={() => setOpen(true)}>
         <Icon name="tune" /> Tune…
       </button>
       {open && <TuneDialog row={row} pod={pod} close={() => setOpen(false)} />}
@@ -58,6 +58,7 @@ function TuneDialog({ row, pod, close }: { row: AlertRow; pod: string; close: ()
           <label>
             Why
             <input
+              autofocus
               required
               maxLength={500}
               value={typed.reason}
