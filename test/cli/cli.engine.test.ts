@@ -36,7 +36,7 @@ describe('the command line', () => {
     [['nonsense'], 'nonsense'],
     [['run'], 'nothing to inspect'],
     [['run', '-i', 'lo', '--engine.serchMethod', 'ac'], 'the nearest known one is engine.searchMethod'],
-    [['run', '-i', 'lo', '--lanes', '0'], 'flag --lanes: lanes: "0": expected an integer from 1 to 64'],
+    [['run', '-i', 'lo', '--lanes', '0'], 'flag --lanes: lanes: "0": expected auto, or an integer from 1 to 64'],
     [['run', '-i', 'a/b'], 'the name of an interface'],
     [['run', '-c', '/no/such.yaml'], '/no/such.yaml'],
     [['run', '-i', 'lo', '--rules', '/no/such.rules'], '/no/such.rules'],

@@ -305,7 +305,7 @@ describe('errors', () => {
     const env = { DPI_AGENT_LANE: '1', DPI_AGENT_EVIDENCE_PAYLOAD: 'maybe' };
     expect(errors({ yaml, env, flags: { 'log-level': 'loud', bogus: 1 } }).toSorted()).toEqual(
       [
-        '/agent.yaml:1:8: lanes: 99: expected an integer from 1 to 64',
+        '/agent.yaml:1:8: lanes: 99: expected auto, or an integer from 1 to 64',
         '/agent.yaml:2:1: lanez: unknown key; the nearest known one is lanes',
         '/agent.yaml:3:1: snaplen: unknown key; the nearest known one is capture.snaplen',
         '/agent.yaml:5:9: engine.type: "bogus": expected one of auto, snort, suricata',
@@ -329,8 +329,8 @@ describe('errors', () => {
         source: `${file}:1:8`,
         key: 'lanes',
         value: '99',
-        problem: 'expected an integer from 1 to 64',
-        message: `${file}:1:8: lanes: 99: expected an integer from 1 to 64`,
+        problem: 'expected auto, or an integer from 1 to 64',
+        message: `${file}:1:8: lanes: 99: expected auto, or an integer from 1 to 64`,
       },
     ]);
   });
@@ -550,7 +550,7 @@ describe('the file', () => {
   test('with broken YAML is refused at line and column, beside errors of other sources', () => {
     const found = errors({ yaml: 'engine:\n  type: "snort\nlanes: 1', flags: { lanes: 0 } });
     expect(found[0]).toMatch(/^\/agent\.yaml:\d+:\d+ is not valid YAML: /);
-    expect(found.at(-1)).toBe('flag --lanes: lanes: 0: expected an integer from 1 to 64');
+    expect(found.at(-1)).toBe('flag --lanes: lanes: 0: expected auto, or an integer from 1 to 64');
   });
 
   test('may use aliases, also one within itself, and errors tell where the alias is', () => {
