@@ -111,7 +111,7 @@ describeLive((engine) => {
       config['alerts'] = { policy: other };
       config['sinks'] = [{ name: 'out', stdout: {} }];
       config['logLevel'] = 'info';
-      config['lanes'] = 2;
+      config['canary'] = { interval: '20s' };
     });
     await agent.logged(({ msg }) => msg === 'configuration: these keys need a restart');
     expect(agent.log.find(({ msg }) => msg === 'configuration: taken over')?.['changed']).toEqual([
@@ -119,7 +119,7 @@ describeLive((engine) => {
       'sinks.list',
       'alerts.policy',
     ]);
-    expect((await status()).configuration).toMatchObject({ file, errors: [], needsRestart: ['lanes'] });
+    expect((await status()).configuration).toMatchObject({ file, errors: [], needsRestart: ['canary.interval'] });
     attack('10.65.7.1', 'suppressed');
     attack('10.65.9.1', 'passes');
     // By the agent itself, and by the sink that is new.
