@@ -162,7 +162,6 @@ withHelm('the chart', () => {
     [{ operator: { copies: true } }, 'operator'],
     [{ rules: { configMap: on, image: on } }, 'rules'],
     [{ ui: on }, 'ui.enabled needs elasticsearch.enabled'],
-    [{ ui: { tuning: true } }, 'ui.tuning needs ui.enabled'],
   ])('refuses the values %j', (values, why) => {
     expect(() => template(values)).toThrow(why);
   });
