@@ -80,9 +80,11 @@ async function overSyslog(add: Add): Promise<void> {
   }
 }
 
-async function toElasticsearch(add: Add, { say }: Setting): Promise<void> {
-  const { isElasticsearchThere } = await script<{ isElasticsearchThere(): boolean }>('elasticsearch');
-  if (!isElasticsearchThere()) return say('sinks: no Elasticsearch: run node scripts/elasticsearch.mjs');
+async function toElasticsearch(add: Add, setting: Setting): Promise<void> {
+  // Of the project's folder: dist/ has no copy.
+  const program = pathToFileURL(join(PROJECT, 'scripts/elasticsearch.mjs')).href;
+  const { isElasticsearchThere } = (await import(program)) as { isElasticsearchThere: () => boolean };
+  if (!isElasticsearchThere()) return setting.say('sinks: no Elasticsearch: run node scripts/elasticsearch.mjs');
   const server = await startOwnElasticsearch({ heap: '1g' });
   try {
     await add('Elasticsearch', { elasticsearch: { nodes: [server.url] } });
@@ -91,11 +93,9 @@ async function toElasticsearch(add: Add, { say }: Setting): Promise<void> {
   }
 }
 
-async function toOpensearch(add: Add, { say }: Setting): Promise<void> {
-  const { whyNoOpensearch } = await script<{ whyNoOpensearch(): string | undefined }>('opensearch');
-  const missing = whyNoOpensearch();
-  if (missing !== undefined) return say(`sinks: ${missing}`);
-  const { startOpensearch } = await import('../test/support/opensearch.ts');
+async function toOpensearch(add: Add, setting: Setting): Promise<void> {
+  const { startOpensearch, whyNoOpensearch } = await import('../test/support/opensearch.ts');
+  if (whyNoOpensearch !== undefined) return setting.say(`sinks: ${whyNoOpensearch}`);
   const server = await startOpensearch();
   try {
     await add('OpenSearch', { opensearch: { nodes: [server.url] } });
@@ -106,11 +106,9 @@ async function toOpensearch(add: Add, { say }: Setting): Promise<void> {
   }
 }
 
-async function toKafka(add: Add, { say }: Setting): Promise<void> {
-  const { whyNoKafka } = await script<{ whyNoKafka(): string | undefined }>('kafka');
-  const missing = whyNoKafka();
-  if (missing !== undefined) return say(`sinks: ${missing}`);
-  const { startKafka } = await import('../test/support/kafka.ts');
+async function toKafka(add: Add, setting: Setting): Promise<void> {
+  const { startKafka, whyNoKafka } = await import('../test/support/kafka.ts');
+  if (whyNoKafka !== undefined) return setting.say(`sinks: ${whyNoKafka}`);
   const kafka = await startKafka();
   try {
     await kafka.createTopic('bench', 3);
@@ -118,11 +116,6 @@ async function toKafka(add: Add, { say }: Setting): Promise<void> {
   } finally {
     await kafka.stop();
   }
-}
-
-/** Of the project's folder: dist/ has no copy. */
-async function script<T>(name: string): Promise<T> {
-  return (await import(pathToFileURL(join(PROJECT, 'scripts', `${name}.mjs`)).href)) as T;
 }
 
 async function listen(server: Server): Promise<number> {

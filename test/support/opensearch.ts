@@ -11,10 +11,13 @@ import { PROJECT } from './project.ts';
 const NOBODY = 65_534;
 
 /** Of the project's folder: dist/ has no copy. */
-const load = async <T>(name: string): Promise<T> =>
-  (await import(pathToFileURL(join(PROJECT, 'scripts', name)).href)) as T;
-const { javaHome } = await load<{ javaHome(): string | undefined }>('elasticsearch.mjs');
-const { opensearchDirectory } = await load<{ opensearchDirectory(): string }>('opensearch.mjs');
+const load = (name: string): Promise<unknown> => import(pathToFileURL(join(PROJECT, 'scripts', name)).href);
+const { javaHome } = (await load('elasticsearch.mjs')) as { javaHome: () => string | undefined };
+const program = (await load('opensearch.mjs')) as {
+  opensearchDirectory: () => string;
+  whyNoOpensearch: () => string | undefined;
+};
+export const whyNoOpensearch = program.whyNoOpensearch();
 
 export type TestOpensearch = Pick<TestElasticsearch, 'url' | 'call' | 'refresh' | 'count' | 'documents' | 'stop'>;
 
@@ -22,7 +25,7 @@ export async function startOpensearch(): Promise<TestOpensearch> {
   const directory = mkdtempSync(join(tmpdir(), 'dpi-opensearch-'));
   chmodSync(directory, 0o755);
   const home = join(directory, 'home');
-  cpSync(opensearchDirectory(), home, { recursive: true });
+  cpSync(program.opensearchDirectory(), home, { recursive: true });
   for (const name of ['data', 'logs', 'tmp']) mkdirSync(join(directory, name));
   if (process.getuid?.() === 0) execFileSync('chown', ['-R', String(NOBODY), directory]);
   const port = await freePort();

@@ -125,7 +125,9 @@ async function keepStream(state: State, ask: Ask): Promise<void> {
       `the cluster has no data streams (${answer.status}): set the sink's dataStream to false`,
     );
   }
-  if (answer.status !== 404) return void failed(state, 'look at data stream', names.index, answer);
+  if (answer.status !== 404 && failed(state, 'look at data stream', names.index, answer)) return;
+  // OpenSearch answers with an empty list where an index has the name.
+  if (get(get(answer.body, 'data_streams'), '0') !== undefined) return;
   if ((await ask('GET', `/${names.index}`)).status === 200) {
     return once(state, 'in the way', names.index, () =>
       log.warn(

@@ -7,7 +7,7 @@ import type { PageRequest } from '../source.ts';
 import type { AlertIndex } from './alert-index.ts';
 import { selected } from './filters.ts';
 import { anyOf, iso, type Query } from './queries.ts';
-import { newestFirst, rowsOf } from './rows.ts';
+import { newestFirst, placeOf, rowsOf } from './rows.ts';
 
 const DAY_MILLIS = 86_400_000;
 /** Ids in `next`, of alerts of one place in the order; an address has room for so many. */
@@ -39,8 +39,8 @@ export async function listAlerts(
   if (hits.length <= size) return { rows };
   // A further key of the order, which tells alerts of one moment apart, would make each page ten times as slow:
   // their ids do.
-  const place = placeOf(hits[size - 1]);
-  const ids = shown.flatMap((hit) => (placeOf(hit) === place ? [hit._id ?? ''] : []));
+  const place = placeOf(index.field, order, hits[size - 1]);
+  const ids = shown.flatMap((hit) => (placeOf(index.field, order, hit) === place ? [hit._id ?? ''] : []));
   return { rows, next: [place, ...[...(place === last ? seen : []), ...ids].slice(-MOST_SHOWN)].join(',') };
 }
 
@@ -91,9 +91,4 @@ function notBefore({ severity, time }: FieldNames, place: string): Query {
     { range: { [severity]: { lt: Number(level) } } },
     { bool: { filter: [{ term: { [severity]: Number(level) } }, { range: { [time]: { lte: moment } } }] } },
   ]);
-}
-
-/** A time; by severity, one behind the severity. */
-function placeOf(hit: estypes.SearchHit | undefined): string {
-  return (hit?.sort ?? []).join('~');
 }

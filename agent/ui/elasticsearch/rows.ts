@@ -11,11 +11,25 @@ const TIME_FORMAT = 'strict_date_optional_time_nanos';
 /** Of a document, what a row is made from. */
 const FOR_ROWS = { excludes: ['record.payload', 'record.rule', 'dpi_agent.payload'] };
 
-/** How rows are asked for. */
-export function newestFirst(field: FieldNames, order: Order = 'time'): Pick<estypes.SearchRequest, 'sort' | '_source'> {
-  const time = { [field.time]: { order: 'desc', format: TIME_FORMAT, unmapped_type: 'date_nanos' } };
+/** How rows are asked for: with their times as texts, as numbers would lose microseconds. */
+export function newestFirst(
+  field: FieldNames,
+  order: Order = 'time',
+): Pick<estypes.SearchRequest, 'sort' | '_source' | 'docvalue_fields'> {
+  const time = { [field.time]: { order: 'desc', unmapped_type: 'date_nanos' } };
   const severity = { [field.severity]: { order: 'desc', unmapped_type: 'long' } };
-  return { sort: (order === 'time' ? [time] : [severity, time]) as estypes.Sort, _source: FOR_ROWS };
+  return {
+    sort: (order === 'time' ? [time] : [severity, time]) as estypes.Sort,
+    // OpenSearch knows no format of what is sorted by.
+    docvalue_fields: [{ field: field.time, format: TIME_FORMAT }],
+    _source: FOR_ROWS,
+  };
+}
+
+/** Where in that order: a time; by severity, one behind the severity. */
+export function placeOf(field: FieldNames, order: Order, hit: estypes.SearchHit | undefined): string {
+  const [time] = (hit?.fields?.[field.time] ?? []) as unknown[];
+  return order === 'time' ? text(time) : `${String(hit?.sort?.[0])}~${text(time)}`;
 }
 
 export function rowsOf({ field, messages }: AlertIndex, hits: readonly estypes.SearchHit[]): AlertRow[] {

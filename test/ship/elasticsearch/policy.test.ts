@@ -19,7 +19,7 @@ function cluster(store: 'elasticsearch' | 'opensearch') {
   const lifecycle = { rolloverAge: 7 * DAY, deleteAfter: 90 * DAY };
   const manage = createManager(names, { info: keep, warn: keep }, { store, lifecycle });
   const answers = new Map<string, Answer>([
-    [`/_data_stream/${names.index}`, { status: 200, body: {} }],
+    [`/_data_stream/${names.index}`, { status: 200, body: { data_streams: [{ name: names.index }] } }],
     [
       `/${names.index}`,
       { status: 200, body: { [BACKING]: { ...indexBody(names), data_stream: names.index, aliases: {} } } },
@@ -105,7 +105,8 @@ test('OpenSearch gets it, with the stream that has it; it is written over by its
     body: { policy_id: POLICY },
   });
   expect(more).toEqual([]);
-  const { policy } = first?.body as { policy: { description: string } };
+  if (first?.body === undefined) throw new Error('no policy');
+  const { policy } = first.body as { policy: { description: string } };
   answers.set(ISM, { status: 200, body: { _id: POLICY, _seq_no: 4, _primary_term: 2, policy } });
   written.length = 0;
   await round();

@@ -8,15 +8,13 @@ import { openElasticsearchSource } from '../../../agent/ui/elasticsearch-source.
 import { openJournalSource } from '../../../agent/ui/journal-source.ts';
 import type { AlertSource } from '../../../agent/ui/source.ts';
 import { schema as configSchema } from '../../../agent/config/schema.ts';
-import { whyNoOpensearch } from '../../../scripts/opensearch.mjs';
 import { startEsProxy, type EsProxy } from '../../support/es-proxy.ts';
-import { startOpensearch, type TestOpensearch } from '../../support/opensearch.ts';
+import { startOpensearch, whyNoOpensearch, type TestOpensearch } from '../../support/opensearch.ts';
 import { alertsUntil, makeJournal, never, pageOf, queryOf } from '../../ui/support.ts';
 import { entryOf, failureOf, itemOf } from '../http/support.ts';
 
-const missing = whyNoOpensearch();
-if (missing !== undefined) process.stderr.write(`skipped: ${missing}\n`);
-const describeOpensearch = missing === undefined ? describe : describe.skip;
+if (whyNoOpensearch !== undefined) process.stderr.write(`skipped: ${whyNoOpensearch}\n`);
+const describeOpensearch = whyNoOpensearch === undefined ? describe : describe.skip;
 
 const now = Date.now();
 const events = alertsUntil(now, 60, 900_000);
