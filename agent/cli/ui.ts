@@ -195,7 +195,7 @@ function refuseOpenDoors({ ui }: Config, mode: Mode): void {
 }
 
 async function openSource(config: Config) {
-  const { source, marksFile } = config.ui;
+  const { source, marksFile, journalAlerts } = config.ui;
   const alerts = alertStoreOf(config.sinks);
   if (source === 'elasticsearch' && alerts === undefined)
     throw new CommandError(
@@ -210,6 +210,7 @@ async function openSource(config: Config) {
     return await openJournalSource({
       directory: config.journal.directory,
       marksFile: marksFile ?? join(config.stateDirectory, 'marks.ndjson'),
+      limit: journalAlerts,
     });
   } catch (error) {
     throw new CommandError(messageOf(error), EXIT.failed);

@@ -333,6 +333,11 @@ const ui = z
       'a path',
       'File of what was acknowledged and dismissed, where alerts are from the journal; by default marks.ndjson in stateDirectory.',
     ),
+    journalAlerts: about(
+      integer(1_000, 1_000_000).prefault(1_000_000),
+      'an integer from 1000 to 1000000',
+      'Alerts that the page holds in memory, the newest, where they are from the journal; a million take about 500 MB.',
+    ),
   })
   .superRefine(checkCertificate, ALWAYS);
 

@@ -1,5 +1,5 @@
 /**
- * The alerts of this machine's journal: the newest million in memory, followed as they are written; the documents stay
+ * The alerts of this machine's journal: the newest in memory (a million by default), followed as they are written; the documents stay
  * on disk. Those of before are read the newest first: the page has the first of them at once, and the others as they
  * are read. Older alerts are for `dpi-agent events`.
  */

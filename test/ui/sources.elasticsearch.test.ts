@@ -173,6 +173,8 @@ describeElasticsearch(() => {
         expect(begun).toEqual(wantedBegun);
         const [flows, wantedFlows] = await both((one) => one.flows(query, scope, never));
         expect(flows?.pairs).toEqual(wantedFlows?.pairs);
+        expect(flows?.edges).toEqual(wantedFlows?.edges);
+        expect(flows?.others).toBe(wantedFlows?.others);
         const counts = (list: typeof flows): object[] => list?.talkers.map((talker) => talker.counts) ?? [];
         expect(counts(flows).slice(0, 3)).toEqual(counts(wantedFlows).slice(0, 3));
         // Of times, aggregations know milliseconds.

@@ -549,6 +549,67 @@ describeBrowser(() => {
     expect(problems).toEqual([]);
   });
 
+  test('alerts alike are chosen and handled by keys', async () => {
+    await open('?range=7d&state=open');
+    await page.keyboard.press('j');
+    await page.keyboard.press('s');
+    await leadsTo('signature=');
+    const signature = new URL(page.url()).searchParams.get('signature') ?? '';
+    await page.locator('main[aria-busy="false"]').waitFor();
+    await page.keyboard.press('*');
+    await page.keyboard.press('a');
+    await note('acknowledged').waitFor();
+    const left = new URLSearchParams({ range: '7d', state: 'open', signature });
+    await poll(async () => {
+      const answer = await fetch(new URL(`/api/summary?${left.toString()}`, ui.url));
+      return ((await answer.json()) as { total: number }).total === 0;
+    });
+    await page.keyboard.press('u');
+    await note('as before').waitFor();
+  });
+
+  test('who attacks whom is drawn, and said by a table whose numbers lead to the alerts', async () => {
+    await page.goto(`${line.url}/?range=7d&group=flows`);
+    await page.getByText('The same as a table').click();
+    const table = page.getByRole('region', { name: 'Alerts from pod to pod, as a table' });
+    const button = table.getByRole('button').first();
+    const wanted = Number(await button.textContent());
+    expect(await page.locator('.graph-line').count()).toBe(await table.getByRole('button').count());
+    await button.press('Enter');
+    await leadsTo('destination.pod');
+    await shows(wanted);
+  });
+
+  test('isolated pods are listed, and released', async () => {
+    const isolated = {
+      namespace: 'shop',
+      pod: 'cart-0',
+      allow: 'dns',
+      by: 'anna',
+      reason: 'talks to \u001b[31m',
+      since: new Date(now).toISOString(),
+      until: new Date(now + 3_600_000).toISOString(),
+    };
+    const asked: unknown[] = [];
+    await page.route('**/api/session', async (route) => {
+      const answer = await route.fetch();
+      await route.fulfill({ json: { ...((await answer.json()) as object), isolates: true } });
+    });
+    await page.route('**/api/isolations**', (route) => {
+      if (route.request().method() === 'POST') asked.push(route.request().postDataJSON());
+      return route.fulfill({ json: { isolations: asked.length === 0 ? [isolated] : [] } });
+    });
+    await page.goto(line.url);
+    await page.getByRole('link', { name: 'Isolated' }).click();
+    await page.getByRole('row').getByText('anna').waitFor();
+    await page.locator('.hidden-character').getByText('ESC').waitFor();
+    expect(await accessibilityProblems(page)).toEqual([]);
+    await page.getByRole('button', { name: 'Release shop/cart-0' }).click();
+    await page.getByText('No pod is isolated').waitFor();
+    expect(asked).toEqual([{ namespace: 'shop', pod: 'cart-0', reason: 'from the Alerts page' }]);
+    await page.unrouteAll();
+  });
+
   test('coverage without a cluster names the pods', async () => {
     await page.goto(`${line.url}/?page=coverage`);
     await page.locator('.node').getByText('shop/cart-0').waitFor();
