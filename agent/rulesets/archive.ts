@@ -16,8 +16,8 @@ import { join } from 'node:path';
 import { pipeline as connect, Transform, type Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { isNativeError } from 'node:util/types';
-import { createGunzip } from 'node:zlib';
-import { extract } from 'tar-stream';
+import { crc32, createGunzip } from 'node:zlib';
+import { extract, type ExtractEvents } from 'tar-stream';
 import { openPromise, type Entry } from 'yauzl';
 import { errorCode } from '../files/errors.ts';
 import { isTar, kindOf, MAGIC_BYTES } from '../files/magic.ts';
@@ -128,11 +128,42 @@ async function unpackTar(bytes: Readable, directory: string): Promise<Unpacked> 
       isFolder ? `${name}/` : name,
       isFolder || type === 'file' ? undefined : type,
     );
-    if (type === 'file' && target !== undefined) await pipeline(entry, writer(target));
+    if (type === 'file' && target !== undefined) await writeEntry(entry, target, reading);
     else entry.resume();
   }
   await reading;
   return finishShelf(shelf);
+}
+
+type TarEntry = ExtractEvents['entry'][1];
+
+/**
+ * An entry whose archive has ended too early before anybody reads it never ends.
+ * @param reading Of the archive.
+ */
+async function writeEntry(entry: TarEntry, target: string, reading: Promise<void>): Promise<void> {
+  const output = writer(target);
+  const written = pipeline(entry, output);
+  try {
+    await Promise.race([written, reading.then(() => written)]);
+  } catch (error) {
+    output.destroy();
+    throw error;
+  }
+}
+
+/** Neither zip's library nor zlib looks at the sum of what comes out. */
+function checkingSum({ fileName, crc32: expected }: Pick<Entry, 'fileName' | 'crc32'>): Transform {
+  let sum = 0;
+  return new Transform({
+    transform(chunk: Buffer, _, done) {
+      sum = crc32(chunk, sum);
+      done(null, chunk);
+    },
+    flush(done) {
+      done(sum === expected ? null : new ArchiveError(`is no whole zip file: ${fileName} is not what was packed`));
+    },
+  });
 }
 
 async function unpackZip(file: string, directory: string, limit: Limit): Promise<Unpacked> {
@@ -148,7 +179,7 @@ async function unpackZip(file: string, directory: string, limit: Limit): Promise
         const how = entry.isEncrypted() ? 'encrypted' : `packed in a way (${entry.compressionMethod}) that is not read`;
         throw new ArchiveError(`${entry.fileName} is ${how}`);
       }
-      await pipeline(await archive.openReadStreamPromise(entry), counted(), writer(target));
+      await pipeline(await archive.openReadStreamPromise(entry), counted(), checkingSum(entry), writer(target));
     }
   } catch (error) {
     notWhole(error);

@@ -163,7 +163,17 @@ describe('a zip', () => {
     const damaged = Buffer.from(whole);
     damaged.fill(0xff, whole.indexOf(packed), whole.indexOf(packed) + 8);
     expect(await refusal(damaged)).toContain('is no whole zip file: ');
+    const stored = zipped([{ name: 'a.rules', text: 'sid:1', stored: true }]);
+    stored.write('sid:2', stored.indexOf('sid:1'));
+    expect(await refusal(stored)).toBe('is no whole zip file: a.rules is not what was packed');
   });
+});
+
+test('a tar that is cut off anywhere says so', async () => {
+  const whole = await tar(FILES.slice(1, 3).map((file) => ({ ...file, text: file.text.repeat(200) })));
+  for (const length of [520, 560, 1024, 1100, 1700])
+    for (const bytes of [whole.subarray(0, length), gzipSync(whole.subarray(0, length))])
+      expect([length, await refusal(bytes)]).toEqual([length, expect.stringContaining('Unexpected end of data')]);
 });
 
 test.each([
