@@ -56,7 +56,7 @@ function asBlocks(packets: readonly FlowPacket[]): FlowPacket[] {
     bytes.set(frame, at + BLOCK_HEAD);
     at += blockSize(frame.length);
   }
-  return [...readBlocks(bytes)].map((packet) => ({ ...packet, linkType: 1 }));
+  return [...readBlocks(bytes)].map((block) => ({ ...block, linkType: 1 }));
 }
 
 test('packets that are blocks of a file are written as they are, and make the same file', () => {
