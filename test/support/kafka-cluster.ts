@@ -1,11 +1,11 @@
 /** A real Kafka of three brokers on loopback, which keep what they have when they are killed. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Admin } from '@platformatic/kafka';
-import { clusterId, createTopic, freePort, isOpen, JAVA, java, read } from './kafka.ts';
+import { clusterId, createTopic, freePort, isOpen, JAVA, java } from './kafka.ts';
 import { poll } from './poll.ts';
 
 const BROKERS = [0, 1, 2] as const;
@@ -17,8 +17,8 @@ export interface KafkaCluster {
   createTopic(name: string, partitions: number, minInSync: number): Promise<void>;
   /** The broker that leads a partition, as another one says. */
   leaderOf(topic: string, partition: number): Promise<number>;
-  /** All messages of a topic, of which there are at least so many. */
-  read(topic: string, atLeast: number): Promise<{ id: string; key: string }[]>;
+  /** The values of all messages of a topic's partitions, as a broker that has all of them keeps them. */
+  stored(topic: string, partitions: number): string[];
   /** SIGKILL. */
   kill(broker: number): Promise<void>;
   restart(broker: number): Promise<void>;
@@ -59,7 +59,10 @@ export async function startKafkaCluster(): Promise<KafkaCluster> {
     createTopic: (name, partitions, minInSync) =>
       createTopic(addresses[0] ?? '', name, partitions, [{ name: 'min.insync.replicas', value: `${minInSync}` }], 3),
     leaderOf: (topic, partition) => leaderOf(living(), topic, partition),
-    read: (topic, atLeast) => read(living()[0] ?? '', topic, atLeast),
+    stored: (topic, partitions) =>
+      Array.from({ length: partitions }, (_, number) => join(directory, '0', 'data', `${topic}-${number}`)).flatMap(
+        dump,
+      ),
     kill,
     // One that is alone waits for another one before it opens.
     async restart(broker) {
@@ -109,4 +112,13 @@ async function leaderOf(brokers: string[], topic: string, partition: number): Pr
   } finally {
     await admin.close();
   }
+}
+
+/** By Kafka's own program. */
+function dump(directory: string): string[] {
+  const files = readdirSync(directory).filter((name) => name.endsWith('.log'));
+  const args = ['kafka.tools.DumpLogSegments', '--print-data-log', '--files'];
+  const list = files.map((name) => join(directory, name)).join(',');
+  const text = execFileSync('java', [...JAVA, ...args, list], { encoding: 'utf8', maxBuffer: 1 << 28 });
+  return [...text.matchAll(/ payload: (.*)$/gm)].map(([, value = '']) => value);
 }

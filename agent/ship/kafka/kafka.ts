@@ -173,13 +173,15 @@ async function deliver(state: State, group: Group, refusals: Refusals, signal: A
     if (isDuplicate(error)) return settle(state, group, true);
     const refusal = refusalOf(error, options.settings.topic);
     void sendError(state, refusal);
-    if (!refusal.maybeStored) state.unresolved = state.unresolved.filter((each) => each !== group);
+    // That this try was not stored says nothing of those before it.
+    const isNotThere = !refusal.maybeStored && (!isAgain || isOwn(refusal));
+    if (isNotThere) state.unresolved = state.unresolved.filter((each) => each !== group);
     if (!isAgain && isOwn(refusal) && group.items.length > 1) return deliverHalves(state, group, refusals, signal);
     for (const item of group.items) refusals.set(keyOf(item), refusal);
     if (refusal.isForgotten)
       options.log.warn({ reason: refusal.message }, 'the brokers forgot the producer: messages may come twice');
     // A batch that takes the numbers of one that may be there would be taken for it.
-    if (refusal.isForgotten || (isAgain && !refusal.maybeStored)) await disconnect(state);
+    if (refusal.isForgotten || (isAgain && isNotThere)) await disconnect(state);
   }
 }
 

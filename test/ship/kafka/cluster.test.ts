@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { loadConfig } from '../../../agent/config/load.ts';
+import type { EeEvent } from '../../../agent/events/event.ts';
 import { openJournal } from '../../../agent/journal/journal.ts';
 import type { SinkStatus } from '../../../agent/ship/sink.ts';
 import { startSinks } from '../../../agent/sinks.ts';
@@ -28,14 +29,14 @@ const events = (from: number, to: number) =>
     const pod = { namespace: 'shop', name: `pod-${number % 7}`, interface: 'cali1' };
     return itemOf(eventOf(number, {}, { seen_at: [pod] }), number);
   });
-const idsOf = (list: readonly { id: string }[]): string[] => list.map(({ id }) => id).toSorted();
+const PARTITIONS = { alerts: 2, strict: 1 };
 
 describeKafka('Kafka of three brokers', () => {
   let kafka: KafkaCluster;
   beforeAll(async () => {
     kafka = await startKafkaCluster();
-    await kafka.createTopic('alerts', 3, 2);
-    await kafka.createTopic('strict', 1, 3);
+    await kafka.createTopic('alerts', PARTITIONS.alerts, 2);
+    await kafka.createTopic('strict', PARTITIONS.strict, 3);
   });
   afterAll(async () => kafka?.stop());
 
@@ -94,7 +95,11 @@ describeKafka('Kafka of three brokers', () => {
     await Promise.all([0, 1, 2].map((broker) => kafka.restart(broker)));
     for (const topic of ['alerts', 'strict']) {
       await reach(topic, isDone);
-      expect(idsOf(await kafka.read(topic, journaled))).toEqual(idsOf(events(0, journaled)));
+    }
+    const ids = events(0, journaled).map(({ id }) => id);
+    for (const [topic, partitions] of Object.entries(PARTITIONS)) {
+      const stored = kafka.stored(topic, partitions).map((json) => (JSON.parse(json) as EeEvent).record.event_id);
+      expect({ topic, stored: stored.toSorted() }).toEqual({ topic, stored: ids.toSorted() });
     }
     expect(journaled).toBe(1100);
   });
