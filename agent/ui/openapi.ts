@@ -129,13 +129,16 @@ export const OPERATIONS: Record<string, Partial<Record<Method, Operation>>> = {
     get: {
       summary: 'How many alerts there are, over time and by their values',
       parameters: FILTERS,
-      answer: object({
-        total: count,
-        reading: { type: 'boolean' },
-        counts: object(Object.fromEntries(LEVELS.map((level) => [level, count]))),
-        histogram: object({ from: count, to: count, interval: count, buckets: list({ type: 'object' }) }),
-        facets: { type: 'object' },
-      }),
+      answer: object(
+        {
+          total: count,
+          reading: { type: 'boolean' },
+          counts: object(Object.fromEntries(LEVELS.map((level) => [level, count]))),
+          histogram: object({ from: count, to: count, interval: count, buckets: list({ type: 'object' }) }),
+          facets: { type: 'object' },
+        },
+        ['total', 'counts', 'histogram', 'facets'],
+      ),
     },
   },
   '/api/groups': {

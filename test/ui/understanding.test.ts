@@ -100,7 +100,7 @@ describe('what one may not see', () => {
 
   test('is nothing for who sees nothing', async () => {
     expect((await ask('carl', '/api/values?of=service')).body).toEqual([]);
-    expect((await ask('carl', '/api/flows')).body).toEqual({ pairs: [], talkers: [] });
+    expect((await ask('carl', '/api/flows')).body).toEqual({ pairs: [], edges: [], others: 0, talkers: [] });
   });
 });
 
