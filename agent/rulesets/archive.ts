@@ -126,7 +126,8 @@ async function unpackTar(bytes: Readable, directory: string): Promise<Unpacked> 
     const target = await placeEntry(
       shelf,
       isFolder ? `${name}/` : name,
-      isFolder || type === 'file' ? undefined : type,
+      // What the library does not know, as a sparse file, has none.
+      isFolder || type === 'file' ? undefined : (type ?? 'special entry'),
     );
     if (type === 'file' && target !== undefined) await writeEntry(entry, target, reading);
     else entry.resume();

@@ -12,6 +12,7 @@ import { LIST_NAME } from './reputation.ts';
 
 const MAX_ENTRIES = 10_000;
 const MAX_FOLDER_NAME = 100;
+const MAX_FILE_NAME = 200;
 /** What goes beside the rules: what they may be used for, and what their classes and references mean. */
 const KEPT =
   /^(?:LICENSE|COPYING|VRT-License)(?:\.txt)?$|^(?:(?:classification|reference|threshold)\.config|threshold\.conf)$/i;
@@ -67,7 +68,8 @@ export async function placeEntry(shelf: Shelf, name: string, link: string | unde
     if (isRules) throw new ArchiveError(`${name} is a ${link}, not a file: it is not used`);
     return undefined;
   }
-  const target = join(shelf.directory, isRules ? folderOf(shelf, steps) : '', safe);
+  const folder = join(shelf.directory, isRules ? folderOf(shelf, steps) : '');
+  const target = safe === last ? join(folder, safe) : freePlace(shelf, folder, safe);
   if (shelf.taken.has(target)) {
     // The licence of a part, say: the first one is that of the whole.
     if (!isRules) return undefined;
@@ -91,6 +93,14 @@ function folderOf({ folders }: Shelf, steps: readonly string[]): string {
   for (let number = 2; names.has(name); number++) name = `${wanted}-${number}`;
   folders.set(key, name);
   return name;
+}
+
+/** For a file that got another name, by which there may be one. */
+function freePlace({ taken }: Shelf, folder: string, name: string): string {
+  for (let number = 1; ; number++) {
+    const target = join(folder, number === 1 ? name : `${number}-${name}`);
+    if (!taken.has(target)) return target;
+  }
 }
 
 async function makeRoom({ taken }: Shelf, target: string): Promise<void> {
@@ -149,10 +159,19 @@ function isListOf(target: string, named: ReadonlySet<string>): boolean {
 /** Whether it is one of the files that rules may name. */
 export const isAside = (target: string): boolean => basename(dirname(target)) === ASIDE;
 
-/** Undefined for what is no rule file, and what does not go beside them. */
+/**
+ * Undefined for what is no rule file, or hidden, and what does not go beside them. A rule file whose name has blanks and
+ * the like gets one without.
+ */
 export function safeName(name: string): string | undefined {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,200}$/.test(name) && (name.endsWith('.rules') || KEPT.test(name))) return name;
-  return undefined;
+  if (KEPT.test(name)) return name;
+  if (!name.endsWith('.rules') || name.startsWith('.')) return undefined;
+  const stem = name
+    .slice(0, -'.rules'.length)
+    .replaceAll(/[^A-Za-z0-9_.+-]+/g, '-')
+    .slice(-MAX_FILE_NAME)
+    .replace(/^[-.+]+/, '');
+  return `${stem || 'unnamed'}.rules`;
 }
 
 export function leadsOut(name: string): ArchiveError {

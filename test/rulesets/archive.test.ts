@@ -189,6 +189,25 @@ test.each([
   expect(await refusal(gzipSync(bytes))).toContain(`is ${kind} within gzip: expected`);
 });
 
+test('a rule file whose name has what is not written into a folder is taken by another name, and none is lost', async () => {
+  const names = [
+    'web (server) v1.rules',
+    'é.rules',
+    'è.rules',
+    '-x.snort.rules',
+    `${'n'.repeat(300)}.rules`,
+    '._x.rules',
+  ];
+  const found = await unpacked(await tar(names.map((name) => ({ name: `rules/${name}`, text: name }))));
+  expect(Object.entries(found).map(([path, text]) => [path.slice(-20), text])).toEqual([
+    ['2-unnamed.rules', 'è.rules'],
+    [`${'n'.repeat(14)}.rules`, names[4]],
+    ['unnamed.rules', 'é.rules'],
+    ['web-server-v1.rules', names[0]],
+    ['x.snort.rules', names[3]],
+  ]);
+});
+
 test('of two versions of one rule file that come apart, none is lost', async () => {
   const twins = ['a/snort.rules', 'b/snort.rules', 'b/suricata.rules'].map((name) => ({ name, text: name }));
   expect(await unpacked(await tar(twins))).toEqual({
