@@ -7,6 +7,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
+import { decodeRules } from './encoding.ts';
 import type { RuleClass, RuleInfo } from './rule.ts';
 
 export interface RuleVocabulary {
@@ -98,7 +99,7 @@ const MAX_ENTRIES = 10_000;
 export function parseClasses(text: string): Map<string, RuleClass> {
   const classes = new Map<string, RuleClass>();
   for (const match of text.matchAll(
-    /^[ \t]*config[ \t]+classification:([^,\r\n]*),([^,\r\n]*),[ \t]*(\d{1,3})[ \t]*\r?$/gm,
+    /^[ \t]*config[ \t]*classification[ \t]*:([^,\r\n]*),([^\r\n]*),[ \t]*(\d{1,3})[ \t]*\r?$/gm,
   )) {
     const [, name = '', description = '', priority = ''] = match;
     if (classes.size < MAX_ENTRIES && name.trim() !== '') {
@@ -112,7 +113,7 @@ export function parseClasses(text: string): Map<string, RuleClass> {
 export function parseReferenceTypes(text: string): Map<string, string> {
   const references = new Map<string, string>();
   for (const match of text.matchAll(
-    /^[ \t]*config[ \t]+reference:[ \t]*(\S{1,64})[ \t]+(https?:\/\/\S{0,256})[ \t]*\r?$/gm,
+    /^[ \t]*config[ \t]+reference[ \t]*:[ \t]*(\S{1,64})[ \t]+(https?:\/\/\S{0,256})[ \t]*\r?$/gm,
   )) {
     const [, type = '', prefix = ''] = match;
     if (references.size < MAX_ENTRIES) references.set(type.toLowerCase(), prefix);
@@ -139,11 +140,12 @@ export function loadVocabulary(engine: string | undefined, own: readonly string[
   };
 }
 
-/** A text; empty where there is none that is small enough. */
+/** A text, in any encoding that rules may have; empty where there is none that is small enough. */
 function readSmall(path: string): string {
   try {
     const { size } = statSync(path);
-    return size > MAX_FILE_BYTES ? '' : readFileSync(path, 'utf8');
+    const decoded = size > MAX_FILE_BYTES ? undefined : decodeRules(readFileSync(path));
+    return decoded !== undefined && 'text' in decoded ? decoded.text : '';
   } catch {
     return '';
   }

@@ -9,6 +9,7 @@ import {
   loadVocabulary,
   parseClasses,
   parseReferenceTypes,
+  readClasses,
 } from '../../agent/rulesets/classes.ts';
 
 describe('classification.config', () => {
@@ -20,6 +21,29 @@ describe('classification.config', () => {
       ['one', { text: 'Again', priority: 2 }],
       ['two', { text: 'Second', priority: 3 }],
     ]);
+  });
+
+  test('is read as engines read it: blanks before the colon, commas in the text', () => {
+    expect([...parseClasses('config  classification :  own-one ,  A  text, with commas ,1 \n')]).toEqual([
+      ['own-one', { text: 'A  text, with commas', priority: 1 }],
+    ]);
+    expect([...parseReferenceTypes('config reference : own http://own.test/\n')]).toEqual([
+      ['own', 'http://own.test/'],
+    ]);
+  });
+
+  test.each([
+    ['UTF-8 with a byte order mark', (text: string) => Buffer.from(`\ufeff${text}`)],
+    ['UTF-16', (text: string) => Buffer.from(`\ufeff${text}`, 'utf16le')],
+    ['Latin-1', (text: string) => Buffer.from(text, 'latin1')],
+  ])('may be %s', (_, encode) => {
+    const folder = mkdtempSync(join(tmpdir(), 'dpi-classes-'));
+    try {
+      writeFileSync(join(folder, 'classification.config'), encode('config classification: own,\u00c9t\u00e9,1\n'));
+      expect([...readClasses(join(folder, 'classification.config'))]).toEqual([['own', { text: 'Été', priority: 1 }]]);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
   });
 });
 
