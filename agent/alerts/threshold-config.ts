@@ -5,6 +5,7 @@
  * `event_filter`, `rate_filter` a line, and Snort 3's tables in Lua of the same names.
  */
 import { readFileSync, statSync } from 'node:fs';
+import { decodeRules } from '../rulesets/encoding.ts';
 
 const MAX_BYTES = 1 << 20;
 const LINE = /^\s*(suppress|threshold|event_filter|rate_filter)\s+((?:gen_id|sig_id)\b.*)$/;
@@ -26,7 +27,8 @@ const DOCS = 'see docs/rule-tuning.md';
 
 function textOf(file: string): string {
   try {
-    return statSync(file).size > MAX_BYTES ? '' : readFileSync(file, 'utf8');
+    const decoded = statSync(file).size > MAX_BYTES ? undefined : decodeRules(readFileSync(file));
+    return decoded !== undefined && 'text' in decoded ? decoded.text : '';
   } catch {
     // Whoever reads it as a policy says why it can't be read.
     return '';

@@ -8,6 +8,7 @@ import { basename, dirname, join } from 'node:path';
 import { CATEGORIES_FILE } from '../engine/folder.ts';
 import { errorCode } from '../files/errors.ts';
 import { mentionedFiles } from './data.ts';
+import { decodeRules } from './encoding.ts';
 import { LIST_NAME } from './reputation.ts';
 
 const MAX_ENTRIES = 10_000;
@@ -137,7 +138,8 @@ export async function finishShelf(shelf: Shelf): Promise<Unpacked> {
 async function filesNamed({ directory, taken }: Shelf): Promise<Set<string>> {
   const named = new Set<string>();
   for (const file of [...taken].filter((path) => path.endsWith('.rules'))) {
-    for (const path of mentionedFiles(await readFile(file, 'latin1')))
+    const decoded = decodeRules(await readFile(file));
+    for (const path of mentionedFiles('text' in decoded ? decoded.text : ''))
       for (const folder of [dirname(file), directory]) named.add(join(folder, path));
   }
   return named;

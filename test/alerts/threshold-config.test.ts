@@ -52,6 +52,15 @@ test.each([
   expect(thresholdLines(write(line))[0]).toContain('nothing like it');
 });
 
+test('it is read in any encoding of rules, and with any ends of lines', () => {
+  const file = write('');
+  const text = '# comment\rsuppress gen_id 1, sig_id 7\r';
+  for (const bytes of [Buffer.from(text), Buffer.from(`\ufeff${text}`, 'utf16le')]) {
+    writeFileSync(file, bytes);
+    expect(thresholdLines(file)).toEqual([expect.stringContaining(':2: is a line of')]);
+  }
+});
+
 test("Snort 3's tables are known, and a policy is none of these", () => {
   expect(thresholdLines(write('suppress =\n{\n  { gid = 1, sid = 7 },\n}\n'))[0]).toContain(':1: is Lua');
   expect(thresholdLines(write('suppress:\n  - { signature: 7 }\nthreshold: []\n'))).toEqual([]);

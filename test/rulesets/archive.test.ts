@@ -14,7 +14,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-async function tar(entries: { name: string; text: string }[]): Promise<Buffer> {
+async function tar(entries: { name: string; text: string | Buffer }[]): Promise<Buffer> {
   const archive = pack();
   for (const { name, text } of entries) archive.entry({ name }, text);
   archive.finalize();
@@ -187,6 +187,17 @@ test.each([
   const bytes = Buffer.from(hex, 'hex');
   expect(await refusal(bytes)).toBe(`is ${kind}: expected .tar.gz, .tar, .zip, .rules or .rules.gz`);
   expect(await refusal(gzipSync(bytes))).toContain(`is ${kind} within gzip: expected`);
+});
+
+test('rules in UTF-16 name their files too', async () => {
+  const text = Buffer.from('\ufeffalert http any any -> any any (filemd5:md5.txt; sid:1;)\n', 'utf16le');
+  const found = await unpacked(
+    await tar([
+      { name: 'a.rules', text },
+      { name: 'md5.txt', text: 'sums' },
+    ]),
+  );
+  expect(found).toMatchObject({ 'md5.txt': 'sums' });
 });
 
 test('a rule file whose name has what is not written into a folder is taken by another name, and none is lost', async () => {
