@@ -154,6 +154,7 @@ const DEFAULTS: Config = {
     agents: [],
     agentNamespace: 'tigera-dpi',
     acknowledgeFor: 604_800_000,
+    journalAlerts: 1_000_000,
   },
   endpoints: [],
 };

@@ -7,7 +7,7 @@ import { connect, createServer, type AddressInfo, type Server, type Socket } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { Admin, Consumer, stringDeserializers } from '@platformatic/kafka';
+import { Admin, Consumer } from '@platformatic/kafka';
 import { createAuthority, type Authority } from './certificates.ts';
 import { poll } from './poll.ts';
 import { PROJECT } from './project.ts';
@@ -22,9 +22,8 @@ export const whyNoKafka = program.whyNoKafka();
 
 export const USER = 'agent';
 export const PASSWORD = 'right-password';
-/** After which a reader gives up, and how many are tried. */
-const SILENT_MILLIS = 20_000;
-const MOST_READERS = 5;
+/** At most, of one fetch. */
+const FETCH_BYTES = 10 * 1024 * 1024;
 
 export interface TestKafka {
   /** Through the proxy; without TLS and users. */
@@ -192,15 +191,6 @@ export async function createTopic(
   }
 }
 
-/** All that a topic has. A consumer that began while its broker was coming back may hear nothing: another one asks again. */
-export async function read(address: string, topic: string, atLeast: number): Promise<Found[]> {
-  for (let tries = 1; ; tries++) {
-    const { found, total } = await readOnce(address, topic, atLeast);
-    if (found.length === total) return found;
-    if (tries === MOST_READERS) throw new Error(`${topic}: ${found.length} of ${total} messages came`);
-  }
-}
-
 interface Found {
   id: string;
   key: string;
@@ -208,26 +198,52 @@ interface Found {
   value: string;
 }
 
-async function readOnce(address: string, topic: string, atLeast: number): Promise<{ found: Found[]; total: number }> {
-  const settings = { clientId: 'test', bootstrapBrokers: [address], deserializers: stringDeserializers };
-  const consumer = new Consumer({ ...settings, groupId: randomBytes(8).toString('hex') });
-  const offsets = await consumer.listOffsets({ topics: [topic] });
-  const total = (offsets.get(topic) ?? []).reduce((sum, offset) => sum + Number(offset), 0);
-  if (total < atLeast) throw new Error(`${topic} has ${total} messages, not ${atLeast}`);
-  const stream = await consumer.consume({ topics: [topic], mode: 'earliest', autocommit: false });
-  const found: Found[] = [];
-  const silence = setTimeout(() => stream.destroy(), SILENT_MILLIS);
+/** All that a topic has, asked of each partition's leader: a group of readers would wait for its coordinator. */
+export async function read(address: string, topic: string, atLeast: number): Promise<Found[]> {
+  const consumer = new Consumer({ clientId: 'test', bootstrapBrokers: [address], groupId: 'test' });
   try {
-    for await (const { headers, key, partition, value } of stream) {
-      silence.refresh();
-      found.push({ id: headers.get('event_id') ?? '', key, partition, value });
-      if (found.length === total) break;
+    const { topics } = await consumer.metadata({ topics: [topic], forceUpdate: true });
+    const { id = '', partitions = [] } = topics.get(topic) ?? {};
+    const ends = (await consumer.listOffsets({ topics: [topic] })).get(topic) ?? [];
+    const found: Found[] = [];
+    for (const [partition, { leader }] of partitions.entries()) {
+      const end = Number(ends[partition] ?? 0);
+      for (let offset = 0; offset < end;) {
+        const messages = await fetchFrom(consumer, leader, id, partition, offset);
+        found.push(...messages.map(({ message }) => message));
+        offset = (messages.at(-1)?.offset ?? offset - 1) + 1;
+      }
     }
-  } catch {
-    // It was silent for too long.
+    if (found.length < atLeast) throw new Error(`${topic} has ${found.length} messages, not ${atLeast}`);
+    return found;
   } finally {
-    clearTimeout(silence);
-    await new Promise<void>((resolve) => consumer.close(true, () => resolve()));
+    await consumer.close(true);
   }
-  return { found, total };
+}
+
+/** Those of a partition from an offset on, as many as come at once; none when the broker has nothing for a second. */
+async function fetchFrom(
+  consumer: Consumer<Buffer, Buffer, Buffer, Buffer>,
+  node: number,
+  topicId: string,
+  partition: number,
+  offset: number,
+): Promise<{ offset: number; message: Found }[]> {
+  const from = { partition, fetchOffset: BigInt(offset), currentLeaderEpoch: -1, lastFetchedEpoch: -1 };
+  const topics = [{ topicId, partitions: [{ ...from, partitionMaxBytes: FETCH_BYTES }] }];
+  const { responses } = await consumer.fetch({ node, topics, minBytes: 1, maxBytes: FETCH_BYTES, maxWaitTime: 1000 });
+  const batches = responses.flatMap((response) => response.partitions.flatMap(({ records }) => records ?? []));
+  return batches
+    .flatMap(({ firstOffset, records }) =>
+      records.map(({ offsetDelta, key, value, headers }) => ({
+        offset: Number(firstOffset) + offsetDelta,
+        message: {
+          id: headers.find(([name]) => String(name) === 'event_id')?.[1]?.toString() ?? '',
+          key: key?.toString() ?? '',
+          partition,
+          value: value?.toString() ?? '',
+        },
+      })),
+    )
+    .filter((record) => record.offset >= offset);
 }
