@@ -119,6 +119,10 @@ function dump(directory: string): string[] {
   const files = readdirSync(directory).filter((name) => name.endsWith('.log'));
   const args = ['kafka.tools.DumpLogSegments', '--print-data-log', '--files'];
   const list = files.map((name) => join(directory, name)).join(',');
-  const text = execFileSync('java', [...JAVA, ...args, list], { encoding: 'utf8', maxBuffer: 1 << 28 });
+  const text = execFileSync('java', [...JAVA, ...args, list], {
+    encoding: 'utf8',
+    maxBuffer: 1 << 28,
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
   return [...text.matchAll(/ payload: (.*)$/gm)].map(([, value = '']) => value);
 }
