@@ -99,14 +99,16 @@ export function testOf(table: Table, condition: Condition): Test {
   switch (condition.is) {
     case 'all':
       return () => true;
-    case 'and': {
-      const all = condition.of.map((of) => testOf(table, of));
-      return (slot) => all.every((test) => test(slot));
-    }
-    case 'or': {
-      const any = condition.of.map((of) => testOf(table, of));
-      return (slot) => any.some((test) => test(slot));
-    }
+    case 'and':
+      return untilOne(
+        condition.of.map((of) => testOf(table, of)),
+        false,
+      );
+    case 'or':
+      return untilOne(
+        condition.of.map((of) => testOf(table, of)),
+        true,
+      );
     case 'not': {
       const test = testOf(table, condition.of);
       return (slot) => !test(slot);
@@ -123,6 +125,14 @@ export function testOf(table: Table, condition: Condition): Test {
     case 'state':
       return partTest(table, 'mark', ({ state }) => state === condition.state);
   }
+}
+
+/** Whether one of them says so; if none does, the opposite. A loop: a function for each slot would be garbage. */
+function untilOne(tests: readonly Test[], answer: boolean): Test {
+  return (slot) => {
+    for (const test of tests) if (test(slot) === answer) return answer;
+    return !answer;
+  };
 }
 
 const PART_OF: Record<Exclude<TextField, 'community'>, PartName> = {
@@ -170,7 +180,7 @@ function textOf(table: Table, condition: Extract<Condition, { is: 'text' }>): Te
       : partTest(table, name, (part) => fields.some((field) => hasText(part, field, test))),
   );
   const [only] = tests;
-  return tests.length === 1 && only !== undefined ? only : (slot) => tests.some((one) => one(slot));
+  return tests.length === 1 && only !== undefined ? only : untilOne(tests, true);
 }
 
 /** Looks at a part when it is first met. */

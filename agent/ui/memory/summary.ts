@@ -89,7 +89,7 @@ function countAll(
   for (let index = from; index < to; index += 1) {
     const slot = order[index] ?? 0;
     const failed = failing(slot);
-    const facet = facetOf.get(failed);
+    const facet = failed === 0 ? undefined : facetOf.get(failed);
     if (failed >= HIDDEN || (failed !== 0 && facet === undefined && first !== undefined) || !says(slot)) continue;
     first ??= time[slot];
     if (failed === 0) {
@@ -128,18 +128,28 @@ function createAdd({ numbers }: Table, counters: Counters, { sources, destinatio
 }
 
 function bucketsOf(table: Table, selected: Uint32Array, interval: number): Bucket[] {
-  const levels = table.parts.rule.values.map(({ level }) => level);
-  const buckets: Bucket[] = [];
-  let bucket: Bucket | undefined;
+  const { time, parts } = table;
+  const { rule } = table.numbers;
+  const levels = Uint8Array.from(parts.rule.values, ({ level }) => LEVELS.indexOf(level));
+  const found: { start: number; counts: Uint32Array }[] = [];
+  let counts = new Uint32Array(LEVELS.length);
+  let end = -Infinity;
   for (const slot of selected) {
-    const start = Math.floor((table.time[slot] ?? 0) / interval) * interval;
-    if (bucket?.start !== start) {
-      bucket = { start, counts: noCounts() };
-      buckets.push(bucket);
+    const at = time[slot] ?? 0;
+    // They are in the order of time.
+    if (at >= end) {
+      const start = Math.floor(at / interval) * interval;
+      end = start + interval;
+      counts = new Uint32Array(LEVELS.length);
+      found.push({ start, counts });
     }
-    bucket.counts[levels[table.numbers.rule[slot] ?? 0] ?? 'low'] += 1;
+    const level = levels[rule[slot] ?? 0] ?? 0;
+    counts[level] = (counts[level] ?? 0) + 1;
   }
-  return buckets;
+  return found.map(({ start, counts: numbers }) => {
+    const byLevel = Object.fromEntries(LEVELS.map((level, index) => [level, numbers[index] ?? 0]));
+    return { start, counts: byLevel as Bucket['counts'] };
+  });
 }
 
 function facetsOf({ parts }: Table, query: AlertQuery, counters: Counters, pods: readonly string[]): Summary['facets'] {
