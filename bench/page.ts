@@ -12,7 +12,11 @@ import { openJournal } from '../agent/journal/journal.ts';
 import { indexBody, namesOf } from '../agent/ship/elasticsearch/template.ts';
 import { alertEvent } from '../test/support/alerts.ts';
 import { findChromium, openBrowser } from '../test/support/chromium.ts';
-import { isElasticsearchHere, startOwnElasticsearch, type TestElasticsearch } from '../test/support/elasticsearch-server.ts';
+import {
+  isElasticsearchHere,
+  startOwnElasticsearch,
+  type TestElasticsearch,
+} from '../test/support/elasticsearch-server.ts';
 import { startUi } from '../test/support/ui.ts';
 import { grouped, median, withWorkspace, within, type Figure, type Setting } from './bench.ts';
 
@@ -101,7 +105,7 @@ async function benchJournal(setting: Setting): Promise<Figure[]> {
     for (let first = 0; first < count; first += BATCH) {
       if (first % 50_000 === 0) setting.say(`page: journal, ${grouped(first)} of ${grouped(count)} alerts`);
       const size = Math.min(BATCH, count - first);
-      await journal.append(linesOf(first, size, (number) => timeOf(number, count, now)));
+      await journal.append(linesOf(first, size, (number) => spreadTime(number, count, now)));
     }
     const config = join(directory, 'ui.yaml');
     const journalDirectory = join(directory, 'journal');
@@ -179,7 +183,7 @@ async function allRead(url: string, count: number): Promise<void> {
   }
 }
 
-function timeOf(number: number, count: number, now: number): number {
+function spreadTime(number: number, count: number, now: number): number {
   return now - Math.round(((count - number) / count) * SPAN_MILLIS);
 }
 
@@ -197,7 +201,7 @@ async function fill(server: TestElasticsearch, count: number, setting: Setting):
   for (let first = 0; first < count; first += BATCH) {
     if (first % 50_000 === 0) setting.say(`page: ${grouped(first)} of ${grouped(count)} alerts`);
     const size = Math.min(BATCH, count - first);
-    await add(server, first, size, (number) => timeOf(number, count, now));
+    await add(server, first, size, (number) => spreadTime(number, count, now));
   }
   await server.call('PUT', `/${NAMES.index}/_settings`, { index: { refresh_interval: '1s' } });
   await server.refresh(NAMES.index);

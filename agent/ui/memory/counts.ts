@@ -66,7 +66,7 @@ function countParts<Name extends PartName>(
   slots: Slots,
   valuesIn: (part: PartTypes[Name]) => readonly (string | undefined)[],
 ): Map<string, number> {
-  const values = parts[name].values as readonly PartTypes[Name][];
+  const values: readonly PartTypes[Name][] = parts[name].values;
   const byNumber = new Uint32Array(values.length);
   for (const slot of slots) {
     const number = numbers[name][slot] ?? 0;

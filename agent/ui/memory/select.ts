@@ -21,9 +21,9 @@ export interface Selection {
   readonly from: number;
   readonly to: number;
   /** The filters that leave a slot out; 0: none. */
-  failing(slot: number): number;
+  readonly failing: (slot: number) => number;
   /** Whether the words of the query are true of it. */
-  says(slot: number): boolean;
+  readonly says: (slot: number) => boolean;
 }
 
 type Test = (slot: number) => boolean;

@@ -180,7 +180,14 @@ function ruleNumber(parts: AllParts, row: AlertRow): number {
   const { severity, level, gid, sid, rev, message, classification, tactic, techniques, cves } = row;
   const texts = [String(severity), gid, sid, rev, message, classification ?? '', tactic ?? ''];
   return parts.rule.numberOf([...texts, listKey(techniques), listKey(cves)], () => ({
-    ...{ severity, level, gid, sid, rev, message, techniques, cves },
+    severity,
+    level,
+    gid,
+    sid,
+    rev,
+    message,
+    techniques,
+    cves,
     ...given({ classification, tactic }),
   }));
 }
@@ -199,8 +206,8 @@ function listKey(list: readonly string[]): string {
   return list.length === 0 ? '' : JSON.stringify(list);
 }
 
-function withoutPort({ port: _, ...end }: AlertRow['source']): AlertRow['source'] {
-  return end;
+function withoutPort({ ip, name, namespace }: AlertRow['source']): AlertRow['source'] {
+  return { ip, ...given({ name, namespace }) };
 }
 
 type Given<Of> = { [Key in keyof Of]?: Exclude<Of[Key], undefined> };
@@ -309,7 +316,7 @@ function dropOldest(table: Table, keep: number): void {
     for (let slot = 0; slot < keep; slot += 1) after[name][slot] = table[name][kept[slot] ?? 0] ?? NaN;
   for (let slot = 0; slot < keep; slot += 1) after.order[slot] = slot;
   const parts = newParts();
-  for (const name of PART_NAMES) renumber(table, name, kept, parts[name] as Parts<unknown>, after.numbers[name]);
+  for (const name of PART_NAMES) renumber(table, name, kept, parts[name], after.numbers[name]);
   const ids = Array.from(kept, (slot) => table.ids[slot] ?? '');
   const communities = Array.from(kept, (slot) => table.communities[slot]);
   const slots = new Map(ids.map((id, slot) => [id, slot]));
@@ -323,7 +330,7 @@ function renumber(table: Table, name: PartName, kept: Uint32Array, parts: Parts<
   const known = new Uint32Array(values.length);
   for (const [slot, old] of kept.entries()) {
     const number = before[old] ?? 0;
-    if (known[number] === 0) known[number] = parts.copyOf(table.parts[name] as Parts<unknown>, number) + 1;
+    if (known[number] === 0) known[number] = parts.copyOf(table.parts[name], number) + 1;
     after[slot] = (known[number] ?? 1) - 1;
   }
 }

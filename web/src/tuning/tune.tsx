@@ -55,17 +55,7 @@ function TuneDialog({ row, pod, close }: { row: AlertRow; pod: string; close: ()
         >
           <Kind typed={typed} change={setTyped} />
           {typed.kind === 'off' ? null : <Criteria typed={typed} change={setTyped} />}
-          <label>
-            Why
-            <input
-              autofocus
-              required
-              maxLength={500}
-              value={typed.reason}
-              placeholder="for who looks at it later"
-              onInput={({ currentTarget }) => setTyped({ ...typed, reason: currentTarget.value })}
-            />
-          </label>
+          <Why typed={typed} change={setTyped} />
           <OutcomeLines tried={tried} />
           {problem !== undefined && (
             <p class="form-problem" role="alert">
@@ -124,6 +114,22 @@ function Saved({ added, problem, close, failed }: SavedProps): JSX.Element {
 interface PartProps {
   typed: Typed;
   change: (typed: Typed) => void;
+}
+
+function Why({ typed, change }: PartProps): JSX.Element {
+  return (
+    <label>
+      Why
+      <input
+        autofocus
+        required
+        maxLength={500}
+        value={typed.reason}
+        placeholder="for who looks at it later"
+        onInput={({ currentTarget }) => change({ ...typed, reason: currentTarget.value })}
+      />
+    </label>
+  );
 }
 
 const KINDS = { suppress: 'Leave out', limit: 'Let a few pass', off: 'Turn the rule off' } as const;
