@@ -251,7 +251,7 @@ const row = (name: string, uid: string, version: string, columns: Record<string,
 const byRow: Partial<ReflectOptions<Thing, string>> = {
   byMetadata: { pathOf: ({ name }) => `/api/v1/things/${name}`, update: () => undefined },
   fromRow: ({ metadata, columns }) =>
-    columns['.value'] === undefined ? undefined : { metadata, value: String(columns['.value']) },
+    typeof columns['.value'] === 'string' ? { metadata, value: columns['.value'] } : undefined,
 };
 
 test('where tables have all that is kept, no body is read', async () => {
