@@ -217,13 +217,13 @@ export async function read(address: string, topic: string, atLeast: number): Pro
     if (found.length < atLeast) throw new Error(`${topic} has ${found.length} messages, not ${atLeast}`);
     return found;
   } finally {
-    await consumer.close(true);
+    await new Promise<void>((resolve) => consumer.close(true, () => resolve()));
   }
 }
 
 /** Those of a partition from an offset on, as many as come at once; none when the broker has nothing for a second. */
 async function fetchFrom(
-  consumer: Consumer<Buffer, Buffer, Buffer, Buffer>,
+  consumer: Consumer,
   node: number,
   topicId: string,
   partition: number,
