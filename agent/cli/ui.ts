@@ -100,9 +100,10 @@ async function run(argv: UiArgv): Promise<void> {
   const { createUiServer } = await import('../ui/server.ts');
   // Last: it keeps the process alive until it is closed.
   const source = await openSource(config);
+  const clusters = await openClusters(config);
   const handled = await followHandled(config, source, log);
   try {
-    const app = createUiServer({ ...options, source, onHandled: handled.note });
+    const app = createUiServer({ ...options, source, ...clusters, onHandled: handled.note });
     const url = await listen(app, config.ui);
     log.info({ url, access: mode, source: source.about.kind }, 'the Alerts page is up');
     const endRenewal = tls?.renew(app.server as unknown as Server);
@@ -112,6 +113,7 @@ async function run(argv: UiArgv): Promise<void> {
   } finally {
     await handled.close();
     await source.close();
+    for (const further of clusters.clusters?.further ?? []) await further.source.close();
   }
 }
 
@@ -215,6 +217,22 @@ async function openSource(config: Config) {
   } catch (error) {
     throw new CommandError(messageOf(error), EXIT.failed);
   }
+}
+
+/** Their indices are where this cluster's is. */
+async function openClusters(config: Config) {
+  const { clusters, source } = config.ui;
+  if (clusters.length === 0) return {};
+  const alerts = alertStoreOf(config.sinks);
+  if (source === 'journal' || alerts === undefined)
+    throw new CommandError('ui.clusters names clusters, but the alerts are not from Elasticsearch or OpenSearch');
+  const { openElasticsearchSource } = await import('../ui/elasticsearch-source.ts');
+  const others = new Set(clusters.filter((name) => name !== config.cluster));
+  const further = [...others].map((name) => ({
+    name,
+    source: openElasticsearchSource({ config: alerts.settings, store: alerts.store, cluster: name }),
+  }));
+  return { clusters: { own: config.cluster, further } };
 }
 
 /** @throws CommandError that says which file is wrong, and how. */

@@ -9,7 +9,7 @@ import { isIP } from 'node:net';
 import * as z from 'zod';
 import { asExpression, problemsOf, VARIABLE_NAME } from '../rule-variables.ts';
 import { about, boolean, bytes, formatSize, integer, label, list, millis, text } from './leaves.ts';
-import { ALWAYS, checkCertificate, setName, httpUrl } from './schema/common.ts';
+import { ALWAYS, checkCertificate, clusterName, setName, httpUrl } from './schema/common.ts';
 import { endpoints } from './schema/endpoints.ts';
 import { respond, respondServing } from './schema/respond.ts';
 import { ruleServer, ruleServing } from './schema/rule-server.ts';
@@ -310,6 +310,13 @@ const ui = z
       'a URL',
       "Kibana's address, such as https://kibana.example.com: alerts get links to it.",
     ),
+    clusters: about(
+      list(clusterName())
+        .refine((names) => names.length <= 20)
+        .prefault([]),
+      'a list of at most 20 names of clusters',
+      "Further clusters whose alerts are in the same Elasticsearch: the page shows one cluster's at a time (docs/ui.md).",
+    ),
     agents: about(
       list(z.string().refine((value) => value.startsWith('/') || httpUrl.safeParse(value).success)).prefault([]),
       'a list of URLs (http://127.0.0.1:9097) and paths of sockets',
@@ -345,10 +352,7 @@ const ui = z
 export const schema = z.strictObject({
   node: about(text(253), 'a name of 1 to 253 characters', "The node's name, as events and metrics give it."),
   cluster: about(
-    z
-      .string()
-      .regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)
-      .prefault('cluster'),
+    clusterName().prefault('cluster'),
     'a name of a-z, 0-9, ".", "_" and "-", at most 100 characters',
     'The name of the cluster: a part of the index name.',
   ),

@@ -32,7 +32,8 @@ export interface User {
   name: string;
   /** Namespaces whose alerts it may see. */
   readable(): Promise<Scope>;
-  mayMark(namespace: string): Promise<boolean>;
+  /** @param namespace All, if none is given. */
+  mayMark(namespace?: string): Promise<boolean>;
   mayListPods(namespace: string): Promise<boolean>;
   /** Whether it may change what makes alerts fewer, of all namespaces. */
   mayTune(): Promise<boolean>;

@@ -201,13 +201,17 @@ export interface AlertPackets {
   left: number;
 }
 
+export type SourceAbout =
+  | { kind: 'journal'; directory: string; limit: number }
+  | { kind: 'elasticsearch'; url: string; index: string; idField: string };
+
 export interface Session {
   access: 'none' | 'password' | 'kubernetes';
   user: string;
   version: string;
-  source:
-    | { kind: 'journal'; directory: string; limit: number }
-    | { kind: 'elasticsearch'; url: string; index: string; idField: string };
+  source: SourceAbout;
+  /** Where alerts of further clusters can be seen: below `/clusters/<name>/api/`. */
+  clusters?: { own: string; further: { name: string; source: SourceAbout }[] };
   kibanaUrl?: string;
   /** Whether there is an API server to try selectors on. */
   dryRun: boolean;

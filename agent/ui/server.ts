@@ -10,6 +10,7 @@ import type { Logger } from 'pino';
 import type { Access, User } from './access.ts';
 import { ACKNOWLEDGE_PATH, addAcknowledge, type AcknowledgeOptions } from './acknowledge.ts';
 import { HEADERS, sendFile, signalOf } from './answers.ts';
+import { elsewhere, prefixOf, type FurtherCluster } from './clusters.ts';
 import type {
   AlertDetail,
   AlertRow,
@@ -80,6 +81,8 @@ export interface ServerOptions extends AcknowledgeOptions {
   onHandled?: (ids: readonly string[]) => void;
   /** Who isolates pods, where somebody does. */
   response?: ResponseAsker;
+  /** The name of this cluster, and others whose alerts can be seen here. */
+  clusters?: { own: string; further: readonly FurtherCluster[] };
 }
 
 /** What a request is answered from. */
@@ -103,7 +106,23 @@ export function createUiServer(options: ServerOptions): FastifyInstance {
   addUnderstanding(app, site);
   addAcknowledge(app, { ...site, onHandled: (ids) => site.onHandled?.(ids) });
   if (options.response !== undefined) addResponse(app, site.visitors, options.response);
+  for (const cluster of options.clusters?.further ?? []) addFurther(app, site, cluster);
   return app;
+}
+
+/** What another cluster's index knows, below a path of its own. */
+function addFurther(app: FastifyInstance, site: Site, { name, source }: FurtherCluster): void {
+  const nothing = (): Promise<undefined> => Promise.resolve(undefined);
+  const of = { source, visitors: elsewhere(site.visitors), live: createLive(source) };
+  const there: Site = { ...site, ...of, evidence: nothing, packets: nothing, onHandled: () => undefined };
+  void app.register(
+    (own, _, done) => {
+      addAlerts(own, there);
+      addUnderstanding(own, there);
+      done();
+    },
+    { prefix: prefixOf(name) },
+  );
 }
 
 function openServer({ tls, trustedProxies }: ServerOptions): FastifyInstance {
@@ -124,7 +143,7 @@ function checkRequests(app: FastifyInstance, { access, secure }: ServerOptions):
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS);
     if (secure) reply.header('strict-transport-security', 'max-age=31536000');
-    if (request.url.startsWith('/api/')) reply.header('cache-control', 'no-store');
+    if (request.url.includes('/api/')) reply.header('cache-control', 'no-store');
     if (access.mode === 'none') checkLoopback(request);
     // What a link may do its signature says, wherever it is sent from.
     const isLink = request.routeOptions.url === ACKNOWLEDGE_PATH;
@@ -152,12 +171,13 @@ function addSession(app: FastifyInstance, site: Site): void {
   const { visitors } = site;
   app.get('/api/session', async (request, reply) => {
     const user = await visitors.whoIs(request);
-    return user === undefined ? reply.code(401).send(signInNeeded(site)) : sessionOf(site, user);
+    if (user === undefined) return reply.code(401).send(signInNeeded(site));
+    return { ...sessionOf(site, user), ...(await clustersOf(site, user)) };
   });
   app.post('/api/session', async (request, reply) => {
     const { user, cookie } = await visitors.signIn(request, credentialsOf(request.body));
     reply.header('set-cookie', cookie);
-    return sessionOf(site, user);
+    return { ...sessionOf(site, user), ...(await clustersOf(site, user)) };
   });
   app.delete('/api/session', async (request, reply) => reply.header('set-cookie', visitors.signOut(request)).send({}));
 }
@@ -177,6 +197,13 @@ function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning, respons
     ...(tuning === undefined ? {} : { tuning: tuning.where }),
     isolates: response !== undefined && access.mode === 'kubernetes',
   };
+}
+
+/** Those whose alerts this user may see; nothing where there is one only. */
+async function clustersOf({ clusters }: Site, user: User): Promise<Pick<Session, 'clusters'>> {
+  if (clusters === undefined || (await user.readable()) !== 'all') return {};
+  const further = clusters.further.map(({ name, source }) => ({ name, source: source.about }));
+  return { clusters: { own: clusters.own, further } };
 }
 
 function addAlerts(app: FastifyInstance, site: Site): void {

@@ -151,6 +151,7 @@ const DEFAULTS: Config = {
     access: 'auto',
     behindTlsProxy: false,
     trustedProxies: [],
+    clusters: [],
     agents: [],
     agentNamespace: 'tigera-dpi',
     acknowledgeFor: 604_800_000,

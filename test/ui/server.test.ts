@@ -734,6 +734,68 @@ describe('the API’s document', () => {
   });
 });
 
+describe('alerts of further clusters', () => {
+  const access = tokens({
+    all: { sees: 'all', mayMark: (namespace) => Promise.resolve(namespace === undefined) },
+    reader: { sees: 'all', mayMark: (namespace) => Promise.resolve(namespace !== undefined) },
+    shop: { sees: ['shop'], mayMark: () => Promise.resolve(true) },
+  });
+  const bearer = (token: string) => ({ headers: { authorization: `Bearer ${token}` } });
+  const theirs = alertsUntil(Date.now(), 5);
+  const [first] = theirs;
+  const id = first?.record.event_id ?? '';
+  let west: TestJournal;
+  let source: AlertSource;
+  let server: FastifyInstance;
+  const handled: (readonly string[])[] = [];
+  beforeAll(async () => {
+    west = await makeJournal(...theirs);
+    source = await openJournalSource({ ...west });
+    const further = [{ name: 'west', source }];
+    // Both have alerts of these ids: nothing that is known here may be taken for theirs.
+    const evidence = () => Promise.resolve({ outcome: 'of this cluster' });
+    const onHandled = (ids: readonly string[]) => void handled.push(ids);
+    server = serverOf(access, { clusters: { own: 'east', further }, evidence, onHandled });
+  });
+  afterAll(async () => {
+    await source?.close();
+    await west?.remove();
+  });
+  const of = async (token: string, path: string) => ask(server, `/clusters/west/api/${path}`, bearer(token));
+
+  test('are told apart from those of this one, for who sees all namespaces', async () => {
+    expect((await ask(server, '/api/session', bearer('all'))).json()).toMatchObject({
+      clusters: { own: 'east', further: [{ name: 'west', source: { directory: west.directory } }] },
+    });
+    expect((await of('all', 'summary?range=all')).json()).toMatchObject({ total: 5 });
+    expect((await ask(server, '/api/summary?range=all', bearer('all'))).json()).toMatchObject({ total: 120 });
+    expect((await of('all', `alerts/${id}`)).body).not.toContain('of this cluster');
+    expect((await of('all', 'flows?range=all')).status).toBe(200);
+    expect((await ask(server, '/clusters/north/api/alerts', bearer('all'))).status).toBe(404);
+  });
+
+  test('are for nobody else', async () => {
+    expect((await ask(server, '/api/session', bearer('shop'))).json()).not.toHaveProperty('clusters');
+    for (const path of ['alerts', 'summary', 'groups?by=pod', 'export?as=csv', 'live', 'flows', `alerts/${id}`])
+      expect((await of('shop', path)).status).toBe(403);
+    expect((await ask(server, '/clusters/west/api/alerts')).status).toBe(401);
+  });
+
+  test('are marked by who may mark those of all namespaces', async () => {
+    const marking = (token: string) => ({
+      method: 'POST',
+      payload: { ids: [id], state: 'acknowledged' },
+      ...bearer(token),
+    });
+    const path = '/clusters/west/api/marks';
+    for (const token of ['reader', 'shop']) expect((await ask(server, path, marking(token))).status).toBe(403);
+    expect((await ask(server, path, marking('all'))).json()).toMatchObject({ marked: 1 });
+    expect((await of('all', 'summary?range=all&state=acknowledged')).json()).toMatchObject({ total: 1 });
+    // Sinks of this cluster's agents know nothing of it.
+    expect(handled).toEqual([]);
+  });
+});
+
 describe('isolating pods', () => {
   const wish = { namespace: 'shop', pod: 'web-1', forMillis: 60_000, reason: 'r' };
 

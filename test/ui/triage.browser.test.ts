@@ -8,11 +8,17 @@ import { createServer as createHttpServer, type Server } from 'node:http';
 import { connect, createServer, type AddressInfo, type Server as TcpServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pino } from 'pino';
 import type { Locator, Page } from 'playwright-core';
+import { openAccess } from '../../agent/ui/access.ts';
+import { readPage } from '../../agent/ui/files.ts';
+import { openJournalSource } from '../../agent/ui/journal-source.ts';
+import { createUiServer } from '../../agent/ui/server.ts';
 import { alertEvent } from '../support/alerts.ts';
 import { accessibilityProblems } from '../support/axe.ts';
 import { describeBrowser, openBrowser, type TestBrowser } from '../support/browser.ts';
 import { poll } from '../support/poll.ts';
+import { PROJECT } from '../support/project.ts';
 import { startUi, type TestUi } from '../support/ui.ts';
 import { alertsUntil, makeJournal, type TestJournal } from './support.ts';
 
@@ -608,6 +614,46 @@ describeBrowser(() => {
     await page.getByText('No pod is isolated').waitFor();
     expect(asked).toEqual([{ namespace: 'shop', pod: 'cart-0', reason: 'from the Alerts page' }]);
     await page.unrouteAll();
+  });
+
+  test('another cluster is chosen with what is asked for, and named', async () => {
+    const anyState = ['open', 'acknowledged', 'dismissed'].map((state) => `&state=${state}`).join('');
+    const [own, west] = await Promise.all([openJournalSource({ ...journal }), makeJournal(...events.slice(-7))]);
+    const theirs = await openJournalSource({ ...west });
+    const server = createUiServer({
+      source: own,
+      clusters: { own: 'east', further: [{ name: 'west', source: theirs }] },
+      access: openAccess,
+      page: readPage(join(PROJECT, 'dist/web')),
+      version: '1',
+      log: pino({ level: 'silent' }),
+      secure: false,
+      trustedProxies: [],
+      rule: () => Promise.resolve(undefined),
+      coverage: () => Promise.resolve({ nodes: [], resources: [], problems: [] }),
+    });
+    try {
+      await page.goto(`${await server.listen({ host: '127.0.0.1', port: 0 })}/?range=all${anyState}`);
+      await shows(events.length);
+      await page.getByLabel('Cluster').selectOption('west');
+      await shows(7);
+      await leadsTo('range=all');
+      await leadsTo('cluster=west');
+      expect(await page.title()).toBe('Alerts · west · dpi-agent');
+      await rows().first().click();
+      await page.getByRole('complementary').getByRole('heading').first().waitFor();
+      // Agents of another cluster are not asked.
+      expect(await page.getByRole('link', { name: 'Coverage' }).count()).toBe(0);
+      await page.getByRole('link', { name: 'Alerts', exact: true }).click();
+      await leadsTo('?cluster=west');
+      await page.getByLabel('Cluster').selectOption('east');
+      await poll(async () => (await page.title()) === 'Alerts · dpi-agent');
+      expect(page.url()).not.toContain('cluster');
+    } finally {
+      await server.close();
+      await Promise.all([own.close(), theirs.close()]);
+      await west.remove();
+    }
   });
 
   test('coverage without a cluster names the pods', async () => {

@@ -2,6 +2,7 @@ import type { JSX } from 'preact';
 import { useCallback, useEffect, useState } from 'preact/hooks';
 import type { Session } from '../../agent/ui/api.ts';
 import { Alerts, focusList } from './alerts.tsx';
+import { addressIn, CLUSTER, HOME, sessionHere } from './cluster.ts';
 import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
 import { IsolatedPage } from './isolated.tsx';
@@ -12,7 +13,7 @@ import { send, useAnswer, type AnswerError } from './server.ts';
 import { SignIn } from './sign-in.tsx';
 import { nextTheme, theme } from './theme.ts';
 import { TuningPage } from './tuning/page.tsx';
-import { useLocation, type Location } from './url.ts';
+import { queryOf, useLocation, type Location } from './url.ts';
 
 const PAGES = ['alerts', 'coverage', 'tuning', 'isolated', 'dry-run', 'report'] as const;
 type PageName = (typeof PAGES)[number];
@@ -33,7 +34,7 @@ export function App(): JSX.Element {
   const page = PAGES.find((name) => name === place.params.get('page')) ?? 'alerts';
 
   useEffect(() => {
-    document.title = `${TITLES[page]} · dpi-agent`;
+    document.title = [TITLES[page], CLUSTER, 'dpi-agent'].filter((part) => part !== undefined).join(' · ');
   }, [page]);
 
   useEffect(() => {
@@ -46,13 +47,15 @@ export function App(): JSX.Element {
 
   const { data, error, reload } = session;
   if (data === undefined || error?.status === 401) return <Outside error={error} reload={reload} />;
+  const here = sessionHere(data);
+  if (here === undefined) return <UnknownCluster />;
   return (
     <>
       {page === 'alerts' && <SkipToList />}
-      <Top page={page} place={place} session={data} signedOut={reload} showHelp={() => setHelp(true)} />
-      {page === 'alerts' && <Alerts place={place} session={data} signedOut={reload} />}
+      <Top page={page} place={place} session={here} signedOut={reload} showHelp={() => setHelp(true)} />
+      {page === 'alerts' && <Alerts place={place} session={here} signedOut={reload} />}
       {page === 'coverage' && <CoveragePage />}
-      {page === 'report' && <ReportPage place={place} session={data} />}
+      {page === 'report' && <ReportPage place={place} session={here} />}
       {page === 'tuning' && <TuningPage />}
       {page === 'isolated' && <IsolatedPage place={place} />}
       {page === 'dry-run' && <DryRunPage place={place} />}
@@ -69,6 +72,17 @@ function Outside({ error, reload }: { error: AnswerError | undefined; reload: ()
   return (
     <main class="alone">
       <Problem error={error} retry={reload} />
+    </main>
+  );
+}
+
+function UnknownCluster(): JSX.Element {
+  return (
+    <main class="alone">
+      <p>
+        There is no cluster <b>{CLUSTER}</b> here, or you may not see its alerts: that takes the right to list
+        deeppacketinspections in all namespaces. <a href="/">This cluster's alerts</a>
+      </p>
     </main>
   );
 }
@@ -99,7 +113,7 @@ interface TopProps {
 function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Element {
   return (
     <header class="top">
-      <a class="brand" href="/" aria-label="dpi-agent alerts, without filters">
+      <a class="brand" href={HOME} aria-label="dpi-agent alerts, without filters">
         <img src="/icon.svg" alt="" width="26" height="26" />
         <span>dpi-agent</span>
       </a>
@@ -109,6 +123,7 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
         ))}
       </nav>
       <div class="top-end">
+        <Clusters place={place} clusters={session.clusters} />
         <ThemeButton />
         <button
           class="icon-button"
@@ -136,14 +151,39 @@ function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Eleme
 
 /** Whether the head leads to it. */
 function hasPage({ dryRun, tuning, isolates }: Session, name: PageName): boolean {
-  const has = { report: false, 'dry-run': dryRun, tuning: tuning !== undefined, isolated: isolates };
-  return name === 'alerts' || name === 'coverage' || has[name];
+  // Agents of other clusters are not asked.
+  const coverage = CLUSTER === undefined;
+  const has = { report: false, coverage, 'dry-run': dryRun, tuning: tuning !== undefined, isolated: isolates };
+  return name === 'alerts' || has[name];
+}
+
+/** The switch between clusters; nothing where there is one only. */
+function Clusters({ place, clusters }: { place: Location; clusters: Session['clusters'] }): JSX.Element | null {
+  if (clusters === undefined) return null;
+  return (
+    <select
+      class="clusters"
+      aria-label="Cluster"
+      title="Cluster"
+      value={CLUSTER ?? ''}
+      onChange={({ currentTarget: { value } }) =>
+        location.assign(addressIn(value === '' ? undefined : value, queryOf(place.params)))
+      }
+    >
+      <option value="">{clusters.own}</option>
+      {clusters.further.map(({ name }) => (
+        <option key={name} value={name}>
+          {name}
+        </option>
+      ))}
+    </select>
+  );
 }
 
 function PageLink({ name, current, place }: { name: PageName; current: boolean; place: Location }): JSX.Element {
   return (
     <a
-      href={name === 'alerts' ? '/' : `?page=${name}`}
+      href={name === 'alerts' ? HOME : `?page=${name}`}
       aria-current={current ? 'page' : undefined}
       onClick={(event) => {
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;

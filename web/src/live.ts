@@ -1,6 +1,7 @@
 /** New alerts, and what others make of alerts, as the server sends them, until somebody pauses. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { LiveMessage, MarkMessage } from '../../agent/ui/api.ts';
+import { pathOf } from './cluster.ts';
 
 const RETRY_MILLIS = 3000;
 
@@ -54,7 +55,7 @@ function connect(
   let stream: EventSource | undefined;
   const open = (): void => {
     tell('connecting');
-    const current = new EventSource(`/api/live?${query}`);
+    const current = new EventSource(pathOf(`/api/live?${query}`));
     stream = current;
     current.addEventListener('open', () => tell('on'));
     current.addEventListener('error', () => {

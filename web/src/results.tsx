@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { RANGES, type Session, type State } from '../../agent/ui/api.ts';
+import { CLUSTER, pathOf } from './cluster.ts';
 import { FlowsView } from './flows.tsx';
 import { Groups } from './groups.tsx';
 import { List } from './list.tsx';
@@ -149,7 +150,7 @@ function ZoneButton({ redraw }: { redraw: () => void }): JSX.Element {
 }
 
 function Downloads({ view: { answers, place } }: { view: View }): JSX.Element {
-  const address = (as: string): string => `/api/export?as=${as}&sort=${answers.order}&${answers.query}`;
+  const address = (as: string): string => pathOf(`/api/export?as=${as}&sort=${answers.order}&${answers.query}`);
   return (
     <>
       {(['csv', 'ndjson'] as const).map((as) => (
@@ -244,9 +245,11 @@ function Nothing({ filtered, place, session }: { filtered: boolean; place: Locat
           Alerts come from <code>{session.source.index}</code> in Elasticsearch, as soon as an agent sends them there.
         </p>
       )}
-      <p>
-        Which pods are inspected: see <a href="?page=coverage">Coverage</a>.
-      </p>
+      {CLUSTER === undefined && (
+        <p>
+          Which pods are inspected: see <a href="?page=coverage">Coverage</a>.
+        </p>
+      )}
       {range !== 'all' && (
         <button type="button" onClick={() => place.change((params) => setRange(params, 'all'))}>
           Look at all time

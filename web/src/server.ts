@@ -1,5 +1,6 @@
 /** Asks the page's server. */
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { pathOf } from './cluster.ts';
 
 export class AnswerError extends Error {
   readonly status: number;
@@ -15,7 +16,7 @@ export class AnswerError extends Error {
 export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
   let answer: Response;
   try {
-    answer = await fetch(path, { credentials: 'same-origin', ...init });
+    answer = await fetch(pathOf(path), { credentials: 'same-origin', ...init });
   } catch (error) {
     init.signal?.throwIfAborted();
     throw new AnswerError(0, 'The server of this page does not answer. Is dpi-agent ui running?', {

@@ -4,6 +4,7 @@ import type { FacetName, Range } from '../../agent/ui/api.ts';
 import { asksForState as isAboutState } from '../../agent/ui/language/condition.ts';
 import { LanguageError, parseLanguage } from '../../agent/ui/language/parse.ts';
 import { narrowed } from '../../agent/ui/language/write.ts';
+import { CLUSTER } from './cluster.ts';
 
 export const FILTERS = ['namespace', 'pod', 'signature', 'level', 'tactic', 'state'] as const satisfies FacetName[];
 const QUERY = ['range', 'from', 'to', 'q', ...FILTERS];
@@ -26,6 +27,7 @@ export function useLocation(): Location {
     change(edit, replace = false) {
       const next = new URLSearchParams(location.search);
       edit(next);
+      if (CLUSTER !== undefined) next.set('cluster', CLUSTER);
       const path = next.size === 0 ? location.pathname : `?${next}`;
       if (replace) history.replaceState(null, '', path);
       else history.pushState(null, '', path);

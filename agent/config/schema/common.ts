@@ -9,6 +9,9 @@ export const ALWAYS = { when: () => true };
 /** The name of a rule set, which is a folder's. */
 export const setName = () => z.string().regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/);
 
+/** The name of a cluster: a part of an index's name. */
+export const clusterName = () => z.string().regex(/^[a-z0-9][a-z0-9._-]{0,99}$/);
+
 export const httpUrl = z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol));
 
 export const caFile = about(

@@ -2,6 +2,7 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import type { AlertPackets, PacketRow } from '../../../agent/ui/api.ts';
+import { pathOf } from '../cluster.ts';
 import { Problem } from '../parts.tsx';
 import { useAnswer } from '../server.ts';
 import { bytesAsHex, fromBase64, grouped, markedText, Text } from '../text.tsx';
@@ -23,7 +24,7 @@ export function Packets({ id, summary }: { id: string; summary: unknown }): JSX.
           {complete === true ? '' : ', not all of the flow'}
           {typeof cut === 'number' ? `, ${grouped(cut)} cut` : ''}
         </span>
-        <a class="button" href={`/api/alerts/${encodeURIComponent(id)}/pcap`} download>
+        <a class="button" href={pathOf(`/api/alerts/${encodeURIComponent(id)}/pcap`)} download>
           Download pcapng
         </a>
       </div>
