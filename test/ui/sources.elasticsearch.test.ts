@@ -10,6 +10,7 @@ import { namesOf, packetNamesOf, type Schema } from '../../agent/ship/elasticsea
 import { alertEvent } from '../support/alerts.ts';
 import { describeElasticsearch, startElasticsearch, type TestElasticsearch } from '../support/elasticsearch.ts';
 import { poll } from '../support/poll.ts';
+import { startUi } from '../support/ui.ts';
 import * as fc from 'fast-check';
 import { queries } from './language/made.ts';
 import {
@@ -299,6 +300,27 @@ describeElasticsearch(() => {
       expect(new Set(came).size).toBe(came.length);
       stop();
     });
+  });
+
+  test('the page shows further clusters, each by its index', async () => {
+    for (const [cluster, count] of [
+      ['page-east', 3],
+      ['page-west', 5],
+    ] as const) {
+      await deliverTo(server.url, cluster, 'calico', events.slice(0, count));
+      await server.refresh(namesOf(cluster, 'calico').index);
+    }
+    const flags = ['--cluster', 'page-east', '--ui.clusters', 'page-west,page-north'];
+    const ui = await startUi('--sinks.elasticsearch.nodes', server.url, '--ui.source', 'elasticsearch', ...flags);
+    try {
+      const total = async (path: string): Promise<unknown> =>
+        ((await (await fetch(`${ui.url}${path}/summary?range=all`)).json()) as { total?: number }).total;
+      expect(await total('api')).toBe(3);
+      expect(await total('clusters/page-west/api')).toBe(5);
+      expect(await total('clusters/page-north/api')).toBe(0);
+    } finally {
+      await ui.stop();
+    }
   });
 
   test('who is wrong is named: no server, no right', async () => {
