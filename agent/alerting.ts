@@ -133,7 +133,7 @@ interface Stations extends AlertingOptions {
 }
 
 export function startAlerting(options: AlertingOptions): Alerting {
-  const { config, leases, isMoving, rules, journal, log, system = {} } = options;
+  const { config, leases, isMoving = () => false, rules, journal, log, system = {} } = options;
   const { clock = systemClock } = system;
   const { policy, mergeMillis, burst, ratePerSecond, foldMillis } = config.alerts;
   const floodLimit = { burst, ratePerSecond, foldMillis };
@@ -150,7 +150,8 @@ export function startAlerting(options: AlertingOptions): Alerting {
     flood: createFloodControl(floodLimit),
     merger: createMerger(
       mergeMillis,
-      (attributed) => attributed.seenAt.some(({ id }) => isMoving?.(id)) || mayBeSeenTwice(attributed, leases),
+      (attributed) => attributed.seenAt.some(({ id }) => isMoving(id)) || mayBeSeenTwice(attributed, leases),
+      isMoving,
     ),
     namer: createNamer(options.names),
     patient: beingPatient(journal, journalEvents(options), clock),

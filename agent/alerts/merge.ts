@@ -7,7 +7,7 @@
  * both addresses, both ports and the bytes are the same, their packets' times lie within the window, and no endpoint
  * saw both: the second packet that fires at one endpoint is another event. So is that of another pod with the same
  * address, at the same end of its own flow. An endpoint that moves to another lane is captured by both for a moment:
- * what two engines found at it at the same time is one packet.
+ * what their engines found at it at the same time is one packet.
  */
 import type { Alert } from '../engine/alert.ts';
 import { areOtherEnds } from './attribute.ts';
@@ -49,10 +49,34 @@ export interface Merger {
  * @param windowMillis 0 merges nothing.
  * @param mayHaveTwin Whether another endpoint than those that saw it may have seen the packet; if not, it need not
  * wait.
+ * @param isMoving Whether two lanes may have captured the same packets of an endpoint.
  */
-export function createMerger(windowMillis: number, mayHaveTwin: (attributed: AttributedAlert) => boolean): Merger {
+export function createMerger(
+  windowMillis: number,
+  mayHaveTwin: (attributed: AttributedAlert) => boolean,
+  isMoving: (endpointId: string) => boolean = () => false,
+): Merger {
   const queue: Entry[] = [];
   const waiting = new Map<string, Entry[]>();
+
+  function areTwins(first: AttributedAlert, second: AttributedAlert): boolean {
+    return (
+      Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
+      first.mergedPositions.length < MAX_MERGED &&
+      (second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other)) ||
+        areOfBothLanes(first, second)) &&
+      haveSameBytes(first.alert, second.alert)
+    );
+  }
+
+  /** Whether they are of one packet of an endpoint that moves. */
+  function areOfBothLanes(first: AttributedAlert, second: AttributedAlert): boolean {
+    return (
+      first.position.generation !== second.position.generation &&
+      Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= SAME_TIME_MICROS &&
+      second.seenAt.every((other) => isMoving(other.id) && isSeenAlready(first, other))
+    );
+  }
 
   function releaseFirst(count: number): AttributedAlert[] {
     const released = queue.splice(0, count);
@@ -71,7 +95,7 @@ export function createMerger(windowMillis: number, mayHaveTwin: (attributed: Att
     add(attributed, now) {
       const key = flowKey(attributed);
       const flow = waiting.get(key) ?? [];
-      const twin = flow.find(({ attributed: first }) => areTwins(first, attributed, windowMillis));
+      const twin = flow.find(({ attributed: first }) => areTwins(first, attributed));
       if (twin !== undefined) {
         const first = twin.attributed;
         twin.attributed = {
@@ -102,24 +126,6 @@ export function createMerger(windowMillis: number, mayHaveTwin: (attributed: Att
     releaseAll: () => releaseFirst(queue.length),
     nextDue: () => queue[0]?.due,
   };
-}
-
-function areTwins(first: AttributedAlert, second: AttributedAlert, windowMillis: number): boolean {
-  return (
-    Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
-    first.mergedPositions.length < MAX_MERGED &&
-    (areOfBothLanes(first, second) || second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other))) &&
-    haveSameBytes(first.alert, second.alert)
-  );
-}
-
-/** Whether they are of one packet of an endpoint that two lanes captured. */
-function areOfBothLanes(first: AttributedAlert, second: AttributedAlert): boolean {
-  return (
-    first.position.generation !== second.position.generation &&
-    Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= SAME_TIME_MICROS &&
-    second.seenAt.every((other) => isSeenAlready(first, other))
-  );
 }
 
 function isSeenAlready({ seenAt }: AttributedAlert, { id }: AttributedAlert['seenAt'][number]): boolean {

@@ -52,8 +52,12 @@ describe('twins', () => {
     expect(merger.releaseAll()).toMatchObject([{ source: { name: 'first' }, destination: { name: 'other' } }]);
   });
 
-  test('of one endpoint that two lanes captured are of one packet where they are of one time', () => {
-    const merger = createMerger(WINDOW, () => true);
+  test('of one endpoint that moves between lanes are of one packet where they are of one time', () => {
+    const merger = createMerger(
+      WINDOW,
+      () => true,
+      (id) => id === 'a',
+    );
     const first = alert({ generation: 'lane0-1' });
     const second = alert({ generation: 'lane1-1', micros: 900 });
     expect(merger.add(first, 0)).toBe('added');
@@ -64,6 +68,13 @@ describe('twins', () => {
     expect(merger.add(alert({ generation: 'lane0-1', at: 'b', micros: 10 }), 0)).toBe('merged');
     const [one] = merger.releaseAll();
     expect(one).toMatchObject({ seenAt: [{ id: 'a' }, { id: 'b' }] });
+  });
+
+  test('of one endpoint that stays are of two packets, whatever engines found them', () => {
+    const merger = createMerger(WINDOW, () => true);
+    merger.add(alert({ generation: 'lane0-1' }), 0);
+    merger.add(alert({ generation: 'lane0-1', at: 'b', micros: 10 }), 0);
+    expect(merger.add(alert({ generation: 'lane0-2', micros: 900 }), 0)).toBe('added');
   });
 
   test.each([
