@@ -101,7 +101,6 @@ export function openLab(prefix: string): Lab {
   ip('netns', 'add', node);
   ip('-n', node, 'link', 'set', 'lo', 'up');
   exec(node, 'sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-  silence(node);
   // Proxy ARP answers only for what the node has a route to.
   ip('-n', node, 'route', 'add', '169.254.1.1/32', 'dev', 'lo');
 
@@ -116,17 +115,20 @@ export function openLab(prefix: string): Lab {
     }
   }
 
-  /** Interfaces that are made there from now on send nothing by themselves: no neighbour discovery, no group reports. */
-  function silence(netns: string): void {
-    exec(netns, 'sysctl', '-qw', 'net.ipv6.conf.default.disable_ipv6=1');
+  /** It sends nothing by itself any more: no neighbour discovery, no group reports. */
+  function silence(netns: string, device: string): void {
+    exec(netns, 'sysctl', '-qw', `net.ipv6.conf.${device}.disable_ipv6=1`);
   }
 
   function addPod({ name, namespace = 'default', address, address6 }: PodOptions): Pod {
     const netns = `${own}-${namespace}-${name}`;
     const hostSide = calicoInterface(namespace, name);
     ip('netns', 'add', netns);
-    if (address6 === undefined) silence(netns);
     ip('-n', node, 'link', 'add', hostSide, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', netns);
+    if (address6 === undefined) {
+      silence(node, hostSide);
+      silence(netns, 'eth0');
+    }
     ip('-n', netns, 'link', 'set', 'lo', 'up');
     ip('-n', netns, 'addr', 'add', `${address}/32`, 'dev', 'eth0');
     ip('-n', netns, 'link', 'set', 'eth0', 'up');
@@ -137,12 +139,7 @@ export function openLab(prefix: string): Lab {
     // Overlapping addresses are for pods that only talk to the node.
     ip('-n', node, 'route', 'append', `${address}/32`, 'dev', hostSide, 'scope', 'link');
     if (address6 !== undefined) {
-      exec(
-        node,
-        'sysctl',
-        '-qw',
-        ...['disable_ipv6=0', 'proxy_ndp=1'].map((key) => `net.ipv6.conf.${hostSide}.${key}`),
-      );
+      exec(node, 'sysctl', '-qw', `net.ipv6.conf.${hostSide}.proxy_ndp=1`);
       ip('-n', node, '-6', 'addr', 'add', 'fe80::1/64', 'dev', hostSide, 'nodad');
       ip('-n', netns, '-6', 'addr', 'add', `${address6}/128`, 'dev', 'eth0', 'nodad');
       ip('-n', netns, '-6', 'route', 'add', 'default', 'via', 'fe80::1', 'dev', 'eth0');
@@ -156,13 +153,17 @@ export function openLab(prefix: string): Lab {
   function onUplink(kind: UplinkKind, netns: string, name: string, prefixed: string): void {
     if (!hasUplink) {
       ip('-n', node, 'link', 'add', 'uplink', 'type', 'veth', 'peer', 'name', 'outside');
-      for (const device of ['uplink', 'outside']) ip('-n', node, 'link', 'set', device, 'up');
+      for (const device of ['uplink', 'outside']) {
+        silence(node, device);
+        ip('-n', node, 'link', 'set', device, 'up');
+      }
       hasUplink = true;
     }
     const mode = kind === 'macvlan' ? ['mode', 'bridge'] : [];
     // Its name may be taken on the node.
     ip('-n', node, 'link', 'add', 'link', 'uplink', 'name', 'moving', 'type', kind, ...mode);
     ip('-n', node, 'link', 'set', 'moving', 'netns', netns, 'name', name);
+    silence(netns, name);
     ip('-n', netns, 'addr', 'add', prefixed, 'dev', name);
     ip('-n', netns, 'link', 'set', name, 'up');
   }
@@ -173,7 +174,6 @@ export function openLab(prefix: string): Lab {
     addUplinkPod(kind, { name, namespace = 'default', address }) {
       const netns = `${own}-${namespace}-${name}`;
       ip('netns', 'add', netns);
-      silence(netns);
       ip('-n', netns, 'link', 'set', 'lo', 'up');
       onUplink(kind, netns, 'eth0', `${address}/8`);
       return { name, namespace, netns, interface: 'eth0', address };
