@@ -4,10 +4,8 @@
  * Invariants: an id belongs to one endpoint at a time; a freed id is leased again only after all ids that were freed
  * earlier or never used, of those that the endpoint may have, so that it rests for as long as possible; a lease's owner
  * can be asked for as long as its id was not leased three times more. Where the clock was set while a lease ran, it has
- * an entry for before and one for after. Each change is in the file before it is used: a later agent reads the alerts
+ * an entry for before and one for after. Each change is on the disk before it is used: a later agent reads the alerts
  * that this one left.
- *
- * Not promised: that a change survives a power cut.
  */
 import { isDeepStrictEqual } from 'node:util';
 import type { Endpoint } from './endpoint.ts';
@@ -100,6 +98,7 @@ export function openLeases(
     free: (endpointId) => free(state, endpointId),
     clockMoved(ago) {
       for (const lease of byEndpoint.values()) renew(state, lease, lease.endpoint, now() - ago);
+      if (state.file !== undefined) rewriteLeases(state.file, all(state));
     },
     owner: (vlan, timeMicros) => ownerOf(state, vlan, timeMicros),
     at: (timeMicros) => [...byVlan.values()].flatMap((leases) => heldAt(leases, timeMicros) ?? []),
@@ -152,9 +151,13 @@ function acquire(state: State, endpoint: Endpoint, accepted: (vlan: number) => b
 function update(state: State, endpoint: Endpoint): void {
   const lease = state.byEndpoint.get(endpoint.id);
   if (lease === undefined) return;
-  if (!isDeepStrictEqual(lease.endpoint.ruleSets, endpoint.ruleSets)) return renew(state, lease, endpoint, state.now());
-  lease.endpoint = endpoint;
+  if (isDeepStrictEqual(lease.endpoint.ruleSets, endpoint.ruleSets)) {
+    lease.endpoint = endpoint;
+    return save(state, lease);
+  }
+  const renewed = renew(state, lease, endpoint, state.now());
   save(state, lease);
+  save(state, renewed);
 }
 
 function free(state: State, endpointId: string): void {
@@ -168,15 +171,14 @@ function free(state: State, endpointId: string): void {
   save(state, lease);
 }
 
-/** Ends a lease's entry and begins another of the same id. */
-function renew(state: State, lease: Lease, endpoint: Endpoint, since: number): void {
+/** Ends a lease's entry and begins another of the same id; neither is saved. */
+function renew(state: State, lease: Lease, endpoint: Endpoint, since: number): Lease {
   const renewed: Lease = { vlan: lease.vlan, endpoint, since };
   // The entry for before: with a clock that was set back, it is of a time that is yet to come.
   lease.until = Math.max(lease.since, since);
   remember(state, renewed);
   state.byEndpoint.set(endpoint.id, renewed);
-  save(state, lease);
-  save(state, renewed);
+  return renewed;
 }
 
 function ownerOf({ byVlan, left }: State, vlan: number, timeMicros: number): Endpoint | undefined {
@@ -184,7 +186,7 @@ function ownerOf({ byVlan, left }: State, vlan: number, timeMicros: number): End
   const last = leases.at(-1);
   const held = heldAt(leases, timeMicros);
   if (held !== undefined || last === undefined || !left.has(last)) return held;
-  // A power cut may have taken the lease before it from the file, and with it who held the id then.
+  // The lease before it may be missing in a damaged file, and with it who held the id then.
   return timeMicros < last.since - SLACK_MICROS ? undefined : last.endpoint;
 }
 

@@ -210,6 +210,7 @@ function leaseFilesOf(state: State): LeaseFiles {
       const bytes = Buffer.from(text);
       const file = perform(state, 'open', path, true, () => openNode(tree, path, 'a'));
       perform(state, 'write', path, true, ...writeOf(state, () => asFile(file, path), bytes, undefined));
+      perform(state, 'sync', path, false, () => syncNode(state, file));
     },
     replace(path, text) {
       const next = `${path}.new`;
