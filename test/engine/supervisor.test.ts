@@ -396,34 +396,38 @@ describe('a generation', () => {
     expect(files.map((path) => readFileSync(path, 'utf8'))).toEqual(['alert\n', 'alert\nalert\n']);
   });
 
-  (isRoot ? test : test.skip)('can be read by the engine’s user and written only in output/', async () => {
-    const generation = await start(`cat "$2" > rules.txt; touch "$1"x "$2" ../state/x; ${READ_TO_END}`, {
-      sandbox: asNobody,
-      engineRules: () => rulesOf(staged('a', '/r/x', 1)),
-    });
-    const mode = (path: string): [string, number, number] => {
-      const { mode: bits, uid, gid } = statSync(join(generation.directory, path));
-      return [(bits & 0o777).toString(8), uid, gid];
-    };
-    expect(mode('.')).toEqual(['711', 0, 0]);
-    expect(mode('packets.fifo')).toEqual(['640', 0, NOBODY]);
-    expect(mode('config')).toEqual(['755', 0, 0]);
-    expect(mode('config/rules-0/a.rules')).toEqual(['644', 0, 0]);
-    expect(mode('output')).toEqual(['700', NOBODY, NOBODY]);
-    expect(mode('state')).toEqual(['700', 0, 0]);
-    writeFileSync(generation.fifo, 'packets');
-    await generation.exited;
-    const read = (name: string) => readFileSync(join(generation.outputDirectory, name), 'utf8');
-    expect([read('rules.txt'), read('read.txt')]).toEqual(['alert\n', 'packets']);
-    expect(readdirSync(generation.directory).toSorted()).toEqual([
-      'config',
-      'engine.pid',
-      'generation.json',
-      'output',
-      'packets.fifo',
-      'state',
-    ]);
-  });
+  (isRoot ? test : test.skip)(
+    'can be read by the engine’s user and written only in output/ and patterns/',
+    async () => {
+      const generation = await start(`cat "$2" > rules.txt; touch "$1"x "$2" ../state/x; ${READ_TO_END}`, {
+        sandbox: asNobody,
+        engineRules: () => rulesOf(staged('a', '/r/x', 1)),
+      });
+      const mode = (path: string): [string, number, number] => {
+        const { mode: bits, uid, gid } = statSync(join(generation.directory, path));
+        return [(bits & 0o777).toString(8), uid, gid];
+      };
+      expect(mode('.')).toEqual(['711', 0, 0]);
+      expect(mode('packets.fifo')).toEqual(['640', 0, NOBODY]);
+      expect(mode('config')).toEqual(['755', 0, 0]);
+      expect(mode('config/rules-0/a.rules')).toEqual(['644', 0, 0]);
+      for (const name of ['output', 'patterns']) expect(mode(name)).toEqual(['700', NOBODY, NOBODY]);
+      expect(mode('state')).toEqual(['700', 0, 0]);
+      writeFileSync(generation.fifo, 'packets');
+      await generation.exited;
+      const read = (name: string) => readFileSync(join(generation.outputDirectory, name), 'utf8');
+      expect([read('rules.txt'), read('read.txt')]).toEqual(['alert\n', 'packets']);
+      expect(readdirSync(generation.directory).toSorted()).toEqual([
+        'config',
+        'engine.pid',
+        'generation.json',
+        'output',
+        'packets.fifo',
+        'patterns',
+        'state',
+      ]);
+    },
+  );
 
   (isRoot ? test : test.skip)('says which folder the engine’s user can’t pass, and leaves nothing behind', async () => {
     mkdirSync(lane, { recursive: true });
