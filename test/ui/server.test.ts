@@ -745,20 +745,20 @@ describe('alerts of further clusters', () => {
   const [first] = theirs;
   const id = first?.record.event_id ?? '';
   let west: TestJournal;
-  let source: AlertSource;
+  let westSource: AlertSource;
   let server: FastifyInstance;
   const handled: (readonly string[])[] = [];
   beforeAll(async () => {
     west = await makeJournal(...theirs);
-    source = await openJournalSource({ ...west });
-    const further = [{ name: 'west', source }];
+    westSource = await openJournalSource({ ...west });
+    const further = [{ name: 'west', source: westSource }];
     // Both have alerts of these ids: nothing that is known here may be taken for theirs.
     const evidence = () => Promise.resolve({ outcome: 'of this cluster' });
     const onHandled = (ids: readonly string[]) => void handled.push(ids);
     server = serverOf(access, { clusters: { own: 'east', further }, evidence, onHandled });
   });
   afterAll(async () => {
-    await source?.close();
+    await westSource?.close();
     await west?.remove();
   });
   const of = async (token: string, path: string) => ask(server, `/clusters/west/api/${path}`, bearer(token));
