@@ -59,25 +59,6 @@ export function createMerger(
   const queue: Entry[] = [];
   const waiting = new Map<string, Entry[]>();
 
-  function areTwins(first: AttributedAlert, second: AttributedAlert): boolean {
-    return (
-      Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= windowMillis * 1000 &&
-      first.mergedPositions.length < MAX_MERGED &&
-      (second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other)) ||
-        areOfBothLanes(first, second)) &&
-      haveSameBytes(first.alert, second.alert)
-    );
-  }
-
-  /** Whether they are of one packet of an endpoint that moves. */
-  function areOfBothLanes(first: AttributedAlert, second: AttributedAlert): boolean {
-    return (
-      first.position.generation !== second.position.generation &&
-      Math.abs(first.alert.timeMicros - second.alert.timeMicros) <= SAME_TIME_MICROS &&
-      second.seenAt.every((other) => isMoving(other.id) && isSeenAlready(first, other))
-    );
-  }
-
   function releaseFirst(count: number): AttributedAlert[] {
     const released = queue.splice(0, count);
     for (const entry of released) {
@@ -95,7 +76,7 @@ export function createMerger(
     add(attributed, now) {
       const key = flowKey(attributed);
       const flow = waiting.get(key) ?? [];
-      const twin = flow.find(({ attributed: first }) => areTwins(first, attributed));
+      const twin = flow.find(({ attributed: first }) => areTwins(first, attributed, windowMillis, isMoving));
       if (twin !== undefined) {
         const first = twin.attributed;
         twin.attributed = {
@@ -126,6 +107,26 @@ export function createMerger(
     releaseAll: () => releaseFirst(queue.length),
     nextDue: () => queue[0]?.due,
   };
+}
+
+function areTwins(
+  first: AttributedAlert,
+  second: AttributedAlert,
+  windowMillis: number,
+  isMoving: (endpointId: string) => boolean,
+): boolean {
+  const apartMicros = Math.abs(first.alert.timeMicros - second.alert.timeMicros);
+  /** Of one packet of an endpoint that moves. */
+  const areOfBothLanes = (): boolean =>
+    first.position.generation !== second.position.generation &&
+    apartMicros <= SAME_TIME_MICROS &&
+    second.seenAt.every((other) => isMoving(other.id) && isSeenAlready(first, other));
+  return (
+    apartMicros <= windowMillis * 1000 &&
+    first.mergedPositions.length < MAX_MERGED &&
+    (second.seenAt.every((other) => areOtherEnds(first.alert, first.seenAt, other)) || areOfBothLanes()) &&
+    haveSameBytes(first.alert, second.alert)
+  );
 }
 
 function isSeenAlready({ seenAt }: AttributedAlert, { id }: AttributedAlert['seenAt'][number]): boolean {
