@@ -198,11 +198,16 @@ function announce(state: State, row: AlertRow): void {
 }
 
 function announceGathered(state: State): void {
-  const { gathered, left, listeners } = state;
+  const { gathered, left, listeners, table } = state;
+  // As they are by now: one may have been marked meanwhile.
+  const rows = gathered.map((row) => {
+    const slot = table.slots.get(row.id);
+    return slot === undefined ? row : rowAt(table, slot);
+  });
   state.gathered = [];
   state.left = 0;
   state.timer = undefined;
-  for (const listener of listeners) listener.rows(gathered, left > 0);
+  for (const listener of listeners) listener.rows(rows, left > 0);
 }
 
 async function find(

@@ -3,7 +3,17 @@ import { describe, expect, test } from '@jest/globals';
 import * as fc from 'fast-check';
 import type { AlertRow, Order, Page } from '../../agent/ui/api.ts';
 import { rowOf } from '../../agent/ui/row.ts';
-import { arrived, extended, marked, NO_ROWS, refreshed, showsState, type Rows } from '../../web/src/rows.ts';
+import {
+  arrived,
+  extended,
+  marked,
+  markedSince,
+  NO_ROWS,
+  refreshed,
+  showsState,
+  type Mark,
+  type Rows,
+} from '../../web/src/rows.ts';
 import { alertEvent } from '../support/alerts.ts';
 
 const START = Date.parse('2026-11-24T12:00:00Z');
@@ -75,6 +85,18 @@ describe('a look at the beginning of the list', () => {
       { numRuns: 500 },
     );
   });
+});
+
+test('what is marked while the list is looked at stays marked, whatever the answer was', () => {
+  const mark: Mark = { state: 'acknowledged', by: 'anna', at: new Date(START).toISOString() };
+  const [earlier = '', meanwhile = ''] = wanted(1, 2);
+  const known = new Map([[earlier, mark]]);
+  const marks = new Map([...known, [meanwhile, mark]] as const);
+  // Anna's first mark was undone before the look, and nobody said so.
+  const answer = extended(NO_ROWS, page(newest(4), 5), 'time');
+  expect(ids(markedSince(answer, marks, known, ['open']))).toEqual(wanted(3, 1, 0));
+  const [, second] = markedSince(answer, marks, known, []).rows;
+  expect(second).toMatchObject({ id: meanwhile, state: 'acknowledged', handledBy: 'anna' });
 });
 
 test('what comes by itself is put where it belongs, once', () => {

@@ -525,7 +525,7 @@ describeBrowser(() => {
     await page.getByRole('button', { name: /^Pod/ }).click();
     await page.locator('.related a').first().click();
     await poll(async () => (await page.locator('.detail h2').textContent()) !== '');
-    await page.getByRole('button', { name: 'Report' }).last().click();
+    await page.locator('.detail').getByRole('button', { name: 'Report' }).click();
     await page.getByText('What was done').waitFor();
   });
 

@@ -1,7 +1,18 @@
 /** The list of alerts as it is loaded: its first page, those behind it, and what comes by itself. */
 import { useEffect, useRef, useState } from 'preact/hooks';
 import type { AlertRow, Order, Page } from '../../agent/ui/api.ts';
-import { arrived, extended, joined, marked, NO_ROWS, refreshed, showsState, type Mark, type Rows } from './rows.ts';
+import {
+  arrived,
+  extended,
+  joined,
+  marked,
+  markedSince,
+  NO_ROWS,
+  refreshed,
+  staysWith,
+  type Mark,
+  type Rows,
+} from './rows.ts';
 import { answerErrorOf, ask, type AnswerError } from './server.ts';
 
 /** Others are for the filters to find. */
@@ -63,10 +74,13 @@ export function useList(
   const change = (edit: (rows: Rows) => Rows): void =>
     setHeld((before) => (of !== undefined && before.of === of ? { ...edit(before), of, marks: before.marks } : before));
   const refresh = useRefresh(of, stale || asking.loading, async (list) => {
+    const { marks: known } = held;
     const size = Math.min(MORE_ROWS, Math.max(FIRST_ROWS, held.rows.length));
     const page = await pageOf(list, size, stop.current.signal);
     if (page.rows[0]?.id !== held.rows[0]?.id) changed();
     change((before) => refreshed(before, page, order));
+    // The answer may be of before what was marked meanwhile.
+    setHeld((now) => ({ ...now, ...markedSince(now, now.marks, known, states) }));
   });
   const loadMore = (): void => {
     const { next } = held;
@@ -156,7 +170,7 @@ function useRefresh(of: string | undefined, busy: boolean, look: (of: string) =>
 }
 
 function withMarks(before: Held, ids: readonly string[], mark: Mark, states: readonly string[]): Held {
-  const stays = mark.state === undefined || showsState(states, mark.state);
+  const stays = staysWith(mark, states);
   const known = ids.map((id): [string, Mark] => [id, joined(before.marks.get(id), mark)]);
   return { ...before, ...marked(before, ids, mark, stays), marks: new Map([...before.marks, ...known]) };
 }

@@ -55,6 +55,22 @@ export function marked(before: Rows, ids: readonly string[], mark: Mark, stays: 
   return { ...before, rows };
 }
 
+/**
+ * With what was made of its rows after a look at them had begun, whose answer may be of before.
+ * @param marks What is known by now of alerts. @param known What was when it began. @param states The filter by state.
+ */
+export function markedSince(
+  before: Rows,
+  marks: ReadonlyMap<string, Mark>,
+  known: ReadonlyMap<string, Mark>,
+  states: readonly string[],
+): Rows {
+  let after = before;
+  for (const [id, mark] of marks)
+    if (known.get(id) !== mark) after = marked(after, [id], mark, staysWith(mark, states));
+  return after;
+}
+
 export function withMark(row: AlertRow, { state, by, at, reason, assignee }: Mark): AlertRow {
   const { reason: _, assignee: before, ...rest } = row;
   const whose = assignee ?? before ?? '';
@@ -68,6 +84,11 @@ export function joined(before: Mark | undefined, mark: Mark): Mark {
   if (before === undefined) return mark;
   const assignee = mark.assignee ?? before.assignee;
   return { ...(mark.state === undefined ? before : mark), ...(assignee === undefined ? {} : { assignee }) };
+}
+
+/** Whether a list with these filters by state has an alert that was marked so. */
+export function staysWith({ state }: Mark, filters: readonly string[]): boolean {
+  return state === undefined || showsState(filters, state);
 }
 
 /** Whether a list with these filters by state has alerts of a state. */
