@@ -172,12 +172,12 @@ function addSession(app: FastifyInstance, site: Site): void {
   app.get('/api/session', async (request, reply) => {
     const user = await visitors.whoIs(request);
     if (user === undefined) return reply.code(401).send(signInNeeded(site));
-    return { ...sessionOf(site, user), ...(await clustersOf(site, user)) };
+    return sessionOf(site, user);
   });
   app.post('/api/session', async (request, reply) => {
     const { user, cookie } = await visitors.signIn(request, credentialsOf(request.body));
     reply.header('set-cookie', cookie);
-    return { ...sessionOf(site, user), ...(await clustersOf(site, user)) };
+    return sessionOf(site, user);
   });
   app.delete('/api/session', async (request, reply) => reply.header('set-cookie', visitors.signOut(request)).send({}));
 }
@@ -186,7 +186,8 @@ function signInNeeded({ access }: Site): SignInNeeded {
   return { error: 'sign in first', access: access.mode === 'kubernetes' ? 'kubernetes' : 'password' };
 }
 
-function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning, response }: Site, user: User): Session {
+async function sessionOf(site: Site, user: User): Promise<Session> {
+  const { access, version, source, kibanaUrl, dryRun, tuning, response } = site;
   return {
     access: access.mode,
     user: user.name,
@@ -196,6 +197,7 @@ function sessionOf({ access, version, source, kibanaUrl, dryRun, tuning, respons
     dryRun: dryRun !== undefined,
     ...(tuning === undefined ? {} : { tuning: tuning.where }),
     isolates: response !== undefined && access.mode === 'kubernetes',
+    ...(await clustersOf(site, user)),
   };
 }
 
