@@ -113,16 +113,8 @@ export async function startOwnElasticsearch(options: ElasticsearchOptions = {}):
 
   const port = options.port ?? (await freePort());
   const settings = {
-    'cluster.name': 'dpi-agent-test',
+    ...nodeSettings(directory, port),
     'node.name': 'node',
-    'path.data': join(directory, 'data'),
-    'path.logs': join(directory, 'logs'),
-    'discovery.type': 'single-node',
-    'network.host': '127.0.0.1',
-    'http.port': port,
-    'transport.port': 0,
-    // The disk of a test machine may be nearly full.
-    'cluster.routing.allocation.disk.threshold_enabled': false,
     'xpack.security.enabled': secured,
     ...(options.tls === true
       ? {
@@ -301,6 +293,21 @@ function giveAway(path: string): void {
     if (entry.isDirectory()) giveAway(join(path, entry.name));
     else chownSync(join(path, entry.name), NOBODY, NOBODY);
   }
+}
+
+/** Of a server of one node, Elasticsearch or OpenSearch. */
+export function nodeSettings(directory: string, port: number): Record<string, string | number | boolean> {
+  return {
+    'cluster.name': 'dpi-agent-test',
+    'path.data': join(directory, 'data'),
+    'path.logs': join(directory, 'logs'),
+    'discovery.type': 'single-node',
+    'network.host': '127.0.0.1',
+    'http.port': port,
+    'transport.port': 0,
+    // The disk of a test machine may be nearly full.
+    'cluster.routing.allocation.disk.threshold_enabled': false,
+  };
 }
 
 export async function freePort(): Promise<number> {

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
-import { connectTo, freePort, type TestElasticsearch } from './elasticsearch-server.ts';
+import { connectTo, freePort, nodeSettings, type TestElasticsearch } from './elasticsearch-server.ts';
 import { poll } from './poll.ts';
 import { PROJECT } from './project.ts';
 
@@ -48,20 +48,9 @@ export async function startOpensearch(): Promise<TestOpensearch> {
 }
 
 function start(directory: string, port: number): ChildProcess {
-  const settings = {
-    'cluster.name': 'dpi-agent-test',
-    'path.data': join(directory, 'data'),
-    'path.logs': join(directory, 'logs'),
-    'discovery.type': 'single-node',
-    'network.host': '127.0.0.1',
-    'http.port': port,
-    'transport.port': 0,
-    // The disk of a test machine may be nearly full.
-    'cluster.routing.allocation.disk.threshold_enabled': false,
-  };
   return spawn(
     join(directory, 'home/bin/opensearch'),
-    Object.entries(settings).map(([name, value]) => `-E${name}=${value}`),
+    Object.entries(nodeSettings(directory, port)).map(([name, value]) => `-E${name}=${value}`),
     {
       stdio: ['ignore', 'pipe', 'pipe'],
       cwd: directory,

@@ -3,12 +3,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
-import { pino } from 'pino';
-import { loadConfig } from '../../../agent/config/load.ts';
 import type { EeEvent } from '../../../agent/events/event.ts';
-import { openJournal } from '../../../agent/journal/journal.ts';
 import type { SinkStatus } from '../../../agent/ship/sink.ts';
-import { startSinks } from '../../../agent/sinks.ts';
+import { openDelivery } from '../../support/delivery.ts';
 import { startKafkaCluster, type KafkaCluster } from '../../support/kafka-cluster.ts';
 import { whyNoKafka } from '../../support/kafka.ts';
 import { poll } from '../../support/poll.ts';
@@ -46,13 +43,11 @@ describeKafka('Kafka of three brokers', () => {
     ends.push(() => rm(directory, { recursive: true, force: true }));
     const common = { brokers: [...kafka.addresses], batchEvents: 50, batchMillis: 0, timeoutMillis: 3000 };
     const sinks = topics.map((topic) => ({ name: topic, kafka: { ...common, topic } }));
-    const flags = { sinks, stateDirectory: directory, 'journal.directory': join(directory, 'journal') };
-    const loaded = loadConfig({ env: {}, flags }, () => 'node-1');
-    if ('errors' in loaded) throw new Error(loaded.errors[0]?.message);
-    const journal = await openJournal(loaded.config.journal);
-    ends.push(() => journal.close());
-    const running = await startSinks({ config: loaded.config, journal, log: pino({ level: 'silent' }) });
-    ends.push(() => running.stop());
+    const { journal, sinks: running } = await openDelivery(directory, sinks);
+    ends.push(
+      () => journal.close(),
+      () => running.stop(),
+    );
     return {
       append: (from: number, to: number) =>
         journal.append(events(from, to).map(({ json, number }) => ({ position: `a:${number}`, json }))),

@@ -4,13 +4,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { pino } from 'pino';
-import { loadConfig } from '../../../agent/config/load.ts';
-import { openJournal } from '../../../agent/journal/journal.ts';
 import type { Destination, Item } from '../../../agent/ship/destination.ts';
 import { createKafka } from '../../../agent/ship/kafka/kafka.ts';
 import { partitionOf } from '../../../agent/ship/kafka/message.ts';
-import { startSinks } from '../../../agent/sinks.ts';
+import { openDelivery } from '../../support/delivery.ts';
 import { PASSWORD, startKafka, USER, whyNoKafka, type TestKafka } from '../../support/kafka.ts';
 import { seeded } from '../../support/random.ts';
 import { until } from '../support.ts';
@@ -131,13 +128,11 @@ describeKafka('Kafka', () => {
         kafka: { brokers: [kafka.address], topic: 'killed', batchEvents: 20, batchMillis: 0, timeoutMillis: 3000 },
       },
     ];
-    const flags = { sinks, stateDirectory: directory, 'journal.directory': join(directory, 'journal') };
-    const loaded = loadConfig({ env: {}, flags }, () => 'node-1');
-    if ('errors' in loaded) throw new Error(loaded.errors[0]?.message);
-    const journal = await openJournal(loaded.config.journal);
-    ends.push(() => journal.close());
-    const running = await startSinks({ config: loaded.config, journal, log: pino({ level: 'silent' }) });
-    ends.push(() => running.stop());
+    const { journal, sinks: running } = await openDelivery(directory, sinks);
+    ends.push(
+      () => journal.close(),
+      () => running.stop(),
+    );
     const append = (from: number, to: number): Promise<void> =>
       journal.append(someItems(from, to).map(({ json, number }) => ({ position: `a:${number}`, json })));
     const status = () => {
