@@ -2,12 +2,18 @@
  * Takes wishes over HTTP: of persons, whose rights are the cluster's, and of agents, whose rights end at their node and
  * at bounds (keeper.ts). Who asks is known by its token, and nothing is done for anybody else.
  */
-import fastify, { type FastifyInstance, type FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import type * as z from 'zod';
-import { messageOf } from '../files/errors.ts';
 import { ApiError } from '../kube/api.ts';
-import { BusyError, type Caller } from '../kube/token-access.ts';
+import type { Caller } from '../kube/token-access.ts';
+import {
+  answerFailures,
+  bodyOf,
+  createTokenServer,
+  Refusal,
+  tokenOf,
+  type FailureAnswer,
+} from '../kube/token-server.ts';
 import { RespondError } from './cut.ts';
 import type { Keeper } from './keeper.ts';
 import type { Person, RespondVerb } from './persons.ts';
@@ -15,7 +21,7 @@ import { agentsWish, ISOLATIONS_PATH, MAX_MESSAGE_BYTES, personsWish, releaseWis
 
 const REQUEST_MILLIS = 30_000;
 const MAX_CONNECTIONS = 512;
-const BEARER = /^Bearer (\S+)$/;
+const PATHS = `${ISOLATIONS_PATH} and ${ISOLATIONS_PATH}/release`;
 
 export interface ServerOptions {
   keeper: Keeper;
@@ -28,18 +34,16 @@ export interface ServerOptions {
   tls?: { cert: Buffer; key: Buffer };
 }
 
-class Refusal extends Error {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 export function createRespondServer(options: ServerOptions): FastifyInstance {
-  const app = openServer(options);
-  const { keeper } = options;
-  answerFailures(app, options.log);
+  const { keeper, log, tls } = options;
+  const app = createTokenServer({
+    tls,
+    bodyLimit: MAX_MESSAGE_BYTES,
+    requestTimeout: REQUEST_MILLIS,
+    silenceTimeout: REQUEST_MILLIS,
+    maxConnections: MAX_CONNECTIONS,
+  });
+  answerFailures(app, { log, name: 'respond', paths: PATHS, answerTo });
   app.get('/health', () => ({ ok: true }));
   app.get(ISOLATIONS_PATH, async (request) => {
     const { namespace } = request.query as { namespace?: unknown };
@@ -49,38 +53,18 @@ export function createRespondServer(options: ServerOptions): FastifyInstance {
   });
   app.post(ISOLATIONS_PATH, async (request) => {
     const node = await nodeOf(options, request);
-    if (node !== undefined) return keeper.isolateForAgent(read(agentsWish, request), node);
-    const wish = read(personsWish, request);
+    if (node !== undefined) return keeper.isolateForAgent(bodyOf(agentsWish, request), node);
+    const wish = bodyOf(personsWish, request);
     const person = await allowed(options, request, wish.dryRun ? 'list' : 'create', wish.namespace);
     return keeper.isolateForPerson(wish, person.name);
   });
   app.post(`${ISOLATIONS_PATH}/release`, async (request) => {
-    const { namespace, pod, reason } = read(releaseWish, request);
+    const { namespace, pod, reason } = bodyOf(releaseWish, request);
     const person = await allowed(options, request, 'delete', namespace);
     await keeper.release(namespace, pod, person.name, reason);
     return { released: `${namespace}/${pod}` };
   });
   return app;
-}
-
-function openServer({ tls }: ServerOptions): FastifyInstance {
-  const settings = {
-    bodyLimit: MAX_MESSAGE_BYTES,
-    requestTimeout: REQUEST_MILLIS,
-    connectionTimeout: REQUEST_MILLIS,
-    keepAliveTimeout: 5_000,
-    forceCloseConnections: true,
-  } as const;
-  const app =
-    tls === undefined ? fastify(settings) : fastify({ ...settings, https: { ...tls, minVersion: 'TLSv1.2' } });
-  app.server.maxConnections = MAX_CONNECTIONS;
-  return app;
-}
-
-function tokenOf(request: FastifyRequest): string {
-  const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
-  if (token === undefined) throw new Refusal(401, 'a token is needed: Authorization: Bearer');
-  return token;
 }
 
 /** Of the agent that asks; undefined: it is none. @throws Refusal */
@@ -110,26 +94,6 @@ async function allowed(
   );
 }
 
-/** @throws Refusal */
-function read<Form extends z.ZodType>(form: Form, { body }: FastifyRequest): z.infer<Form> {
-  const parsed = form.safeParse(body);
-  if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
-  throw new Refusal(400, `${issue?.path.join('.') || 'body'}: ${issue?.message ?? 'is not understood'}`);
-}
-
-function answerFailures(app: FastifyInstance, log: Logger): void {
-  app.setNotFoundHandler((_, reply) => {
-    void reply.code(404).send({ error: `there are ${ISOLATIONS_PATH} and ${ISOLATIONS_PATH}/release` });
-  });
-  app.setErrorHandler((error: unknown, request, reply) => {
-    const { status, ...answer } = answerTo(error);
-    if (status >= 500) log.warn({ reason: messageOf(error), path: request.url.slice(0, 200) }, 'respond: no answer');
-    if (status === 503) reply.header('retry-after', '5');
-    void reply.code(status).send(answer);
-  });
-}
-
 const STATUS: Record<RespondError['reason'], number> = {
   Protected: 403,
   NotFound: 404,
@@ -139,13 +103,9 @@ const STATUS: Record<RespondError['reason'], number> = {
   Bounded: 429,
 };
 
-function answerTo(error: unknown): { status: number; error: string; reason?: string } {
-  if (error instanceof Refusal) return { status: error.status, error: error.message };
+function answerTo(error: unknown): FailureAnswer | undefined {
   if (error instanceof RespondError)
     return { status: STATUS[error.reason], error: error.message, reason: error.reason };
-  if (error instanceof BusyError) return { status: 503, error: error.message };
   if (error instanceof ApiError) return { status: 502, error: error.message };
-  const { statusCode } = error as { statusCode?: unknown };
-  const isClients = typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500;
-  return isClients ? { status: statusCode, error: messageOf(error) } : { status: 500, error: 'internal error' };
+  return undefined;
 }

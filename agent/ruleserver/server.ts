@@ -6,10 +6,19 @@
  */
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify';
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify';
 import type { Logger } from 'pino';
-import { errorCode, messageOf } from '../files/errors.ts';
+import { errorCode } from '../files/errors.ts';
 import { ApiError } from '../kube/api.ts';
+import type { Caller } from '../kube/token-access.ts';
+import {
+  answerFailures,
+  bodyOf,
+  createTokenServer,
+  Refusal,
+  tokenOf,
+  type FailureAnswer,
+} from '../kube/token-server.ts';
 import {
   FILES_PATH,
   FOLLOW_PATH,
@@ -18,13 +27,12 @@ import {
   type FollowAnswer,
   type FollowRequest,
 } from '../rulesets/served.ts';
-import { BusyError, type Caller } from '../kube/token-access.ts';
 
 const BODY_BYTES = 256 << 10;
 const SILENCE_MILLIS = 30_000;
 const REQUEST_MILLIS = 60_000;
 const MAX_CONNECTIONS = 10_000;
-const BEARER = /^Bearer +(\S+) *$/i;
+const PATHS = `${FOLLOW_PATH}, ${MANIFEST_PATH} and ${FILES_PATH}/<digest>`;
 
 export interface ServerOptions {
   access: (token: string) => Promise<Caller>;
@@ -39,17 +47,14 @@ export interface ServerOptions {
   log: Logger;
 }
 
-/** What ends a request with a status and a reason. */
-class Refusal extends Error {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 export function createRuleServer(options: ServerOptions): FastifyInstance {
-  const app = openServer(options);
+  const app = createTokenServer({
+    tls: options.tls,
+    bodyLimit: BODY_BYTES,
+    requestTimeout: REQUEST_MILLIS,
+    silenceTimeout: SILENCE_MILLIS,
+    maxConnections: MAX_CONNECTIONS,
+  });
   /** The node that the caller's token is of, where the cluster says so. */
   const nodes = new WeakMap<FastifyRequest, string>();
   app.addHook('onRequest', async (request) => {
@@ -61,7 +66,7 @@ export function createRuleServer(options: ServerOptions): FastifyInstance {
     options.onAnswer(reply.statusCode);
     done();
   });
-  answerFailures(app, options.log);
+  answerFailures(app, { log: options.log, name: 'rule server', paths: PATHS, answerTo });
   app.get('/health', () => ({ ok: true }));
   app.get(MANIFEST_PATH, () => options.manifest());
   app.get(`${FILES_PATH}/:digest`, (request, reply) => sendFile(options, request, reply));
@@ -69,41 +74,20 @@ export function createRuleServer(options: ServerOptions): FastifyInstance {
   return app;
 }
 
-function openServer({ tls }: ServerOptions): FastifyInstance {
-  const settings = {
-    bodyLimit: BODY_BYTES,
-    requestTimeout: REQUEST_MILLIS,
-    connectionTimeout: SILENCE_MILLIS,
-    keepAliveTimeout: 5_000,
-    forceCloseConnections: true,
-    routerOptions: { maxParamLength: 100 },
-  } as const;
-  const app =
-    tls === undefined ? fastify(settings) : fastify({ ...settings, https: { ...tls, minVersion: 'TLSv1.2' } });
-  app.server.maxConnections = MAX_CONNECTIONS;
-  return app;
-}
-
 /** @throws Refusal */
 async function letIn(request: FastifyRequest, { access }: ServerOptions): Promise<string | undefined> {
-  const token = BEARER.exec(request.headers.authorization ?? '')?.[1];
-  if (token === undefined) throw new Refusal(401, 'a token is needed: Authorization: Bearer');
-  const caller = await access(token);
+  const caller = await access(tokenOf(request));
   if (caller.is === 'unknown') throw new Refusal(401, caller.why);
   if (caller.is === 'other') throw new Refusal(403, `${caller.name} is none of the service accounts that may`);
   return caller.node;
 }
 
 /** @throws Refusal */
-function requestOf({ body }: FastifyRequest, node: string | undefined): FollowRequest {
-  const parsed = followRequest.safeParse(body);
-  if (!parsed.success) {
-    const [issue] = parsed.error.issues;
-    throw new Refusal(400, `${issue?.path.join('.') ?? 'body'}: ${issue?.message ?? 'is not understood'}`);
-  }
-  if (node !== undefined && node !== parsed.data.node)
-    throw new Refusal(403, `the token is of a pod on node ${node}, not on ${parsed.data.node}`);
-  return parsed.data;
+function requestOf(request: FastifyRequest, node: string | undefined): FollowRequest {
+  const asked = bodyOf(followRequest, request);
+  if (node !== undefined && node !== asked.node)
+    throw new Refusal(403, `the token is of a pod on node ${node}, not on ${asked.node}`);
+  return asked;
 }
 
 async function sendFile(
@@ -121,26 +105,9 @@ async function sendFile(
   return reply.type('application/gzip').header('content-length', size).send(createReadStream(file));
 }
 
-function answerFailures(app: FastifyInstance, log: Logger): void {
-  app.setNotFoundHandler((_, reply) => {
-    void reply.code(404).send({ error: `there are ${FOLLOW_PATH}, ${MANIFEST_PATH} and ${FILES_PATH}/<digest>` });
-  });
-  app.setErrorHandler((error: unknown, request, reply) => {
-    const { status, message } = answerTo(error);
-    if (status >= 500)
-      log.warn({ reason: messageOf(error), path: request.url.slice(0, 200) }, 'rule server: no answer');
-    if (status === 503) reply.header('retry-after', '5');
-    void reply.code(status).send({ error: message });
-  });
-}
-
-function answerTo(error: unknown): { status: number; message: string } {
-  if (error instanceof Refusal) return { status: error.status, message: error.message };
-  if (error instanceof BusyError) return { status: 503, message: error.message };
+function answerTo(error: unknown): FailureAnswer | undefined {
   // Who asks is not known: why is in the log.
-  if (error instanceof ApiError) return { status: 503, message: 'tokens cannot be looked at just now: try again' };
-  if (errorCode(error) === 'ENOENT') return { status: 404, message: 'there is no such version any more' };
-  const { statusCode } = error as { statusCode?: unknown };
-  const isClients = typeof statusCode === 'number' && statusCode >= 400 && statusCode < 500;
-  return isClients ? { status: statusCode, message: messageOf(error) } : { status: 500, message: 'internal error' };
+  if (error instanceof ApiError) return { status: 503, error: 'tokens cannot be looked at just now: try again' };
+  if (errorCode(error) === 'ENOENT') return { status: 404, error: 'there is no such version any more' };
+  return undefined;
 }

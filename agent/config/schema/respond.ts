@@ -1,20 +1,14 @@
 /** `respond`, of agents and the Alerts page, and `respondServing`, of what isolates pods for them. */
-import { isIP } from 'node:net';
 import * as z from 'zod';
-import { about, boolean, integer, label, list, millis, qualified, text } from '../leaves.ts';
-import { ALWAYS, caFile, checkCertificate, httpUrl, isInClear } from './common.ts';
+import { about, boolean, integer, label, list, millis, text } from '../leaves.ts';
+import { ALWAYS, caFile, checkCertificate, SERVER_URL, serverUrl, tokenServer } from './common.ts';
 
 export const RESPOND_AUDIENCE = 'dpi-agent-response';
 
 export const respond = z.strictObject({
   url: about(
-    httpUrl
-      .refine((value) => {
-        const { username, password, search, hash } = new URL(value);
-        return !isInClear(value) && username + password + search + hash === '';
-      })
-      .optional(),
-    'a URL with https (http on this machine only), without user, password and parameters',
+    serverUrl.optional(),
+    SERVER_URL,
     'Who isolates pods for agents and the Alerts page (docs/response.md), such as https://dpi-agent-response.tigera-dpi.svc; none by default.',
   ),
   caFile,
@@ -27,34 +21,7 @@ export const respond = z.strictObject({
 
 export const respondServing = z
   .strictObject({
-    address: about(
-      z
-        .string()
-        .refine((address) => isIP(address) !== 0)
-        .prefault('127.0.0.1'),
-      'an IPv4 or IPv6 address',
-      'The address that dpi-agent respond serve listens on; other than loopback only with TLS.',
-    ),
-    port: about(integer(0, 65_535).prefault(9100), 'an integer from 0 to 65535', 'Its port; 0 takes a free one.'),
-    tlsCertFile: about(
-      text().optional(),
-      'a path',
-      'PEM file of its certificate, with its chain; read again when it changes.',
-    ),
-    tlsKeyFile: about(text().optional(), 'a path', 'PEM file of its key.'),
-    audience: about(
-      z
-        .string()
-        .regex(/^[\x21-\x7e]{1,253}$/)
-        .prefault(RESPOND_AUDIENCE),
-      'a text without blanks',
-      "The audience that agents' tokens must be for.",
-    ),
-    serviceAccounts: about(
-      list(qualified()).prefault(['tigera-dpi/tigera-dpi']),
-      'a list of <namespace>/<name>',
-      "The agents' service accounts: whose wishes are looked at.",
-    ),
+    ...tokenServer({ command: 'dpi-agent respond serve', port: 9100, audience: RESPOND_AUDIENCE }),
     protectedNamespaces: about(
       list(label()).prefault(['tigera-dpi']),
       'a list of namespaces',

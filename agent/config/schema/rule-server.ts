@@ -1,20 +1,14 @@
 /** `ruleServer`, of agents, and `ruleServing`, of the server that they follow. */
-import { isIP } from 'node:net';
 import * as z from 'zod';
-import { about, bytes, integer, list, millis, qualified, text } from '../leaves.ts';
-import { ALWAYS, caFile, checkCertificate, httpUrl, isInClear } from './common.ts';
+import { about, bytes, millis, text } from '../leaves.ts';
+import { ALWAYS, caFile, checkCertificate, SERVER_URL, serverUrl, tokenServer } from './common.ts';
 
 export const RULE_SERVER_AUDIENCE = 'dpi-agent-rule-server';
 
 export const ruleServer = z.strictObject({
   url: about(
-    httpUrl
-      .refine((value) => {
-        const { username, password, search, hash } = new URL(value);
-        return !isInClear(value) && username + password + search + hash === '';
-      })
-      .optional(),
-    'a URL with https (http on this machine only), without user, password and parameters',
+    serverUrl.optional(),
+    SERVER_URL,
     'The rule server that the agent follows (docs/rule-server.md), such as https://dpi-agent-rule-server.tigera-dpi.svc; none by default.',
   ),
   caFile,
@@ -42,34 +36,7 @@ export const ruleServer = z.strictObject({
 
 export const ruleServing = z
   .strictObject({
-    address: about(
-      z
-        .string()
-        .refine((address) => isIP(address) !== 0)
-        .prefault('127.0.0.1'),
-      'an IPv4 or IPv6 address',
-      'The address that dpi-agent rules serve listens on; other than loopback only with TLS.',
-    ),
-    port: about(integer(0, 65_535).prefault(9099), 'an integer from 0 to 65535', 'Its port; 0 takes a free one.'),
-    tlsCertFile: about(
-      text().optional(),
-      'a path',
-      'PEM file of its certificate, with its chain; read again when it changes.',
-    ),
-    tlsKeyFile: about(text().optional(), 'a path', 'PEM file of its key.'),
-    audience: about(
-      z
-        .string()
-        .regex(/^[\x21-\x7e]{1,253}$/)
-        .prefault(RULE_SERVER_AUDIENCE),
-      'a text without blanks',
-      'The audience that tokens must be for.',
-    ),
-    serviceAccounts: about(
-      list(qualified()).prefault(['tigera-dpi/tigera-dpi']),
-      'a list of <namespace>/<name>',
-      "The agents' service accounts: whose tokens are taken.",
-    ),
+    ...tokenServer({ command: 'dpi-agent rules serve', port: 9099, audience: RULE_SERVER_AUDIENCE }),
     directory: about(
       text().optional(),
       'a path',
