@@ -252,7 +252,7 @@ function build() {
   });
   once(
     join(root, 'dist', '.built-web'),
-    ['web', 'agent/ui/api.ts', 'agent/events/tactics.ts', 'package-lock.json'],
+    ['web', 'agent/events', 'agent/tuning/entry.ts', 'agent/ui/api.ts', 'agent/ui/language', 'package-lock.json'],
     () => {
       say('building the Alerts page');
       vite('web', '--config', 'web/vite.config.mjs');

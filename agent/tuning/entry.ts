@@ -2,7 +2,7 @@
 export const KINDS = ['suppress', 'limit', 'off'] as const;
 export const TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
 
-/** What is wanted. All that it says has to hold. */
+/** What is wanted: see docs/rule-tuning.md. All that it says has to hold. */
 export interface TuneRequest {
   /** `off`: the rule is not loaded any more; it says a signature only. */
   kind: (typeof KINDS)[number];
@@ -13,7 +13,9 @@ export interface TuneRequest {
   /** Address or network. */
   source?: string;
   destination?: string;
+  /** `mon-fri` */
   days?: string;
+  /** `22:00-06:00` */
   hours?: string;
   /** A date, that day included, or a time. */
   until?: string;

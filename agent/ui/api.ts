@@ -1,6 +1,8 @@
 /** What the Alerts page and its server say to each other, in JSON. Types only: the page is built with them too. */
 import type { Level } from '../events/level.ts';
 
+export { KINDS as TUNE_KINDS, TRACKS as TUNE_TRACKS, type Tuned, type TuneRequest } from '../tuning/entry.ts';
+
 /** Of a rule's priority: 1, 2, 3, and the rest. */
 export type { Level };
 export const LEVELS: readonly Level[] = ['critical', 'high', 'medium', 'low'];
@@ -321,45 +323,6 @@ export interface MarkAnswer {
   more: boolean;
   /** As they were before, to undo it. */
   before: { state: State; ids: string[] }[];
-}
-
-export const TUNE_KINDS = ['suppress', 'limit', 'off'] as const;
-export const TUNE_TRACKS = ['by_source', 'by_pod', 'by_rule'] as const;
-
-/** What quietens alerts: see docs/rule-tuning.md. All that it says has to hold. */
-export interface TuneRequest {
-  /** `off`: the rule is not loaded any more; it says a signature only. */
-  kind: (typeof TUNE_KINDS)[number];
-  /** `<gid>:<sid>` */
-  signature?: string;
-  /** The pod at which it was seen, `<namespace>/<name>` with `*`. */
-  pod?: string;
-  /** Address or network. */
-  source?: string;
-  destination?: string;
-  /** `mon-fri` */
-  days?: string;
-  /** `22:00-06:00` */
-  hours?: string;
-  /** A date, that day included, or a time. */
-  until?: string;
-  reason: string;
-  /** Of a limit: so many in so many seconds, for each of these. */
-  count?: number;
-  seconds?: number;
-  track?: (typeof TUNE_TRACKS)[number];
-}
-
-export interface Tuned {
-  name: string;
-  kind: 'suppress' | 'threshold' | 'off';
-  /** Key and value, as it is written. */
-  says: Record<string, string>;
-  reason?: string;
-  by?: string;
-  at?: string;
-  until?: string;
-  over: boolean;
 }
 
 /** What it would have left out of the last days. */
