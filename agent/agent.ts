@@ -26,7 +26,7 @@ import { openJournal, scanConsumed, type Journal, type JournalStatus } from './j
 import type { Lane } from './lane.ts';
 import type { LaneStatus } from './lane/status.ts';
 import { followLaneCount, lanesFor } from './lane-count.ts';
-import { generationsLeft, startLanes } from './lanes.ts';
+import { generationsLeft, startLanes, type LaneChanges } from './lanes.ts';
 import { readGranted } from './observe/limits.ts';
 import { watchClock, watchCoverage, watchLedger, watchLimits, type Limited } from './observe/checks.ts';
 import type { EndpointCoverage } from './observe/coverage.ts';
@@ -82,6 +82,7 @@ export interface Agent {
   /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
   barredFromPods(): string | undefined;
   lanes(): LaneStatus[];
+  laneChanges(): LaneChanges;
   /** Alerts that the engines gave, by signature and priority. */
   signatures(): SignatureCounts;
   /** Packets that are neither inspected, nor counted as dropped, nor on their way, by lane. */
@@ -250,6 +251,7 @@ function agentOf(parts: Parts, rules: LiveRules, stop: () => Promise<void>): Age
       attachments.captured().map((captured) => ({ ...captured, coverage: coverage.of(captured.endpoint.id) })),
     barredFromPods: started.barredFromPods,
     lanes: () => lanes.map((lane) => lane.status()),
+    laneChanges: started.changes,
     signatures: () => alerting.signatures,
     unaccounted: ledger.unaccounted,
     limits: limits.limited,

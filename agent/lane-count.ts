@@ -34,7 +34,7 @@ export interface LaneCountOptions {
   settings: Settings;
   /** How many there are. */
   count: () => number;
-  resize: (count: number) => Promise<void>;
+  resize: (count: number) => void;
   log: Pick<Logger, 'info'>;
   read?: () => Granted;
 }
@@ -48,7 +48,7 @@ export function followLaneCount({ settings, count, resize, log, read = readGrant
   function ask(wanted: number, granted: Granted): void {
     log.info({ lanes: wanted, before: asked, ...granted }, 'another number of lanes from now on');
     asked = wanted;
-    void resize(wanted);
+    resize(wanted);
   }
 
   const timer = setInterval(() => {

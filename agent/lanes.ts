@@ -3,7 +3,8 @@
  * fewer while it runs.
  *
  * Invariants: a lane that is added takes endpoints once its engine reads packets by the rules in force; one that is
- * taken away ends once its endpoints are captured by others, and what its engine had found is in the journal.
+ * taken away ends once its endpoints are captured by others, and what its engine had found is in the journal. What fails
+ * of that is tried again, later and later, until there are as many as are wanted; those that there are inspect on.
  */
 import { join } from 'node:path';
 import type { Logger } from 'pino';
@@ -12,6 +13,7 @@ import type { EngineDriver, EngineInstall } from './engine/engine.ts';
 import type { Generation } from './engine/generation.ts';
 import { leftGenerations, type LeftGenerations } from './engine/orphans.ts';
 import { createDecoder } from './engine/readers/decoder.ts';
+import { systemClock, type Clock } from './files/clock.ts';
 import type { Sandbox } from './engine/sandbox.ts';
 import type { EngineError } from './engine/supervisor.ts';
 import type { Consumed } from './journal/journal.ts';
@@ -20,6 +22,9 @@ import type { CanaryStatus } from './observe/canary.ts';
 import { MOST_LANES } from './lane-count.ts';
 import { whyNotInPods } from './rights.ts';
 import type { LiveRules } from './rulesets/live.ts';
+
+/** First and longest wait after a lane could not be started or ended. */
+const FAILURE_MILLIS = [1_000, 60_000] as const;
 
 export interface LanesOptions {
   config: Config;
@@ -42,6 +47,15 @@ export interface LanesOptions {
   onWaiting?: (problem: string | undefined) => void;
   onCanary?: (lane: string, seconds: number) => void;
   log: Logger;
+  /** Default: on this machine. */
+  startLane?: typeof startLane;
+  clock?: Pick<Clock, 'wait'>;
+}
+
+/** How many lanes there shall be, and how often one could not be started or ended. */
+export interface LaneChanges {
+  wanted: number;
+  failed: number;
 }
 
 export interface StartedLanes {
@@ -51,8 +65,9 @@ export interface StartedLanes {
   stuck: () => string | undefined;
   /** Why nothing in pods' network namespaces can be captured; undefined: it can. */
   barredFromPods: () => string | undefined;
-  /** So many lanes from now on. Resolves when none is to be started or ended any more. Never rejects. */
-  resize: (count: number) => Promise<void>;
+  /** So many lanes from now on. */
+  resize: (count: number) => void;
+  changes: () => LaneChanges;
   /** No lane is started any more. */
   close: () => Promise<void>;
 }
@@ -91,15 +106,25 @@ interface State {
   readonly lanes: Lane[];
   readonly options: LanesOptions;
   stuck: string | undefined;
-  wanted: number;
+  readonly changes: LaneChanges;
   adjusting: Promise<void> | undefined;
+  /** Ends the wait after a failure. */
+  wake: AbortController;
   closed: boolean;
 }
 
 /** @param lanes Each is added when it has started. */
 export async function startLanes(lanes: Lane[], count: number, options: LanesOptions): Promise<StartedLanes> {
   const barred = whyNotInPods();
-  const state: State = { lanes, options, stuck: undefined, wanted: count, adjusting: undefined, closed: false };
+  const state: State = {
+    lanes,
+    options,
+    stuck: undefined,
+    changes: { wanted: count, failed: 0 },
+    adjusting: undefined,
+    wake: new AbortController(),
+    closed: false,
+  };
   const ready: Promise<void>[] = [];
   for (let index = 0; index < count; index++) {
     const start: Start = { succeeded: () => undefined, failed: () => undefined };
@@ -116,13 +141,17 @@ export async function startLanes(lanes: Lane[], count: number, options: LanesOpt
     stuck: () => state.stuck,
     barredFromPods: () => barred ?? whyLibraryCannot(lanes),
     resize(wanted) {
-      state.wanted = wanted;
-      return (state.adjusting ??= adjust(state).finally(() => {
+      state.changes.wanted = wanted;
+      state.wake.abort();
+      state.wake = new AbortController();
+      state.adjusting ??= adjust(state).finally(() => {
         state.adjusting = undefined;
-      }));
+      });
     },
+    changes: () => state.changes,
     async close() {
       state.closed = true;
+      state.wake.abort();
       await state.adjusting;
     },
   };
@@ -135,7 +164,7 @@ async function begin(state: State, index: number, leftIn: readonly string[], sta
   const isStuck = (reason: string): void => {
     state.stuck = reason;
   };
-  const lane = await startLane(
+  const lane = await (options.startLane ?? startLane)(
     laneOptions(place, leftIn, options),
     laneEvents(place.name, options, start, isStuck),
     options.log,
@@ -146,13 +175,20 @@ async function begin(state: State, index: number, leftIn: readonly string[], sta
 
 /** Lanes are numbered: the last one ends first. */
 async function adjust(state: State): Promise<void> {
-  const { lanes, options } = state;
-  while (!state.closed && lanes.length !== state.wanted) {
+  const { lanes, options, changes } = state;
+  const { log, clock = systemClock } = options;
+  const [first, last] = FAILURE_MILLIS;
+  let pause: number = first;
+  while (!state.closed && lanes.length !== changes.wanted) {
     try {
-      await (lanes.length < state.wanted ? add(state, lanes.length) : takeAway(state));
+      await (lanes.length < changes.wanted ? add(state, lanes.length) : takeAway(state));
+      pause = first;
     } catch (error) {
-      options.log.error({ err: error, lanes: lanes.length, wanted: state.wanted }, 'the lanes stay as they are');
-      return;
+      changes.failed++;
+      const { wanted } = changes;
+      log.error({ err: error, lanes: lanes.length, wanted, retryMillis: pause }, 'lane cannot be started or ended');
+      await clock.wait(pause, state.wake.signal);
+      pause = Math.min(pause * 2, last);
     }
   }
 }

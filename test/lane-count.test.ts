@@ -23,9 +23,8 @@ test('a limit that changed counts once it is the same twice, and settings at onc
   try {
     let granted: Granted = { cpus: 2 };
     const asked: number[] = [];
-    const resize = (count: number): Promise<void> => {
+    const resize = (count: number): void => {
       asked.push(count);
-      return Promise.resolve();
     };
     const log = pino({ level: 'silent' });
     const followed = followLaneCount({ settings: settings('auto'), count: () => 2, resize, log, read: () => granted });

@@ -91,6 +91,8 @@ describe('the metrics', () => {
     metrics.canaryReturned('lane0', 0.02);
     const text = await metrics.text();
     for (const [series, value] of [
+      ['dpi_agent_lanes_wanted', 2],
+      ['dpi_agent_lane_changes_failed_total', 6],
       ['dpi_agent_engine_up{lane="lane0"}', 1],
       ['dpi_agent_engine_restarts_total{lane="lane0",reason="signal"}', 2],
       ['dpi_agent_engine_packets_analysed_total{lane="lane0"}', 10],

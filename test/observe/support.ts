@@ -43,6 +43,7 @@ export function observed(more: Partial<Observed> = {}): Observed {
         canary: { is: 'alive', missed: 3, lastSuccess: 1_700_000_000_500 },
       },
     ],
+    laneChanges: () => ({ wanted: 2, failed: 6 }),
     unaccounted: () => new Map([['lane0', 7]]),
     limits: () => ({
       cpu: { periods: 100, throttled: 20, throttledSeconds: 1.5 },

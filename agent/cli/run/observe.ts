@@ -72,6 +72,7 @@ function metricsOf(observed: Observed): Metrics {
     {
       endpoints: () => running()?.endpoints() ?? [],
       lanes: () => running()?.lanes() ?? [],
+      laneChanges: () => running()?.laneChanges(),
       unaccounted: () => running()?.unaccounted() ?? new Map<string, number>(),
       limits: () => running()?.limits(),
       signatures: () => running()?.signatures(),

@@ -8,6 +8,8 @@ import { addEach, type MetricOf } from './each.ts';
 
 export interface ObservedLanes {
   lanes(): LaneSeen[];
+  /** Undefined until the agent has started. */
+  laneChanges(): { wanted: number; failed: number } | undefined;
   /** Packets that the ledger finds no trace of, by lane. */
   unaccounted(): ReadonlyMap<string, number>;
 }
@@ -21,6 +23,16 @@ interface LaneSeen {
 
 /** Of the way through a lane: at rest some 10 ms. */
 const CANARY_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30];
+
+const CHANGES: MetricOf<NonNullable<ReturnType<ObservedLanes['laneChanges']>>>[] = [
+  [Gauge, 'lanes_wanted', 'Lanes that there shall be, by the configuration or the limits.', ({ wanted }) => wanted],
+  [
+    Counter,
+    'lane_changes_failed_total',
+    'Attempts to start or to end a lane while the agent runs that failed.',
+    ({ failed }) => failed,
+  ],
+];
 
 const ENGINES: MetricOf<LaneSeen>[] = [
   [
@@ -69,6 +81,7 @@ const CANARIES: MetricOf<LaneSeen>[] = [
 
 export function addLanes(add: AddSampled, observed: ObservedLanes): void {
   const lanes = () => observed.lanes().map((lane) => [{ lane: lane.lane }, lane] as const);
+  addEach(add, [], CHANGES, () => [observed.laneChanges()].flatMap((one) => (one === undefined ? [] : [[{}, one]])));
   addEach(add, ['lane'], ENGINES, lanes);
   add(
     Counter,
