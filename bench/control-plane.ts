@@ -309,6 +309,7 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
         .filter(([, count]) => count > 0)
         .map(([verb, count]) => `${verb} ${count}`)
         .join(' '),
+      `${after.statuses - before.statuses} statuses written`,
       `${fixed((after.bytes - before.bytes) / span / 1_000, 1)} kB/s`,
       `cores: API server ${cpuOf('kube-apiserver')}, etcd ${cpuOf('etcd')}, operator ${cpuOf('agent')}`,
       `memory: API server ${memoryOf('kube-apiserver')}, operator ${memoryOf('agent')}`,
@@ -318,15 +319,19 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
   return result;
 }
 
-/** Bytes of answers and of events that the API server sent, to everybody. */
-function served(plane: ControlPlane): { bytes: number } {
+/** Bytes of answers and of events that the API server sent, to everybody, and statuses of resources that it was given. */
+function served(plane: ControlPlane): { bytes: number; statuses: number } {
   const text = plane.kubectl('get', '--raw', '/metrics');
-  const sum = (name: string): number =>
-    [...text.matchAll(new RegExp(`^${name}_sum\\{[^}]*\\} (\\S+)$`, 'gm'))].reduce(
-      (all, [, one]) => all + Number(one),
-      0,
-    );
-  return { bytes: sum('apiserver_response_sizes') + sum('apiserver_watch_events_sizes') };
+  const sum = (series: string): number =>
+    [...text.matchAll(new RegExp(`^${series} (\\S+)$`, 'gm'))].reduce((all, [, one]) => all + Number(one), 0);
+  return {
+    bytes:
+      sum(String.raw`apiserver_response_sizes_sum\{[^}]*\}`) +
+      sum(String.raw`apiserver_watch_events_sizes_sum\{[^}]*\}`),
+    statuses: sum(
+      String.raw`apiserver_request_total\{[^}]*resource="deeppacketinspections",[^}]*subresource="status",[^}]*verb="PATCH"[^}]*\}`,
+    ),
+  };
 }
 
 function noteLargest(run: Run, { items }: ApiList<ApiDeepPacketInspection>): void {

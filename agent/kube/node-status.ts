@@ -2,9 +2,10 @@
  * Writes what this node says of all resources into its own object, for a cluster whose operator sums the objects up.
  *
  * Invariants: no other agent sees a write, so all together cost what their own writes cost. Level-triggered: only the
- * newest is written, all resources in one request, at most every 10 s; each write begins at a random moment within
- * 10 s, since what changes on all nodes changes at the same moment. What the server has already is not written, and
- * nothing is read again after the first time. An agent that has nothing to say has no object.
+ * newest is written, all resources in one request. Each agent has its turn every 10 s, at a random moment of its own,
+ * since what changes on all nodes changes at the same moment: a change is written within 10 s, by one request however
+ * many follow it until then. What the server has already is not written, and nothing is read again after the first
+ * time. An agent that has nothing to say has no object.
  *
  * Not promised: that the object comes back at once when somebody else removes it (it does with the next change).
  */
@@ -25,7 +26,6 @@ import { isSame, keptSince, normalize, type Entry } from './status-entry.ts';
 import type { ResourceApi } from './resources.ts';
 import type { StatusResource, StatusWriter, StatusWriterOptions } from './status.ts';
 
-const SPREAD_MILLIS = 10_000;
 const INTERVAL_MILLIS = 10_000;
 /** First and longest wait after a failure, each between half and all of it. */
 const FAILURE_MILLIS = [1_000, 60_000] as const;
@@ -33,9 +33,7 @@ const CLOSING_MILLIS = 250;
 const CLOSE_MILLIS = 5_000;
 
 export interface NodeStatusOptions extends Omit<StatusWriterOptions, 'minIntervalMillis'> {
-  /** Each write begins at a random moment of so many milliseconds. Default 10,000. */
-  spreadMillis?: number;
-  /** Shortest time between two writes. Default 10,000. */
+  /** From one turn to write to the next. Default 10,000. */
   intervalMillis?: number;
 }
 
@@ -51,7 +49,8 @@ interface State {
   /** Something may be another than what is written. */
   changed: boolean;
   running: Promise<void> | undefined;
-  lastAttempt: number;
+  /** A moment of the past at which it was this agent's turn. */
+  readonly turn: number;
   failures: number;
   closing: Promise<void> | undefined;
   /** Calls the next write off; undefined: none is planned. */
@@ -59,16 +58,17 @@ interface State {
 }
 
 export function createNodeStatusWriter(options: NodeStatusOptions): StatusWriter {
+  const { clock = holdingClock, random = Math.random, intervalMillis = INTERVAL_MILLIS } = options;
   const state: State = {
     options,
-    clock: options.clock ?? holdingClock,
+    clock,
     log: options.log,
     ended: new AbortController(),
     wanted: new Map(),
     written: undefined,
     changed: false,
     running: undefined,
-    lastAttempt: -Infinity,
+    turn: clock.now() - random() * intervalMillis,
     failures: 0,
     closing: undefined,
     callOff: undefined,
@@ -110,17 +110,21 @@ function change(state: State): void {
 }
 
 function plan(state: State): void {
-  const { options, clock, callOff, running, ended, lastAttempt } = state;
+  const { options, clock, callOff, running, ended } = state;
   if (callOff !== undefined || running !== undefined || ended.signal.aborted) return;
-  const { spreadMillis = SPREAD_MILLIS, intervalMillis = INTERVAL_MILLIS, random = Math.random } = options;
-  const spread = random() * spreadMillis;
-  const interval = Math.max(0, lastAttempt + intervalMillis - clock.now());
+  const { random = Math.random } = options;
   const [first, last] = FAILURE_MILLIS;
   const pause = state.failures === 0 ? 0 : (0.5 + random() / 2) * Math.min(last, first * 2 ** (state.failures - 1));
-  state.callOff = clock.after(Math.max(interval + spread, pause), () => {
+  state.callOff = clock.after(pause + untilTurn(state, clock.now() + pause), () => {
     state.callOff = undefined;
     void attempt(state);
   });
+}
+
+/** Milliseconds from that time to this agent's next turn. */
+function untilTurn({ options, turn }: State, from: number): number {
+  const { intervalMillis = INTERVAL_MILLIS } = options;
+  return intervalMillis === 0 ? 0 : intervalMillis - ((from - turn) % intervalMillis);
 }
 
 /** One at a time; whoever comes while one runs gets that one. */
@@ -135,8 +139,7 @@ function attempt(state: State): Promise<void> {
 }
 
 async function attemptOnce(state: State): Promise<void> {
-  const { options, clock, log, ended } = state;
-  state.lastAttempt = clock.now();
+  const { options, log, ended } = state;
   state.changed = false;
   try {
     await write(state);

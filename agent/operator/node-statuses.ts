@@ -2,8 +2,10 @@
  * Keeps the status of each resource what the objects of all nodes say, and removes objects of nodes that are gone.
  *
  * Every write of a status reaches all agents, as the resource is theirs to watch: writes follow each other so slowly
- * that agents get 10,000 of them a second, all together, at most. Whose turn it is: the resource that waits longest.
- * Level-triggered: what is written is what is known then, and each resource is compared each minute.
+ * that agents get 10,000 of them a second, all together, at most. A change of all nodes arrives within the 10 s in which
+ * each of them has its turn to write, so a resource waits until nodes have said nothing new of it for a second, 10 s at
+ * most: such a change is one or two writes of it, whatever the number of nodes. Whose turn it is: the one that waits
+ * longest. Level-triggered: what is written is what is known then, and each resource is compared each minute.
  */
 import type { Logger } from 'pino';
 import { isDeepStrictEqual } from 'node:util';
@@ -17,8 +19,9 @@ import { changedResources, statusOf, type NodeEntries } from './sums.ts';
 
 /** Events of all agents a second, together. */
 const EVENTS_PER_SECOND = 10_000;
-/** Shortest time between two writes of one resource. */
-const RESOURCE_MILLIS = 2_000;
+/** How long nodes must have said nothing new of a resource, and how long it waits for that at most. */
+const QUIET_MILLIS = 1_000;
+const PATIENCE_MILLIS = 10_000;
 /** How often each resource is compared, for what the watches can't tell. */
 const COMPARE_MILLIS = 60_000;
 /** How often it is looked which nodes there are, and how long one must have been missing. */
@@ -48,11 +51,15 @@ export interface NodeStatusesOptions {
   log: Pick<Logger, 'info' | 'warn'>;
 }
 
+interface Waiting {
+  since: number;
+  due: number;
+}
+
 interface State {
   readonly options: NodeStatusesOptions;
-  /** UIDs of resources to compare, the one that waits longest first. */
-  readonly waiting: Set<string>;
-  readonly lastWritten: Map<string, number>;
+  /** When to compare which resource, by UID, the one that waits longest first. */
+  readonly waiting: Map<string, Waiting>;
   /** Nodes that were not there the last time, by name, and since when. */
   missing: Map<string, number>;
   prunedAt: number;
@@ -65,8 +72,7 @@ interface State {
 export function createNodeStatuses(options: NodeStatusesOptions): NodeStatuses {
   const state: State = {
     options,
-    waiting: new Set(),
-    lastWritten: new Map(),
+    waiting: new Map(),
     missing: new Map(),
     prunedAt: -Infinity,
     comparedAt: -Infinity,
@@ -75,12 +81,18 @@ export function createNodeStatuses(options: NodeStatusesOptions): NodeStatuses {
   };
   return {
     changed(before, after) {
-      for (const uid of changedResources(before, after)) state.waiting.add(uid);
+      for (const uid of changedResources(before, after)) defer(state, uid);
     },
     writeNext: (summed, signal) => writeNext(state, summed, signal),
     prune: (signal) => prune(state, signal),
     written: () => state.written,
   };
+}
+
+function defer({ options, waiting }: State, uid: string): void {
+  const now = options.now();
+  const since = waiting.get(uid)?.since ?? now;
+  waiting.set(uid, { since, due: Math.min(now + QUIET_MILLIS, since + PATIENCE_MILLIS) });
 }
 
 async function writeNext(state: State, { api, resources }: Summed, signal: AbortSignal): Promise<number | undefined> {
@@ -91,27 +103,23 @@ async function writeNext(state: State, { api, resources }: Summed, signal: Abort
   // Where no node has an object, agents write into the resources themselves.
   if (nodes.length > 0 && now >= state.comparedAt + COMPARE_MILLIS) compareAll(state, byUid, now);
   if (now < state.nextAt && waiting.size > 0) return state.nextAt - now;
-  let soonest: number | undefined;
-  for (const uid of waiting) {
-    const pause = (state.lastWritten.get(uid) ?? -Infinity) + RESOURCE_MILLIS - now;
-    if (pause > 0) {
-      soonest = Math.min(soonest ?? Infinity, pause);
-      continue;
-    }
+  for (const [uid, { due }] of waiting) {
+    if (due > now) continue;
     waiting.delete(uid);
     const resource = byUid.get(uid);
     if (resource === undefined || !(await write(state, api, resource, nodes, signal))) continue;
-    const interval = (nodes.length * 1_000) / EVENTS_PER_SECOND;
-    state.nextAt = now + interval;
-    return waiting.size === 0 ? undefined : interval;
+    state.nextAt = now + (nodes.length * 1_000) / EVENTS_PER_SECOND;
+    break;
   }
-  return soonest;
+  if (waiting.size === 0) return undefined;
+  const soonest = [...waiting.values()].reduce((first, { due }) => Math.min(first, due), Infinity);
+  return Math.max(0, state.nextAt - now, soonest - now);
 }
 
 function compareAll(state: State, resources: ReadonlyMap<string, unknown>, now: number): void {
+  const { waiting } = state;
   state.comparedAt = now;
-  for (const uid of resources.keys()) state.waiting.add(uid);
-  for (const uid of state.lastWritten.keys()) if (!resources.has(uid)) state.lastWritten.delete(uid);
+  for (const uid of resources.keys()) if (!waiting.has(uid)) waiting.set(uid, { since: now, due: now });
 }
 
 /** @returns whether it had to be written. */
@@ -122,11 +130,10 @@ async function write(
   nodes: NodeEntries[],
   signal: AbortSignal,
 ): Promise<boolean> {
-  const { options, waiting, lastWritten } = state;
+  const { options } = state;
   const status = statusOf(uid, nodes);
   const holds = Object.entries(status).every(([field, value]) => isDeepStrictEqual(record(before)[field], value));
   if (holds || (before === undefined && status.nodes?.length === 0)) return false;
-  lastWritten.set(uid, options.now());
   try {
     const patch = { metadata: { uid }, status };
     await options.client.mergePatch(`${resourcePath(api, namespace, name)}/status`, patch, signal);
@@ -136,7 +143,7 @@ async function write(
       options.log.warn({ resource: `${namespace}/${name}`, err: error }, 'status cannot be written');
       return false;
     }
-    waiting.add(uid);
+    defer(state, uid);
     throw error;
   }
   state.written++;

@@ -394,7 +394,7 @@ describeKubernetes(() => {
         (json('deeppacketinspections.projectcalico.org', '-n', namespace, 'sample-dpi') as Inspected).status;
       const clients = { a: await agentOf('node-a'), b: await agentOf('node-b') };
       const writerOf = (node: 'a' | 'b') =>
-        createNodeStatusWriter({ client: clients[node], node: `node-${node}`, spreadMillis: 0, intervalMillis: 0 });
+        createNodeStatusWriter({ client: clients[node], node: `node-${node}`, intervalMillis: 0 });
       const [a, b] = [writerOf('a'), writerOf('b')];
 
       let whole = 0;
