@@ -8,7 +8,7 @@ import { fold, type Condition, type NumberField, type TextField } from './condit
 export type Searched = Partial<Omit<AlertRow, 'source' | 'destination'> & Record<'source' | 'destination', End>>;
 
 /** @param time The row's, in milliseconds since the epoch. */
-export type Accept = (row: AlertRow, time: number) => boolean;
+export type Accept = (row: Searched, time: number) => boolean;
 
 export function accepting(condition: Condition): Accept {
   switch (condition.is) {
@@ -34,7 +34,7 @@ export function accepting(condition: Condition): Accept {
     case 'address': {
       const { at } = condition;
       const test = remembered(addressTest(condition));
-      return (row) => test(row[at].ip);
+      return (row) => test(row[at]?.ip ?? '');
     }
     case 'number': {
       const { of, from = -Infinity, below = Infinity } = condition;
@@ -48,11 +48,11 @@ export function accepting(condition: Condition): Accept {
   }
 }
 
-export function textTest({ like }: Extract<Condition, { is: 'text' }>): (text: string) => boolean {
+function textTest({ like }: Extract<Condition, { is: 'text' }>): (text: string) => boolean {
   return (text) => text !== '' && isLike(like, fold(text));
 }
 
-export function addressTest({ in: network }: Extract<Condition, { is: 'address' }>): (text: string) => boolean {
+function addressTest({ in: network }: Extract<Condition, { is: 'address' }>): (text: string) => boolean {
   return (text) => {
     const number = addressNumber(text);
     return number !== undefined && number >= network.first && number <= network.last;
@@ -76,7 +76,7 @@ function remembered(test: (text: string) => boolean): (text: string) => boolean 
   };
 }
 
-export function hasText(row: Searched, field: TextField, test: (text: string) => boolean): boolean {
+function hasText(row: Searched, field: TextField, test: (text: string) => boolean): boolean {
   switch (field) {
     case 'technique':
       return (row.techniques ?? []).some((technique) => test(technique) || test(technique.split('.')[0] ?? ''));
@@ -121,14 +121,14 @@ function textOf(
   }
 }
 
-function numberOf(row: AlertRow, time: number, field: NumberField): number | undefined {
+function numberOf(row: Searched, time: number, field: NumberField): number | undefined {
   switch (field) {
     case 'time':
       return time;
     case 'source.port':
-      return row.source.port;
+      return row.source?.port;
     case 'destination.port':
-      return row.destination.port;
+      return row.destination?.port;
     case 'status':
       return row.app?.status;
     default:

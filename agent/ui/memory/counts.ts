@@ -13,10 +13,12 @@ import { addCounts, mostFrequent, noCounts, shownFlows, sumPairs } from '../coun
 import type { AlertQuery, Scope } from '../query.ts';
 import { podOf } from '../row.ts';
 import type { ValueRequest } from '../source.ts';
-import { newestFirst } from './select.ts';
+import { selected } from './select.ts';
+import { createPairs } from './pairs.ts';
 import { rowAt, type PartName, type PartTypes, type Table } from './table.ts';
 
-type Slots = Iterable<number>;
+/** Slots, in blocks. */
+type Blocks = Iterable<Uint32Array>;
 
 export function valuesOf(
   table: Table,
@@ -24,14 +26,14 @@ export function valuesOf(
   query: AlertQuery,
   scope: Scope,
 ): FacetValue[] {
-  return mostFrequent(countValues(table, field, newestFirst(table, query, scope)), prefix, limit);
+  return mostFrequent(countValues(table, field, selected(table, query, scope)), prefix, limit);
 }
 
-function countValues(table: Table, field: ValueField, slots: Slots): Map<string, number> {
+function countValues(table: Table, field: ValueField, blocks: Blocks): Map<string, number> {
   const by = <Name extends PartName>(
     name: Name,
     valuesIn: (part: PartTypes[Name]) => readonly (string | undefined)[],
-  ): Map<string, number> => countParts(table, name, slots, valuesIn);
+  ): Map<string, number> => countParts(table, name, blocks, valuesIn);
   switch (field) {
     case 'source.ip':
       return by('source', ({ source }) => [source.ip]);
@@ -46,7 +48,7 @@ function countValues(table: Table, field: ValueField, slots: Slots): Map<string,
     case 'destination.namespace':
       return by('destination', ({ destination }) => [destination.namespace]);
     case 'destination.port':
-      return countPorts(table.destinationPort, slots);
+      return countPorts(table.destinationPort, blocks);
     case 'class':
       return by('rule', ({ classification }) => [classification]);
     case 'cve':
@@ -63,15 +65,17 @@ function countValues(table: Table, field: ValueField, slots: Slots): Map<string,
 function countParts<Name extends PartName>(
   { parts, numbers }: Table,
   name: Name,
-  slots: Slots,
+  blocks: Blocks,
   valuesIn: (part: PartTypes[Name]) => readonly (string | undefined)[],
 ): Map<string, number> {
   const values: readonly PartTypes[Name][] = parts[name].values;
   const byNumber = new Uint32Array(values.length);
-  for (const slot of slots) {
-    const number = numbers[name][slot] ?? 0;
-    byNumber[number] = (byNumber[number] ?? 0) + 1;
-  }
+  const column = numbers[name];
+  for (const slots of blocks)
+    for (const slot of slots) {
+      const number = column[slot] ?? 0;
+      byNumber[number] = (byNumber[number] ?? 0) + 1;
+    }
   const counts = new Map<string, number>();
   for (const [number, count] of byNumber.entries()) {
     const part = values[number];
@@ -82,13 +86,16 @@ function countParts<Name extends PartName>(
   return counts;
 }
 
-function countPorts(ports: Float64Array, slots: Slots): Map<string, number> {
-  const counts = new Map<number, number>();
-  for (const slot of slots) {
-    const port = ports[slot] ?? NaN;
-    if (!Number.isNaN(port)) counts.set(port, (counts.get(port) ?? 0) + 1);
-  }
-  return new Map([...counts].map(([port, count]) => [String(port), count]));
+function countPorts(ports: Float64Array, blocks: Blocks): Map<string, number> {
+  const byPort = new Uint32Array(65_536);
+  for (const slots of blocks)
+    for (const slot of slots) {
+      const port = ports[slot] ?? NaN;
+      if (!Number.isNaN(port)) byPort[port] = (byPort[port] ?? 0) + 1;
+    }
+  const counts = new Map<string, number>();
+  for (const [port, count] of byPort.entries()) if (count > 0) counts.set(String(port), count);
+  return counts;
 }
 
 /** Alerts from one end to another. */
@@ -99,7 +106,7 @@ interface Edge {
 }
 
 export function flowsOf(table: Table, query: AlertQuery, scope: Scope): Flows {
-  const edges = edgesOf(table, newestFirst(table, query, scope));
+  const edges = edgesOf(table, selected(table, query, scope));
   const by = (nameOf: (end: Edge['source']) => string | undefined): Pair[] =>
     sumPairs(
       edges.map(({ source, destination, counts }) => ({
@@ -124,24 +131,15 @@ export function flowsOf(table: Table, query: AlertQuery, scope: Scope): Flows {
 }
 
 /** Those whose newest alert is the newest come first. */
-function edgesOf({ parts, numbers }: Table, slots: Slots): Edge[] {
+function edgesOf({ parts, numbers }: Table, blocks: Blocks): Edge[] {
   const levels = Uint8Array.from(parts.rule.values, ({ level }) => LEVELS.indexOf(level));
   const { rule, source: sources, destination: destinations } = numbers;
-  const width = parts.destination.values.length;
-  const edges = new Map<number, Uint32Array>();
-  for (const slot of slots) {
-    const key = (sources[slot] ?? 0) * width + (destinations[slot] ?? 0);
-    let counts = edges.get(key);
-    if (counts === undefined) {
-      counts = new Uint32Array(LEVELS.length);
-      edges.set(key, counts);
-    }
-    const level = levels[rule[slot] ?? 0] ?? 0;
-    counts[level] = (counts[level] ?? 0) + 1;
-  }
-  return [...edges].flatMap(([key, counts]) => {
-    const source = parts.source.values[Math.floor(key / width)]?.source;
-    const destination = parts.destination.values[key % width]?.destination;
+  const pairs = createPairs(LEVELS.length);
+  for (const slots of blocks)
+    for (const slot of slots) pairs.add(sources[slot] ?? 0, destinations[slot] ?? 0, levels[rule[slot] ?? 0] ?? 0);
+  return pairs.all().flatMap(({ one, other, counts }) => {
+    const source = parts.source.values[one]?.source;
+    const destination = parts.destination.values[other]?.destination;
     if (source === undefined || destination === undefined) return [];
     const byLevel = Object.fromEntries(LEVELS.map((level, index) => [level, counts[index] ?? 0]));
     return [{ source, destination, counts: byLevel as Record<Level, number> }];
@@ -152,10 +150,10 @@ export function spanOf(table: Table, query: AlertQuery, scope: Scope): Span {
   let count = 0;
   let last: number | undefined;
   let first: number | undefined;
-  for (const slot of newestFirst(table, query, scope)) {
-    count += 1;
-    last ??= slot;
-    first = slot;
+  for (const slots of selected(table, query, scope)) {
+    count += slots.length;
+    last ??= slots[0];
+    first = slots.at(-1);
   }
   if (first === undefined || last === undefined) return { count };
   return { count, first: rowAt(table, first).timestamp, last: rowAt(table, last).timestamp };

@@ -3,7 +3,8 @@ import { LEVELS, type Group } from '../api.ts';
 import type { AlertQuery, Scope } from '../query.ts';
 import { podOf } from '../row.ts';
 import { GROUPS } from '../source.ts';
-import { newestFirst } from './select.ts';
+import { selected } from './select.ts';
+import { podNumbers } from './pods.ts';
 import { compareSlots, rowAt, type Table } from './table.ts';
 
 /** By number of a part. */
@@ -24,14 +25,14 @@ interface Part {
 export function groupRows(table: Table, by: 'signature' | 'pod', query: AlertQuery, scope: Scope): Group[] {
   const { parts } = table;
   if (by === 'signature') {
-    const rules = countBy(table, 'rule', newestFirst(table, query, scope));
+    const rules = countBy(table, 'rule', selected(table, query, scope));
     return groupsOf(
       table,
       parts.rule.values.map(({ gid, sid }, number) => ({ key: `${gid}:${sid}`, counted: rules, number })),
       (slot) => rowAt(table, slot).message,
     );
   }
-  const [sources, destinations] = countEnds(table, newestFirst(table, query, scope));
+  const [sources, destinations] = countEnds(table, selected(table, query, scope));
   const pods = [
     ...parts.source.values.map(({ source }, number) => ({ key: podOf(source) ?? '', counted: sources, number })),
     ...parts.destination.values.map(({ destination }, number) => ({
@@ -54,26 +55,29 @@ function createCounted(size: number): Counted {
   };
 }
 
-function countBy(table: Table, name: 'rule', slots: Iterable<number>): Counted {
+function countBy(table: Table, name: 'rule', blocks: Iterable<Uint32Array>): Counted {
   const counted = createCounted(table.parts[name].values.length);
   const add = createAdd(table);
-  for (const slot of slots) add(counted, table.numbers[name][slot] ?? 0, slot);
+  const numbers = table.numbers[name];
+  for (const slots of blocks) for (const slot of slots) add(counted, numbers[slot] ?? 0, slot);
   return counted;
 }
 
 /** A pod that is at both ends of an alert counts once. */
-function countEnds(table: Table, slots: Iterable<number>): [Counted, Counted] {
+function countEnds(table: Table, blocks: Iterable<Uint32Array>): [Counted, Counted] {
   const { parts, numbers } = table;
   const sources = createCounted(parts.source.values.length);
   const destinations = createCounted(parts.destination.values.length);
   const add = createAdd(table);
-  const pods = parts.source.values.map(({ source }) => podOf(source));
-  const others = parts.destination.values.map(({ destination }) => podOf(destination));
-  for (const slot of slots) {
-    const [source, destination] = [numbers.source[slot] ?? 0, numbers.destination[slot] ?? 0];
-    add(sources, source, slot);
-    if (pods[source] === undefined || pods[source] !== others[destination]) add(destinations, destination, slot);
-  }
+  const pods = podNumbers(table);
+  for (const slots of blocks)
+    for (const slot of slots) {
+      const source = numbers.source[slot] ?? 0;
+      const destination = numbers.destination[slot] ?? 0;
+      add(sources, source, slot);
+      const pod = pods.destinations[destination] ?? -1;
+      if (pod === -1 || pod !== pods.sources[source]) add(destinations, destination, slot);
+    }
   return [sources, destinations];
 }
 

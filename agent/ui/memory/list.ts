@@ -2,7 +2,7 @@
 import type { AlertRow, Page } from '../api.ts';
 import type { AlertQuery, Scope } from '../query.ts';
 import type { PageRequest } from '../source.ts';
-import { newestFirst } from './select.ts';
+import { newestFirst, selected } from './select.ts';
 import { compareRanks, endingOf, rankOf, rowAt, type Rank, type Table } from './table.ts';
 
 export function listRows(table: Table, query: AlertQuery, scope: Scope, page: PageRequest): Page {
@@ -40,16 +40,20 @@ function newest(table: Table, query: AlertQuery, scope: Scope, { after, size }: 
 /** The same by severity; of equal ones the newest first. */
 function mostSevere(table: Table, query: AlertQuery, scope: Scope, { after, size }: PageRequest): number[] {
   const last = after === undefined ? undefined : rankIn(after);
-  const severityOf = (slot: number): number => table.parts.rule.values[table.numbers.rule[slot] ?? 0]?.severity ?? 0;
+  const rules = table.numbers.rule;
   /** By severity, the newest first; of each no more than are shown. */
   const found = new Map<number, number[]>();
-  for (const slot of newestFirst(table, query, scope)) {
-    const severity = severityOf(slot);
+  const bySeverity = table.parts.rule.values.map(({ severity }) => {
     const slots = found.get(severity) ?? [];
-    if (slots.length > size || (last !== undefined && !isBehind(severity, rankOf(table, slot), last))) continue;
-    slots.push(slot);
     found.set(severity, slots);
-  }
+    return { severity, slots };
+  });
+  for (const slots of selected(table, query, scope))
+    for (const slot of slots) {
+      const of = bySeverity[rules[slot] ?? 0];
+      if (of === undefined || of.slots.length > size) continue;
+      if (last === undefined || isBehind(of.severity, rankOf(table, slot), last)) of.slots.push(slot);
+    }
   return [...found.keys()]
     .toSorted((a, b) => b - a)
     .flatMap((severity) => found.get(severity) ?? [])

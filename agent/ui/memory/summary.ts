@@ -2,9 +2,9 @@
 import { FACETS, LEVELS, STATES, type Bucket, type FacetName, type FacetValue, type Summary } from '../api.ts';
 import { mostFrequent, noCounts } from '../counting.ts';
 import { barsOf, type AlertQuery, type Scope } from '../query.ts';
-import { podOf } from '../row.ts';
 import { FACET_VALUES } from '../source.ts';
-import { FACET_BITS, HIDDEN, select } from './select.ts';
+import { podNumbers, type Pods } from './pods.ts';
+import { blocksOf, FACET_BITS, HIDDEN, type Block } from './select.ts';
 import type { Table } from './table.ts';
 
 /** By number of a part, or a pod: of alerts that all filters select, and of those that only one facet's leaves out. */
@@ -50,27 +50,7 @@ function createCounters({ parts }: Table, pods: number): Counters {
   };
 }
 
-interface Pods {
-  names: readonly string[];
-  /** By number of the end's part; -1: no pod is known. */
-  sources: Int32Array;
-  destinations: Int32Array;
-}
-
-function podNumbers({ parts }: Table): Pods {
-  const numbers = new Map<string, number>();
-  const numberOf = (pod: string | undefined): number => {
-    if (pod === undefined) return -1;
-    const number = numbers.get(pod) ?? numbers.size;
-    numbers.set(pod, number);
-    return number;
-  };
-  const sources = Int32Array.from(parts.source.values, ({ source }) => numberOf(podOf(source)));
-  const destinations = Int32Array.from(parts.destination.values, ({ destination }) => numberOf(podOf(destination)));
-  return { names: [...numbers.keys()], sources, destinations };
-}
-
-/** @returns the slots that all filters select, the oldest first; and the time of the first that time and words leave. */
+/** @returns the slots that all filters select, the newest first; and the time of the first that time and words leave. */
 function countAll(
   table: Table,
   query: AlertQuery,
@@ -78,53 +58,63 @@ function countAll(
   counters: Counters,
   pods: Pods,
 ): { first: number | undefined; selected: Uint32Array } {
-  const { order, time } = table;
-  const { from, to, failing, says } = select(table, query, scope);
-  const facetOf = new Map(FACETS.map((name) => [FACET_BITS[name], name]));
-  const add = createAdd(table, counters, pods);
-  const selected = new Uint32Array(to - from);
+  const { rule, place, mark } = table.numbers;
+  const narrowing = FACETS.filter((name) => name === 'state' || query[name].length > 0);
+  const columns = { namespace: place, signature: rule, level: rule, tactic: rule, state: mark };
+  const selected = new Uint32Array(table.size);
   let found = 0;
   /** The histogram stays where it is when a facet is chosen. */
-  let first: number | undefined;
-  for (let index = from; index < to; index += 1) {
-    const slot = order[index] ?? 0;
-    const failed = failing(slot);
-    const facet = failed === 0 ? undefined : facetOf.get(failed);
-    if (failed >= HIDDEN || (failed !== 0 && facet === undefined && first !== undefined) || !says(slot)) continue;
-    first ??= time[slot];
-    if (failed === 0) {
-      add.all(slot);
-      selected[found] = slot;
-      found += 1;
-    } else if (facet !== undefined) add.besides(slot, facet);
+  let oldest: number | undefined;
+  for (const block of blocksOf(table, query, scope)) {
+    oldest = oldestSeen(block) ?? oldest;
+    for (const name of narrowing) {
+      const besides = picked(block, FACET_BITS[name], selected.subarray(found));
+      if (name === 'pod') countPods(counters.pod.besides, table, pods, besides);
+      else countColumn(counters[name].besides, columns[name], besides);
+    }
+    const all = picked(block, 0, selected.subarray(found));
+    found += all.length;
+    for (const name of ['level', 'namespace', 'state'] as const) countColumn(counters[name].all, columns[name], all);
+    countPods(counters.pod.all, table, pods, all);
   }
+  const first = oldest === undefined ? undefined : table.time[oldest];
   return { first, selected: selected.subarray(0, found) };
 }
 
-function createAdd({ numbers }: Table, counters: Counters, { sources, destinations }: Pods) {
-  const { rule, place, mark, source, destination } = numbers;
-  const one = (counts: Uint32Array, number = 0): void => {
+/** The slots of a block that these filters leave out, and no others. @param into Where there is room for them. */
+function picked({ slots, failing, says }: Block, bits: number, into: Uint32Array): Uint32Array {
+  let count = 0;
+  for (let index = 0; index < slots.length; index += 1) {
+    if (failing[index] !== bits || says[index] === 0) continue;
+    into[count] = slots[index] ?? 0;
+    count += 1;
+  }
+  return into.subarray(0, count);
+}
+
+/** Whatever the filters say. */
+function oldestSeen({ slots, failing, says }: Block): number | undefined {
+  for (let index = slots.length - 1; index >= 0; index -= 1)
+    if (says[index] === 1 && (failing[index] ?? HIDDEN) < HIDDEN) return slots[index];
+  return undefined;
+}
+
+function countColumn(counts: Uint32Array, column: Uint32Array, slots: Uint32Array): void {
+  for (const slot of slots) {
+    const number = column[slot] ?? 0;
     counts[number] = (counts[number] ?? 0) + 1;
-  };
-  const addPods = (counts: Uint32Array, slot: number): void => {
-    const [from, to] = [sources[source[slot] ?? 0] ?? -1, destinations[destination[slot] ?? 0] ?? -1];
-    if (from >= 0) one(counts, from);
-    if (to >= 0 && to !== from) one(counts, to);
-  };
-  return {
-    all(slot: number): void {
-      one(counters.level.all, rule[slot]);
-      one(counters.namespace.all, place[slot]);
-      one(counters.state.all, mark[slot]);
-      addPods(counters.pod.all, slot);
-    },
-    besides(slot: number, facet: FacetName): void {
-      const { besides } = counters[facet];
-      if (facet === 'pod') addPods(besides, slot);
-      else if (facet === 'namespace') one(besides, place[slot]);
-      else one(besides, facet === 'state' ? mark[slot] : rule[slot]);
-    },
-  };
+  }
+}
+
+/** One that is at both ends of an alert counts once. */
+function countPods(counts: Uint32Array, { numbers }: Table, pods: Pods, slots: Uint32Array): void {
+  const { source, destination } = numbers;
+  for (const slot of slots) {
+    const from = pods.sources[source[slot] ?? 0] ?? -1;
+    const to = pods.destinations[destination[slot] ?? 0] ?? -1;
+    if (from >= 0) counts[from] = (counts[from] ?? 0) + 1;
+    if (to >= 0 && to !== from) counts[to] = (counts[to] ?? 0) + 1;
+  }
 }
 
 function bucketsOf(table: Table, selected: Uint32Array, interval: number): Bucket[] {
@@ -133,22 +123,21 @@ function bucketsOf(table: Table, selected: Uint32Array, interval: number): Bucke
   const levels = Uint8Array.from(parts.rule.values, ({ level }) => LEVELS.indexOf(level));
   const found: { start: number; counts: Uint32Array }[] = [];
   let counts = new Uint32Array(LEVELS.length);
-  let end = -Infinity;
+  let start = Infinity;
   for (const slot of selected) {
     const at = time[slot] ?? 0;
     // They are in the order of time.
-    if (at >= end) {
-      const start = Math.floor(at / interval) * interval;
-      end = start + interval;
+    if (at < start) {
+      start = Math.floor(at / interval) * interval;
       counts = new Uint32Array(LEVELS.length);
       found.push({ start, counts });
     }
     const level = levels[rule[slot] ?? 0] ?? 0;
     counts[level] = (counts[level] ?? 0) + 1;
   }
-  return found.map(({ start, counts: numbers }) => {
+  return found.toReversed().map(({ start: from, counts: numbers }) => {
     const byLevel = Object.fromEntries(LEVELS.map((level, index) => [level, numbers[index] ?? 0]));
-    return { start, counts: byLevel as Bucket['counts'] };
+    return { start: from, counts: byLevel as Bucket['counts'] };
   });
 }
 
