@@ -1,10 +1,10 @@
 #!/usr/bin/env node
 /**
  * Fetches a real Elasticsearch for tests into a cache outside the work tree, and prints the folder:
- *   node scripts/elasticsearch.mjs
+ *   node scripts/elasticsearch.mjs [VERSION]
  * It is the distribution that Elasticsearch's own plugins are tested with: bulk, search, templates, aliases, TLS and
- * users are in it; life-cycle management, data streams and `GET /` are not. Plain JavaScript with Node's own modules:
- * setup.mjs calls it.
+ * users are in it; life-cycle management, data streams and `GET /` are not. $ELASTICSEARCH_VERSION names another
+ * version for the tests. Plain JavaScript with Node's own modules: setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
@@ -12,32 +12,57 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { cached, fetchZip, missingFetchers } from './maven.mjs';
 
-const VERSION = '8.19.4';
-const ARCHIVE = { group: 'org.elasticsearch.distribution.integ-test-zip', name: 'elasticsearch', version: VERSION };
+const VERSION = process.env['ELASTICSEARCH_VERSION'] || '8.19.4';
 
 /** The folder that holds `bin/` and `lib/`, once fetched. */
-export function elasticsearchDirectory() {
-  return cached(`elasticsearch-${VERSION}`);
+export function elasticsearchDirectory(version = VERSION) {
+  return cached(`elasticsearch-${version}`);
 }
 
-export function isElasticsearchThere() {
-  return existsSync(join(elasticsearchDirectory(), 'bin', 'elasticsearch'));
+export function elasticsearchMajor(version = VERSION) {
+  return Number.parseInt(version, 10);
+}
+
+export function isElasticsearchThere(version = VERSION) {
+  return existsSync(join(elasticsearchDirectory(version), 'bin', 'elasticsearch'));
+}
+
+/** The home of a Java that it runs on. */
+export function elasticsearchJava(version = VERSION) {
+  return javaHome(javaFor(version));
 }
 
 /** Why the server is not there or can't run here; undefined when it can be fetched and run. */
-export function whyNoElasticsearchProgram() {
-  if (javaHome() === undefined) return 'Elasticsearch needs Java 17 or newer, which was not found';
-  if (isElasticsearchThere()) return undefined;
+export function whyNoElasticsearchProgram(version = VERSION) {
+  if (elasticsearchJava(version) === undefined) {
+    return `Elasticsearch ${version} needs ${nameOf(javaFor(version))}, which was not found`;
+  }
+  if (isElasticsearchThere(version)) return undefined;
   const missing = missingFetchers();
   return missing.length === 0 ? undefined : `${missing.join(' and ')} is not installed, which fetches Elasticsearch`;
 }
 
-/** The home of a Java of version 17 or newer. */
-export function javaHome() {
+function javaFor(version) {
+  const major = elasticsearchMajor(version);
+  // It needs a security manager, which Java 24 has no more.
+  if (major <= 7) return { least: 17, most: 23 };
+  return { least: major >= 9 ? 21 : 17, most: Infinity };
+}
+
+/** Of such versions, for messages. */
+export function nameOf({ least, most }) {
+  return `Java ${least} ${most === Infinity ? 'or newer' : `to ${most}`}`;
+}
+
+/** The home of a Java of such a version. */
+export function javaHome({ least, most } = { least: 17, most: Infinity }) {
   const machine = '/usr/lib/jvm';
   const further = existsSync(machine) ? readdirSync(machine).map((name) => join(machine, name)) : [];
   const homes = [process.env['ES_JAVA_HOME'], process.env['JAVA_HOME'], homeOnPath(), ...further];
-  return homes.find((home) => home && javaMajor(join(home, 'bin', 'java')) >= 17);
+  return homes.find((home) => {
+    const major = home ? javaMajor(join(home, 'bin', 'java')) : 0;
+    return major >= least && major <= most;
+  });
 }
 
 function homeOnPath() {
@@ -51,16 +76,19 @@ function javaMajor(java) {
 }
 
 /** Fetches the server unless it is there. @throws Error with what Maven said. */
-export function fetchElasticsearch() {
-  if (!isElasticsearchThere()) fetchZip(ARCHIVE, elasticsearchDirectory());
+export function fetchElasticsearch(version = VERSION) {
+  if (isElasticsearchThere(version)) return;
+  const archive = { group: 'org.elasticsearch.distribution.integ-test-zip', name: 'elasticsearch', version };
+  fetchZip(archive, elasticsearchDirectory(version));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const [version = VERSION] = process.argv.slice(2);
   try {
-    const why = whyNoElasticsearchProgram();
+    const why = whyNoElasticsearchProgram(version);
     if (why !== undefined) throw new Error(why);
-    fetchElasticsearch();
-    process.stdout.write(`${elasticsearchDirectory()}\n`);
+    fetchElasticsearch(version);
+    process.stdout.write(`${elasticsearchDirectory(version)}\n`);
   } catch (error) {
     process.stderr.write(`${error.message}\n`);
     process.exitCode = 1;

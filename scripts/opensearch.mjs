@@ -9,19 +9,28 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { javaHome } from './elasticsearch.mjs';
+import { javaHome, nameOf } from './elasticsearch.mjs';
 import { cached, fetchZip, missingFetchers } from './maven.mjs';
 
 const VERSION = process.env['OPENSEARCH_VERSION'] || '2.19.1';
+/** Before 3 it needs a security manager, which Java 24 has no more. */
+const JAVA = Number.parseInt(VERSION, 10) >= 3 ? { least: 21, most: Infinity } : { least: 17, most: 23 };
 
 /** The folder that holds `bin/` and `lib/`, once fetched. */
 export function opensearchDirectory(version = VERSION) {
   return cached(`opensearch-${version}`);
 }
 
+/** The home of a Java that it runs on. */
+export function opensearchJava() {
+  return javaHome(JAVA);
+}
+
 /** Why it can't run here; undefined when it can. @returns {string | undefined} */
 export function whyNoOpensearch() {
-  if (javaHome() === undefined) return 'OpenSearch needs Java 17 or newer, which was not found';
+  if (opensearchJava() === undefined) {
+    return `OpenSearch ${VERSION} needs ${nameOf(JAVA)}, which was not found`;
+  }
   if (!existsSync(join(opensearchDirectory(), 'lib')))
     return 'OpenSearch was not fetched: run node scripts/opensearch.mjs';
   return undefined;

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { isElasticsearchThere, javaHome, whyNoElasticsearchProgram } from './elasticsearch.mjs';
+import { elasticsearchJava, isElasticsearchThere, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { CLUSTER, CONTROL_PLANE, HELM, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 import { CALLS, whyNotLoaded } from '../native/load.mjs';
 import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment } from './native.mjs';
@@ -151,7 +151,7 @@ function hasFaketime() {
 function elasticsearchPackages(command) {
   const fetched = (present) => () => isElasticsearchThere() || present();
   return [
-    ['default-jre-headless', () => javaHome() !== undefined, 'runs Elasticsearch'],
+    ['default-jre-headless', () => elasticsearchJava() !== undefined, 'runs Elasticsearch'],
     ['maven', fetched(command('mvn')), 'fetches Elasticsearch'],
     ['unzip', fetched(command('unzip')), 'unpacks Elasticsearch'],
   ];

@@ -32,6 +32,7 @@ import { type Destination, type Item, type Outcome, SendError } from './destinat
 import { toAlert, type About } from './formats/alert.ts';
 import { toCef } from './formats/cef.ts';
 import { toLeef } from './formats/leef.ts';
+import { opensslWords } from './openssl-words.ts';
 
 const TIMEOUT_MILLIS = 30_000;
 /** What is waited for at once: that the kernel takes so many bytes is progress. A TLS record has no more. */
@@ -342,7 +343,7 @@ function parse(json: string): Record<string, unknown> {
 function failure(target: Target, error: unknown): SendError {
   const code = errorCode(error);
   const isSystem = isNativeError(error) && 'syscall' in error && code !== 'EPROTO';
-  const message = `${where(target)}: ${messageOf(error)}`;
+  const message = `${where(target)}: ${opensslWords(messageOf(error))}`;
   if (target.protocol !== 'tls' || isSystem) return new SendError('unreachable', message, error);
   return new SendError('tls', `${message} (is sinks.syslog.caFile the authority of its certificate?)`, error);
 }

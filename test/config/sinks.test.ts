@@ -93,11 +93,21 @@ test.each([
   ['[{ name: a, http: { url: "http://x", template: x } }]', 'expected template with template'],
   ['[{ name: a, http: { url: "http://x", certFile: /c } }]', 'expected both certFile and keyFile, or neither'],
   ['[{ name: a, http: { url: "http://x", success: [foo] } }]', 'expected a list of statuses such as 200 or 2xx'],
+  ['[{ name: a, http: { url: "http://x", success: [] } }]', 'expected at least one status'],
+  ['[{ name: a, http: { url: "http://x", headers: { Content-Length: "5" } } }]', 'without what is of the connection'],
+  ['[{ name: a, http: { url: "http://x", hmacHeader: Transfer-Encoding } }]', 'expected the name of a header'],
+  ['[{ name: a, kafka: { topic: t, brokers: ["k:99999"] } }]', 'expected a list of <host>:<port>'],
+  ['[{ name: a, stdout: {}, when: { resource: [] } }]', 'expected a list of <namespace>/<name>'],
   ['[{ name: a, stdout: {}, when: { severty: 80 } }]', 'unknown key; the nearest known one is sinks[].when.severity'],
   ['[{ name: a, stdout: {}, quiet: { every: 0 } }]', 'expected a time from 1s to 1d'],
 ])('%s is refused', (sinks, message) => {
   const errors = load(`sinks: ${sinks}`);
   expect(Array.isArray(errors) && errors.join('\n')).toContain(message);
+});
+
+test('a status is a number in YAML', () => {
+  const [web] = entries('sinks: [{ name: web, http: { url: "http://x", success: [200, 4xx] } }]');
+  expect(web?.settings).toMatchObject({ success: ['200', '4xx'] });
 });
 
 test('a name of the other form is taken where that is used', () => {

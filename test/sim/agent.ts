@@ -218,7 +218,7 @@ function startOwnSink(machine: Machine, journal: Journal): Sink {
     stateDirectory: STATE,
     journal: { ...journal, directory: PLACES.journal, fileSystem: disk },
     destination,
-    batch: plan.batch,
+    batch: { ...plan.batch, batchEvents: Math.min(plan.batch.batchEvents, destination.maxEvents ?? Infinity) },
     deadLetterSize: plan.deadLetterSize,
     ...(choice.signatures === undefined ? {} : { when: { signature: choice.signatures } }),
     ...(choice.quiet === undefined ? {} : { quiet: choice.quiet }),

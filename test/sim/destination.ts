@@ -1,8 +1,15 @@
 /**
- * A destination that does what the run's script says, and remembers what it took and what it said.
- *
- * It takes an id once and says of further ones that they are duplicates, as Elasticsearch does. Some events it never
+ * A destination that does what the run's script says, and remembers what it took and what it said. Some events it never
  * takes, by their ids; a stubborn one it asks to wait, until it is asked to be kind.
+ *
+ * It is of one of the kinds that there are:
+ *
+ * - `by id`: it takes an id once, says of further ones that they are duplicates, and answers for each event, as
+ *   Elasticsearch and OpenSearch do.
+ * - `whole`: it takes a batch, or says no to all of it, as HTTP, syslog and Kafka do. Where the connection ends within a
+ *   batch, it has the beginning, and nobody is told. A copy is no duplicate to it.
+ * - `one by one`: the events of a batch are requests of their own, as those of chats are; the first one that fails holds
+ *   up the rest.
  */
 import { SendError } from '../../agent/ship/destination.ts';
 import type { Destination, Item, Outcome } from '../../agent/ship/destination.ts';
@@ -14,6 +21,11 @@ export const MOODS: readonly [Mood, ...Mood[]] = ['well', 'away', 'throttling', 
  * `deaf`: it takes a batch, and the answer is lost. `small`: 413 for more than some events.
  */
 export type Mood = 'well' | 'away' | 'throttling' | 'partly' | 'late' | 'deaf' | 'small';
+
+export const DELIVERIES = ['by id', 'whole', 'one by one'] as const;
+export type Delivery = (typeof DELIVERIES)[number];
+/** As of the http sink. */
+const MAX_SINGLE = 10;
 
 type Kind = 'poison' | 'stubborn' | 'plain';
 
@@ -40,12 +52,20 @@ export interface ScriptedDestination extends Destination {
   trace: ((line: string) => void) | undefined;
 }
 
-/** @param bad How many events it does not take as others, 0..1. */
-export function createDestination(clock: VirtualClock, random: () => number, bad: number): ScriptedDestination {
+export interface DestinationOptions {
+  clock: VirtualClock;
+  random: () => number;
+  /** How many events it does not take as others, 0..1. */
+  bad: number;
+  delivery: Delivery;
+}
+
+export function createDestination({ clock, random, bad, delivery }: DestinationOptions): ScriptedDestination {
   const taken = new Set<string>();
   let sends = 0;
 
   const destination: ScriptedDestination = {
+    ...(delivery === 'one by one' ? { maxEvents: MAX_SINGLE } : {}),
     mood: 'well',
     kind: false,
     taken,
@@ -78,7 +98,30 @@ export function createDestination(clock: VirtualClock, random: () => number, bad
     if (mood === 'small' && items.length > 1 && items.some(({ id }) => kindOf(id, bad) === 'poison')) {
       throw new SendError('refused', 'a part of it is no event');
     }
+    if (delivery === 'whole') return takeWhole(items, mood);
+    if (delivery === 'one by one') return takeSingly(items, mood);
     return items.map((item) => outcomeOf(item, mood));
+  }
+
+  function takeWhole(items: readonly Item[], mood: Mood): Outcome[] {
+    const kinds = items.map(({ id }) => kindOf(id, bad));
+    if (kinds.includes('poison')) throw new SendError('refused', 'a part of it is no event');
+    if (kinds.includes('stubborn') && !destination.kind) throw new SendError('too_large', 'too large for now');
+    const isCut = mood === 'partly' && random() < 0.5;
+    for (const { id } of isCut ? items.slice(0, Math.floor(random() * items.length)) : items) taken.add(id);
+    if (isCut) throw new SendError('unreachable', 'the connection ended');
+    return items.map(() => ({ is: 'delivered' }));
+  }
+
+  function takeSingly(items: readonly Item[], mood: Mood): Outcome[] {
+    const outcomes: Outcome[] = [];
+    for (const item of items) {
+      const outcome = outcomeOf(item, mood);
+      outcomes.push(outcome.is === 'delivered' ? { is: 'delivered' } : outcome);
+      if (outcome.is === 'retry' && outcome.throttled === true) break;
+    }
+    const waiting: Outcome = { is: 'retry', reason: 'the events before it were not taken', throttled: true };
+    return items.map((_, index) => outcomes[index] ?? waiting);
   }
 
   function outcomeOf({ id }: Item, mood: Mood): Outcome {

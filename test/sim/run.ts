@@ -7,7 +7,7 @@ import { seeded } from '../support/random.ts';
 import { PLACES, runAgent, textsOf, type Life, type Machine } from './agent.ts';
 import { createAlertOracle } from './alerts.ts';
 import { createClock, turn } from './clock.ts';
-import { createDestination, MOODS } from './destination.ts';
+import { createDestination, DELIVERIES, MOODS } from './destination.ts';
 import { createDisk, FAIR } from './disk.ts';
 import { createEngines } from './lane.ts';
 import { createNode } from './node.ts';
@@ -83,7 +83,12 @@ function createMachine(seed: number): Machine {
   const plan = makePlan(random);
   const clock = createClock();
   const disk = createDisk(clock, seeded(seed + 0x1000_0000), ['/var/log', '/var/lib']);
-  const destination = createDestination(clock, seeded(seed + 0x2000_0000), plan.bad);
+  const destination = createDestination({
+    clock,
+    random: seeded(seed + 0x2000_0000),
+    bad: plan.bad,
+    delivery: DELIVERIES[seed % DELIVERIES.length] ?? 'whole',
+  });
   const choice = makeChoice(seeded(seed + 0x5000_0000));
   const oracle = createOracle(disk, PLACES, destination.taken, choice);
   const alertOracle = createAlertOracle(disk, PLACES.lanes, plan.crowd > 0);

@@ -1,7 +1,7 @@
 /** A real Elasticsearch on loopback, as a user without rights, for tests and benchmarks. */
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
 import { pbkdf2Sync, randomBytes } from 'node:crypto';
-import { chmodSync, chownSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { request as plainRequest } from 'node:http';
 import { request as tlsRequest } from 'node:https';
 import { createServer, type AddressInfo } from 'node:net';
@@ -56,7 +56,8 @@ export interface TestElasticsearch {
 interface Program {
   elasticsearchDirectory(): string;
   isElasticsearchThere(): boolean;
-  javaHome(): string | undefined;
+  elasticsearchJava(): string | undefined;
+  whyNoElasticsearchProgram(): string | undefined;
 }
 
 async function loadProgram(): Promise<Program> {
@@ -70,8 +71,8 @@ export async function isElasticsearchHere(): Promise<boolean> {
 /** @throws Error when it is not installed, or does not start. */
 export async function startOwnElasticsearch(options: ElasticsearchOptions = {}): Promise<TestElasticsearch> {
   const program = await loadProgram();
-  const java = program.javaHome();
-  if (java === undefined) throw new Error('Elasticsearch needs Java 17 or newer, which was not found');
+  const java = program.elasticsearchJava();
+  if (java === undefined) throw new Error(program.whyNoElasticsearchProgram());
   if (!program.isElasticsearchThere()) throw new Error('no Elasticsearch here: run node scripts/elasticsearch.mjs');
   const directory = mkdtempSync(join(tmpdir(), 'dpi-elasticsearch-'));
   chmodSync(directory, 0o755);
@@ -83,7 +84,8 @@ export async function startOwnElasticsearch(options: ElasticsearchOptions = {}):
     rmSync(home, { recursive: true, force: true });
     execFileSync('cp', ['-a', program.elasticsearchDirectory(), home]);
   }
-  for (const name of ['data', 'logs', 'tmp']) mkdirSync(join(directory, name));
+  // Version 7 writes what its Java says of memory beside the program.
+  for (const name of ['data', 'logs', 'tmp', 'home/logs']) mkdirSync(join(directory, name), { recursive: true });
   cpSync(join(home, 'config'), join(directory, 'config'), { recursive: true });
 
   const password = randomBytes(12).toString('hex');
@@ -109,13 +111,13 @@ export async function startOwnElasticsearch(options: ElasticsearchOptions = {}):
     writeFileSync(join(directory, 'config/roles.yml'), definitions.join(''));
   }
   const isRoot = process.getuid?.() === 0;
-  if (isRoot) for (const name of ['data', 'logs', 'tmp', 'config']) giveAway(join(directory, name));
+  if (isRoot) for (const name of ['data', 'logs', 'tmp', 'home/logs', 'config']) giveAway(join(directory, name));
 
   const port = options.port ?? (await freePort());
   const settings = {
     ...nodeSettings(directory, port),
     'node.name': 'node',
-    'xpack.security.enabled': secured,
+    ...(existsSync(join(home, 'modules/x-pack-security')) ? { 'xpack.security.enabled': secured } : {}),
     ...(options.tls === true
       ? {
           'xpack.security.http.ssl.enabled': true,

@@ -11,10 +11,9 @@ import { PROJECT } from './project.ts';
 const NOBODY = 65_534;
 
 /** Of the project's folder: dist/ has no copy. */
-const load = (name: string): Promise<unknown> => import(pathToFileURL(join(PROJECT, 'scripts', name)).href);
-const { javaHome } = (await load('elasticsearch.mjs')) as { javaHome: () => string | undefined };
-const program = (await load('opensearch.mjs')) as {
+const program = (await import(pathToFileURL(join(PROJECT, 'scripts/opensearch.mjs')).href)) as {
   opensearchDirectory: () => string;
+  opensearchJava: () => string | undefined;
   whyNoOpensearch: () => string | undefined;
 };
 export const whyNoOpensearch = program.whyNoOpensearch();
@@ -58,7 +57,7 @@ function start(directory: string, port: number): ChildProcess {
       env: {
         PATH: process.env['PATH'],
         HOME: directory,
-        OPENSEARCH_JAVA_HOME: javaHome(),
+        OPENSEARCH_JAVA_HOME: program.opensearchJava(),
         OPENSEARCH_TMPDIR: join(directory, 'tmp'),
         // One that lives for a minute spends most of its CPU on a second compiler, which only a long life repays.
         OPENSEARCH_JAVA_OPTS: '-Xms512m -Xmx512m -XX:TieredStopAtLevel=1',

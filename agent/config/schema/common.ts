@@ -14,6 +14,11 @@ export const clusterName = () => z.string().regex(/^[a-z0-9][a-z0-9._-]{0,99}$/)
 
 export const httpUrl = z.string().refine((value) => URL.canParse(value) && /^https?:$/.test(new URL(value).protocol));
 
+const HOST_AND_PORT = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):([1-9]\d{0,4})$/;
+
+export const hostAndPort = () =>
+  z.string().refine((value) => Number(HOST_AND_PORT.exec(value)?.[2] ?? Infinity) < 65_536);
+
 export const caFile = about(
   text().optional(),
   'a path',

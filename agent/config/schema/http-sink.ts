@@ -24,9 +24,16 @@ const HTTP_FORMATS = [
 const MAX_TEMPLATE_LENGTH = 65_536;
 /** RFC 9110, 5.6.2. */
 const HEADER_NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}$/;
-const headerName = () => z.string().regex(HEADER_NAME);
+/** They say where a message ends and what becomes of the connection, which is the client's business. */
+const OF_THE_CLIENT =
+  /^(connection|content-length|expect|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade)$/i;
+const headerName = () => z.string().refine((name) => HEADER_NAME.test(name) && !OF_THE_CLIENT.test(name));
 /** Printable ASCII, as the client takes it. */
 const headerValue = () => z.string().regex(/^[\x20-\x7e]{0,4096}$/);
+
+/** YAML takes 200 for a number. */
+const status = () =>
+  z.preprocess((value) => (typeof value === 'number' ? String(value) : value), z.string().regex(/^[2-5](\d\d|xx)$/));
 
 const address = () =>
   httpUrl.refine((value) => !URL.canParse(value) || (new URL(value).username === '' && new URL(value).password === ''));
@@ -65,7 +72,7 @@ export const http = z
     ),
     headers: about(
       z.record(headerName(), headerValue()).prefault({}),
-      'a mapping of names to values of printable ASCII',
+      'a mapping of names to values of printable ASCII, without what is of the connection (Content-Length and its like)',
       'Further headers; what is secret goes into secretFile.',
     ),
     secretFile: about(
@@ -109,7 +116,7 @@ export const http = z
       'Whether requests may go to link-local addresses, where clouds give out credentials.',
     ),
     success: about(
-      list(z.string().regex(/^[2-5](\d\d|xx)$/)).prefault(['2xx']),
+      list(status()).prefault(['2xx']),
       'a list of statuses such as 200 or 2xx',
       'Which answers mean that the events were taken.',
     ),
@@ -145,6 +152,7 @@ export const http = z
     if ((value.username === undefined) !== (value.passwordFile === undefined)) {
       wrong('passwordFile', 'expected both username and passwordFile, or neither');
     }
+    if (value.success?.length === 0) wrong('success', 'expected at least one status: else nothing is ever taken');
     if ((value.certFile === undefined) !== (value.keyFile === undefined)) {
       wrong('keyFile', 'expected both certFile and keyFile, or neither');
     }

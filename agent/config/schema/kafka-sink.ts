@@ -2,14 +2,12 @@
 import * as z from 'zod';
 import { about, boolean, bytes, list, millis, text } from '../leaves.ts';
 import { batch } from './batch.ts';
-import { ALWAYS, caFile } from './common.ts';
-
-const BROKER = /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):([1-9]\d{0,4})$/;
+import { ALWAYS, caFile, hostAndPort } from './common.ts';
 
 export const kafka = z
   .strictObject({
     brokers: about(
-      list(z.string().regex(BROKER)),
+      list(hostAndPort()),
       'a list of <host>:<port>, such as kafka-1.example.com:9093',
       'Brokers that are asked first; they name the others.',
     ),

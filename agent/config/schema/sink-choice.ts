@@ -6,9 +6,12 @@ const GLOB = /^[a-z0-9.*-]{1,253}$/;
 const QUALIFIED_GLOB = /^[a-z0-9.*-]{1,63}\/[a-z0-9.*-]{1,253}$/;
 const SIGNATURE = /^(\d{1,10}:)?\d{1,10}$/;
 
-/** One or a list of them, as in a policy file. */
+/** One or a list of them, as in a policy file; of none, none would ever hold. */
 const values = <T extends z.ZodType>(item: T) =>
-  z.preprocess((value) => (typeof value === 'number' ? [value] : value), list(item));
+  z.preprocess(
+    (value) => (typeof value === 'number' ? [value] : value),
+    list(item).refine((items) => items.length > 0),
+  );
 
 /** YAML takes 21562 for a number. */
 const signature = () =>

@@ -2,7 +2,7 @@
 import * as z from 'zod';
 import { about, boolean, bytes, list, millis, text } from '../leaves.ts';
 import { batch } from './batch.ts';
-import { ALWAYS, caFile, setName } from './common.ts';
+import { ALWAYS, caFile, hostAndPort, setName } from './common.ts';
 import { http } from './http-sink.ts';
 import { kafka } from './kafka-sink.ts';
 import { quiet, when } from './sink-choice.ts';
@@ -151,14 +151,7 @@ const FACILITIES = [
 
 const syslog = z.strictObject({
   address: about(
-    z
-      .string()
-      .refine(
-        (value) =>
-          /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):([1-9]\d{0,4})$/.test(value) &&
-          Number(value.split(':').at(-1)) < 65_536,
-      )
-      .optional(),
+    hostAndPort().optional(),
     '<host>:<port>, such as syslog.example.com:514 or [2001:db8::1]:514',
     'Where events are sent in the format of RFC 5424; without it, nothing is.',
   ),

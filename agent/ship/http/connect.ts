@@ -13,6 +13,9 @@ import type { Secrets } from './secrets.ts';
 const LINK_LOCAL = new BlockList();
 LINK_LOCAL.addSubnet('169.254.0.0', 16, 'ipv4');
 LINK_LOCAL.addSubnet('fe80::', 10, 'ipv6');
+// The same behind a NAT64, and by 6to4.
+LINK_LOCAL.addSubnet('64:ff9b::a9fe:0', 112, 'ipv6');
+LINK_LOCAL.addSubnet('2002:a9fe::', 32, 'ipv6');
 // Where AWS answers what 169.254.169.254 does.
 LINK_LOCAL.addAddress('fd00:ec2::254', 'ipv6');
 

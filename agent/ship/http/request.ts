@@ -7,6 +7,7 @@ import { isNativeError } from 'node:util/types';
 import { request, type Dispatcher } from 'undici';
 import { errorCode, messageOf } from '../../files/errors.ts';
 import { SendError } from '../destination.ts';
+import { opensslWords } from '../openssl-words.ts';
 import { refuseLinkLocal } from './connect.ts';
 
 export interface Request {
@@ -77,7 +78,7 @@ function redirected(from: URL, status: number, location: unknown): URL {
   if (!isSameHost || (where.protocol !== from.protocol && !isUpgrade)) {
     throw new SendError(
       'server_error',
-      `${from.origin} leads to ${where.origin} (${status}), which is another host or has no TLS: set the sink's url to where events are to go`,
+      `${from.origin} leads to ${where.protocol}//${where.host} (${status}), which is another host or has no TLS: set the sink's url to where events are to go`,
     );
   }
   return where;
@@ -116,7 +117,7 @@ async function discard(body: Dispatcher.ResponseData['body']): Promise<void> {
 /** Seconds or a date (RFC 9110, 10.2.3). @param now In milliseconds since the Unix epoch. */
 export function afterMillis(header: unknown, now: number): number | undefined {
   if (typeof header !== 'string') return undefined;
-  const millis = /^\d{1,10}(\.\d{1,6})?$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
+  const millis = /^\d+(\.\d+)?$/.test(header.trim()) ? Number(header) * 1000 : Date.parse(header) - now;
   return Number.isNaN(millis) ? undefined : Math.min(Math.max(0, millis), MAX_AFTER_MILLIS);
 }
 
@@ -138,16 +139,18 @@ function sendError(
   if (isTls(code, message)) {
     return new SendError(
       'tls',
-      `${origin}: TLS fails: ${message} (${code}); is caFile the authority of its certificate?`,
+      `${origin}: TLS fails: ${opensslWords(message)} (${code}); is caFile the authority of its certificate?`,
     );
   }
   if (
     code.startsWith('HPE_') ||
+    // Of the client, for a status below 100.
+    code === 'ERR_ASSERTION' ||
     isParserError(error) ||
     code === 'UND_ERR_HEADERS_OVERFLOW' ||
     code.startsWith('UND_ERR_RES')
   ) {
-    return new SendError('server_error', `${origin} does not answer as HTTP says: ${message}`);
+    return new SendError('server_error', `${origin} does not answer as HTTP says: ${message.replaceAll(/\s+/g, ' ').trim()}`);
   }
   return new SendError(otherwise, `${origin}: ${isNativeError(error) ? message : 'no connection'}`);
 }

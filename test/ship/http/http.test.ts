@@ -162,7 +162,9 @@ describe('TLS', () => {
     expect(await failureOf(named.send(items(1), NEVER))).toMatchObject({ failure: 'tls' });
     const plain = await serve();
     const overPlain = await create({ url: plain.url.replace('http:', 'https:'), caFile: authority.file });
-    expect(await failureOf(overPlain.send(items(1), NEVER))).toMatchObject({ failure: 'tls' });
+    const error = await failureOf(overPlain.send(items(1), NEVER));
+    expect(error).toMatchObject({ failure: 'tls' });
+    expect(error.message).toContain('TLS fails: it does not speak TLS (ERR_SSL_WRONG_VERSION_NUMBER)');
     expect(wrong.received).toEqual([]);
     const careless = await create({ url: wrong.url, verifyTls: false });
     expect(await careless.send(items(1), NEVER)).toEqual([delivered]);
@@ -209,6 +211,7 @@ describe('answers', () => {
     expect(afterMillis('Thu, 01 Jan 2026 00:01:00 GMT', now)).toBe(60_000);
     expect(afterMillis('Wed, 31 Dec 2025 00:00:00 GMT', now)).toBe(0);
     expect(afterMillis('999999', now)).toBe(600_000);
+    expect(afterMillis('9'.repeat(400), now)).toBe(600_000);
     expect(afterMillis('soon', now)).toBeUndefined();
   });
 
@@ -287,6 +290,10 @@ describe('hostile servers', () => {
     expect(await failureOf(destination.send(items(1), NEVER))).toMatchObject({ failure: 'server_error' });
     server.reply((_, __, socket) => socket.end(`HTTP/1.1 200 OK\r\nX-A: ${'x'.repeat(100_000)}\r\n\r\n`));
     expect(await failureOf(destination.send(items(1), NEVER))).toMatchObject({ failure: 'server_error' });
+    server.reply((_, __, socket) => socket.end('HTTP/1.1 000 Nothing\r\nContent-Length: 0\r\n\r\n'));
+    const error = await failureOf(destination.send(items(1), NEVER));
+    expect(error).toMatchObject({ failure: 'server_error' });
+    expect(error.message).not.toContain('\n');
     const nobody = await create({ url: 'http://127.0.0.1:1' });
     expect(await failureOf(nobody.send(items(1), NEVER))).toMatchObject({ failure: 'unreachable' });
   });
@@ -326,6 +333,7 @@ describe('hostile servers', () => {
       'http://2852039166/',
       'http://[fe80::1]/',
       'http://[::ffff:169.254.169.254]/',
+      'http://[64:ff9b::169.254.169.254]/',
     ]) {
       const error = await failureOf((await create({ url, timeoutMillis: 100 })).send(items(1), NEVER));
       expect(error.message).toContain('a link-local address: requests do not go there unless allowLinkLocal is true');
@@ -405,6 +413,9 @@ describe('templates', () => {
     const server = await serve();
     const templateFile = join(await folder(), 'template');
     await writeFile(templateFile, '{{ alert.message');
+    // Where it is of the configuration itself, that is refused.
+    const inline = create({ url: server.url, format: 'template', template: '{% if %}' });
+    await expect(inline).rejects.toThrow('the template is wrong');
     const destination = await create({ url: server.url, format: 'template', templateFile });
     const error = await failureOf(destination.send(items(1), NEVER));
     expect(error).toMatchObject({ failure: 'server_error' });

@@ -23,7 +23,7 @@ import {
 import type { Destination } from '../../../agent/ship/destination.ts';
 import { seeded } from '../../support/random.ts';
 import { createClock, turn, type VirtualClock } from '../clock.ts';
-import { createDestination, MOODS, type ScriptedDestination } from '../destination.ts';
+import { createDestination, DELIVERIES, MOODS, type ScriptedDestination } from '../destination.ts';
 import { createDisk, FAIR, type Disk } from '../disk.ts';
 import { linesOf } from '../oracle.ts';
 import { MINUTE, pick } from '../plan.ts';
@@ -116,7 +116,12 @@ function createMachine(seed: number): Machine {
   return {
     clock,
     disk: createDisk(clock, seeded(seed + 0x1000_0000), ['/var/lib/dpi-agent/sinks']),
-    destination: createDestination(clock, seeded(seed + 0x2000_0000), pick(random, [0, 0.3])),
+    destination: createDestination({
+      clock,
+      random: seeded(seed + 0x2000_0000),
+      bad: pick(random, [0, 0.3]),
+      delivery: DELIVERIES[seed % DELIVERIES.length] ?? 'whole',
+    }),
     random: seeded(seed + 0x3000_0000),
     locks: new Map(),
     redriving: new Set(),
