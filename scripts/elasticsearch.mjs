@@ -3,16 +3,18 @@
  * Fetches a real Elasticsearch for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/elasticsearch.mjs [VERSION]
  * It is the distribution that Elasticsearch's own plugins are tested with: bulk, search, templates, aliases, TLS and
- * users are in it; life-cycle management, data streams and `GET /` are not. $ELASTICSEARCH_VERSION names another
- * version for the tests. Plain JavaScript with Node's own modules: setup.mjs calls it.
+ * users are in it; life-cycle management, data streams and `GET /` are not. Of version 9 the server alone is put
+ * together of its jars (elasticsearch-nine.mjs). $ELASTICSEARCH_VERSION names another version for the tests. Plain JavaScript with Node's own modules: setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { assembleElasticsearch } from './elasticsearch-nine.mjs';
 import { cached, fetchZip, missingFetchers } from './maven.mjs';
 
-const VERSION = process.env['ELASTICSEARCH_VERSION'] || '8.19.4';
+const EIGHT = '8.19.4';
+const VERSION = process.env['ELASTICSEARCH_VERSION'] || EIGHT;
 
 /** The folder that holds `bin/` and `lib/`, once fetched. */
 export function elasticsearchDirectory(version = VERSION) {
@@ -78,6 +80,11 @@ function javaMajor(java) {
 /** Fetches the server unless it is there. @throws Error with what Maven said. */
 export function fetchElasticsearch(version = VERSION) {
   if (isElasticsearchThere(version)) return;
+  if (elasticsearchMajor(version) >= 9) {
+    fetchElasticsearch(EIGHT);
+    assembleElasticsearch(version, elasticsearchDirectory(EIGHT), elasticsearchDirectory(version));
+    return;
+  }
   const archive = { group: 'org.elasticsearch.distribution.integ-test-zip', name: 'elasticsearch', version };
   fetchZip(archive, elasticsearchDirectory(version));
 }

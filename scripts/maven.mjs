@@ -43,7 +43,8 @@ function archive({ group, name, version }) {
   return join(local.trim(), path);
 }
 
-function run(program, args) {
+/** @returns what it prints. @throws Error with that when it fails. */
+export function run(program, args) {
   const { status, error, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
   if (status === 0) return stdout;
   const said = `${stdout ?? ''}${stderr ?? ''}`.slice(-4000);

@@ -23,6 +23,7 @@ import { fileURLToPath } from 'node:url';
 import { elasticsearchJava, isElasticsearchThere, whyNoElasticsearchProgram } from './elasticsearch.mjs';
 import { CLUSTER, CONTROL_PLANE, HELM, missingPrograms, whyNoKubernetes } from './kubernetes.mjs';
 import { CALLS, whyNotLoaded } from '../native/load.mjs';
+import { whyNoSyslogCollector } from './syslog.mjs';
 import { ADDON, buildAddon, buildNodePcap, BUILT_WITH, NODE_PCAP, npmEnvironment } from './native.mjs';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -40,6 +41,7 @@ const PROFILES = {
     'prometheus',
     'suricata',
     'packets',
+    'syslog',
     'control-plane',
     'helm',
   ],
@@ -57,10 +59,12 @@ checkNode();
 const kubernetes = startKubernetes();
 installSystemPackages();
 const elasticsearch = startElasticsearch();
+const syslog = startSyslog();
 installNpmPackages();
 buildNative();
 build();
 if (!(await elasticsearch)) say('Elasticsearch is not fetched, its tests will be skipped');
+if (!(await syslog)) say('rsyslog and syslog-ng are not fetched, their tests will be skipped');
 if (!(await kubernetes)) fail('the programs of Kubernetes could not be built');
 
 function checkNode() {
@@ -84,6 +88,7 @@ function installSystemPackages() {
     lab: [['iproute2', command('ip'), 'makes network namespaces']],
     curl: [['curl', command('curl'), "sends the demo's request"]],
     cluster: clusterPackages(command),
+    syslog: [],
     'control-plane': [],
     helm: [],
     chromium: [['chromium', command('chromium'), 'opens the Alerts page in its tests']],
@@ -286,6 +291,14 @@ function startElasticsearch() {
   if (isElasticsearchThere() || whyNoElasticsearchProgram() !== undefined) return true;
   say('fetching Elasticsearch, once');
   return start('elasticsearch.mjs');
+}
+
+/** Likewise; from the packages' lists that the system has. */
+function startSyslog() {
+  const isThere = ['rsyslog', 'syslog-ng'].every((name) => whyNoSyslogCollector(name) === undefined);
+  if (!parts.includes('syslog') || isThere || onPath('apt-get') === undefined) return true;
+  say('fetching rsyslog and syslog-ng, once');
+  return start('syslog.mjs');
 }
 
 /** Runs a script of this folder meanwhile. @returns whether it succeeded; else it has said why not. */

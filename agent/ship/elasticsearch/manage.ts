@@ -66,13 +66,15 @@ async function keepPolicy(state: State, ask: Ask): Promise<Policy | undefined> {
   if (stream === undefined || !hasPolicy(stream.lifecycle)) return undefined;
   const kind = POLICY_KINDS[stream.store];
   const path = kind.path(names.template);
-  const { status, body } = await ask('GET', path);
-  if (status === 400 || status === 405) {
+  const sayNone = (): void =>
     once(state, 'policy', 'none', () =>
       log.warn(
         `the cluster has no ${kind.feature}: the data stream ${names.index} neither rolls over nor loses old events`,
       ),
     );
+  const { status, body } = await ask('GET', path);
+  if (status === 400 || status === 405) {
+    sayNone();
     return undefined;
   }
   const settings = kind.settings(names.template);
@@ -81,6 +83,11 @@ async function keepPolicy(state: State, ask: Ask): Promise<Policy | undefined> {
   const wanted = kind.body(stream.lifecycle, names.index);
   if (status !== 404 && !kind.differs(wanted, body, names.template)) return { settings };
   const written = await ask('PUT', status === 404 ? path : kind.overwrite(path, body), wanted);
+  // Elasticsearch 7 takes a path that it does not know for that of a document.
+  if (get(get(written.body, 'error'), 'type') === 'invalid_index_name_exception') {
+    sayNone();
+    return undefined;
+  }
   if (failed(state, 'write policy', names.template, written)) return status === 404 ? undefined : { settings };
   if (status === 404) log.info({ policy: names.template }, 'policy is made');
   else log.warn({ policy: names.template }, 'policy was changed: put back');
