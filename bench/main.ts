@@ -13,6 +13,7 @@ import { benchControlPlane } from './control-plane.ts';
 import { benchCpu } from './cpu.ts';
 import { benchDelivery } from './delivery.ts';
 import { benchEvidence } from './evidence.ts';
+import { benchEvidenceCost } from './evidence-cost.ts';
 import { benchKubernetes } from './kubernetes.ts';
 import { benchLatency } from './latency.ts';
 import { benchMemory } from './memory.ts';
@@ -32,6 +33,7 @@ const NAMED = {
   sizing: { title: 'What one CPU and 1 GiB carry', run: benchSizing, withEngine: true },
   overload: { title: 'One pod floods', run: benchOverload, withEngine: true },
   evidence: { title: 'Packets of alerts at 1 Gbit/s', run: benchEvidence, withEngine: true },
+  'evidence-cost': { title: 'What packets of alerts cost', run: benchEvidenceCost, withEngine: true },
   page: { title: 'The Alerts page', run: benchPage, withEngine: false },
   node: { title: 'A node of 250 pods', run: benchNode, withEngine: true },
   sinks: { title: 'Sinks', run: benchSinks, withEngine: false },

@@ -26,6 +26,7 @@ const NEEDS_OF_NAMED = {
   sizing: ['lab'],
   overload: ['lab'],
   evidence: ['lab'],
+  'evidence-cost': ['lab'],
   page: ['elasticsearch', 'chromium'],
   node: ['lab', 'control-plane'],
   sinks: [],

@@ -8,7 +8,8 @@
  *
  * Not promised: anything about what a process had put there that has died.
  */
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync, writeSync, writevSync } from 'node:fs';
+import type { BufferPool } from '../buffer-pool.ts';
 
 export const MAILBOX_BYTES = 2 << 20;
 /** Of how far the agent has read. */
@@ -28,14 +29,14 @@ export interface Posted {
 /** The end of the capture process. */
 export interface Post {
   /** @returns undefined: there is no room. */
-  put(bytes: Uint8Array): Posted | undefined;
+  put(parts: readonly Uint8Array[]): Posted | undefined;
 }
 
 /** The agent's end. */
 export interface Mailbox {
   readonly file: number;
-  /** A copy. @returns undefined: there is no such thing. */
-  take(posted: Posted): Buffer | undefined;
+  /** A copy, in a buffer of the pool: the bytes are its first. @returns undefined: there is no such thing. */
+  take(posted: Posted, pool: BufferPool): Buffer | undefined;
   close(): void;
 }
 
@@ -47,11 +48,14 @@ export function openMailbox(directory = DIRECTORY): Mailbox | undefined {
   let isOpen = true;
   return {
     file,
-    take({ at, length }) {
+    take({ at, length }, pool) {
       const isInside = at >= 0 && length >= 0 && (at % MAILBOX_BYTES) + length <= MAILBOX_BYTES;
       if (!isOpen || !Number.isSafeInteger(at + length) || !isInside) return undefined;
-      const bytes = Buffer.allocUnsafeSlow(length);
-      if (readSync(file, bytes, 0, length, placeOf(at)) < length) return undefined;
+      const bytes = pool.take(length);
+      if (readSync(file, bytes, 0, length, placeOf(at)) < length) {
+        pool.give(bytes);
+        return undefined;
+      }
       read.writeDoubleLE(at + length);
       writeSync(file, read, 0, HEAD_BYTES, 0);
       return bytes;
@@ -82,14 +86,14 @@ export function createPost(file: number): Post {
   }
 
   return {
-    put(bytes) {
-      const { length } = bytes;
+    put(parts) {
+      const length = parts.reduce((sum, part) => sum + part.length, 0);
       const left = MAILBOX_BYTES - (written % MAILBOX_BYTES);
       const at = length > left ? written + left : written;
       try {
         if (at + length - read > MAILBOX_BYTES) readOn();
         if (!works || at + length - read > MAILBOX_BYTES) return undefined;
-        works = writeSync(file, bytes, 0, length, placeOf(at)) === length;
+        works = writevSync(file, parts, placeOf(at)) === length;
       } catch {
         // There is no memory left for it.
         works = false;

@@ -8,12 +8,12 @@ import { linkTypeFromDlt } from './frame/link.ts';
 import { interfaceCounters, type InterfaceCounters } from './interfaces.ts';
 import { createOutput } from './output.ts';
 import { FIRST_FRAME, udpFrame, writeOwn } from './own.ts';
-import type { CaptureSettings, FromCapture, Report, Seen, ToCapture } from './protocol.ts';
+import type { CaptureSettings, FromCapture, LastPackets, Report, Seen, SomePackets, ToCapture } from './protocol.ts';
 import { chooseLibrary, type Chosen } from './library.ts';
 import { createPost, MAILBOX_FILE } from './mailbox.ts';
 import { createKeeper } from './recent/keep.ts';
 import { createRecentMemory } from './recent/memory.ts';
-import { createPacketQueries } from './recent/queries.ts';
+import { createPacketQueries, type Pending } from './recent/queries.ts';
 import { createSession, type Session } from './session.ts';
 import { createShunt } from './shunt/shunt.ts';
 import { createTurns } from './turns.ts';
@@ -48,11 +48,11 @@ function send(message: FromCapture): void {
 }
 
 /** By the mailbox, where they are many. */
-function sendPackets(message: FromCapture): void {
-  const isOfFlow = message.type === 'packets' || message.type === 'packets-end';
-  const { blocks } = isOfFlow ? message : {};
-  const posted = blocks instanceof Uint8Array && blocks.length >= LEAST_POSTED ? post?.put(blocks) : undefined;
-  send(posted === undefined || !isOfFlow ? message : { ...message, blocks: posted });
+function sendPackets(message: SomePackets | LastPackets, pending: Pending = { link: 0, parts: [] }): void {
+  const { link, parts } = pending;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  const posted = length >= LEAST_POSTED ? post?.put(parts) : undefined;
+  send({ ...message, link, blocks: posted ?? Buffer.concat(parts) });
 }
 
 const output = createOutput(settings.queueSize, native, {

@@ -3,12 +3,15 @@
  *
  * Not promised: what a process had that has died.
  */
+import { createBufferPool, type BufferPool } from '../buffer-pool.ts';
 import type { Mailbox } from './mailbox.ts';
 import { readBlocks } from './packet-block.ts';
 import type { FromCapture, PacketQuery, PacketBlocks, PacketsEnd, ToCapture } from './protocol.ts';
 
 /** Beyond the time that was asked for. */
 const ANSWER_MILLIS = 10_000;
+/** Bytes of memory for packets that is used again. */
+const POOL_BYTES = 4 << 20;
 
 export interface AskedPacket {
   /** Microseconds since the epoch. */
@@ -28,7 +31,7 @@ export interface AskedPackets {
   skipped: boolean;
   /** Of what the endpoint had before, something was overwritten. */
   lost: boolean;
-  /** To be called once the packets are no longer held. */
+  /** To be called once the packets are no longer held: their memory is used again. */
   release: () => void;
 }
 
@@ -43,6 +46,8 @@ export interface PacketAsking {
 
 interface Asked {
   readonly packets: AskedPacket[];
+  /** Of the pool, that packets are in. */
+  readonly buffers: Buffer[];
   bytes: number;
   /** Some that came were not taken. */
   isCut: boolean;
@@ -55,6 +60,7 @@ interface Asked {
  */
 export function createPacketAsking(mostBytes: number, send: (message: ToCapture) => boolean): PacketAsking {
   const open = new Map<number, Asked>();
+  const pool = createBufferPool(POOL_BYTES);
   let queries = 0;
   let held = 0;
 
@@ -64,28 +70,34 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
       const end: Asked['end'] = (by, skipped, lost) => {
         clearTimeout(timer);
         open.delete(query);
-        const { packets, bytes, isCut } = entry;
-        resolve({ packets, by, skipped: skipped || isCut, lost, release: () => void (held -= bytes) });
+        const { packets, isCut } = entry;
+        resolve({ packets, by, skipped: skipped || isCut, lost, release: () => release(entry) });
       };
-      const entry: Asked = { packets: [], bytes: 0, isCut: false, end };
+      const entry: Asked = { packets: [], buffers: [], bytes: 0, isCut: false, end };
       const timer = setTimeout(() => end('died', true, true), asked.afterMillis + ANSWER_MILLIS);
       open.set(query, entry);
       if (!send({ type: 'ask-packets', query, ...asked })) end('died', false, true);
     });
   }
 
+  function release(entry: Asked): void {
+    held -= entry.bytes;
+    for (const buffer of entry.buffers) pool.give(buffer);
+  }
+
   function received({ query, link, blocks }: { query: number } & PacketBlocks, mailbox?: Mailbox): void {
-    const bytes =
-      blocks instanceof Uint8Array
-        ? Buffer.from(blocks.buffer, blocks.byteOffset, blocks.length)
-        : mailbox?.take(blocks);
+    const taken = takeBlocks(blocks, pool, mailbox);
     const entry = open.get(query);
-    if (entry === undefined) return;
-    entry.isCut ||= bytes === undefined || held + bytes.length > mostBytes;
+    if (entry !== undefined) entry.isCut ||= taken === undefined || held + taken.bytes.length > mostBytes;
     // None behind a gap.
-    if (entry.isCut || bytes === undefined) return;
+    if (entry === undefined || entry.isCut || taken === undefined) {
+      if (taken?.buffer !== undefined) pool.give(taken.buffer);
+      return;
+    }
+    const { bytes, buffer } = taken;
     held += bytes.length;
     entry.bytes += bytes.length;
+    if (buffer !== undefined) entry.buffers.push(buffer);
     for (const packet of readBlocks(bytes)) entry.packets.push({ ...packet, linkType: link });
   }
 
@@ -100,4 +112,15 @@ export function createPacketAsking(mostBytes: number, send: (message: ToCapture)
       for (const asked of open.values()) asked.end('died', true, true);
     },
   };
+}
+
+/** @returns undefined: they are not where they were said to be. `buffer`: the one of the pool that they are in. */
+function takeBlocks(
+  blocks: PacketBlocks['blocks'],
+  pool: BufferPool,
+  mailbox: Mailbox | undefined,
+): { bytes: Buffer; buffer?: Buffer } | undefined {
+  if (blocks instanceof Uint8Array) return { bytes: Buffer.from(blocks.buffer, blocks.byteOffset, blocks.length) };
+  const buffer = mailbox?.take(blocks, pool);
+  return buffer === undefined ? undefined : { bytes: buffer.subarray(0, blocks.length), buffer };
 }

@@ -230,6 +230,22 @@ export interface Report {
   handed?: Handed;
 }
 
+export interface SomePackets {
+  type: 'packets';
+  query: number;
+}
+
+/** There are no more than these. */
+export interface LastPackets {
+  type: 'packets-end';
+  query: number;
+  by: PacketsEnd;
+  /** The flow has more than was asked for. */
+  skipped: boolean;
+  /** Of what the endpoint had before, something was overwritten. */
+  lost: boolean;
+}
+
 export type FromCapture =
   /** The process runs. `instead`: why it is not the library that `auto` takes first. */
   | { type: 'started'; library: LibraryName; instead?: string }
@@ -249,12 +265,8 @@ export type FromCapture =
   | ({ type: 'stats'; deadRings: number } & Report)
   /** The endpoints' VLAN ids, in the order of the question; 0: not known. */
   | { type: 'owned'; query: number; vlans: number[] }
-  | ({ type: 'packets'; query: number } & PacketBlocks)
-  /**
-   * There are no more than these. `skipped`: the flow has more than was asked for. `lost`: of what the endpoint had
-   * before, something was overwritten.
-   */
-  | ({ type: 'packets-end'; query: number; by: PacketsEnd; skipped: boolean; lost: boolean } & Partial<PacketBlocks>)
+  | (SomePackets & PacketBlocks)
+  | (LastPackets & Partial<PacketBlocks>)
   /** Before the end: whose the records were. */
   | ({ type: 'passed-on' } & PassedOn)
   | ({ type: 'handed-over' } & Report)

@@ -15,6 +15,7 @@ export interface StaticEndpoint {
   addresses: string[];
   resources: string[];
   ruleSets?: Record<string, string[]>;
+  evidence?: Record<string, 'off' | 'headers' | 'full'>;
 }
 
 /**
@@ -30,7 +31,9 @@ export function staticEndpoints(config: {
     const { netns } = entry;
     const names = config.capture.loopback && entry.interface !== 'lo' ? [entry.interface, 'lo'] : [entry.interface];
     const resources = [...new Set(entry.resources ?? [entry.resource ?? DEFAULT_RESOURCE])];
-    const { ruleSets } = entry;
+    const { ruleSets, evidence } = entry;
+    const ofEach = <Value>(value: Value): Record<string, Value> =>
+      Object.fromEntries(resources.map((key) => [key, value]));
     return {
       id: entry.pod === undefined ? entry.interface : `${entry.namespace}/${entry.pod}`,
       namespace: entry.namespace,
@@ -41,7 +44,8 @@ export function staticEndpoints(config: {
       labels: { ...entry.labels },
       addresses: entry.addresses.map(canonical),
       resources,
-      ...(ruleSets === undefined ? {} : { ruleSets: Object.fromEntries(resources.map((key) => [key, ruleSets])) }),
+      ...(ruleSets === undefined ? {} : { ruleSets: ofEach(ruleSets) }),
+      ...(evidence === undefined ? {} : { evidence: ofEach(evidence) }),
     };
   });
 }

@@ -50,7 +50,7 @@ export function pcapngParts(
   return joined([
     section(comments, facts),
     ...links.map((link) => interfaceOf(link, source)),
-    ...packets.map((packet, index) => blockOf(packet, links.indexOf(packet.linkType), options.get(index))),
+    ...packets.flatMap((packet, index) => blockOf(packet, links.indexOf(packet.linkType), options.get(index))),
     ...links.map((_, index) => statistics(index, source, end)),
   ]);
 }
@@ -60,18 +60,26 @@ export function pcapng(...file: Parameters<typeof pcapngParts>): Buffer {
   return Buffer.concat(pcapngParts(...file));
 }
 
-function blockOf({ block: made, frame, time, length }: FlowPacket, index: number, options?: Buffer): Buffer {
-  if (made !== undefined && index === 0 && options === undefined) return made;
+function blockOf({ block: made, frame, time, length }: FlowPacket, index: number, options?: Buffer): Buffer[] {
   const plain = blockSize(frame.length);
-  const bytes = Buffer.alloc(plain + (options?.length ?? 0));
+  if (made !== undefined && index === 0)
+    return options === undefined ? [made] : withOptions(made.subarray(0, plain - 4), options);
+  const bytes = Buffer.alloc(plain);
   writeBlock(new Uint32Array(bytes.buffer, bytes.byteOffset, plain / 4), 0, time, frame.length, length);
   bytes.set(frame, BLOCK_HEAD);
   bytes.writeUInt32LE(index, 8);
-  if (options === undefined) return bytes;
-  options.copy(bytes, plain - 4);
-  bytes.writeUInt32LE(bytes.length, 4);
-  bytes.writeUInt32LE(bytes.length, bytes.length - 4);
-  return bytes;
+  return options === undefined ? [bytes] : withOptions(bytes.subarray(0, plain - 4), options);
+}
+
+/** @param block Without its length at the end. */
+function withOptions(block: Buffer, options: Buffer): Buffer[] {
+  const head = Buffer.from(block.subarray(0, 8));
+  const tail = Buffer.alloc(options.length + 4);
+  const length = block.length + tail.length;
+  head.writeUInt32LE(length, 4);
+  options.copy(tail);
+  tail.writeUInt32LE(length, options.length);
+  return [head, block.subarray(8), tail];
 }
 
 /** What lies behind each other in memory becomes one part; and those that are small together. */

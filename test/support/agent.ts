@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { stringify } from 'yaml';
 import type { Counters } from '../../agent/capture/protocol.ts';
+import type { Keep } from '../../agent/endpoints/endpoint.ts';
 import type { EeEvent } from '../../agent/events/event.ts';
 import type { Lab, Pod } from '../../scripts/lab.ts';
 import { PROJECT } from './project.ts';
@@ -92,7 +93,7 @@ export interface AgentOptions {
   lab: Lab;
   engine: 'snort' | 'suricata';
   workspace: Workspace;
-  pods: (Pod & { resources?: string[]; addresses?: string[]; ruleSets?: string[] })[];
+  pods: (Pod & { resources?: string[]; addresses?: string[]; ruleSets?: string[]; evidence?: Keep })[];
   /** Further keys of the configuration. */
   config?: Record<string, unknown>;
   ruleSets?: string[];
@@ -126,6 +127,7 @@ export async function runAgent(options: AgentOptions): Promise<RunningAgent> {
         addresses: pod.addresses ?? [pod.address, ...(pod.address6 === undefined ? [] : [pod.address6])],
         resources: pod.resources ?? ['default/test'],
         ...(pod.ruleSets === undefined ? {} : { ruleSets: pod.ruleSets }),
+        ...(pod.evidence === undefined ? {} : { evidence: pod.evidence }),
       })),
       ...(options.pods.length === 0 ? {} : { capture: { ringSize: RING } }),
       ...options.config,

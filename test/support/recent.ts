@@ -62,9 +62,10 @@ export function createRecent({
   const queries = createPacketQueries(
     memory,
     (vlan) => (origins.has(vlan) ? vlan + 4096 : undefined),
-    (message) => {
-      if (message.type === 'packets') asking.received(message);
-      if (message.type === 'packets-end') asking.ended(message);
+    (message, { link, parts } = { link: 0, parts: [] }) => {
+      const blocks = Buffer.concat(parts);
+      if (message.type === 'packets') asking.received({ ...message, link, blocks });
+      else asking.ended({ ...message, link, blocks });
     },
   );
   return {

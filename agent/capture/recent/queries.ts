@@ -4,10 +4,11 @@
  * Bounded: so many flows at a time, and of each so many packets and bytes. Of a flow with more, the first quarter is its
  * beginning, the second what led to the alert, and the rest what followed.
  */
+import { createBufferPool, type BufferPool } from '../../buffer-pool.ts';
 import { addressBytes } from '../../endpoints/address.ts';
 import { byteAt, uint16 } from '../bytes.ts';
 import { BLOCK_HEAD, blockSize, writeBlock } from '../packet-block.ts';
-import type { FromCapture, PacketBlocks, PacketQuery, PacketsEnd } from '../protocol.ts';
+import type { LastPackets, PacketQuery, PacketsEnd, SomePackets } from '../protocol.ts';
 import { RECORD_HEADER } from '../record.ts';
 import { TCP } from './layers.ts';
 import type { Chunk, RecentMemory } from './memory.ts';
@@ -15,7 +16,7 @@ import { createSearch, hashesOf, type Flow, type Hit, type Search } from './sear
 
 /** Flows that are asked for at a time. */
 const MAX_OPEN = 256;
-/** Bytes of packets that are held in all, so that a flow's go together: each message costs as much as 100 KB of them. */
+/** Bytes of memory for packets that are held in all, so that a flow's go together: each message costs as much as 100 KB of them. */
 const MAX_HELD = 4 << 20;
 /** After so long the event loop goes on. */
 const SLICE_MILLIS = 2;
@@ -27,11 +28,20 @@ const LEAST_WRITTEN = 4 << 10;
 const FLAGS_AT = 13;
 const [FIN, SYN, RST, ACK] = [0x01, 0x02, 0x04, 0x10];
 
-/** Memory for blocks, as bytes and as words. */
+/** Memory of the pool for blocks, as bytes and as words, and how many bytes are written. */
 interface Writable {
-  bytes: Buffer;
-  words: Uint32Array;
+  readonly bytes: Buffer;
+  readonly words: Uint32Array;
+  to: number;
 }
+
+/** Blocks of packets of one link type, that go with a message. They are written over once it is sent. */
+export interface Pending {
+  link: number;
+  parts: readonly Buffer[];
+}
+
+export type SendPackets = (message: SomePackets | LastPackets, pending?: Pending) => void;
 
 export interface PacketQueries {
   ask(query: PacketQuery): void;
@@ -61,12 +71,8 @@ interface Open {
   deadline: number;
   packets: number;
   bytes: number;
-  /** Blocks of packets that were not sent yet, of one link type. */
-  pending: Buffer[];
-  /** What is written to, from where on it is pending, and up to where. */
-  written: Writable;
-  from: number;
-  to: number;
+  /** Blocks of packets that were not sent yet, of one link type; the last one is written to. */
+  pending: Writable[];
   link: number;
   /** Ports that said FIN. */
   readonly finished: Set<number>;
@@ -78,11 +84,12 @@ interface State {
   readonly memory: RecentMemory;
   readonly search: Search;
   readonly keyOf: (vlan: number) => number | undefined;
-  readonly send: (message: FromCapture) => void;
+  readonly send: SendPackets;
+  readonly pool: BufferPool;
   /** Whose packets are still to be looked for. */
   waiting: Open[];
   readonly open: Set<Open>;
-  /** Bytes that are pending. */
+  /** Bytes of what is pending, written or not. */
   held: number;
   looking: boolean;
   /** For the earliest deadline. */
@@ -94,7 +101,7 @@ interface State {
 export function createPacketQueries(
   memory: RecentMemory,
   keyOf: (vlan: number) => number | undefined,
-  send: (message: FromCapture) => void,
+  send: SendPackets,
 ): PacketQueries {
   const search = createSearch(memory);
   const state: State = {
@@ -102,6 +109,7 @@ export function createPacketQueries(
     search,
     keyOf,
     send,
+    pool: createBufferPool(MAX_HELD),
     waiting: [],
     open: new Set(),
     held: 0,
@@ -129,9 +137,6 @@ function ask(state: State, query: PacketQuery): void {
     packets: query.packets,
     bytes: query.bytes,
     pending: [],
-    written: writable(0),
-    from: 0,
-    to: 0,
     link: 0,
     finished: new Set(),
     skipped: false,
@@ -163,7 +168,7 @@ function begin(state: State, open: Open): void {
   state.open.add(open);
   const found = latest(state, open);
   const bytes = sum(found, ({ size }) => blockSize(size));
-  open.written = writable(Math.min(bytes, MAX_HELD));
+  if (bytes > 0) beginPart(state, open, Math.min(bytes, MAX_HELD));
   for (const each of found) add(state, open, each);
   if (!state.open.has(open)) return;
   open.unfollow = state.search.follow(open.flow, (hit) => add(state, open, foundOf(state, hit)));
@@ -193,7 +198,7 @@ function finish(state: State, open: Open, by: PacketsEnd): void {
   state.open.delete(open);
   open.unfollow();
   const lost = state.memory.hasLost(flow.key);
-  state.send({ type: 'packets-end', query: query.query, by, skipped, lost, ...takePending(state, open) });
+  give(state, open, { type: 'packets-end', query: query.query, by, skipped, lost });
   if (state.open.size > 0) return;
   clearTimeout(state.timer);
   state.timerAt = Infinity;
@@ -318,44 +323,38 @@ function add(state: State, open: Open, found: Found): void {
 function write(state: State, open: Open, { record, room, size, time }: Found): void {
   const { bytes, view } = state.memory;
   const length = blockSize(size);
-  if (open.to + length > open.written.bytes.length) {
-    setAside(open);
-    open.written = writable(Math.max(length, LEAST_WRITTEN));
-    open.from = open.to = 0;
-  }
+  let part = open.pending.at(-1);
+  if (part === undefined || part.to + length > part.bytes.length)
+    part = beginPart(state, open, Math.max(length, LEAST_WRITTEN));
   const frame = record + RECORD_HEADER + room;
-  const { written } = open;
-  writeBlock(written.words, open.to / 4, time, size, view.getUint32(record + 12, true));
-  bytes.copy(written.bytes, open.to + BLOCK_HEAD, frame, frame + size);
-  open.to += length;
-  state.held += length;
+  writeBlock(part.words, part.to / 4, time, size, view.getUint32(record + 12, true));
+  bytes.copy(part.bytes, part.to + BLOCK_HEAD, frame, frame + size);
+  part.to += length;
 }
 
-/** @param size Of whole words. */
-function writable(size: number): Writable {
-  const bytes = Buffer.allocUnsafeSlow(size);
-  return { bytes, words: new Uint32Array(bytes.buffer, bytes.byteOffset, size / 4) };
-}
-
-function setAside(open: Open): void {
-  const { pending, written, from, to } = open;
-  if (to > from) pending.push(written.bytes.subarray(from, to));
-  open.from = to;
+function beginPart(state: State, { pending }: Open, size: number): Writable {
+  const bytes = state.pool.take(size);
+  const part = { bytes, words: new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4), to: 0 };
+  pending.push(part);
+  state.held += bytes.length;
+  return part;
 }
 
 function flush(state: State, open: Open): void {
-  const taken = takePending(state, open);
-  if (taken !== undefined) state.send({ type: 'packets', query: open.query.query, ...taken });
+  if (open.pending.some(({ to }) => to > 0)) give(state, open, { type: 'packets', query: open.query.query });
 }
 
-function takePending(state: State, open: Open): PacketBlocks | undefined {
-  setAside(open);
+/** With all that is pending. */
+function give(state: State, open: Open, message: SomePackets | LastPackets): void {
   const { pending, link } = open;
-  if (pending.length === 0) return undefined;
-  const blocks = pending.length === 1 && pending[0] !== undefined ? pending[0] : Buffer.concat(pending);
+  const parts = pending.flatMap(({ bytes, to }) => (to > 0 ? [bytes.subarray(0, to)] : []));
+  if (parts.length > 0) state.send(message, { link, parts });
+  else state.send(message);
+  for (const { bytes } of pending) {
+    state.held -= bytes.length;
+    state.pool.give(bytes);
+  }
   open.pending = [];
-  state.held -= blocks.length;
-  return { link, blocks };
 }
 
 /** A connection of TCP ends when both ends say so, or one breaks it off; its ports may be used again. */

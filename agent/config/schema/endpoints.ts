@@ -61,6 +61,11 @@ const endpoint = z
       'a list of names of rule sets',
       'The rule sets that it is inspected by; by default those of the key of this name above.',
     ),
+    evidence: about(
+      z.enum(['full', 'headers', 'off']).optional(),
+      'one of full, headers, off',
+      "What is kept of the packets of its alerts' flows; by default what evidence.keep says.",
+    ),
   })
   .superRefine((value, context) => {
     if (value.resource !== undefined && value.resources !== undefined) {

@@ -68,7 +68,12 @@ interface Sender {
   bytes: number;
 }
 
-export function readConversation(packets: readonly FlowPacket[], flow: FlowKey): Conversation {
+/** @param allocate Memory for the bytes of a side. */
+export function readConversation(
+  packets: readonly FlowPacket[],
+  flow: FlowKey,
+  allocate: (bytes: number) => Buffer,
+): Conversation {
   const read = createTransportReader(flow);
   const source = newSender();
   const destination = newSender();
@@ -85,8 +90,8 @@ export function readConversation(packets: readonly FlowPacket[], flow: FlowKey):
   const [client, server] = sourceIsClient ? [source, destination] : [destination, source];
   return {
     transport: transportOf(flow),
-    client: sideOf(client),
-    server: sideOf(server),
+    client: sideOf(client, allocate),
+    server: sideOf(server, allocate),
     sourceIsClient,
     serverPort: (sourceIsClient ? flow.destination : flow.source).port,
     hasBeginning: transportOf(flow) === 'tcp' ? client.syn || server.synAck : first !== undefined,
@@ -127,9 +132,9 @@ function newSender(): Sender {
   };
 }
 
-function sideOf(sender: Sender): Side {
+function sideOf(sender: Sender, allocate: (bytes: number) => Buffer): Side {
   return {
-    runs: sender.pieces.runs(),
+    runs: sender.pieces.runs(allocate),
     datagrams: sender.datagrams,
     sent: sender.sent,
     ...(sender.firstPayload === undefined ? {} : { firstPayload: sender.firstPayload }),

@@ -2,14 +2,15 @@
  * What a flow's packets say to a person: the application's protocol, whether the request was answered, how much went
  * where.
  *
- * Pure. Whatever the bytes are, nothing throws; time and memory are bounded by what is kept of the packets.
+ * Whatever the bytes are, nothing throws; time and memory are bounded by what is kept of the packets.
  */
+import { createBufferPool } from '../../buffer-pool.ts';
 import type { Description } from '../../events/app.ts';
 import type { FlowPacket } from '../packet.ts';
 import { readApp } from './apps.ts';
 import { createAttempt, type Parser } from './attempt.ts';
 import { communityId } from './community-id.ts';
-import { readConversation } from './conversation.ts';
+import { readConversation, type Conversation } from './conversation.ts';
 import { outcomeOf } from './outcome.ts';
 import type { FlowKey } from './transport.ts';
 
@@ -23,11 +24,25 @@ export interface FlowDescription extends Description {
   errors: Parser[];
 }
 
+/** For the bytes of both sides: nothing that is said of them is part of it. */
+const pool = createBufferPool(2 << 20);
+
 /** @param packets Of both directions, in the order of their capture. */
 export function describeFlow(packets: readonly FlowPacket[], flow: FlowKey, facts: EngineFacts = {}): FlowDescription {
+  const taken: Buffer[] = [];
+  const allocate = (bytes: number): Buffer => {
+    const buffer = pool.take(bytes);
+    taken.push(buffer);
+    return buffer;
+  };
+  const description = describe(readConversation(packets, flow, allocate), flow, facts);
+  for (const buffer of taken) pool.give(buffer);
+  return description;
+}
+
+function describe(conversation: Conversation, flow: FlowKey, facts: EngineFacts): FlowDescription {
   const errors: Parser[] = [];
   const attempt = createAttempt((parser) => errors.push(parser));
-  const conversation = readConversation(packets, flow);
   const app = readApp(conversation, facts.timeMicros, attempt);
   const id = communityId(flow);
   return {

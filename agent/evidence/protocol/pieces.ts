@@ -26,8 +26,8 @@ interface Piece {
 
 export interface Pieces {
   add(start: number, bytes: Buffer, time: number): void;
-  /** In the order of their offsets. */
-  runs(): Run[];
+  /** In the order of their offsets. @param allocate Of so many bytes, where pieces are put together. */
+  runs(allocate?: (bytes: number) => Buffer): Run[];
   readonly isCut: boolean;
   /** Bytes that are there. */
   readonly size: number;
@@ -69,7 +69,7 @@ export function createPieces(maxBytes: number): Pieces {
 
   return {
     add,
-    runs: () => joined(pieces),
+    runs: (allocate = Buffer.allocUnsafe) => joined(pieces, allocate),
     get isCut() {
       return isCut;
     },
@@ -92,7 +92,7 @@ function firstBehind(pieces: readonly Piece[], offset: number): number {
   return low;
 }
 
-function joined(pieces: readonly Piece[]): Run[] {
+function joined(pieces: readonly Piece[], allocate: (bytes: number) => Buffer): Run[] {
   const groups: Piece[][] = [];
   let end = Number.NaN;
   for (const piece of pieces) {
@@ -104,10 +104,21 @@ function joined(pieces: readonly Piece[]): Run[] {
     const offset = group[0]?.start ?? 0;
     return {
       offset,
-      bytes: Buffer.concat(group.map(({ bytes }) => bytes)),
+      bytes: together(group, allocate),
       marks: group.map(({ start, time }) => ({ at: start - offset, time })),
     };
   });
+}
+
+/** One alone is not copied. */
+function together(group: readonly Piece[], allocate: (bytes: number) => Buffer): Buffer {
+  const [first] = group;
+  if (first !== undefined && group.length === 1) return first.bytes;
+  const size = group.reduce((sum, { bytes }) => sum + bytes.length, 0);
+  const all = allocate(size).subarray(0, size);
+  let at = 0;
+  for (const { bytes } of group) at += bytes.copy(all, at);
+  return all;
 }
 
 /** When the byte at `at` of the run came. */
