@@ -135,6 +135,7 @@ async function prepare(run: Run): Promise<void> {
   const made = [...Array(agents * pods).keys()].map((index) => stored(`pods/${NAMESPACE}`, podObject(run, index)));
   setting.say(`control-plane: ${made.length} pods`);
   await putIntoEtcd(plane, [...nodes, ...made]);
+  await untilServed(run);
 }
 
 interface Stored {
@@ -158,6 +159,18 @@ async function putIntoEtcd({ etcd }: ControlPlane, objects: Stored[]): Promise<v
     const answer = await fetch(`${etcd}/v3/kv/txn`, { method: 'POST', body: JSON.stringify({ success }) });
     if (!answer.ok) throw new Error(`etcd: ${await answer.text()}`);
   }
+}
+
+/**
+ * Objects of one transaction have one version: who lists while the server has half of them, and watches from that
+ * version on, is never told of the others. Real objects are made one by one.
+ */
+async function untilServed(run: Run): Promise<void> {
+  const pod = podObject(run, 0, 'last');
+  const last = { ...pod, spec: { ...pod.spec, nodeName: 'last' }, metadata: { ...pod.metadata, labels: {} } };
+  await putIntoEtcd(run.plane, [stored(`pods/${NAMESPACE}`, last)]);
+  const query = { fieldSelector: 'spec.nodeName=last', resourceVersion: '0' };
+  while ((await run.admin.get<ApiList<ApiObject>>('/api/v1/pods', query)).items.length === 0) await sleep(100);
 }
 
 function resourceObject(index: number): object {

@@ -110,7 +110,7 @@ async function start(client: Client, argv: QuickstartArgv, wanted: Manifest[], r
   await applyAll(client, [{ ...resource, apiVersion: api }], say);
   const nodes = await untilReady(client, timeout * 1_000);
   say(`agents inspect on ${nodes} ${nodes === 1 ? 'node' : 'nodes'}: a canary came through each`);
-  if (trial) say(`a test request raised its alert within ${((await tryOut(client, api, image)) / 1_000).toFixed(1)} s`);
+  if (trial) say(`a test request raised its alert within ${Math.ceil((await tryOut(client, api, image)) / 1_000)} s`);
   await showStatus(client, pathOf({ ...resource, apiVersion: api }));
   say(`
 Alerts of a node, in a browser on http://127.0.0.1:9098:

@@ -2,15 +2,19 @@
  * A resource's status, out of what the objects of all nodes say of it. Pure, but for what it remembers of each object.
  *
  * Kept of an entry are its counts and its text: thousands of nodes say something of each resource. The status is
- * bounded: each of thousands of agents reads it when the resource changes. The sums are of all nodes.
+ * bounded: for each agent that watches, the API server copies the whole object, whatever of it the agent gets. The sums
+ * are of all nodes.
  */
 import { record, text } from '../kube/fields.ts';
 import { inspectionsOf, type Inspection, type NodeObject } from '../kube/node-object.ts';
 import type { NodeStatus, ResourceStatus } from '../kube/resources.ts';
 import { countsOf, sumsOf, type Counts } from '../kube/status-entry.ts';
 
-/** Of `status.nodes` in JSON: some 500 nodes without errors. */
-const MAX_BYTES = 128 << 10;
+/**
+ * Of `status.nodes` in JSON, and of it for all agents together: 600 nodes without errors where there are 500 agents,
+ * 75 where there are 5,000.
+ */
+const BYTES = { most: 128 << 10, least: 16 << 10, ofAll: 64 << 20 };
 
 /** Fields of an inspection that the resource's own status does not repeat. */
 const OF_THE_RESOURCE = ['api', 'namespace', 'name', 'uid', 'node'];
@@ -50,7 +54,7 @@ export function changedResources(before: NodeEntries | undefined, after: NodeEnt
  * The status of the resource with that UID. Where not all nodes fit, those with errors come first, with the newest
  * error of each only, and then as many others as fit, by name.
  */
-export function statusOf(uid: string, nodes: readonly NodeEntries[], bytes = MAX_BYTES): ResourceStatus {
+export function statusOf(uid: string, nodes: readonly NodeEntries[], bytes = bytesFor(nodes.length)): ResourceStatus {
   const said = nodes.flatMap(({ node, entries }) => {
     const entry = entries.get(uid);
     return entry === undefined ? [] : [{ node, ...entry }];
@@ -62,6 +66,10 @@ export function statusOf(uid: string, nodes: readonly NodeEntries[], bytes = MAX
     ...sumsOf(said),
     nodesOmitted: said.length - listed.length,
   };
+}
+
+function bytesFor(agents: number): number {
+  return Math.min(BYTES.most, Math.max(BYTES.least, BYTES.ofAll / agents));
 }
 
 function fitting(said: (NodeEntry & { node: string })[], bytes: number): string[] {

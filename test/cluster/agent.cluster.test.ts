@@ -3,8 +3,10 @@
  * does, in order. Each test goes on where the one before it ended.
  */
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { text as textOf } from 'node:stream/consumers';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { stringify } from 'yaml';
 import type { ResourceStatus } from '../../agent/kube/resources.ts';
@@ -311,5 +313,28 @@ for (const { cni, resolver, quiet } of [
       await until('nothing is captured', () => capturing() === 0);
       await until('no entry of the node', () => (status()?.nodes ?? []).length === 0);
     });
+
+    // Their objects are the same with every network, and so is the image's part in it.
+    if (cni === 'bridge')
+      test('uninstall leaves nothing, and quickstart brings it back and proves it by a request', async () => {
+        const program = join(PROJECT, 'bin/dpi-agent.js');
+        const run = async (...args: string[]): Promise<string> => {
+          const child = cluster.spawn('node', [program, ...args, '--yes'], { stdio: ['ignore', 'pipe', 'inherit'] });
+          const [[code], said] = await Promise.all([once(child, 'close'), child.stdout ? textOf(child.stdout) : '']);
+          if (code !== 0) throw new Error(`${said}\n${diagnosis()}`);
+          return said;
+        };
+        const left = (): string[] =>
+          cluster
+            .kubectl('get', 'namespaces,clusterroles,clusterrolebindings,crds', '-o', 'name')
+            .split('\n')
+            .filter((name) => /dpi|deeppacketinspection/.test(name));
+        expect(left()).not.toEqual([]);
+        await run('uninstall');
+        expect(left()).toEqual([]);
+        const said = await run('quickstart', '--image', image, '-s', 'app == "backend"');
+        expect(said).toContain('agents inspect on 1 node: a canary came through each');
+        expect(said).toMatch(/a test request raised its alert within \d+ s\npods captured: 1 on 1 nodes, 0 errors/);
+      });
   });
 }

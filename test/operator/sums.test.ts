@@ -40,20 +40,27 @@ describe('the status of a resource', () => {
     expect(statusOf('w', nodes.map(toEntries))).toMatchObject({ nodes: [], podsCaptured: 0 });
   });
 
-  test('of 5,000 nodes is bounded; those with errors come first, with the newest of each; the sums are of all', () => {
-    const all = [...Array(5_000).keys()].map((index) => {
-      const errors = index >= 4_900 ? ['newest', 'older', 'oldest'].map((text) => text.repeat(50)) : [];
-      return toEntries(object(`node-${10_000 + index}`, inspection('u', 2, errors)));
-    });
-    const status = statusOf('u', all);
-    const listed = status.nodes ?? [];
-    expect(JSON.stringify(listed).length).toBeLessThanOrEqual(128 << 10);
-    expect(listed.length).toBeGreaterThan(300);
-    expect(listed.filter(({ errorConditions }) => errorConditions.length === 1)).toHaveLength(100);
-    expect(listed.map(({ node }) => node)).toEqual(listed.map(({ node }) => node).toSorted());
-    expect(status).toMatchObject({ nodesActive: 4_900, podsCaptured: 10_000, errors: 300 });
-    expect((status.nodesOmitted ?? 0) + listed.length).toBe(5_000);
-  });
+  test.each([
+    [500, 131_072, 500],
+    [1_000, 67_108, 300],
+    [5_000, 16_384, 50],
+  ])(
+    'of %d nodes has %d bytes; first those with errors, with the newest of each; sums are of all',
+    (count, bytes, least) => {
+      const all = [...Array(count).keys()].map((index) => {
+        const errors = index >= count - 30 ? ['newest', 'older', 'oldest'].map((text) => text.repeat(20)) : [];
+        return toEntries(object(`node-${10_000 + index}`, inspection('u', 2, errors)));
+      });
+      const status = statusOf('u', all);
+      const listed = status.nodes ?? [];
+      expect(JSON.stringify(listed).length).toBeLessThanOrEqual(bytes);
+      expect(listed.length).toBeGreaterThanOrEqual(least);
+      expect(listed.filter(({ active }) => !active.success)).toHaveLength(30);
+      expect(listed.map(({ node }) => node)).toEqual(listed.map(({ node }) => node).toSorted());
+      expect(status).toMatchObject({ nodesActive: count - 30, podsCaptured: 2 * count, errors: 90 });
+      expect((status.nodesOmitted ?? 0) + listed.length).toBe(count);
+    },
+  );
 
   test.each([
     undefined,

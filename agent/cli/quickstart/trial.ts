@@ -67,7 +67,13 @@ function pod(name: string, image: string, args: string[]): Manifest {
       capabilities: { drop: ['ALL'] },
     },
   };
-  const spec = { restartPolicy: 'Never', automountServiceAccountToken: false, containers: [container] };
+  const spec = {
+    restartPolicy: 'Never',
+    automountServiceAccountToken: false,
+    // The first process of a pod does not end by SIGTERM, if it does not ask for it.
+    terminationGracePeriodSeconds: 0,
+    containers: [container],
+  };
   return { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace: TRIAL, labels: { ...LABEL, app: name } }, spec };
 }
 
