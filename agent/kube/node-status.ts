@@ -159,12 +159,12 @@ async function attemptOnce(state: State): Promise<void> {
 async function write(state: State): Promise<void> {
   const { client, node } = state.options;
   const { signal } = state.ended;
+  // Mostly there is no object: an agent that ended took it away.
+  if (state.written === undefined && state.wanted.size > 0 && (await isMade(state))) return;
   state.written ??= await read(state);
   const inspections = fitting([...state.wanted.values()].map((one) => sinceOf(state, one)));
   if (state.written === null) {
-    if (inspections.length === 0) return;
-    const { metadata } = await client.create<NodeObject>(NODE_OBJECTS, nodeObject(node, inspections), signal);
-    state.written = { uid: metadata.uid, inspections };
+    if (inspections.length > 0) await make(state, inspections);
   } else if (state.closing !== undefined && inspections.length === 0) {
     await client.remove(nodeObjectPath(node), state.written.uid, signal);
     state.written = null;
@@ -172,6 +172,23 @@ async function write(state: State): Promise<void> {
     const { metadata } = await client.mergePatch<NodeObject>(nodeObjectPath(node), { inspections }, signal);
     state.written = { uid: metadata.uid, inspections };
   }
+}
+
+async function isMade(state: State): Promise<boolean> {
+  try {
+    await make(state, fitting([...state.wanted.values()]));
+    return true;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 409) return false;
+    throw error;
+  }
+}
+
+async function make(state: State, inspections: Inspection[]): Promise<void> {
+  const { options, ended } = state;
+  const object = nodeObject(options.node, inspections);
+  const { metadata } = await options.client.create<NodeObject>(NODE_OBJECTS, object, ended.signal);
+  state.written = { uid: metadata.uid, inspections };
 }
 
 async function read({ options, ended }: State): Promise<NonNullable<State['written']> | null> {
