@@ -297,6 +297,7 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
     events: traffic.events,
     ...served(plane),
     cpu: cpuByName(process.pid),
+    own: process.cpuUsage(),
   };
   const since = performance.now();
   const result = await act();
@@ -308,6 +309,7 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
   const total = requests.reduce((sum, [, count]) => sum + count, 0);
   const cpu = cpuByName(process.pid);
   const cpuOf = (name: string): string => fixed(((cpu[name] ?? 0) - (before.cpu[name] ?? 0)) / span);
+  const own = process.cpuUsage(before.own);
   const memory = memoryByName(process.pid);
   const memoryOf = (name: string): string => `${grouped((memory[name]?.rss ?? 0) / MEBIBYTE)} MiB`;
   figures.push({
@@ -322,8 +324,8 @@ async function phase<T>(run: Run, what: string, act: () => Promise<T>): Promise<
         .join(' '),
       `${after.statuses - before.statuses} statuses written`,
       `${fixed((after.bytes - before.bytes) / span / 1_000, 1)} kB/s`,
-      `cores: API server ${cpuOf('kube-apiserver')}, etcd ${cpuOf('etcd')}, operator ${cpuOf('agent')}`,
-      `memory: API server ${memoryOf('kube-apiserver')}, operator ${memoryOf('agent')}`,
+      `cores: API server ${cpuOf('kube-apiserver')}, etcd ${cpuOf('etcd')}, operator ${cpuOf('agent')}, all agents ${fixed((own.user + own.system) / 1e6 / span)}`,
+      `memory: API server ${memoryOf('kube-apiserver')}, operator ${memoryOf('agent')}, all agents ${grouped(process.memoryUsage.rss() / MEBIBYTE)} MiB`,
     ].join('; '),
   });
   run.setting.say(`control-plane: ${Object.values(figures.at(-1) ?? {}).join(' | ')}`);
