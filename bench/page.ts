@@ -309,16 +309,21 @@ function drawn(page: Page): Promise<Opened> {
 
 /**
  * As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it
- * asked for.
+ * asked for. It may be busy before: the counts of what is asked for have to be among the answers.
  */
 function timeFilter(page: Page, query: string): Promise<number> {
   return page.evaluate<number>(`new Promise((resolve) => {
     const main = document.querySelector('main');
-    let asked = false;
-    new MutationObserver(() => {
-      if (main.getAttribute('aria-busy') === 'true') asked = true;
-      else if (asked) requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
-    }).observe(main, { attributeFilter: ['aria-busy'] });
+    let counted = false;
+    const look = () => {
+      if (!counted || main.getAttribute('aria-busy') === 'true') return;
+      requestAnimationFrame(() => setTimeout(() => resolve(performance.now() - started)));
+    };
+    new MutationObserver(look).observe(main, { attributeFilter: ['aria-busy'] });
+    new PerformanceObserver((list) => {
+      counted ||= list.getEntries().some((entry) => entry.startTime >= started && entry.name.includes('/api/summary'));
+      look();
+    }).observe({ type: 'resource' });
     const started = performance.now();
     history.pushState(null, '', ${JSON.stringify(query)});
     dispatchEvent(new PopStateEvent('popstate'));

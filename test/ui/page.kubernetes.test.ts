@@ -198,6 +198,22 @@ describeKubernetes(() =>
       await page.getByRole('button', { name: 'Release it' }).click();
       await page.getByRole('button', { name: 'Isolate it now' }).waitFor();
       expect(policies()).toBe('');
+
+      await page.getByRole('textbox', { name: 'Reason' }).fill('once more');
+      await page.getByRole('button', { name: 'Isolate it now' }).click();
+      await page.getByRole('status').getByText('once more').waitFor();
+      await page.getByRole('link', { name: 'Isolated' }).click();
+      await page.getByText('deeppacketinspections/isolations').waitFor();
+      await page.getByLabel('Namespace').fill(shop);
+      await page.getByRole('button', { name: 'Show' }).click();
+      const listed = page.getByRole('row').filter({ hasText: pod });
+      await listed
+        .filter({ hasText: 'once more' })
+        .filter({ hasText: `${shop}:analyst` })
+        .waitFor();
+      await listed.getByRole('button', { name: `Release ${pod}` }).click();
+      await page.getByText('No pod is isolated').waitFor();
+      expect(policies()).toBe('');
     });
 
     testOnOwnServer('coverage has the resources that the user may see', async () => {

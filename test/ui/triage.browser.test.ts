@@ -143,6 +143,26 @@ describeBrowser(() => {
       .map((text) => JSON.parse(text) as { id: string; state: string })
       .findLast((mark) => mark.id === id)?.state;
 
+  test('something is on the screen before any script has run', async () => {
+    await page.route('**/*.js', (route) => route.abort());
+    await page.goto(line.url);
+    await page.getByRole('banner').getByText('dpi-agent').waitFor();
+    await page.getByLabel('Loading').waitFor();
+    await page.unrouteAll();
+  });
+
+  test('alerts and counts are asked for before the server has said who asks', async () => {
+    const asked = new Set<string>();
+    await page.route('**/api/**', async (route) => {
+      const { pathname } = new URL(route.request().url());
+      asked.add(pathname);
+      if (pathname === '/api/session') await poll(() => asked.has('/api/alerts') && asked.has('/api/summary'));
+      await route.continue();
+    });
+    await open();
+    await page.unrouteAll();
+  });
+
   describe('what comes', () => {
     test('while the page is cut off is there when it is connected again, and so are marks', async () => {
       await open();
@@ -644,7 +664,12 @@ describeBrowser(() => {
       await page.getByRole('complementary').getByRole('heading').first().waitFor();
       // Agents of another cluster are not asked.
       expect(await page.getByRole('link', { name: 'Coverage' }).count()).toBe(0);
-      await page.getByRole('link', { name: 'Alerts', exact: true }).click();
+      for (const name of ['coverage', 'tuning', 'isolated', 'dry-run']) {
+        await page.goto(`${new URL(page.url()).origin}/?cluster=west&page=${name}`);
+        await page.getByText('Of cluster west, only alerts are here').waitFor();
+        expect(await page.getByRole('link', { name: 'of east' }).getAttribute('href')).toBe(`/?page=${name}`);
+      }
+      await page.getByRole('link', { name: 'Alerts of west' }).click();
       await leadsTo('?cluster=west');
       await page.getByLabel('Cluster').selectOption('east');
       await poll(async () => (await page.title()) === 'Alerts · dpi-agent');

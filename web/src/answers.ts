@@ -1,7 +1,7 @@
 /** What the Alerts page asks its server for, by what the address selects. */
 import { useEffect } from 'preact/hooks';
 import type { Flows, Group, Order, Summary } from '../../agent/ui/api.ts';
-import { useList, type Listed } from './listed.ts';
+import { firstPagePath, useList, type Listed } from './listed.ts';
 import { useLive, type Live } from './live.ts';
 import type { Mark } from './rows.ts';
 import { useAnswer, useThrottled, type AnswerError, type Loaded } from './server.ts';
@@ -43,25 +43,53 @@ function useFailure(failed: AnswerError | undefined, reload: () => void, signedO
   }, [failed]);
 }
 
+function orderOf(params: URLSearchParams): Order {
+  return params.get('sort') === 'severity' ? 'severity' : 'time';
+}
+
+export function groupingOf(params: URLSearchParams): Grouping {
+  const group = params.get('group');
+  return group === 'signature' || group === 'pod' || group === 'flows' ? group : 'none';
+}
+
+function pathsOf(
+  query: string,
+  grouping: Grouping,
+): { summary: string; groups: string | undefined; flows: string | undefined } {
+  const inGroups = grouping === 'signature' || grouping === 'pod';
+  return {
+    summary: `/api/summary?${query}`,
+    groups: inGroups ? `/api/groups?by=${grouping}&${query}` : undefined,
+    flows: grouping === 'flows' ? `/api/flows?${query}` : undefined,
+  };
+}
+
+/** What is asked first for the alerts that the address selects, in that order. */
+export function firstPaths(params: URLSearchParams): string[] {
+  const query = queryOf(params);
+  const { summary, groups, flows } = pathsOf(query, groupingOf(params));
+  return [groups ?? flows ?? firstPagePath(query, orderOf(params)), summary];
+}
+
 export function useAnswers(params: URLSearchParams, grouping: Grouping, signedOut: () => void): Answers {
   const query = queryOf(params);
-  const order: Order = params.get('sort') === 'severity' ? 'severity' : 'time';
-  const summary = useAnswer<Summary>(`/api/summary?${query}`);
-  const groups = useAnswer<Group[]>(
-    grouping === 'signature' || grouping === 'pod' ? `/api/groups?by=${grouping}&${query}` : undefined,
-  );
-  const flows = useAnswer<Flows>(grouping === 'flows' ? `/api/flows?${query}` : undefined);
+  const order = orderOf(params);
+  const paths = pathsOf(query, grouping);
   const recount = useThrottled(() => {
-    summary.reload();
     groups.reload();
     flows.reload();
+    summary.reload();
   }, RELOAD_MILLIS);
+  // The counts are asked for last: the server has the alerts sooner.
   const list = useList(grouping === 'none' ? query : undefined, order, params.getAll('state'), recount);
+  const groups = useAnswer<Group[]>(paths.groups);
+  const flows = useAnswer<Flows>(paths.flows);
+  const summary = useAnswer<Summary>(paths.summary);
   const reload = (): void => {
     list.reload();
-    summary.reload();
     groups.reload();
     flows.reload();
+    summary.reload();
   };
   const mark = (ids: readonly string[], made: Mark): void => {
     list.mark(ids, made);

@@ -7,7 +7,7 @@ import { CoveragePage } from './coverage.tsx';
 import { DryRunPage } from './dry-run.tsx';
 import { IsolatedPage } from './isolated.tsx';
 import { isTyping } from './keys.ts';
-import { Help, Icon, Problem } from './parts.tsx';
+import { Help, Icon, Problem, Skeleton } from './parts.tsx';
 import { ReportPage } from './report/page.tsx';
 import { send, useAnswer, type AnswerError } from './server.ts';
 import { SignIn } from './sign-in.tsx';
@@ -53,13 +53,44 @@ export function App(): JSX.Element {
     <>
       {page === 'alerts' && <SkipToList />}
       <Top page={page} place={place} session={here} signedOut={reload} showHelp={() => setHelp(true)} />
-      {page === 'alerts' && <Alerts place={place} session={here} signedOut={reload} />}
-      {page === 'coverage' && <CoveragePage />}
-      {page === 'report' && <ReportPage place={place} session={here} />}
-      {page === 'tuning' && <TuningPage />}
-      {page === 'isolated' && <IsolatedPage place={place} />}
-      {page === 'dry-run' && <DryRunPage place={place} />}
+      <Page page={page} place={place} session={here} signedOut={reload} />
       <Help open={help} close={closeHelp} />
+    </>
+  );
+}
+
+function Page({ page, place, session, signedOut }: Omit<TopProps, 'showHelp'>): JSX.Element {
+  if (page === 'alerts') return <Alerts place={place} session={session} signedOut={signedOut} />;
+  if (page === 'report') return <ReportPage place={place} session={session} />;
+  if (CLUSTER !== undefined) return <ElsewherePage page={page} own={session.clusters?.own} />;
+  if (page === 'coverage') return <CoveragePage />;
+  if (page === 'tuning') return <TuningPage />;
+  return page === 'isolated' ? <IsolatedPage place={place} /> : <DryRunPage place={place} />;
+}
+
+/** Of another cluster, its alerts are known and nothing else. */
+function ElsewherePage({ page, own }: { page: PageName; own: string | undefined }): JSX.Element {
+  return (
+    <main class="alone">
+      <p>
+        Of cluster <b>{CLUSTER}</b>, only alerts are here: {TITLES[page]} is a page of its own server.{' '}
+        <a href={HOME}>Alerts of {CLUSTER}</a> ·{' '}
+        <a href={`/?page=${page}`}>{`${TITLES[page]} of ${own ?? 'this cluster'}`}</a>
+      </p>
+    </main>
+  );
+}
+
+/** What index.html shows already. */
+function Waiting(): JSX.Element {
+  return (
+    <>
+      <header class="top">
+        <Brand />
+      </header>
+      <main class="waiting" aria-busy="true">
+        <Skeleton />
+      </main>
     </>
   );
 }
@@ -68,7 +99,7 @@ export function App(): JSX.Element {
 function Outside({ error, reload }: { error: AnswerError | undefined; reload: () => void }): JSX.Element {
   const access = error?.body['access'];
   if (access === 'kubernetes' || access === 'password') return <SignIn access={access} signedIn={reload} />;
-  if (error === undefined) return <main class="alone" aria-busy="true" />;
+  if (error === undefined) return <Waiting />;
   return (
     <main class="alone">
       <Problem error={error} retry={reload} />
@@ -102,6 +133,15 @@ function SkipToList(): JSX.Element {
   );
 }
 
+function Brand(): JSX.Element {
+  return (
+    <a class="brand" href={HOME} aria-label="dpi-agent alerts, without filters">
+      <img src="/icon.svg" alt="" width="26" height="26" />
+      <span>dpi-agent</span>
+    </a>
+  );
+}
+
 interface TopProps {
   page: PageName;
   place: Location;
@@ -113,10 +153,7 @@ interface TopProps {
 function Top({ page, place, session, signedOut, showHelp }: TopProps): JSX.Element {
   return (
     <header class="top">
-      <a class="brand" href={HOME} aria-label="dpi-agent alerts, without filters">
-        <img src="/icon.svg" alt="" width="26" height="26" />
-        <span>dpi-agent</span>
-      </a>
+      <Brand />
       <nav aria-label="Pages">
         {PAGES.filter((name) => hasPage(session, name)).map((name) => (
           <PageLink key={name} name={name} current={name === page} place={place} />

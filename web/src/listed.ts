@@ -67,7 +67,7 @@ export function useList(
   states: readonly string[],
   changed: () => void,
 ): Listed {
-  const of = query === undefined ? undefined : `${query}&sort=${order}`;
+  const of = query === undefined ? undefined : listOf(query, order);
   const { held, setHeld, asking, setAsking, stop, reload } = useFirstPage(of, order);
   const stale = of !== undefined && held.of !== of;
   const more = held.next !== undefined && held.rows.length < MOST_ROWS;
@@ -177,7 +177,20 @@ function withMarks(before: Held, ids: readonly string[], mark: Mark, states: rea
 
 function pageOf(of: string, size: number, signal: AbortSignal, after?: string): Promise<Page> {
   const behind = after === undefined ? '' : `&after=${encodeURIComponent(after)}`;
-  return ask<Page>(`/api/alerts?${of}&size=${size}${behind}`, { signal });
+  return ask<Page>(`${pagePath(of, size)}${behind}`, { signal });
+}
+
+function pagePath(of: string, size: number): string {
+  return `/api/alerts?${of}&size=${size}`;
+}
+
+/** Where the first page of a list is. */
+export function firstPagePath(query: string, order: Order): string {
+  return pagePath(listOf(query, order), FIRST_ROWS);
+}
+
+function listOf(query: string, order: Order): string {
+  return `${query}&sort=${order}`;
 }
 
 function limited(rows: Rows): Rows {

@@ -12,11 +12,29 @@ export class AnswerError extends Error {
   }
 }
 
+/** Questions that nobody has waited for yet. */
+const ahead = new Map<string, Promise<Response>>();
+
+/** Asks what will be asked soon, so that questions of a page that is opened go side by side. */
+export function askAhead(path: string): void {
+  const answer = fetch(pathOf(path), { credentials: 'same-origin' });
+  // Who waits for it learns why.
+  answer.catch(() => undefined);
+  ahead.set(path, answer);
+}
+
+function takeAhead(path: string): Promise<Response> | undefined {
+  const answer = ahead.get(path);
+  ahead.delete(path);
+  return answer;
+}
+
 /** @throws AnswerError with what the server says; status 0 when it does not answer. */
 export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
   let answer: Response;
   try {
-    answer = await fetch(pathOf(path), { credentials: 'same-origin', ...init });
+    answer = await (takeAhead(path) ?? fetch(pathOf(path), { credentials: 'same-origin', ...init }));
+    init.signal?.throwIfAborted();
   } catch (error) {
     init.signal?.throwIfAborted();
     throw new AnswerError(0, 'The server of this page does not answer. Is dpi-agent ui running?', {

@@ -1,7 +1,7 @@
 /** What somebody does on the Alerts page: which alert is looked at, which are chosen, and what is made of them. */
 import { useEffect, useState } from 'preact/hooks';
 import type { Session, State } from '../../agent/ui/api.ts';
-import { useAnswers, type Answers, type Grouping } from './answers.ts';
+import { groupingOf, useAnswers, type Answers, type Grouping } from './answers.ts';
 import type { Keys } from './keys.ts';
 import { useMarking, type Marking } from './marking.ts';
 import { showsState } from './rows.ts';
@@ -92,11 +92,6 @@ export function useView(place: Location, session: Session, signedOut: () => void
       return chooseNone();
     },
   };
-}
-
-function groupingOf(params: URLSearchParams): Grouping {
-  const group = params.get('group');
-  return group === 'signature' || group === 'pod' || group === 'flows' ? group : 'none';
 }
 
 /** Whether alerts of this state leave the list. */
