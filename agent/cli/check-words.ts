@@ -15,7 +15,8 @@ export async function checkWords(manual: Manual, words: readonly string[]): Prom
   if (manual.path.length > 0) await checkFlags(manual, words);
 }
 
-function checkCommand({ path, commands }: Manual, words: readonly string[]): void {
+/** @throws CommandError that says what may have been meant. */
+export function checkCommand({ path, commands }: Manual, words: readonly string[]): void {
   const behind = words.slice(path.length === 0 ? 0 : words.indexOf(path.at(-1) ?? '') + 1);
   // What stands behind a flag may be its value.
   const word = behind.find((one, index) => !one.startsWith('-') && behind[index - 1]?.startsWith('-') !== true);

@@ -1,7 +1,7 @@
 /** The command line: one file a command. */
 import yargs, { type Argv, type CommandModule } from 'yargs';
 import { hideBin } from 'yargs/helpers';
-import { checkWords } from './check-words.ts';
+import { checkCommand, checkWords } from './check-words.ts';
 import { COMMANDS } from './commands.ts';
 import { CommandError, endWithReader, EXIT } from './exit.ts';
 import { helpText } from './help.ts';
@@ -23,8 +23,11 @@ try {
   const manual = { ...listedManual(), commands: listedManual().commands.map((listed) => askedOr(listed, asked)) };
   const own = words.slice(0, words.includes('--') ? words.indexOf('--') : undefined);
   const current = commandOf(manual, own);
-  if (own.includes('--help') || own.includes('-h')) process.stdout.write(helpText(current, columnsOf(process.stdout)));
-  else {
+  const others = own.filter((word) => word !== '--help' && word !== '-h');
+  if (others.length < own.length) {
+    checkCommand(current, others);
+    process.stdout.write(helpText(current, columnsOf(process.stdout)));
+  } else {
     await checkWords(current, own);
     const parser = createParser(words);
     for (const [name, { describe, load }] of Object.entries(COMMANDS)) {

@@ -76,8 +76,8 @@ describe('what is mistyped', () => {
     expect(await checkWords(commandOf(manual, words), words)).toBeUndefined();
   });
 
-  test('ends the command with status 2', async () => {
-    expect(await runCli(['statsu'])).toEqual({
+  test.each([[['statsu']], [['statsu', '--help']]])('%j ends with status 2', async (words) => {
+    expect(await runCli(words)).toEqual({
       code: 2,
       stdout: '',
       stderr: 'dpi-agent: there is no command statsu; did you mean status?\n',
