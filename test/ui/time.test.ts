@@ -21,6 +21,10 @@ test('times are of one form, in the zone of the browser or in UTC, and name it',
   setZone('local');
 });
 
+test('what is no time is unknown', () => {
+  expect(fullMoment('yesterday')).toBe('unknown');
+});
+
 test('what is obvious is left out: today, and this year', () => {
   const now = Date.now();
   expect(clock(now)).toMatch(/^\d\d:\d\d:\d\d$/);

@@ -28,9 +28,10 @@ export function moment(time: string | number, seconds = true): string {
   return `${day(millis)}, ${hours(millis, seconds)}`;
 }
 
-/** `Nov 24, 14:05:09 UTC+1` */
+/** `Nov 24, 14:05:09 UTC+1`; `unknown` of what is no time. */
 export function fullMoment(time: string | number): string {
-  return `${moment(time)} ${zoneName(millisOf(time))}`;
+  const millis = millisOf(time);
+  return Number.isNaN(millis) ? 'unknown' : `${moment(millis)} ${zoneName(millis)}`;
 }
 
 /** `Nov 24`, of another year `Nov 24 2025` */

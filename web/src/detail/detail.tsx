@@ -208,6 +208,7 @@ interface OccurrenceProps {
 
 /** When, where and how often. */
 function Occurrence({ row, place, record }: OccurrenceProps): JSX.Element {
+  const last = text(record['last_timestamp']);
   return (
     <dl class="facts">
       <Fact name="Time">
@@ -216,7 +217,7 @@ function Occurrence({ row, place, record }: OccurrenceProps): JSX.Element {
       </Fact>
       {row.count > 1 && (
         <Fact name="Stands for">
-          {grouped(row.count)} alerts, the last one {fullMoment(text(record['last_timestamp']))}
+          {grouped(row.count)} alerts{last !== '' && `, the last one ${fullMoment(last)}`}
         </Fact>
       )}
       <Fact name="Resource">
