@@ -681,6 +681,12 @@ describeBrowser(() => {
     }
   });
 
+  test('a page that is not set up here says what it takes', async () => {
+    await page.goto(`${line.url}/?page=isolated`);
+    await page.getByText('There is no page Isolated here').waitFor();
+    expect(await page.getByRole('main').getByRole('link').getAttribute('href')).toBe('/');
+  });
+
   test('coverage without a cluster names the pods', async () => {
     await page.goto(`${line.url}/?page=coverage`);
     await page.locator('.node').getByText('shop/cart-0').waitFor();

@@ -64,6 +64,7 @@ function Page({ page, place, session, signedOut }: Omit<TopProps, 'showHelp'>): 
   if (page === 'report') return <ReportPage place={place} session={session} />;
   if (CLUSTER !== undefined) return <ElsewherePage page={page} own={session.clusters?.own} />;
   if (page === 'coverage') return <CoveragePage />;
+  if (!hasPage(session, page)) return <MissingPage page={page} />;
   if (page === 'tuning') return <TuningPage />;
   return page === 'isolated' ? <IsolatedPage place={place} /> : <DryRunPage place={place} />;
 }
@@ -76,6 +77,23 @@ function ElsewherePage({ page, own }: { page: PageName; own: string | undefined 
         Of cluster <b>{CLUSTER}</b>, only alerts are here: {TITLES[page]} is a page of its own server.{' '}
         <a href={HOME}>Alerts of {CLUSTER}</a> ·{' '}
         <a href={`/?page=${page}`}>{`${TITLES[page]} of ${own ?? 'this cluster'}`}</a>
+      </p>
+    </main>
+  );
+}
+
+const NEEDS: Record<'tuning' | 'isolated' | 'dry-run', string> = {
+  tuning: 'a policy that it may change: alerts.policy, or ui.policyConfigMap in a cluster',
+  isolated: 'what isolates pods, respond.url, and people who sign in with their tokens of the cluster',
+  'dry-run': 'the API server of a cluster',
+};
+
+/** Who typed its address learns what it takes. */
+function MissingPage({ page }: { page: keyof typeof NEEDS }): JSX.Element {
+  return (
+    <main class="alone">
+      <p>
+        There is no page {TITLES[page]} here: the server of this page needs {NEEDS[page]}. <a href={HOME}>Alerts</a>
       </p>
     </main>
   );
