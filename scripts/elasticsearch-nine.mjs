@@ -1,18 +1,42 @@
 /**
- * Elasticsearch 9 is not published as a distribution for tests, as 7 and 8 are: it is put together here of its
- * published jars. What is around them, and is not published, is that of an 8: the programs that start it, logging, the
- * agent that guards its entitlements. Bulk, search, templates and aliases are in it; TLS and users are not.
+ * Elasticsearch 9 is not published as a distribution for tests, as 7 and 8 are. The server, its transport and its
+ * security are put together here of their published jars; what is around them is that of an 8: the programs that start
+ * it, logging, the agent that guards entitlements, libraries of security.
  */
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { run } from './maven.mjs';
 
-const TRANSPORT = join('modules', 'transport-netty4');
-/** Whose jars are not of the server itself. */
-const OF_TRANSPORT = /^(netty-|transport-netty4|elasticsearch-ssl-config)/;
 const BRIDGE = 'elasticsearch-entitlement-bridge';
-/** The server has its own logging. */
-const LEFT_OUT = /^log4j-core/;
+const PLUGINS = 'org.elasticsearch.plugin';
+/** With all that they need. */
+const WITH_LIBRARIES = [
+  ['org.elasticsearch', 'elasticsearch'],
+  ['org.elasticsearch', BRIDGE],
+  [PLUGINS, 'transport-netty4'],
+];
+/** Alone: not all that they need is published. */
+const ALONE = [
+  [PLUGINS, 'x-pack-core'],
+  [PLUGINS, 'x-pack-security'],
+];
+/** Where a jar of 9 goes, in place of what has its name but for the version; by default where that of 8 is. */
+const PLACES = [
+  [/^log4j-core/, []],
+  [/^elasticsearch-ssl-config/, ['modules/transport-netty4', 'modules/x-pack-core']],
+  [/^(netty-|transport-netty4)/, ['modules/transport-netty4', 'modules/x-pack-security']],
+  [/^x-pack-core/, ['modules/x-pack-core']],
+  [/^x-pack-security/, ['modules/x-pack-security']],
+  [/^elasticsearch-entitlement-bridge/, ['lib/entitlement-bridge']],
+  [/./, ['lib']],
+];
+/** What the programs of 9 that start it would open for it. */
+const OPENED = [
+  'org.apache.lucene.core/org.apache.lucene.codecs.lucene99',
+  ...['90', '91', '92', '94', '95'].map(
+    (each) => `org.apache.lucene.backward_codecs/org.apache.lucene.backward_codecs.lucene${each}`,
+  ),
+];
 
 /** @param base The folder of an 8. @throws Error with what Maven said. */
 export function assembleElasticsearch(version, base, directory) {
@@ -20,9 +44,14 @@ export function assembleElasticsearch(version, base, directory) {
   try {
     const home = join(work, 'home');
     cpSync(base, home, { recursive: true });
-    takeOut(home);
-    for (const [jar, path] of fetchJars(version, work)) cpSync(path, join(home, placeOf(jar), jar));
-    changeVersion(join(home, TRANSPORT, 'plugin-descriptor.properties'), version);
+    for (const [name, path] of fetchJars(version, work)) {
+      const [, places] = PLACES.find(([pattern]) => pattern.test(name));
+      for (const place of places) replaceJar(join(home, place), name, path);
+    }
+    standInForApm(join(home, 'modules/apm'));
+    for (const module of readdirSync(join(home, 'modules'))) changeVersion(join(home, 'modules', module), version);
+    const options = OPENED.map((each) => `--add-opens=${each}=org.elasticsearch.server\n`);
+    writeFileSync(join(home, 'config/jvm.options.d/opened.options'), options.join(''));
     rmSync(directory, { recursive: true, force: true });
     renameSync(home, directory);
   } finally {
@@ -30,52 +59,48 @@ export function assembleElasticsearch(version, base, directory) {
   }
 }
 
-/** Of the 8, what has its like among the jars, modules of the distribution, and settings of users. */
-function takeOut(home) {
-  const ours = /^(lucene|log4j-api|elasticsearch-(?!log4j))/;
-  for (const name of readdirSync(join(home, 'lib'))) if (ours.test(name)) rmSync(join(home, 'lib', name));
-  for (const name of readdirSync(join(home, 'modules'))) {
-    if (!TRANSPORT.endsWith(name)) rmSync(join(home, 'modules', name), { recursive: true });
-  }
-  for (const folder of [TRANSPORT, 'lib/entitlement-bridge']) {
-    for (const name of readdirSync(join(home, folder))) if (name.endsWith('.jar')) rmSync(join(home, folder, name));
-  }
-  for (const name of ['users', 'users_roles', 'roles.yml', 'role_mapping.yml']) {
-    rmSync(join(home, 'config', name), { force: true });
-  }
-}
-
-function placeOf(jar) {
-  if (OF_TRANSPORT.test(jar)) return TRANSPORT;
-  return jar.startsWith(BRIDGE) ? 'lib/entitlement-bridge' : 'lib';
-}
-
 /** @returns name and path of each. */
 function fetchJars(version, work) {
-  const artefacts = [
-    ['org.elasticsearch', 'elasticsearch'],
-    ['org.elasticsearch', BRIDGE],
-    ['org.elasticsearch.plugin', 'transport-netty4'],
-  ];
-  const dependencies = artefacts.map(
-    ([group, name]) =>
-      `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${version}</version></dependency>`,
-  );
-  const pom = join(work, 'pom.xml');
-  const project = '<modelVersion>4.0.0</modelVersion><groupId>test</groupId><artifactId>test</artifactId>';
-  writeFileSync(
-    pom,
-    `<project>${project}<version>1</version><dependencies>${dependencies.join('')}</dependencies></project>`,
-  );
   const output = join(work, 'jars');
   mkdirSync(output);
-  run('mvn', ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', `-DoutputDirectory=${output}`]);
-  return readdirSync(output)
-    .filter((name) => !LEFT_OUT.test(name))
-    .map((name) => [name, join(output, name)]);
+  for (const [artefacts, ...more] of [[WITH_LIBRARIES], [ALONE, '-DexcludeTransitive=true']]) {
+    const pom = join(work, 'pom.xml');
+    writeFileSync(pom, projectOf(artefacts, version, more.length > 0));
+    run('mvn', ['-q', '-B', '-f', pom, 'dependency:copy-dependencies', `-DoutputDirectory=${output}`, ...more]);
+  }
+  return readdirSync(output).map((name) => [name, join(output, name)]);
 }
 
-function changeVersion(descriptor, version) {
-  const text = readFileSync(descriptor, 'utf8');
-  writeFileSync(descriptor, text.replaceAll(/^((?:elasticsearch\.)?version)=.*$/gm, `$1=${version}`));
+function projectOf(artefacts, version, areAlone) {
+  const nothingElse = '<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>';
+  const dependencies = artefacts.map(
+    ([group, name]) =>
+      `<dependency><groupId>${group}</groupId><artifactId>${name}</artifactId><version>${version}</version>${areAlone ? nothingElse : ''}</dependency>`,
+  );
+  const own = '<groupId>test</groupId><artifactId>test</artifactId><version>1</version>';
+  return `<project><modelVersion>4.0.0</modelVersion>${own}<dependencies>${dependencies.join('')}</dependencies></project>`;
+}
+
+function replaceJar(folder, name, path) {
+  const stem = (jar) => jar.replace(/-\d[\w.]*\.jar$/, '');
+  for (const other of readdirSync(folder)) {
+    if (other.endsWith('.jar') && stem(other) === stem(name)) rmSync(join(folder, other));
+  }
+  cpSync(path, join(folder, name));
+}
+
+/** The server asks for a module of that name, and can't run that of 8. */
+function standInForApm(folder) {
+  for (const name of readdirSync(folder)) if (!name.startsWith('elastic-apm-agent')) rmSync(join(folder, name));
+  const lines = ['name=apm', 'description=reports nothing', 'java.version=17', 'version=', 'elasticsearch.version='];
+  writeFileSync(join(folder, 'stable-plugin-descriptor.properties'), `${lines.join('\n')}\n`);
+  writeFileSync(join(folder, 'named_components.json'), '{}\n');
+}
+
+function changeVersion(folder, version) {
+  for (const name of readdirSync(folder).filter((each) => each.endsWith('plugin-descriptor.properties'))) {
+    const text = readFileSync(join(folder, name), 'utf8');
+    const changed = text.replaceAll(/^((?:elasticsearch\.)?version)=.*$/gm, `$1=${version}`);
+    writeFileSync(join(folder, name), changed);
+  }
 }

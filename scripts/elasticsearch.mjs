@@ -3,8 +3,9 @@
  * Fetches a real Elasticsearch for tests into a cache outside the work tree, and prints the folder:
  *   node scripts/elasticsearch.mjs [VERSION]
  * It is the distribution that Elasticsearch's own plugins are tested with: bulk, search, templates, aliases, TLS and
- * users are in it; life-cycle management, data streams and `GET /` are not. Of version 9 the server alone is put
- * together of its jars (elasticsearch-nine.mjs). $ELASTICSEARCH_VERSION names another version for the tests. Plain JavaScript with Node's own modules: setup.mjs calls it.
+ * users are in it; life-cycle management, data streams and `GET /` are not. Version 9 is put together of its jars
+ * (elasticsearch-nine.mjs). $ELASTICSEARCH_VERSION names another version for the tests. Plain JavaScript with Node's
+ * own modules: setup.mjs calls it.
  */
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync } from 'node:fs';
