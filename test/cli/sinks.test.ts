@@ -14,7 +14,7 @@ beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'cli-sinks-'));
   file = join(directory, 'agent.yaml');
   server = await startServer(answer(202, '{"status":"success"}'));
-  await writeFile(join(directory, 'token'), 'the-token-of-the-pager-00000000');
+  await writeFile(join(directory, 'token'), 'TheTokenOfThePager00000000000000');
   await writeFile(
     file,
     `stateDirectory: ${directory}
@@ -57,7 +57,7 @@ test('list names them, show says their settings and counts, and nothing of it is
   expect(show.stdout).toContain(`url: ${server.url}/…`);
   expect(show.stdout).toContain('headers: {"X-Tenant":"***"}');
   expect(show.stdout).toContain('delivered 7, refused 0, evicted 0, filtered 2, digested 0');
-  for (const { stdout } of [list, json, show]) expect(stdout).not.toMatch(/aaaaaa|tenant-of-mine|the-token/);
+  for (const { stdout } of [list, json, show]) expect(stdout).not.toMatch(/aaaaaa|tenant-of-mine|TheToken/);
 });
 
 test('test sends a sample that is marked, past filters, and says what was answered', async () => {
@@ -65,11 +65,11 @@ test('test sends a sample that is marked, past filters, and says what was answer
   expect(code).toBe(0);
   const [request] = server.received;
   expect(request?.body).toContain('TEST of dpi-agent: nothing was found');
-  expect(request?.body).toContain('the-token-of-the-pager');
+  expect(request?.body).toContain('TheTokenOfThePager');
   expect(stdout).toContain('answer: 202 {"status":"success"}');
   expect(stdout).toMatch(new RegExp(`pager: ${server.url} took the test, event [0-9a-f]{40}`));
 
-  server.reply(answer(403, 'invalid routing key the-token-of-the-pager-00000000'));
+  server.reply(answer(403, 'invalid routing key TheTokenOfThePager00000000000000'));
   const refused = await sinks('test', 'pager', '-c', file, '-o', 'json');
   expect(refused.code).toBe(1);
   expect(JSON.parse(refused.stdout)).toMatchObject({

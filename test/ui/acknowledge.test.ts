@@ -241,7 +241,7 @@ test('the incident of an alert ends when it is acknowledged, also where the serv
   });
   await new Promise<void>((resolve) => incidents?.listen(0, '127.0.0.1', resolve));
   const { port } = incidents.address() as AddressInfo;
-  writeFileSync(join(folder, 'routing'), 'ROUTING\n');
+  writeFileSync(join(folder, 'routing'), `${'R'.repeat(32)}\n`);
   const http = { url: `http://127.0.0.1:${port}/`, format: 'pagerduty', secretFile: join(folder, 'routing') };
   const config = configOf({
     sinks: [
@@ -253,6 +253,6 @@ test('the incident of an alert ends when it is acknowledged, also where the serv
   await submit(linkOf(OTHER));
   await poll(() => (logged.includes('the incident is resolved') ? true : undefined));
   const incident = dedupKey(toAlert(JSON.stringify(OTHER), { cluster: config.cluster }));
-  const resolved = { routing_key: 'ROUTING', event_action: 'resolve', dedup_key: incident };
+  const resolved = { routing_key: 'R'.repeat(32), event_action: 'resolve', dedup_key: incident };
   expect(asked).toEqual([resolved, resolved]);
 });

@@ -23,6 +23,8 @@ export interface Format {
   readonly secret: 'bearer' | 'splunk' | 'body';
   /** What an answer says that has the status of success. Undefined: what its status says. */
   refusal?(answer: string, events: number): SendError | undefined;
+  /** Whether an answer with a status of failure is about what an operator has to mend, and not about its events. */
+  isOperators?(answer: string): boolean;
 }
 
 export const JSON_TYPE = 'application/json';

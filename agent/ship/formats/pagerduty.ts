@@ -6,6 +6,7 @@
 import { createHash } from 'node:crypto';
 import type { Level } from '../../events/level.ts';
 import type { Alert } from './alert.ts';
+import { SendError } from '../destination.ts';
 import { COMMON, cut, filled, single, type Format } from './format.ts';
 import { toMessage } from './message.ts';
 
@@ -20,7 +21,7 @@ export const pagerduty: Format = {
     const alert = single(alerts);
     const { title, flow } = toMessage(alert);
     return JSON.stringify({
-      routing_key: secret,
+      routing_key: routingKey(secret),
       event_action: 'trigger',
       dedup_key: dedupKey(alert),
       client: 'dpi-agent',
@@ -50,9 +51,15 @@ export const pagerdutyResolve: Format = {
   batches: false,
   secret: 'body',
   body(alerts, { secret }) {
-    return JSON.stringify({ routing_key: secret, event_action: 'resolve', dedup_key: dedupKey(single(alerts)) });
+    return JSON.stringify({ routing_key: routingKey(secret), event_action: 'resolve', dedup_key: dedupKey(single(alerts)) });
   },
 };
+
+/** PagerDuty refuses events for a key that can be none, as if they were wrong themselves. @throws SendError */
+function routingKey(secret: string): string {
+  if (/^[A-Za-z0-9]{32}$/.test(secret)) return secret;
+  throw new SendError('unauthorized', "the sink's secretFile holds no routing key, which has 32 letters and digits");
+}
 
 /** At most 255 characters. */
 export function dedupKey({ cluster, resource, gid, sid, pod }: Alert): string {

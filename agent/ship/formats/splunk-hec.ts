@@ -12,6 +12,9 @@ import { COMMON, filled, type Format } from './format.ts';
  */
 const BUSY = new Set([9, 26]);
 
+/** "Incorrect index", a data channel that is missing or wrong, acknowledgements that are off: all of the token. */
+const OF_THE_TOKEN = new Set([7, 10, 11, 14, 16]);
+
 export const splunkHec: Format = {
   ...COMMON,
   batches: true,
@@ -37,6 +40,10 @@ export const splunkHec: Format = {
     if (code === 0) return undefined;
     const failure = typeof code === 'number' && BUSY.has(code) ? 'throttled' : 'refused';
     return new SendError(failure, `code ${String(code)}: ${String(text)}`);
+  },
+  isOperators(answer) {
+    const value = parsed(answer);
+    return isRecord(value) && typeof value['code'] === 'number' && OF_THE_TOKEN.has(value['code']);
   },
 };
 

@@ -174,7 +174,7 @@ async function deliver(state: State, secrets: Secrets, alerts: readonly Alert[],
   try {
     const answer = await ask(state, secrets, alerts, body, signal);
     state.answer = `${answer.status} ${excerpt(answer.text, mask)}`.trim();
-    if (!isSuccess(answer.status, options.settings.success)) throw failureOf(answer, origin, mask);
+    if (!isSuccess(answer.status, options.settings.success)) throw refusedBy(format, answer, origin, mask);
     const refusal = format.refusal?.(answer.text, alerts.length);
     if (refusal !== undefined) throw saidBy(refusal, answer, origin, mask);
   } catch (error) {
@@ -183,6 +183,12 @@ async function deliver(state: State, secrets: Secrets, alerts: readonly Alert[],
     if (isStale) files.forget();
     throw error;
   }
+}
+
+function refusedBy(format: Format, answer: Answer, origin: string, mask: (text: string) => string): SendError {
+  const error = failureOf(answer, origin, mask);
+  if (error.failure !== 'refused' || format.isOperators?.(answer.text) !== true) return error;
+  return new SendError('server_error', error.message, undefined, error.afterMillis);
 }
 
 /** What the format read in an answer. */

@@ -381,6 +381,25 @@ describe('hostile servers', () => {
     expect(server.received.at(-1)?.headers.authorization).toBe('Splunk 00000000-0000-0000-0000-000000000000');
   });
 
+  test('what an operator has to mend is no fault of the events: they wait', async () => {
+    const server = await serve(answer(400, '{"text":"Data channel is missing","code":10}'));
+    const secretFile = join(await folder(), 'token');
+    await writeFile(secretFile, 'no key of PagerDuty');
+    const splunk = await create({ url: server.url, format: 'splunk-hec', secretFile });
+    expect(await failureOf(splunk.send(items(2), NEVER))).toMatchObject({
+      failure: 'server_error',
+      message: expect.stringContaining('Data channel is missing'),
+    });
+    server.reply(answer(400, '{"text":"Event field cannot be blank","code":13}'));
+    expect(await failureOf(splunk.send(items(2), NEVER))).toMatchObject({ failure: 'refused' });
+    const before = server.received.length;
+    const pager = await create({ url: server.url, format: 'pagerduty', secretFile });
+    const error = await failureOf(pager.send(items(2), NEVER));
+    expect(error).toMatchObject({ failure: 'unauthorized', message: expect.stringContaining('32 letters and digits') });
+    expect(error.message).not.toContain('no key of PagerDuty');
+    expect(server.received).toHaveLength(before);
+  });
+
   test('a stop ends a request at once', async () => {
     const server = await serve(() => undefined);
     const destination = await create({ url: server.url, timeoutMillis: 60_000 });
