@@ -88,7 +88,7 @@ export function sendError(error: unknown, credentials: readonly string[], node?:
     case 'DeserializationError':
       return new SendError('incomplete', `${where}: the answer is not JSON, or was cut`);
     case 'ProductNotSupportedError':
-      return new SendError('server_error', `${where} is something else: only Elasticsearch 8 is supported`);
+      return new SendError('server_error', `${where} is something else: only Elasticsearch 7.17, 8 and 9 are supported`);
     case 'ConnectionError':
     case 'NoLivingConnectionsError':
       if (isTls(message)) return new SendError('tls', `${where}: TLS fails: ${message}`);
@@ -117,7 +117,7 @@ function statusError(status: number, body: unknown, where: string, credentials: 
     case 404:
       return new SendError('server_error', `${text}: check that sinks.elasticsearch.nodes leads to Elasticsearch`);
     case 406:
-      return new SendError('server_error', `${text}: only Elasticsearch 8 is supported`);
+      return new SendError('server_error', `${text}: only Elasticsearch 7.17, 8 and 9 are supported`);
     case 408:
       return new SendError('timeout', text);
     case 413:

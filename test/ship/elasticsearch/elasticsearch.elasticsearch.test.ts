@@ -443,7 +443,7 @@ describeElasticsearch(() => {
 
   test('what is not Elasticsearch is not sent to', async () => {
     proxy.fault = () => ({ type: 'answer', status: 200, body: '{"items":[]}', headers: { 'x-elastic-product': 'x' } });
-    expect(await failure(send(open({ nodes }), batch(1)))).toMatch(/^server_error.*only Elasticsearch 8/);
+    expect(await failure(send(open({ nodes }), batch(1)))).toMatch(/^server_error.*only Elasticsearch 7.17, 8 and 9/);
   });
 
   test('an answer that does not come, or whose body does not come, ends with the time limit', async () => {

@@ -146,3 +146,11 @@ test.each([400, 405])('a cluster without data streams (%i) gets nothing, and tha
     message: `the cluster has no data streams (${status}): set the sink's dataStream to false`,
   });
 });
+
+test('an Elasticsearch 7 without ILM, which takes its path for an index, has none', async () => {
+  const { round, written, answers, said } = cluster('elasticsearch');
+  answers.set(`PUT ${ILM}`, { status: 400, body: { error: { type: 'invalid_index_name_exception', reason: '_ilm' } } });
+  await round();
+  expect(said).toEqual([expect.stringContaining('the cluster has no index lifecycle management (ILM)')]);
+  expect(written.map(({ path }) => path)).toEqual([ILM]);
+});
