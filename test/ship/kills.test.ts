@@ -18,7 +18,7 @@ import { seeded } from '../support/random.ts';
 import { startServer } from './http/server.ts';
 import { startCollector, startStore, type Receiver } from './receivers.ts';
 
-const EVENTS = 2000;
+const EVENTS = 1500;
 const KILLS = 5;
 const BATCH = 50;
 const PROGRAM = join(PROJECT, 'dist/test/support/sink-process.js');
@@ -39,7 +39,7 @@ async function runKilled(flags: object, came: () => number, killed: () => Promis
     child.stdout.setEncoding('utf8').on('data', (text: string) => (output += text));
     const closed = once(child, 'close');
     if (kills < KILLS) {
-      const moment = came() + random() * 500;
+      const moment = came() + (random() * EVENTS) / (2 * KILLS);
       await poll(() => came() >= moment);
       await delay(random() * 20);
       child.kill('SIGKILL');
@@ -70,11 +70,13 @@ async function webParts(random: () => number): Promise<Part[]> {
   const chat: string[] = [];
   const server = held(
     await startServer(({ path, body }, response, socket) => {
-      const fault = random();
-      if (fault < 0.05) return response.writeHead(503, { 'retry-after': '0' }).end();
+      // Of both, some twenty go wrong.
+      const fault = random() * (path === '/chat' ? 50 : 2);
+      if (fault < 0.2) return response.writeHead(503).end();
       if (path === '/chat') chat.push(...(/event ([0-9a-f]{40})/.exec(body)?.slice(1) ?? []));
-      else for (const event of JSON.parse(body) as { record: { event_id: string } }[]) lists.push(event.record.event_id);
-      return fault < 0.1 ? socket.destroy() : response.writeHead(200).end();
+      else
+        for (const event of JSON.parse(body) as { record: { event_id: string } }[]) lists.push(event.record.event_id);
+      return fault < 0.4 ? socket.destroy() : response.writeHead(200).end();
     }),
   );
   return [

@@ -70,14 +70,7 @@ log { source(in); destination(out); };
 `,
   );
   const files = ['persist-file', 'pidfile', 'control'].map((name) => `--${name}=${join(directory, name)}`);
-  return [
-    '-F',
-    '--no-caps',
-    '-f',
-    file,
-    ...files,
-    ...(modules === undefined ? [] : [`--module-path=${modules}`]),
-  ];
+  return ['-F', '--no-caps', '-f', file, ...files, ...(modules === undefined ? [] : [`--module-path=${modules}`])];
 }
 
 const HEAD = 'local4 alert 2026-01-02T03:04:05.678000Z node-1 dpi-agent ee_event|';

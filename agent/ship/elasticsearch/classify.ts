@@ -88,7 +88,10 @@ export function sendError(error: unknown, credentials: readonly string[], node?:
     case 'DeserializationError':
       return new SendError('incomplete', `${where}: the answer is not JSON, or was cut`);
     case 'ProductNotSupportedError':
-      return new SendError('server_error', `${where} is something else: only Elasticsearch 7.17, 8 and 9 are supported`);
+      return new SendError(
+        'server_error',
+        `${where} is something else: only Elasticsearch 7.17, 8 and 9 are supported`,
+      );
     case 'ConnectionError':
     case 'NoLivingConnectionsError':
       if (isTls(message)) return new SendError('tls', `${where}: TLS fails: ${message}`);

@@ -51,7 +51,11 @@ export const pagerdutyResolve: Format = {
   batches: false,
   secret: 'body',
   body(alerts, { secret }) {
-    return JSON.stringify({ routing_key: routingKey(secret), event_action: 'resolve', dedup_key: dedupKey(single(alerts)) });
+    return JSON.stringify({
+      routing_key: routingKey(secret),
+      event_action: 'resolve',
+      dedup_key: dedupKey(single(alerts)),
+    });
   },
 };
 

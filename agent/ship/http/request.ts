@@ -150,7 +150,10 @@ function sendError(
     code === 'UND_ERR_HEADERS_OVERFLOW' ||
     code.startsWith('UND_ERR_RES')
   ) {
-    return new SendError('server_error', `${origin} does not answer as HTTP says: ${message.replaceAll(/\s+/g, ' ').trim()}`);
+    return new SendError(
+      'server_error',
+      `${origin} does not answer as HTTP says: ${message.replaceAll(/\s+/g, ' ').trim()}`,
+    );
   }
   return new SendError(otherwise, `${origin}: ${isNativeError(error) ? message : 'no connection'}`);
 }
