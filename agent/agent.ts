@@ -216,7 +216,7 @@ async function startEvidence({ config, log }: AgentOptions, lanes: readonly Lane
   const directory = evidenceDirectory(journal.directory);
   try {
     const store = await openEvidenceStore({ ...evidence, directory });
-    return createEvidence({ settings: evidence, store, lanes, log });
+    return createEvidence({ settings: evidence, store, lanes, now: Date.now, log });
   } catch (error) {
     log.error({ err: error, directory }, "alerts' packets are not kept: their folder cannot be read");
     return undefined;

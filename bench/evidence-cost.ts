@@ -11,26 +11,19 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab, Pod } from '../scripts/lab.ts';
 import type { RunningAgent, Workspace } from '../test/support/agent.ts';
 import { RING_MEGABYTES, RULE_SETS } from './alone.ts';
-import {
-  fixed,
-  median,
-  runAgent,
-  withLab,
-  withWorkspace,
-  within,
-  type Figure,
-  type Setting,
-} from './bench.ts';
+import { fixed, median, runAgent, withLab, withWorkspace, within, type Figure, type Setting } from './bench.ts';
 import { send } from './cpu.ts';
 import { cpuByName } from './processes.ts';
 import { writeTraffic, type Mix, type Traffic } from './traffic.ts';
 
-/** Seconds of load in a turn, pairs of turns that are compared, and those before them. */
-const TURNS = { full: { seconds: 8, pairs: 8, before: 4 }, quick: { seconds: 2, pairs: 2, before: 1 } };
+/** Seconds of load in a turn, and pairs of turns that are compared; seconds of each pod's load before them. */
+const TURNS = { full: { seconds: 6, pairs: 6, before: 40 }, quick: { seconds: 2, pairs: 2, before: 4 } };
+/** Alerts a second before them: what runs for days has long been compiled. */
+const MARKERS_BEFORE = 45;
 /** Of a load's file; it is sent several times in a turn. */
 const FILE_SECONDS = 2;
 /** Until the files of a turn's last alerts are written. */
-const SETTLE_MILLIS = 3_500;
+const SETTLE_MILLIS = 2_800;
 const START_MILLIS = 60_000;
 /** What the sender has of different addresses for a file's clients. */
 const MOST_SHIFTS = 60;
@@ -60,7 +53,11 @@ interface Turn {
 interface Place {
   lab: Lab;
   agent: RunningAgent;
+}
+
+interface Sending {
   traffic: Traffic;
+  /** Packets a second. */
   rate: number;
   passes: number;
 }
@@ -73,30 +70,37 @@ export async function benchEvidenceCost(setting: Setting): Promise<Figure[]> {
 
 async function measure(setting: Setting, workspace: Workspace, load: Load): Promise<Figure> {
   const { seconds, pairs, before } = TURNS[setting.quick ? 'quick' : 'full'];
-  const { packetsPerSecond, bytesPerSecond = 0 } = load;
-  const until =
-    packetsPerSecond === undefined
-      ? { bytes: bytesPerSecond * FILE_SECONDS }
-      : { packets: packetsPerSecond * FILE_SECONDS };
-  const path = join(workspace.directory, 'load.pcap');
-  const traffic = await writeTraffic(path, load.mix, until, load.markers * FILE_SECONDS);
-  const rate = packetsPerSecond ?? (bytesPerSecond * traffic.packets) / traffic.bytes;
+  setting.say(`evidence-cost, ${load.title}: writing the load`);
+  const warmUp = await prepare(join(workspace.directory, 'before.pcap'), load, MARKERS_BEFORE, before);
+  const sending = await prepare(join(workspace.directory, 'load.pcap'), load, load.markers, seconds);
   return await withLab(async (lab) => {
     const pods = addPods(lab);
     const agent = await within(START_MILLIS, 'the start of dpi-agent', start(setting, workspace, lab, pods));
     try {
-      const place = { lab, agent, traffic, rate, passes: Math.ceil(seconds / FILE_SECONDS) };
+      const place = { lab, agent };
+      setting.say(`evidence-cost, ${load.title}: warming up`);
+      await Promise.all([pods.kept, pods.off].map((pod) => turn(place, pod, warmUp, MOST_SHIFTS)));
       const turns: [kept: Turn, off: Turn][] = [];
-      for (let pair = 0; pair < before + pairs; pair++) {
-        setting.say(`evidence-cost, ${load.title}: pair ${pair + 1} of ${before + pairs}`);
-        const both = await pairOf(place, pods, pair);
-        if (pair >= before) turns.push(both);
+      for (let pair = 0; pair < pairs; pair++) {
+        setting.say(`evidence-cost, ${load.title}: pair ${pair + 1} of ${pairs}`);
+        turns.push(await pairOf(place, pods, sending, pair));
       }
-      return figureOf(setting, load, turns, place.passes * (traffic.packets / rate));
+      return figureOf(setting, load, turns, (sending.passes * sending.traffic.packets) / sending.rate);
     } finally {
       await agent.stop();
     }
   });
+}
+
+async function prepare(path: string, load: Load, markers: number, seconds: number): Promise<Sending> {
+  const { mix, packetsPerSecond, bytesPerSecond = 0 } = load;
+  const until =
+    packetsPerSecond === undefined
+      ? { bytes: bytesPerSecond * FILE_SECONDS }
+      : { packets: packetsPerSecond * FILE_SECONDS };
+  const traffic = await writeTraffic(path, mix, until, markers * FILE_SECONDS);
+  const rate = packetsPerSecond ?? (bytesPerSecond * traffic.packets) / traffic.bytes;
+  return { traffic, rate, passes: Math.ceil(seconds / FILE_SECONDS) };
 }
 
 interface Pods {
@@ -133,14 +137,14 @@ async function start(setting: Setting, workspace: Workspace, lab: Lab, { kept, o
 }
 
 /** The one that comes first is another one each time. */
-async function pairOf(place: Place, { kept, off }: Pods, pair: number): Promise<[kept: Turn, off: Turn]> {
-  const first = (pair * place.passes) % MOST_SHIFTS;
-  if (pair % 2 === 0) return [await turn(place, kept, first), await turn(place, off, first)];
-  const without = await turn(place, off, first);
-  return [await turn(place, kept, first), without];
+async function pairOf(place: Place, { kept, off }: Pods, sending: Sending, pair: number): Promise<[Turn, Turn]> {
+  const first = (pair * sending.passes) % MOST_SHIFTS;
+  if (pair % 2 === 0) return [await turn(place, kept, sending, first), await turn(place, off, sending, first)];
+  const without = await turn(place, off, sending, first);
+  return [await turn(place, kept, sending, first), without];
 }
 
-async function turn({ lab, agent, traffic, rate, passes }: Place, pod: Pod, first: number): Promise<Turn> {
+async function turn({ lab, agent }: Place, pod: Pod, { traffic, rate, passes }: Sending, first: number): Promise<Turn> {
   const before = cpuByName(agent.pid);
   const alerts = agent.events.length;
   await send({ lab, pod }, traffic, rate, passes, first);
@@ -153,7 +157,8 @@ async function turn({ lab, agent, traffic, rate, passes }: Place, pod: Pod, firs
 
 function figureOf(setting: Setting, load: Load, turns: readonly [Turn, Turn][], seconds: number): Figure {
   const all = ({ cpu }: Turn): number => Object.values(cpu).reduce((sum, each) => sum + each, 0);
-  const sum = (side: 0 | 1, of: (turn: Turn) => number): number => turns.reduce((total, pair) => total + of(pair[side]), 0);
+  const sum = (side: 0 | 1, of: (turn: Turn) => number): number =>
+    turns.reduce((total, pair) => total + of(pair[side]), 0);
   const [kept, off] = [sum(0, all), sum(1, all)];
   const alerts = sum(0, (turn) => turn.alerts);
   const names = Object.keys(turns[0]?.[0].cpu ?? {});

@@ -81,6 +81,8 @@ export interface CollectOptions {
   most?: typeof MOST;
   /** Where alerts of a flow share a file only within such a time, in milliseconds: what comes live shares by `after`. */
   shareMillis?: number;
+  /** Milliseconds since the epoch; without it, alerts are not of now. */
+  now?: () => number;
   /** Those that capture. */
   lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'counters'> }[];
   log: Logger;
@@ -154,9 +156,9 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
   const collection: Collection = { alerts: [], keep };
   add(state, collection, attributed);
   open.set(key, collection);
-  const { after, packets, bytes } = state.settings;
+  const { packets, bytes } = state.settings;
   const collected = lane.capture
-    .packetsOf({ vlan: alert.vlan, flow, time: alert.timeMicros, afterMillis: after, packets, bytes })
+    .packetsOf({ vlan: alert.vlan, flow, time: alert.timeMicros, afterMillis: leftOf(state, alert), packets, bytes })
     .then((asked) => {
       open.delete(key);
       return writeLater(state, collection, asked, lane.capture.counters());
@@ -166,6 +168,12 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
       settle(state, collection);
     });
   underWay.add(collected);
+}
+
+/** How long its flow is followed: `after` is from its packet on, and the engine took some of it. */
+function leftOf({ settings: { after }, now }: State, { timeMicros }: Alert): number {
+  const age = now === undefined ? 0 : now() - timeMicros / 1000;
+  return Math.round(Math.min(after, Math.max(0, after - age)));
 }
 
 function add({ pending }: State, { alerts }: Collection, attributed: AttributedAlert): void {

@@ -8,11 +8,10 @@
  * Not promised: that an event has evidence: what is under way when the agent dies is lost, and what was written last
  * may be damaged by a power cut.
  */
-import { closeSync, open, rename, writev } from 'node:fs';
-import { link, mkdir, readdir, rm, rmdir, stat, statfs } from 'node:fs/promises';
+import { link, mkdir, readdir, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { promisify } from 'node:util';
 import { errorCode } from '../files/errors.ts';
+import { loadNative } from '../native.ts';
 import { dayOf, listDays, packetFile } from './place.ts';
 
 /** Left to the journal: so many bytes, or of a small disk this share. */
@@ -60,7 +59,8 @@ interface Entry {
 
 /** What of the file system tests make fail. */
 export interface StoreSystem {
-  write: (path: string, content: readonly Buffer[]) => Promise<void>;
+  /** A file of that name, or none. */
+  write: (path: string, content: readonly Buffer[]) => Promise<unknown>;
   statfs: (path: string) => Promise<{ bavail: number; blocks: number; bsize: number }>;
   now: () => number;
 }
@@ -134,41 +134,31 @@ async function save(state: State, events: readonly SavedEvent[], content: readon
   const [path, ...others] = entries.map(({ day, eventId }) => join(directory, packetFile(day, eventId)));
   if (path === undefined) return;
   try {
-    await system.write(`${path}.new`, content);
-    await promisify(rename)(`${path}.new`, path);
+    await system.write(path, content);
     for (const other of others) await linkTo(path, other);
   } catch (error) {
     state.days.clear();
-    await rm(`${path}.new`, { force: true }).catch(() => undefined);
     for (const entry of entries) await remove(state, entry).catch(() => undefined);
     throw error;
   }
   for (const entry of entries) remember(state, entry);
 }
 
-// Of those of promises, each step costs more than the file's bytes.
-const [openFile, writeParts] = [promisify(open), promisify(writev)];
-
+/** At once by the native part, where there is one: each step of Node's own costs more than the file's bytes. */
 async function write(path: string, content: readonly Buffer[]): Promise<void> {
-  const file = await openFile(path, 'w', FILE_MODE);
-  try {
-    for (let rest = content; rest.length > 0;) {
-      const { bytesWritten } = await writeParts(file, rest);
-      rest = behind(rest, bytesWritten);
-    }
-  } finally {
-    closeSync(file);
+  const made = `${path}.new`;
+  const { native } = loadNative();
+  if (native !== undefined) {
+    await native.save(made, path, FILE_MODE, content);
+    return;
   }
-}
-
-function behind(parts: readonly Buffer[], written: number): readonly Buffer[] {
-  let at = written;
-  const rest = parts.map((part) => {
-    const begin = Math.min(at, part.length);
-    at -= begin;
-    return part.subarray(begin);
-  });
-  return rest.filter(({ length }) => length > 0);
+  try {
+    await writeFile(made, Buffer.concat(content), { mode: FILE_MODE });
+    await rename(made, path);
+  } catch (error) {
+    await rm(made, { force: true }).catch(() => undefined);
+    throw error;
+  }
 }
 
 async function makeFolders({ directory, days }: State, entries: readonly Entry[]): Promise<void> {

@@ -61,6 +61,7 @@ beforeEach(() => {
     store,
     lanes: [{ name: 'lane0', capture: { packetsOf, counters: () => new Map() } }],
     log: pino({ level: 'silent' }),
+    now: () => ALERT_AT / 1000 + millis,
     pace: createPace(256, 50, () => millis),
   });
 });
@@ -75,6 +76,15 @@ async function answerAll(answer: Partial<AskedPackets> = {}): Promise<void> {
   for (const each of asked) each.answer(answer);
   await evidence.settled();
 }
+
+test("a flow is followed for what is left of the time from its alert's packet on", () => {
+  const left = [-5000, 0, 300.4, 5000].map((age, port) => {
+    millis = age;
+    evidence.collect(alertOf(port + 1, 0));
+    return asked.at(-1)?.query.afterMillis;
+  });
+  expect(left).toEqual([2000, 2000, 1700, 0]);
+});
 
 test('the flow is asked for as the alert names it, and its packets are written with the alert at its packet', async () => {
   const alert = alertOf(1000, 0);
