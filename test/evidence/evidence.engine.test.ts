@@ -12,7 +12,15 @@ import { journaled, MARKER, MARKER_SID, payloadOf, runAgent, type Workspace } fr
 import { runCli } from '../support/cli.ts';
 import { conversation, describeLive, inject, send, serve, useLab, useWorkspace } from '../support/live.ts';
 import { poll } from '../support/poll.ts';
-import { ethernet, ipFragments, tcpConversation, udpExchange, udpPacket, type Frame } from '../support/packets.ts';
+import {
+  ethernet,
+  ipFragments,
+  mergeFrames,
+  tcpConversation,
+  udpExchange,
+  udpPacket,
+  type Frame,
+} from '../support/packets.ts';
 
 interface Caught {
   frame: string;
@@ -107,15 +115,28 @@ describeLive((engine) => {
     expect(listed.stdout).toMatch(/10\.65\.1\.3:\d+ > 10\.65\.1\.2:7777 {2}TCP, SYN, /);
   });
 
-  run('a flow over IPv6 is what tcpdump caught', async () => {
-    const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
-    let packets: Caught[] = [];
-    const caught = await withTcpdump('host fd65::3 and tcp', async () => {
-      send(lab, attacker.netns, 'fd65::2', 7777, `${MARKER} six`);
-      ({ packets } = await evidenceOf(await agent.event((each) => payloadOf(each).includes('six'))));
-    });
-    expect(packets).toEqual(caught);
-  });
+  run(
+    'a flow over IPv6 is what tcpdump caught, and so is each of small packets among those of many flows',
+    async () => {
+      const agent = await runAgent({ lab, engine, workspace, pods: [backend], config: { evidence: { keep: 'full' } } });
+      let packets: Caught[] = [];
+      const caught = await withTcpdump('host fd65::3 and tcp', async () => {
+        send(lab, attacker.netns, 'fd65::2', 7777, `${MARKER} six`);
+        ({ packets } = await evidenceOf(await agent.event((each) => payloadOf(each).includes('six'))));
+      });
+      expect(packets).toEqual(caught);
+
+      const ports = Array.from({ length: 300 }, (_, index) => 20_000 + index);
+      const alerting = ports.filter((port) => port % 10 === 0);
+      const flows = ports.map((port) => conversation(`${port % 10 === 0 ? MARKER : 'nothing'} small ${port}`, port));
+      inject(lab, workspace, backend.netns, 'eth0', mergeFrames(...flows));
+      for (const port of alerting) {
+        const event = await agent.event((each) => payloadOf(each).includes(`small ${port}`));
+        const expected = flows[port - 20_000]?.map(({ data }) => data.toString('hex'));
+        expect((await evidenceOf(event)).packets.map(({ frame }) => frame)).toEqual(expected);
+      }
+    },
+  );
 
   const CLIENT = { client: '10.65.0.9', server: '10.65.0.8', clientPort: 4000, serverPort: 7777 };
   const plain = conversation(`${MARKER} odd`, 4000);
