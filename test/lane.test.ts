@@ -29,6 +29,7 @@ const noCapture = (): Capture => ({
   inject: () => undefined,
   counters: () => new Map(),
   handed: () => undefined,
+  countersOf: () => undefined,
   packetsOf: () => Promise.reject(new Error('no capture keeps packets')),
   ownersOf: (_path, records) => Promise.resolve(records.map(() => undefined)),
   states: () => new Map(),

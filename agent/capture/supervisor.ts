@@ -56,6 +56,8 @@ export interface Capture {
   /** Writes a frame of the agent's own, a UDP datagram with this payload. */
   inject(number: number, payload: string): void;
   counters(): Map<string, Counters>;
+  /** Of one; undefined: it is not attached. */
+  countersOf(id: string): Counters | undefined;
   /** Records in a FIFO so far, or in the queue before it, the agent's own frames too; as last reported. */
   handed(path: string): number | undefined;
   /** VLAN ids of the endpoints that records of a FIFO are of, by their numbers, from 1; undefined: nobody knows. */
@@ -150,6 +152,7 @@ function captureOf(supervision: Supervision, watchdog: NodeJS.Timeout): Capture 
     handed: counts.handed,
     ownersOf: (path, records) => supervision.owners.ask(path, records),
     counters: () => new Map([...specs.keys()].map((id) => [id, counts.total(id)])),
+    countersOf: (id) => (specs.has(id) ? counts.total(id) : undefined),
     packetsOf: supervision.packets.ask,
     states: () => new Map(states),
     countedAt: () => supervision.countedAt,

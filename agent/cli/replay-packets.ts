@@ -54,7 +54,7 @@ export async function openPacketsOfAlerts(
     most: { flows: MAX_EVENTS, rate: MAX_EVENTS, alerts: MAX_EVENTS },
     shareMillis: Math.max(1, settings.after),
     store: await openEvidenceStore({ directory, maxSize: settings.maxSize, maxAge: 0 }),
-    lanes: [{ name: LANE, capture: { packetsOf: recorded.packetsOf, counters: () => new Map() } }],
+    lanes: [{ name: LANE, capture: { packetsOf: recorded.packetsOf, countersOf: () => undefined } }],
     log,
   });
   const state: State = { directory, evidence, recorded, abandon, give, held: [], file: undefined };

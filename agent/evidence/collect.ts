@@ -9,7 +9,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { Logger } from 'pino';
 import type { AttributedAlert } from '../alerts/attributed.ts';
 import type { AskedPackets } from '../capture/packet-queries.ts';
-import type { Counters, FlowEnds } from '../capture/protocol.ts';
+import type { FlowEnds } from '../capture/protocol.ts';
 import { lostOf } from '../capture/protocol.ts';
 import type { Capture } from '../capture/supervisor.ts';
 import { keepFor, type Keep } from '../endpoints/endpoint.ts';
@@ -84,13 +84,18 @@ export interface CollectOptions {
   /** Milliseconds since the epoch; without it, alerts are not of now. */
   now?: () => number;
   /** Those that capture. */
-  lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'counters'> }[];
+  lanes: readonly { name: string; capture: Pick<Capture, 'packetsOf' | 'countersOf'> }[];
   log: Logger;
   pace?: Pace;
 }
 
+/** An alert, and its event's id: that is a hash. */
+interface Collected extends AttributedAlert {
+  readonly id: string;
+}
+
 interface Collection {
-  readonly alerts: AttributedAlert[];
+  readonly alerts: Collected[];
   readonly keep: Keep;
 }
 
@@ -161,7 +166,7 @@ function collect(state: State, attributed: AttributedAlert, byPolicy?: Keep): vo
     .packetsOf({ vlan: alert.vlan, flow, time: alert.timeMicros, afterMillis: leftOf(state, alert), packets, bytes })
     .then((asked) => {
       open.delete(key);
-      return writeLater(state, collection, asked, lane.capture.counters());
+      return writeLater(state, collection, asked, lane.capture.countersOf);
     })
     .finally(() => {
       underWay.delete(collected);
@@ -177,12 +182,13 @@ function leftOf({ settings: { after }, now }: State, { timeMicros }: Alert): num
 }
 
 function add({ pending }: State, { alerts }: Collection, attributed: AttributedAlert): void {
-  alerts.push(attributed);
-  pending.add(eventId(attributed));
+  const id = eventId(attributed);
+  alerts.push({ ...attributed, id });
+  pending.add(id);
 }
 
 function settle({ pending, listeners }: State, { alerts }: Collection): void {
-  for (const attributed of alerts) pending.delete(eventId(attributed));
+  for (const { id } of alerts) pending.delete(id);
   for (const listener of listeners) listener();
 }
 
@@ -221,13 +227,10 @@ function keyOf(flow: FlowEnds): string {
 
 // --- What was collected ----------------------------------------------------------------------------------------------
 
-function writeLater(
-  state: State,
-  collection: Collection,
-  asked: AskedPackets,
-  counters: ReadonlyMap<string, Counters>,
-): Promise<void> {
-  state.writing = state.writing.then(() => write(state, collection, asked, counters)).finally(asked.release);
+type CountersOf = Capture['countersOf'];
+
+function writeLater(state: State, collection: Collection, asked: AskedPackets, countersOf: CountersOf): Promise<void> {
+  state.writing = state.writing.then(() => write(state, collection, asked, countersOf)).finally(asked.release);
   return state.writing;
 }
 
@@ -235,7 +238,7 @@ async function write(
   state: State,
   { alerts, keep }: Collection,
   asked: AskedPackets,
-  counters: ReadonlyMap<string, Counters>,
+  countersOf: CountersOf,
 ): Promise<void> {
   const { store, counts, log } = state;
   const [first] = alerts;
@@ -252,8 +255,8 @@ async function write(
     const complete = isComplete(first.alert, packets, asked, isOne);
     const comments = alerts.map((alert) => commentOf(alert, packets));
     const facts = JSON.stringify({ ...factsOf(packets, complete), ...saidTo(state, alerts, packets) });
-    const content = pcapngParts(packets, sourceOf(first, counters), comments, facts);
-    const events = alerts.map((each) => ({ id: eventId(each), timeMicros: each.alert.timeMicros }));
+    const content = pcapngParts(packets, sourceOf(first, countersOf), comments, facts);
+    const events = alerts.map(({ id, alert }) => ({ id, timeMicros: alert.timeMicros }));
     await store.save(events, content);
     counts[complete ? 'written' : 'cut'] += alerts.length;
     state.hasFailed = false;
@@ -270,7 +273,7 @@ const MAX_EVENTS_BYTES = 20_000;
 /** What the flow said, and what it said when other alerts than the first fired, as far as there is room for that. */
 function saidTo(
   { unreadable }: State,
-  alerts: readonly AttributedAlert[],
+  alerts: readonly Collected[],
   packets: readonly FlowPacket[],
 ): Omit<FlowFacts, 'packets'> {
   const known = new Map<number, DescribedRecord>();
@@ -290,7 +293,7 @@ function saidTo(
   for (const other of others) {
     const { length } = Buffer.from(JSON.stringify(describe(other)));
     if (length > room || isDeepStrictEqual(describe(other), describe(first))) continue;
-    events[eventId(other)] = describe(other);
+    events[other.id] = describe(other);
     room -= length + 50;
   }
   return { ...describe(first), ...(Object.keys(events).length === 0 ? {} : { events }) };
@@ -338,18 +341,18 @@ function rfc3339(micros: number): string {
   return `${text}.${String(micros - seconds * 1e6).padStart(6, '0')}Z`;
 }
 
-function commentOf(attributed: AttributedAlert, packets: readonly FlowPacket[]): Comment {
-  const { gid, sid, rev, message, timeMicros } = attributed.alert;
+function commentOf({ alert, id }: Collected, packets: readonly FlowPacket[]): Comment {
+  const { gid, sid, rev, message, timeMicros } = alert;
   const at = packets.findIndex(({ time }) => time === timeMicros);
   return {
     packet: at < 0 ? undefined : at,
-    text: `alert ${gid}:${sid}:${rev} "${message}" event ${eventId(attributed)}`,
+    text: `alert ${gid}:${sid}:${rev} "${message}" event ${id}`,
   };
 }
 
-function sourceOf({ seenAt, node }: AttributedAlert, counters: ReadonlyMap<string, Counters>): Source {
+function sourceOf({ seenAt, node }: AttributedAlert, countersOf: CountersOf): Source {
   const [endpoint] = seenAt;
-  const counted = endpoint === undefined ? undefined : counters.get(endpoint.id);
+  const counted = endpoint === undefined ? undefined : countersOf(endpoint.id);
   return {
     interface: endpoint?.interface ?? '',
     namespace: endpoint?.namespace ?? '',

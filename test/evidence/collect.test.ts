@@ -59,7 +59,7 @@ beforeEach(() => {
   evidence = createEvidence({
     settings: { keep: 'full', after: 2000, packets: 100, bytes: 1000 },
     store,
-    lanes: [{ name: 'lane0', capture: { packetsOf, counters: () => new Map() } }],
+    lanes: [{ name: 'lane0', capture: { packetsOf, countersOf: () => undefined } }],
     log: pino({ level: 'silent' }),
     now: () => ALERT_AT / 1000 + millis,
     pace: createPace(256, 50, () => millis),

@@ -323,6 +323,7 @@ function captureOf({ clock, random }: EnginesMachine, processes: Processes, even
       output = path;
       look();
     },
+    countersOf: () => undefined,
     packetsOf: () => Promise.reject(new Error('the simulated capture keeps no packets')),
     inject(number, payload) {
       clock.after(random() * 5, () => {
