@@ -309,9 +309,10 @@ function drawn(page: Page): Promise<Opened> {
 
 /**
  * As the page itself changes its address; the time is taken inside of it, from there to the drawing of all that it
- * asked for. It may be busy before: the counts of what is asked for have to be among the answers.
+ * asked for. It may be busy before: what is asked for has to be among the answers.
  */
 function timeFilter(page: Page, query: string): Promise<number> {
+  const asked = query.includes('group=flows') ? 'flows' : query.includes('group=') ? 'groups' : 'summary';
   return page.evaluate<number>(`new Promise((resolve) => {
     const main = document.querySelector('main');
     let counted = false;
@@ -321,7 +322,7 @@ function timeFilter(page: Page, query: string): Promise<number> {
     };
     new MutationObserver(look).observe(main, { attributeFilter: ['aria-busy'] });
     new PerformanceObserver((list) => {
-      counted ||= list.getEntries().some((entry) => entry.startTime >= started && entry.name.includes('/api/summary'));
+      counted ||= list.getEntries().some((entry) => entry.startTime >= started && entry.name.includes('/api/${asked}'));
       look();
     }).observe({ type: 'resource' });
     const started = performance.now();
