@@ -45,7 +45,7 @@ export function* blocksOf(table: Table, query: AlertQuery, scope: Scope): Genera
   const [failing, says] = [new Uint8Array(BLOCK), new Uint8Array(BLOCK)];
   for (let end = to, size = FIRST_BLOCK; end > from; size = Math.min(BLOCK, size * 2)) {
     const start = Math.max(from, end - size);
-    const slots = table.order.slice(start, end).reverse();
+    const slots = table.order.subarray(start, end).toReversed();
     fail(slots, failing);
     say(slots, says);
     yield { slots, failing, says };
