@@ -22,6 +22,7 @@ import { FINDING_FLAGS, print, type Finding } from './finding.ts';
 import { plural } from './print.ts';
 import { checkRules } from './rule-findings.ts';
 import { checkRuleServer } from './rule-server-findings.ts';
+import { checkSinks } from './sink-findings.ts';
 import { CLUSTER_FLAGS, COMMON_FLAGS, configSources, connect, interfaceFlag, followsCluster } from './setup.ts';
 
 const OWN = ['output', 'interface'];
@@ -65,7 +66,7 @@ export async function check(argv: CheckArgv): Promise<Finding[]> {
   const { config } = loaded;
   const findings: Finding[] = [{ level: 'ok', subject: 'configuration', message: `valid, node ${config.node}` }];
   findings.push(...checkRights(), await checkCapture(config), ...(await checkFolders(config)), ...checkPolicy(config));
-  findings.push(...(await checkRuleServer(config)));
+  findings.push(...(await checkSinks(config.sinks)), ...(await checkRuleServer(config)));
   const named = staticEndpoints(config);
   const interfaces = [...named.flatMap(onNode), ...(argv.interface ?? [])];
   if (followsCluster(config)) findings.push(...checkSides(config), ...(await checkCluster(config)));

@@ -6,7 +6,7 @@ import { coloursOf, columnsOf, wrapWords } from './print.ts';
 export interface Finding {
   /** `info`: nothing is wrong, and worth knowing. */
   level: 'ok' | 'info' | 'warning' | 'error';
-  /** What was looked at: configuration, rights, capture, folder, policy, rule server, interface, cluster, engine, rules. */
+  /** What was looked at: configuration, rights, capture, folder, policy, sinks, rule server, interface, cluster, engine, rules. */
   subject: string;
   message: string;
   /** What to do about it. */

@@ -67,7 +67,7 @@ function tacticTest(tactic: string): Takes {
   return (event) => typeof event['mitre_tactic'] === 'string' && tacticName(event['mitre_tactic']) === wanted;
 }
 
-function tacticName(tactic: string): string {
+export function tacticName(tactic: string): string {
   return (TACTICS[tactic.toUpperCase()] ?? tactic).toLowerCase().replaceAll(/[_-]/g, ' ');
 }
 

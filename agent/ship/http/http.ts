@@ -72,8 +72,6 @@ async function createFormat(settings: HttpSettings, files: WatchedFiles<Secrets>
   const { format, contentType } = settings;
   if (format !== 'template') return formatOf(format, settings.oneByOne);
   const { createTemplate, parseTemplate } = await import('../formats/template.ts');
-  // Of the configuration, it is found before anything is sent; a file may be mended meanwhile.
-  if (settings.template !== undefined) parse(parseTemplate, settings.template);
   let parsed: { text: string; template: ReturnType<typeof parseTemplate> } | undefined;
   return createTemplate(async () => {
     const { template: text = '' } = await files.read();
