@@ -79,7 +79,7 @@ async function measure(setting: Setting, workspace: Workspace, load: Load): Prom
     try {
       const place = { lab, agent };
       setting.say(`evidence-cost, ${load.title}: warming up`);
-      await Promise.all([pods.kept, pods.off].map((pod) => turn(place, pod, warmUp, MOST_SHIFTS)));
+      await Promise.all([pods.kept, pods.off].map((pod) => takeTurn(place, pod, warmUp, MOST_SHIFTS)));
       const turns: [kept: Turn, off: Turn][] = [];
       for (let pair = 0; pair < pairs; pair++) {
         setting.say(`evidence-cost, ${load.title}: pair ${pair + 1} of ${pairs}`);
@@ -139,12 +139,17 @@ async function start(setting: Setting, workspace: Workspace, lab: Lab, { kept, o
 /** The one that comes first is another one each time. */
 async function pairOf(place: Place, { kept, off }: Pods, sending: Sending, pair: number): Promise<[Turn, Turn]> {
   const first = (pair * sending.passes) % MOST_SHIFTS;
-  if (pair % 2 === 0) return [await turn(place, kept, sending, first), await turn(place, off, sending, first)];
-  const without = await turn(place, off, sending, first);
-  return [await turn(place, kept, sending, first), without];
+  if (pair % 2 === 0) return [await takeTurn(place, kept, sending, first), await takeTurn(place, off, sending, first)];
+  const without = await takeTurn(place, off, sending, first);
+  return [await takeTurn(place, kept, sending, first), without];
 }
 
-async function turn({ lab, agent }: Place, pod: Pod, { traffic, rate, passes }: Sending, first: number): Promise<Turn> {
+async function takeTurn(
+  { lab, agent }: Place,
+  pod: Pod,
+  { traffic, rate, passes }: Sending,
+  first: number,
+): Promise<Turn> {
   const before = cpuByName(agent.pid);
   const alerts = agent.events.length;
   await send({ lab, pod }, traffic, rate, passes, first);

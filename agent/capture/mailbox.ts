@@ -9,7 +9,7 @@
  * Not promised: anything about what a process had put there that has died.
  */
 import { closeSync, constants, openSync, readSync, writeSync, writevSync } from 'node:fs';
-import type { BufferPool } from '../buffer-pool.ts';
+import type { BufferPool } from '../files/buffer-pool.ts';
 
 export const MAILBOX_BYTES = 2 << 20;
 /** Of how far the agent has read. */

@@ -3,7 +3,7 @@
  *
  * Not promised: what a process had that has died.
  */
-import { createBufferPool, type BufferPool } from '../buffer-pool.ts';
+import { createBufferPool, type BufferPool } from '../files/buffer-pool.ts';
 import type { Mailbox } from './mailbox.ts';
 import { readBlocks } from './packet-block.ts';
 import type { FromCapture, PacketQuery, PacketBlocks, PacketsEnd, ToCapture } from './protocol.ts';

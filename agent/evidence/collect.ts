@@ -16,6 +16,7 @@ import { keepFor, type Keep } from '../endpoints/endpoint.ts';
 import type { Alert } from '../engine/alert.ts';
 import { describedRecord, type DescribedRecord } from '../events/describe.ts';
 import { eventId } from '../events/event.ts';
+import { createBufferPool, withBuffers, type BufferPool } from '../files/buffer-pool.ts';
 import { oneConnection } from './connection.ts';
 import { headersOf } from './headers.ts';
 import { createPace, type Pace } from './pace.ts';
@@ -31,6 +32,8 @@ import type { EvidenceStore, StoreStatus } from './store.ts';
  * one flow that share a file.
  */
 const MOST = { flows: 256, rate: 50, alerts: 64 };
+/** Bytes of memory for what a flow's ends said that is used again. */
+const POOL_BYTES = 2 << 20;
 /** Of a frame without IP, where only headers are kept. */
 const LINK_BYTES = 14;
 
@@ -104,6 +107,7 @@ interface State extends CollectOptions {
   readonly most: typeof MOST;
   readonly counts: EvidenceCounts;
   readonly unreadable: Map<Parser, number>;
+  readonly pool: BufferPool;
   /** By lane, endpoint and flow. */
   readonly open: Map<string, Collection>;
   readonly underWay: Set<Promise<void>>;
@@ -123,6 +127,7 @@ export function createEvidence(options: CollectOptions): Evidence {
     most,
     counts: { written: 0, cut: 0, notFound: 0, busy: 0, failed: 0 },
     unreadable: new Map(),
+    pool: createBufferPool(POOL_BYTES),
     open: new Map(),
     underWay: new Set(),
     pending: new Set(),
@@ -272,7 +277,7 @@ const MAX_EVENTS_BYTES = 20_000;
 
 /** What the flow said, and what it said when other alerts than the first fired, as far as there is room for that. */
 function saidTo(
-  { unreadable }: State,
+  { unreadable, pool }: State,
   alerts: readonly Collected[],
   packets: readonly FlowPacket[],
 ): Omit<FlowFacts, 'packets'> {
@@ -280,7 +285,7 @@ function saidTo(
   const describe = ({ alert }: AttributedAlert): DescribedRecord => {
     const before = known.get(alert.timeMicros);
     if (before !== undefined) return before;
-    const description = describeFlow(packets, alert, alert);
+    const description = withBuffers(pool, (allocate) => describeFlow(packets, alert, alert, allocate));
     for (const parser of description.errors) unreadable.set(parser, (unreadable.get(parser) ?? 0) + 1);
     const described = describedRecord(description);
     known.set(alert.timeMicros, described);

@@ -71,15 +71,15 @@ function blockOf({ block: made, frame, time, length }: FlowPacket, index: number
   return options === undefined ? [bytes] : withOptions(bytes.subarray(0, plain - 4), options);
 }
 
-/** @param block Without its length at the end. */
-function withOptions(block: Buffer, options: Buffer): Buffer[] {
-  const head = Buffer.from(block.subarray(0, 8));
+/** @param plain A block without its length at the end. */
+function withOptions(plain: Buffer, options: Buffer): Buffer[] {
+  const head = Buffer.from(plain.subarray(0, 8));
   const tail = Buffer.alloc(options.length + 4);
-  const length = block.length + tail.length;
+  const length = plain.length + tail.length;
   head.writeUInt32LE(length, 4);
   options.copy(tail);
   tail.writeUInt32LE(length, options.length);
-  return [head, block.subarray(8), tail];
+  return [head, plain.subarray(8), tail];
 }
 
 /** What lies behind each other in memory becomes one part; and those that are small together. */

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { createBufferPool } from '../../agent/buffer-pool.ts';
+import { createBufferPool } from '../../agent/files/buffer-pool.ts';
 import { createPost, MAILBOX_BYTES, openMailbox, type Mailbox, type Posted } from '../../agent/capture/mailbox.ts';
 import { seeded } from '../support/random.ts';
 

@@ -4,7 +4,7 @@
  * Bounded: so many flows at a time, and of each so many packets and bytes. Of a flow with more, the first quarter is its
  * beginning, the second what led to the alert, and the rest what followed.
  */
-import { createBufferPool, type BufferPool } from '../../buffer-pool.ts';
+import { createBufferPool, type BufferPool } from '../../files/buffer-pool.ts';
 import { addressBytes } from '../../endpoints/address.ts';
 import { byteAt, uint16 } from '../bytes.ts';
 import { BLOCK_HEAD, blockSize, writeBlock } from '../packet-block.ts';

@@ -69,7 +69,7 @@ export function createPieces(maxBytes: number): Pieces {
 
   return {
     add,
-    runs: (allocate = Buffer.allocUnsafe) => joined(pieces, allocate),
+    runs: (allocate = Buffer.allocUnsafe.bind(Buffer)) => joined(pieces, allocate),
     get isCut() {
       return isCut;
     },

@@ -42,6 +42,20 @@ export function createBufferPool(most: number): BufferPool {
   };
 }
 
+/** What is allocated in it is given back at its end. */
+export function withBuffers<Result>(pool: BufferPool, use: (allocate: BufferPool['take']) => Result): Result {
+  const taken: Buffer[] = [];
+  try {
+    return use((bytes) => {
+      const buffer = pool.take(bytes);
+      taken.push(buffer);
+      return buffer;
+    });
+  } finally {
+    for (const buffer of taken) pool.give(buffer);
+  }
+}
+
 /** Of one that is not much larger. */
 function indexOf(free: readonly Buffer[], size: number): number {
   const index = free.findIndex(({ length }) => length >= size && length <= 2 * size);

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
-import { createBufferPool } from '../agent/buffer-pool.ts';
-import { seeded } from './support/random.ts';
+import { createBufferPool } from '../../agent/files/buffer-pool.ts';
+import { seeded } from '../support/random.ts';
 
 const MIB = 1 << 20;
 
