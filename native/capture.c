@@ -609,7 +609,8 @@ static bool write_parts(int fd, struct iovec *parts, int count) {
 
 static void execute_file(napi_env env, void *data) {
   file_t *file = data;
-  const int fd = open(file->made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, file->mode);
+  /* A FIFO that somebody put there is not waited for. */
+  const int fd = open(file->made, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, file->mode);
   bool done = fd >= 0 && write_parts(fd, file->parts, (int)file->count);
   int error = errno;
   if (fd >= 0 && close(fd) != 0 && done) done = false, error = errno;
