@@ -2,9 +2,10 @@
  * What packets of alerts cost: CPU of all processes of one agent that has been running for a while, for the same load
  * of a pod whose packets are kept and of one whose are not.
  *
- * The loads come in turn, each to one of the pods, with some ten alerts a second (small packets have more), of connections that are new each
- * time. A turn ends when its files are written; it counts user and system time until then. So what differs between the
- * pods of a pair of turns is what evidence costs, once code is compiled and memory is as it stays.
+ * The loads come in turn, each to one of the pods, with some ten alerts a second (small packets have more), of
+ * connections that are new each time. A turn ends when its files are written; it counts user and system time until
+ * then. So what differs between the pods of a pair of turns is what evidence costs, once code is compiled and memory is
+ * as it stays.
  */
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
