@@ -100,10 +100,9 @@ async function measure(run: Run, directory: string): Promise<void> {
   await phase(run, 'pods renewed, 1 % a minute', () => churn(run, CHURN_MILLIS[how]));
   await converged(run, () => 1);
   await phase(run, 'each resource selects other pods', async () => {
-    const since = performance.now();
     // By a process of its own: this one is all the agents, and busy with the first changes when it makes the last ones.
     plane.apply(...[...Array(RESOURCES).keys()].map((index) => resourceObject(index, 2)));
-    const times = await converged(run, () => 2, since);
+    const times = await converged(run, () => 2);
     note(
       run,
       'status converged, p50 and p99',
@@ -237,12 +236,9 @@ async function startAgents({ setting, agents, plane, traffic }: Run, directory: 
   });
 }
 
-/** Waits until each resource has the sums that it shall have. @returns milliseconds from `since` on, of each. */
-async function converged(
-  { setting, admin, agents, pods }: Run,
-  apps: () => number,
-  since = performance.now(),
-): Promise<number[]> {
+/** Waits until each resource has the sums that it shall have. @returns milliseconds from now on, of each. */
+async function converged({ setting, admin, agents, pods }: Run, apps: () => number): Promise<number[]> {
+  const since = performance.now();
   const wanted = (apps() * agents * pods) / RESOURCES;
   const times = new Map<string, number>();
   const compare = ({ metadata, status }: ApiDeepPacketInspection): void => {
