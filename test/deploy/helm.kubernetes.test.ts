@@ -226,12 +226,22 @@ if (whyNoHelm === undefined)
         '[{"op":"remove","path":"/spec/versions/0/additionalPrinterColumns"}]',
       );
 
-      helm(
+      const notes = helm(
         'upgrade',
         'dpi-agent',
         CHART,
-        ...valuesOf({ ...IMAGE, operator: { enabled: true }, commonLabels: { team: 'x' } }),
+        ...valuesOf({
+          ...IMAGE,
+          operator: { enabled: true },
+          commonLabels: { team: 'x' },
+          elasticsearch: { enabled: true },
+          ui: { enabled: true },
+          policy: { enabled: true, configMap: 'tuned' },
+        }),
       );
+      // What the page may save, where, and who.
+      expect(notes).toContain('create configmap tuned');
+      expect(notes).toContain('--role=dpi-agent-tune');
       expect([there('daemonset'), there('podtemplate')]).toEqual([false, true]);
       helm('rollback', 'dpi-agent', '1');
       expect([there('daemonset'), there('podtemplate')]).toEqual([true, false]);
