@@ -1,26 +1,33 @@
 /** The list of alerts. */
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef } from 'preact/hooks';
+import { useEffect, useMemo, useRef } from 'preact/hooks';
 import type { AlertRow } from '../../agent/ui/api.ts';
 import { MOST_ROWS, type Listed } from './listed.ts';
 import { Icon, LevelBadge, Skeleton, STATE_NAMES } from './parts.tsx';
 import { grouped, short, Text } from './text.tsx';
-import { clock } from './time.ts';
+import { clock, day, zoneName } from './time.ts';
 
 /** How near the end of the list has to be. */
 const NEAR_PIXELS = 800;
 
-interface ListProps {
+interface Acts {
+  choose: (id: string, range: boolean) => void;
+  open: (id: string) => void;
+}
+
+interface ListProps extends Acts {
   list: Listed;
   cursor: string | undefined;
   chosen: ReadonlySet<string> | 'all';
-  choose: (id: string, range: boolean) => void;
-  open: (id: string) => void;
   empty: ComponentChildren;
 }
 
 export function List({ list, cursor, chosen, choose, open, empty }: ListProps): JSX.Element {
   const { rows } = list;
+  const acts = useRef<Acts>({ choose, open });
+  acts.current = { choose, open };
+  const search = searchWithoutAlert();
+  const written = `${zoneName()} ${day(Date.now())}`;
   // One row is reached by Tab, and from there the others by arrows.
   const stop = rows.some(({ id }) => id === cursor) ? cursor : rows[0]?.id;
   if (rows.length === 0) return list.loading ? <Skeleton /> : <>{empty}</>;
@@ -35,14 +42,21 @@ export function List({ list, cursor, chosen, choose, open, empty }: ListProps): 
             stop={row.id === stop}
             chosen={chosen === 'all' || chosen.has(row.id)}
             fresh={list.fresh.has(row.id)}
-            choose={choose}
-            open={open}
+            search={search}
+            written={written}
+            acts={acts}
           />
         ))}
       </ol>
       <More list={list} />
     </>
   );
+}
+
+function searchWithoutAlert(): string {
+  const params = new URLSearchParams(location.search);
+  params.delete('alert');
+  return params.toString();
 }
 
 /** Loads what is behind the list when its end comes near. */
@@ -87,12 +101,21 @@ interface RowProps {
   stop: boolean;
   chosen: boolean;
   fresh: boolean;
-  choose: (id: string, range: boolean) => void;
-  open: (id: string) => void;
+  /** What the address says beside the alert. */
+  search: string;
+  /** What says how times are written: the zone, and what day it is. */
+  written: string;
+  acts: { readonly current: Acts };
 }
 
-function Row({ row, current, stop, chosen, fresh, choose, open }: RowProps): JSX.Element {
-  const address = new URLSearchParams(location.search);
+/** Drawn anew only when it shows something else: of two thousand, a key changes two. */
+function Row(props: RowProps): JSX.Element {
+  const { row, current, stop, chosen, fresh, search, written } = props;
+  return useMemo(() => <DrawnRow {...props} />, [row, current, stop, chosen, fresh, search, written]);
+}
+
+function DrawnRow({ row, current, stop, chosen, fresh, search, acts }: RowProps): JSX.Element {
+  const address = new URLSearchParams(search);
   address.set('alert', row.id);
   const classes = [
     'row',
@@ -108,7 +131,7 @@ function Row({ row, current, stop, chosen, fresh, choose, open }: RowProps): JSX
         checked={chosen}
         tabIndex={stop ? 0 : -1}
         aria-label={`Choose the alert of ${row.timestamp}`}
-        onClick={(event) => choose(row.id, event.shiftKey)}
+        onClick={(event) => acts.current.choose(row.id, event.shiftKey)}
       />
       <div class="row-when">
         <LevelBadge level={row.level} />
@@ -123,7 +146,7 @@ function Row({ row, current, stop, chosen, fresh, choose, open }: RowProps): JSX
           onClick={(event) => {
             if (event.metaKey || event.ctrlKey || event.shiftKey) return;
             event.preventDefault();
-            open(row.id);
+            acts.current.open(row.id);
           }}
         >
           <Text>{row.message === '' ? `Signature ${row.gid}:${row.sid}` : row.message}</Text>
