@@ -19,7 +19,7 @@ import { startServer } from './http/server.ts';
 import { startCollector, startStore, type Receiver } from './receivers.ts';
 
 const EVENTS = 1500;
-const KILLS = 5;
+const KILLS = 4;
 const BATCH = 50;
 const PROGRAM = join(PROJECT, 'dist/test/support/sink-process.js');
 

@@ -25,10 +25,10 @@ export async function startStore(random: () => number): Promise<Receiver> {
       const body = Buffer.concat(chunks);
       const text = (request.headers['content-encoding'] === 'gzip' ? gunzipSync(body) : body).toString();
       const fault = random();
-      const answer = JSON.stringify({ items: takeSome(text, fault < 0.2) });
+      const answer = JSON.stringify({ items: takeSome(text, fault < 0.1) });
       response.writeHead(200, { 'content-type': 'application/json', 'x-elastic-product': 'Elasticsearch' });
-      if (fault > 0.9) request.socket.destroy();
-      else if (fault > 0.8) response.write(answer.slice(0, answer.length / 2), () => request.socket.destroy());
+      if (fault > 0.95) request.socket.destroy();
+      else if (fault > 0.9) response.write(answer.slice(0, answer.length / 2), () => request.socket.destroy());
       else response.end(answer);
     });
   });
