@@ -103,11 +103,16 @@ export function createDestination({ clock, random, bad, delivery }: DestinationO
     return items.map((item) => outcomeOf(item, mood));
   }
 
+  /** Where a batch has no outcome for each event, it stumbles now and then in any mood, until it is kind. */
+  function isTroubled(mood: Mood): boolean {
+    return !destination.kind && random() < (mood === 'partly' ? 0.5 : 0.1);
+  }
+
   function takeWhole(items: readonly Item[], mood: Mood): Outcome[] {
     const kinds = items.map(({ id }) => kindOf(id, bad));
     if (kinds.includes('poison')) throw new SendError('refused', 'a part of it is no event');
     if (kinds.includes('stubborn') && !destination.kind) throw new SendError('too_large', 'too large for now');
-    const isCut = mood === 'partly' && random() < 0.5;
+    const isCut = isTroubled(mood);
     for (const { id } of isCut ? items.slice(0, Math.floor(random() * items.length)) : items) taken.add(id);
     if (isCut) throw new SendError('unreachable', 'the connection ended');
     return items.map(() => ({ is: 'delivered' }));
@@ -116,9 +121,9 @@ export function createDestination({ clock, random, bad, delivery }: DestinationO
   function takeSingly(items: readonly Item[], mood: Mood): Outcome[] {
     const outcomes: Outcome[] = [];
     for (const item of items) {
-      const outcome = outcomeOf(item, mood);
+      if (isTroubled(mood)) break;
+      const outcome = outcomeOf(item, 'well');
       outcomes.push(outcome.is === 'delivered' ? { is: 'delivered' } : outcome);
-      if (outcome.is === 'retry' && outcome.throttled === true) break;
     }
     const waiting: Outcome = { is: 'retry', reason: 'the events before it were not taken', throttled: true };
     return items.map((_, index) => outcomes[index] ?? waiting);
