@@ -74,12 +74,6 @@ export interface Native {
   makeFifo(path: string, mode: number): void;
   /** How late timers of this thread, and of children that it starts from now on, may be. @returns what it was. */
   timerSlack(nanoseconds: number): number;
-  /**
-   * Writes a file as `made`, and gives it its name. Where that fails there is neither. In one go, because each step of
-   * Node's own costs as much as a tenth of a MB.
-   * @param parts Up to 1,024, which must stay as they are until then.
-   */
-  save(made: string, path: string, mode: number, parts: readonly Buffer[]): Promise<undefined>;
 }
 
 export type Loaded =

@@ -4,8 +4,7 @@
  * says what each call does.
  *
  * A ring is known by its slot, a small number, and every argument is checked, so that no call can reach memory that is
- * not its own. Opening and closing take milliseconds, and disks may take longer, so threads do it; all else happens in
- * the thread that calls.
+ * not its own. Opening and closing take milliseconds, so threads do it; all else happens in the thread that calls.
  *
  * A ring is replaced by a larger one without a packet lost or given twice: both are members of one fanout group of the
  * kernel (packet(7), PACKET_FANOUT_CBPF), whose program says which of them a packet goes to, and is exchanged between
@@ -578,97 +577,6 @@ static napi_value timer_slack(napi_env env, napi_callback_info info) {
   return set ? number(env, (double)before) : fail(env, "prctl", errno);
 }
 
-/* Files */
-
-/* No more pieces go into one writev everywhere. */
-#define MAX_PARTS 1024
-
-typedef struct {
-  napi_async_work work;
-  napi_deferred deferred;
-  /* An array of its own of the pieces: they stay as long as it is there. */
-  napi_ref held;
-  char made[PATH_MAX], path[PATH_MAX], error[TEXT];
-  uint32_t mode, count;
-  struct iovec parts[MAX_PARTS];
-} file_t;
-
-static bool write_parts(int fd, struct iovec *parts, int count) {
-  for (int first = 0; first < count;) {
-    const ssize_t written = writev(fd, parts + first, count - first);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) return false;
-    size_t left = (size_t)written;
-    for (; first < count && left >= parts[first].iov_len; first++) left -= parts[first].iov_len;
-    if (first == count) break;
-    parts[first].iov_base = (char *)parts[first].iov_base + left;
-    parts[first].iov_len -= left;
-  }
-  return true;
-}
-
-static void execute_file(napi_env env, void *data) {
-  file_t *file = data;
-  /* A FIFO that somebody put there is not waited for. */
-  const int fd = open(file->made, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, file->mode);
-  bool done = fd >= 0 && write_parts(fd, file->parts, (int)file->count);
-  int error = errno;
-  if (fd >= 0 && close(fd) != 0 && done) done = false, error = errno;
-  if (done && rename(file->made, file->path) != 0) done = false, error = errno;
-  if (done) return;
-  snprintf(file->error, sizeof file->error, "cannot be written: %s", strerror(error));
-  if (fd >= 0) unlink(file->made);
-}
-
-static void end_file(napi_env env, file_t *file) {
-  if (file->work != NULL) napi_delete_async_work(env, file->work);
-  if (file->held != NULL) napi_delete_reference(env, file->held);
-  free(file);
-}
-
-static void complete_file(napi_env env, napi_status status, void *data) {
-  file_t *file = data;
-  napi_value text, result;
-  if (status == napi_ok && file->error[0] == 0) {
-    napi_get_undefined(env, &result);
-    napi_resolve_deferred(env, file->deferred, result);
-  } else {
-    napi_create_string_utf8(env, file->error, NAPI_AUTO_LENGTH, &text);
-    napi_create_error(env, NULL, text, &result);
-    napi_reject_deferred(env, file->deferred, result);
-  }
-  end_file(env, file);
-}
-
-static bool get_parts(napi_env env, napi_value array, file_t *file) {
-  napi_value part, own;
-  if (napi_get_array_length(env, array, &file->count) != napi_ok || file->count > MAX_PARTS) return fail(env, "wrong pieces", 0);
-  if (napi_create_array(env, &own) != napi_ok || napi_create_reference(env, own, 1, &file->held) != napi_ok) return fail(env, "no memory", 0);
-  for (uint32_t index = 0; index < file->count; index++) {
-    bytes_t bytes;
-    if (napi_get_element(env, array, index, &part) != napi_ok || napi_set_element(env, own, index, part) != napi_ok || !get_bytes(env, part, &bytes))
-      return false;
-    file->parts[index] = (struct iovec){bytes.data, bytes.length};
-  }
-  return true;
-}
-
-/* save(made, path, mode, parts): a promise. */
-static napi_value save(napi_env env, napi_callback_info info) {
-  napi_value parts, promise, name;
-  file_t *file = calloc(1, sizeof *file);
-  if (file == NULL) return fail(env, "no memory", 0);
-  const bool valid =
-      get(env, info, "ttnv", file->made, sizeof file->made, file->path, sizeof file->path, 0777, &file->mode, &parts) && get_parts(env, parts, file);
-  if (valid && napi_create_string_utf8(env, "file", NAPI_AUTO_LENGTH, &name) == napi_ok &&
-      napi_create_promise(env, &file->deferred, &promise) == napi_ok &&
-      napi_create_async_work(env, NULL, name, execute_file, complete_file, file, &file->work) == napi_ok &&
-      napi_queue_async_work(env, file->work) == napi_ok)
-    return promise;
-  end_file(env, file);
-  return fail(env, "cannot start", 0);
-}
-
 static void free_instance(napi_env env, void *data, void *hint) {
   instance_t *instance = data;
   /* The thread that waits uses it, and ends with the process. */
@@ -685,6 +593,6 @@ NAPI_MODULE_INIT() {
   const napi_property_descriptor calls[] = {
       CALL("open", open_call), CALL("fill", fill), CALL("statistics", statistics), CALL("mute", mute), CALL("close", close_call),
       CALL("wake", wake), CALL("rearm", rearm), CALL("arena", arena), CALL("renew", renew), CALL("splice", splice_call), CALL("pending", pending),
-      CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack), CALL("save", save)};
+      CALL("widen", widen), CALL("makeFifo", make_fifo), CALL("timerSlack", timer_slack)};
   return napi_define_properties(env, exports, sizeof calls / sizeof *calls, calls) == napi_ok ? exports : fail(env, "cannot start", 0);
 }

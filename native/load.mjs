@@ -22,7 +22,6 @@ export const CALLS = /** @type {const} */ ([
   'widen',
   'makeFifo',
   'timerSlack',
-  'save',
 ]);
 
 /** A Node that does not even say that it can't. */

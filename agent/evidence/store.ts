@@ -8,10 +8,11 @@
  * Not promised: that an event has evidence: what is under way when the agent dies is lost, and what was written last
  * may be damaged by a power cut.
  */
-import { link, mkdir, readdir, rename, rm, rmdir, stat, statfs, writeFile } from 'node:fs/promises';
+import { closeSync, open, rename, writev } from 'node:fs';
+import { link, mkdir, readdir, rm, rmdir, stat, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { errorCode } from '../files/errors.ts';
-import { loadNative } from '../native.ts';
 import { dayOf, listDays, packetFile } from './place.ts';
 
 /** Left to the journal: so many bytes, or of a small disk this share. */
@@ -59,8 +60,7 @@ interface Entry {
 
 /** What of the file system tests make fail. */
 export interface StoreSystem {
-  /** A file of that name, or none. */
-  write: (path: string, content: readonly Buffer[]) => Promise<unknown>;
+  write: (path: string, content: readonly Buffer[]) => Promise<void>;
   statfs: (path: string) => Promise<{ bavail: number; blocks: number; bsize: number }>;
   now: () => number;
 }
@@ -134,31 +134,41 @@ async function save(state: State, events: readonly SavedEvent[], content: readon
   const [path, ...others] = entries.map(({ day, eventId }) => join(directory, packetFile(day, eventId)));
   if (path === undefined) return;
   try {
-    await system.write(path, content);
+    await system.write(`${path}.new`, content);
+    await promisify(rename)(`${path}.new`, path);
     for (const other of others) await linkTo(path, other);
   } catch (error) {
     state.days.clear();
+    await rm(`${path}.new`, { force: true }).catch(() => undefined);
     for (const entry of entries) await remove(state, entry).catch(() => undefined);
     throw error;
   }
   for (const entry of entries) remember(state, entry);
 }
 
-/** At once by the native part, where there is one: each step of Node's own costs more than the file's bytes. */
+// Of those of promises, each step costs more than the file's bytes.
+const [openFile, writeParts] = [promisify(open), promisify(writev)];
+
 async function write(path: string, content: readonly Buffer[]): Promise<void> {
-  const made = `${path}.new`;
-  const { native } = loadNative();
-  if (native !== undefined) {
-    await native.save(made, path, FILE_MODE, content);
-    return;
-  }
+  const file = await openFile(path, 'w', FILE_MODE);
   try {
-    await writeFile(made, Buffer.concat(content), { mode: FILE_MODE });
-    await rename(made, path);
-  } catch (error) {
-    await rm(made, { force: true }).catch(() => undefined);
-    throw error;
+    for (let rest = content; rest.length > 0;) {
+      const { bytesWritten } = await writeParts(file, rest);
+      rest = behind(rest, bytesWritten);
+    }
+  } finally {
+    closeSync(file);
   }
+}
+
+function behind(parts: readonly Buffer[], written: number): readonly Buffer[] {
+  let at = written;
+  const rest = parts.map((part) => {
+    const begin = Math.min(at, part.length);
+    at -= begin;
+    return part.subarray(begin);
+  });
+  return rest.filter(({ length }) => length > 0);
 }
 
 async function makeFolders({ directory, days }: State, entries: readonly Entry[]): Promise<void> {
