@@ -29,23 +29,39 @@ function takeAhead(path: string): Promise<Response> | undefined {
   return answer;
 }
 
-/** @throws AnswerError with what the server says; status 0 when it does not answer. */
+/** @throws AnswerError with what the server says; status 0 when it does not answer. The signal's reason, once it is aborted. */
 export async function ask<T>(path: string, init: RequestInit = {}): Promise<T> {
-  let answer: Response;
-  try {
-    answer = await (takeAhead(path) ?? fetch(pathOf(path), { credentials: 'same-origin', ...init }));
-    init.signal?.throwIfAborted();
-  } catch (error) {
+  const { ok, status, body } = await answerTo(path, init).catch((error: unknown) => {
     init.signal?.throwIfAborted();
     throw new AnswerError(0, 'The server of this page does not answer. Is dpi-agent ui running?', {
       cause: String(error),
     });
-  }
-  const body: unknown = await answer.json().catch(() => ({}));
-  if (answer.ok) return body as T;
+  });
+  init.signal?.throwIfAborted();
+  if (ok) return body as T;
   const said = (body ?? {}) as Record<string, unknown>;
-  const message = typeof said['error'] === 'string' ? said['error'] : `the server answered ${answer.status}`;
-  throw new AnswerError(answer.status, message, said);
+  const message = typeof said['error'] === 'string' ? said['error'] : `the server answered ${status}`;
+  throw new AnswerError(status, message, said);
+}
+
+async function answerTo(path: string, init: RequestInit): Promise<{ ok: boolean; status: number; body: unknown }> {
+  // What was asked ahead and failed is asked again: somebody may have signed in since.
+  const early = await takeAhead(path)?.catch(() => undefined);
+  const answer = early?.ok === true ? early : await fetch(pathOf(path), { credentials: 'same-origin', ...init });
+  const { ok, status } = answer;
+  // An answer that is cut off, or no longer wanted, is none.
+  const text = await answer.text();
+  return { ok, status, body: text === '' ? {} : parsed(text, ok) };
+}
+
+/** What fails may be said by a proxy, in HTML. */
+function parsed(text: string, ok: boolean): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    if (ok) throw error;
+    return {};
+  }
 }
 
 export function answerErrorOf(reason: unknown): AnswerError {
