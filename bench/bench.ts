@@ -3,7 +3,7 @@ import { appendFileSync, rmSync } from 'node:fs';
 import type { ChildProcess } from 'node:child_process';
 import type { EngineInstall } from '../agent/engine/engine.ts';
 import { createWorkspace, runAgent as runForTest, type RunningAgent, type Workspace } from '../test/support/agent.ts';
-import { openLab, type Lab } from '../scripts/lab.ts';
+import { openLab, type Lab, type Pod } from '../scripts/lab.ts';
 import { DEEP_RULE, HELLO_RULE } from './traffic.ts';
 
 export const BENCHMARKS = ['replay', 'cpu', 'memory', 'latency', 'swap', 'kubernetes', 'observe'] as const;
@@ -86,6 +86,12 @@ export async function withLab<T>(body: (lab: Lab) => Promise<T>): Promise<T> {
   } finally {
     close();
   }
+}
+
+/** Lets frames of 24 to 60 KB, as veths carry them where much is sent, go to a pod. */
+export function allowLargeFrames(lab: Lab, { netns, interface: device }: Pod): void {
+  lab.exec(netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
+  lab.exec(lab.node, 'ip', 'link', 'set', device, 'mtu', '65535');
 }
 
 export interface Exit {

@@ -16,14 +16,15 @@ import { writePcap } from '../test/support/packets.ts';
 import { PROJECT } from '../test/support/project.ts';
 import { prepareAlone, RING_MEGABYTES, RULE_SETS } from './alone.ts';
 import {
+  allowLargeFrames,
   fixed,
   grouped,
   median,
   runAgent,
   watch,
+  within,
   withLab,
   withWorkspace,
-  within,
   type Result,
   type Setting,
 } from './bench.ts';
@@ -248,8 +249,7 @@ async function runRound(
   return await withLab(async (lab) => {
     const pod = lab.addPod({ name: 'target', address: '10.65.0.2' });
     if (mix !== 'small') {
-      lab.exec(pod.netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
-      lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'mtu', '65535');
+      allowLargeFrames(lab, pod);
     }
     const place = { lab, workspace, pod };
     const subject = await (side === 'agent' ? startAgent(setting, place) : startAlone(setting, place));

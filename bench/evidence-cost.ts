@@ -12,7 +12,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Lab, Pod } from '../scripts/lab.ts';
 import type { RunningAgent, Workspace } from '../test/support/agent.ts';
 import { RING_MEGABYTES, RULE_SETS } from './alone.ts';
-import { fixed, median, runAgent, withLab, withWorkspace, within, type Figure, type Setting } from './bench.ts';
+import {
+  allowLargeFrames,
+  fixed,
+  median,
+  runAgent,
+  within,
+  withLab,
+  withWorkspace,
+  type Figure,
+  type Setting,
+} from './bench.ts';
 import { send } from './cpu.ts';
 import { cpuByName } from './processes.ts';
 import { writeTraffic, type Mix, type Traffic } from './traffic.ts';
@@ -112,8 +122,7 @@ interface Pods {
 function addPods(lab: Lab): Pods {
   const add = (name: string, address: string): Pod => {
     const pod = lab.addPod({ name, address });
-    lab.exec(pod.netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
-    lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'mtu', '65535');
+    allowLargeFrames(lab, pod);
     return pod;
   };
   return { kept: add('kept', '10.65.0.2'), off: add('off', '10.65.0.3') };

@@ -13,13 +13,14 @@ import type { EeEvent } from '../agent/events/event.ts';
 import type { RunningAgent, Workspace } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
 import {
+  allowLargeFrames,
   fixed,
   grouped,
   quantile,
   runAgent,
+  within,
   withLab,
   withWorkspace,
-  within,
   type Figure,
   type Setting,
 } from './bench.ts';
@@ -43,8 +44,7 @@ export async function benchEvidence(setting: Setting): Promise<Figure[]> {
     const traffic = await writeTraffic(join(workspace.directory, 'load.pcap'), 'clear', { bytes }, MARKERS);
     return await withLab(async (lab) => {
       const pod = lab.addPod({ name: 'target', address: '10.65.0.2' });
-      lab.exec(pod.netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
-      lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'mtu', '65535');
+      allowLargeFrames(lab, pod);
       const config = {
         rules: [workspace.rules, ...setting.rules],
         evidence: { keep: 'full', after: `${AFTER_MILLIS}ms` },

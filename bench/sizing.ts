@@ -16,7 +16,17 @@ import { share } from '../agent/operator/desired.ts';
 import type { Lab, Pod } from '../scripts/lab.ts';
 import { payloadOf, type RunningAgent, type Workspace } from '../test/support/agent.ts';
 import { RULE_SETS } from './alone.ts';
-import { fixed, grouped, runAgent, withLab, withWorkspace, within, type Figure, type Setting } from './bench.ts';
+import {
+  allowLargeFrames,
+  fixed,
+  grouped,
+  runAgent,
+  within,
+  withLab,
+  withWorkspace,
+  type Figure,
+  type Setting,
+} from './bench.ts';
 import { send } from './cpu.ts';
 import { createLimitedGroup, type LimitedGroup } from './limits.ts';
 import { memoryByName } from './processes.ts';
@@ -107,8 +117,7 @@ export async function benchSizing(setting: Setting): Promise<Figure[]> {
       await withWorkspace((workspace) =>
         withLab(async (lab) => {
           const pod = lab.addPod({ name: 'target', address: '10.65.0.2' });
-          lab.exec(pod.netns, 'ip', 'link', 'set', 'eth0', 'mtu', '65535');
-          lab.exec(lab.node, 'ip', 'link', 'set', pod.interface, 'mtu', '65535');
+          allowLargeFrames(lab, pod);
           await measure(setting, { lab, pod, workspace }, rules, group, figures);
         }),
       );

@@ -30,7 +30,7 @@ export interface FailureOptions {
   /** What there is, for who asks for something else. */
   paths: string;
   /** Of errors that only this server knows. */
-  answerTo?: (error: unknown) => FailureAnswer | undefined;
+  answerTo: (error: unknown) => FailureAnswer | undefined;
 }
 
 export interface FailureAnswer {
@@ -83,7 +83,7 @@ export function answerFailures(app: FastifyInstance, { log, name, paths, answerT
     void reply.code(404).send({ error: `there are ${paths}` });
   });
   app.setErrorHandler((error: unknown, request, reply) => {
-    const { status, ...answer } = answerTo?.(error) ?? answerToAny(error);
+    const { status, ...answer } = answerTo(error) ?? answerToAny(error);
     if (status >= 500)
       log.warn({ reason: messageOf(error), path: request.url.slice(0, MAX_LOGGED_PATH) }, `${name}: no answer`);
     if (status === 503) reply.header('retry-after', '5');
